@@ -1,0 +1,39 @@
+"""Models: Hugging Face and Keras models as `tff.learning.models.FunctionalModel`, and what they are trained on."""
+
+from tff_tx.models.functional import (
+    SEED,
+    StatefulModelError,
+    TransformerModel,
+    functional_model,
+)
+from tff_tx.models.huggingface import (
+    from_config,
+    from_pretrained,
+    load_tokenizer,
+    max_positions,
+    save_pretrained,
+)
+from tff_tx.models.objectives import (
+    IGNORED,
+    Objective,
+    classification,
+    language_modeling,
+    token_classification,
+)
+
+__all__ = [
+    "IGNORED",
+    "SEED",
+    "Objective",
+    "StatefulModelError",
+    "TransformerModel",
+    "classification",
+    "from_config",
+    "from_pretrained",
+    "functional_model",
+    "language_modeling",
+    "load_tokenizer",
+    "max_positions",
+    "save_pretrained",
+    "token_classification",
+]

@@ -1,0 +1,285 @@
+"""Any Keras or Hugging Face model as a `tff.learning.models.FunctionalModel`.
+
+TFF's own `functional_model_from_keras` clones the model, which Hugging Face classes (subclassed, of `tf_keras`) do not
+allow. Here the model stays as it is: for the length of one call its variables are swapped for the tensors of a client,
+as `torch.func.functional_call` does, and what is traced is a pure function of weights and data.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import re
+import threading
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+import tf_keras
+
+from tff_tx.errors import UserError
+from tff_tx.models import _randomness
+
+SEED = "seed"
+"""The input that carries the seed of a batch's dropout: int64, shape [2], not batched."""
+
+_KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|(non_)?trainable_weights$|undeduplicated|saved_model)")
+_tracing = threading.RLock()
+
+
+class StatefulModelError(UserError):
+    """The model changes variables while it trains, so its update is more than a change of weights."""
+
+
+class KerasFunction:
+    """A Keras model as a pure function of the values of its variables.
+
+    Attributes:
+      model: The `tf_keras.Model` or `tf.keras.Model`, built.
+      variables: Its weights, each once (a tied weight is one), in Keras' order.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.variables = _unique(model.weights)
+        index = {id(v): i for i, v in enumerate(self.variables)}
+        self._slots = [
+            (layer.__dict__, name, _replacer(value, index))
+            for layer in (model, *model.submodules)
+            for name, value in list(vars(layer).items())
+            if not _KERAS_BOOKKEEPING.match(name) and _holds_variable(value, index)
+        ]
+
+    def __call__(self, values: list, inputs: Any, training: bool, seed: Any = None) -> Any:
+        """The model's output on `inputs` with `values` in place of its variables, in their order."""
+        with _tracing, self._swapped(values), _randomness.seeded(seed):
+            return self.model(inputs, training=training)
+
+    @contextlib.contextmanager
+    def _swapped(self, values):
+        originals = [attributes[name] for attributes, name, _ in self._slots]
+        try:
+            for attributes, name, replace in self._slots:
+                attributes[name] = replace(values)
+            yield
+        finally:
+            for (attributes, name, _), original in zip(self._slots, originals):
+                attributes[name] = original
+
+
+class TransformerModel(tff.learning.models.FunctionalModel):
+    """A `FunctionalModel` that remembers the Keras model it came from.
+
+    Attributes:
+      keras_model: The model; its variables keep the initial values until `assign` is called.
+      trainable_names: Names of the trainable weights, in the order of `initial_weights[0]`.
+      non_trainable_names: Names of the others, in the order of `initial_weights[1]`.
+      objective: The `Objective` it is trained on.
+    """
+
+    def __init__(self, *, function, trainable, non_trainable, objective, predict_fn, input_spec):
+        self.keras_model = function.model
+        self.objective = objective
+        self._trainable, self._non_trainable = trainable, non_trainable
+        super().__init__(
+            initial_weights=(
+                tuple(v.numpy() for v in trainable),
+                tuple(v.numpy() for v in non_trainable),
+            ),
+            predict_on_batch_fn=predict_fn,
+            loss_fn=objective.loss_fn,
+            metrics_fns=objective.metrics_fns,
+            input_spec=input_spec,
+        )
+
+    @property
+    def trainable_names(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self._trainable)
+
+    @property
+    def non_trainable_names(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self._non_trainable)
+
+    def assign(self, weights: Any) -> None:
+        """Writes `weights`, a `tff.learning.models.ModelWeights`, into the variables of the Keras model."""
+        for variables, values in (
+            (self._trainable, weights.trainable),
+            (self._non_trainable, weights.non_trainable),
+        ):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+
+
+def functional_model(
+    model: Any,
+    objective: Any,
+    x_spec: Any,
+    *,
+    output_fn: Callable[[Any], tf.Tensor] | None = None,
+) -> TransformerModel:
+    """Makes a built Keras model a `FunctionalModel` trained on `objective`.
+
+    Trainable are the model's trainable weights on which the loss depends; frozen weights, and weights the loss never
+    reaches (say, an unused pooler), are non-trainable: they are not updated and need not be sent back.
+
+    Args:
+      model: A built `tf_keras.Model` or `tf.keras.Model` (Sequential, functional, subclassed, or Hugging Face).
+      objective: A `tff_tx.models.Objective`: loss, metrics and the spec of the labels.
+      x_spec: Structure of `tf.TensorSpec` of one batch of inputs, first dimension None. If it is a mapping with the
+        key `SEED`, that input seeds dropout and is not passed to the model; without it dropout is Keras' own.
+      output_fn: Takes what the model returns to the tensor of predictions [batch, ...]; by default the logits (or the
+        last hidden state) of a Hugging Face output, or the output itself.
+
+    Raises:
+      StatefulModelError: If training changes a variable (BatchNormalization), or the model has variables that are not
+        attributes of its layers.
+      UserError: If a layer has a regularizer, whose penalty would be silently lost.
+    """
+    if not model.built or not model.weights:
+        raise UserError(
+            f"{type(model).__name__} has no weights yet: call it once on a batch (or build it) before making it a "
+            "functional model."
+        )
+    _refuse_stateful_layers(model)
+    function = KerasFunction(model)
+    graphs = _ModelGraphs(function, x_spec, output_fn or first_output)
+    reached = _reached(graphs(training=True))
+    wanted = {id(v) for v in model.trainable_weights}
+    is_trainable = [id(v) in wanted and hit for v, hit in zip(function.variables, reached)]
+    order = _merge_order(is_trainable)
+
+    @tf.function(autograph=False)
+    def predict_on_batch(model_weights, x, training):
+        flat = [*model_weights[0], *model_weights[1]]
+        return graphs(training)([flat[i] for i in order], x)
+
+    return TransformerModel(
+        function=function,
+        trainable=[v for v, t in zip(function.variables, is_trainable) if t],
+        non_trainable=[v for v, t in zip(function.variables, is_trainable) if not t],
+        objective=objective,
+        predict_fn=predict_on_batch,
+        input_spec=(x_spec, objective.label_spec),
+    )
+
+
+def first_output(outputs: Any) -> tf.Tensor:
+    """The predictions among a model's outputs: logits, else the last hidden state, else the first tensor."""
+    if isinstance(outputs, collections.abc.Mapping):
+        for name in ("logits", "last_hidden_state"):
+            if name in outputs:
+                return outputs[name]
+    return tf.nest.flatten(outputs)[0]
+
+
+def split_seed(x: Any) -> tuple[Any, Any]:
+    """Parts a batch of inputs into what the model sees and the seed (None where there is none)."""
+    if not isinstance(x, collections.abc.Mapping) or SEED not in x:
+        return x, None
+    inputs = {name: value for name, value in x.items() if name != SEED}
+    return inputs, x[SEED]
+
+
+class _ModelGraphs:
+    """The model traced once for training and once for evaluation, outside any graph of TFF's.
+
+    Inside TFF's graphs `==` on tensors compares identities, as in TensorFlow 1, and models that use it would silently
+    compute something else; here they are traced as when called eagerly.
+    """
+
+    def __init__(self, function: KerasFunction, x_spec: Any, output_fn: Callable[[Any], tf.Tensor]):
+        self._function, self._x_spec, self._output_fn = function, x_spec, output_fn
+        self._traced: dict[bool, Any] = {}
+
+    def __call__(self, training: bool):
+        with _tracing, tf.init_scope():
+            if training not in self._traced:
+                self._traced[training] = self._trace(training)
+            return self._traced[training]
+
+    def _trace(self, training):
+        def call(values, x):
+            inputs, seed = split_seed(x)
+            return self._output_fn(self._function(list(values), inputs, training, seed))
+
+        model = self._function.model
+        specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._function.variables]
+        try:
+            try:
+                # Most models branch on Python values alone and spare themselves AutoGraph, 9/10 of the tracing time.
+                traced = tf.function(call, autograph=False).get_concrete_function(specs, self._x_spec)
+            except tf.errors.OperatorNotAllowedInGraphError:
+                traced = tf.function(call).get_concrete_function(specs, self._x_spec)
+        except AttributeError as error:
+            if "assign" in str(error):
+                raise StatefulModelError(_stateful_message(model, str(error))) from error
+            raise
+        if traced.graph.variables:
+            names = ", ".join(sorted(v.name for v in traced.graph.variables))
+            raise StatefulModelError(_stateful_message(model, f"variables {names}"))
+        return traced
+
+
+def _reached(traced) -> list[bool]:
+    """Of each variable, whether the predictions depend on it differentiably."""
+    ops, seen = [t.op for t in traced.outputs], set()
+    while ops:
+        op = ops.pop()
+        if op.name in seen or op.type in ("StopGradient", "PreventGradient"):
+            continue
+        seen.add(op.name)
+        ops.extend(t.op for t in op.inputs if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant))
+    values, _ = traced.structured_input_signature[0]
+    return [t.op.name in seen for t in traced.inputs[: len(values)]]
+
+
+def _refuse_stateful_layers(model):
+    for layer in model.submodules:
+        kind = type(layer).__name__
+        if "BatchNormalization" in kind and layer.trainable:
+            raise StatefulModelError(_stateful_message(model, f"layer {layer.name}, {kind}"))
+        if isinstance(layer, (tf.keras.layers.RNN, tf_keras.layers.RNN)) and layer.stateful:
+            raise StatefulModelError(_stateful_message(model, f"layer {layer.name}, stateful {kind}"))
+    if model.losses:
+        raise UserError(
+            f"{type(model).__name__} has {len(model.losses)} regularization losses, which federated training would "
+            "lose: remove the regularizers and use the weight decay of the optimizer instead."
+        )
+
+
+def _stateful_message(model, what) -> str:
+    return (
+        f"{type(model).__name__} changes state while it trains ({what}), which averaging of weights would mix up "
+        "between clients: use LayerNormalization or GroupNormalization instead, or set layer.trainable = False."
+    )
+
+
+def _merge_order(is_trainable: list[bool]) -> list[int]:
+    """Positions of the model's variables in the concatenation (trainable, non_trainable)."""
+    return list(np.argsort(np.argsort([not t for t in is_trainable], kind="stable"), kind="stable"))
+
+
+def _unique(variables):
+    return list({id(v): v for v in variables}.values())
+
+
+def _holds_variable(value, index) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_variable(v, index) for v in value)
+    if isinstance(value, dict):
+        return any(_holds_variable(v, index) for v in value.values())
+    return id(value) in index
+
+
+def _replacer(value, index):
+    """A function from the list of tensors to a copy of `value` in which they stand for the variables."""
+    if isinstance(value, dict):
+        parts = {k: _replacer(v, index) for k, v in value.items()}
+        return lambda values: {k: part(values) for k, part in parts.items()}
+    if isinstance(value, (list, tuple)):
+        parts, container = [_replacer(v, index) for v in value], tuple if isinstance(value, tuple) else list
+        return lambda values: container(part(values) for part in parts)
+    if id(value) in index:
+        return lambda values: values[index[id(value)]]
+    return lambda values: value

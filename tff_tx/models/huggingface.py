@@ -1,0 +1,130 @@
+"""Hugging Face models: made from a configuration, a checkpoint directory or a hub id, and saved as one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from typing import Any, Mapping
+
+import numpy as np
+import tensorflow as tf
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tff_tx.errors import UserError
+
+AUTO_CLASSES = {
+    "sequence_classification": transformers.TFAutoModelForSequenceClassification,
+    "token_classification": transformers.TFAutoModelForTokenClassification,
+    "masked_lm": transformers.TFAutoModelForMaskedLM,
+    "causal_lm": transformers.TFAutoModelForCausalLM,
+    "image_classification": transformers.TFAutoModelForImageClassification,
+}
+"""The TF class that carries each task's head."""
+
+
+def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+    """Builds a model with random weights.
+
+    Args:
+      kind: A task, key of `AUTO_CLASSES`.
+      architecture: A Hugging Face model type that has a TF class for the task, such as "bert" or "gpt2".
+      config: Fields of the configuration that differ from the architecture's defaults.
+      seed: Seed of the initial weights.
+
+    Returns:
+      A built `transformers.TFPreTrainedModel`.
+
+    Raises:
+      UserError: If there is no such architecture for the task in TensorFlow, or a field does not fit it.
+    """
+    supported = [c.model_type for c in AUTO_CLASSES[kind]._model_mapping]
+    if architecture not in supported:
+        raise UserError(
+            f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for {kind}; "
+            f"choose one of {', '.join(sorted(supported))}."
+        )
+    config_class = CONFIG_MAPPING[architecture]
+    unknown = sorted(set(config) - set(config_class().to_dict()) - {"id2label", "label2id", "num_labels"})
+    if unknown:
+        raise UserError(f"--model_config: {architecture} has no field {', '.join(unknown)}; see {config_class.__name__}.")
+    with _seeded(seed), _readable(f"--architecture={architecture} --model_config={dict(config)}"):
+        model = AUTO_CLASSES[kind].from_config(config_class(**config))
+        model.build_in_name_scope()
+    return model
+
+
+def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
+    """Loads a model from a checkpoint.
+
+    Weights the checkpoint lacks, as a rule the new head, are random; their names are in `fresh_weights` of the result.
+
+    Args:
+      kind: A task, key of `AUTO_CLASSES`.
+      name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub id.
+      config: Fields of the configuration to change, such as `num_labels` or dropout rates.
+      seed: Seed of the weights that the checkpoint lacks.
+
+    Raises:
+      UserError: If `name` is neither a model directory nor a hub id that can be reached.
+    """
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
+        raise UserError(
+            f"--pretrained={name} is a directory without config.json, so not a model: give a directory written by "
+            "save_pretrained, or a hub id."
+        )
+    with _seeded(seed), _readable(f"--pretrained={name}"):
+        model, info = AUTO_CLASSES[kind].from_pretrained(
+            name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
+        )
+    model.fresh_weights = tuple(info["missing_keys"])
+    return model
+
+
+def load_tokenizer(name: str) -> Any:
+    """Loads the tokenizer of a model directory or hub id; "bytes" is a byte-level one that needs no file.
+
+    Raises:
+      UserError: If there is no tokenizer at `name`.
+    """
+    if name == "bytes":
+        return transformers.ByT5Tokenizer(extra_ids=0)
+    with _readable(f"tokenizer {name}"):
+        return transformers.AutoTokenizer.from_pretrained(name)
+
+
+def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
+    """Writes a model directory that `TFAutoModelFor...from_pretrained` opens, tokenizer included."""
+    model.save_pretrained(directory, safe_serialization=True)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    """Keras initializers draw from the process-wide generators: seeds them, and gives Python and NumPy theirs back."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed), np.random.seed(seed % 2**32), tf.random.set_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0]), np.random.set_state(before[1])
+
+
+@contextlib.contextmanager
+def _readable(what: str):
+    """Turns what transformers raises for a wrong name or field into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{what} cannot be loaded: {first}") from error
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest sequence a text model takes, None where there is no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        limit -= config.pad_token_id + 1  # their positions start after the padding index
+    return limit
