@@ -1,0 +1,31 @@
+"""Algorithms, each a builder from a functional model and `Options` to a `LearningProcess`.
+
+A new one is a file here and a line in `ALGORITHMS`.
+"""
+
+from tff_tx.algorithms.fed_avg import build_fed_avg
+from tff_tx.algorithms.fed_prox import build_fed_prox
+from tff_tx.algorithms.fed_sgd import build_fed_sgd
+from tff_tx.algorithms.mime_lite import build_mime_lite
+from tff_tx.algorithms.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from tff_tx.algorithms.options import Options
+
+ALGORITHMS = {
+    "fed_avg": build_fed_avg,
+    "fed_prox": build_fed_prox,
+    "fed_sgd": build_fed_sgd,
+    "mime_lite": build_mime_lite,
+}
+
+__all__ = [
+    "ALGORITHMS",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Options",
+    "build_fed_avg",
+    "build_fed_prox",
+    "build_fed_sgd",
+    "build_mime_lite",
+    "build_optimizer",
+    "build_schedule",
+]

@@ -1,0 +1,32 @@
+"""Federated averaging (McMahan et al. 2017) and its generalization FedOpt (Reddi et al. 2021)."""
+
+from __future__ import annotations
+
+import tensorflow_federated as tff
+
+from tff_tx.algorithms.options import ITERATOR, Options
+from tff_tx.algorithms.scheduled import build_scheduled_process
+
+
+def build_fed_avg(
+    model: tff.learning.models.FunctionalModel, options: Options
+) -> tff.learning.templates.LearningProcess:
+    """Builds FedAvg: clients train locally, the server averages their updates and takes a step along the average.
+
+    With SGD of rate 1 on the server this is FedAvg, https://arxiv.org/abs/1602.05629 (Algorithm 1); with Adagrad, Adam
+    or Yogi it is FedAdagrad, FedAdam or FedYogi, https://arxiv.org/abs/2003.00295 (Algorithm 2).
+    """
+    if options.client_schedule is not None:
+        return build_scheduled_process(model, options)
+    build = (
+        tff.learning.algorithms.build_weighted_fed_avg
+        if options.weighted
+        else tff.learning.algorithms.build_unweighted_fed_avg
+    )
+    return build(
+        model,
+        options.client_optimizer,
+        options.server_optimizer,
+        model_aggregator=options.aggregator,
+        loop_implementation=ITERATOR,
+    )

@@ -1,0 +1,109 @@
+"""TFF's optimizers by name, and what they lack: clipping of gradients and schedules over rounds."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.errors import UserError
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
+
+
+def build_optimizer(
+    name: str,
+    learning_rate,
+    *,
+    momentum: float = 0.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+    weight_decay: float = 0.01,
+    clip_norm: float | None = None,
+) -> tff.learning.optimizers.Optimizer:
+    """Builds a TFF optimizer.
+
+    Args:
+      name: One of `OPTIMIZERS`.
+      learning_rate: A float or a float32 scalar tensor.
+      momentum: Of sgd.
+      beta_1: Decay of the first moment (adam, adamw, yogi).
+      beta_2: Decay of the second moment (adam, adamw, yogi).
+      epsilon: Added to the square root of the second moment; tau in Reddi et al. 2021, where 1e-3 is a good value for
+        the server. Adagrad and yogi start their second moment at its square.
+      weight_decay: Of adamw.
+      clip_norm: If not None, gradients are scaled down to at most this global L2 norm.
+
+    Raises:
+      UserError: If there is no optimizer of that name.
+    """
+    build = tff.learning.optimizers
+    if name == "sgd":
+        optimizer = build.build_sgdm(learning_rate, momentum or None)
+    elif name == "adam":
+        optimizer = build.build_adam(learning_rate, beta_1, beta_2, epsilon)
+    elif name == "adamw":
+        optimizer = build.build_adamw(learning_rate, beta_1, beta_2, epsilon, weight_decay)
+    elif name == "adagrad":
+        optimizer = build.build_adagrad(learning_rate, epsilon**2, epsilon)
+    elif name == "yogi":
+        optimizer = build.build_yogi(learning_rate, beta_1, beta_2, epsilon, epsilon**2)
+    else:
+        raise UserError(f"optimizer {name!r} is none of {', '.join(OPTIMIZERS)}.")
+    return optimizer if clip_norm is None else ClippedOptimizer(optimizer, clip_norm)
+
+
+class ClippedOptimizer(tff.learning.optimizers.Optimizer):
+    """Scales gradients down to a global L2 norm before another optimizer uses them (Pascanu et al. 2013, Algorithm 1)."""
+
+    def __init__(self, optimizer: tff.learning.optimizers.Optimizer, clip_norm: float):
+        self._optimizer, self._clip_norm = optimizer, clip_norm
+
+    def initialize(self, specs):
+        return self._optimizer.initialize(specs)
+
+    def next(self, state, weights, gradients):
+        clipped, _ = tf.clip_by_global_norm(tf.nest.flatten(gradients), self._clip_norm)
+        return self._optimizer.next(state, weights, tf.nest.pack_sequence_as(gradients, clipped))
+
+    def get_hparams(self, state):
+        return self._optimizer.get_hparams(state)
+
+    def set_hparams(self, state, hparams):
+        return self._optimizer.set_hparams(state, hparams)
+
+
+def build_schedule(
+    name: str, peak: float, warmup_rounds: int, total_rounds: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Builds a learning rate that follows the round.
+
+    It rises linearly over the warm-up, reaching `peak` in round `warmup_rounds` (counted from 0; without warm-up it
+    starts there), and then stays (constant), falls to 0 at `total_rounds` along a line (linear) or half a cosine
+    (cosine, Loshchilov & Hutter 2017, equation 5), or falls as the inverse square root of the round (inverse_sqrt,
+    Vaswani et al. 2017, equation 3).
+
+    Returns:
+      A function from the round, an int32 scalar counted from 0, to a float32 scalar.
+    """
+    if name not in SCHEDULES:
+        raise UserError(f"schedule {name!r} is none of {', '.join(SCHEDULES)}.")
+    pi = 3.141592653589793
+
+    def learning_rate(round_num):
+        done = tf.cast(round_num, tf.float32)
+        warm = tf.minimum(1.0, (done + 1.0) / (warmup_rounds + 1.0))
+        part = (done - warmup_rounds) / max(1.0, total_rounds - warmup_rounds)
+        part = tf.clip_by_value(part, 0.0, 1.0)
+        decay = {
+            "constant": lambda: 1.0,
+            "linear": lambda: 1.0 - part,
+            "cosine": lambda: 0.5 * (1.0 + tf.cos(pi * part)),
+            "inverse_sqrt": lambda: tf.sqrt((warmup_rounds + 1.0) / tf.maximum(done + 1.0, warmup_rounds + 1.0)),
+        }[name]()
+        return tf.cast(peak, tf.float32) * warm * decay
+
+    return learning_rate

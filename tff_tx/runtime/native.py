@@ -1,0 +1,113 @@
+"""TFF's own C++ runtime as an engine, with its worker process under control.
+
+`worker_binary` outlives the program that started it and keeps its terminal's pipe open; started by TFF's default context
+it makes `python x.py | tee log` hang. Here it runs under a shell that ends it as soon as the program is gone, however
+it went: the program holds the write end of a pipe, and its death is the pipe's end of file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import Any, Callable, Sequence
+
+import grpc
+import numpy as np
+import portpicker
+import tensorflow as tf
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.backends.native import compiler
+from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
+from tensorflow_federated.python.core.impl.execution_contexts import sync_execution_context
+from tensorflow_federated.python.core.impl.executor_stacks import python_executor_stacks
+from tensorflow_federated.python.core.impl.executors import remote_executor
+from tensorflow_federated.python.core.impl.executors import remote_executor_grpc_stub
+
+from tff_tx.runtime import form as form_lib
+from tff_tx.runtime.engine import Engine, Traffic
+
+_WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
+_UNTIL_PARENT_DIES = '"$@" & worker=$!; cat >/dev/null; kill -9 $worker'
+_MESSAGE_BYTES = 2 * 1000**3
+_START_SECONDS = 60.0
+
+
+class NativeEngine(Engine):
+    """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
+
+    Args:
+      process: Any `LearningProcess` the runtime takes.
+      threads: Clients at work at the same time.
+    """
+
+    def __init__(self, process: tff.learning.templates.LearningProcess, threads: int = 2):
+        super().__init__(process)
+        self._worker = _Worker(threads)
+        self._context = sync_execution_context.SyncExecutionContext(
+            executor_fn=python_executor_stacks.ResourceManagingExecutorFactory(self._executor),
+            compiler_fn=compiler.desugar_and_transform_to_native,
+            transform_args=tensorflow_computation.transform_args,
+            transform_result=tensorflow_computation.transform_result,
+        )
+
+    def _executor(self, cardinalities):
+        cardinalities.setdefault(tff.CLIENTS, 0)
+        executor = remote_executor.RemoteExecutor(self._worker.stub)
+        executor.set_cardinalities(cardinalities)
+        return executor
+
+    def _call(self, computation, *arguments):
+        with tff.framework.get_context_stack().install(self._context):
+            return computation(*arguments)
+
+    def initialize(self) -> Any:
+        return self._call(self.process.initialize)
+
+    def run_round(
+        self, state: Any, clients: Sequence[Any], on_progress: Callable[[int], None] | None = None
+    ) -> tff.learning.templates.LearningProcessOutput:
+        output = self._call(self.process.next, state, list(clients))
+        if on_progress is not None:
+            on_progress(len(clients))
+        return output
+
+    def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
+        return tf.nest.map_structure(np.asarray, self._call(self.process.get_model_weights, state))
+
+    def traffic(self) -> Traffic:
+        return form_lib.RoundForm(self.process).traffic
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+class _Worker:
+    """A `worker_binary` that ends with this program."""
+
+    def __init__(self, threads: int):
+        port = portpicker.pick_unused_port()
+        self._process = subprocess.Popen(
+            [
+                *("/bin/sh", "-c", _UNTIL_PARENT_DIES, "worker", _WORKER, f"--port={port}"),
+                f"--max_concurrent_computation_calls={threads}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
+        channel = grpc.insecure_channel(
+            f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes]
+        )
+        self.stub = remote_executor_grpc_stub.RemoteExecutorGrpcStub(channel)
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.stub.is_ready:
+            if time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"TFF's worker did not start within {_START_SECONDS:.0f} s.")
+            time.sleep(0.05)
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()

@@ -1,0 +1,164 @@
+"""A `FederatedTask`: clients' data, a model and the preprocessing between them, known to fit."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from typing import Any, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx import models
+from tff_tx.errors import UserError
+from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
+
+
+def build_objective(kind: str, label_names: Sequence[str] = ()) -> models.Objective:
+    """The objective of a task.
+
+    Args:
+      kind: One of `KINDS`.
+      label_names: The classes in order, for the classification tasks.
+    """
+    if kind in ("sequence_classification", "image_classification"):
+        return models.classification(kind)
+    if kind == "token_classification":
+        return models.token_classification(label_names)
+    return models.language_modeling(kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class FederatedTask:
+    """What is to be learned, from whom.
+
+    Attributes:
+      kind: One of `KINDS`.
+      train: `tff.simulation.datasets.ClientData` of stored examples (see `tff_tx.datasets`).
+      validation: The same for held-out clients or examples, or None.
+      test: The same, or None.
+      model: The functional model, made for `preprocessing.x_spec`.
+      preprocessing: From examples to batches.
+      local: How much a client computes a round.
+      label_names: The classes in order; empty for language modeling.
+      tokenizer: Of the text tasks, saved along with the model.
+      eval_batch_size: Examples a batch in evaluation.
+
+    Raises:
+      UserError: At construction, if data and model differ; the message says in what.
+    """
+
+    kind: str
+    train: Any
+    model: models.TransformerModel
+    preprocessing: Preprocessing
+    local: LocalTraining
+    validation: Any = None
+    test: Any = None
+    label_names: tuple[str, ...] = ()
+    tokenizer: Any = None
+    eval_batch_size: int = 32
+
+    def __post_init__(self):
+        _check_specs_agree(self)
+        if hasattr(self.model.keras_model, "config"):
+            _check_config_agrees(self.model.keras_model.config, self)
+
+    @property
+    def train_batches(self) -> tff.Computation:
+        """(<client_id=string,seed=int64[2]> -> <x,y>*): a client's batches of a round, read where it runs."""
+        return self._computation(
+            self.train, lambda data, seed: self.preprocessing.train(data, seed, self.local)
+        )
+
+    def eval_batches(self, clients: Any) -> tff.Computation:
+        """The same for evaluation on `clients`, a ClientData such as `test`."""
+        return self._computation(
+            clients,
+            lambda data, seed: self.preprocessing.evaluate(data, seed, self.eval_batch_size),
+        )
+
+    def _computation(self, clients, batches_fn):
+        @tff.tensorflow.computation(
+            collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
+        )
+        def batches(client):
+            return batches_fn(
+                clients.serializable_dataset_fn(client["client_id"]), client["seed"]
+            )
+
+        return batches
+
+
+def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> list:
+    """What a round tells each of its clients: its name, and the seed of all it draws in this round.
+
+    Args:
+      client_ids: The cohort.
+      seed: The run's seed.
+      round_num: The round; a client gets other seeds in other rounds.
+
+    Returns:
+      A list of `OrderedDict(client_id=str, seed=int64[2])`.
+    """
+    return [
+        collections.OrderedDict(client_id=c, seed=_client_seed(c, seed, round_num))
+        for c in client_ids
+    ]
+
+
+def _client_seed(client_id, seed, round_num):
+    digest = hashlib.sha256(f"{seed}/{round_num}/{client_id}".encode()).digest()
+    return np.frombuffer(digest[:16], np.int64)
+
+
+def _check_specs_agree(task):
+    x_spec, _ = task.model.input_spec
+    if task.kind not in KINDS:
+        raise UserError(f"task {task.kind!r} is none of {', '.join(KINDS)}.")
+    for name, clients in (("train", task.train), ("validation", task.validation), ("test", task.test)):
+        if clients is None:
+            continue
+        spec = clients.element_type_structure
+        batches = task.preprocessing.x_spec
+        made = Preprocessing(task.kind, spec, task.tokenizer).x_spec if spec else batches
+        if made != batches:
+            raise UserError(
+                f"the {name} data have {_told(made)} where the preprocessing makes {_told(batches)}: "
+                "encode all splits alike."
+            )
+    if dict(x_spec) != dict(task.preprocessing.x_spec):
+        raise UserError(
+            f"the model takes {_told(x_spec)}, but the data come as {_told(task.preprocessing.x_spec)}: "
+            "build the model with functional_model(..., x_spec=preprocessing.x_spec)."
+        )
+
+
+def _check_config_agrees(config, task):
+    if task.label_names and config.num_labels != len(task.label_names):
+        raise UserError(
+            f"the model has {config.num_labels} classes, the data {len(task.label_names)} "
+            f"({', '.join(task.label_names[:10])}): set num_labels={len(task.label_names)}."
+        )
+    if task.tokenizer is not None and len(task.tokenizer) > config.vocab_size:
+        raise UserError(
+            f"the tokenizer makes ids up to {len(task.tokenizer) - 1}, the model has a vocabulary of "
+            f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
+        )
+    if task.kind == "masked_lm" and task.tokenizer.mask_token_id is None:
+        raise UserError("the tokenizer has no mask token, which masked_lm needs: choose another.")
+    if task.kind == "image_classification":
+        channels, height, width = task.train.element_type_structure["pixel_values"].shape
+        size = config.image_size
+        wanted = (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+        if (channels, height, width) != wanted:
+            raise UserError(
+                f"the images are {channels}x{height}x{width} (channels, height, width), the model takes "
+                f"{'x'.join(map(str, wanted))}: set num_channels and image_size in --model_config."
+            )
+
+
+def _told(spec):
+    return ", ".join(f"{name} {s.dtype.name}{s.shape}" for name, s in spec.items())

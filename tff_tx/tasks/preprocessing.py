@@ -1,0 +1,217 @@
+"""From a client's stored examples to the batches its model is trained on.
+
+Everything random here (order, masks, the seeds of dropout) is a function of one seed a client and round, computed
+inside the graph, so that what a client computes does not depend on where or when it runs.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx.models import IGNORED, SEED
+
+_TEXT_INPUTS = collections.OrderedDict(
+    attention_mask=tf.TensorSpec([None, None], tf.int32),
+    input_ids=tf.TensorSpec([None, None], tf.int32),
+)
+
+
+class _TextClassification:
+    """One label a text: pads `input_ids` to the longest of the batch."""
+
+    def __init__(self, tokenizer):
+        self._pad = tokenizer.pad_token_id or 0
+
+    def inputs(self, element_spec):
+        del element_spec
+        return collections.OrderedDict(_TEXT_INPUTS)
+
+    def example(self, element):
+        return collections.OrderedDict(
+            attention_mask=tf.ones_like(element["input_ids"]),
+            input_ids=element["input_ids"],
+            labels=self._labels(element),
+        )
+
+    def _labels(self, element):
+        return element["label"]
+
+    def pads(self):
+        return collections.OrderedDict(attention_mask=0, input_ids=self._pad, labels=IGNORED)
+
+    def batch(self, features, seed):
+        del seed
+        return features
+
+
+class _TokenClassification(_TextClassification):
+    """One label a token."""
+
+    def _labels(self, element):
+        return element["labels"]
+
+
+class _CausalLM(_TextClassification):
+    """The label of a token is the next one."""
+
+    def example(self, element):
+        ids = element["input_ids"]
+        return collections.OrderedDict(
+            attention_mask=tf.ones_like(ids[:-1]), input_ids=ids[:-1], labels=ids[1:]
+        )
+
+
+class _MaskedLM(_TextClassification):
+    """Masked language modeling as in BERT (Devlin et al. 2019, section 3.1).
+
+    Each token but special ones is chosen with probability 0.15 and becomes the mask token (80 %), a random token (10 %)
+    or stays (10 %); the labels are the chosen tokens as they were. Masks are fresh in every epoch and round.
+    """
+
+    def __init__(self, tokenizer, rate=0.15):
+        super().__init__(tokenizer)
+        self._rate, self._mask = rate, tokenizer.mask_token_id
+        self._vocabulary = len(tokenizer)
+        self._special = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
+
+    def _labels(self, element):
+        return element["input_ids"]
+
+    def batch(self, features, seed):
+        ids = features["input_ids"]
+        draws = tf.random.stateless_uniform([2, *tf.unstack(tf.shape(ids))], seed)
+        random_ids = tf.random.stateless_uniform(
+            tf.shape(ids), seed + 1, 0, self._vocabulary, tf.int32
+        )
+        special = tf.reduce_any(tf.equal(ids[..., tf.newaxis], self._special), -1)
+        chosen = (draws[0] < self._rate) & ~special & tf.equal(features["attention_mask"], 1)
+        ids = tf.where(chosen & (draws[1] < 0.8), self._mask, ids)
+        ids = tf.where(chosen & (draws[1] >= 0.9), random_ids, ids)
+        labels = tf.where(chosen, features["labels"], IGNORED)
+        return collections.OrderedDict(features, input_ids=ids, labels=labels)
+
+
+class _ImageClassification:
+    """One label an image, float32 [channels, height, width]."""
+
+    def __init__(self, tokenizer):
+        del tokenizer
+
+    def inputs(self, element_spec):
+        shape = element_spec["pixel_values"].shape
+        return collections.OrderedDict(pixel_values=tf.TensorSpec([None, *shape], tf.float32))
+
+    def example(self, element):
+        return collections.OrderedDict(
+            pixel_values=element["pixel_values"], labels=element["label"]
+        )
+
+    def pads(self):
+        return None
+
+    def batch(self, features, seed):
+        del seed
+        return features
+
+
+_RECIPES = {
+    "sequence_classification": _TextClassification,
+    "token_classification": _TokenClassification,
+    "masked_lm": _MaskedLM,
+    "causal_lm": _CausalLM,
+    "image_classification": _ImageClassification,
+}
+
+KINDS = tuple(_RECIPES)
+"""The tasks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalTraining:
+    """How much a client computes a round.
+
+    Attributes:
+      batch_size: Examples a batch; the last of an epoch may be smaller.
+      epochs: Passes over the client's examples.
+      steps: If not None, so many full batches instead, drawn from as many passes as it takes.
+      max_examples: If not None, only so many of the client's examples, chosen anew each pass.
+      shuffle_buffer: Examples held in memory to shuffle.
+    """
+
+    batch_size: int = 16
+    epochs: int = 1
+    steps: int | None = None
+    max_examples: int | None = None
+    shuffle_buffer: int = 1000
+
+
+class Preprocessing:
+    """Batches (x, y) for one task, with the seed of dropout as a part of x.
+
+    Attributes:
+      x_spec: `OrderedDict` of `tf.TensorSpec` of a batch of inputs.
+    """
+
+    def __init__(self, kind: str, element_spec, tokenizer=None):
+        """Makes the preprocessing.
+
+        Args:
+          kind: One of `KINDS`.
+          element_spec: Spec of a stored example, as `tff_tx.datasets` writes it for this kind.
+          tokenizer: Hugging Face tokenizer of text tasks.
+        """
+        self._recipe = _RECIPES[kind](tokenizer)
+        self.x_spec = self._recipe.inputs(element_spec)
+        self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
+
+    def train(self, examples: tf.data.Dataset, seed, local: LocalTraining) -> tf.data.Dataset:
+        """One client's batches for one round.
+
+        Args:
+          examples: The client's stored examples.
+          seed: int64 [2], different for every client and round.
+          local: How many batches of what size.
+        """
+
+        def one_pass(epoch):
+            epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
+            shuffled = examples.shuffle(
+                local.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False
+            )
+            if local.max_examples is not None:
+                shuffled = shuffled.take(local.max_examples)
+            return shuffled.map(self._recipe.example)
+
+        if local.steps is None:
+            batches = tf.data.Dataset.range(local.epochs).flat_map(
+                lambda epoch: self._padded(one_pass(epoch), local.batch_size)
+            )
+        else:
+            endless = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
+            batches = self._padded(endless, local.batch_size).take(local.steps)
+        return self._finish(batches, seed)
+
+    def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
+        """One client's batches for evaluation, in stored order; the same seed gives the same masks."""
+        return self._finish(self._padded(examples.map(self._recipe.example), batch_size), seed)
+
+    def _padded(self, examples, batch_size):
+        pads = self._recipe.pads()
+        if pads is None:
+            return examples.batch(batch_size)
+        return examples.padded_batch(batch_size, padding_values=pads)
+
+    def _finish(self, batches, seed):
+        def finish(step, features):
+            batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
+            features = self._recipe.batch(features, batch_seed)
+            x = collections.OrderedDict((name, features[name]) for name in self.x_spec if name != SEED)
+            # Dropout's own key, or it would draw the numbers that chose the masks.
+            x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, 1)
+            return x, features["labels"]
+
+        return batches.enumerate().map(finish)
