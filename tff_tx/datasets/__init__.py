@@ -1,0 +1,41 @@
+"""Data as clients: readers, partitioners, tokenization, and the store they end up in."""
+
+from tff_tx.datasets.encoding import (
+    IGNORED_LABEL,
+    Encoder,
+    ImageClassificationEncoder,
+    LanguageModelingEncoder,
+    SequenceClassificationEncoder,
+    TokenClassificationEncoder,
+)
+from tff_tx.datasets.federated import (
+    FederatedDataset,
+    default_cache_dir,
+    image_shape,
+    label_names,
+    load,
+    open_store,
+)
+from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
+from tff_tx.datasets.store import SqliteClientData, StoreWriter
+
+__all__ = [
+    "DATASETS",
+    "IGNORED_LABEL",
+    "PARTITIONS",
+    "SPLITS",
+    "DataSpec",
+    "Encoder",
+    "FederatedDataset",
+    "ImageClassificationEncoder",
+    "LanguageModelingEncoder",
+    "SequenceClassificationEncoder",
+    "SqliteClientData",
+    "StoreWriter",
+    "TokenClassificationEncoder",
+    "default_cache_dir",
+    "image_shape",
+    "label_names",
+    "load",
+    "open_store",
+]

@@ -1,0 +1,92 @@
+"""Data that come with the installation: nothing to download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sysconfig
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from tff_tx.datasets.records import Source, chunks_of
+
+# Test suites are generated or deliberately odd text, site-packages differ from machine to machine,
+# and these packages are programs and grammars shipped beside the library rather than the library.
+_NOT_LIBRARY = frozenset(
+    ["site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"]
+    + ["idlelib", "turtledemo", "lib2to3", "ensurepip"]
+)
+
+
+def stdlib() -> Source:
+    """The Python standard library's own sources: real text, naturally unequal, one client a module.
+
+    One record a module; its `text` is the whole file, its `client` the dotted module path. Left out
+    are empty modules, files that are not UTF-8, and test suites.
+    """
+
+    def read(wants: frozenset) -> Iterator[pd.DataFrame]:
+        # Chunks of few rows, as one row is a whole file.
+        return chunks_of(_modules(), size=64)
+
+    def digest() -> str:
+        content = hashlib.sha256()
+        for module in _modules():
+            content.update(f"{module['client']}\0{module['text']}\0".encode())
+        return content.hexdigest()
+
+    return Source({"train": read}, digest, has_clients=True)
+
+
+def _modules() -> Iterator[dict]:
+    root = sysconfig.get_path("stdlib")
+    for directory, subdirectories, files in os.walk(root):
+        subdirectories[:] = sorted(
+            name for name in subdirectories if name not in _NOT_LIBRARY and "-" not in name
+        )
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            if not name.endswith(".py"):
+                continue
+            with open(path, "rb") as file:
+                content = file.read()
+            try:
+                text = content.decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            if text:
+                module = os.path.relpath(path, root)[: -len(".py")].replace(os.sep, ".")
+                if module.endswith(".__init__"):
+                    module = module[: -len(".__init__")]
+                yield {"text": text, "client": module, "file": path, "line": 1}
+
+
+def digits() -> Source:
+    """Handwritten digits (E. Alpaydin and C. Kaynak, UCI 1998; scikit-learn's `load_digits`).
+
+    1,797 images of 8x8 pixels; `pixels` is float32 [1, 8, 8] in [0, 1] (the data have 0..16),
+    `label` one of "0" .. "9". They have no clients of their own.
+    """
+
+    def load():
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return (bunch.images[:, np.newaxis] / 16.0).astype(np.float32), bunch.target
+
+    def read(wants: frozenset) -> Iterator[pd.DataFrame]:
+        images, targets = load()
+        return chunks_of(
+            {"pixels": image, "label": str(target), "file": "digits", "line": number}
+            for number, (image, target) in enumerate(zip(images, targets), start=1)
+        )
+
+    def digest() -> str:
+        images, targets = load()
+        return hashlib.sha256(images.tobytes() + targets.tobytes()).hexdigest()
+
+    return Source(
+        {"train": read}, digest, has_clients=False, label_names=tuple(str(i) for i in range(10))
+    )

@@ -1,0 +1,339 @@
+"""From records to model examples: one encoder a kind of task.
+
+What is stored is what tokenization alone decides. Padding, attention masks, shifting and masking
+belong to the preprocessing of a batch and are not stored.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tff_tx.datasets.records import place
+from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
+from tff_tx.errors import UserError
+
+# The label of a token that is no word's first piece; losses and metrics skip it.
+IGNORED_LABEL = -100
+
+
+class Encoder(abc.ABC):
+    """Turns records into examples.
+
+    Attributes:
+        kind: The kind of task.
+        columns: The record columns it reads.
+        label_names: The labels' names; the index of a name is the label.
+        element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
+        fingerprint: A string that changes whenever the output would.
+    """
+
+    kind: str
+    columns: tuple
+    label_names: tuple = ()
+    element_spec: collections.OrderedDict
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes whenever the output would."""
+        parts = [self.kind, list(self.label_names), self._settings()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @abc.abstractmethod
+    def _settings(self) -> list:
+        """Whatever beside kind and label names the output depends on, as JSON."""
+
+    def stream(self) -> Stream:
+        """Starts a pass over records that come in chunks."""
+        return Stream(self)
+
+    def encode(self, rows: pd.DataFrame) -> list[dict]:
+        """The examples of the records of one client.
+
+        Raises:
+            UserError: If a record cannot be encoded.
+        """
+        stream = self.stream()
+        pairs = [*stream.add([""] * len(rows), rows), *stream.finish()]
+        return [example for _, example in pairs]
+
+    @abc.abstractmethod
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        """The examples of each record by itself."""
+
+
+class Stream:
+    """One pass of an encoder over records that come in chunks, several owners mixed."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+
+    def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
+        """Yields (owner, example) pairs; `owners` has any hashable value per row."""
+        for owner, examples in zip(owners, self._encoder._encode_rows(rows)):
+            for example in examples:
+                yield owner, example
+
+    def finish(self) -> Iterator[tuple]:
+        """Yields the (owner, example) pairs that had to wait for the end."""
+        return iter(())
+
+
+class _LabelIndex:
+    def __init__(self, names: Sequence[str]):
+        self._index = {name: number for number, name in enumerate(names)}
+
+    def __call__(self, name: str, row) -> int:
+        index = self._index.get(name)
+        if index is None:
+            known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
+            raise UserError(
+                f"{place(row)}: the label {name!r} is not one of the {len(self._index)} known "
+                f"labels ({known}); correct the row, or name all labels with --label_names."
+            )
+        return index
+
+
+class SequenceClassificationEncoder(Encoder):
+    """One text and one label a record.
+
+    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; `label` int32
+    [].
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        label_names: The labels in their order.
+        max_length: The longest sequence, in tokens, special tokens included.
+    """
+
+    kind = "sequence_classification"
+    columns = ("text", "label")
+
+    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
+        self.label_names = tuple(label_names)
+        self.element_spec = collections.OrderedDict(
+            input_ids=tf.TensorSpec([None], tf.int32), label=tf.TensorSpec([], tf.int32)
+        )
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
+        self._tokenize = Tokenize(tokenizer)
+        self._max_length = max_length
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = _LabelIndex(self.label_names)
+        encoded = self._tokenize.whole(rows["text"].tolist(), self._max_length)
+        for ids, row in zip(encoded, rows.itertuples()):
+            if not len(ids):
+                raise UserError(
+                    f"{place(row)}: the text {row.text!r} gives no token; remove the row or "
+                    "choose another --text_column."
+                )
+            yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
+
+
+class TokenClassificationEncoder(Encoder):
+    """One sentence in words and one tag a word in a record.
+
+    Examples: `input_ids` int32 [None], special tokens included; `labels` int32 [None], a word's tag
+    on its first piece and -100 on its other pieces and on special tokens. A sentence longer than
+    `max_length` is cut between words into several examples, so that no word is lost to the metrics.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        label_names: The tags in their order.
+        max_length: The longest sequence, in tokens, special tokens included.
+    """
+
+    kind = "token_classification"
+    columns = ("tokens", "tags")
+
+    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
+        self.label_names = tuple(label_names)
+        self.element_spec = collections.OrderedDict(
+            input_ids=tf.TensorSpec([None], tf.int32), labels=tf.TensorSpec([None], tf.int32)
+        )
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = _LabelIndex(self.label_names)
+        encoded = word_pieces(self._tokenizer, rows["tokens"].tolist())
+        for (ids, words), row in zip(encoded, rows.itertuples()):
+            tags = [label_of(tag, row) for tag in row.tags]
+            yield [self._example(*piece) for piece in self._cut(row.tokens, tags, ids, words)]
+
+    def _cut(self, tokens, tags, ids, words) -> Iterator[tuple]:
+        if len(ids) <= self._max_length:
+            yield ids, words, tags
+        elif len(tokens) == 1:
+            yield ids[: self._max_length], words[: self._max_length], tags
+        else:
+            middle = len(tokens) // 2
+            for part in (slice(None, middle), slice(middle, None)):
+                ((part_ids, part_words),) = word_pieces(self._tokenizer, [tokens[part]])
+                yield from self._cut(tokens[part], tags[part], part_ids, part_words)
+
+    @staticmethod
+    def _example(ids, words, tags) -> dict:
+        labels, before = [], None
+        for word in words:
+            first = word is not None and word != before
+            labels.append(tags[word] if first else IGNORED_LABEL)
+            before = word
+        return {"input_ids": np.asarray(ids, np.int32), "labels": np.asarray(labels, np.int32)}
+
+
+class LanguageModelingEncoder(Encoder):
+    """Texts, tokenized, joined within a client, and cut into blocks.
+
+    Examples: `input_ids` int32 [None] of `block_length` tokens; the last block of a client may be
+    shorter and is dropped if it has a single token of text. For a causal model pass `block_length =
+    max_length + 1`, as inputs and targets are the same block shifted; the end of each text is
+    marked with the tokenizer's eos token, if it has one. For a masked model each block is wrapped
+    in the tokenizer's special tokens, which count towards `block_length`.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        block_length: Tokens a block, at least 2 beside the special tokens.
+        masked: Whether the blocks are for a masked rather than a causal model.
+    """
+
+    columns = ("text",)
+
+    def __init__(self, tokenizer, block_length: int, masked: bool = False):
+        self.kind = "masked_lm" if masked else "causal_lm"
+        self.element_spec = collections.OrderedDict(input_ids=tf.TensorSpec([None], tf.int32))
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), block_length]
+        self._tokenize = Tokenize(tokenizer)
+        self._end: int | None = None if masked else tokenizer.eos_token_id
+        self._wrap = tokenizer.build_inputs_with_special_tokens if masked else None
+        self.text_length = block_length - (tokenizer.num_special_tokens_to_add() if masked else 0)
+        if self.text_length < 2:
+            raise UserError(
+                f"A block of {block_length} tokens has room for {self.text_length} tokens of "
+                "text; raise --max_length so that there are at least 2."
+            )
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def stream(self) -> Stream:
+        """Starts a pass over records that come in chunks."""
+        return _BlockStream(self)
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+        for ids in self._tokenize.plain(rows["text"].tolist()):
+            yield ids if self._end is None else np.append(ids, np.int32(self._end))
+
+    def example(self, block: np.ndarray) -> dict:
+        """The example of one block of text tokens."""
+        if self._wrap is not None:
+            block = np.asarray(self._wrap(block.tolist()), np.int32)
+        return {"input_ids": block}
+
+
+class _BlockStream(Stream):
+    """Keeps what does not fill a block, by owner, until more comes or all is read."""
+
+    def __init__(self, encoder: LanguageModelingEncoder):
+        super().__init__(encoder)
+        self._rest: dict = {}
+
+    def add(self, owners, rows):
+        length = self._encoder.text_length
+        for owner, ids in zip(owners, self._encoder._encode_rows(rows)):
+            if owner in self._rest:
+                ids = np.concatenate([self._rest[owner], ids])
+            full = len(ids) - len(ids) % length
+            for start in range(0, full, length):
+                yield owner, self._encoder.example(ids[start : start + length])
+            # A copy, as a view would keep the whole text in memory.
+            self._rest[owner] = ids[full:].copy()
+
+    def finish(self):
+        for owner, ids in self._rest.items():
+            if len(ids) >= 2:
+                yield owner, self._encoder.example(ids)
+
+
+class ImageClassificationEncoder(Encoder):
+    """One image and one label a record.
+
+    Examples: `pixel_values` float32 [C, H, W], in [0, 1] before `mean` and `std`; `label` int32 [].
+    Images come as [H, W], [H, W, C], [C, H, W] or flat in the order [H, W, C], as integers 0..255
+    or floats 0..1.
+
+    Args:
+        label_names: The labels in their order.
+        image_shape: (C, H, W).
+        mean: Subtracted from each channel, C numbers; none if None.
+        std: Divides each channel, C numbers; none if None.
+    """
+
+    kind = "image_classification"
+    columns = ("pixels", "label")
+
+    def __init__(
+        self,
+        label_names: Sequence[str],
+        image_shape: Sequence[int],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
+        self.label_names = tuple(label_names)
+        self.image_shape = tuple(int(size) for size in image_shape)
+        self.element_spec = collections.OrderedDict(
+            pixel_values=tf.TensorSpec(self.image_shape, tf.float32),
+            label=tf.TensorSpec([], tf.int32),
+        )
+        channels = self.image_shape[0]
+        self._mean = np.asarray([0.0] * channels if mean is None else mean, np.float32)
+        self._std = np.asarray([1.0] * channels if std is None else std, np.float32)
+
+    def _settings(self) -> list:
+        return [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = _LabelIndex(self.label_names)
+        for row in rows.itertuples():
+            pixels = self._scaled(self._channels_first(np.asarray(row.pixels), row), row)
+            pixels = (pixels - self._mean[:, None, None]) / self._std[:, None, None]
+            yield [{"pixel_values": pixels, "label": np.int32(label_of(row.label, row))}]
+
+    def _channels_first(self, pixels: np.ndarray, row) -> np.ndarray:
+        channels, height, width = self.image_shape
+        last = (height, width, channels)
+        if pixels.shape == self.image_shape:
+            return pixels
+        if channels == 1 and pixels.shape == (height, width):
+            return pixels[np.newaxis]
+        if pixels.shape == last or pixels.shape == (channels * height * width,):
+            return pixels.reshape(last).transpose(2, 0, 1)
+        raise UserError(
+            f"{place(row)}: the image has the shape {list(pixels.shape)} and the model takes "
+            f"{list(self.image_shape)} (channels, height, width); use images of one size and that "
+            "size."
+        )
+
+    @staticmethod
+    def _scaled(pixels: np.ndarray, row) -> np.ndarray:
+        top = 255 if np.issubdtype(pixels.dtype, np.integer) else 1
+        if not (pixels.min() >= 0 and pixels.max() <= top):
+            raise UserError(
+                f"{place(row)}: pixels must be integers in 0..255 or floats in 0..1, and these are "
+                f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}; rescale them."
+            )
+        return pixels.astype(np.float32) / np.float32(top)

@@ -1,0 +1,106 @@
+"""What to load: the one description of a data set that programs make from flags."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tff_tx.datasets import splits
+from tff_tx.errors import UserError
+
+PARTITIONS = ("auto", "column", "iid", "dirichlet", "shards", "power_law")
+SPLITS = ("auto", "client", "within_client", "example")
+TFF_SETS = (
+    "tff:shakespeare",
+    "tff:stackoverflow",
+    "tff:emnist",
+    "tff:emnist_all",
+    "tff:cifar100",
+)
+DATASETS = ("stdlib", "digits", "file") + TFF_SETS
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What to load, and how to deal it to clients.
+
+    Attributes:
+        dataset: One of `DATASETS`; "file" reads `files`.
+        files: Training files, folders or globs.
+        validation_files: Validation files; if any, nothing is split off for validation.
+        test_files: Test files; if any, nothing is split off for testing.
+        format: A format of `readers.FORMATS`, or None to go by the file name.
+        columns: Column names of files without a header line.
+        text_column: The column that holds the text; several are joined by a blank.
+        label_column: The column that holds the label.
+        client_column: The column that holds the owner, if there is one.
+        partition: Who owns an example: the data's own clients ("column"), or a way of dealing;
+            "auto" is the data's own clients if there are any, else "iid".
+        num_clients: How many clients; None for all of the data's own, or 100 (at most one an
+            example) if examples are dealt. With "column", a smaller number than the data have draws
+            some of them at random.
+        dirichlet_alpha: Concentration of "dirichlet".
+        shards_per_client: Shards a client of "shards".
+        power_law_exponent: Exponent of "power_law".
+        split: What is held out: whole clients, a part of every client, or examples before they are
+            dealt; "auto" is "client" for the data's own clients, else "example".
+        validation_fraction: What to hold out for validation: a fraction, or a number of clients or
+            examples (a client, with "within_client").
+        test_fraction: The same for testing.
+        max_train_examples_per_client: Where a training client is cut off.
+        label_names: The labels in their order; found in the training data if empty.
+        cache_dir: Where the encoded data are kept, see `federated.default_cache_dir`.
+        seed: Decides dealing and splitting.
+    """
+
+    dataset: str = "stdlib"
+    files: tuple = ()
+    validation_files: tuple = ()
+    test_files: tuple = ()
+    format: str | None = None
+    columns: tuple = ()
+    text_column: tuple = ("text",)
+    label_column: str = "label"
+    client_column: str | None = None
+    partition: str = "auto"
+    num_clients: int | None = None
+    dirichlet_alpha: float = 1.0
+    shards_per_client: int = 2
+    power_law_exponent: float = 1.5
+    split: str = "auto"
+    validation_fraction: float = 0.0
+    test_fraction: float = 0.1
+    max_train_examples_per_client: int | None = None
+    label_names: tuple = ()
+    cache_dir: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuses what is wrong whatever the data are.
+
+        Raises:
+            UserError: If a field has a value that it cannot have.
+        """
+        for flag, value, choices in (
+            ("dataset", self.dataset, DATASETS),
+            ("partition", self.partition, PARTITIONS),
+            ("split", self.split, SPLITS),
+        ):
+            if value not in choices:
+                raise UserError(f"--{flag}={value} is unknown; choose one of {', '.join(choices)}.")
+        if self.dataset == "file" and not self.files:
+            raise UserError("--dataset=file needs --data, the training files; name at least one.")
+        if self.dataset != "file" and (self.files or self.validation_files or self.test_files):
+            raise UserError(
+                f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop "
+                "one of them."
+            )
+        splits.check_part("validation_fraction", self.validation_fraction)
+        splits.check_part("test_fraction", self.test_fraction)
+        for flag in ("num_clients", "max_train_examples_per_client"):
+            value = getattr(self, flag)
+            if value is not None and value < 1:
+                raise UserError(f"--{flag} must be 1 or more; it is {value}.")
+        if len(set(self.label_names)) < len(self.label_names):
+            raise UserError(
+                f"--label_names names a label twice: {', '.join(self.label_names)}; name each once."
+            )

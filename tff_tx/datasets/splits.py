@@ -1,0 +1,111 @@
+"""Which examples train, validate and test: pure functions to one split code per example.
+
+A part is a fraction in (0, 1) or a whole number of at least 1; 0 means none. Every function leaves
+at least one example, client, or example of each client, to train on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tff_tx.errors import UserError
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+NAMES = ("train", "validation", "test")
+
+
+def check_part(flag: str, part: float) -> None:
+    """Refuses a part that is neither 0, nor a fraction, nor a whole number.
+
+    Raises:
+        UserError: If so.
+    """
+    if part < 0 or (part > 1 and part != int(part)):
+        raise UserError(
+            f"--{flag} must be a fraction between 0 and 1, or a whole number of at least 1; it is "
+            f"{part}, give for instance 0.1."
+        )
+
+
+def by_example(
+    num_examples: int, validation: float, test: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws examples at random, whoever owns them; int8 [num_examples].
+
+    Raises:
+        UserError: If nothing is left to train on.
+    """
+    return _draw(num_examples, "example", validation, test, rng)
+
+
+def by_client(
+    owners: np.ndarray, validation: float, test: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps).
+
+    Raises:
+        UserError: If no client is left to train on.
+    """
+    num_clients = int(owners.max()) + 1
+    return _draw(num_clients, "client", validation, test, rng)[owners]
+
+
+def _draw(count: int, unit: str, validation: float, test: float, rng) -> np.ndarray:
+    num_validation, num_test = _amount(count, validation), _amount(count, test)
+    if num_validation + num_test >= count:
+        raise UserError(
+            f"--validation_fraction={validation:g} and --test_fraction={test:g} take "
+            f"{num_validation + num_test} of {count} {unit}s and leave none to train on; lower "
+            "them."
+        )
+    codes = np.full(count, TRAIN, dtype=np.int8)
+    order = rng.permutation(count)
+    codes[order[:num_test]] = TEST
+    codes[order[num_test : num_test + num_validation]] = VALIDATION
+    return codes
+
+
+def _amount(count: int, part: float) -> int:
+    if part >= 1:
+        return int(part)
+    return max(1, round(part * count)) if part else 0
+
+
+def within_client(
+    owners: np.ndarray, validation: float, test: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Takes the same part of every client's examples, at random; int8 of the shape of `owners`.
+
+    A client always keeps one example to train on; what it has beyond that goes to test first. A
+    client too small for a part is missing in that split.
+
+    Raises:
+        UserError: If all clients are too small for a part that was asked for.
+    """
+    sizes = np.bincount(owners)
+    spare = sizes - 1
+    num_test = np.minimum(_amounts(sizes, test), spare)
+    num_validation = np.minimum(_amounts(sizes, validation), spare - num_test)
+    parts = (("test", test, num_test), ("validation", validation, num_validation))
+    for name, part, taken in parts:
+        if part and not taken.any():
+            raise UserError(
+                f"--split=within_client with --{name}_fraction={part:g} takes no example of any "
+                f"client, as the largest has {sizes.max()}; raise the fraction or use "
+                "--split=client."
+            )
+    # The rank of each example within its client, in random order.
+    order = np.lexsort((rng.permutation(len(owners)), owners))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rank = np.empty(len(owners), dtype=np.int64)
+    rank[order] = np.arange(len(owners)) - np.repeat(starts, sizes)
+    codes = np.full(len(owners), TRAIN, dtype=np.int8)
+    codes[rank < (num_test + num_validation)[owners]] = VALIDATION
+    codes[rank < num_test[owners]] = TEST
+    return codes
+
+
+def _amounts(sizes: np.ndarray, part: float) -> np.ndarray:
+    if part >= 1:
+        return np.full(len(sizes), int(part))
+    return np.rint(part * sizes).astype(np.int64)

@@ -1,0 +1,103 @@
+"""Tokenizers as the encoders use them: many texts at once, arrays out, bytes in one NumPy step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import transformers
+
+from tff_tx.errors import UserError
+
+
+class Tokenize:
+    """Texts -> token ids as int32 arrays.
+
+    The byte tokenizer (`transformers.ByT5Tokenizer`; Xue et al., "ByT5", 2021) works character by
+    character in Python; a byte b has the id b + 3 there, which is one NumPy addition here. Texts
+    that spell out one of its special tokens still take its own way, so that the ids are always the
+    tokenizer's own.
+    """
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self._bytes = isinstance(tokenizer, transformers.ByT5Tokenizer)
+        self._offset = tokenizer.offset if self._bytes else None
+        self._spelled = tuple(tokenizer.get_added_vocab()) if self._bytes else ()
+
+    def plain(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        """The ids of each whole text, without special tokens."""
+        if self._bytes:
+            return (self._byte_ids(text) for text in texts)
+        # `verbose=False`: a text longer than the model is expected here, it is cut into blocks
+        # later.
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return (np.asarray(ids, np.int32) for ids in encoded)
+
+    def whole(self, texts: Sequence[str], max_length: int) -> Iterator[np.ndarray]:
+        """The ids of each text with the special tokens, cut to `max_length` in all."""
+        if self._bytes:
+            room = max_length - self._tokenizer.num_special_tokens_to_add()
+            wrap = self._tokenizer.build_inputs_with_special_tokens
+            return (np.asarray(wrap(ids[:room].tolist()), np.int32) for ids in self.plain(texts))
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        return (np.asarray(ids, np.int32) for ids in encoded)
+
+    def _byte_ids(self, text: str) -> np.ndarray:
+        if any(token in text for token in self._spelled):
+            return np.asarray(
+                self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32
+            )
+        return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32) + self._offset
+
+
+def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
+    """Sentences in words -> (ids with special tokens, the index of each id's word or None) of each.
+
+    Raises:
+        UserError: If the tokenizer cannot take text that is split into words.
+    """
+    if not tokenizer.is_fast:
+        return [_slow_word_pieces(tokenizer, words) for words in sentences]
+    try:
+        encoded = tokenizer(
+            [list(words) for words in sentences], is_split_into_words=True, verbose=False
+        )
+    except AssertionError as error:
+        # Byte-level BPE has different tokens for "word" and " word" and insists on knowing which.
+        raise UserError(
+            f"--tokenizer: {type(tokenizer).__name__} takes words only if it is loaded with "
+            "add_prefix_space=True; set it in the model's tokenizer_config.json."
+        ) from error
+    return [(ids, encoded.word_ids(number)) for number, ids in enumerate(encoded["input_ids"])]
+
+
+def _slow_word_pieces(tokenizer, words: Sequence[str]) -> tuple:
+    pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+    ids = [piece for word in pieces for piece in word]
+    owners = iter(number for number, word in enumerate(pieces) for _ in word)
+    special = tokenizer.get_special_tokens_mask(ids)
+    wrapped = tokenizer.build_inputs_with_special_tokens(ids)
+    return wrapped, [None if is_special else next(owners) for is_special in special]
+
+
+def tokenizer_fingerprint(tokenizer) -> str:
+    """A string that changes when the tokenizer's output may."""
+    parts = [type(tokenizer).__name__, transformers.__version__, str(tokenizer.special_tokens_map)]
+    if tokenizer.is_fast:
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        # Left behind by whoever called the tokenizer last.
+        state.pop("truncation", None)
+        state.pop("padding", None)
+        parts.append(json.dumps(state, sort_keys=True))
+    else:
+        parts.append(json.dumps(tokenizer.get_vocab(), sort_keys=True))
+        # The vocabulary does not show the scores that a SentencePiece model chooses by.
+        path = getattr(tokenizer, "vocab_file", None)
+        if path and os.path.isfile(path):
+            with open(path, "rb") as file:
+                parts.append(hashlib.sha256(file.read()).hexdigest())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
