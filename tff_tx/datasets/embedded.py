@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from tff_tx.datasets.records import Source, chunks_of
+from tff_tx.datasets.records import FILES_PER_CHUNK, Source, chunks_of
 
 # Test suites are generated or deliberately odd text, site-packages differ from machine to machine,
 # and these packages are programs and grammars shipped beside the library rather than the library.
@@ -28,8 +28,7 @@ def stdlib() -> Source:
     """
 
     def read(wants: frozenset) -> Iterator[pd.DataFrame]:
-        # Chunks of few rows, as one row is a whole file.
-        return chunks_of(_modules(), size=64)
+        return chunks_of(_modules(), size=FILES_PER_CHUNK)
 
     def digest() -> str:
         content = hashlib.sha256()
@@ -60,7 +59,7 @@ def _modules() -> Iterator[dict]:
                 module = os.path.relpath(path, root)[: -len(".py")].replace(os.sep, ".")
                 if module.endswith(".__init__"):
                     module = module[: -len(".__init__")]
-                yield {"text": text, "client": module, "file": path, "line": 1}
+                yield {"text": text, "client": module, "where": path}
 
 
 def digits() -> Source:
@@ -79,7 +78,7 @@ def digits() -> Source:
     def read(wants: frozenset) -> Iterator[pd.DataFrame]:
         images, targets = load()
         return chunks_of(
-            {"pixels": image, "label": str(target), "file": "digits", "line": number}
+            {"pixels": image, "label": str(target), "where": f"digits, image {number}"}
             for number, (image, target) in enumerate(zip(images, targets), start=1)
         )
 

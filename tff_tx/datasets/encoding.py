@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.datasets.records import place
 from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 from tff_tx.errors import UserError
 
@@ -95,7 +94,7 @@ class _LabelIndex:
         if index is None:
             known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
             raise UserError(
-                f"{place(row)}: the label {name!r} is not one of the {len(self._index)} known "
+                f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
                 f"labels ({known}); correct the row, or name all labels with --label_names."
             )
         return index
@@ -134,7 +133,7 @@ class SequenceClassificationEncoder(Encoder):
         for ids, row in zip(encoded, rows.itertuples()):
             if not len(ids):
                 raise UserError(
-                    f"{place(row)}: the text {row.text!r} gives no token; remove the row or "
+                    f"{row.where}: the text {row.text!r} gives no token; remove the row or "
                     "choose another --text_column."
                 )
             yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
@@ -323,7 +322,7 @@ class ImageClassificationEncoder(Encoder):
         if pixels.shape == last or pixels.shape == (channels * height * width,):
             return pixels.reshape(last).transpose(2, 0, 1)
         raise UserError(
-            f"{place(row)}: the image has the shape {list(pixels.shape)} and the model takes "
+            f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "
             f"{list(self.image_shape)} (channels, height, width); use images of one size and that "
             "size."
         )
@@ -333,7 +332,7 @@ class ImageClassificationEncoder(Encoder):
         top = 255 if np.issubdtype(pixels.dtype, np.integer) else 1
         if not (pixels.min() >= 0 and pixels.max() <= top):
             raise UserError(
-                f"{place(row)}: pixels must be integers in 0..255 or floats in 0..1, and these are "
+                f"{row.where}: pixels must be integers in 0..255 or floats in 0..1, and these are "
                 f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}; rescale them."
             )
         return pixels.astype(np.float32) / np.float32(top)

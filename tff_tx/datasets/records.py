@@ -8,19 +8,22 @@ those it was asked for:
     pixels   numpy array, one image
     label    str, as it stands in the data
     client   str, who owns the example
-    file, line   where the row came from; `line` counts from 1 (rows, where there are no lines)
+    where    str, the place of the row, for messages: "train.csv, line 7"
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Callable
 
 import pandas as pd
 
-CHUNK_ROWS = 10_000
+CHUNK_ROWS = 1000
+# Where a row is a whole file, fewer make a chunk.
+FILES_PER_CHUNK = 64
 
 # Asked for a set of column names, a fresh pass over the records of one split.
 Read = Callable[[frozenset], Iterator[pd.DataFrame]]
@@ -45,16 +48,15 @@ class Source:
     tagged: bool = False
 
 
+def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
+    """Gathers rows into lists of at most `size`."""
+    rows = iter(rows)
+    return iter(lambda: list(itertools.islice(rows, size)), [])
+
+
 def chunks_of(rows: Iterable[Mapping], size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
     """Gathers row dictionaries, which all have the same keys, into chunks."""
-    gathered = []
-    for row in rows:
-        gathered.append(row)
-        if len(gathered) == size:
-            yield pd.DataFrame(gathered)
-            gathered = []
-    if gathered:
-        yield pd.DataFrame(gathered)
+    return map(pd.DataFrame, grouped(rows, size))
 
 
 def file_digest(paths: Iterable[str]) -> str:
@@ -67,8 +69,3 @@ def file_digest(paths: Iterable[str]) -> str:
                 one.update(block)
         total.update(one.digest())
     return total.hexdigest()
-
-
-def place(row) -> str:
-    """Where a row of a chunk came from, for messages."""
-    return f"{row.file}, line {row.line}"

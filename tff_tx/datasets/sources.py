@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tff_tx.datasets import embedded
+from tff_tx.datasets.readers import file_source
 from tff_tx.datasets.records import Source
 from tff_tx.datasets.spec import DataSpec
 
@@ -15,4 +16,6 @@ def open_source(spec: DataSpec) -> Source:
     Raises:
         UserError: If files do not exist or their format is unknown.
     """
+    if spec.dataset == "file":
+        return file_source(spec)
     return _EMBEDDED[spec.dataset]()

@@ -1,0 +1,146 @@
+"""From a file's own columns to the columns of records, and what can be wrong with their values."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Callable
+
+import numpy as np
+import pandas as pd
+
+from tff_tx.datasets.spec import DataSpec
+from tff_tx.errors import UserError
+
+
+def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.DataFrame:
+    """The wanted record columns of (place, row) pairs.
+
+    Raises:
+        UserError: If a column is missing, or a value is missing or of the wrong kind.
+    """
+    # Object dtype throughout: pandas would turn the label 3 into 3.0 if another row had none.
+    chunk = {"where": pd.Series([where for where, _ in rows], dtype=object)}
+    for column in sorted(wants):
+        chunk[column] = pd.Series(_READ[column](rows, spec), dtype=object)
+    return pd.DataFrame(chunk)
+
+
+def holds_lists(row: dict, spec: DataSpec) -> bool:
+    """Whether the label column of a row holds one label a word."""
+    return isinstance(row.get(spec.label_column), (list, np.ndarray))
+
+
+def _texts(rows, spec) -> list:
+    columns = [_column(rows, name, "text_column", _text) for name in spec.text_column]
+    return columns[0] if len(columns) == 1 else [" ".join(parts) for parts in zip(*columns)]
+
+
+def _tokens(rows, spec) -> list:
+    return _column(rows, _tokens_name(rows, spec), "text_column", _words)
+
+
+def _tags(rows, spec) -> list:
+    name = "tags" if "tags" in rows[0][1] else spec.label_column
+    tags = _column(rows, name, "label_column", _words)
+    for (where, row), sentence in zip(rows, tags):
+        tokens = row.get(_tokens_name(rows, spec), sentence)
+        if len(tokens) != len(sentence):
+            raise UserError(
+                f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag."
+            )
+    return tags
+
+
+def _tokens_name(rows, spec) -> str:
+    return "tokens" if "tokens" in rows[0][1] else spec.text_column[0]
+
+
+def _labels(rows, spec) -> list:
+    return _column(rows, spec.label_column, "label_column", _label)
+
+
+def _clients(rows, spec) -> list:
+    return _column(rows, spec.client_column or "client", "client_column", _label)
+
+
+def _pixels(rows, spec) -> list:
+    names = [name for name in (*spec.text_column, "pixels", "image") if name in rows[0][1]]
+    return _column(rows, names[0] if names else "pixels", "text_column", _image)
+
+
+_READ = {
+    "text": _texts,
+    "tokens": _tokens,
+    "tags": _tags,
+    "label": _labels,
+    "client": _clients,
+    "pixels": _pixels,
+}
+
+
+def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> list:
+    values = []
+    for where, row in rows:
+        if name not in row:
+            raise UserError(
+                f"{where}: there is no column {name!r} (--{flag}); the columns are "
+                f"{', '.join(map(repr, row))}; name one of them, or give --columns for a file "
+                "without a header line."
+            )
+        value = row[name]
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            raise UserError(
+                f"{where}: the column {name!r} has no value; fill it in or remove the row."
+            )
+        try:
+            values.append(convert(value))
+        except (TypeError, ValueError, OSError) as error:
+            raise UserError(
+                f"{where}: the column {name!r} has {str(value)[:60]!r}, which is no "
+                f"{_KIND[convert]}; correct it or choose another --{flag}."
+            ) from error
+    return values
+
+
+def _text(value) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _words(value) -> list:
+    if not isinstance(value, (list, np.ndarray)) or len(value) == 0:
+        raise TypeError
+    return [str(word) for word in value]
+
+
+def _label(value) -> str:
+    if isinstance(value, np.ndarray):
+        # Scalars come out of some files as arrays of one element.
+        value = value.item()
+    if isinstance(value, (list, dict, bytes)) or value == "":
+        raise TypeError
+    return str(value)
+
+
+def _image(value) -> np.ndarray:
+    if isinstance(value, dict):
+        # How Hugging Face's datasets keep images in Parquet.
+        value = value.get("bytes")
+    if isinstance(value, bytes):
+        from PIL import Image
+
+        value = np.asarray(Image.open(io.BytesIO(value)))
+    pixels = np.asarray(value)
+    if not np.issubdtype(pixels.dtype, np.number) or pixels.ndim < 1:
+        raise TypeError
+    return pixels
+
+
+_KIND = {
+    _text: "text",
+    _words: "list of words",
+    _label: "single value",
+    _image: "image",
+}

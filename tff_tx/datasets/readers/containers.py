@@ -1,0 +1,197 @@
+"""Formats that hold records by other means than lines: Parquet, LEAF, and TFF's HDF5 and SQLite.
+
+Readers as in `lines`. In the last three the client is part of the format, and comes as "client".
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx.datasets.readers.lines import Rows, utf8_lines
+from tff_tx.datasets.records import CHUNK_ROWS
+from tff_tx.errors import UserError
+
+
+def read_parquet(path: str, columns: Sequence[str]) -> Rows:
+    """Apache Parquet."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(
+            f"{path}: no Parquet file ({error}); convert it, or name its --data_format."
+        ) from error
+    number = 0
+    with file:
+        for batch in file.iter_batches(batch_size=CHUNK_ROWS):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", row
+
+
+def read_leaf(path: str, columns: Sequence[str]) -> Rows:
+    """LEAF's JSON (Caldas et al. 2018): {users, user_data: {user: {x: [...], y: [...]}}}.
+
+    One file is read at a time and as a whole, which is how LEAF cuts its files.
+    """
+    try:
+        content = json.loads("".join(utf8_lines(path)))
+        users, data = content["users"], content["user_data"]
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file."
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
+            "or name its --data_format."
+        ) from error
+    if len(set(users)) < len(users):
+        twice = next(user for user in users if users.count(user) > 1)
+        raise UserError(f"{path}: the user {twice!r} is listed twice; give each user one entry.")
+    for user in users:
+        yield from _leaf_user(path, user, data.get(user))
+
+
+def _leaf_user(path: str, user: str, content) -> Rows:
+    inputs = content.get("x", []) if isinstance(content, dict) else []
+    if not inputs:
+        raise UserError(f"{path}: the user {user!r} has no example; remove the user from the file.")
+    labels = content.get("y")
+    if isinstance(labels, list) and len(labels) != len(inputs):
+        raise UserError(
+            f"{path}: the user {user!r} has {len(inputs)} inputs `x` and {len(labels)} labels "
+            "`y`; make them equally many."
+        )
+    for number, value in enumerate(inputs):
+        row = {"client": user, **_leaf_input(value)}
+        if isinstance(labels, list):
+            row["label"] = labels[number]
+        yield f"{path}, user {user!r}, example {number + 1}", row
+
+
+def _leaf_input(value) -> dict:
+    if isinstance(value, list) and value and not isinstance(value[0], str):
+        return {"pixels": np.asarray(value)}
+    if isinstance(value, list):
+        # Fields of a record, as in LEAF's sent140; --text_column=4 takes the fifth.
+        return {str(number): field for number, field in enumerate(value)}
+    return {"text": value}
+
+
+def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
+    """TFF's old HDF5 ClientData: `/examples/<client id>/<feature>`, one row an example."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"{path}: no HDF5 file ({error}); convert it, or name its --data_format."
+        ) from error
+    with file:
+        if "examples" not in file:
+            raise UserError(
+                f"{path}: no HDF5 file of TFF, as it has no group `examples` but "
+                f"{', '.join(file) or 'nothing'}; convert it."
+            )
+        for client, group in file["examples"].items():
+            yield from _hdf5_client(path, client, group)
+
+
+def _hdf5_client(path: str, client: str, group) -> Rows:
+    sizes = {name: len(feature) for name, feature in group.items()}
+    if not sizes or 0 in sizes.values():
+        raise UserError(f"{path}: the client {client!r} has no example; remove its group.")
+    if len(set(sizes.values())) > 1:
+        raise UserError(
+            f"{path}: the features of the client {client!r} have different lengths ({sizes}); "
+            "make them equally long."
+        )
+    size = next(iter(sizes.values()))
+    for start in range(0, size, CHUNK_ROWS):
+        part = {name: feature[start : start + CHUNK_ROWS] for name, feature in group.items()}
+        for number in range(min(CHUNK_ROWS, size - start)):
+            where = f"{path}, client {client!r}, example {start + number + 1}"
+            row = {name: _decoded(values[number], where) for name, values in part.items()}
+            yield where, {"client": client, **row}
+
+
+def _decoded(value, where: str):
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: the byte 0x{value[error.start]:02x} is not UTF-8; convert the texts."
+        ) from error
+
+
+def sqlite_splits(path: str) -> list:
+    """The split names in a file of TFF's SQLite ClientData format.
+
+    Raises:
+        UserError: If the file is none of that format, or a client has no example or is there twice.
+    """
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            metadata = connection.execute(
+                "SELECT split_name, client_id, num_examples, COUNT(*) FROM client_metadata "
+                "GROUP BY split_name, client_id"
+            ).fetchall()
+            connection.execute("SELECT serialized_example_proto FROM examples LIMIT 1")
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
+            "--data_format."
+        ) from error
+    for split, client, size, times in metadata:
+        if times > 1:
+            raise UserError(
+                f"{path}: the client {client!r} is {times} times in the split {split!r}; merge "
+                "them."
+            )
+        if not size:
+            raise UserError(
+                f"{path}: the client {client!r} has no example; remove it from the file."
+            )
+    return sorted({row[0] for row in metadata})
+
+
+def read_sqlite(path: str, split: str) -> Rows:
+    """TFF's SQLite ClientData: every feature of the examples of one split, in the order written."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        query = (
+            "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? "
+            "ORDER BY rowid"
+        )
+        for number, (client, proto) in enumerate(connection.execute(query, (split,)), start=1):
+            where = f"{path}, split {split!r}, example {number}"
+            features = tf.train.Example.FromString(proto).features.feature
+            row = {name: _feature(feature, where) for name, feature in features.items()}
+            yield where, {"client": client, **row}
+    finally:
+        connection.close()
+
+
+def _feature(feature: tf.train.Feature, where: str):
+    kind = feature.WhichOneof("kind")
+    values: list = list(getattr(feature, kind).value) if kind else []
+    if kind == "bytes_list":
+        values = [_decoded(value, where) for value in values]
+        return values[0] if len(values) == 1 else values
+    if len(values) == 1:
+        return values[0]
+    return np.asarray(values, np.float32 if kind == "float_list" else np.int64)

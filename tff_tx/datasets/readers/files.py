@@ -1,0 +1,219 @@
+"""Which files, in which format: from the paths of a `DataSpec` to records."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Callable
+
+import pandas as pd
+
+from tff_tx.datasets.readers import columns, containers, lines
+from tff_tx.datasets.records import CHUNK_ROWS, FILES_PER_CHUNK, Source, file_digest, grouped
+from tff_tx.datasets.spec import DataSpec
+from tff_tx.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        read: (path, columns, or split for SQLite) -> (place, row) pairs.
+        extensions: File name ends that are taken for this format.
+        has_clients: Whether the format itself says who owns what.
+        one_file_a_client: Whether a client in two files is a mistake.
+        tagged: Whether the format has one label a word.
+        chunk_rows: How many rows make a chunk.
+    """
+
+    read: Callable
+    extensions: tuple = ()
+    has_clients: bool = False
+    one_file_a_client: bool = False
+    tagged: bool = False
+    chunk_rows: int = CHUNK_ROWS
+
+
+FORMATS = {
+    "csv": Format(lines.read_csv, (".csv",)),
+    "tsv": Format(lines.read_tsv, (".tsv",)),
+    "jsonl": Format(lines.read_jsonl, (".jsonl", ".ndjson")),
+    "parquet": Format(containers.read_parquet, (".parquet",)),
+    "conll": Format(lines.read_conll, (".conll", ".bio", ".iob"), tagged=True),
+    "leaf": Format(containers.read_leaf, (".json",), has_clients=True, one_file_a_client=True),
+    "text": Format(
+        lines.read_text,
+        has_clients=True,
+        one_file_a_client=True,
+        chunk_rows=FILES_PER_CHUNK,
+    ),
+    "dialogue": Format(lines.read_dialogue, has_clients=True),
+    "hdf5": Format(containers.read_hdf5, (".h5", ".hdf5"), True, one_file_a_client=True),
+    "sqlite": Format(
+        containers.read_sqlite, (".sqlite", ".sqlite3", ".db"), True, one_file_a_client=True
+    ),
+}
+
+# What the splits of files in TFF's format are called, by pool.
+_SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "heldout", "held_out"),
+    "test": ("test",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    path: str
+    # What a text file's client is called: its path below the folder that was named.
+    name: str
+    in_folder: bool = False
+    split: str | None = None
+
+
+def file_source(spec: DataSpec) -> Source:
+    """The records of the files of a spec.
+
+    Raises:
+        UserError: If a file does not exist or its format is unknown or another file's is different.
+    """
+    named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
+    found = {
+        pool: _expand(paths, "data" if pool == "train" else f"{pool}_data")
+        for pool, paths in named.items()
+        if paths
+    }
+    name = spec.format or _format_of([file for files in found.values() for file in files])
+    if name not in FORMATS:
+        raise UserError(f"--data_format={name} is unknown; choose one of {', '.join(FORMATS)}.")
+    if name == "sqlite":
+        found = _by_split(found)
+    fmt = FORMATS[name]
+    pools = {pool: functools.partial(_records, files, spec, fmt) for pool, files in found.items()}
+    return Source(
+        pools,
+        functools.partial(_digest, found, name),
+        has_clients=fmt.has_clients or spec.client_column is not None,
+        tagged=fmt.tagged or _first_row_is_tagged(found["train"], spec, fmt, name),
+    )
+
+
+def _expand(patterns: Sequence[str], flag: str) -> list[_File]:
+    files = []
+    for pattern in patterns:
+        pattern = os.path.expanduser(pattern)
+        paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        if not paths:
+            raise UserError(
+                f"--{flag}: there is no file {pattern!r}; correct the path (now in {os.getcwd()})."
+            )
+        for path in paths:
+            single = [_File(path, os.path.basename(path))]
+            below = _files_below(path) if os.path.isdir(path) else single
+            if not below:
+                raise UserError(f"--{flag}: the folder {path!r} has no file; name another one.")
+            files.extend(below)
+    paths = [os.path.realpath(file.path) for file in files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"--{flag}: the file {path} is named twice; name it once.")
+    return files
+
+
+def _files_below(root: str) -> list[_File]:
+    files = []
+    for directory, subdirectories, names in os.walk(root):
+        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(directory, name)
+            if not name.startswith("."):
+                files.append(_File(path, os.path.relpath(path, root), in_folder=True))
+    return files
+
+
+def _format_of(files: Sequence[_File]) -> str:
+    by_extension = {end: name for name, fmt in FORMATS.items() for end in fmt.extensions}
+    names = {by_extension.get(os.path.splitext(file.path)[1].lower()) for file in files}
+    if names == {None} and all(file.in_folder for file in files):
+        return "text"
+    if len(names) > 1 or None in names:
+        raise UserError(
+            f"--data_format: the format of {files[0].path!r} cannot be told from the file names; "
+            f"choose one of {', '.join(FORMATS)}."
+        )
+    return names.pop()
+
+
+def _by_split(found: dict) -> dict:
+    """Gives each pool the split of the SQLite files that is meant; one file may serve several."""
+    pools: dict = {}
+    for pool, files in found.items():
+        for file in files:
+            there = containers.sqlite_splits(file.path)
+            for target, names in _SPLIT_NAMES.items():
+                split = next((name for name in names if name in there), None)
+                if split is None and target == pool and len(there) == 1:
+                    split = there[0]
+                own = target == pool
+                # A training file brings its own test clients, unless other files are named for
+                # them.
+                if split is not None and (own or (pool == "train" and target not in found)):
+                    pools.setdefault(target, []).append(dataclasses.replace(file, split=split))
+                elif own:
+                    raise UserError(
+                        f"{file.path}: none of the splits {', '.join(there)} is called "
+                        f"{names[0]!r}; rename the one that is meant."
+                    )
+    return pools
+
+
+def _records(files, spec: DataSpec, fmt: Format, wants: frozenset) -> Iterator[pd.DataFrame]:
+    seen: dict = {}
+    for file in files:
+        empty = True
+        for rows in grouped(_rows(file, spec, fmt), fmt.chunk_rows):
+            empty = False
+            chunk = columns.normalized(rows, spec, wants)
+            if fmt.one_file_a_client and "client" in chunk and spec.client_column is None:
+                _check_one_file(chunk["client"].unique(), file.path, seen)
+            yield chunk
+        if empty:
+            raise UserError(f"{file.path}: the file is empty; fill it or leave it out.")
+
+
+def _rows(file: _File, spec: DataSpec, fmt: Format) -> Iterator[tuple]:
+    if fmt.read is containers.read_sqlite:
+        return fmt.read(file.path, file.split)
+    rows = fmt.read(file.path, spec.columns)
+    if fmt.read is lines.read_text:
+        return ((where, {"client": file.name, **row}) for where, row in rows)
+    return rows
+
+
+def _check_one_file(clients, path: str, seen: dict) -> None:
+    for client in clients:
+        if seen.setdefault(client, path) != path:
+            raise UserError(
+                f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them."
+            )
+
+
+def _first_row_is_tagged(files, spec: DataSpec, fmt: Format, name: str) -> bool:
+    if name not in ("jsonl", "parquet"):
+        return False
+    first = next(iter(_rows(files[0], spec, fmt)), None)
+    return first is not None and columns.holds_lists(first[1], spec)
+
+
+def _digest(found: dict, name: str) -> str:
+    content = [name]
+    for pool, files in found.items():
+        # Names count where they are data: as the client of a text.
+        names = [file.name for file in files] if name == "text" else []
+        content.append(f"{pool} {file_digest(file.path for file in files)} {names}")
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""Formats made of lines: CSV, TSV, JSON Lines, CoNLL, plays, and folders of text.
+
+A reader takes a path and the `--columns` and yields (place, row) pairs: a row is a dictionary from
+the file's own column names to values.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from tff_tx.errors import UserError
+
+Rows = Iterator[tuple]
+
+
+def utf8_lines(path: str) -> Iterator[str]:
+    """The lines of a file with their ends, decoded one by one so that a bad byte has a line number.
+
+    Raises:
+        UserError: At the first line that is not UTF-8.
+    """
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}, line {number}: the byte 0x{line[error.start]:02x} is not UTF-8; "
+                    "convert the file, for instance with `iconv -f latin1 -t utf-8`."
+                ) from error
+
+
+def read_csv(path: str, columns: Sequence[str]) -> Rows:
+    """Comma-separated values with CSV quoting; the first line names the columns unless given."""
+    return _delimited(path, columns, delimiter=",")
+
+
+def read_tsv(path: str, columns: Sequence[str]) -> Rows:
+    """TAB-separated values; quotes are plain characters, as the format (IANA) has it."""
+    return _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
+    # One text may well be longer than the module's default of 128 KiB.
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(utf8_lines(path), strict=True, **dialect)
+    names = list(columns)
+    said_by = "--columns names" if columns else "the first line has"
+    try:
+        before = 0
+        for fields in reader:
+            line, before = before + 1, reader.line_num
+            if not fields:
+                continue
+            if not names:
+                names = fields
+                _check_unique(path, names)
+            elif len(fields) != len(names):
+                raise UserError(
+                    f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
+                    f"({', '.join(names)}); correct the line, its separators and quotes."
+                )
+            else:
+                yield f"{path}, line {line}", dict(zip(names, fields))
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: cannot be parsed ({error}); correct its quotes and "
+            "separators."
+        ) from error
+
+
+def _check_unique(path: str, names: Sequence[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{path}, line 1: the column {twice[0]!r} is there twice; rename one, or give "
+            "--columns if this line is no header."
+        )
+
+
+def read_jsonl(path: str, columns: Sequence[str]) -> Rows:
+    """JSON Lines: one object a line."""
+    for number, line in enumerate(utf8_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}, line {number}: no valid JSON ({error.msg} at column {error.colno}); "
+                "correct the line."
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(
+                f"{path}, line {number}: a {type(row).__name__} where an object like "
+                '{"text": ..., "label": ...} is expected; correct the line.'
+            )
+        yield f"{path}, line {number}", row
+
+
+def read_conll(path: str, columns: Sequence[str]) -> Rows:
+    """CoNLL: a line a word, token first and tag last; a blank line ends a sentence."""
+    tokens, tags, width, start = [], [], None, 0
+    for number, line in enumerate(itertools.chain(utf8_lines(path), [""]), start=1):
+        fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+        if not line.strip() or fields[0] == "-DOCSTART-":
+            if tokens:
+                yield f"{path}, line {start}", {"tokens": tokens, "tags": tags}
+            tokens, tags = [], []
+            continue
+        width = width or len(fields)
+        if len(fields) < 2 or len(fields) != width or not fields[0] or not fields[-1]:
+            raise UserError(
+                f"{path}, line {number}: {line.strip()!r} is no token and tag separated by a TAB "
+                "or blank like the lines before; correct the line."
+            )
+        if not tokens:
+            start = number
+        tokens.append(fields[0])
+        tags.append(fields[-1])
+
+
+def read_dialogue(path: str, columns: Sequence[str]) -> Rows:
+    """Plays: turns separated by blank lines, the first line `Speaker:`, the others what is said.
+
+    A turn in which nothing is said is no record.
+    """
+    turn: list = []
+    for number, line in enumerate(itertools.chain(utf8_lines(path), [""]), start=1):
+        if line.strip():
+            turn.append((number, line.rstrip("\r\n")))
+        elif turn:
+            yield from _turn(path, turn)
+            turn = []
+
+
+def _turn(path: str, turn: list) -> Rows:
+    number, speaker = turn[0]
+    if not speaker.rstrip().endswith(":") or not speaker.strip(": "):
+        raise UserError(
+            f"{path}, line {number}: {speaker[:60]!r} opens a turn and is no `Speaker:`; put the "
+            "speaker and a colon on a line of its own, and a blank line between turns only."
+        )
+    said = "\n".join(line for _, line in turn[1:])
+    if said:
+        yield f"{path}, line {number}", {"client": speaker.strip().rstrip(":"), "text": said}
+
+
+def read_text(path: str, columns: Sequence[str]) -> Rows:
+    """A file as one text; who owns it is decided by its name, by whoever lists the files."""
+    text = "".join(utf8_lines(path))
+    if text:
+        yield path, {"text": text}
