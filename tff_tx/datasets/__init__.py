@@ -16,11 +16,13 @@ from tff_tx.datasets.federated import (
     load,
     open_store,
 )
+from tff_tx.datasets.readers import FORMATS
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
 
 __all__ = [
     "DATASETS",
+    "FORMATS",
     "IGNORED_LABEL",
     "PARTITIONS",
     "SPLITS",

@@ -36,7 +36,7 @@ def stdlib() -> Source:
             content.update(f"{module['client']}\0{module['text']}\0".encode())
         return content.hexdigest()
 
-    return Source({"train": read}, digest, has_clients=True)
+    return Source({"train": read}, digest, True, lambda: frozenset(["text", "client"]))
 
 
 def _modules() -> Iterator[dict]:
@@ -86,6 +86,6 @@ def digits() -> Source:
         images, targets = load()
         return hashlib.sha256(images.tobytes() + targets.tobytes()).hexdigest()
 
-    return Source(
-        {"train": read}, digest, has_clients=False, label_names=tuple(str(i) for i in range(10))
-    )
+    columns = frozenset(["pixels", "label"])
+    names = tuple(str(digit) for digit in range(10))
+    return Source({"train": read}, digest, False, lambda: columns, label_names=names)

@@ -37,15 +37,20 @@ class Source:
         pools: Split name ("train", and "validation" or "test" if the data have their own) -> read.
         digest: Returns a string that changes when the content changes.
         has_clients: Whether the records carry a `client`.
+        columns: Returns the record columns that there are, going by the first record.
         label_names: The label names in their known order, or None if they have to be looked for.
-        tagged: Whether labels are one a word (`tags`) instead of one a record (`label`).
     """
 
     pools: Mapping[str, Read]
     digest: Callable[[], str]
     has_clients: bool
+    columns: Callable[[], frozenset]
     label_names: tuple | None = None
-    tagged: bool = False
+
+    @property
+    def tagged(self) -> bool:
+        """Whether labels are one a word (`tags`) instead of one a record (`label`)."""
+        return "tags" in self.columns()
 
 
 def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:

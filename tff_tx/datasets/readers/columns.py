@@ -26,9 +26,21 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     return pd.DataFrame(chunk)
 
 
-def holds_lists(row: dict, spec: DataSpec) -> bool:
-    """Whether the label column of a row holds one label a word."""
-    return isinstance(row.get(spec.label_column), (list, np.ndarray))
+def available(row: dict, spec: DataSpec) -> frozenset:
+    """The record columns that can be made of a row."""
+    found = set()
+    words = isinstance(row.get(_tokens_name(row, spec)), list)
+    if words and isinstance(row.get(_tags_name(row, spec)), list):
+        found.update(["tokens", "tags"])
+    if all(isinstance(row.get(name), str) for name in spec.text_column):
+        found.add("text")
+    if isinstance(row.get(_pixels_name(row, spec)), (list, dict, bytes, np.ndarray)) and not words:
+        found.add("pixels")
+    if spec.label_column in row and "tags" not in found:
+        found.add("label")
+    if (spec.client_column or "client") in row:
+        found.add("client")
+    return frozenset(found)
 
 
 def _texts(rows, spec) -> list:
@@ -37,14 +49,13 @@ def _texts(rows, spec) -> list:
 
 
 def _tokens(rows, spec) -> list:
-    return _column(rows, _tokens_name(rows, spec), "text_column", _words)
+    return _column(rows, _tokens_name(rows[0][1], spec), "text_column", _words)
 
 
 def _tags(rows, spec) -> list:
-    name = "tags" if "tags" in rows[0][1] else spec.label_column
-    tags = _column(rows, name, "label_column", _words)
+    tags = _column(rows, _tags_name(rows[0][1], spec), "label_column", _words)
     for (where, row), sentence in zip(rows, tags):
-        tokens = row.get(_tokens_name(rows, spec), sentence)
+        tokens = row.get(_tokens_name(row, spec), sentence)
         if len(tokens) != len(sentence):
             raise UserError(
                 f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag."
@@ -52,8 +63,17 @@ def _tags(rows, spec) -> list:
     return tags
 
 
-def _tokens_name(rows, spec) -> str:
-    return "tokens" if "tokens" in rows[0][1] else spec.text_column[0]
+def _tokens_name(row: dict, spec: DataSpec) -> str:
+    return "tokens" if "tokens" in row else spec.text_column[0]
+
+
+def _tags_name(row: dict, spec: DataSpec) -> str:
+    return "tags" if "tags" in row else spec.label_column
+
+
+def _pixels_name(row: dict, spec: DataSpec) -> str:
+    names = [name for name in (*spec.text_column, "pixels", "image") if name in row]
+    return names[0] if names else "pixels"
 
 
 def _labels(rows, spec) -> list:
@@ -65,8 +85,7 @@ def _clients(rows, spec) -> list:
 
 
 def _pixels(rows, spec) -> list:
-    names = [name for name in (*spec.text_column, "pixels", "image") if name in rows[0][1]]
-    return _column(rows, names[0] if names else "pixels", "text_column", _image)
+    return _column(rows, _pixels_name(rows[0][1], spec), "text_column", _image)
 
 
 _READ = {

@@ -27,7 +27,6 @@ class Format:
         extensions: File name ends that are taken for this format.
         has_clients: Whether the format itself says who owns what.
         one_file_a_client: Whether a client in two files is a mistake.
-        tagged: Whether the format has one label a word.
         chunk_rows: How many rows make a chunk.
     """
 
@@ -35,7 +34,6 @@ class Format:
     extensions: tuple = ()
     has_clients: bool = False
     one_file_a_client: bool = False
-    tagged: bool = False
     chunk_rows: int = CHUNK_ROWS
 
 
@@ -44,7 +42,7 @@ FORMATS = {
     "tsv": Format(lines.read_tsv, (".tsv",)),
     "jsonl": Format(lines.read_jsonl, (".jsonl", ".ndjson")),
     "parquet": Format(containers.read_parquet, (".parquet",)),
-    "conll": Format(lines.read_conll, (".conll", ".bio", ".iob"), tagged=True),
+    "conll": Format(lines.read_conll, (".conll", ".bio", ".iob")),
     "leaf": Format(containers.read_leaf, (".json",), has_clients=True, one_file_a_client=True),
     "text": Format(
         lines.read_text,
@@ -99,7 +97,7 @@ def file_source(spec: DataSpec) -> Source:
         pools,
         functools.partial(_digest, found, name),
         has_clients=fmt.has_clients or spec.client_column is not None,
-        tagged=fmt.tagged or _first_row_is_tagged(found["train"], spec, fmt, name),
+        columns=functools.partial(_columns, found["train"][0], spec, fmt),
     )
 
 
@@ -203,11 +201,9 @@ def _check_one_file(clients, path: str, seen: dict) -> None:
             )
 
 
-def _first_row_is_tagged(files, spec: DataSpec, fmt: Format, name: str) -> bool:
-    if name not in ("jsonl", "parquet"):
-        return False
-    first = next(iter(_rows(files[0], spec, fmt)), None)
-    return first is not None and columns.holds_lists(first[1], spec)
+def _columns(file: _File, spec: DataSpec, fmt: Format) -> frozenset:
+    _, row = next(_rows(file, spec, fmt), (None, {}))
+    return columns.available(row, spec)
 
 
 def _digest(found: dict, name: str) -> str:

@@ -1,0 +1,50 @@
+"""How every program starts and ends: a sentence instead of a traceback for a mistake."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable, NoReturn
+
+from absl import app, flags, logging
+
+from tff_tx.errors import UserError
+
+# What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
+USER_ERROR_CODE = 2
+
+
+def run(main: Callable[[list], object]) -> NoReturn:
+    """Parses the flags, runs `main(argv)` and ends the process.
+
+    The exit code is 0 when `main` returns None (or what it returns), 2 for a wrong flag, a
+    left-over argument or a `UserError`, whose message goes to stderr, and 1 with a traceback for
+    anything else.
+    """
+    app.run(_guarded(main), flags_parser=_parse)
+
+
+def _guarded(main: Callable) -> Callable:
+    def guarded(argv: list):
+        try:
+            if len(argv) > 1:
+                raise UserError(
+                    f"The argument {argv[1]!r} belongs to no flag; write --flag=value, see --help."
+                )
+            return main(argv)
+        except UserError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return USER_ERROR_CODE
+
+    return guarded
+
+
+def _parse(argv: list) -> list:
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"Error: {error}; see --help.", file=sys.stderr)
+        sys.exit(USER_ERROR_CODE)
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Otherwise absl turns INFO on, and libraries' notes drown the program's own words.
+        flags.FLAGS.verbosity = logging.WARNING
+    return rest

@@ -1,0 +1,118 @@
+"""What a data set looks like once it is dealt: sizes, labels and lengths over clients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Callable
+
+import numpy as np
+import pandas as pd
+
+from tff_tx.datasets import splits
+from tff_tx.datasets.assignment import DROPPED, assign
+from tff_tx.datasets.federated import label_names
+from tff_tx.datasets.sources import open_source
+from tff_tx.datasets.spec import DataSpec
+from tff_tx.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitStatistics:
+    """One split in numbers; the rows of the arrays are clients in the same order.
+
+    Attributes:
+        records: int64 [clients], records a client.
+        labels: int64 [clients, labels], how often a client has a label; None if there are no
+            labels.
+        lengths: int64 [records], tokens a record; None if the records are no texts.
+        tokens: int64 [clients], tokens a client; None if the records are no texts.
+    """
+
+    records: np.ndarray
+    labels: np.ndarray | None
+    lengths: np.ndarray | None
+    tokens: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """A data set in numbers: split name -> statistics, and the names of the label columns."""
+
+    splits: dict[str, SplitStatistics]
+    label_names: tuple
+
+
+def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[int]]) -> Statistics:
+    """Reads and deals a data set as `load` does, and counts instead of encoding.
+
+    Args:
+        spec: What to load.
+        count_tokens: Texts -> the number of tokens of each.
+
+    Raises:
+        UserError: If the data or the spec are wrong, or a label of another split is not in
+            training.
+    """
+    source = open_source(spec)
+    columns = source.columns()
+    content = next((name for name in ("text", "tokens", "pixels") if name in columns), "text")
+    label = next((name for name in ("tags", "label") if name in columns), None)
+    if label is None and spec.label_column != DataSpec.label_column:
+        label = "label"
+    names = label_names(spec) if label else ()
+    wants = frozenset(filter(None, [content, label]))
+    parts: dict[int, list] = {}
+    for pool, assignment in assign(spec, source).items():
+        start = 0
+        for chunk in source.pools[pool](wants):
+            rows = slice(start, start + len(chunk))
+            start += len(chunk)
+            counted = pd.DataFrame({"owner": assignment.owners[rows]})
+            if content != "pixels":
+                counted["length"] = _lengths(chunk, content, count_tokens)
+            if label:
+                counted["labels"] = _label_numbers(chunk, label, names)
+            codes = assignment.codes[rows]
+            for code in np.unique(codes[codes != DROPPED]):
+                parts.setdefault(int(code), []).append(counted[codes == code])
+    tables = {code: pd.concat(tables) for code, tables in sorted(parts.items())}
+    return Statistics(
+        {splits.NAMES[code]: _summed(table, len(names)) for code, table in tables.items()}, names
+    )
+
+
+def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
+    if content == "text":
+        return list(count_tokens(chunk["text"].tolist()))
+    return [sum(count_tokens(words)) for words in chunk["tokens"]]
+
+
+def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> list:
+    numbers = {name: number for number, name in enumerate(names)}
+    listed = chunk[label] if label == "tags" else chunk[label].map(lambda value: [value])
+    found = []
+    for where, values in zip(chunk["where"], listed):
+        unknown = [value for value in values if value not in numbers]
+        if unknown:
+            raise UserError(
+                f"{where}: the label {unknown[0]!r} does not occur in the training data; correct "
+                "the row, or name all labels with --label_names."
+            )
+        found.append([numbers[value] for value in values])
+    return found
+
+
+def _summed(table: pd.DataFrame, num_labels: int) -> SplitStatistics:
+    owners, clients = pd.factorize(table["owner"])
+    lengths = tokens = labels = None
+    if "length" in table:
+        lengths = table["length"].to_numpy(np.int64)
+        tokens = np.bincount(owners, weights=lengths).astype(np.int64)
+    if "labels" in table:
+        repeats = table["labels"].map(len).to_numpy()
+        flat = np.concatenate([np.asarray(row, np.int64) for row in table["labels"]])
+        cells = np.repeat(owners, repeats) * num_labels + flat
+        labels = np.bincount(cells, minlength=len(clients) * num_labels)
+        labels = labels.reshape(len(clients), num_labels)
+    return SplitStatistics(np.bincount(owners), labels, lengths, tokens)
