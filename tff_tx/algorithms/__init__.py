@@ -7,7 +7,13 @@ from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
 from tff_tx.algorithms.mime_lite import build_mime_lite
-from tff_tx.algorithms.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer, build_schedule
+from tff_tx.algorithms.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    build_schedule,
+    schedule_learning_rate,
+)
 from tff_tx.algorithms.options import Options
 
 ALGORITHMS = {
@@ -28,4 +34,5 @@ __all__ = [
     "build_mime_lite",
     "build_optimizer",
     "build_schedule",
+    "schedule_learning_rate",
 ]

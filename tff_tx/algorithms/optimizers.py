@@ -12,6 +12,9 @@ from tff_tx.errors import UserError
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 
+schedule_learning_rate = tff.learning.optimizers.schedule_learning_rate
+"""A server optimizer whose rate follows the round, as TFF has it."""
+
 
 def build_optimizer(
     name: str,

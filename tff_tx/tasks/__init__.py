@@ -1,5 +1,6 @@
 """Tasks: what is learned from whose data, checked to fit together."""
 
+from tff_tx.tasks.create import ModelSpec, create_task
 from tff_tx.tasks.federated_task import FederatedTask, build_objective, client_arguments
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
@@ -7,7 +8,9 @@ __all__ = [
     "KINDS",
     "FederatedTask",
     "LocalTraining",
+    "ModelSpec",
     "Preprocessing",
     "build_objective",
     "client_arguments",
+    "create_task",
 ]

@@ -69,27 +69,39 @@ class FederatedTask:
     @property
     def train_batches(self) -> tff.Computation:
         """(<client_id=string,seed=int64[2]> -> <x,y>*): a client's batches of a round, read where it runs."""
-        return self._computation(
-            self.train, lambda data, seed: self.preprocessing.train(data, seed, self.local)
-        )
 
-    def eval_batches(self, clients: Any) -> tff.Computation:
-        """The same for evaluation on `clients`, a ClientData such as `test`."""
-        return self._computation(
-            clients,
-            lambda data, seed: self.preprocessing.evaluate(data, seed, self.eval_batch_size),
-        )
-
-    def _computation(self, clients, batches_fn):
         @tff.tensorflow.computation(
             collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
         )
         def batches(client):
-            return batches_fn(
-                clients.serializable_dataset_fn(client["client_id"]), client["seed"]
+            examples = self.train.serializable_dataset_fn(client["client_id"])
+            return self.preprocessing.train(examples, client["seed"], self.local)
+
+        return batches
+
+    def eval_batches_fn(self, clients: Any, seed: int = 0):
+        """A function from a client id to its batches for evaluation, the same every time.
+
+        Args:
+          clients: A ClientData such as `test`.
+          seed: Of the masks of masked language modeling.
+        """
+
+        def batches(client_id):
+            # Masks differ from client to client, else equal texts would be asked for equal words.
+            key = tf.strings.to_hash_bucket_fast(client_id, 2**62)
+            examples = clients.serializable_dataset_fn(client_id)
+            return self.preprocessing.evaluate(
+                examples, tf.stack([tf.constant(seed, tf.int64), key]), self.eval_batch_size
             )
 
         return batches
+
+    def process(self, learning_process: tff.learning.templates.LearningProcess):
+        """The process with clients named by `client_arguments` instead of given as datasets."""
+        return tff.simulation.compose_dataset_computation_with_learning_process(
+            self.train_batches, learning_process
+        )
 
 
 def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> list:

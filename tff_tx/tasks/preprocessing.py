@@ -211,7 +211,9 @@ class Preprocessing:
             features = self._recipe.batch(features, batch_seed)
             x = collections.OrderedDict((name, features[name]) for name in self.x_spec if name != SEED)
             # Dropout's own key, or it would draw the numbers that chose the masks.
-            x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, 1)
+            x[SEED] = tf.random.experimental.stateless_fold_in(
+                batch_seed, tf.constant(1, tf.int64)
+            )
             return x, features["labels"]
 
         return batches.enumerate().map(finish)

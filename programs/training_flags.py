@@ -1,0 +1,147 @@
+"""The flags of the algorithm, of what a client and the server do, and of the engine."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from absl import flags
+
+from tff_tx import algorithms, runtime
+from tff_tx.errors import UserError
+from tff_tx.tasks import LocalTraining
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("rounds", 60, "Rounds in all.", lower_bound=1)
+flags.DEFINE_integer("clients_per_round", 10, "Clients in a round's cohort.", lower_bound=1)
+flags.DEFINE_enum("algorithm", "fed_avg", list(algorithms.ALGORITHMS), "The federated algorithm.")
+flags.DEFINE_boolean("weighted", True, "Clients count by their number of examples, else equally.")
+flags.DEFINE_float(
+    "proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lower_bound=0.0
+)
+
+flags.DEFINE_integer("batch_size", 16, "Examples a batch.", lower_bound=1)
+flags.DEFINE_integer("local_epochs", 1, "Passes of a client over its data, a round.", lower_bound=1)
+flags.DEFINE_integer(
+    "local_steps", None, "Batches a client trains on a round, instead of --local_epochs.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "max_examples", None, "Examples a client uses a pass, drawn anew each time.", lower_bound=1
+)
+flags.DEFINE_enum("client_optimizer", "adam", algorithms.OPTIMIZERS, "The clients' optimizer.")
+flags.DEFINE_float("client_learning_rate", 2e-3, "Its learning rate.", lower_bound=0.0)
+flags.DEFINE_float("client_momentum", 0.0, "Its momentum, for sgd.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float("client_weight_decay", 0.01, "Its weight decay, for adamw.", lower_bound=0.0)
+flags.DEFINE_float("clip_norm", None, "Clips clients' gradients to this L2 norm.", lower_bound=0.0)
+flags.DEFINE_enum(
+    "client_schedule",
+    None,
+    algorithms.SCHEDULES,
+    "How the clients' rate follows the round, after the warm-up; default: it stays.",
+)
+flags.DEFINE_integer("warmup_rounds", 0, "Rounds over which the rates rise.", lower_bound=0)
+
+flags.DEFINE_enum(
+    "server_optimizer",
+    "sgd",
+    algorithms.OPTIMIZERS,
+    "The server's optimizer; sgd with rate 1 is FedAvg, adam FedAdam, and so on.",
+)
+flags.DEFINE_float("server_learning_rate", 1.0, "Its learning rate.", lower_bound=0.0)
+flags.DEFINE_float("server_momentum", 0.0, "Its momentum, for sgd.", lower_bound=0.0, upper_bound=1.0)
+flags.DEFINE_float(
+    "server_epsilon", 1e-3, "Its adaptivity (tau), for adagrad, adam and yogi.", lower_bound=0.0
+)
+flags.DEFINE_enum("server_schedule", None, algorithms.SCHEDULES, "How its rate follows the round.")
+
+flags.DEFINE_enum("engine", "local", list(runtime.ENGINES), "What runs the clients.")
+flags.DEFINE_integer(
+    "threads",
+    None,
+    "Clients at work at the same time; default: twice the processors. Does not change the numbers.",
+    lower_bound=1,
+)
+
+
+def local_training() -> LocalTraining:
+    """How much a client computes a round."""
+    return LocalTraining(
+        batch_size=FLAGS.batch_size,
+        epochs=FLAGS.local_epochs,
+        steps=FLAGS.local_steps,
+        max_examples=FLAGS.max_examples,
+    )
+
+
+def threads() -> int:
+    """How many clients are at work at the same time."""
+    return FLAGS.threads or 2 * (os.cpu_count() or 1)
+
+
+def check() -> None:
+    """Refuses combinations of flags that mean nothing.
+
+    Raises:
+        UserError: With the first of them.
+    """
+    if FLAGS.local_steps is not None and not FLAGS["local_epochs"].using_default_value:
+        raise UserError(
+            f"--local_steps={FLAGS.local_steps} and --local_epochs={FLAGS.local_epochs} both say how "
+            "long a client trains: drop one."
+        )
+    if FLAGS.algorithm != "fed_prox" and not FLAGS["proximal_strength"].using_default_value:
+        raise UserError(
+            f"--proximal_strength belongs to --algorithm=fed_prox, and --algorithm is "
+            f"{FLAGS.algorithm}: drop it or change the algorithm."
+        )
+    if FLAGS.clip_norm == 0:
+        raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
+    if FLAGS.warmup_rounds >= FLAGS.rounds:
+        raise UserError(
+            f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: "
+            "lower it."
+        )
+    if FLAGS.algorithm == "mime_lite" and FLAGS.client_optimizer == "adamw":
+        raise UserError(
+            "--client_optimizer=adamw: mime_lite keeps the optimizer's state on the server; use sgd, "
+            "adam, adagrad or yogi."
+        )
+
+
+def options() -> algorithms.Options:
+    """The parts of the algorithm."""
+    client_optimizer = functools.partial(
+        algorithms.build_optimizer,
+        FLAGS.client_optimizer,
+        momentum=FLAGS.client_momentum,
+        weight_decay=FLAGS.client_weight_decay,
+        clip_norm=FLAGS.clip_norm,
+    )
+    return algorithms.Options(
+        client_optimizer_fn=client_optimizer,
+        server_optimizer=_server_optimizer(),
+        client_learning_rate=FLAGS.client_learning_rate,
+        client_schedule=_schedule(FLAGS.client_schedule, FLAGS.client_learning_rate),
+        weighted=FLAGS.weighted,
+        proximal_strength=FLAGS.proximal_strength if FLAGS.algorithm == "fed_prox" else 0.0,
+    )
+
+
+def _server_optimizer():
+    optimizer = algorithms.build_optimizer(
+        FLAGS.server_optimizer,
+        FLAGS.server_learning_rate,
+        momentum=FLAGS.server_momentum,
+        epsilon=FLAGS.server_epsilon,
+    )
+    schedule = _schedule(FLAGS.server_schedule, FLAGS.server_learning_rate)
+    if schedule is None:
+        return optimizer
+    return algorithms.schedule_learning_rate(optimizer, schedule)
+
+
+def _schedule(name, peak):
+    if name is None and not FLAGS.warmup_rounds:
+        return None
+    return algorithms.build_schedule(name or "constant", peak, FLAGS.warmup_rounds, FLAGS.rounds)

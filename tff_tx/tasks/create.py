@@ -1,0 +1,149 @@
+"""A task from what to load: data, tokenizer, encoding, model."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any, Mapping
+
+from tff_tx import datasets, models
+from tff_tx.errors import UserError
+from tff_tx.tasks.federated_task import FederatedTask, build_objective
+from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
+
+_LABELLED = ("sequence_classification", "token_classification", "image_classification")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Which model.
+
+    Attributes:
+      pretrained: Directory or hub id of a checkpoint, or None for random weights.
+      architecture: Hugging Face model type where there is no checkpoint, such as "bert".
+      config: Fields of the configuration to set.
+      tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
+      max_length: Tokens an example at most.
+    """
+
+    pretrained: str | None = None
+    architecture: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer: str | None = None
+    max_length: int = 128
+
+
+def create_task(
+    kind: str,
+    data: datasets.DataSpec,
+    model: ModelSpec,
+    local: LocalTraining,
+    *,
+    eval_batch_size: int = 32,
+    seed: int = 0,
+    progress: bool = True,
+) -> FederatedTask:
+    """Loads data and model and joins them.
+
+    Args:
+      kind: One of `KINDS`.
+      data: Which data, and how they are divided.
+      model: Which model.
+      local: How much a client computes a round.
+      eval_batch_size: Examples a batch in evaluation.
+      seed: Of random initial weights.
+      progress: Whether to show a bar while data are encoded.
+
+    Raises:
+      UserError: If something cannot be loaded, or data and model do not fit.
+    """
+    if kind not in KINDS:
+        raise UserError(f"--task={kind} is none of {', '.join(KINDS)}.")
+    tokenizer = None
+    if kind != "image_classification":
+        tokenizer = _load_tokenizer(kind, model)
+    label_names = tuple(datasets.label_names(data)) if kind in _LABELLED else ()
+    encoder = _build_encoder(kind, data, tokenizer, label_names, model.max_length)
+    dataset = datasets.load(data, encoder, progress=progress)
+    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer)
+    keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
+    return FederatedTask(
+        kind=kind,
+        train=dataset.train,
+        validation=dataset.validation,
+        test=dataset.test,
+        model=models.functional_model(
+            keras_model, build_objective(kind, label_names), preprocessing.x_spec
+        ),
+        preprocessing=preprocessing,
+        local=local,
+        label_names=label_names,
+        tokenizer=tokenizer,
+        eval_batch_size=eval_batch_size,
+    )
+
+
+def _load_tokenizer(kind, model):
+    name = model.tokenizer or model.pretrained
+    if name is None:
+        raise UserError(
+            f"--task={kind} needs a tokenizer, and without --pretrained there is none: set --tokenizer to a model "
+            "directory, a hub id or bytes."
+        )
+    tokenizer = models.load_tokenizer(name)
+    if kind == "masked_lm" and tokenizer.mask_token_id is None:
+        raise UserError(
+            f"--tokenizer={name} has no mask token, which masked_lm needs: choose one that has, or train causal_lm."
+        )
+    if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _build_encoder(kind, data, tokenizer, label_names, max_length):
+    if kind == "sequence_classification":
+        return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
+    if kind == "token_classification":
+        return datasets.TokenClassificationEncoder(tokenizer, label_names, max_length)
+    if kind == "masked_lm":
+        return datasets.LanguageModelingEncoder(tokenizer, max_length, masked=True)
+    if kind == "causal_lm":  # inputs and labels are the block without its last and its first token
+        return datasets.LanguageModelingEncoder(tokenizer, max_length + 1)
+    return datasets.ImageClassificationEncoder(label_names, datasets.image_shape(data))
+
+
+def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
+    if (spec.pretrained is None) == (spec.architecture is None):
+        raise UserError(
+            f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint to "
+            "start from or the type of a model with random weights."
+        )
+    config = dict(spec.config)
+    if label_names:
+        config["id2label"] = dict(enumerate(label_names))
+        config["label2id"] = {name: i for i, name in enumerate(label_names)}
+    if spec.pretrained is not None:
+        model = models.from_pretrained(kind, spec.pretrained, config, seed)
+    else:
+        defaults = _data_config(kind, tokenizer, dataset, spec)
+        model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
+    if tokenizer is not None:
+        limit = models.max_positions(model.config)
+        if limit is not None and spec.max_length > limit:
+            raise UserError(
+                f"--max_length={spec.max_length} is more than the {limit} positions of the model: lower it"
+                + ("." if spec.pretrained else ", or set the positions in --model_config.")
+            )
+    return model
+
+
+def _data_config(kind, tokenizer, dataset, spec):
+    """The fields of a new model's configuration that the data decide."""
+    if kind == "image_classification":
+        channels, height, width = dataset.train.element_type_structure["pixel_values"].shape
+        size = height if height == width else (height, width)
+        return collections.OrderedDict(num_channels=channels, image_size=size)
+    fields = collections.OrderedDict(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    for name in ("bos_token_id", "eos_token_id"):
+        fields[name] = getattr(tokenizer, name)
+    return fields
