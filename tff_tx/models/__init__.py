@@ -1,4 +1,4 @@
-"""Models: Hugging Face and Keras models as `tff.learning.models.FunctionalModel`, and what they are trained on."""
+"""Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
 from tff_tx.models.functional import (
     SEED,

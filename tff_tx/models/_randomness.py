@@ -1,9 +1,10 @@
 """Random numbers that depend on data alone.
 
-Keras layers draw from stateful TensorFlow ops, whose numbers depend on whatever else the process has run. Inside
-`seeded(seed)` every such op traced into a graph is replaced by its stateless counterpart (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3") under a key made of `seed` and the op's place in the model, so that the
-same seed gives the same numbers on any engine and any number of threads.
+Keras layers draw from stateful TensorFlow ops, whose numbers depend on whatever else the process
+has run. Inside `seeded(seed)` every such op traced into a graph is replaced by its stateless
+counterpart (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") under a key made of
+`seed` and the op's place in the model, so that the same seed gives the same numbers on any engine
+and any number of threads.
 """
 
 from __future__ import annotations
@@ -12,8 +13,28 @@ import contextlib
 import threading
 
 import tensorflow as tf
-from tensorflow.python.ops import gen_random_ops
+from tensorflow.python.ops import gen_random_ops, random_ops_util
 
+_ALGORITHM = "philox"  # the same numbers on every device; "auto_select" would choose by device
+_STATEFUL = frozenset(
+    (
+        "Multinomial",
+        "ParameterizedTruncatedNormal",
+        "RandomGamma",
+        "RandomPoisson",
+        "RandomPoissonV2",
+        "RandomShuffle",
+        "RandomStandardNormal",
+        "RandomUniform",
+        "RandomUniformInt",
+        "RngReadAndSkip",
+        "RngSkip",
+        "SampleDistortedBoundingBox",
+        "SampleDistortedBoundingBoxV2",
+        "StatefulRandomBinomial",
+        "TruncatedNormal",
+    )
+)
 _active = threading.local()
 _patching = threading.RLock()
 
@@ -22,41 +43,73 @@ class _Stream:
     """Hands out a fresh two-word seed to each op, in the order in which the model is traced."""
 
     def __init__(self, seed):
-        self._seed = tf.cast(seed, tf.int64)
+        # Hashed, because seeds as they come with the data are near one another: were the op's place
+        # added to the seed itself, the second op of one batch would draw as the first of the next.
+        self._key = tf.random.stateless_uniform(
+            [], tf.cast(seed, tf.int64), None, None, tf.int64, alg=_ALGORITHM
+        )
         self._ops = 0
 
     def next(self):
         self._ops += 1
-        return self._seed + tf.constant([0, self._ops], tf.int64)
+        return tf.stack([self._key, tf.constant(self._ops, tf.int64)])
 
 
 def _random_uniform(seed, shape, dtype, **unused):
-    return tf.random.stateless_uniform(shape, seed, dtype=dtype)
+    return tf.random.stateless_uniform(shape, seed, dtype=dtype, alg=_ALGORITHM)
 
 
 def _random_standard_normal(seed, shape, dtype, **unused):
-    return tf.random.stateless_normal(shape, seed, dtype=dtype)
+    return tf.random.stateless_normal(shape, seed, dtype=dtype, alg=_ALGORITHM)
 
 
 def _truncated_normal(seed, shape, dtype, **unused):
-    return tf.random.stateless_truncated_normal(shape, seed, dtype=dtype)
+    return tf.random.stateless_truncated_normal(shape, seed, dtype=dtype, alg=_ALGORITHM)
 
 
 def _random_uniform_int(seed, shape, minval, maxval, **unused):
-    return tf.random.stateless_uniform(shape, seed, minval, maxval, dtype=tf.convert_to_tensor(minval).dtype)
+    dtype = tf.convert_to_tensor(minval).dtype
+    return tf.random.stateless_uniform(shape, seed, minval, maxval, dtype, alg=_ALGORITHM)
 
 
 def _random_shuffle(seed, value, **unused):
-    return tf.random.experimental.stateless_shuffle(value, seed)
+    return tf.random.experimental.stateless_shuffle(value, seed, alg=_ALGORITHM)
 
 
-_STATELESS = {
-    "random_uniform": (_random_uniform, ("shape", "dtype", "seed", "seed2", "name")),
-    "random_standard_normal": (_random_standard_normal, ("shape", "dtype", "seed", "seed2", "name")),
-    "truncated_normal": (_truncated_normal, ("shape", "dtype", "seed", "seed2", "name")),
-    "random_uniform_int": (_random_uniform_int, ("shape", "minval", "maxval", "seed", "seed2", "name")),
-    "random_shuffle": (_random_shuffle, ("value", "seed", "seed2", "name")),
-}
+def _multinomial(seed, logits, num_samples, output_dtype=tf.int64, **unused):
+    return tf.random.stateless_categorical(logits, num_samples, seed, dtype=output_dtype)
+
+
+def _prepare_key_counter(seed, generator, shape):
+    return random_ops_util.get_key_counter_alg(seed, generator.algorithm)[:2]
+
+
+_SEEDS = ("seed", "seed2", "name")
+_STATELESS = (
+    (gen_random_ops, "random_uniform", _random_uniform, ("shape", "dtype", *_SEEDS)),
+    (
+        gen_random_ops,
+        "random_standard_normal",
+        _random_standard_normal,
+        ("shape", "dtype", *_SEEDS),
+    ),
+    (gen_random_ops, "truncated_normal", _truncated_normal, ("shape", "dtype", *_SEEDS)),
+    (
+        gen_random_ops,
+        "random_uniform_int",
+        _random_uniform_int,
+        ("shape", "minval", "maxval", *_SEEDS),
+    ),
+    (gen_random_ops, "random_shuffle", _random_shuffle, ("value", *_SEEDS)),
+    (
+        gen_random_ops,
+        "multinomial",
+        _multinomial,
+        ("logits", "num_samples", "seed", "seed2", "output_dtype"),
+    ),
+    # What every method of a generator asks for: Keras' preprocessing layers (RandomFlip) own one.
+    (tf.random.Generator, "_prepare_key_counter", _prepare_key_counter, ("generator", "shape")),
+)
 
 
 @contextlib.contextmanager
@@ -71,21 +124,19 @@ def seeded(seed):
         return
     with _patching:
         outer = getattr(_active, "stream", None)
-        originals = {name: getattr(gen_random_ops, name) for name in _STATELESS}
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _STATELESS]
         _active.stream = _Stream(seed)
-        for name, original in originals.items():
-            setattr(gen_random_ops, name, _redirected(name, original))
+        for (owner, name, original), (_, _, stateless, parameters) in zip(originals, _STATELESS):
+            setattr(owner, name, _redirected(original, stateless, parameters))
         try:
             yield
         finally:
-            for name, original in originals.items():
-                setattr(gen_random_ops, name, original)
+            for owner, name, original in originals:
+                setattr(owner, name, original)
             _active.stream = outer
 
 
-def _redirected(name, original):
-    stateless, parameters = _STATELESS[name]
-
+def _redirected(original, stateless, parameters):
     def op(*args, **kwargs):
         stream = getattr(_active, "stream", None)
         if stream is None:  # another thread, outside any `seeded` block
@@ -95,3 +146,10 @@ def _redirected(name, original):
         return stateless(stream.next(), **arguments)
 
     return op
+
+
+def stateful_ops(graph: tf.Graph) -> list[str]:
+    """The types of the random ops in `graph` whose numbers depend on what ran before."""
+    definition = graph.as_graph_def()
+    nodes = [definition.node, *(f.node_def for f in definition.library.function)]
+    return sorted({node.op for part in nodes for node in part} & _STATEFUL)

@@ -1,8 +1,9 @@
 """Entity-level counts inside the graph, as seqeval counts them.
 
-seqeval (github.com/chakki-works/seqeval) works on Python lists after training; federated metrics must be sums made on
-the client. This is its default (conlleval) mode,
-vectorized: an entity is a run of tokens of one type, a new one starting at `B-` or at a change of type; a predicted
+seqeval (github.com/chakki-works/seqeval) works on Python lists after training; federated metrics
+must be sums made on the client. This is its default (conlleval) mode,
+vectorized: an entity is a run of tokens of one type, a new one starting at `B-` or at a change of
+  type; a predicted
 entity is right if a true one of the same type starts and ends at the same tokens.
 """
 
@@ -24,13 +25,18 @@ class EntityCounter:
         for name, prefix in zip(label_names, prefixes):
             if prefix not in ("B", "I", "O"):
                 raise UserError(
-                    f"label {name!r} is not in the IOB2 scheme, in which every label is O, B-TYPE or I-TYPE: "
-                    "convert the tags of the data."
+                    f"label {name!r} is not in the IOB2 scheme, in which every label is O, B-TYPE "
+                    "or I-TYPE: convert the tags of the data."
                 )
-        kinds = sorted({name.partition("-")[2] for name, p in zip(label_names, prefixes) if p != "O"})
+        kinds = sorted(
+            {name.partition("-")[2] for name, p in zip(label_names, prefixes) if p != "O"}
+        )
         self._begins = np.array([p == "B" for p in prefixes])
         self._kind = np.array(
-            [0 if p == "O" else 1 + kinds.index(n.partition("-")[2]) for n, p in zip(label_names, prefixes)],
+            [
+                0 if p == "O" else 1 + kinds.index(n.partition("-")[2])
+                for n, p in zip(label_names, prefixes)
+            ],
             np.int32,
         )
 
@@ -60,7 +66,7 @@ class EntityCounter:
         )
 
     def _spans(self, tags, counted):
-        """Where entities start and end (bool [batch, length]), and the kind of each token (0 outside)."""
+        """Where entities start and end, bool, and the kind of each token, 0 outside."""
         tags = tf.where(counted, tags, 0)
         kind = tf.where(counted, tf.gather(self._kind, tags), 0)
         begins = counted & tf.gather(self._begins, tags)
@@ -79,7 +85,7 @@ def _to_front(labels, predictions, counted):
 
 
 def _latest(mask):
-    """Index of the last true at or before each position, -1 where there is none; int32 [batch, length]."""
+    """Index of the last true at or before each position, -1 where there is none; int32."""
     length = tf.shape(mask)[1]
     position = tf.range(length)
     earlier = position[tf.newaxis, :] <= position[:, tf.newaxis]

@@ -1,15 +1,20 @@
-"""Hugging Face models: made from a configuration, a checkpoint directory or a hub id, and saved as one."""
+"""Hugging Face models: made from a configuration or a checkpoint, and saved as one."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import random
-from typing import Any, Mapping
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import transformers
+from tensorflow.python.eager import context
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tff_tx.errors import UserError
@@ -29,7 +34,8 @@ def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: i
 
     Args:
       kind: A task, key of `AUTO_CLASSES`.
-      architecture: A Hugging Face model type that has a TF class for the task, such as "bert" or "gpt2".
+      architecture: A Hugging Face model type that has a TF class for the task, such as "bert" or
+        "gpt2".
       config: Fields of the configuration that differ from the architecture's defaults.
       seed: Seed of the initial weights.
 
@@ -37,32 +43,53 @@ def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: i
       A built `transformers.TFPreTrainedModel`.
 
     Raises:
-      UserError: If there is no such architecture for the task in TensorFlow, or a field does not fit it.
+      UserError: If there is no such architecture for the task in TensorFlow, or a field does not
+        fit it.
     """
     supported = [c.model_type for c in AUTO_CLASSES[kind]._model_mapping]
     if architecture not in supported:
         raise UserError(
-            f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for {kind}; "
-            f"choose one of {', '.join(sorted(supported))}."
+            f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for "
+            f"{kind}; choose one of {', '.join(sorted(supported))}."
         )
     config_class = CONFIG_MAPPING[architecture]
-    unknown = sorted(set(config) - set(config_class().to_dict()) - {"id2label", "label2id", "num_labels"})
+    model_class = AUTO_CLASSES[kind]._model_mapping[config_class]
+    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
+    unknown = [field for field in config if not _is_field(field, config_class, model_class)]
     if unknown:
-        raise UserError(f"--model_config: {architecture} has no field {', '.join(unknown)}; see {config_class.__name__}.")
+        raise UserError(
+            f"--model_config: {architecture} has no field {', '.join(sorted(unknown))}; see the "
+            f"fields of {config_class.__name__}."
+        )
     with _seeded(seed), _readable(f"--architecture={architecture} --model_config={dict(config)}"):
         model = AUTO_CLASSES[kind].from_config(config_class(**config))
         model.build_in_name_scope()
     return model
 
 
-def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
+def _is_field(name: str, config_class: Any, model_class: Any) -> bool:
+    """Whether the configuration declares `name`, or the model reads it all the same (DeBERTa)."""
+    if name == "num_labels" or name in config_class.attribute_map or hasattr(config_class(), name):
+        return True
+    source = inspect.getsource(sys.modules[model_class.__module__])
+    return (
+        re.search(rf"config\.{re.escape(name)}\b|getattr\(config, \"{re.escape(name)}\"", source)
+        is not None
+    )
+
+
+def from_pretrained(
+    kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0
+) -> Any:
     """Loads a model from a checkpoint.
 
-    Weights the checkpoint lacks, as a rule the new head, are random; their names are in `fresh_weights` of the result.
+    Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
+    names are in `fresh_weights` of the result.
 
     Args:
       kind: A task, key of `AUTO_CLASSES`.
-      name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub id.
+      name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub
+        id.
       config: Fields of the configuration to change, such as `num_labels` or dropout rates.
       seed: Seed of the weights that the checkpoint lacks.
 
@@ -71,19 +98,20 @@ def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = Non
     """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise UserError(
-            f"--pretrained={name} is a directory without config.json, so not a model: give a directory written by "
-            "save_pretrained, or a hub id."
+            f"--pretrained={name} is a directory without config.json, so not a model: give a "
+            "directory written by save_pretrained, or a hub id."
         )
     with _seeded(seed), _readable(f"--pretrained={name}"):
         model, info = AUTO_CLASSES[kind].from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
-    model.fresh_weights = tuple(info["missing_keys"])
+    mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+    model.fresh_weights = (*info["missing_keys"], *mismatched)
     return model
 
 
 def load_tokenizer(name: str) -> Any:
-    """Loads the tokenizer of a model directory or hub id; "bytes" is a byte-level one that needs no file.
+    """Loads the tokenizer of a model directory or hub id; "bytes" is one that needs no file.
 
     Raises:
       UserError: If there is no tokenizer at `name`.
@@ -95,7 +123,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
-    """Writes a model directory that `TFAutoModelFor...from_pretrained` opens, tokenizer included."""
+    """Writes a directory that `TFAutoModelFor...from_pretrained` opens, tokenizer included."""
     model.save_pretrained(directory, safe_serialization=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
@@ -103,13 +131,17 @@ def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int):
-    """Keras initializers draw from the process-wide generators: seeds them, and gives Python and NumPy theirs back."""
-    before = random.getstate(), np.random.get_state()
-    random.seed(seed), np.random.seed(seed % 2**32), tf.random.set_seed(seed)
+    """Seeds the process-wide generators, from which Keras initializers draw, and restores them."""
+    before = random.getstate(), np.random.get_state(), context.global_seed()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf.random.set_seed(seed)
     try:
         yield
     finally:
-        random.setstate(before[0]), np.random.set_state(before[1])
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        tf.random.set_seed(before[2])
 
 
 @contextlib.contextmanager

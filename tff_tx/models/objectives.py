@@ -1,7 +1,8 @@
 """What a model is trained on: a loss, the metrics reported with it, and the spec of the labels.
 
-Metrics are sums over examples or tokens, never means of batch means, so that adding them over batches and clients and
-finishing once gives the figure over the pooled data, whatever the sizes of batches and clients.
+Metrics are sums over examples or tokens, never means of batch means, so that adding them over
+batches and clients and finishing once gives the figure over the pooled data, whatever the sizes of
+batches and clients.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 IGNORED = -100
-"""The label of a token that counts neither in the loss nor in the metrics (the Hugging Face convention)."""
+"""The label of a token that counts neither in loss nor in metrics, as in Hugging Face."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,10 @@ class Objective:
 
     Attributes:
       name: The task's name, as in `tff_tx.tasks`.
-      label_spec: `tf.TensorSpec` of a batch of labels: int32 [batch] for one label an example, [batch, length] for one a
-        token (`IGNORED` where there is none).
-      loss_fn: (logits, labels, sample_weight=None) -> scalar float32, the mean cross-entropy over labelled items, nats.
+      label_spec: `tf.TensorSpec` of a batch of labels: int32 [batch] for one label an example,
+        [batch, length] for one a token (`IGNORED` where there is none).
+      loss_fn: (logits, labels, sample_weight=None) -> scalar float32, the mean cross-entropy over
+        labelled items, nats.
       sums_fn: (logits, labels, loss) -> OrderedDict of scalar sums over the batch.
       finalize_fn: sums -> OrderedDict of scalar metrics.
     """
@@ -38,14 +40,18 @@ class Objective:
 
     @property
     def metrics_fns(self):
-        """The three functions of `tff.learning.models.FunctionalModel`: initialize, update, finalize."""
+        """The metrics_fns of a `FunctionalModel`: initialize, update, finalize."""
 
         @tf.function(autograph=False)
         def initialize():
             label = tf.TensorSpec([1] * self.label_spec.shape.rank, self.label_spec.dtype)
             logits = tf.TensorSpec([1] * self.label_spec.shape.rank + [2], tf.float32)
-            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(logits, label, tf.TensorSpec([]))
-            return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs)
+            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(
+                logits, label, tf.TensorSpec([])
+            )
+            return tf.nest.map_structure(
+                lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs
+            )
 
         @tf.function(autograph=False)
         def update(state, labels, batch_output, sample_weight=None):
@@ -61,14 +67,18 @@ class Objective:
 
 
 def classification(name: str = "sequence_classification") -> Objective:
-    """One label an example: softmax cross-entropy, accuracy. Logits float32 [batch, classes], labels int32 [batch]."""
+    """One label an example: softmax cross-entropy and accuracy.
+
+    Logits float32 [batch, classes], labels int32 [batch].
+    """
     return _cross_entropy(name, label_rank=1, finalize_fn=_finalize)
 
 
 def language_modeling(name: str) -> Objective:
-    """One label a token (masked or next), `IGNORED` elsewhere. Logits float32 [batch, length, vocabulary].
+    """One label a token (masked or next), `IGNORED` elsewhere.
 
-    Besides loss (nats a token) and accuracy reports perplexity, exp(loss), and loss in bits a token.
+    Logits float32 [batch, length, vocabulary], labels int32 [batch, length]. Besides loss (nats a
+    token) and accuracy reports perplexity, exp(loss), and loss in bits a token.
     """
 
     def finalize(sums):
@@ -91,7 +101,9 @@ def token_classification(label_names) -> Objective:
     count_entities = EntityCounter(label_names)
 
     def entity_sums(logits, labels):
-        return count_entities(labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED))
+        return count_entities(
+            labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED)
+        )
 
     def finalize(sums):
         metrics = _finalize(sums)
