@@ -151,7 +151,8 @@ def _draw_sizes(statistics: Statistics, axis) -> None:
     for name, split in statistics.splits.items():
         sizes = split.records if split.tokens is None else split.tokens
         axis.plot(np.linspace(0, 100, len(sizes)), np.sort(sizes)[::-1], label=name)
-    axis.set_yscale("log")
+    axis.set_yscale("symlog")
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("clients, largest first (%)")
     axis.set_ylabel("records a client" if split.tokens is None else "tokens a client")
     axis.legend()
@@ -166,7 +167,7 @@ def _draw_labels(statistics: Statistics, axis) -> None:
     axis.bar(positions, overall[shown])
     axis.vlines(positions, low[shown], high[shown], color="black")
     axis.set_xticks(positions, statistics.label_names[shown], rotation=90)
-    axis.set_ylabel("share of the training labels; lines: 10-90 % of clients")
+    axis.set_ylabel("share in training; lines: 10-90 % of clients")
 
 
 def _draw_lengths(statistics: Statistics, axis) -> None:

@@ -6,6 +6,7 @@ from tff_tx.datasets import embedded
 from tff_tx.datasets.readers import file_source
 from tff_tx.datasets.records import Source
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.tff_sets import tff_source
 
 _EMBEDDED = {"stdlib": embedded.stdlib, "digits": embedded.digits}
 
@@ -18,4 +19,6 @@ def open_source(spec: DataSpec) -> Source:
     """
     if spec.dataset == "file":
         return file_source(spec)
+    if spec.dataset.startswith("tff:"):
+        return tff_source(spec.dataset, spec.cache_dir)
     return _EMBEDDED[spec.dataset]()

@@ -45,7 +45,7 @@ class DataSpec:
             dealt; "auto" is "client" for the data's own clients, else "example".
         validation_fraction: What to hold out for validation: a fraction, or a number of clients or
             examples (a client, with "within_client").
-        test_fraction: The same for testing.
+        test_fraction: The same for testing. Data with a test split of their own keep that instead.
         max_train_examples_per_client: Where a training client is cut off.
         label_names: The labels in their order; found in the training data if empty.
         cache_dir: Where the encoded data are kept, see `federated.default_cache_dir`.

@@ -216,8 +216,6 @@ def _client_dataset(path: str, split: str, element_spec, client_id) -> tf.data.D
         ]
     )
     protos = tf.data.experimental.SqlDataset("sqlite", path, query, tf.string)
-    # Row by row: parsing whole batches was no faster (0.19 against 0.14 ms a row), as `unbatch`
-    # leaves ragged elements that need a map of their own to become tensors.
     return protos.map(build_parser(element_spec))
 
 
@@ -304,12 +302,12 @@ def build_parser(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[tf.Tens
     def feature(spec: tf.TensorSpec):
         if spec.shape.is_fully_defined():
             return tf.io.FixedLenFeature(spec.shape, stored_dtype(spec))
-        return tf.io.RaggedFeature(stored_dtype(spec))
+        return tf.io.FixedLenSequenceFeature([], stored_dtype(spec), allow_missing=True)
 
     features = {name: feature(spec) for name, spec in element_spec.items()}
 
     def parse(proto: tf.Tensor) -> Mapping:
-        parsed = tf.io.parse_example(proto, features)
+        parsed = tf.io.parse_single_example(proto, features)
         return collections.OrderedDict(
             (name, tf.cast(parsed[name], spec.dtype)) for name, spec in element_spec.items()
         )
