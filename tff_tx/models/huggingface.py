@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import transformers
+from safetensors import SafetensorError
 from tensorflow.python.eager import context
+from tf_keras.src import backend as keras_backend
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tff_tx.errors import UserError
@@ -46,36 +48,19 @@ def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: i
       UserError: If there is no such architecture for the task in TensorFlow, or a field does not
         fit it.
     """
-    supported = [c.model_type for c in AUTO_CLASSES[kind]._model_mapping]
-    if architecture not in supported:
+    if architecture not in _architectures(kind):
         raise UserError(
             f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for "
-            f"{kind}; choose one of {', '.join(sorted(supported))}."
+            f"{kind}; choose one of {', '.join(_architectures(kind))}."
         )
     config_class = CONFIG_MAPPING[architecture]
-    model_class = AUTO_CLASSES[kind]._model_mapping[config_class]
-    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
-    unknown = [field for field in config if not _is_field(field, config_class, model_class)]
-    if unknown:
-        raise UserError(
-            f"--model_config: {architecture} has no field {', '.join(sorted(unknown))}; see the "
-            f"fields of {config_class.__name__}."
-        )
-    with _seeded(seed), _readable(f"--architecture={architecture} --model_config={dict(config)}"):
+    _check_fields(kind, config_class(), config)
+    what = f"--architecture={architecture} --model_config={dict(config)}"
+    remedy = f"choose fields that fit one another, see {config_class.__name__}"
+    with _seeded(seed), _readable(what, remedy):
         model = AUTO_CLASSES[kind].from_config(config_class(**config))
         model.build_in_name_scope()
     return model
-
-
-def _is_field(name: str, config_class: Any, model_class: Any) -> bool:
-    """Whether the configuration declares `name`, or the model reads it all the same (DeBERTa)."""
-    if name == "num_labels" or name in config_class.attribute_map or hasattr(config_class(), name):
-        return True
-    source = inspect.getsource(sys.modules[model_class.__module__])
-    return (
-        re.search(rf"config\.{re.escape(name)}\b|getattr\(config, \"{re.escape(name)}\"", source)
-        is not None
-    )
 
 
 def from_pretrained(
@@ -94,14 +79,25 @@ def from_pretrained(
       seed: Seed of the weights that the checkpoint lacks.
 
     Raises:
-      UserError: If `name` is neither a model directory nor a hub id that can be reached.
+      UserError: If `name` is neither a model directory nor a hub id that can be reached, its
+        architecture has no TensorFlow class for the task, or a field does not fit it.
     """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise UserError(
             f"--pretrained={name} is a directory without config.json, so not a model: give a "
             "directory written by save_pretrained, or a hub id."
         )
-    with _seeded(seed), _readable(f"--pretrained={name}"):
+    what = f"--pretrained={name}"
+    remedy = "give a directory written by save_pretrained, or a hub id that can be reached"
+    with _readable(what, remedy):
+        found = transformers.AutoConfig.from_pretrained(name)
+    if type(found) not in AUTO_CLASSES[kind]._model_mapping:
+        raise UserError(
+            f"{what} is a {found.model_type} model, of which Hugging Face has no TensorFlow class for "
+            f"{kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
+        )
+    _check_fields(kind, found, config or {})
+    with _seeded(seed), _readable(what, remedy):
         model, info = AUTO_CLASSES[kind].from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
@@ -118,7 +114,10 @@ def load_tokenizer(name: str) -> Any:
     """
     if name == "bytes":
         return transformers.ByT5Tokenizer(extra_ids=0)
-    with _readable(f"tokenizer {name}"):
+    remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
+    if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
+        raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
+    with _readable(f"tokenizer {name}", remedy):
         return transformers.AutoTokenizer.from_pretrained(name)
 
 
@@ -133,25 +132,53 @@ def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
 def _seeded(seed: int):
     """Seeds the process-wide generators, from which Keras initializers draw, and restores them."""
     before = random.getstate(), np.random.get_state(), context.global_seed()
+    # Where set_random_seed of Keras was ever called, initializers draw from a generator of its own.
+    keras_generator = getattr(keras_backend._SEED_GENERATOR, "generator", None)
+    keras_backend._SEED_GENERATOR.generator = random.Random(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     tf.random.set_seed(seed)
     try:
         yield
     finally:
+        keras_backend._SEED_GENERATOR.generator = keras_generator
         random.setstate(before[0])
         np.random.set_state(before[1])
         tf.random.set_seed(before[2])
 
 
 @contextlib.contextmanager
-def _readable(what: str):
-    """Turns what transformers raises for a wrong name or field into one sentence."""
+def _readable(what: str, remedy: str):
+    """Turns what transformers raises for a wrong name, file or field into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{what} cannot be loaded: {first}") from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"{what} cannot be loaded ({lines[0].strip().rstrip('.')}): {remedy}."
+        ) from error
+
+
+def _architectures(kind: str) -> list[str]:
+    return sorted(config_class.model_type for config_class in AUTO_CLASSES[kind]._model_mapping)
+
+
+def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
+    """Refuses changes to fields that neither the configuration declares nor the model's code reads.
+
+    The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
+    """
+    model_class = AUTO_CLASSES[kind]._model_mapping[type(config)]
+    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
+    source = inspect.getsource(sys.modules[model_class.__module__])
+    read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))
+    known = {"id2label", "label2id", "num_labels", *config.to_dict(), *config.attribute_map}
+    unknown = sorted(set(changes) - known.union(*read))
+    if unknown:
+        raise UserError(
+            f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the fields "
+            f"of {type(config).__name__}."
+        )
 
 
 def max_positions(config: Any) -> int | None:

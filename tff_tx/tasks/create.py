@@ -125,7 +125,7 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     if spec.pretrained is not None:
         model = models.from_pretrained(kind, spec.pretrained, config, seed)
     else:
-        defaults = _data_config(kind, tokenizer, dataset, spec)
+        defaults = _data_config(kind, tokenizer, dataset)
         model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
     if tokenizer is not None:
         limit = models.max_positions(model.config)
@@ -137,7 +137,7 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     return model
 
 
-def _data_config(kind, tokenizer, dataset, spec):
+def _data_config(kind, tokenizer, dataset):
     """The fields of a new model's configuration that the data decide."""
     if kind == "image_classification":
         channels, height, width = dataset.train.element_type_structure["pixel_values"].shape

@@ -14,89 +14,95 @@ import tensorflow as tf
 
 from tff_tx.models import IGNORED, SEED
 
-_TEXT_INPUTS = collections.OrderedDict(
-    attention_mask=tf.TensorSpec([None, None], tf.int32),
-    input_ids=tf.TensorSpec([None, None], tf.int32),
-)
+_PADDING = -1
+"""Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
 
 
 class _TextClassification:
-    """One label a text: pads `input_ids` to the longest of the batch."""
+    """One label a text: `input_ids` are padded to the longest of the batch."""
+
+    pads = {"input_ids": _PADDING, "label": IGNORED}
 
     def __init__(self, tokenizer):
-        self._pad = tokenizer.pad_token_id or 0
+        self._pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
         del element_spec
-        return collections.OrderedDict(_TEXT_INPUTS)
-
-    def example(self, element):
         return collections.OrderedDict(
-            attention_mask=tf.ones_like(element["input_ids"]),
-            input_ids=element["input_ids"],
-            labels=self._labels(element),
+            attention_mask=tf.TensorSpec([None, None], tf.int32),
+            input_ids=tf.TensorSpec([None, None], tf.int32),
         )
-
-    def _labels(self, element):
-        return element["label"]
-
-    def pads(self):
-        return collections.OrderedDict(attention_mask=0, input_ids=self._pad, labels=IGNORED)
 
     def batch(self, features, seed):
         del seed
-        return features
+        return self._tokens(features["input_ids"]), features["label"]
+
+    def _tokens(self, ids):
+        is_token = tf.not_equal(ids, _PADDING)
+        return collections.OrderedDict(
+            attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self._pad_id)
+        )
 
 
 class _TokenClassification(_TextClassification):
     """One label a token."""
 
-    def _labels(self, element):
-        return element["labels"]
+    pads = {"input_ids": _PADDING, "labels": IGNORED}
+
+    def batch(self, features, seed):
+        del seed
+        return self._tokens(features["input_ids"]), features["labels"]
 
 
 class _CausalLM(_TextClassification):
     """The label of a token is the next one."""
 
-    def example(self, element):
-        ids = element["input_ids"]
-        return collections.OrderedDict(
-            attention_mask=tf.ones_like(ids[:-1]), input_ids=ids[:-1], labels=ids[1:]
-        )
+    pads = {"input_ids": _PADDING}
+
+    def batch(self, features, seed):
+        del seed
+        ids, following = features["input_ids"][:, :-1], features["input_ids"][:, 1:]
+        labels = tf.where(tf.equal(following, _PADDING), IGNORED, following)
+        return self._tokens(ids), labels
 
 
 class _MaskedLM(_TextClassification):
     """Masked language modeling as in BERT (Devlin et al. 2019, section 3.1).
 
-    Each token but special ones is chosen with probability 0.15 and becomes the mask token (80 %), a random token (10 %)
-    or stays (10 %); the labels are the chosen tokens as they were. Masks are fresh in every epoch and round.
+    Each token but special ones is chosen with probability 0.15 and becomes the mask token (80 %),
+    a random token (10 %) or stays (10 %); the labels are the chosen tokens as they were. Masks are
+    fresh in every epoch and round.
     """
+
+    pads = {"input_ids": _PADDING}
 
     def __init__(self, tokenizer, rate=0.15):
         super().__init__(tokenizer)
-        self._rate, self._mask = rate, tokenizer.mask_token_id
+        self._rate, self._mask_id = rate, tokenizer.mask_token_id
         self._vocabulary = len(tokenizer)
-        self._special = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
-
-    def _labels(self, element):
-        return element["input_ids"]
+        self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
 
     def batch(self, features, seed):
-        ids = features["input_ids"]
+        x = self._tokens(features["input_ids"])
+        ids = x["input_ids"]
         draws = tf.random.stateless_uniform([2, *tf.unstack(tf.shape(ids))], seed)
         random_ids = tf.random.stateless_uniform(
             tf.shape(ids), seed + 1, 0, self._vocabulary, tf.int32
         )
-        special = tf.reduce_any(tf.equal(ids[..., tf.newaxis], self._special), -1)
-        chosen = (draws[0] < self._rate) & ~special & tf.equal(features["attention_mask"], 1)
-        ids = tf.where(chosen & (draws[1] < 0.8), self._mask, ids)
-        ids = tf.where(chosen & (draws[1] >= 0.9), random_ids, ids)
-        labels = tf.where(chosen, features["labels"], IGNORED)
-        return collections.OrderedDict(features, input_ids=ids, labels=labels)
+        special = tf.reduce_any(tf.equal(ids[..., tf.newaxis], self._special_ids), -1)
+        chosen = (draws[0] < self._rate) & ~special & tf.equal(x["attention_mask"], 1)
+        x["input_ids"] = tf.where(
+            chosen & (draws[1] < 0.8),
+            self._mask_id,
+            tf.where(chosen & (draws[1] >= 0.9), random_ids, ids),
+        )
+        return x, tf.where(chosen, ids, IGNORED)
 
 
 class _ImageClassification:
     """One label an image, float32 [channels, height, width]."""
+
+    pads = {"pixel_values": 0.0, "label": IGNORED}
 
     def __init__(self, tokenizer):
         del tokenizer
@@ -105,17 +111,9 @@ class _ImageClassification:
         shape = element_spec["pixel_values"].shape
         return collections.OrderedDict(pixel_values=tf.TensorSpec([None, *shape], tf.float32))
 
-    def example(self, element):
-        return collections.OrderedDict(
-            pixel_values=element["pixel_values"], labels=element["label"]
-        )
-
-    def pads(self):
-        return None
-
     def batch(self, features, seed):
         del seed
-        return features
+        return collections.OrderedDict(pixel_values=features["pixel_values"]), features["label"]
 
 
 _RECIPES = {
@@ -182,9 +180,7 @@ class Preprocessing:
             shuffled = examples.shuffle(
                 local.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False
             )
-            if local.max_examples is not None:
-                shuffled = shuffled.take(local.max_examples)
-            return shuffled.map(self._recipe.example)
+            return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
 
         if local.steps is None:
             batches = tf.data.Dataset.range(local.epochs).flat_map(
@@ -197,23 +193,31 @@ class Preprocessing:
 
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
         """One client's batches for evaluation, in stored order; the same seed gives the same masks."""
-        return self._finish(self._padded(examples.map(self._recipe.example), batch_size), seed)
+        return self._finish(self._padded(examples, batch_size), seed)
 
     def _padded(self, examples, batch_size):
-        pads = self._recipe.pads()
-        if pads is None:
-            return examples.batch(batch_size)
+        pads = collections.OrderedDict(
+            (name, tf.constant(self._recipe.pads[name], spec.dtype))
+            for name, spec in examples.element_spec.items()
+        )
         return examples.padded_batch(batch_size, padding_values=pads)
 
     def _finish(self, batches, seed):
         def finish(step, features):
             batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
-            features = self._recipe.batch(features, batch_seed)
-            x = collections.OrderedDict((name, features[name]) for name in self.x_spec if name != SEED)
+            x, y = self._recipe.batch(features, batch_seed)
             # Dropout's own key, or it would draw the numbers that chose the masks.
             x[SEED] = tf.random.experimental.stateless_fold_in(
                 batch_seed, tf.constant(1, tf.int64)
             )
-            return x, features["labels"]
+            return x, y
 
-        return batches.enumerate().map(finish)
+        return batches.enumerate().map(finish).with_options(_options())
+
+
+def _options() -> tf.data.Options:
+    """tf.data's rewriting and tuning cost more than a small client's whole epoch, for every client anew."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return options
