@@ -68,7 +68,9 @@ def _summary(rows, config):
 
 def _table(split, figures):
     lines = [f"| {split} | |", "|---|---|"]
-    lines += [f"| {name} | {value:.4f} |" if isinstance(value, float) else f"| {name} | {value:,} |" for name, value in figures.items()]
+    for name, value in figures.items():
+        told = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+        lines.append(f"| {name} | {told} |")
     return "\n".join(lines)
 
 
@@ -84,22 +86,52 @@ def _cost(rows):
     )
 
 
+def plot_spread(by_client: pd.DataFrame, path: str) -> str:
+    """Draws a histogram over clients for each metric.
+
+    Args:
+      by_client: A row a client, a column a metric.
+      path: The picture to write.
+
+    Returns:
+      `path`.
+    """
+    names = [name for name in _TITLES if name in by_client]
+    figure, axes = _pyplot().subplots(
+        1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False
+    )
+    for name, axis in zip(names, axes[0]):
+        axis.hist(by_client[name], bins=20)
+        axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")
+        axis.set(xlabel=_TITLES[name], ylabel="clients")
+        axis.legend()
+    return _save(figure, path)
+
+
 def _plot(rows, name, title, directory):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    series = {c: rows[["round_num", c]].dropna() for c in (f"train/{name}", f"eval/{name}") if c in rows}
-    if not series:
+    columns = [c for c in (f"train/{name}", f"eval/{name}") if c in rows]
+    if not columns:
         return None
-    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
-    for (column, points), style in zip(series.items(), ("-", "o-")):
+    figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    for column, style in zip(columns, ("-", "o-")):
+        points = rows[["round_num", column]].dropna()
         axes.plot(points["round_num"], points[column], style, label=column, markersize=3)
     axes.set(xlabel="round", ylabel=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    path = os.path.join(directory, f"{name}.png")
+    return _save(figure, os.path.join(directory, f"{name}.png"))
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")  # no screen needed
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure, path):
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    _pyplot().close(figure)
     return path

@@ -76,6 +76,42 @@ def read_config(run_dir: str) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}): restore it or start a new run.") from error
 
 
+def make_directory(path: str, flag: str) -> None:
+    """Makes a directory that can be written.
+
+    Raises:
+      UserError: If that cannot be; the message names the flag.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        probe = os.path.join(path, ".writable")
+        with open(probe, "w", encoding="utf-8"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(
+            f"{flag}={path} cannot be written ({error.strerror}): choose another directory."
+        ) from error
+
+
+def check_space(path: str, num_bytes: int) -> None:
+    """Refuses a directory on a disk without room.
+
+    Args:
+      path: An existing directory, the value of --run_dir.
+      num_bytes: What will be written.
+
+    Raises:
+      UserError: If less is left.
+    """
+    free = shutil.disk_usage(path).free
+    if free < num_bytes:
+        raise UserError(
+            f"--run_dir={path} is on a disk with {free / 1e6:.0f} MB left, and the run needs about "
+            f"{num_bytes / 1e6:.0f} MB: free some or choose another directory."
+        )
+
+
 def write_json(path: str, value: Any) -> None:
     """Writes JSON atomically."""
     temporary = f"{path}.tmp"
@@ -83,6 +119,23 @@ def write_json(path: str, value: Any) -> None:
         json.dump(value, file, indent=2, default=_plain)
         file.write("\n")
     os.replace(temporary, path)
+
+
+def write_text(path: str, text: str, flag: str) -> None:
+    """Writes a text file atomically.
+
+    Raises:
+      UserError: If it cannot be written; the message names the flag.
+    """
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{flag}={path} cannot be written ({error.strerror}): choose another place."
+        ) from error
 
 
 def write_model(run_dir: str, save_fn) -> str:

@@ -16,8 +16,6 @@ import numpy as np
 import tensorflow_federated as tff
 import tqdm
 
-from tff_tx.errors import UserError
-
 _CHECKPOINT = "round_"
 
 
@@ -127,34 +125,6 @@ class Checkpoints:
         """Saves the state after a round, unless it is there already."""
         with contextlib.suppress(tff.program.ProgramStateExistsError):
             asyncio.run(self._manager.save(state, round_num))
-
-
-def check_space(run_dir: str, num_bytes: int) -> None:
-    """Makes `run_dir` and refuses it where a run could not be written.
-
-    Args:
-      run_dir: The directory of the run.
-      num_bytes: What checkpoints and model will take.
-
-    Raises:
-      UserError: If the directory cannot be made or written, or its disk has no room.
-    """
-    try:
-        os.makedirs(run_dir, exist_ok=True)
-        probe = os.path.join(run_dir, ".writable")
-        with open(probe, "w"):
-            pass
-        os.remove(probe)
-    except OSError as error:
-        raise UserError(
-            f"--run_dir={run_dir} cannot be written ({error.strerror}): choose another directory."
-        ) from error
-    free = shutil.disk_usage(run_dir).free
-    if free < num_bytes:
-        raise UserError(
-            f"--run_dir={run_dir} is on a disk with {free / 1e6:.0f} MB left, and the run needs about "
-            f"{num_bytes / 1e6:.0f} MB: free some or choose another directory."
-        )
 
 
 def _is_due(round_num, every, last):

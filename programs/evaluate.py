@@ -1,0 +1,107 @@
+"""Evaluates a trained model on held-out clients.
+
+`python -m programs.evaluate --run_dir=runs/digits` evaluates a run on its own test clients;
+`--model=DIR --task=... --dataset=...` a model directory on any data. Prints the metrics over all the
+data and their spread over the clients, and writes both as JSON, with a plot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import tensorflow_federated as tff
+from absl import flags
+
+from programs import cli, data_flags, model_flags, training_flags
+from tff_tx import datasets, evaluation, reporting, run_directory, runtime, tasks
+from tff_tx.errors import UserError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("run_dir", None, "The directory of a run.")
+flags.DEFINE_string("model", None, "A model directory, in place of a run.")
+flags.DEFINE_enum(
+    "split_name", "test", ["train", "validation", "test"], "The clients to evaluate on."
+)
+flags.DEFINE_string("output_dir", None, "Where results go; default: evaluation/ in --run_dir or --model.")
+flags.DEFINE_integer("seed", 1, "Decides dealing and splitting with --model.", lower_bound=0)
+flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch.", lower_bound=1)
+
+
+def main(_) -> None:
+    """Evaluates and writes the results."""
+    if (FLAGS.run_dir is None) == (FLAGS.model is None):
+        raise UserError(
+            f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model "
+            "to evaluate."
+        )
+    runtime.configure_threads()
+    task = _task()
+    clients = getattr(task, FLAGS.split_name)
+    if clients is None:
+        raise UserError(
+            f"--split_name={FLAGS.split_name}: the data have no such split; choose another, or hold some "
+            "out with --test_fraction, --validation_fraction or files of their own."
+        )
+    output_dir = FLAGS.output_dir or os.path.join(FLAGS.run_dir or FLAGS.model, "evaluation")
+    run_directory.make_directory(output_dir, "--output_dir")
+    evaluator = evaluation.Evaluator(
+        task.model, task.eval_batches_fn(clients), training_flags.threads()
+    )
+    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
+    by_client = evaluator.metrics_by_client(weights, clients.client_ids)
+    overall = evaluator.metrics(weights, clients.client_ids)
+    spread = evaluation.spread(by_client)
+    path = os.path.join(output_dir, f"{FLAGS.split_name}.json")
+    run_directory.write_json(
+        path,
+        {
+            "overall": overall,
+            "over_clients": spread.to_dict("index"),
+            "clients": by_client.to_dict("index"),
+        },
+    )
+    plot = reporting.plot_spread(by_client, os.path.join(output_dir, f"{FLAGS.split_name}.png"))
+    print(f"Over all {overall['num_examples']:,} examples of {len(by_client):,} clients:")
+    for name, value in overall.items():
+        print(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
+    print("Over clients:")
+    print(spread.to_string(float_format="%.4f"))
+    print(f"Written: {path}, {plot}")
+
+
+def _task() -> tasks.FederatedTask:
+    if FLAGS.model is not None:
+        kind, data = model_flags.task_kind(), data_flags.data_spec(FLAGS.seed)
+        model = tasks.ModelSpec(pretrained=FLAGS.model, max_length=FLAGS.max_length)
+    else:
+        config = run_directory.read_config(FLAGS.run_dir)["task"]
+        kind, data = config["kind"], _data_of(config)
+        model = tasks.ModelSpec(
+            pretrained=os.path.join(FLAGS.run_dir, run_directory.MODEL),
+            max_length=config["model"]["max_length"],
+        )
+        if not os.path.isdir(model.pretrained):
+            raise UserError(
+                f"--run_dir={FLAGS.run_dir} has no model yet: let the run finish (the same "
+                "programs.train command resumes it)."
+            )
+    return tasks.create_task(
+        kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size
+    )
+
+
+def _data_of(config) -> datasets.DataSpec:
+    """The run's data, or those of the flags if they name others, with the run's labels."""
+    if FLAGS["dataset"].using_default_value:
+        fields = {f.name for f in dataclasses.fields(datasets.DataSpec)}
+        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in config["data"].items()}
+        spec = datasets.DataSpec(**{k: v for k, v in stored.items() if k in fields})
+        return dataclasses.replace(spec, cache_dir=FLAGS.cache_dir or spec.cache_dir)
+    spec = data_flags.data_spec(FLAGS.seed)
+    return dataclasses.replace(spec, label_names=spec.label_names or tuple(config["label_names"]))
+
+
+if __name__ == "__main__":
+    cli.run(main)
