@@ -1,0 +1,98 @@
+# Needs make, coreutils and a Python that tff_tx runs on, with its venv module; nothing else.
+
+CHECK := tff_tx/_platform_check.py
+STAMP := .venv/complete
+RUN := .venv/bin/python
+UV_VERSION := 0.13.8
+
+# The first that is supported. Where none is, the first that runs at all, to say what is wrong.
+PYTHONS := python3.11 python3.10 python3.9 python3 python3.14 python3.13 python3.12 python3.8 python
+PYTHON ?= $(shell \
+	for python in $(PYTHONS); do $$python $(CHECK) 2>/dev/null && echo $$python && exit; done; \
+	for python in $(PYTHONS); do $$python -c '' 2>/dev/null && echo $$python && exit; done)
+NONE := Found no Python: tff_tx needs Python 3.9, 3.10 or 3.11.
+CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) $(CHECK)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup train test test-slow test-all lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make train ARGS='--flag=value ...'  train a model: python -m programs.train"
+	@echo "make test                           ruff and the fast tests"
+	@echo "make test-slow                      the slow tests"
+	@echo "make test-all                       ruff and all tests"
+	@echo "make setup                          the virtual environment .venv, which the above make"
+	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
+	@echo "make lock                           resolve requirements.txt anew"
+	@echo "make clean                          remove .venv and everything else that make wrote"
+
+setup: $(STAMP)
+
+train: $(STAMP)
+	@$(RUN) -m programs.train $(ARGS)
+
+test: $(STAMP)
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(RUN) -m pytest -m slow
+
+test-all: $(STAMP)
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m pytest
+
+# Without its stamp, .venv was left half made and may hold half a package: it is made afresh.
+$(STAMP): requirements.txt setup.py
+	@$(CHECK_PYTHON)
+	@echo "Setting up .venv with $(PYTHON): some 110 packages, 3 GB, about 3 minutes."
+	@[ -e $@ ] && $(RUN) $(CHECK) 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@$(RUN) -m pip install -qq --constraint requirements.txt pip
+	@{ $(RUN) -m pip install --no-deps --build-constraint requirements.txt -r requirements.txt \
+		2> .venv/errors || { cat .venv/errors >&2; echo failed; }; \
+	} | while read -r line; do case $$line in \
+		Collecting*|Processing*) printf . ;; \
+		"Installing collected"*) printf ' downloaded, installing\n' ;; \
+		failed) exit 1 ;; \
+	esac; done
+	@$(RUN) -m pip install -qq --no-deps --no-build-isolation -e .
+	@$(RUN) tools/check_install.py
+	@touch $@
+
+# Resolved for the oldest Python. The newer ones must need nothing else, so that one list without
+# conditions serves them all. Wheels only, so that nobody needs a compiler; seqeval has none, and
+# nothing to compile either.
+COMPILE = .venv-lock/bin/uv pip compile requirements.in --overrides overrides.txt --quiet \
+	--no-config --no-header --python-platform x86_64-manylinux_2_31 \
+	--only-binary :all: --no-binary seqeval
+
+lock:
+	@$(CHECK_PYTHON)
+	@echo "Resolving requirements.txt, about 1 minute."
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install -qq uv==$(UV_VERSION)
+	@$(COMPILE) --python-version 3.9 --annotation-style line --output-file .venv-lock/lock --upgrade
+	@cut -d' ' -f1 .venv-lock/lock > .venv-lock/pins
+	@for version in 3.10 3.11; do \
+		$(COMPILE) --python-version $$version --no-annotate --constraint .venv-lock/pins \
+			--output-file .venv-lock/$$version --upgrade || exit; \
+		more=$$(sort .venv-lock/pins .venv-lock/pins .venv-lock/$$version | uniq -u); \
+		if [ -n "$$more" ]; then echo "Only Python $$version needs: $$more" >&2; exit 1; fi; \
+	done
+	@{ echo "# Every version that tff_tx is tested with, on all its Pythons. Written by 'make lock'"; \
+	   echo "# from requirements.in and overrides.txt; to be installed with"; \
+	   echo "# 'pip install --no-deps -r requirements.txt'. Why some versions cannot be others:"; \
+	   echo "#"; \
+	   cat overrides.txt requirements.in | while read -r line; do \
+	   	case $$line in [!#]*"  # "*) echo "#   $$line" ;; esac; done; \
+	   echo; cat .venv-lock/lock; } > .venv-lock/requirements.txt
+	@mv .venv-lock/requirements.txt requirements.txt
+	@rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock build dist *.egg-info .pytest_cache .ruff_cache
