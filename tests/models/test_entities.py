@@ -51,7 +51,7 @@ def tags(names, ids, counted):
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
 @pytest.mark.parametrize("agreement", [0.0, 0.8])
 def test_counts_equal_seqevals_on_random_tags(kinds, ignored, agreement):
-    """Uniform tags are malformed as often as not: I- without B-, changes of type within an entity."""
+    """Uniform tags are malformed as often as not: I- without B-, changes of type within."""
     names = scheme(kinds)
     generator = np.random.default_rng(7)
     sentences, length = 1000, 12

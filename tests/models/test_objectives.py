@@ -115,9 +115,7 @@ def test_ignored_items_have_no_gradient(case):
     assert not np.any(gradient[ignored])
     exp = np.exp(logits.numpy() - logits.numpy().max(-1, keepdims=True))
     expected = exp / exp.sum(-1, keepdims=True) - np.eye(len(TAGS))[np.maximum(labels, 0)]
-    np.testing.assert_allclose(
-        gradient[~ignored], expected[~ignored] / np.sum(~ignored), atol=1e-6
-    )
+    np.testing.assert_allclose(gradient[~ignored], expected[~ignored] / np.sum(~ignored), atol=1e-6)
 
 
 def test_perplexity_and_bits():
@@ -196,8 +194,10 @@ def test_tff_sums_over_clients_then_finalizes(case):
         output = tff.learning.models.BatchOutput(
             loss=objective.loss_fn(logits, labels), predictions=tf.constant(logits), num_examples=0
         )
-        states.append(update(initialize(), tf.constant(labels), output))
-    unfinalized = tff.types.type_from_tensors(states[0])
+        state = update(initialize(), tf.constant(labels), output)
+        states.append(tf.nest.map_structure(lambda t: t.numpy(), state))
+    specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, initialize())
+    unfinalized = tff.types.tensorflow_to_type(specs)
     aggregate = tff.learning.metrics.sum_then_finalize(finalize, unfinalized)
     metrics, expected = aggregate(states), run(objective, batches)
     assert isinstance(metrics, collections.abc.Mapping)

@@ -122,6 +122,7 @@ def seeded(seed):
     if seed is None:
         yield
         return
+    tf.ensure_shape(seed, [2])  # three words would do as well, and the third be ignored
     with _patching:
         outer = getattr(_active, "stream", None)
         originals = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _STATELESS]

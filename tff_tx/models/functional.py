@@ -56,7 +56,7 @@ class KerasFunction:
 
     def __call__(self, values: list, inputs: Any, training: bool, seed: Any = None) -> Any:
         """The model's output on `inputs`, with `values` in place of its `variables`."""
-        with _tracing, self._swapped(values), _randomness.seeded(seed):
+        with _tracing, self._swapped(values), _inlined_functions(), _randomness.seeded(seed):
             if _are_arguments(inputs, self._required):
                 return self.model(**inputs, training=training)
             return self.model(inputs, training=training)
@@ -141,9 +141,10 @@ def functional_model(
         Hugging Face).
       objective: A `tff_tx.models.Objective`: loss, metrics and the spec of the labels.
       x_spec: Structure of `tf.TensorSpec` of one batch of inputs, first dimension None. If it is a
-        mapping with the key `SEED`, that input seeds dropout and is not passed to the model; without it dropout is
-        Keras' own. A mapping that has every argument which the model's `call` requires (`inputs`
-        for a Keras Sequential) is passed as keyword arguments, any other as the first argument.
+        mapping with the key `SEED`, that input seeds dropout and is not passed to the model;
+        without it dropout is Keras' own. A mapping that has every argument which the model's
+        `call` requires (`inputs` for a Keras Sequential) is passed as keyword arguments, any other
+        as the first argument.
       output_fn: Takes what the model returns to the tensor of predictions [batch, ...]; by default
         the logits (or the last hidden state) of a Hugging Face output, or the output itself.
 
@@ -155,8 +156,8 @@ def functional_model(
     """
     if not model.built or not model.weights:
         raise UserError(
-            f"{type(model).__name__} has no weights yet: call it once on a batch (or build it) before "
-            "making it a functional model."
+            f"{type(model).__name__} has no weights yet: call it once on a batch (or build it) "
+            "before making it a functional model."
         )
     _refuse_stateful_layers(model)
     function = KerasFunction(model)
@@ -182,7 +183,7 @@ def functional_model(
 
 
 def first_output(outputs: Any) -> tf.Tensor:
-    """The predictions in a model's output: logits, else last hidden state, else the first tensor."""
+    """The predictions in an output: logits, else the last hidden state, else the first tensor."""
     if isinstance(outputs, collections.abc.Mapping):
         for name in ("logits", "last_hidden_state"):
             if name in outputs:
@@ -244,6 +245,29 @@ class _ModelGraphs:
                     _stateful_message(self._function.model, str(error))
                 ) from error
             raise
+
+
+@contextlib.contextmanager
+def _inlined_functions():
+    """Runs `tf.function`s of the model as plain Python in the calling thread.
+
+    They would keep what they are traced to, and with it the tensors that stand for the variables
+    for this one call, and use them in the next.
+    """
+    kind, thread = type(tf.function(lambda: None)), threading.get_ident()
+    original = kind.__call__
+
+    def call(self, *args, **kwargs):
+        if threading.get_ident() != thread:
+            return original(self, *args, **kwargs)
+        status = tf.__internal__.autograph.control_status_ctx()
+        return tf.__internal__.autograph.tf_convert(self.python_function, status)(*args, **kwargs)
+
+    kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = original
 
 
 def _refuse_impure_graph(model, traced, seed):
@@ -366,7 +390,7 @@ def _required_parameters(model) -> set[str]:
 
 
 def _are_arguments(inputs, required) -> bool:
-    """Whether `inputs` holds the arguments of a call by name, rather than being the first of them."""
+    """Whether `inputs` holds arguments of a call by name, rather than being the first of them."""
     return (
         isinstance(inputs, collections.abc.Mapping) and bool(required) and required <= set(inputs)
     )

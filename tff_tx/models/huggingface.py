@@ -30,6 +30,17 @@ AUTO_CLASSES = {
 }
 """The TF class that carries each task's head."""
 
+_POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "esm",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+)
+"""Architectures that number positions from the padding index on, and so have fewer of them."""
+
 
 def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
     """Builds a model with random weights.
@@ -88,13 +99,16 @@ def from_pretrained(
             "directory written by save_pretrained, or a hub id."
         )
     what = f"--pretrained={name}"
-    remedy = "give a directory written by save_pretrained, or a hub id that can be reached"
+    remedy = (
+        "give a directory with config.json and weights as safetensors, or a hub id that can be "
+        "reached"
+    )
     with _readable(what, remedy):
         found = transformers.AutoConfig.from_pretrained(name)
     if type(found) not in AUTO_CLASSES[kind]._model_mapping:
         raise UserError(
-            f"{what} is a {found.model_type} model, of which Hugging Face has no TensorFlow class for "
-            f"{kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
+            f"{what} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
+            f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
         )
     _check_fields(kind, found, config or {})
     with _seeded(seed), _readable(what, remedy):
@@ -154,9 +168,8 @@ def _readable(what: str, remedy: str):
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{what} cannot be loaded ({lines[0].strip().rstrip('.')}): {remedy}."
-        ) from error
+        reason = lines[0].strip().rstrip(".")
+        raise UserError(f"{what} cannot be loaded ({reason}): {remedy}.") from error
 
 
 def _architectures(kind: str) -> list[str]:
@@ -176,14 +189,14 @@ def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
     unknown = sorted(set(changes) - known.union(*read))
     if unknown:
         raise UserError(
-            f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the fields "
-            f"of {type(config).__name__}."
+            f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the "
+            f"fields of {type(config).__name__}."
         )
 
 
 def max_positions(config: Any) -> int | None:
     """The longest sequence a text model takes, None where there is no limit."""
     limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= config.pad_token_id + 1  # their positions start after the padding index
+    if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= config.pad_token_id + 1
     return limit
