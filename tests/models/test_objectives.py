@@ -198,7 +198,11 @@ def test_tff_sums_over_clients_then_finalizes(case):
         states.append(tf.nest.map_structure(lambda t: t.numpy(), state))
     specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, initialize())
     unfinalized = tff.types.tensorflow_to_type(specs)
-    aggregate = tff.learning.metrics.sum_then_finalize(finalize, unfinalized)
+
+    @tff.federated_computation(tff.FederatedType(unfinalized, tff.CLIENTS))
+    def aggregate(states):
+        return tff.learning.metrics.sum_then_finalize(finalize)(states)
+
     metrics, expected = aggregate(states), run(objective, batches)
     assert isinstance(metrics, collections.abc.Mapping)
     for name in expected:
