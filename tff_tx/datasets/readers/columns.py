@@ -73,7 +73,8 @@ def _tags_name(row: dict, spec: DataSpec) -> str:
 
 def _pixels_name(row: dict, spec: DataSpec) -> str:
     names = [name for name in (*spec.text_column, "pixels", "image") if name in row]
-    return names[0] if names else "pixels"
+    images = [name for name in names if not isinstance(row[name], str)]
+    return next(iter(images + names), "pixels")
 
 
 def _labels(rows, spec) -> list:

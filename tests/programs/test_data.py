@@ -1,0 +1,119 @@
+"""`programs.data` as a user runs it: a process, its output, its exit code."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from programs import data, data_flags
+from tff_tx.datasets import DataSpec
+from tff_tx.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(*flags, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", "programs.data", *flags],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def row(output, *start):
+    (found,) = (line for line in output.splitlines() if line.split()[: len(start)] == list(start))
+    return found.split()[len(start) :]
+
+
+def test_a_table_and_a_plot(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        "text,label\n" + "".join(f"one two{' more' * (n % 3)},{n % 2}\n" for n in range(60))
+    )
+    settings = ["--dataset=file", "--data=x.csv", "--num_clients=5", "--test_fraction=10"]
+    result = run(*settings, "--plot=x.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    same = ["records", "a", "client", "10", "10", "10", "10", "10"]
+    assert row(result.stdout, "train", "5", "50") == same
+    assert row(result.stdout, "test", "1", "10") == same
+    lengths = [line for line in result.stdout.splitlines() if "tokens a record" in line]
+    assert lengths[0].split()[-5:] == ["2", "2", "3", "4", "4"]
+    shares = [line.split() for line in result.stdout.splitlines() if line.endswith("%")]
+    assert [cells[0] for cells in shares if len(cells) == 6] == ["0", "1", "0", "1"]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_embedded_images(tmp_path):
+    result = run("--dataset=digits", "--partition=shards", "--num_clients=20", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert row(result.stdout, "train", "20", "1617")[:3] == ["records", "a", "client"]
+    assert "tokens" not in result.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_tokenizers(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "é b"}\n' * 20)
+    settings = ["--dataset=file", "--data=x.jsonl", "--num_clients=2", "--tokenizer=bytes"]
+    result = run(*settings, cwd=tmp_path)
+    lengths = [line for line in result.stdout.splitlines() if "tokens a record" in line]
+    assert lengths[0].split()[-5:] == ["4"] * 5
+    assert "label" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset=nope"], "--dataset=nope: value should be one of <stdlib|digits|file"),
+        (["nope"], "The argument 'nope' belongs to no flag"),
+        (["--dataset=file", "--data=bad.csv"], "bad.csv, line 2: 1 fields where"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
+    (tmp_path / "bad.csv").write_text("text,label\nx\n")
+    result = run(*flags, "--plot=x.png", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    assert message in line
+    assert "Traceback" not in result.stderr
+    assert os.listdir(tmp_path) == ["bad.csv"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gone/x.png", r"--plot=gone/x\.png: cannot write to .*gone; name another"),
+        ("x.doc", r"--plot=x\.doc must end with \.png, \.pdf, \.svg; rename"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_is_refused(path, message):
+    with pytest.raises(UserError, match=message):
+        data._check_plot(path)
+
+
+def test_a_tokenizer_that_is_none_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"--tokenizer=.* is neither whitespace, bytes, a directory"
+    ):
+        data._token_counter(str(tmp_path))
+
+
+def test_every_field_of_the_spec_has_a_flag():
+    renamed = {
+        "files": "data",
+        "validation_files": "validation_data",
+        "test_files": "test_data",
+        "format": "data_format",
+    }
+    fields = dataclasses.fields(DataSpec)
+    names = {renamed.get(field.name, field.name) for field in fields} - {"seed"}
+    assert names == {flag.name for flag in flags.FLAGS.get_flags_for_module(data_flags)}
+    flags.FLAGS(["test"])
+    assert data_flags.data_spec(seed=7) == DataSpec(seed=7)
