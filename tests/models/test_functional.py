@@ -98,21 +98,6 @@ def test_outputs_and_gradients_are_the_same_inside_tff(name):
     check_gradients(model, list(gradients), expected.gradients)
 
 
-def test_graph_made_inside_tff_compares_tensors_by_value():
-    """RoBERTa finds padding with `!=`, which is about identity in graphs of TensorFlow 1."""
-    member = zoo.BY_NAME["roberta"]
-    model = member.functional()  # its graph of evaluation is not made yet
-    x, _ = member.sample(length=4, padding=3)
-
-    @tff.tensorflow.computation
-    def compute(weights, x):
-        return model.predict_on_batch(weights, x, training=False)
-
-    weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
-    expected = model.keras_model(without_seed(x), training=False).logits
-    np.testing.assert_allclose(compute(weights, x), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_every_weight_appears_once_with_its_value(name):
     model = functional(name)

@@ -1,6 +1,7 @@
 """`functional_model` of Keras models, of both Keras packages and all three styles."""
 
 import collections
+import threading
 
 import numpy as np
 import pytest
@@ -167,6 +168,54 @@ def test_outputs_are_the_same_inside_tff(keras, build):
 
     weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
     np.testing.assert_allclose(compute(weights, x), keras_model(x), atol=1e-5, rtol=1e-5)
+
+
+@PACKAGES
+@pytest.mark.parametrize("training", [False, True])
+def test_a_graph_made_inside_tff_compares_tensors_by_value(keras, training):
+    """In the graphs of TensorFlow 1, which TFF's are, `==` asks whether two tensors are one."""
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(CLASSES)
+
+        def call(self, x):
+            return self.head(tf.where(x == 0.0, 7.0, x))
+
+    keras_model = Model()
+    x = tf.nn.relu(sample()[0])
+    expected = keras_model(x)
+    model = models.functional_model(keras_model, OBJECTIVE, spec())
+
+    @tff.tensorflow.computation
+    def compute(weights, x):
+        return model.predict_on_batch(weights, x, training=training)
+
+    weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
+    np.testing.assert_allclose(compute(weights, x), expected, atol=1e-5)
+
+
+@PACKAGES
+def test_threads_may_make_and_call_models_at_once(keras):
+    """While one thread's model has tensors for variables, others see their own."""
+    x, _ = sample()
+    keras_models = [sequential(keras) for _ in range(4)]
+    expected = [m(x).numpy() for m in keras_models]
+    found = {}
+
+    def work(i):
+        model = models.functional_model(keras_models[i], OBJECTIVE, spec())
+        found[i] = model.predict_on_batch(model.initial_weights, x, training=False).numpy()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [0, 1, 2, 3]
+    for i, values in found.items():
+        np.testing.assert_allclose(values, expected[i], atol=1e-5)
 
 
 @PACKAGES
