@@ -45,6 +45,7 @@ def main(_) -> int:
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     _say(task, run_dir)
     process = task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options()))
+    evaluators = _evaluators(task)
     with runtime.ENGINES[FLAGS.engine](process, training_flags.threads()) as engine:
         try:
             state = training.train(
@@ -52,13 +53,16 @@ def main(_) -> int:
                 run_dir,
                 training.Schedule(FLAGS.rounds, FLAGS.rounds_per_evaluation, FLAGS.rounds_per_checkpoint),
                 sample_fn=_sampler(task),
-                evaluate_fn=_evaluation(task),
+                evaluate_fn=_evaluation(task, evaluators),
             )
         except training.Interrupted as interruption:
             print(f"\n{interruption}; the same command resumes it.", file=sys.stderr)
             return 1
         weights = engine.model_weights(state)
-    results = _final_results(task, weights)
+    results = {
+        split: evaluator.metrics(weights, getattr(task, split).client_ids)
+        for split, evaluator in evaluators.items()
+    }
     task.model.assign(weights)
     run_directory.write_model(
         run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer)
@@ -148,28 +152,25 @@ def _sampler(task):
     )
 
 
-def _evaluation(task):
+def _evaluators(task):
+    return {
+        split: evaluation.Evaluator(
+            task.model, task.eval_batches_fn(clients), training_flags.threads()
+        )
+        for split, clients in _splits(task).items()
+        if split != "train"
+    }
+
+
+def _evaluation(task, evaluators):
     """Evaluates on the same held-out clients each time; None where there are none."""
-    held_out = task.validation or task.test
-    if held_out is None:
+    if not evaluators:
         return None
-    evaluator = evaluation.Evaluator(
-        task.model, task.eval_batches_fn(held_out), training_flags.threads()
-    )
-    sample = tff.simulation.build_uniform_sampling_fn(held_out.client_ids, random_seed=FLAGS.seed)
-    some = sample(0, min(FLAGS.eval_clients, len(held_out.client_ids)))
-    return lambda weights: evaluator.metrics(weights, some)
-
-
-def _final_results(task, weights):
-    results = {}
-    for split, clients in _splits(task).items():
-        if split != "train":
-            evaluator = evaluation.Evaluator(
-                task.model, task.eval_batches_fn(clients), training_flags.threads()
-            )
-            results[split] = evaluator.metrics(weights, clients.client_ids)
-    return results
+    split = "validation" if "validation" in evaluators else "test"
+    client_ids = getattr(task, split).client_ids
+    sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=FLAGS.seed)
+    some = sample(0, min(FLAGS.eval_clients, len(client_ids)))
+    return lambda weights: evaluators[split].metrics(weights, some)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ class Evaluator:
                 state = model.update_metrics_state(state, labels=y, batch_output=batch)
             return state
 
-        self._sums = sums
+        specs = tuple(
+            tuple(tf.TensorSpec(w.shape, w.dtype) for w in part) for part in model.initial_weights
+        )
+        self._sums = sums.get_concrete_function(specs, tf.TensorSpec([], tf.string))
 
     def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
         """The metrics over the pooled data of the clients, as floats and ints by name.
@@ -59,12 +62,11 @@ class Evaluator:
 
     def _client_sums(self, weights, client_ids):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
-        tensors = tuple(
-            tuple(tf.convert_to_tensor(w) for w in part)
-            for part in (weights.trainable, weights.non_trainable)
-        )
+        flat = [
+            tf.convert_to_tensor(w) for part in (weights.trainable, weights.non_trainable) for w in part
+        ]
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda c: self._sums(tensors, tf.constant(c)), client_ids)
+            yield from pool.map(lambda c: self._sums(*flat, tf.constant(c)), client_ids)
 
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums)

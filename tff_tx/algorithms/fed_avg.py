@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.local_training import build_local_training_process
 from tff_tx.algorithms.options import ITERATOR, Options
-from tff_tx.algorithms.scheduled import build_scheduled_process
 
 
 def build_fed_avg(
@@ -17,7 +17,7 @@ def build_fed_avg(
     or Yogi it is FedAdagrad, FedAdam or FedYogi, https://arxiv.org/abs/2003.00295 (Algorithm 2).
     """
     if options.client_schedule is not None:
-        return build_scheduled_process(model, options)
+        return build_local_training_process(model, options)
     build = (
         tff.learning.algorithms.build_weighted_fed_avg
         if options.weighted

@@ -5,31 +5,18 @@ from __future__ import annotations
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.fed_avg import build_fed_avg
-from tff_tx.algorithms.options import ITERATOR, Options
-from tff_tx.algorithms.scheduled import build_scheduled_process
+from tff_tx.algorithms.local_training import build_local_training_process
+from tff_tx.algorithms.options import Options
 
 
 def build_fed_prox(
     model: tff.learning.models.FunctionalModel, options: Options
 ) -> tff.learning.templates.LearningProcess:
-    """Builds FedProx: FedAvg whose clients also minimize mu/2 |w - w_t|^2, the distance to the server's model.
+    """Builds FedProx: FedAvg whose clients stay close to the server's model w_t.
 
-    https://arxiv.org/abs/1812.06127, Algorithm 2; mu is `options.proximal_strength`, and 0 gives FedAvg.
+    They minimize F_k(w) + mu/2 |w - w_t|^2, https://arxiv.org/abs/1812.06127, Algorithm 2; mu is
+    `options.proximal_strength`, and 0 gives FedAvg. Not over TFF's builder, see `local_training`.
     """
     if options.proximal_strength == 0:
         return build_fed_avg(model, options)
-    if options.client_schedule is not None:
-        return build_scheduled_process(model, options)
-    build = (
-        tff.learning.algorithms.build_weighted_fed_prox
-        if options.weighted
-        else tff.learning.algorithms.build_unweighted_fed_prox
-    )
-    return build(
-        model,
-        options.proximal_strength,
-        options.client_optimizer,
-        options.server_optimizer,
-        model_aggregator=options.aggregator,
-        loop_implementation=ITERATOR,
-    )
+    return build_local_training_process(model, options)

@@ -51,7 +51,8 @@ def build_optimizer(
     elif name == "adamw":
         optimizer = build.build_adamw(learning_rate, beta_1, beta_2, epsilon, weight_decay)
     elif name == "adagrad":
-        optimizer = build.build_adagrad(learning_rate, epsilon**2, epsilon)
+        # TFF adds it under the root, where its square plays the part it has outside.
+        optimizer = build.build_adagrad(learning_rate, epsilon**2, epsilon**2)
     elif name == "yogi":
         optimizer = build.build_yogi(learning_rate, beta_1, beta_2, epsilon, epsilon**2)
     else:

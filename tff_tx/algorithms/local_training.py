@@ -1,8 +1,9 @@
-"""FedAvg and FedProx with a client learning rate that follows the round.
+"""Local training with what TFF's builders lack: the proximal term, and a rate that follows the round.
 
-TFF has builders for both with a constant rate, and one for weighted FedAvg with a schedule, which does not take
-functional models. This is its client work for functional models with three things more: the schedule, the proximal term
-and either weighting. With a constant schedule it computes what TFF's builders compute.
+TFF 0.87 has a builder with a schedule, for weighted FedAvg alone and not for functional models. Its
+FedProx adds mu (w_t - w) to the gradient, the proximal term with the wrong sign, which drives
+clients away from the server's model. This is TFF's client work for functional models with the term
+of the paper, a schedule and either weighting; without the first two it computes what TFF's does.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from tff_tx.algorithms.options import Options
 _templates = tff.learning.templates
 
 
-def build_scheduled_process(
+def build_local_training_process(
     model: tff.learning.models.FunctionalModel, options: Options
 ) -> _templates.LearningProcess:
-    """Builds the process; `options.client_schedule` gives the rate, `options.proximal_strength` the proximal term.
+    """Builds FedAvg's process with the rate of `options.client_schedule`, if there is one.
 
-    The process' metrics also hold the round's rate, as `client_work/learning_rate`.
+    `options.proximal_strength` adds the proximal term. The metrics also hold the round's rate, as
+    `client_work/learning_rate`.
     """
 
     @tff.tensorflow.computation
@@ -52,6 +54,8 @@ def _build_client_work(model, weights_type, options):
 
     @tff.tensorflow.computation(np.int32)
     def learning_rate(round_num):
+        if options.client_schedule is None:
+            return tf.constant(options.client_learning_rate, tf.float32)
         return tf.cast(options.client_schedule(round_num), tf.float32)
 
     @tff.tensorflow.computation(weights_type, data_type, np.float32)
@@ -85,7 +89,8 @@ def _build_client_work(model, weights_type, options):
 def _local_training(model, options, weights, batches, rate):
     """One client's round: batches in, update and metrics out.
 
-    Each step is w <- optimizer(w, grad F_k(w) + mu (w - w_t)), w_t the server's weights (Li et al. 2020, Algorithm 2).
+    Each step is w <- optimizer(w, grad F_k(w) + mu (w - w_t)), w_t the server's weights (Li et al.
+    2020, Algorithm 2).
     """
     optimizer = options.client_optimizer_fn(rate)
     server, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
@@ -99,7 +104,7 @@ def _local_training(model, options, weights, batches, rate):
             output = model.predict_on_batch((trained, frozen), x, training=True)
             loss = model.loss(output, y)
         gradients = tape.gradient(loss, trained)
-        if options.proximal_strength > 0:
+        if options.proximal_strength != 0:
             gradients = tuple(
                 g + options.proximal_strength * (w - w0)
                 for g, w, w0 in zip(gradients, trained, server)

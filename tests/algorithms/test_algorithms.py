@@ -1,0 +1,262 @@
+"""Laws of the algorithms, on a model whose gradients NumPy can compute."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_tx import algorithms
+from tff_tx.errors import UserError
+from tff_tx.runtime import LocalEngine
+
+SIZES = (7, 12, 3)
+
+
+def options(client="sgd", server_rate=1.0, rate=0.1, clip_norm=None, **fields):
+    return algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer(client, r, clip_norm=clip_norm),
+        server_optimizer=algorithms.build_optimizer("sgd", server_rate),
+        client_learning_rate=rate,
+        **fields,
+    )
+
+
+def clients(sizes=SIZES, batch_size=4):
+    return [tiny.batches(*tiny.client_data(n, seed=i), batch_size) for i, n in enumerate(sizes)]
+
+
+def run(name, opts, data, rounds=2, model=None):
+    process = algorithms.ALGORITHMS[name](model or tiny.linear_model(), opts)
+    with LocalEngine(process, threads=2) as engine:
+        return tiny.run_rounds(engine, data, rounds)
+
+
+def numpy_gradient(kernel, bias, x, y):
+    """Gradient of the mean softmax cross-entropy of a linear classifier, by hand."""
+    logits = x @ kernel + bias
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    error = (p - np.eye(p.shape[1])[y]) / len(x)
+    return x.T @ error, error.sum(0)
+
+
+def start():
+    return np.ones([5, 3]), np.ones([3])
+
+
+def assert_close(left, right, tolerance=1e-6):
+    for a, b in zip(left, right):
+        np.testing.assert_allclose(a, b, atol=tolerance)
+
+
+def test_fed_avg_equals_numpy():
+    """Two rounds of local SGD and averaging by examples, written out in NumPy (McMahan et al., Algorithm 1)."""
+    server = start()
+    for _ in range(2):
+        results = []
+        for i, n in enumerate(SIZES):
+            x, y = tiny.client_data(n, seed=i)
+            local = server
+            for first in range(0, n, 4):
+                gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
+                local = tuple(w - 0.1 * g for w, g in zip(local, gradient))
+            results.append(local)
+        server = tuple(np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1))
+    assert_close(tiny.weights_of(run("fed_avg", options(), clients()).state), server)
+
+
+def test_fed_prox_equals_numpy():
+    """One round with the proximal term, whose gradient is mu (w - w_t)."""
+    mu, results = 0.5, []
+    for i, n in enumerate(SIZES):
+        x, y = tiny.client_data(n, seed=i)
+        local = start()
+        for first in range(0, n, 4):
+            gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
+            local = tuple(
+                w - 0.1 * (g + mu * (w - w0)) for w, g, w0 in zip(local, gradient, start())
+            )
+        results.append(local)
+    expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
+    output = run("fed_prox", options(proximal_strength=mu), clients(), rounds=1)
+    assert_close(tiny.weights_of(output.state), expected)
+
+
+def test_tffs_fed_prox_has_the_wrong_sign():
+    """Why ours is not TFF's: if this fails, TFF has mended it, and its builder can be used."""
+    process = tff.learning.algorithms.build_weighted_fed_prox(
+        tiny.linear_model(), 0.5, algorithms.build_optimizer("sgd", 0.1)
+    )
+    with LocalEngine(process) as engine:
+        tffs = tiny.weights_of(tiny.run_rounds(engine, clients()).state)
+    wrong = run("fed_prox", options(proximal_strength=-0.5), clients(), rounds=1)
+    assert_close(tffs, tiny.weights_of(wrong.state))
+
+
+def test_fed_sgd_is_a_step_along_the_pooled_gradient():
+    pooled = [np.concatenate(parts) for parts in zip(*(tiny.client_data(n, seed=i) for i, n in enumerate(SIZES)))]
+    expected = [w - 0.3 * g for w, g in zip(start(), numpy_gradient(*start(), *pooled))]
+    output = run("fed_sgd", options(server_rate=0.3), clients(), rounds=1)
+    assert_close(tiny.weights_of(output.state), expected)
+
+
+def test_fed_avg_with_one_step_equals_fed_sgd():
+    whole = clients(batch_size=100)
+    one_step = run("fed_avg", options(rate=0.2), whole)
+    gradient = run("fed_sgd", options(server_rate=0.2), whole)
+    assert_close(tiny.weights_of(one_step.state), tiny.weights_of(gradient.state))
+
+
+def test_fed_prox_without_mu_equals_fed_avg():
+    assert_close(
+        tiny.weights_of(run("fed_prox", options(proximal_strength=0.0), clients()).state),
+        tiny.weights_of(run("fed_avg", options(), clients()).state),
+        tolerance=0,
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_one_client_with_everything_equals_centralized_training(optimizer):
+    x, y = tiny.client_data(20)
+    output = run("fed_avg", options(client=optimizer, rate=0.05), [tiny.batches(x, y, 4)], rounds=1)
+    keras = {
+        "sgd": tf.keras.optimizers.legacy.SGD(0.05),
+        "adam": tf.keras.optimizers.legacy.Adam(0.05),
+        "adamw": tf.keras.optimizers.AdamW(0.05, weight_decay=0.01),
+    }[optimizer]
+    variables = [tf.Variable(w, dtype=tf.float32) for w in start()]
+    for first in range(0, 20, 4):
+        with tf.GradientTape() as tape:
+            logits = x[first : first + 4] @ variables[0] + variables[1]
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(y[first : first + 4], logits)
+            )
+        keras.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    assert_close(tiny.weights_of(output.state), [v.numpy() for v in variables], tolerance=2e-5)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_constant_schedule_equals_tffs_own_builder(weighted):
+    """Our client work with a schedule computes what TFF's computes without."""
+    opts = options(client="adam", weighted=weighted)
+    scheduled = dataclasses.replace(
+        opts, client_schedule=algorithms.build_schedule("constant", 0.1, 0, 10)
+    )
+    ours, tffs = run("fed_avg", scheduled, clients()), run("fed_avg", opts, clients())
+    assert_close(tiny.weights_of(ours.state), tiny.weights_of(tffs.state))
+    train = "client_work", "train"
+    for metric, value in tffs.metrics[train[0]][train[1]].items():
+        np.testing.assert_allclose(ours.metrics[train[0]][train[1]][metric], value, rtol=1e-5)
+
+
+def test_unweighted_clients_count_equally():
+    def one(i):
+        return tiny.weights_of(run("fed_avg", options(), clients()[i : i + 1], rounds=1).state)
+
+    mean = [np.mean(parts, 0) for parts in zip(one(0), one(1), one(2))]
+    output = run("fed_avg", options(weighted=False), clients(), rounds=1)
+    assert_close(tiny.weights_of(output.state), mean)
+
+
+def test_the_schedule_follows_the_round():
+    schedule = algorithms.build_schedule("linear", 0.4, 1, 4)
+    rates = [float(schedule(tf.constant(r))) for r in range(5)]
+    np.testing.assert_allclose(rates, [0.2, 0.4, 0.4 * 2 / 3, 0.4 / 3, 0.0], rtol=1e-6)
+    scheduled = options(client_schedule=schedule)
+    process = algorithms.build_fed_avg(tiny.linear_model(), scheduled)
+    with LocalEngine(process) as engine:
+        state, seen = engine.initialize(), []
+        for _ in range(3):
+            output = engine.run_round(state, clients())
+            state = output.state
+            seen.append(float(output.metrics["client_work"]["learning_rate"]))
+    np.testing.assert_allclose(seen, rates[:3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("cosine", [1.0, 0.5, 0.0]), ("inverse_sqrt", [1.0, 1 / np.sqrt(6), 1 / np.sqrt(11)])],
+)
+def test_schedules_by_formula(name, expected):
+    schedule = algorithms.build_schedule(name, 1.0, 0, 10)
+    np.testing.assert_allclose([float(schedule(tf.constant(r))) for r in (0, 5, 10)], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam", "yogi"])
+def test_fed_opt_equals_the_papers_update(name):
+    """One server step along the mean update (Reddi et al. 2021, Algorithm 2), with TFF's bias correction for Adam."""
+    tau, rate = 1e-3, 0.1
+    plain = tiny.weights_of(run("fed_avg", options(), clients(), rounds=1).state)
+    opts = dataclasses.replace(
+        options(), server_optimizer=algorithms.build_optimizer(name, rate, epsilon=tau)
+    )
+    result = tiny.weights_of(run("fed_avg", opts, clients(), rounds=1).state)
+    for w0, w1, w in zip(start(), plain, result):
+        delta = w1 - w0
+        v0 = 0.0 if name == "adam" else tau**2
+        if name == "sgd":
+            step = delta
+        elif name == "adagrad":
+            step = delta / np.sqrt(v0 + delta**2 + tau**2)
+        else:
+            sign = np.sign(v0 - delta**2) if name == "yogi" else None
+            v = v0 - 0.001 * delta**2 * sign if name == "yogi" else 0.999 * v0 + 0.001 * delta**2
+            step = np.sqrt(1 - 0.999) / (1 - 0.9) * 0.1 * delta / (np.sqrt(v) + tau)
+        np.testing.assert_allclose(w, w0 + rate * step, rtol=5e-3, atol=1e-5)
+
+
+def test_mime_lite_uses_the_servers_state_and_uploads_the_gradient():
+    """With momentum, clients start from the server's momentum: the second round differs from FedAvg's."""
+    sgd = options()
+    assert_close(
+        tiny.weights_of(run("mime_lite", sgd, clients()).state),
+        tiny.weights_of(run("fed_avg", sgd, clients()).state),
+    )
+    momentum = dataclasses.replace(
+        sgd, client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r, momentum=0.9)
+    )
+    mime = tiny.weights_of(run("mime_lite", momentum, clients()).state)
+    local = tiny.weights_of(run("fed_avg", momentum, clients()).state)
+    assert max(np.abs(a - b).max() for a, b in zip(mime, local)) > 1e-3
+
+
+def test_clipping_bounds_the_step():
+    output = run("fed_avg", options(rate=1.0, clip_norm=0.01), clients((4,)), rounds=1)
+    moved = [w - w0 for w, w0 in zip(tiny.weights_of(output.state), start())]
+    assert np.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_wide_clipping_changes_nothing():
+    assert_close(
+        tiny.weights_of(run("fed_avg", options(clip_norm=1e6), clients()).state),
+        tiny.weights_of(run("fed_avg", options(), clients()).state),
+    )
+
+
+def test_a_client_with_a_broken_update_does_not_count():
+    """NaN in a client's data: its weight and metrics are zero, as in TFF's own client work."""
+    x, y = tiny.client_data(6, seed=9)
+    broken = tiny.batches(np.full_like(x, np.nan), y, 4)
+    scheduled = options(client_schedule=algorithms.build_schedule("constant", 0.1, 0, 10))
+    for opts in (options(), scheduled):
+        with_broken = run("fed_avg", opts, [*clients(), broken], rounds=1)
+        without = run("fed_avg", opts, clients(), rounds=1)
+        assert_close(tiny.weights_of(with_broken.state), tiny.weights_of(without.state))
+        assert with_broken.metrics["client_work"]["train"]["num_examples"] == sum(SIZES)
+
+
+def test_an_aggregator_of_tffs_composes():
+    """Zeroing and clipping wrapped around the mean: a huge client is bounded."""
+    aggregator = tff.learning.robust_aggregator(zeroing=False, clipping=True, weighted=True)
+    output = run("fed_avg", options(aggregator=aggregator), clients(), rounds=1)
+    assert "clipping_norm" in str(output.metrics["aggregator"])
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(UserError, match="'nadam' is none of sgd, adam"):
+        algorithms.build_optimizer("nadam", 0.1)
+    with pytest.raises(UserError, match="'step' is none of constant"):
+        algorithms.build_schedule("step", 0.1, 0, 10)

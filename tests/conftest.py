@@ -1,0 +1,33 @@
+"""What all tests share: quiet libraries, no network, one cache of encoded data."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+
+tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """A cache of encoded data for the whole session."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def digits_task(cache_dir):
+    """Handwritten digits over 8 clients, a tiny ViT with dropout."""
+    return tiny.digits_task(cache_dir)
+
+
+@pytest.fixture
+def rng():
+    """A seeded generator."""
+    return np.random.default_rng(0)

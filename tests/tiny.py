@@ -1,0 +1,88 @@
+"""Models and data small enough for a test."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tff_tx import datasets, models, tasks
+
+VIT = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "patch_size": 4,
+    "hidden_dropout_prob": 0.1,
+}
+
+
+def digits_task(cache_dir, local=None, **data):
+    """An image classification task with a tiny ViT."""
+    return tasks.create_task(
+        "image_classification",
+        datasets.DataSpec("digits", num_clients=8, cache_dir=cache_dir, **data),
+        tasks.ModelSpec(architecture="vit", config=VIT),
+        local or tasks.LocalTraining(batch_size=16, max_examples=40),
+        progress=False,
+    )
+
+
+def linear_model(features=5, classes=3, dropout=0.0):
+    """A linear classifier over inputs {"x"}, with weights that are not zero."""
+    layers = [tf_keras.layers.Input([features])]
+    if dropout:
+        layers.append(tf_keras.layers.Dropout(dropout))
+    layers.append(
+        tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones")
+    )
+    inner = tf_keras.Sequential(layers)
+
+    class Model(tf_keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, inputs, training=False):
+            return self.inner(inputs["x"], training=training)
+
+    model = Model()
+    model({"x": np.zeros([1, features], np.float32)})
+    spec = collections.OrderedDict(
+        x=tf.TensorSpec([None, features]), seed=tf.TensorSpec([2], tf.int64)
+    )
+    return models.functional_model(model, models.classification(), spec)
+
+
+def client_data(num_examples, features=5, classes=3, seed=0):
+    """Examples of one client: float32 [n, features], int32 [n]."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=[num_examples, features]).astype(np.float32)
+    return x, rng.integers(0, classes, num_examples).astype(np.int32)
+
+
+def batches(x, y, batch_size):
+    """A client's data as the batches of `linear_model`."""
+    seeds = tf.data.Dataset.range(1000).map(lambda i: tf.stack([i, i]))
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+    return tf.data.Dataset.zip((data, seeds)).map(
+        lambda xy, seed: (collections.OrderedDict(x=xy[0], seed=seed), xy[1])
+    )
+
+
+def weights_of(state):
+    """The model in a state as NumPy arrays."""
+    weights = state.global_model_weights
+    return [np.asarray(w) for w in (*weights.trainable, *weights.non_trainable)]
+
+
+def run_rounds(engine, client_datasets, rounds=1):
+    """Runs rounds on the same clients; gives the last output."""
+    state = engine.initialize()
+    for _ in range(rounds):
+        output = engine.run_round(state, client_datasets)
+        state = output.state
+    return output
