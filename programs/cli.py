@@ -27,9 +27,7 @@ def _guarded(main: Callable) -> Callable:
     def guarded(argv: list):
         try:
             if len(argv) > 1:
-                raise UserError(
-                    f"The argument {argv[1]!r} belongs to no flag; write --flag=value, see --help."
-                )
+                raise UserError(f"The argument {argv[1]!r} belongs to no flag; write --flag=value, see --help.")
             return main(argv)
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)

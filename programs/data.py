@@ -20,9 +20,7 @@ from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string(
-    "plot", None, "Where to write a picture (.png, .pdf or .svg); default: nowhere."
-)
+flags.DEFINE_string("plot", None, "Where to write a picture (.png, .pdf or .svg); default: nowhere.")
 flags.DEFINE_string(
     "tokenizer",
     "whitespace",

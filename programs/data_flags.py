@@ -30,12 +30,8 @@ flags.DEFINE_integer(
     "Clients to deal to (default 100), or how many of the data's own to keep (default all).",
     lower_bound=1,
 )
-flags.DEFINE_float(
-    "dirichlet_alpha", 1.0, "Concentration of --partition=dirichlet; small is uneven."
-)
-flags.DEFINE_integer(
-    "shards_per_client", 2, "Shards a client of --partition=shards.", lower_bound=1
-)
+flags.DEFINE_float("dirichlet_alpha", 1.0, "Concentration of --partition=dirichlet; small is uneven.")
+flags.DEFINE_integer("shards_per_client", 2, "Shards a client of --partition=shards.", lower_bound=1)
 flags.DEFINE_float("power_law_exponent", 1.5, "Exponent of the sizes of --partition=power_law.")
 flags.DEFINE_enum(
     "split",
@@ -44,19 +40,11 @@ flags.DEFINE_enum(
     "What is held out: whole clients, a part of every client, or examples before dealing; "
     "auto is client for the data's own clients, else example.",
 )
-flags.DEFINE_float(
-    "validation_fraction", 0.0, "Held out for validation: a fraction, or a whole number from 1 on."
-)
-flags.DEFINE_float(
-    "test_fraction", 0.1, "Held out for testing: a fraction, or a whole number from 1 on."
-)
-flags.DEFINE_integer(
-    "max_train_examples_per_client", None, "Cuts larger training clients off.", lower_bound=1
-)
+flags.DEFINE_float("validation_fraction", 0.0, "Held out for validation: a fraction, or a whole number from 1 on.")
+flags.DEFINE_float("test_fraction", 0.1, "Held out for testing: a fraction, or a whole number from 1 on.")
+flags.DEFINE_integer("max_train_examples_per_client", None, "Cuts larger training clients off.", lower_bound=1)
 flags.DEFINE_list("label_names", [], "The labels in their order; default: found in --data.")
-flags.DEFINE_string(
-    "cache_dir", None, "Where encoded data are kept; default: tff_tx in the user's cache directory."
-)
+flags.DEFINE_string("cache_dir", None, "Where encoded data are kept; default: tff_tx in the user's cache directory.")
 
 
 def data_spec(seed: int) -> DataSpec:

@@ -21,9 +21,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("run_dir", None, "The directory of a run.")
 flags.DEFINE_string("model", None, "A model directory, in place of a run.")
-flags.DEFINE_enum(
-    "split_name", "test", ["train", "validation", "test"], "The clients to evaluate on."
-)
+flags.DEFINE_enum("split_name", "test", ["train", "validation", "test"], "The clients to evaluate on.")
 flags.DEFINE_string("output_dir", None, "Where results go; default: evaluation/ in --run_dir or --model.")
 flags.DEFINE_integer("seed", 1, "Decides dealing and splitting with --model.", lower_bound=0)
 flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch.", lower_bound=1)
@@ -33,8 +31,7 @@ def main(_) -> None:
     """Evaluates and writes the results."""
     if (FLAGS.run_dir is None) == (FLAGS.model is None):
         raise UserError(
-            f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model "
-            "to evaluate."
+            f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model to evaluate."
         )
     runtime.configure_threads()
     task = _task()
@@ -46,9 +43,7 @@ def main(_) -> None:
         )
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.run_dir or FLAGS.model, "evaluation")
     run_directory.make_directory(output_dir, "--output_dir")
-    evaluator = evaluation.Evaluator(
-        task.model, task.eval_batches_fn(clients), training_flags.threads()
-    )
+    evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     by_client = evaluator.metrics_by_client(weights, clients.client_ids)
     overall = evaluator.metrics(weights, clients.client_ids)
@@ -87,9 +82,7 @@ def _task() -> tasks.FederatedTask:
                 f"--run_dir={FLAGS.run_dir} has no model yet: let the run finish (the same "
                 "programs.train command resumes it)."
             )
-    return tasks.create_task(
-        kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size
-    )
+    return tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
 
 
 def _data_of(config) -> datasets.DataSpec:

@@ -13,15 +13,9 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("task", None, KINDS, "What is learned; default: what suits an embedded data set.")
 flags.DEFINE_string("pretrained", None, "Model directory or hub id to start from.")
-flags.DEFINE_string(
-    "architecture", None, "Hugging Face model type, such as bert, for a model with random weights."
-)
-flags.DEFINE_string(
-    "model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.'
-)
-flags.DEFINE_string(
-    "tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained."
-)
+flags.DEFINE_string("architecture", None, "Hugging Face model type, such as bert, for a model with random weights.")
+flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.')
+flags.DEFINE_string("tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained.")
 flags.DEFINE_integer("max_length", 128, "Tokens an example, at most.", lower_bound=2)
 
 _DEFAULTS = {
@@ -103,7 +97,5 @@ def _config():
     except ValueError as error:
         raise UserError(f"--model_config={FLAGS.model_config} is not JSON: {error}.") from error
     if not isinstance(config, dict):
-        raise UserError(
-            f'--model_config={FLAGS.model_config} is not a JSON object such as {{"hidden_size": 128}}.'
-        )
+        raise UserError(f'--model_config={FLAGS.model_config} is not a JSON object such as {{"hidden_size": 128}}.')
     return config

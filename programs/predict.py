@@ -72,9 +72,7 @@ def _inputs(kind) -> list:
         except OSError as error:
             raise UserError(f"--input={path} cannot be read ({error.strerror}): check the path.") from None
         except UnicodeDecodeError as error:
-            raise UserError(
-                f"--input={path} is not UTF-8 (byte {error.start}): convert it to UTF-8."
-            ) from None
+            raise UserError(f"--input={path} is not UTF-8 (byte {error.start}): convert it to UTF-8.") from None
     return texts
 
 

@@ -60,13 +60,10 @@ def main(_) -> int:
             return 1
         weights = engine.model_weights(state)
     results = {
-        split: evaluator.metrics(weights, getattr(task, split).client_ids)
-        for split, evaluator in evaluators.items()
+        split: evaluator.metrics(weights, getattr(task, split).client_ids) for split, evaluator in evaluators.items()
     }
     task.model.assign(weights)
-    run_directory.write_model(
-        run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer)
-    )
+    run_directory.write_model(run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
     run_directory.write_json(os.path.join(run_dir, "results.json"), results)
     reporting.write_report(run_dir, config, results)
     for split, figures in results.items():
@@ -79,9 +76,7 @@ def _task():
     kind, model = model_flags.task_kind(), model_flags.model_spec()
     data = data_flags.data_spec(FLAGS.seed)
     local = training_flags.local_training()
-    task = tasks.create_task(
-        kind, data, model, local, eval_batch_size=FLAGS.eval_batch_size, seed=FLAGS.seed
-    )
+    task = tasks.create_task(kind, data, model, local, eval_batch_size=FLAGS.eval_batch_size, seed=FLAGS.seed)
     if FLAGS.clients_per_round > len(task.train.client_ids):
         raise UserError(
             f"--clients_per_round={FLAGS.clients_per_round} is more than the {len(task.train.client_ids)} "
@@ -98,10 +93,7 @@ def _task():
             "model": dataclasses.asdict(model),
             "label_names": task.label_names,
         },
-        "clients": {
-            split: len(clients.client_ids)
-            for split, clients in _splits(task).items()
-        },
+        "clients": {split: len(clients.client_ids) for split, clients in _splits(task).items()},
         "parameters": {
             "trainable": sum(w.size for w in trainable),
             "non_trainable": sum(w.size for w in non_trainable),
@@ -147,16 +139,12 @@ def _splits(task):
 
 def _sampler(task):
     sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=FLAGS.seed)
-    return lambda round_num: tasks.client_arguments(
-        sample(round_num, FLAGS.clients_per_round), FLAGS.seed, round_num
-    )
+    return lambda round_num: tasks.client_arguments(sample(round_num, FLAGS.clients_per_round), FLAGS.seed, round_num)
 
 
 def _evaluators(task):
     return {
-        split: evaluation.Evaluator(
-            task.model, task.eval_batches_fn(clients), training_flags.threads()
-        )
+        split: evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
         for split, clients in _splits(task).items()
         if split != "train"
     }

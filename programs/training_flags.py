@@ -17,18 +17,14 @@ flags.DEFINE_integer("rounds", 60, "Rounds in all.", lower_bound=1)
 flags.DEFINE_integer("clients_per_round", 10, "Clients in a round's cohort.", lower_bound=1)
 flags.DEFINE_enum("algorithm", "fed_avg", list(algorithms.ALGORITHMS), "The federated algorithm.")
 flags.DEFINE_boolean("weighted", True, "Clients count by their number of examples, else equally.")
-flags.DEFINE_float(
-    "proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lower_bound=0.0
-)
+flags.DEFINE_float("proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lower_bound=0.0)
 
 flags.DEFINE_integer("batch_size", 16, "Examples a batch.", lower_bound=1)
 flags.DEFINE_integer("local_epochs", 1, "Passes of a client over its data, a round.", lower_bound=1)
 flags.DEFINE_integer(
     "local_steps", None, "Batches a client trains on a round, instead of --local_epochs.", lower_bound=1
 )
-flags.DEFINE_integer(
-    "max_examples", None, "Examples a client uses a pass, drawn anew each time.", lower_bound=1
-)
+flags.DEFINE_integer("max_examples", None, "Examples a client uses a pass, drawn anew each time.", lower_bound=1)
 flags.DEFINE_enum("client_optimizer", "adam", algorithms.OPTIMIZERS, "The clients' optimizer.")
 flags.DEFINE_float("client_learning_rate", 2e-3, "Its learning rate.", lower_bound=0.0)
 flags.DEFINE_float("client_momentum", 0.0, "Its momentum, for sgd.", lower_bound=0.0, upper_bound=1.0)
@@ -50,9 +46,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("server_learning_rate", 1.0, "Its learning rate.", lower_bound=0.0)
 flags.DEFINE_float("server_momentum", 0.0, "Its momentum, for sgd.", lower_bound=0.0, upper_bound=1.0)
-flags.DEFINE_float(
-    "server_epsilon", 1e-3, "Its adaptivity (tau), for adagrad, adam and yogi.", lower_bound=0.0
-)
+flags.DEFINE_float("server_epsilon", 1e-3, "Its adaptivity (tau), for adagrad, adam and yogi.", lower_bound=0.0)
 flags.DEFINE_enum("server_schedule", None, algorithms.SCHEDULES, "How its rate follows the round.")
 
 flags.DEFINE_enum("engine", "local", list(runtime.ENGINES), "What runs the clients.")
@@ -98,10 +92,7 @@ def check() -> None:
     if FLAGS.clip_norm == 0:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
     if FLAGS.warmup_rounds >= FLAGS.rounds:
-        raise UserError(
-            f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: "
-            "lower it."
-        )
+        raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
     if FLAGS.algorithm == "mime_lite" and FLAGS.client_optimizer == "adamw":
         raise UserError(
             "--client_optimizer=adamw: mime_lite keeps the optimizer's state on the server; use sgd, "

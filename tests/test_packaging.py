@@ -175,9 +175,7 @@ def test_version_is_the_same_everywhere(setup_arguments):
 def _make(*arguments, cwd=ROOT):
     # Without what a `make test` around this one has left in the environment.
     environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
+    return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +216,7 @@ def test_make_turns_an_unsupported_python_away(tmp_path):
 
 
 def test_the_tests_run_with_what_the_lock_says():
-    run = subprocess.run(
-        [sys.executable, ROOT / "tools" / "check_install.py"], capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, ROOT / "tools" / "check_install.py"], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
 

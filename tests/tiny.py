@@ -36,9 +36,7 @@ def linear_model(features=5, classes=3, dropout=0.0):
     layers = [tf_keras.layers.Input([features])]
     if dropout:
         layers.append(tf_keras.layers.Dropout(dropout))
-    layers.append(
-        tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones")
-    )
+    layers.append(tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones"))
     inner = tf_keras.Sequential(layers)
 
     class Model(tf_keras.Model):
@@ -51,9 +49,7 @@ def linear_model(features=5, classes=3, dropout=0.0):
 
     model = Model()
     model({"x": np.zeros([1, features], np.float32)})
-    spec = collections.OrderedDict(
-        x=tf.TensorSpec([None, features]), seed=tf.TensorSpec([2], tf.int64)
-    )
+    spec = collections.OrderedDict(x=tf.TensorSpec([None, features]), seed=tf.TensorSpec([2], tf.int64))
     return models.functional_model(model, models.classification(), spec)
 
 
@@ -68,9 +64,7 @@ def batches(x, y, batch_size):
     """A client's data as the batches of `linear_model`."""
     seeds = tf.data.Dataset.range(1000).map(lambda i: tf.stack([i, i]))
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-    return tf.data.Dataset.zip((data, seeds)).map(
-        lambda xy, seed: (collections.OrderedDict(x=xy[0], seed=seed), xy[1])
-    )
+    return tf.data.Dataset.zip((data, seeds)).map(lambda xy, seed: (collections.OrderedDict(x=xy[0], seed=seed), xy[1]))
 
 
 def weights_of(state):

@@ -27,18 +27,13 @@ def problem(version, system, machine, libc):
     if right_python and right_machine and right_libc:
         return None
 
-    found = "Python {}.{} on {} {}".format(
-        version[0], version[1], {"Darwin": "macOS"}.get(system, system), machine
-    )
+    found = "Python {}.{} on {} {}".format(version[0], version[1], {"Darwin": "macOS"}.get(system, system), machine)
     if right_machine and not right_libc:
         found += " with " + (" ".join(libc) if libc[0] else "a C library other than glibc")
     if right_machine and right_libc:
         remedy = "install Python 3.11, or use a container that has it, such as python:3.11"
     else:
-        remedy = (
-            "use a Linux x86-64 machine, a container such as python:3.11 or, on Windows, WSL 2, "
-            "with Python 3.11"
-        )
+        remedy = "use a Linux x86-64 machine, a container such as python:3.11 or, on Windows, WSL 2, with Python 3.11"
     return (
         "tff_tx runs on Linux x86-64 (glibc {}.{} or newer) with Python 3.9, 3.10 or 3.11, the "
         "only platform TensorFlow Federated 0.87 is built for, and this is {}: {}.".format(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import pandas as pd
 import tensorflow as tf
@@ -38,9 +39,7 @@ class Evaluator:
                 state = model.update_metrics_state(state, labels=y, batch_output=batch)
             return state
 
-        specs = tuple(
-            tuple(tf.TensorSpec(w.shape, w.dtype) for w in part) for part in model.initial_weights
-        )
+        specs = tuple(tuple(tf.TensorSpec(w.shape, w.dtype) for w in part) for part in model.initial_weights)
         self._sums = sums.get_concrete_function(specs, tf.TensorSpec([], tf.string))
 
     def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
@@ -62,9 +61,7 @@ class Evaluator:
 
     def _client_sums(self, weights, client_ids):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
-        flat = [
-            tf.convert_to_tensor(w) for part in (weights.trainable, weights.non_trainable) for w in part
-        ]
+        flat = [tf.convert_to_tensor(w) for part in (weights.trainable, weights.non_trainable) for w in part]
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
             yield from pool.map(lambda c: self._sums(*flat, tf.constant(c)), client_ids)
 

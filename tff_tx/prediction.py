@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -105,9 +106,7 @@ class Predictor:
             for position in np.flatnonzero(ids == self._tokenizer.mask_token_id):
                 probabilities = tf.nn.softmax(row[position]).numpy()
                 best = np.argsort(-probabilities)[: self._top_k]
-                fillings.append(
-                    {self._tokenizer.decode([i]): round(float(probabilities[i]), 4) for i in best}
-                )
+                fillings.append({self._tokenizer.decode([i]): round(float(probabilities[i]), 4) for i in best})
             results.append({"text": text, "fillings": fillings})
         return results
 
@@ -145,9 +144,7 @@ class Predictor:
 
     def _encode(self, texts):
         return self._inputs(
-            self._tokenizer(
-                texts, truncation=True, max_length=self._max_length, padding=True, return_tensors="tf"
-            )
+            self._tokenizer(texts, truncation=True, max_length=self._max_length, padding=True, return_tensors="tf")
         )
 
     @staticmethod

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -97,9 +98,7 @@ def plot_spread(by_client: pd.DataFrame, path: str) -> str:
       `path`.
     """
     names = [name for name in _TITLES if name in by_client]
-    figure, axes = _pyplot().subplots(
-        1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False
-    )
+    figure, axes = _pyplot().subplots(1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False)
     for name, axis in zip(names, axes[0]):
         axis.hist(by_client[name], bins=20)
         axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")

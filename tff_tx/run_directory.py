@@ -8,7 +8,8 @@ import json
 import os
 import platform
 import shutil
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from tff_tx.errors import UserError
 
@@ -89,9 +90,7 @@ def make_directory(path: str, flag: str) -> None:
             pass
         os.remove(probe)
     except OSError as error:
-        raise UserError(
-            f"{flag}={path} cannot be written ({error.strerror}): choose another directory."
-        ) from error
+        raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another directory.") from error
 
 
 def check_space(path: str, num_bytes: int) -> None:
@@ -133,9 +132,7 @@ def write_text(path: str, text: str, flag: str) -> None:
             file.write(text)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"{flag}={path} cannot be written ({error.strerror}): choose another place."
-        ) from error
+        raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another place.") from error
 
 
 def write_model(run_dir: str, save_fn) -> str:

@@ -10,7 +10,8 @@ import glob
 import os
 import shutil
 import time
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow_federated as tff
@@ -49,8 +50,8 @@ def train(
 ) -> Any:
     """Trains, from the last checkpoint in `run_dir` if there is one.
 
-    Metrics go to `metrics.csv` and `tensorboard/` in `run_dir`, one row a round, the state to `checkpoints/`. A run that
-    is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
+    Metrics go to `metrics.csv` and `tensorboard/` in `run_dir`, one row a round, the state to `checkpoints/`. A run
+    that is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
 
     Args:
       engine: A `tff_tx.runtime.Engine`.
@@ -85,9 +86,7 @@ def train(
                 row["comm/upload_bytes_per_client"] = traffic.upload_bytes
                 row["comm/download_bytes_per_client"] = traffic.download_bytes
                 row["time/round_seconds"] = time.monotonic() - started
-                if evaluate_fn is not None and _is_due(
-                    round_num, schedule.rounds_per_evaluation, schedule.rounds
-                ):
+                if evaluate_fn is not None and _is_due(round_num, schedule.rounds_per_evaluation, schedule.rounds):
                     started = time.monotonic()
                     metrics = evaluate_fn(engine.model_weights(output.state))
                     row.update({f"eval/{name}": value for name, value in metrics.items()})

@@ -76,9 +76,7 @@ def test_fed_prox_equals_numpy():
         local = start()
         for first in range(0, n, 4):
             gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
-            local = tuple(
-                w - 0.1 * (g + mu * (w - w0)) for w, g, w0 in zip(local, gradient, start())
-            )
+            local = tuple(w - 0.1 * (g + mu * (w - w0)) for w, g, w0 in zip(local, gradient, start()))
         results.append(local)
     expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
     output = run("fed_prox", options(proximal_strength=mu), clients(), rounds=1)
@@ -131,9 +129,7 @@ def test_one_client_with_everything_equals_centralized_training(optimizer):
     for first in range(0, 20, 4):
         with tf.GradientTape() as tape:
             logits = x[first : first + 4] @ variables[0] + variables[1]
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(y[first : first + 4], logits)
-            )
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y[first : first + 4], logits))
         keras.apply_gradients(zip(tape.gradient(loss, variables), variables))
     assert_close(tiny.weights_of(output.state), [v.numpy() for v in variables], tolerance=2e-5)
 
@@ -142,9 +138,7 @@ def test_one_client_with_everything_equals_centralized_training(optimizer):
 def test_a_constant_schedule_equals_tffs_own_builder(weighted):
     """Our client work with a schedule computes what TFF's computes without."""
     opts = options(client="adam", weighted=weighted)
-    scheduled = dataclasses.replace(
-        opts, client_schedule=algorithms.build_schedule("constant", 0.1, 0, 10)
-    )
+    scheduled = dataclasses.replace(opts, client_schedule=algorithms.build_schedule("constant", 0.1, 0, 10))
     ours, tffs = run("fed_avg", scheduled, clients()), run("fed_avg", opts, clients())
     assert_close(tiny.weights_of(ours.state), tiny.weights_of(tffs.state))
     train = "client_work", "train"
@@ -190,9 +184,7 @@ def test_fed_opt_equals_the_papers_update(name):
     """One server step along the mean update (Reddi et al. 2021, Algorithm 2), with TFF's bias correction for Adam."""
     tau, rate = 1e-3, 0.1
     plain = tiny.weights_of(run("fed_avg", options(), clients(), rounds=1).state)
-    opts = dataclasses.replace(
-        options(), server_optimizer=algorithms.build_optimizer(name, rate, epsilon=tau)
-    )
+    opts = dataclasses.replace(options(), server_optimizer=algorithms.build_optimizer(name, rate, epsilon=tau))
     result = tiny.weights_of(run("fed_avg", opts, clients(), rounds=1).state)
     for w0, w1, w in zip(start(), plain, result):
         delta = w1 - w0

@@ -212,9 +212,7 @@ def test_missing_files_are_refused(tmp_path):
         ("test_data", DataSpec("file", files=(there,), test_files=(gone,))),
         ("validation_data", DataSpec("file", files=(there,), validation_files=(gone,))),
     ):
-        with pytest.raises(
-            UserError, match=rf"--{flag}: there is no file '.*gone\*\.csv'; correct"
-        ):
+        with pytest.raises(UserError, match=rf"--{flag}: there is no file '.*gone\*\.csv'; correct"):
             open_source(spec)
 
 
@@ -333,9 +331,7 @@ def load(tmp_path, byte_tokenizer, *files, **settings):
 def test_an_unknown_label_in_the_test_split_is_refused(tmp_path, texts, byte_tokenizer):
     other = tmp_path / "test.csv"
     other.write_text("text,label\na,1\nb,9\n")
-    message = (
-        r"test\.csv, line 3: the label '9' is not one of the 3 known labels \(0, 1, 2\); correct"
-    )
+    message = r"test\.csv, line 3: the label '9' is not one of the 3 known labels \(0, 1, 2\); correct"
     with pytest.raises(UserError, match=message):
         load(tmp_path, byte_tokenizer, texts, test_files=(str(other),))
     assert [name for name in os.listdir(tmp_path / "cache") if not name.endswith(".lock")] == []
@@ -367,9 +363,7 @@ def test_dealing_words_by_label_is_refused(tmp_path, byte_tokenizer):
 def test_a_client_whose_records_make_no_example_is_refused(tmp_path, minilm):
     path = tmp_path / "x.csv"
     path.write_text("text,who\nlong enough for a block,a\nx,b\nlong enough as well,c\n")
-    spec = DataSpec(
-        "file", files=(str(path),), client_column="who", test_fraction=0, cache_dir=str(tmp_path)
-    )
+    spec = DataSpec("file", files=(str(path),), client_column="who", test_fraction=0, cache_dir=str(tmp_path))
     with pytest.raises(UserError, match=r"client 'b' of the train split has no example.*remove"):
         datasets.load(spec, datasets.LanguageModelingEncoder(minilm, 8))
 
@@ -382,7 +376,5 @@ def test_an_unwritable_cache_is_refused(texts, byte_tokenizer):
 
 
 def test_a_wanted_image_that_is_none_is_refused(texts):
-    with pytest.raises(
-        UserError, match=r"line 2: the column 'text' has 'text 0', which is no image"
-    ):
+    with pytest.raises(UserError, match=r"line 2: the column 'text' has 'text 0', which is no image"):
         datasets.image_shape(DataSpec("file", files=(texts,)))

@@ -74,11 +74,7 @@ def test_loading_stdlib(stdlib_spec, byte_tokenizer):
         "train": 18,
         "test": 2,
     }
-    texts = {
-        row.client: row.text
-        for chunk in embedded.stdlib().pools["train"](ALL)
-        for row in chunk.itertuples()
-    }
+    texts = {row.client: row.text for chunk in embedded.stdlib().pools["train"](ALL) for row in chunk.itertuples()}
     for part in (data.train, data.test):
         client = min(part.client_ids, key=part.num_examples)
         blocks = [e["input_ids"].numpy() for e in part.create_tf_dataset_for_client(client)]

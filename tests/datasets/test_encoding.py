@@ -60,9 +60,7 @@ def test_a_text_without_tokens_is_refused():
     bare.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     bare = transformers.PreTrainedTokenizerFast(tokenizer_object=bare)
     encoder = datasets.SequenceClassificationEncoder(bare, ["a"], 8)
-    with pytest.raises(
-        UserError, match=r"f\.csv, line 2: the text ' ' gives no token.*--text_column"
-    ):
+    with pytest.raises(UserError, match=r"f\.csv, line 2: the text ' ' gives no token.*--text_column"):
         encoder.encode(rows(text=["word", " "], label=["a", "a"]))
 
 
@@ -77,9 +75,7 @@ def test_a_tokenizer_that_cannot_take_words_is_refused():
 
 def test_an_unknown_label_is_refused(byte_tokenizer):
     encoder = datasets.SequenceClassificationEncoder(byte_tokenizer, ["a", "b"], 64)
-    message = (
-        r"f\.csv, line 2: the label 'c' is not one of the 2 known labels \(a, b\); .*--label_names"
-    )
+    message = r"f\.csv, line 2: the label 'c' is not one of the 2 known labels \(a, b\); .*--label_names"
     with pytest.raises(UserError, match=message):
         encoder.encode(rows(text=["x", "y"], label=["a", "c"]))
 
@@ -215,9 +211,7 @@ def test_mean_and_std_are_by_channel():
 
 def test_a_wrong_image_is_refused():
     encoder = datasets.ImageClassificationEncoder(["x"], (2, 4, 6))
-    with pytest.raises(
-        UserError, match=r"f\.csv, line 1: the image has the shape \[5, 5\].*\[2, 4, 6\]"
-    ):
+    with pytest.raises(UserError, match=r"f\.csv, line 1: the image has the shape \[5, 5\].*\[2, 4, 6\]"):
         encoder.encode(rows(pixels=[np.zeros([5, 5])], label=["x"]))
     with pytest.raises(UserError, match=r"line 1: pixels must be .*float64 from 0 to 17; rescale"):
         encoder.encode(rows(pixels=[np.linspace(0, 17, 48).reshape(2, 4, 6)], label=["x"]))

@@ -19,9 +19,7 @@ CLIENTS = 12
 def spec(tmp_path):
     """240 texts "n", label n % 4, owner n % 12."""
     path = tmp_path / "x.csv"
-    path.write_text(
-        "text,label,who\n" + "".join(f"{n},l{n % 4},w{n % CLIENTS}\n" for n in range(240))
-    )
+    path.write_text("text,label,who\n" + "".join(f"{n},l{n % 4},w{n % CLIENTS}\n" for n in range(240)))
     return DataSpec("file", files=(str(path),), cache_dir=str(tmp_path / "cache"))
 
 
@@ -85,9 +83,7 @@ def test_fewer_clients_than_there_are(spec):
 
 
 def test_a_limit_on_training_clients_only(spec):
-    limited = dataclasses.replace(
-        spec, client_column="who", max_train_examples_per_client=7, test_fraction=3
-    )
+    limited = dataclasses.replace(spec, client_column="who", max_train_examples_per_client=7, test_fraction=3)
     data = load(limited)
     assert set(data.train.sizes().values()) == {7}
     assert set(data.test.sizes().values()) == {20}
@@ -95,9 +91,7 @@ def test_a_limit_on_training_clients_only(spec):
 
 def test_named_files_are_the_splits(spec, tmp_path):
     for name in ("validation", "test"):
-        (tmp_path / f"{name}.csv").write_text(
-            "text,label\n" + "".join(f"{n},l1\n" for n in range(48))
-        )
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"{n},l1\n" for n in range(48)))
     named = dataclasses.replace(
         spec,
         num_clients=10,

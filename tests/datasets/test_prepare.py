@@ -32,9 +32,7 @@ def test_the_real_files_are_the_ones_described(name):
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("other")
-    with pytest.raises(
-        UserError, match=r"--input: .*x\.csv has the SHA-256 d9298a10d1b0\.\.\. and"
-    ):
+    with pytest.raises(UserError, match=r"--input: .*x\.csv has the SHA-256 d9298a10d1b0\.\.\. and"):
         prepare.check(str(tmp_path / "x.csv"), "0" * 64)
     with pytest.raises(UserError, match=r"--input: there is no file '.*gone'; correct"):
         prepare.check(str(tmp_path / "gone"), "0" * 64)

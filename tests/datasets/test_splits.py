@@ -14,9 +14,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize(
-    ("validation", "test", "sizes"), [(0.1, 0.2, [70, 10, 20]), (3, 4, [93, 3, 4]), (0, 0, [100])]
-)
+@pytest.mark.parametrize(("validation", "test", "sizes"), [(0.1, 0.2, [70, 10, 20]), (3, 4, [93, 3, 4]), (0, 0, [100])])
 def test_by_example_counts(validation, test, sizes):
     codes = splits.by_example(100, validation, test, rng())
     assert np.bincount(codes).tolist() == sizes
@@ -58,9 +56,7 @@ def test_the_seed_decides(split):
 
 
 def test_nothing_left_to_train_on_is_refused():
-    with pytest.raises(
-        UserError, match=r"--validation_fraction=0\.5 .*--test_fraction=0\.5 .*lower"
-    ):
+    with pytest.raises(UserError, match=r"--validation_fraction=0\.5 .*--test_fraction=0\.5 .*lower"):
         splits.by_example(10, 0.5, 0.5, rng())
     with pytest.raises(UserError, match=r"40 of 40 clients.*lower"):
         splits.by_client(OWNERS, 0, 40, rng())

@@ -79,9 +79,7 @@ def test_splits_and_clients_are_the_files_own(make, name):
     assert tuple(source.pools) == pools
 
 
-@pytest.mark.parametrize(
-    ("name", "verb"), [("tff:shakespeare", "says"), ("tff:stackoverflow", "asks")]
-)
+@pytest.mark.parametrize(("name", "verb"), [("tff:shakespeare", "says"), ("tff:stackoverflow", "asks")])
 def test_texts(make, name, verb, byte_tokenizer):
     spec = make(name)
     data = datasets.load(spec, datasets.LanguageModelingEncoder(byte_tokenizer, 1000))

@@ -99,9 +99,7 @@ def test_a_plot_that_cannot_be_written_is_refused(path, message):
 
 
 def test_a_tokenizer_that_is_none_is_refused(tmp_path):
-    with pytest.raises(
-        UserError, match=r"--tokenizer=.* is neither whitespace, bytes, a directory"
-    ):
+    with pytest.raises(UserError, match=r"--tokenizer=.* is neither whitespace, bytes, a directory"):
         data._token_counter(str(tmp_path))
 
 

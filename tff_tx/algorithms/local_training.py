@@ -33,9 +33,7 @@ def build_local_training_process(
         return tff.learning.models.ModelWeights(*model.initial_weights)
 
     weights_type = initial_weights.type_signature.result
-    aggregator = options.weighted_aggregator.create(
-        weights_type.trainable, tff.TensorType(np.float32)
-    )
+    aggregator = options.weighted_aggregator.create(weights_type.trainable, tff.TensorType(np.float32))
     return _templates.compose_learning_process(
         initial_weights,
         _templates.build_broadcast_process(weights_type),
@@ -105,10 +103,7 @@ def _local_training(model, options, weights, batches, rate):
             loss = model.loss(output, y)
         gradients = tape.gradient(loss, trained)
         if options.proximal_strength != 0:
-            gradients = tuple(
-                g + options.proximal_strength * (w - w0)
-                for g, w, w0 in zip(gradients, trained, server)
-            )
+            gradients = tuple(g + options.proximal_strength * (w - w0) for g, w, w0 in zip(gradients, trained, server))
         state, trained = optimizer.next(state, trained, gradients)
         batch_examples = tf.shape(output, tf.int64)[0]
         num_examples += batch_examples

@@ -61,7 +61,7 @@ def build_optimizer(
 
 
 class ClippedOptimizer(tff.learning.optimizers.Optimizer):
-    """Scales gradients down to a global L2 norm before another optimizer uses them (Pascanu et al. 2013, Algorithm 1)."""
+    """Scales gradients down to a global L2 norm for another optimizer (Pascanu et al. 2013, Algorithm 1)."""
 
     def __init__(self, optimizer: tff.learning.optimizers.Optimizer, clip_norm: float):
         self._optimizer, self._clip_norm = optimizer, clip_norm
@@ -80,9 +80,7 @@ class ClippedOptimizer(tff.learning.optimizers.Optimizer):
         return self._optimizer.set_hparams(state, hparams)
 
 
-def build_schedule(
-    name: str, peak: float, warmup_rounds: int, total_rounds: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
+def build_schedule(name: str, peak: float, warmup_rounds: int, total_rounds: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Builds a learning rate that follows the round.
 
     It rises linearly over the warm-up, reaching `peak` in round `warmup_rounds` (counted from 0; without warm-up it

@@ -61,8 +61,7 @@ def assign(spec: DataSpec, source: Source) -> dict[str, Assignment]:
         )
     if how in ("dirichlet", "shards") and source.tagged:
         raise UserError(
-            f"--partition={how} needs one label an example, and these data have one a word; "
-            "choose iid or power_law."
+            f"--partition={how} needs one label an example, and these data have one a word; choose iid or power_law."
         )
     held_out = spec.split
     if held_out == "auto":
@@ -101,9 +100,7 @@ def _index(read: Read, how: str) -> _Index:
             ids = np.array([table.setdefault(value, len(table)) for value in values], np.int32)
             numbers[column].append(ids[codes])
     arrays = {column: np.concatenate(parts) for column, parts in numbers.items()}
-    return _Index(
-        num_rows, arrays.get("label"), arrays.get("client"), list(known.get("client", ()))
-    )
+    return _Index(num_rows, arrays.get("label"), arrays.get("client"), list(known.get("client", ())))
 
 
 def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assignment:

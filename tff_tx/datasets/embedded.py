@@ -42,9 +42,7 @@ def stdlib() -> Source:
 def _modules() -> Iterator[dict]:
     root = sysconfig.get_path("stdlib")
     for directory, subdirectories, files in os.walk(root):
-        subdirectories[:] = sorted(
-            name for name in subdirectories if name not in _NOT_LIBRARY and "-" not in name
-        )
+        subdirectories[:] = sorted(name for name in subdirectories if name not in _NOT_LIBRARY and "-" not in name)
         for name in sorted(files):
             path = os.path.join(directory, name)
             if not name.endswith(".py"):

@@ -162,15 +162,11 @@ def open_store(path: str) -> FederatedDataset:
     """
     meta = store.read_meta(path)
     parts = {name: store.open_split(path, name) for name in splits.NAMES}
-    return FederatedDataset(
-        label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts
-    )
+    return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts)
 
 
 def _key(spec: DataSpec, source: Source, encoder: Encoder) -> str:
-    settings = {
-        name: value for name, value in dataclasses.asdict(spec).items() if name not in _NOT_CONTENT
-    }
+    settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in _NOT_CONTENT}
     versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
     recipe = json.dumps(
         [versions, settings, sorted(source.pools), source.digest(), encoder.fingerprint],
@@ -204,9 +200,7 @@ def _write(path: str, spec: DataSpec, source: Source, encoder: Encoder, progress
         "dataset": spec.dataset,
     }
     total = sum(len(assignment.codes) for assignment in assignments.values())
-    bar = tqdm.tqdm(
-        total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False
-    )
+    bar = tqdm.tqdm(total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False)
     with bar, store.StoreWriter(path, encoder.element_spec, meta) as writer:
         for pool, assignment in assignments.items():
             _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)

@@ -21,9 +21,7 @@ def iid(num_examples: int, num_clients: int, rng: np.random.Generator) -> np.nda
     return rng.permutation(np.arange(num_examples) % num_clients)
 
 
-def power_law(
-    num_examples: int, num_clients: int, exponent: float, rng: np.random.Generator
-) -> np.ndarray:
+def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
     """Spreads the examples at random, client i getting a share of (i + 1) ** -exponent.
 
     Every client has one example before the rest is shared out, so `exponent=0` gives equal sizes.
@@ -34,8 +32,7 @@ def power_law(
     _check_enough(num_examples, num_clients)
     if exponent < 0:
         raise UserError(
-            f"--power_law_exponent must be 0 (equal sizes) or more; it is {exponent}, give for "
-            "instance 1.5."
+            f"--power_law_exponent must be 0 (equal sizes) or more; it is {exponent}, give for instance 1.5."
         )
     weights = np.arange(1, num_clients + 1, dtype=np.float64) ** -exponent
     shares = (num_examples - num_clients) * weights / weights.sum()
@@ -45,9 +42,7 @@ def power_law(
     return rng.permutation(np.repeat(np.arange(num_clients), sizes + 1))
 
 
-def dirichlet(
-    labels: np.ndarray, num_clients: int, alpha: float, rng: np.random.Generator
-) -> np.ndarray:
+def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random.Generator) -> np.ndarray:
     """Gives every client a label distribution of its own, drawn from Dirichlet(alpha * prior).
 
     Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated
@@ -67,8 +62,7 @@ def dirichlet(
     _check_enough(len(labels), num_clients)
     if not alpha > 0:
         raise UserError(
-            f"--dirichlet_alpha must be above 0; it is {alpha}, give for instance 1.0 (0.1 is "
-            "very uneven)."
+            f"--dirichlet_alpha must be above 0; it is {alpha}, give for instance 1.0 (0.1 is very uneven)."
         )
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     left = np.array([len(pool) for pool in pools])
@@ -93,9 +87,7 @@ def dirichlet(
     return owners
 
 
-def shards(
-    labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np.random.Generator
-) -> np.ndarray:
+def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np.random.Generator) -> np.ndarray:
     """Sorts by label, cuts into equal shards, deals each client `shards_per_client` of them.
 
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data"
@@ -105,10 +97,7 @@ def shards(
         UserError: If there are more shards than examples, or less than one shard a client.
     """
     if shards_per_client < 1:
-        raise UserError(
-            f"--shards_per_client must be 1 or more; it is {shards_per_client}, give for instance "
-            "2."
-        )
+        raise UserError(f"--shards_per_client must be 1 or more; it is {shards_per_client}, give for instance 2.")
     _check_enough(len(labels), num_clients)
     num_shards = num_clients * shards_per_client
     if num_shards > len(labels):

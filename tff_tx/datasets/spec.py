@@ -91,8 +91,7 @@ class DataSpec:
             raise UserError("--dataset=file needs --data, the training files; name at least one.")
         if self.dataset != "file" and (self.files or self.validation_files or self.test_files):
             raise UserError(
-                f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop "
-                "one of them."
+                f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop one of them."
             )
         splits.check_part("validation_fraction", self.validation_fraction)
         splits.check_part("test_fraction", self.test_fraction)
@@ -101,6 +100,4 @@ class DataSpec:
             if value is not None and value < 1:
                 raise UserError(f"--{flag} must be 1 or more; it is {value}.")
         if len(set(self.label_names)) < len(self.label_names):
-            raise UserError(
-                f"--label_names names a label twice: {', '.join(self.label_names)}; name each once."
-            )
+            raise UserError(f"--label_names names a label twice: {', '.join(self.label_names)}; name each once.")

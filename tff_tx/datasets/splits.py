@@ -27,9 +27,7 @@ def check_part(flag: str, part: float) -> None:
         )
 
 
-def by_example(
-    num_examples: int, validation: float, test: float, rng: np.random.Generator
-) -> np.ndarray:
+def by_example(num_examples: int, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
     """Draws examples at random, whoever owns them; int8 [num_examples].
 
     Raises:
@@ -38,9 +36,7 @@ def by_example(
     return _draw(num_examples, "example", validation, test, rng)
 
 
-def by_client(
-    owners: np.ndarray, validation: float, test: float, rng: np.random.Generator
-) -> np.ndarray:
+def by_client(owners: np.ndarray, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
     """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps).
 
     Raises:
@@ -71,9 +67,7 @@ def _amount(count: int, part: float) -> int:
     return max(1, round(part * count)) if part else 0
 
 
-def within_client(
-    owners: np.ndarray, validation: float, test: float, rng: np.random.Generator
-) -> np.ndarray:
+def within_client(owners: np.ndarray, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
     """Takes the same part of every client's examples, at random; int8 of the shape of `owners`.
 
     A client always keeps one example to train on; what it has beyond that goes to test first. A

@@ -77,9 +77,7 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
             for code in np.unique(codes[codes != DROPPED]):
                 parts.setdefault(int(code), []).append(counted[codes == code])
     tables = {code: pd.concat(tables) for code, tables in sorted(parts.items())}
-    return Statistics(
-        {splits.NAMES[code]: _summed(table, len(names)) for code, table in tables.items()}, names
-    )
+    return Statistics({splits.NAMES[code]: _summed(table, len(names)) for code, table in tables.items()}, names)
 
 
 def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:

@@ -70,9 +70,7 @@ class StoreWriter:
             self._connection = sqlite3.connect(self._scratch)
             # A crash leaves only the scratch file, so the journal that would repair it is wasted
             # work.
-            self._connection.executescript(
-                "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA
-            )
+            self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
         return self
 
     def add(self, split: str, client_id: str, example: Mapping[str, np.ndarray]) -> None:
@@ -198,9 +196,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
             ValueError: If there is no such client.
         """
         if client_id not in self._sizes:
-            raise ValueError(
-                f"{client_id!r} is not a client of the split {self.split!r} of {self.path}."
-            )
+            raise ValueError(f"{client_id!r} is not a client of the split {self.split!r} of {self.path}.")
         return self.serializable_dataset_fn(client_id)
 
 
@@ -230,8 +226,7 @@ def read_meta(path: str) -> dict:
             meta = dict(connection.execute("SELECT key, value FROM tff_tx_meta"))
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path}: not a data store ({error}); delete the file, it is written anew from the "
-            "data."
+            f"{path}: not a data store ({error}); delete the file, it is written anew from the data."
         ) from error
     meta = {key: json.loads(value) for key, value in meta.items()}
     if meta.get("format") != FORMAT_VERSION:
@@ -283,9 +278,7 @@ def build_serializer(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[Map
     def serialize(example: Mapping) -> bytes:
         proto = tf.train.Example()
         for name, values in kinds.items():
-            getattr(proto.features.feature[name], values).value.extend(
-                np.ravel(example[name]).tolist()
-            )
+            getattr(proto.features.feature[name], values).value.extend(np.ravel(example[name]).tolist())
         return proto.SerializeToString()
 
     return serialize
@@ -308,9 +301,7 @@ def build_parser(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[tf.Tens
 
     def parse(proto: tf.Tensor) -> Mapping:
         parsed = tf.io.parse_single_example(proto, features)
-        return collections.OrderedDict(
-            (name, tf.cast(parsed[name], spec.dtype)) for name, spec in element_spec.items()
-        )
+        return collections.OrderedDict((name, tf.cast(parsed[name], spec.dtype)) for name, spec in element_spec.items())
 
     return parse
 
@@ -318,16 +309,12 @@ def build_parser(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[tf.Tens
 def _spec_to_json(element_spec: Mapping[str, tf.TensorSpec]) -> list:
     for name, spec in element_spec.items():
         if not spec.shape.is_fully_defined() and spec.shape.rank != 1:
-            raise ValueError(
-                f"Feature {name!r} has shape {spec.shape}; it must be fully known or [None]."
-            )
+            raise ValueError(f"Feature {name!r} has shape {spec.shape}; it must be fully known or [None].")
     return [[name, spec.dtype.name, spec.shape.as_list()] for name, spec in element_spec.items()]
 
 
 def _spec_from_json(value: Iterable) -> collections.OrderedDict:
-    return collections.OrderedDict(
-        (name, tf.TensorSpec(shape, dtype)) for name, dtype, shape in value
-    )
+    return collections.OrderedDict((name, tf.TensorSpec(shape, dtype)) for name, dtype, shape in value)
 
 
 def open_split(path: str, split: str) -> SqliteClientData | None:

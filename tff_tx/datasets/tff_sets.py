@@ -106,9 +106,7 @@ def _load(which: _Set, path: str, cache_dir: str | None) -> tuple:
         ) from error
     except Exception as error:
         # What TFF raises for a bad file is of a class that it does not export.
-        raise UserError(
-            f"--dataset: {path} is damaged ({error}); delete it so that it is downloaded again."
-        ) from error
+        raise UserError(f"--dataset: {path} is damaged ({error}); delete it so that it is downloaded again.") from error
 
 
 def _records(pool: str, data, which: _Set, wants: frozenset) -> Iterator[pd.DataFrame]:

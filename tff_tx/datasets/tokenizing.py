@@ -48,9 +48,7 @@ class Tokenize:
 
     def _byte_ids(self, text: str) -> np.ndarray:
         if any(token in text for token in self._spelled):
-            return np.asarray(
-                self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32
-            )
+            return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
         return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32) + self._offset
 
 
@@ -63,9 +61,7 @@ def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
     if not tokenizer.is_fast:
         return [_slow_word_pieces(tokenizer, words) for words in sentences]
     try:
-        encoded = tokenizer(
-            [list(words) for words in sentences], is_split_into_words=True, verbose=False
-        )
+        encoded = tokenizer([list(words) for words in sentences], is_split_into_words=True, verbose=False)
     except AssertionError as error:
         # Byte-level BPE has different tokens for "word" and " word" and insists on knowing which.
         raise UserError(

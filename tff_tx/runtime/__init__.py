@@ -7,7 +7,6 @@ from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
 
-
 def configure_threads() -> None:
     """Gives each op one thread, before TensorFlow starts: clients run side by side instead.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import tensorflow_federated as tff
 
@@ -59,7 +60,7 @@ class Engine(abc.ABC):
     def traffic(self) -> Traffic:
         """What a round sends to and from each client."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- nothing to end is a fine default
         """Ends what the engine started."""
 
     def __enter__(self):

@@ -39,9 +39,7 @@ class GraphFunction:
         self.type_signature = computation.type_signature
         self._feeds = _tensor_names(proto.tensorflow.parameter)
         self._fetches = _tensor_names(proto.tensorflow.result)
-        imported = tf.compat.v1.wrap_function(
-            lambda: tf.graph_util.import_graph_def(graph_def, name=""), []
-        )
+        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         graph = imported.graph
         # A tensor may be fetched twice; pruning wants each once.
         self._unique_fetches = list(dict.fromkeys(self._fetches))
@@ -88,9 +86,7 @@ class RoundForm:
     @property
     def traffic(self) -> Traffic:
         """Bytes to and from a client."""
-        return Traffic(
-            num_bytes(self.prepare.type_signature.result), num_bytes(self.work.type_signature.result)
-        )
+        return Traffic(num_bytes(self.prepare.type_signature.result), num_bytes(self.work.type_signature.result))
 
 
 def num_bytes(value_type: tff.Type) -> int:
@@ -129,7 +125,7 @@ _imports = itertools.count()
 
 
 def _make_functions_unique(graph_def) -> None:
-    """Renames the graph's functions: the process has one name space for them, and Grappler changes bodies, not names."""
+    """Renames the graph's functions: all imports share one name space, and Grappler changes bodies, not names."""
     suffix = f"_tff_tx_{next(_imports)}"
     names = {f.signature.name for f in graph_def.library.function}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff

@@ -1,6 +1,6 @@
 """TFF's own C++ runtime as an engine, with its worker process under control.
 
-`worker_binary` outlives the program that started it and keeps its terminal's pipe open; started by TFF's default context
+`worker_binary` outlives the program that started it and keeps its terminal's pipe open; started by the default context
 it makes `python x.py | tee log` hang. Here it runs under a shell that ends it as soon as the program is gone, however
 it went: the program holds the write end of a pipe, and its death is the pipe's end of file.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from typing import Any, Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import grpc
 import numpy as np
@@ -21,8 +22,7 @@ from tensorflow_federated.python.core.backends.native import compiler
 from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 from tensorflow_federated.python.core.impl.execution_contexts import sync_execution_context
 from tensorflow_federated.python.core.impl.executor_stacks import python_executor_stacks
-from tensorflow_federated.python.core.impl.executors import remote_executor
-from tensorflow_federated.python.core.impl.executors import remote_executor_grpc_stub
+from tensorflow_federated.python.core.impl.executors import remote_executor, remote_executor_grpc_stub
 
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, Traffic
@@ -97,9 +97,7 @@ class _Worker:
             stderr=subprocess.DEVNULL,
         )
         sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
-        channel = grpc.insecure_channel(
-            f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes]
-        )
+        channel = grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes])
         self.stub = remote_executor_grpc_stub.RemoteExecutorGrpcStub(channel)
         deadline = time.monotonic() + _START_SECONDS
         while not self.stub.is_ready:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from tff_tx import datasets, models
 from tff_tx.errors import UserError
@@ -72,9 +73,7 @@ def create_task(
         train=dataset.train,
         validation=dataset.validation,
         test=dataset.test,
-        model=models.functional_model(
-            keras_model, build_objective(kind, label_names), preprocessing.x_spec
-        ),
+        model=models.functional_model(keras_model, build_objective(kind, label_names), preprocessing.x_spec),
         preprocessing=preprocessing,
         local=local,
         label_names=label_names,
@@ -115,8 +114,8 @@ def _build_encoder(kind, data, tokenizer, label_names, max_length):
 def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
-            f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint to "
-            "start from or the type of a model with random weights."
+            f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint "
+            "to start from or the type of a model with random weights."
         )
     config = dict(spec.config)
     if label_names:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -70,9 +71,7 @@ class FederatedTask:
     def train_batches(self) -> tff.Computation:
         """(<client_id=string,seed=int64[2]> -> <x,y>*): a client's batches of a round, read where it runs."""
 
-        @tff.tensorflow.computation(
-            collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
-        )
+        @tff.tensorflow.computation(collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2])))
         def batches(client):
             examples = self.train.serializable_dataset_fn(client["client_id"])
             return self.preprocessing.train(examples, client["seed"], self.local)
@@ -99,9 +98,7 @@ class FederatedTask:
 
     def process(self, learning_process: tff.learning.templates.LearningProcess):
         """The process with clients named by `client_arguments` instead of given as datasets."""
-        return tff.simulation.compose_dataset_computation_with_learning_process(
-            self.train_batches, learning_process
-        )
+        return tff.simulation.compose_dataset_computation_with_learning_process(self.train_batches, learning_process)
 
 
 def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> list:
@@ -113,12 +110,10 @@ def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> li
       round_num: The round; a client gets other seeds in other rounds.
 
     Returns:
-      A list of `OrderedDict(client_id=str, seed=int64[2])`.
+      A list of `OrderedDict(client_id=bytes, seed=int64[2])`; bytes, as TFF's runtime takes no
+      strings beyond ASCII.
     """
-    return [
-        collections.OrderedDict(client_id=c, seed=_client_seed(c, seed, round_num))
-        for c in client_ids
-    ]
+    return [collections.OrderedDict(client_id=c.encode(), seed=_client_seed(c, seed, round_num)) for c in client_ids]
 
 
 def _client_seed(client_id, seed, round_num):

@@ -86,9 +86,7 @@ class _MaskedLM(_TextClassification):
         x = self._tokens(features["input_ids"])
         ids = x["input_ids"]
         draws = tf.random.stateless_uniform([2, *tf.unstack(tf.shape(ids))], seed)
-        random_ids = tf.random.stateless_uniform(
-            tf.shape(ids), seed + 1, 0, self._vocabulary, tf.int32
-        )
+        random_ids = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, self._vocabulary, tf.int32)
         special = tf.reduce_any(tf.equal(ids[..., tf.newaxis], self._special_ids), -1)
         chosen = (draws[0] < self._rate) & ~special & tf.equal(x["attention_mask"], 1)
         x["input_ids"] = tf.where(
@@ -177,9 +175,7 @@ class Preprocessing:
 
         def one_pass(epoch):
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-            shuffled = examples.shuffle(
-                local.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False
-            )
+            shuffled = examples.shuffle(local.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
             return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
 
         if local.steps is None:
@@ -197,8 +193,7 @@ class Preprocessing:
 
     def _padded(self, examples, batch_size):
         pads = collections.OrderedDict(
-            (name, tf.constant(self._recipe.pads[name], spec.dtype))
-            for name, spec in examples.element_spec.items()
+            (name, tf.constant(self._recipe.pads[name], spec.dtype)) for name, spec in examples.element_spec.items()
         )
         return examples.padded_batch(batch_size, padding_values=pads)
 
@@ -207,9 +202,7 @@ class Preprocessing:
             batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
             x, y = self._recipe.batch(features, batch_seed)
             # Dropout's own key, or it would draw the numbers that chose the masks.
-            x[SEED] = tf.random.experimental.stateless_fold_in(
-                batch_seed, tf.constant(1, tf.int64)
-            )
+            x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, tf.constant(1, tf.int64))
             return x, y
 
         return batches.enumerate().map(finish).with_options(_options())

@@ -57,9 +57,7 @@ def _tags(rows, spec) -> list:
     for (where, row), sentence in zip(rows, tags):
         tokens = row.get(_tokens_name(row, spec), sentence)
         if len(tokens) != len(sentence):
-            raise UserError(
-                f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag."
-            )
+            raise UserError(f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag.")
     return tags
 
 
@@ -110,9 +108,7 @@ def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> l
             )
         value = row[name]
         if value is None or (isinstance(value, float) and np.isnan(value)):
-            raise UserError(
-                f"{where}: the column {name!r} has no value; fill it in or remove the row."
-            )
+            raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             values.append(convert(value))
         except (TypeError, ValueError, OSError) as error:

@@ -25,9 +25,7 @@ def read_parquet(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise UserError(
-            f"{path}: no Parquet file ({error}); convert it, or name its --data_format."
-        ) from error
+        raise UserError(f"{path}: no Parquet file ({error}); convert it, or name its --data_format.") from error
     number = 0
     with file:
         for batch in file.iter_batches(batch_size=CHUNK_ROWS):
@@ -45,9 +43,7 @@ def read_leaf(path: str, columns: Sequence[str]) -> Rows:
         content = json.loads("".join(utf8_lines(path)))
         users, data = content["users"], content["user_data"]
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file."
-        ) from error
+        raise UserError(f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file.") from error
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
@@ -93,9 +89,7 @@ def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(
-            f"{path}: no HDF5 file ({error}); convert it, or name its --data_format."
-        ) from error
+        raise UserError(f"{path}: no HDF5 file ({error}); convert it, or name its --data_format.") from error
     with file:
         if "examples" not in file:
             raise UserError(
@@ -112,8 +106,7 @@ def _hdf5_client(path: str, client: str, group) -> Rows:
         raise UserError(f"{path}: the client {client!r} has no example; remove its group.")
     if len(set(sizes.values())) > 1:
         raise UserError(
-            f"{path}: the features of the client {client!r} have different lengths ({sizes}); "
-            "make them equally long."
+            f"{path}: the features of the client {client!r} have different lengths ({sizes}); make them equally long."
         )
     size = next(iter(sizes.values()))
     for start in range(0, size, CHUNK_ROWS):
@@ -130,9 +123,7 @@ def _decoded(value, where: str):
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{where}: the byte 0x{value[error.start]:02x} is not UTF-8; convert the texts."
-        ) from error
+        raise UserError(f"{where}: the byte 0x{value[error.start]:02x} is not UTF-8; convert the texts.") from error
 
 
 def sqlite_splits(path: str) -> list:
@@ -153,19 +144,13 @@ def sqlite_splits(path: str) -> list:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
-            "--data_format."
+            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its --data_format."
         ) from error
     for split, client, size, times in metadata:
         if times > 1:
-            raise UserError(
-                f"{path}: the client {client!r} is {times} times in the split {split!r}; merge "
-                "them."
-            )
+            raise UserError(f"{path}: the client {client!r} is {times} times in the split {split!r}; merge them.")
         if not size:
-            raise UserError(
-                f"{path}: the client {client!r} has no example; remove it from the file."
-            )
+            raise UserError(f"{path}: the client {client!r} has no example; remove it from the file.")
     return sorted({row[0] for row in metadata})
 
 
@@ -173,10 +158,7 @@ def read_sqlite(path: str, split: str) -> Rows:
     """TFF's SQLite ClientData: every feature of the examples of one split, in the order written."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        query = (
-            "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? "
-            "ORDER BY rowid"
-        )
+        query = "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? ORDER BY rowid"
         for number, (client, proto) in enumerate(connection.execute(query, (split,)), start=1):
             where = f"{path}, split {split!r}, example {number}"
             features = tf.train.Example.FromString(proto).features.feature

@@ -52,9 +52,7 @@ FORMATS = {
     ),
     "dialogue": Format(lines.read_dialogue, has_clients=True),
     "hdf5": Format(containers.read_hdf5, (".h5", ".hdf5"), True, one_file_a_client=True),
-    "sqlite": Format(
-        containers.read_sqlite, (".sqlite", ".sqlite3", ".db"), True, one_file_a_client=True
-    ),
+    "sqlite": Format(containers.read_sqlite, (".sqlite", ".sqlite3", ".db"), True, one_file_a_client=True),
 }
 
 # What the splits of files in TFF's format are called, by pool.
@@ -82,9 +80,7 @@ def file_source(spec: DataSpec) -> Source:
     """
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {
-        pool: _expand(paths, "data" if pool == "train" else f"{pool}_data")
-        for pool, paths in named.items()
-        if paths
+        pool: _expand(paths, "data" if pool == "train" else f"{pool}_data") for pool, paths in named.items() if paths
     }
     name = spec.format or _format_of([file for files in found.values() for file in files])
     if name not in FORMATS:
@@ -107,9 +103,7 @@ def _expand(patterns: Sequence[str], flag: str) -> list[_File]:
         pattern = os.path.expanduser(pattern)
         paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
         if not paths:
-            raise UserError(
-                f"--{flag}: there is no file {pattern!r}; correct the path (now in {os.getcwd()})."
-            )
+            raise UserError(f"--{flag}: there is no file {pattern!r}; correct the path (now in {os.getcwd()}).")
         for path in paths:
             single = [_File(path, os.path.basename(path))]
             below = _files_below(path) if os.path.isdir(path) else single
@@ -196,9 +190,7 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Iterator[tuple]:
 def _check_one_file(clients, path: str, seen: dict) -> None:
     for client in clients:
         if seen.setdefault(client, path) != path:
-            raise UserError(
-                f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them."
-            )
+            raise UserError(f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them.")
 
 
 def _columns(file: _File, spec: DataSpec, fmt: Format) -> frozenset:

@@ -68,8 +68,7 @@ def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
                 yield f"{path}, line {line}", dict(zip(names, fields))
     except csv.Error as error:
         raise UserError(
-            f"{path}, line {reader.line_num}: cannot be parsed ({error}); correct its quotes and "
-            "separators."
+            f"{path}, line {reader.line_num}: cannot be parsed ({error}); correct its quotes and separators."
         ) from error
 
 
@@ -91,8 +90,7 @@ def read_jsonl(path: str, columns: Sequence[str]) -> Rows:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{path}, line {number}: no valid JSON ({error.msg} at column {error.colno}); "
-                "correct the line."
+                f"{path}, line {number}: no valid JSON ({error.msg} at column {error.colno}); correct the line."
             ) from error
         if not isinstance(row, dict):
             raise UserError(
