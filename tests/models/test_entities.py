@@ -18,9 +18,7 @@ def scheme(kinds):
 
 
 def metrics_of(counts):
-    correct, predicted, true = (
-        int(counts[f"entities_{name}"]) for name in ("correct", "predicted", "true")
-    )
+    correct, predicted, true = (int(counts[f"entities_{name}"]) for name in ("correct", "predicted", "true"))
     precision = correct / predicted if predicted else 0.0
     recall = correct / true if true else 0.0
     return precision, recall, 2 * correct / (predicted + true) if predicted + true else 0.0

@@ -158,9 +158,7 @@ def test_weights_the_checkpoint_lacks_are_seeded_and_named(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
 
     def load(seed):
-        return models.from_pretrained(
-            "token_classification", str(tmp_path), {"num_labels": 3}, seed
-        )
+        return models.from_pretrained("token_classification", str(tmp_path), {"num_labels": 3}, seed)
 
     model = load(1)
     assert sorted(model.fresh_weights) == ["classifier/bias:0", "classifier/kernel:0"]
@@ -184,9 +182,7 @@ def test_a_head_of_another_size_is_fresh(tmp_path):
 def test_fields_of_the_configuration_change_on_loading(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
     names = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
-    model = models.from_pretrained(
-        "sequence_classification", str(tmp_path), {"hidden_dropout_prob": 0.4, **names}
-    )
+    model = models.from_pretrained("sequence_classification", str(tmp_path), {"hidden_dropout_prob": 0.4, **names})
     assert model.config.hidden_dropout_prob == 0.4
     assert model.config.id2label == names["id2label"]
 
@@ -204,12 +200,8 @@ def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
     on_disk = load_file(minilm / "model.safetensors")
     assert sorted(model.fresh_weights) == ["classifier.bias", "classifier.weight"]
     bert = model.bert
-    np.testing.assert_array_equal(
-        bert.embeddings.weight, on_disk["embeddings.word_embeddings.weight"]
-    )
-    np.testing.assert_array_equal(
-        bert.embeddings.position_embeddings, on_disk["embeddings.position_embeddings.weight"]
-    )
+    np.testing.assert_array_equal(bert.embeddings.weight, on_disk["embeddings.word_embeddings.weight"])
+    np.testing.assert_array_equal(bert.embeddings.position_embeddings, on_disk["embeddings.position_embeddings.weight"])
     np.testing.assert_array_equal(  # PyTorch's kernels are transposed
         bert.encoder.layer[5].intermediate.dense.kernel,
         on_disk["encoder.layer.5.intermediate.dense.weight"].T,
@@ -219,12 +211,8 @@ def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
         models.classification(),
         dict(input_ids=tf.TensorSpec([None, None], tf.int32)),
     )
-    index = next(
-        i for i, n in enumerate(functional.trainable_names) if "word_embeddings/weight" in n
-    )
-    np.testing.assert_array_equal(
-        functional.initial_weights[0][index], on_disk["embeddings.word_embeddings.weight"]
-    )
+    index = next(i for i, n in enumerate(functional.trainable_names) if "word_embeddings/weight" in n)
+    np.testing.assert_array_equal(functional.initial_weights[0][index], on_disk["embeddings.word_embeddings.weight"])
 
 
 def test_the_tokenizer_goes_along_with_a_real_model(minilm, tmp_path):
@@ -288,9 +276,7 @@ def test_a_directory_without_configuration(tmp_path):
     )
 
 
-REMEDY = (
-    "give a directory with config.json and weights as safetensors, or a hub id that can be reached."
-)
+REMEDY = "give a directory with config.json and weights as safetensors, or a hub id that can be reached."
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/directory", "not a name!"])

@@ -47,9 +47,7 @@ def run(objective, batches):
     state = initialize()
     for logits, labels in batches:
         loss = objective.loss_fn(tf.constant(logits), tf.constant(labels))
-        output = tff.learning.models.BatchOutput(
-            loss=loss, predictions=tf.constant(logits), num_examples=None
-        )
+        output = tff.learning.models.BatchOutput(loss=loss, predictions=tf.constant(logits), num_examples=None)
         state = update(state, tf.constant(labels), output)
     return finalize(state)
 
@@ -138,10 +136,7 @@ def test_token_classification_reports_entities():
     """Three true entities over two batches; one found, one cut short, one missed, one invented."""
     labels = [[[1, 2, 0, 1, 2]], [[1, -100, 0, 0, 0]]]
     predicted = [[[1, 2, 0, 1, 0]], [[0, 1, 0, 0, 1]]]
-    batches = [
-        (np.eye(3, dtype=np.float32)[np.array(p)], np.array(t, np.int32))
-        for t, p in zip(labels, predicted)
-    ]
+    batches = [(np.eye(3, dtype=np.float32)[np.array(p)], np.array(t, np.int32)) for t, p in zip(labels, predicted)]
     metrics = run(CASES["token_classification"][0], batches)
     assert float(metrics["precision"]) == pytest.approx(1 / 3)
     assert float(metrics["recall"]) == pytest.approx(1 / 3)

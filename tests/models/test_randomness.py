@@ -224,9 +224,7 @@ def test_an_inner_seed_ends_where_it_ends():
         return [*outer, tf.random.uniform([4])], inner
 
     outer, inner = draw(nested)
-    np.testing.assert_array_equal(
-        outer, draw(lambda: [tf.random.uniform([4]), tf.random.uniform([4])])
-    )
+    np.testing.assert_array_equal(outer, draw(lambda: [tf.random.uniform([4]), tf.random.uniform([4])]))
     np.testing.assert_array_equal(inner, draw(lambda: tf.random.uniform([4]), (8, 9)))
 
 
@@ -237,9 +235,7 @@ def test_other_threads_draw_as_ever():
     found = []
     with _randomness.seeded(tf.constant(SEED, tf.int64)):
         mine = tf.random.uniform([4]).numpy()
-        other = threading.Thread(
-            target=lambda: found.extend(tf.random.uniform([4]).numpy() for _ in range(2))
-        )
+        other = threading.Thread(target=lambda: found.extend(tf.random.uniform([4]).numpy() for _ in range(2)))
         other.start()
         other.join()
     assert len(found) == 2

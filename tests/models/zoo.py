@@ -63,17 +63,13 @@ class Member:
             # Ids 0 to 3 are left to padding and its like, which some models look for in the ids.
             for name in self.inputs:
                 if name.endswith("input_ids"):
-                    x[name] = _padded(
-                        generator.integers(4, VOCABULARY, (batch, length)), padding, 1
-                    )
+                    x[name] = _padded(generator.integers(4, VOCABULARY, (batch, length)), padding, 1)
                 elif name.endswith("attention_mask"):
                     x[name] = _padded(np.ones((batch, length)), padding, 0)
                 else:
                     x[name] = _padded(generator.integers(0, 2, (batch, length)), padding, 0)
         else:
-            x["pixel_values"] = tf.constant(
-                generator.standard_normal((batch, 3, IMAGE, IMAGE)), tf.float32
-            )
+            x["pixel_values"] = tf.constant(generator.standard_normal((batch, 3, IMAGE, IMAGE)), tf.float32)
         if seed is not None:
             x[models.SEED] = tf.constant(seed, tf.int64)
         if self.objective.label_spec.shape.rank == 1:

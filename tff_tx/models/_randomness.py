@@ -45,9 +45,7 @@ class _Stream:
     def __init__(self, seed):
         # Hashed, because seeds as they come with the data are near one another: were the op's place
         # added to the seed itself, the second op of one batch would draw as the first of the next.
-        self._key = tf.random.stateless_uniform(
-            [], tf.cast(seed, tf.int64), None, None, tf.int64, alg=_ALGORITHM
-        )
+        self._key = tf.random.stateless_uniform([], tf.cast(seed, tf.int64), None, None, tf.int64, alg=_ALGORITHM)
         self._ops = 0
 
     def next(self):

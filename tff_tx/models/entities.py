@@ -28,15 +28,10 @@ class EntityCounter:
                     f"label {name!r} is not in the IOB2 scheme, in which every label is O, B-TYPE "
                     "or I-TYPE: convert the tags of the data."
                 )
-        kinds = sorted(
-            {name.partition("-")[2] for name, p in zip(label_names, prefixes) if p != "O"}
-        )
+        kinds = sorted({name.partition("-")[2] for name, p in zip(label_names, prefixes) if p != "O"})
         self._begins = np.array([p == "B" for p in prefixes])
         self._kind = np.array(
-            [
-                0 if p == "O" else 1 + kinds.index(n.partition("-")[2])
-                for n, p in zip(label_names, prefixes)
-            ],
+            [0 if p == "O" else 1 + kinds.index(n.partition("-")[2]) for n, p in zip(label_names, prefixes)],
             np.int32,
         )
 
@@ -55,9 +50,7 @@ class EntityCounter:
         start_true, end_true, kind_true = self._spans(labels, counted)
         start_pred, end_pred, kind_pred = self._spans(predictions, counted)
         correct = (
-            (end_true & end_pred)
-            & tf.equal(kind_true, kind_pred)
-            & tf.equal(_latest(start_true), _latest(start_pred))
+            (end_true & end_pred) & tf.equal(kind_true, kind_pred) & tf.equal(_latest(start_true), _latest(start_pred))
         )
         return collections.OrderedDict(
             entities_correct=tf.math.count_nonzero(correct),

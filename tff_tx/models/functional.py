@@ -85,6 +85,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         self.keras_model = function.model
         self.objective = objective
         self._trainable, self._non_trainable = trainable, non_trainable
+        self._predict_fn = predict_fn
         super().__init__(
             initial_weights=(
                 tuple(v.numpy() for v in trainable),
@@ -95,6 +96,13 @@ class TransformerModel(tff.learning.models.FunctionalModel):
             metrics_fns=objective.metrics_fns,
             input_spec=input_spec,
         )
+
+    def predict_on_batch(self, model_weights: Any, x: Any, training: bool = True) -> tf.Tensor:
+        """The predictions for `x`: as in the base class, without a `tf.function` around another.
+
+        Each level of functions costs as much to differentiate as the model itself.
+        """
+        return self._predict_fn(model_weights, x, training)
 
     @property
     def trainable_names(self) -> tuple[str, ...]:
@@ -233,17 +241,13 @@ class _ModelGraphs:
             # tracing time.
             if not self._autograph:
                 try:
-                    return tf.function(call, autograph=False).get_concrete_function(
-                        specs, self._x_spec
-                    )
+                    return tf.function(call, autograph=False).get_concrete_function(specs, self._x_spec)
                 except (tf.errors.OperatorNotAllowedInGraphError, TypeError):
                     self._autograph = True
             return tf.function(call).get_concrete_function(specs, self._x_spec)
         except AttributeError as error:
             if "assign" in str(error):  # of a tensor, where the layer expects its variable
-                raise StatefulModelError(
-                    _stateful_message(self._function.model, str(error))
-                ) from error
+                raise StatefulModelError(_stateful_message(self._function.model, str(error))) from error
             raise
 
 
@@ -332,9 +336,7 @@ def _reached(traced) -> list[bool]:
         if op.name in seen or op.type in ("StopGradient", "PreventGradient"):
             continue
         seen.add(op.name)
-        ops.extend(
-            t.op for t in op.inputs if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant)
-        )
+        ops.extend(t.op for t in op.inputs if t.dtype.is_floating or t.dtype in (tf.resource, tf.variant))
     values, _ = traced.structured_input_signature[0]
     return [t.op.name in seen for t in traced.inputs[: len(values)]]
 
@@ -391,9 +393,7 @@ def _required_parameters(model) -> set[str]:
 
 def _are_arguments(inputs, required) -> bool:
     """Whether `inputs` holds arguments of a call by name, rather than being the first of them."""
-    return (
-        isinstance(inputs, collections.abc.Mapping) and bool(required) and required <= set(inputs)
-    )
+    return isinstance(inputs, collections.abc.Mapping) and bool(required) and required <= set(inputs)
 
 
 def _unique(variables):

@@ -74,9 +74,7 @@ def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: i
     return model
 
 
-def from_pretrained(
-    kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0
-) -> Any:
+def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
     """Loads a model from a checkpoint.
 
     Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
@@ -99,10 +97,7 @@ def from_pretrained(
             "directory written by save_pretrained, or a hub id."
         )
     what = f"--pretrained={name}"
-    remedy = (
-        "give a directory with config.json and weights as safetensors, or a hub id that can be "
-        "reached"
-    )
+    remedy = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
     with _readable(what, remedy):
         found = transformers.AutoConfig.from_pretrained(name)
     if type(found) not in AUTO_CLASSES[kind]._model_mapping:

@@ -46,12 +46,8 @@ class Objective:
         def initialize():
             label = tf.TensorSpec([1] * self.label_spec.shape.rank, self.label_spec.dtype)
             logits = tf.TensorSpec([1] * self.label_spec.shape.rank + [2], tf.float32)
-            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(
-                logits, label, tf.TensorSpec([])
-            )
-            return tf.nest.map_structure(
-                lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs
-            )
+            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(logits, label, tf.TensorSpec([]))
+            return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs)
 
         @tf.function(autograph=False)
         def update(state, labels, batch_output, sample_weight=None):
@@ -101,9 +97,7 @@ def token_classification(label_names) -> Objective:
     count_entities = EntityCounter(label_names)
 
     def entity_sums(logits, labels):
-        return count_entities(
-            labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED)
-        )
+        return count_entities(labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED))
 
     def finalize(sums):
         metrics = _finalize(sums)
