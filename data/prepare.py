@@ -44,9 +44,7 @@ def run(checksums: Mapping[str, str], convert: Convert | None = None) -> None:
         try:
             convert(FLAGS.input, scratch)
         except OSError as error:
-            raise UserError(
-                f"--output: cannot write {FLAGS.output} ({error.strerror}); name another place."
-            ) from error
+            raise UserError(f"--output: cannot write {FLAGS.output} ({error.strerror}); name another place.") from error
         os.replace(scratch, FLAGS.output)
         print(f"Wrote {FLAGS.output}.")
 

@@ -33,7 +33,7 @@ def main(_) -> None:
         raise UserError(
             f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model to evaluate."
         )
-    runtime.configure_threads()
+    runtime.configure_tensorflow()
     task = _task()
     clients = getattr(task, FLAGS.split_name)
     if clients is None:

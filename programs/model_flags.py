@@ -42,6 +42,7 @@ _DEFAULTS = {
             "num_attention_heads": 4,
             "intermediate_size": 128,
             "patch_size": 2,
+            "initializer_range": 0.1,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         },

@@ -37,7 +37,7 @@ def main(_) -> int:
     """Trains, evaluates and writes the run directory."""
     started = time.monotonic()
     training_flags.check()
-    runtime.configure_threads()
+    runtime.configure_tensorflow()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
     task, config = _task()
     run_directory.make_directory(run_dir, "--run_dir")

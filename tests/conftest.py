@@ -8,11 +8,11 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from tests import tiny
+from tests import tiny  # noqa: F401
+from tff_tx import runtime
 
-tf.config.threading.set_intra_op_parallelism_threads(1)
+runtime.configure_tensorflow()
 
 
 @pytest.fixture(scope="session")

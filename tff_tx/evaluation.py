@@ -32,7 +32,8 @@ class Evaluator:
         @tf.function
         def sums(weights, client_id):
             state = model.initialize_metrics_state()
-            for x, y in batches_fn(client_id):
+            # An iterator, as AutoGraph turns a loop over a dataset into a function optimized anew for each client.
+            for x, y in iter(batches_fn(client_id)):
                 output = model.predict_on_batch(weights, x, training=False)
                 loss = model.loss(output, y)
                 batch = tff.learning.models.BatchOutput(loss, output, tf.shape(output)[0])

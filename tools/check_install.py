@@ -16,11 +16,7 @@ IMPORTS = "tensorflow_federated, transformers, tf_keras"
 def read_requirements(path):
     """Return {name: what follows it} for the lines of a requirements file."""
     lines = (line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines())
-    return {
-        re.match(r"[\w.-]+", line)[0]: re.sub(r"^[\w.-]+", "", line).strip()
-        for line in lines
-        if line
-    }
+    return {re.match(r"[\w.-]+", line)[0]: re.sub(r"^[\w.-]+", "", line).strip() for line in lines if line}
 
 
 def wrong_versions(lock):
@@ -40,9 +36,7 @@ def unknown_complaints(pip_check, overridden):
     """Return the lines of `pip check` that are not about a deliberately overridden package."""
     complaint = re.compile(r"\S+ \S+ (?:has requirement|requires) ([\w.-]+)")
     lines = [line for line in pip_check.splitlines() if line != "No broken requirements found."]
-    return [
-        line for line in lines if not (m := complaint.match(line)) or m[1].lower() not in overridden
-    ]
+    return [line for line in lines if not (m := complaint.match(line)) or m[1].lower() not in overridden]
 
 
 def failed_import():
@@ -70,9 +64,7 @@ def main():
         )
     reason = failed_import()
     if reason:
-        sys.exit(
-            f"{IMPORTS} cannot be imported ({reason}): run 'make clean' and then 'make setup'."
-        )
+        sys.exit(f"{IMPORTS} cannot be imported ({reason}): run 'make clean' and then 'make setup'.")
 
 
 def _python(*arguments):

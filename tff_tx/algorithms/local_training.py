@@ -96,7 +96,7 @@ def _local_training(model, options, weights, batches, rate):
     state = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server))
     metrics = model.initialize_metrics_state()
     num_examples = tf.constant(0, tf.int64)
-    for x, y in batches:
+    for x, y in iter(batches):  # a loop over the dataset itself is optimized anew for each client
         with tf.GradientTape() as tape:
             tape.watch(trained)
             output = model.predict_on_batch((trained, frozen), x, training=True)

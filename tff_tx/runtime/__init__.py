@@ -7,15 +7,18 @@ from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
 
-def configure_threads() -> None:
-    """Gives each op one thread, before TensorFlow starts: clients run side by side instead.
+def configure_tensorflow() -> None:
+    """Sets TensorFlow up for many small clients side by side; to be called before it starts.
 
-    An op split over threads adds up in an order that depends on their number; so do the results.
+    Each op gets one thread: an op split over threads adds up in an order that depends on their number, and so would the
+    results. Grappler, which TFF has run over a round's graphs already, would run again over the functions of every
+    client's data pipeline, which takes longer than the steps of a small model.
     """
     tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 ENGINES = {"local": LocalEngine, "tff_native": NativeEngine}
 """By the name of `--engine`."""
 
-__all__ = ["ENGINES", "Engine", "LocalEngine", "NativeEngine", "Traffic", "configure_threads"]
+__all__ = ["ENGINES", "Engine", "LocalEngine", "NativeEngine", "Traffic", "configure_tensorflow"]

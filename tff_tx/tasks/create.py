@@ -9,7 +9,7 @@ from typing import Any
 
 from tff_tx import datasets, models
 from tff_tx.errors import UserError
-from tff_tx.tasks.federated_task import FederatedTask, build_objective
+from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_config
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
 _LABELLED = ("sequence_classification", "token_classification", "image_classification")
@@ -126,6 +126,7 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     else:
         defaults = _data_config(kind, tokenizer, dataset)
         model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
+    check_config(model.config, kind, dataset.train.element_type_structure, label_names, tokenizer)
     if tokenizer is not None:
         limit = models.max_positions(model.config)
         if limit is not None and spec.max_length > limit:

@@ -65,7 +65,13 @@ class FederatedTask:
     def __post_init__(self):
         _check_specs_agree(self)
         if hasattr(self.model.keras_model, "config"):
-            _check_config_agrees(self.model.keras_model.config, self)
+            check_config(
+                self.model.keras_model.config,
+                self.kind,
+                self.train.element_type_structure,
+                self.label_names,
+                self.tokenizer,
+            )
 
     @property
     def train_batches(self) -> tff.Computation:
@@ -143,21 +149,31 @@ def _check_specs_agree(task):
         )
 
 
-def _check_config_agrees(config, task):
-    if task.label_names and config.num_labels != len(task.label_names):
+def check_config(config, kind: str, element_spec, label_names: Sequence[str], tokenizer) -> None:
+    """Checks that a Hugging Face model takes the data.
+
+    Args:
+      config: The model's configuration.
+      kind: One of `KINDS`.
+      element_spec: Spec of a stored example.
+      label_names: The classes in order; empty for language modeling.
+      tokenizer: Of the text tasks.
+
+    Raises:
+      UserError: If they differ; the message says in what.
+    """
+    if label_names and config.num_labels != len(label_names):
         raise UserError(
-            f"the model has {config.num_labels} classes, the data {len(task.label_names)} "
-            f"({', '.join(task.label_names[:10])}): set num_labels={len(task.label_names)}."
+            f"the model has {config.num_labels} classes, the data {len(label_names)} "
+            f"({', '.join(label_names[:10])}): set num_labels={len(label_names)}."
         )
-    if task.tokenizer is not None and len(task.tokenizer) > config.vocab_size:
+    if tokenizer is not None and len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"the tokenizer makes ids up to {len(task.tokenizer) - 1}, the model has a vocabulary of "
+            f"the tokenizer makes ids up to {len(tokenizer) - 1}, the model has a vocabulary of "
             f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
         )
-    if task.kind == "masked_lm" and task.tokenizer.mask_token_id is None:
-        raise UserError("the tokenizer has no mask token, which masked_lm needs: choose another.")
-    if task.kind == "image_classification":
-        channels, height, width = task.train.element_type_structure["pixel_values"].shape
+    if kind == "image_classification":
+        channels, height, width = element_spec["pixel_values"].shape
         size = config.image_size
         wanted = (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
         if (channels, height, width) != wanted:

@@ -175,7 +175,9 @@ class Preprocessing:
 
         def one_pass(epoch):
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-            shuffled = examples.shuffle(local.shuffle_buffer, seed=epoch_seed[0], reshuffle_each_iteration=False)
+            # Hashed, as the parts of a folded seed are not: its first is the same for every epoch.
+            order = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
+            shuffled = examples.shuffle(local.shuffle_buffer, seed=order, reshuffle_each_iteration=False)
             return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
 
         if local.steps is None:

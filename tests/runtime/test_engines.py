@@ -1,0 +1,167 @@
+"""One conformance test for all engines, and what each promises besides."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_tx import algorithms, tasks
+from tff_tx.runtime import ENGINES, LocalEngine
+
+OPTIONS = algorithms.Options(
+    client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate, momentum=0.9),
+    server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+)
+
+PROCESSES = {
+    "fed_avg": ("fed_avg", OPTIONS),
+    "fed_adam": (
+        "fed_avg",
+        dataclasses.replace(OPTIONS, server_optimizer=algorithms.build_optimizer("adam", 0.1, epsilon=1e-3)),
+    ),
+    "scheduled": (
+        "fed_avg",
+        dataclasses.replace(OPTIONS, client_schedule=algorithms.build_schedule("linear", 0.1, 1, 5)),
+    ),
+    "fed_prox": ("fed_prox", dataclasses.replace(OPTIONS, proximal_strength=0.1)),
+    "fed_sgd": ("fed_sgd", OPTIONS),
+    "mime_lite": ("mime_lite", OPTIONS),
+    "unweighted": ("fed_avg", dataclasses.replace(OPTIONS, weighted=False)),
+    "robust": (
+        "fed_avg",
+        dataclasses.replace(OPTIONS, aggregator=tff.learning.robust_aggregator(zeroing=True, clipping=True)),
+    ),
+    "adaptive clipping": (
+        "fed_avg",
+        dataclasses.replace(
+            OPTIONS,
+            weighted=False,
+            aggregator=tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(1e-9, 3.0, 0.5),
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def clients(digits_task):
+    ids = digits_task.train.client_ids[:3]
+    return [tasks.client_arguments(ids, seed=1, round_num=r) for r in (1, 2, 3)]
+
+
+def run(engine, rounds):
+    """The weights after the rounds and the metrics of the last."""
+    with engine:
+        state = engine.initialize()
+        for clients_of_round in rounds:
+            output = engine.run_round(state, clients_of_round)
+            state = output.state
+        return engine.model_weights(state), output.metrics, engine.traffic()
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients):
+    algorithm, options = PROCESSES[name]
+    process = digits_task.process(algorithms.ALGORITHMS[algorithm](digits_task.model, options))
+    reference = run(ENGINES["tff_native"](process), clients)
+    for engine in set(ENGINES) - {"tff_native"}:
+        weights, metrics, traffic = run(ENGINES[engine](process), clients)
+        tf.nest.map_structure(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), weights, reference[0]
+        )
+        tf.nest.map_structure(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5), metrics, reference[1]
+        )
+        assert traffic == reference[2]
+
+
+def test_the_number_of_threads_changes_nothing(digits_task, clients):
+    process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
+    one, _, _ = run(LocalEngine(process, threads=1), clients)
+    four, _, _ = run(LocalEngine(process, threads=4), clients)
+    tf.nest.map_structure(np.testing.assert_array_equal, one, four)
+
+
+def test_dropout_differs_between_clients_rounds_and_steps(digits_task):
+    """A model that is dropout alone shows the masks: client, round and batch each change them."""
+    seeds = set()
+    for round_num in (1, 2):
+        for client in tasks.client_arguments(digits_task.train.client_ids[:2], 1, round_num):
+            examples = digits_task.train.serializable_dataset_fn(client["client_id"])
+            for x, _ in digits_task.preprocessing.train(examples, client["seed"], digits_task.local):
+                seeds.add(tuple(x["seed"].numpy()))
+    batches = -(-min(40, digits_task.train.num_examples(digits_task.train.client_ids[0])) // 16)
+    assert batches > 1
+    assert len(seeds) == 4 * batches
+
+
+def test_traffic_counts_what_is_sent(digits_task):
+    """Down the weights; up the update, its weight (4 bytes), and four sums of metrics (4 + 3 * 8)."""
+    process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
+    size = sum(w.nbytes for w in digits_task.model.initial_weights[0])
+    with LocalEngine(process) as engine:
+        assert engine.traffic().download_bytes == size
+        assert engine.traffic().upload_bytes == size + 4 + 28
+
+
+def test_progress_counts_clients(digits_task, clients):
+    process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
+    seen = []
+    with LocalEngine(process, threads=2) as engine:
+        engine.run_round(engine.initialize(), clients[0], seen.append)
+    assert seen == [1, 2, 3]
+
+
+PROGRAM = """
+import sys, time
+import tensorflow_federated as tff
+from tests import tiny
+from tff_tx import algorithms
+from tff_tx.runtime import NativeEngine
+options = algorithms.Options(
+    lambda r: algorithms.build_optimizer("sgd", r), algorithms.build_optimizer("sgd", 1.0)
+)
+engine = NativeEngine(algorithms.build_fed_avg(tiny.linear_model(), options))
+engine.initialize()
+print("ready", flush=True)
+if sys.argv[1] == "wait":
+    time.sleep(600)
+if sys.argv[1] == "close":
+    engine.close()
+"""
+
+
+def workers_below(pid):
+    return [p for p in psutil.Process(pid).children(recursive=True) if "worker" in p.name() or p.name() == "sh"]
+
+
+@pytest.mark.parametrize("end", ["exit", "close", "kill", "terminate", "interrupt"])
+def test_no_worker_outlives_its_program(end):
+    """However the program ends, and without keeping the pipe of its output open."""
+    argument = end if end in ("exit", "close") else "wait"
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, argument],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        text=True,
+    )
+    assert program.stdout.readline() == "ready\n"
+    workers = workers_below(program.pid) if argument == "wait" else []
+    assert argument != "wait" or any("worker_binary" in p.name() for p in workers)
+    signals = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
+    if end in signals:
+        program.send_signal(signals[end])
+    program.communicate(timeout=60)  # ends only when nobody holds the pipe any more
+    deadline = time.monotonic() + 20
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers):
+        assert time.monotonic() < deadline, workers
+        time.sleep(0.1)

@@ -1,0 +1,86 @@
+"""Data and model that do not fit are told apart, in one sentence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tff_tx import datasets, tasks
+from tff_tx.errors import UserError
+
+GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2}
+
+
+def text_task(cache_dir, kind="causal_lm", **model):
+    fields = {"architecture": "gpt2", "config": GPT2, "tokenizer": "bytes", "max_length": 16, **model}
+    return tasks.create_task(
+        kind,
+        datasets.DataSpec("stdlib", num_clients=3, cache_dir=cache_dir),
+        tasks.ModelSpec(**fields),
+        tasks.LocalTraining(),
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ({"config": {**GPT2, "n_positions": 8}}, "--max_length=16 is more than the 8 positions of the model"),
+        ({"config": {**GPT2, "vocab_size": 100}}, "ids up to 258, the model has a vocabulary of 100"),
+        ({"tokenizer": None}, "--task=causal_lm needs a tokenizer"),
+        ({"architecture": None}, "set exactly one"),
+        ({"architecture": "vit"}, "no TensorFlow model of that type for causal_lm"),
+        ({"config": {"hidden": 3}}, "gpt2 has no field hidden"),
+            ],
+)
+def test_what_does_not_fit_is_told(cache_dir, model, sentence):
+    with pytest.raises(UserError, match=sentence):
+        text_task(cache_dir, **model)
+
+
+def test_masked_lm_needs_a_mask_token(cache_dir):
+    with pytest.raises(UserError, match="--tokenizer=bytes has no mask token"):
+        text_task(cache_dir, kind="masked_lm", architecture="bert", config={})
+
+
+def test_an_unknown_task_is_told(cache_dir):
+    with pytest.raises(UserError, match="--task=translation is none of"):
+        text_task(cache_dir, kind="translation")
+
+
+def test_classes_must_be_as_many(digits_task):
+    with pytest.raises(UserError, match="the model has 10 classes, the data 3"):
+        dataclasses.replace(digits_task, label_names=("a", "b", "c"))
+
+
+def test_images_must_have_the_models_size(cache_dir):
+    with pytest.raises(UserError, match="the images are 1x8x8 .* the model takes 3x16x16"):
+        tasks.create_task(
+            "image_classification",
+            datasets.DataSpec("digits", num_clients=3, cache_dir=cache_dir),
+            tasks.ModelSpec(architecture="vit", config={**tiny.VIT, "image_size": 16, "num_channels": 3}),
+            tasks.LocalTraining(),
+            progress=False,
+        )
+
+
+def test_the_model_must_take_what_the_preprocessing_makes(digits_task):
+    with pytest.raises(UserError, match="the model takes x float32"):
+        dataclasses.replace(digits_task, model=tiny.linear_model())
+
+
+def test_seeds_differ_between_clients_and_rounds_and_repeat():
+    def seeds(**fields):
+        arguments = {"client_ids": ["a", "b", "O'Brien é"], "seed": 1, "round_num": 1, **fields}
+        return [tuple(c["seed"]) for c in tasks.client_arguments(**arguments)]
+
+    assert seeds() == seeds()
+    assert len({*seeds(), *seeds(round_num=2), *seeds(seed=2)}) == 9
+
+
+def test_evaluation_masks_are_the_same_each_time(digits_task):
+    batches = digits_task.eval_batches_fn(digits_task.test)
+    client = digits_task.test.client_ids[0]
+    first, second = (next(iter(batches(client)))[0]["seed"].numpy() for _ in range(2))
+    np.testing.assert_array_equal(first, second)

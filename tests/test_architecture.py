@@ -1,0 +1,109 @@
+"""Imports go down only, rooms on one floor do not know each other, and the public surface is pinned."""
+
+import ast
+import importlib
+import pathlib
+import pkgutil
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+FLOORS = {
+    "tff_tx.errors": -1,
+    "tff_tx._platform_check": -1,
+    "tff_tx.models": 0,
+    "tff_tx.datasets": 0,
+    "tff_tx.runtime": 0,
+    "tff_tx.run_directory": 0,
+    "tff_tx.tasks": 1,
+    "tff_tx.algorithms": 1,
+    "tff_tx.training": 1,
+    "tff_tx.evaluation": 1,
+    "tff_tx.prediction": 1,
+    "tff_tx.reporting": 1,
+    "programs": 2,
+    "benchmarks": 3,
+    "data": 3,
+}
+
+PUBLIC = {
+    "tff_tx.algorithms": {
+        *("ALGORITHMS", "OPTIMIZERS", "SCHEDULES", "Options", "build_fed_avg", "build_fed_prox"),
+        *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
+    },
+    "tff_tx.models": {
+        *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
+        *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
+        *("max_positions", "save_pretrained", "token_classification"),
+    },
+    "tff_tx.runtime": {"ENGINES", "Engine", "LocalEngine", "NativeEngine", "Traffic", "configure_tensorflow"},
+    "tff_tx.tasks": {
+        *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
+        *("client_arguments", "create_task"),
+    },
+}
+
+
+def room(module):
+    """The room a module is in: the longest of the names above that begins it."""
+    found = [name for name in FLOORS if module == name or module.startswith(name + ".")]
+    return max(found, key=len) if found else None
+
+
+def files():
+    for top in ("tff_tx", "programs", "benchmarks", "data"):
+        yield from (p for p in (ROOT / top).rglob("*.py"))
+
+
+def imported(path):
+    """Modules that a file imports, `from package import module` as package.module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", files(), ids=module_name)
+def test_imports_go_down(path):
+    name = module_name(path)
+    if name == "tff_tx":
+        return
+    here = room(name)
+    assert here is not None, f"{name} is in no room: give it one in FLOORS"
+    for target in imported(path):
+        there = room(target)
+        if there is None or there == here:
+            continue
+        assert FLOORS[there] < FLOORS[here], f"{name} imports {target}"
+
+
+def test_flags_are_read_by_programs_alone():
+    for path in (ROOT / "tff_tx").rglob("*.py"):
+        assert not any(target.startswith("absl.flags") for target in imported(path)), path
+
+
+def test_only_the_runtime_touches_tffs_internals():
+    for path in (ROOT / "tff_tx").rglob("*.py"):
+        internal = [t for t in imported(path) if t.startswith("tensorflow_federated.python")]
+        assert not internal or "runtime" in path.parts, (path, internal)
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_public_surface_is_pinned(package):
+    module = importlib.import_module(package)
+    assert set(module.__all__) == PUBLIC[package]
+    assert all(hasattr(module, name) and getattr(module, name).__doc__ is not None for name in module.__all__)
+
+
+def test_every_module_is_in_a_room():
+    import tff_tx
+
+    for info in pkgutil.iter_modules(tff_tx.__path__, "tff_tx."):
+        assert info.name in FLOORS, f"{info.name} is in no room: give it one in FLOORS"
