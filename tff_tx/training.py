@@ -73,7 +73,7 @@ def train(
     releases = _releases(run_dir)
     progress = _Progress(schedule, first, show_progress)
     traffic = engine.traffic()
-    round_num = first
+    done = first
     try:
         with progress:
             for round_num in range(first + 1, schedule.rounds + 1):
@@ -93,12 +93,11 @@ def train(
                     row["time/evaluation_seconds"] = time.monotonic() - started
                 for release in releases:
                     asyncio.run(release.release(row, round_num))
-                state = output.state
+                state, done = output.state, round_num
                 if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
                     checkpoints.save(state, round_num)
                 progress.end_round(row)
     except KeyboardInterrupt:
-        done = round_num if progress.round_is_over else round_num - 1
         if done > first:
             checkpoints.save(state, done)
         raise Interrupted(f"stopped after round {done} of {schedule.rounds}") from None
@@ -166,7 +165,7 @@ class _Progress:
 
     def __init__(self, schedule, first, show):
         self._schedule, self._show, self._first = schedule, show, first
-        self._bar, self._done, self.round_is_over = None, 0, True
+        self._bar, self._done = None, 0
         self._figures: dict[str, str] = {}
 
     def __enter__(self):
@@ -184,7 +183,7 @@ class _Progress:
                 mininterval=0.5,
                 smoothing=0.05,
             )
-        self._done, self.round_is_over = 0, False
+        self._done = 0
         self._bar.set_description(f"round {round_num}/{self._schedule.rounds}", refresh=False)
 
     def clients_done(self, done):
@@ -192,7 +191,6 @@ class _Progress:
         self._done = done
 
     def end_round(self, row):
-        self.round_is_over = True
         rate = row.get("train/num_examples", 0) / max(row["time/round_seconds"], 1e-9)
         self._figures["examples/s"] = f"{rate:.0f}"
         for name in ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/f1"):

@@ -1,0 +1,149 @@
+"""The round loop: what it writes, and that being killed makes no difference."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_tx import algorithms, run_directory, tasks, training
+from tff_tx.errors import UserError
+from tff_tx.evaluation import Evaluator, spread
+from tff_tx.runtime import LocalEngine
+
+
+class Killed(BaseException):
+    """Stands for the process' end: nothing in the loop may catch it."""
+
+
+@pytest.fixture(scope="module")
+def engine(digits_task):
+    options = algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0, momentum=0.9),
+    )
+    with LocalEngine(digits_task.process(algorithms.build_fed_avg(digits_task.model, options)), 2) as engine:
+        yield engine
+
+
+def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2):
+    """Runs in `directory`; raises `error` when it comes to the cohort of round `dies_in`."""
+    sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
+    evaluator = Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
+
+    def cohort(round_num):
+        if round_num == dies_in:
+            raise error
+        return tasks.client_arguments(sample(round_num, 3), 1, round_num)
+
+    return training.train(
+        engine,
+        str(directory),
+        training.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
+        sample_fn=cohort,
+        evaluate_fn=lambda weights: evaluator.metrics(weights, task.test.client_ids),
+        show_progress=False,
+    )
+
+
+def rows(directory):
+    table = pd.read_csv(directory / "metrics.csv", dtype=str)
+    return table[[c for c in table if not c.startswith("time/")]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(engine, digits_task, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("undisturbed")
+    return directory, run(engine, digits_task, directory)
+
+
+def test_metrics_have_the_promised_columns(undisturbed):
+    table = pd.read_csv(undisturbed[0] / "metrics.csv")
+    assert table["round_num"].tolist() == [1, 2, 3, 4, 5, 6]
+    for column in (
+        *("train/loss", "train/accuracy", "eval/loss", "time/round_seconds"),
+        *("comm/upload_bytes_per_client", "comm/download_bytes_per_client"),
+    ):
+        assert column in table
+    assert table["eval/loss"].notna().tolist() == [False, False, True, False, False, True]
+    assert any((undisturbed[0] / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("dies_in", [2, 3, 4, 6])
+def test_a_killed_run_goes_on_to_the_same_end(engine, digits_task, undisturbed, tmp_path, dies_in):
+    with pytest.raises(Killed):
+        run(engine, digits_task, tmp_path, dies_in=dies_in)
+    state = run(engine, digits_task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+    for ours, theirs in zip(tiny.weights_of(state), tiny.weights_of(undisturbed[1])):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_interrupted_run_keeps_every_whole_round(engine, digits_task, undisturbed, tmp_path):
+    with pytest.raises(training.Interrupted, match="after round 4 of 6"):
+        run(engine, digits_task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
+    assert (tmp_path / "checkpoints" / "round_4").exists()
+    run(engine, digits_task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def test_half_written_checkpoints_are_neither_read_nor_kept(engine, digits_task, undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        run(engine, digits_task, tmp_path, dies_in=4)
+    half = tmp_path / "checkpoints" / "round_3_temp1234"
+    half.mkdir()
+    run(engine, digits_task, tmp_path)
+    assert not half.exists()
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def test_a_finished_run_is_not_run_again(engine, digits_task, undisturbed):
+    before = (undisturbed[0] / "metrics.csv").read_bytes()
+    state = run(engine, digits_task, undisturbed[0], dies_in=7)
+    assert (undisturbed[0] / "metrics.csv").read_bytes() == before
+    np.testing.assert_array_equal(tiny.weights_of(state)[0], tiny.weights_of(undisturbed[1])[0])
+
+
+def test_evaluation_pools_examples_and_spreads_clients(digits_task):
+    """The pooled accuracy is the clients' mean weighted by examples; NumPy over all logits agrees."""
+    evaluator = Evaluator(digits_task.model, digits_task.eval_batches_fn(digits_task.test), threads=2)
+    weights = tff.learning.models.ModelWeights(*digits_task.model.initial_weights)
+    ids = digits_task.test.client_ids
+    pooled, by_client = evaluator.metrics(weights, ids), evaluator.metrics_by_client(weights, ids)
+    counts = by_client["num_examples"]
+    assert counts.tolist() == [digits_task.test.num_examples(c) for c in ids]
+    assert pooled["accuracy"] == pytest.approx(np.average(by_client["accuracy"], weights=counts))
+    right = 0
+    for client in ids:
+        for x, y in digits_task.eval_batches_fn(digits_task.test)(client):
+            logits = digits_task.model.keras_model(x["pixel_values"], training=False).logits
+            right += (np.argmax(logits, -1) == y.numpy()).sum()
+    assert pooled["accuracy"] == pytest.approx(right / counts.sum())
+    table = spread(by_client)
+    assert table.loc["accuracy", "worst"] == by_client["accuracy"].min()
+    assert table.loc["loss", "worst"] == by_client["loss"].max()
+    assert table.loc["loss", "p50"] == pytest.approx(np.percentile(by_client["loss"], 50))
+
+
+class TestRunDirectory:
+    """`config.json` and refusals."""
+
+    def test_other_flags_are_refused_and_named(self, tmp_path):
+        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 1}}, ("threads",))
+        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 2}}, ("threads",))
+        with pytest.raises(UserError, match="--rounds was 3, is 4"):
+            run_directory.write_config(str(tmp_path), {"flags": {"rounds": 4, "threads": 2}}, ("threads",))
+        assert run_directory.read_config(str(tmp_path))["flags"]["rounds"] == 3
+
+    def test_no_run_is_told(self, tmp_path):
+        with pytest.raises(UserError, match="has no config.json"):
+            run_directory.read_config(str(tmp_path))
+
+    def test_a_full_disk_is_told(self, tmp_path):
+        with pytest.raises(UserError, match="MB left, and the run needs about 1000000000000 MB"):
+            run_directory.check_space(str(tmp_path), 10**18)
+
+    def test_a_directory_that_cannot_be_made_is_told(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"--run_dir=.*file/run cannot be written"):
+            run_directory.make_directory(str(tmp_path / "file" / "run"), "--run_dir")
