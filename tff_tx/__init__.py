@@ -1,3 +1,7 @@
 """Federated learning for Hugging Face Transformers on TensorFlow Federated."""
 
+from tff_tx import _platform_check
+
+_platform_check.require()
+
 __version__ = "0.1.0"

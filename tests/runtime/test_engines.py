@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.runtime import ENGINES, LocalEngine
 
@@ -123,7 +122,6 @@ def test_progress_counts_clients(digits_task, clients):
 PROGRAM = """
 import sys, time
 import tensorflow_federated as tff
-from tests import tiny
 from tff_tx import algorithms
 from tff_tx.runtime import NativeEngine
 options = algorithms.Options(

@@ -32,7 +32,7 @@ def text_task(cache_dir, kind="causal_lm", **model):
         ({"architecture": None}, "set exactly one"),
         ({"architecture": "vit"}, "no TensorFlow model of that type for causal_lm"),
         ({"config": {"hidden": 3}}, "gpt2 has no field hidden"),
-            ],
+    ],
 )
 def test_what_does_not_fit_is_told(cache_dir, model, sentence):
     with pytest.raises(UserError, match=sentence):

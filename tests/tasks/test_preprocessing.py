@@ -168,5 +168,7 @@ class TestLocalTraining:
 
     def test_each_batch_has_a_seed_of_its_own(self):
         preprocessing = Preprocessing("causal_lm", TOKENS, BYTES)
-        seeds = {tuple(x[SEED].numpy()) for x, _ in preprocessing.train(dataset(self.ROWS), SEED_A, unlimited(epochs=2))}
+        seeds = {
+            tuple(x[SEED].numpy()) for x, _ in preprocessing.train(dataset(self.ROWS), SEED_A, unlimited(epochs=2))
+        }
         assert len(seeds) == 6

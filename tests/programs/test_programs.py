@@ -1,0 +1,202 @@
+"""The programs as users start them: real processes, tiny models."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import transformers
+from PIL import Image
+
+TINY_VIT = (
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+)
+TINY_GPT2 = '--model_config={"n_embd": 8, "n_layer": 1, "n_head": 2}'
+DIGITS = ["--dataset=digits", "--num_clients=6", "--clients_per_round=2", "--local_steps=2", TINY_VIT]
+STDLIB = [
+    *("--dataset=stdlib", "--num_clients=6", "--test_fraction=2", "--clients_per_round=2", "--local_steps=2"),
+    *("--batch_size=4", "--max_length=16", "--max_train_examples_per_client=20", TINY_GPT2),
+]
+
+
+def start(program, *flags, cwd, **kwargs):
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.Popen(
+        [sys.executable, "-m", f"programs.{program}", *flags],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def run(program, *flags, cwd, code=0):
+    """Runs a program to its end; gives what it printed and its errors."""
+    process = start(program, *flags, cwd=cwd)
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == code, err[-3000:]
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def cache(cache_dir):
+    return f"--cache_dir={cache_dir}"
+
+
+@pytest.fixture(scope="module")
+def digits_run(place, cache):
+    run("train", *DIGITS, "--rounds=3", "--run_dir=digits", "--rounds_per_evaluation=2", cache, cwd=place)
+    return place / "digits"
+
+
+@pytest.fixture(scope="module")
+def stdlib_run(place, cache):
+    run("train", *STDLIB, "--rounds=2", "--run_dir=stdlib", "--engine=tff_native", cache, cwd=place)
+    return place / "stdlib"
+
+
+def test_a_run_directory_holds_what_is_promised(digits_run):
+    table = pd.read_csv(digits_run / "metrics.csv")
+    assert table["round_num"].tolist() == [1, 2, 3]
+    config = json.loads((digits_run / "config.json").read_text())
+    assert config["seed"] == 1
+    assert config["flags"]["num_clients"] == 6
+    assert {"tensorflow", "transformers", "tensorflow-federated"} < set(config["versions"])
+    results = json.loads((digits_run / "results.json").read_text())
+    report = (digits_run / "report.md").read_text()
+    assert f"{results['test']['accuracy']:.4f}" in report
+    for image in re.findall(r"\((plots/.*?)\)", report):
+        assert Image.open(digits_run / image).width > 100
+    assert any((digits_run / "tensorboard").iterdir())
+    model = transformers.TFAutoModelForImageClassification.from_pretrained(digits_run / "model")
+    assert model.config.id2label[7] == "7"
+
+
+def test_evaluate_gives_a_runs_own_results(digits_run, place, cache):
+    out, _ = run("evaluate", f"--run_dir={digits_run}", cache, cwd=place)
+    results = json.loads((digits_run / "results.json").read_text())["test"]
+    evaluation = json.loads((digits_run / "evaluation" / "test.json").read_text())
+    assert evaluation["overall"]["accuracy"] == pytest.approx(results["accuracy"], abs=1e-6)
+    assert evaluation["overall"]["loss"] == pytest.approx(results["loss"], rel=1e-4)
+    assert set(evaluation["over_clients"]["accuracy"]) == {"mean", "std", "p10", "p50", "p90", "worst", "best"}
+    assert "p90" in out
+    assert Image.open(digits_run / "evaluation" / "test.png").width > 100
+
+
+def test_predict_classifies_pictures(digits_run, place):
+    pixels = np.random.default_rng(0).integers(0, 255, [8, 8]).astype(np.uint8)
+    Image.fromarray(pixels).save(place / "digit.png")
+    out, _ = run("predict", f"--run_dir={digits_run}", "--input=digit.png", "--top_k=2", cwd=place)
+    prediction = json.loads(out)
+    model = transformers.TFAutoModelForImageClassification.from_pretrained(digits_run / "model")
+    logits = model(pixels[None, None].astype(np.float32) / 255).logits.numpy()[0]
+    assert prediction["label"] == str(np.argmax(logits))
+    assert len(prediction["probabilities"]) == 2
+
+
+def test_predict_continues_text(stdlib_run, place):
+    flags = [f"--run_dir={stdlib_run}", "--text=import ", "--max_new_tokens=5", "--temperature=1"]
+    first, _ = run("predict", *flags, cwd=place)
+    again, _ = run("predict", *flags, cwd=place)
+    assert first == again
+    assert json.loads(first)["text"] == "import "
+    tokenizer = transformers.AutoTokenizer.from_pretrained(stdlib_run / "model")
+    assert tokenizer("a")["input_ids"] == [ord("a") + 3, 1]
+
+
+def test_nothing_is_left_running(stdlib_run):
+    """The native engine's worker is gone with the program that the fixture ran."""
+    ours = [p for p in psutil.process_iter(["name", "cmdline"]) if "worker_binary" in (p.info["name"] or "")]
+    assert not [p for p in ours if "stdlib" in " ".join(p.info["cmdline"] or [])]
+
+
+def test_killed_and_started_again_ends_the_same(digits_run, place, cache):
+    """kill -9 in the middle, then the same command: the same metrics and the same model, to the bit."""
+    flags = [*DIGITS, "--rounds=3", "--run_dir=killed", "--rounds_per_evaluation=2", "--rounds_per_checkpoint=1", cache]
+    process = start("train", *flags, cwd=place, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (place / "killed" / "checkpoints" / "round_1").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    run("train", *flags, cwd=place)
+
+    def stable(directory):
+        table = pd.read_csv(directory / "metrics.csv", dtype=str)
+        return table[[c for c in table if not c.startswith("time/")]]
+
+    pd.testing.assert_frame_equal(stable(place / "killed"), stable(digits_run))
+    weights = [(d / "model" / "model.safetensors").read_bytes() for d in (place / "killed", digits_run)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--dataset=file"], "--dataset=file needs"),
+        ([*DIGITS, "--clients_per_round=99"], "--clients_per_round=99 is more than the 6 training clients"),
+        ([*DIGITS, "--local_epochs=2"], "--local_steps=2 and --local_epochs=2 both say"),
+        (["--dataset=digits", "--model_config={"], "--model_config={ is not JSON"),
+        (["--algorithm=fed_magic"], "flag --algorithm=fed_magic"),
+        (["--rounds=3", "--warmup_rounds=3"], "--warmup_rounds=3 is not less than --rounds=3"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sentence):
+    _, err = run("train", *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_flags_in_the_same_directory_are_refused(digits_run, place, cache):
+    flags = [*DIGITS, "--rounds=3", f"--run_dir={digits_run}", "--rounds_per_evaluation=2", "--seed=5", cache]
+    _, err = run("train", *flags, cwd=place, code=2)
+    assert "--seed was 1, is 5" in err
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "sentence"),
+    [
+        ("evaluate", [], "set exactly one"),
+        ("evaluate", ["--run_dir=nowhere"], "--run_dir=nowhere has no config.json"),
+        ("predict", ["--run_dir=digits"], "set --text or --input"),
+        ("predict", ["--run_dir=digits", "--input=metrics.txt"], "--input=metrics.txt is not a picture"),
+    ],
+)
+def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sentence):
+    _, err = run(program, *flags, cwd=place, code=2)
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_interrupting_saves_and_says_how_to_go_on(place, cache):
+    flags = [*DIGITS, "--rounds=2000", "--run_dir=interrupted", "--rounds_per_evaluation=0", cache]
+    process = start("train", *flags, cwd=place)
+    deadline = time.monotonic() + 300
+    metrics = place / "interrupted" / "metrics.csv"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 4:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    stopped = int(re.search(r"stopped after round (\d+) of 2000; the same command resumes it", err).group(1))
+    assert (place / "interrupted" / "checkpoints" / f"round_{stopped}").exists()
