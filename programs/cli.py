@@ -36,7 +36,20 @@ def _guarded(main: Callable) -> Callable:
     return guarded
 
 
+def _print_help() -> None:
+    """The program's own words and its flags, room by room."""
+    main = sys.modules["__main__"]
+    rooms = [m for m in flags.FLAGS.flags_by_module_dict() if m.startswith("programs.")]
+    print(f"{main.__doc__ or ''}\n")
+    for room in (sys.argv[0], *rooms):
+        print(flags.FLAGS.module_help(room))
+    print("\nWith --flagfile=FILE flags are read from a file. --helpfull lists the flags of all libraries too.")
+
+
 def _parse(argv: list) -> list:
+    if "--help" in argv[1:] or "-help" in argv[1:]:
+        _print_help()
+        sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:

@@ -93,11 +93,18 @@ def check() -> None:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
     if FLAGS.warmup_rounds >= FLAGS.rounds:
         raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
-    if FLAGS.algorithm == "mime_lite" and FLAGS.client_optimizer == "adamw":
-        raise UserError(
-            "--client_optimizer=adamw: mime_lite keeps the optimizer's state on the server; use sgd, "
-            "adam, adagrad or yogi."
-        )
+    if FLAGS.algorithm == "fed_sgd":
+        _refuse_what_fed_sgd_has_not()
+
+
+def _refuse_what_fed_sgd_has_not() -> None:
+    """FedSGD's clients send a gradient: they have no optimizer, and count by their examples."""
+    for name in ("client_optimizer", "client_learning_rate", "client_schedule", "clip_norm", "weighted"):
+        if not FLAGS[name].using_default_value:
+            raise UserError(
+                f"--{name} means nothing to --algorithm=fed_sgd, whose clients send their gradient over all "
+                "their examples: drop it; the rate is --server_learning_rate."
+            )
 
 
 def options() -> algorithms.Options:

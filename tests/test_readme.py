@@ -20,8 +20,8 @@ COMMANDS = [
     line for kind, block in BLOCKS if kind == "bash" for line in block.replace("\\\n", " ").splitlines() if line.strip()
 ]
 SHORT = (
-    "--rounds=1 --clients_per_round=2 --local_steps=1 --batch_size=2 --eval_clients=1 "
-    "--rounds_per_evaluation=0 --test_fraction=20"
+    "--rounds=1 --clients_per_round=2 --max_examples=4 --batch_size=2 --warmup_rounds=0 --test_fraction=2 "
+    "--rounds_per_evaluation=0"
 )
 """Makes a training command take seconds."""
 PYTHON_BLOCKS = [block for kind, block in BLOCKS if kind == "python"]

@@ -1,14 +1,11 @@
 """What the tests of data share."""
 
 import importlib.util
-import os
-import pathlib
-import signal
 
 import pytest
 import transformers
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from tests.workers import end_workers
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +23,6 @@ def minilm():
 
 @pytest.fixture
 def no_worker_left():
-    """Ends the workers of TFF's default context, which outlive their parent and hold its pipes."""
+    """Ends the workers of TFF's default context after the test."""
     yield
-    for directory in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, rest = (directory / "stat").read_text().rpartition(")")
-        except OSError:  # it ended meanwhile
-            continue
-        if "worker_binary" in name and int(rest.split()[1]) == os.getpid():
-            os.kill(int(directory.name), signal.SIGKILL)
+    end_workers()

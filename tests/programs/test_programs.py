@@ -154,6 +154,7 @@ def test_killed_and_started_again_ends_the_same(digits_run, place, cache):
         ([*DIGITS, "--local_epochs=2"], "--local_steps=2 and --local_epochs=2 both say"),
         (["--dataset=digits", "--model_config={"], "--model_config={ is not JSON"),
         (["--algorithm=fed_magic"], "flag --algorithm=fed_magic"),
+        (["--algorithm=fed_sgd", "--client_learning_rate=0.1"], "--client_learning_rate means nothing to"),
         (["--rounds=3", "--warmup_rounds=3"], "--warmup_rounds=3 is not less than --rounds=3"),
     ],
 )
@@ -163,6 +164,14 @@ def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sente
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_help_is_grouped_by_room(tmp_path):
+    out, _ = run("train", "--help", cwd=tmp_path)
+    order = [out.index(f"programs.{room}:") for room in ("data_flags", "model_flags", "training_flags")]
+    assert order == sorted(order)
+    assert out.index("--dataset") > order[0]
+    assert "--run_dir" in out
 
 
 def test_other_flags_in_the_same_directory_are_refused(digits_run, place, cache):
