@@ -19,7 +19,7 @@ from tff_tx import datasets, models
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("order", 3, "Bytes a gram.", lower_bound=1, upper_bound=3)
-flags.DEFINE_integer("max_length", 128, "As in training, to share its encoded data.")
+flags.DEFINE_integer("max_length", 64, "As in training, to share its encoded data.")
 flags.DEFINE_integer("seed", 1, "As in training: decides the held-out clients.")
 
 _VOCABULARY = 259

@@ -16,7 +16,7 @@ flags.DEFINE_string("pretrained", None, "Model directory or hub id to start from
 flags.DEFINE_string("architecture", None, "Hugging Face model type, such as bert, for a model with random weights.")
 flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.')
 flags.DEFINE_string("tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained.")
-flags.DEFINE_integer("max_length", 128, "Tokens an example, at most.", lower_bound=2)
+flags.DEFINE_integer("max_length", 64, "Tokens an example, at most.", lower_bound=2)
 
 _DEFAULTS = {
     "stdlib": {

@@ -13,8 +13,8 @@ from tff_tx.tasks import LocalTraining
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("rounds", 60, "Rounds in all.", lower_bound=1)
-flags.DEFINE_integer("clients_per_round", 10, "Clients in a round's cohort.", lower_bound=1)
+flags.DEFINE_integer("rounds", 40, "Rounds in all.", lower_bound=1)
+flags.DEFINE_integer("clients_per_round", 5, "Clients in a round's cohort.", lower_bound=1)
 flags.DEFINE_enum("algorithm", "fed_avg", list(algorithms.ALGORITHMS), "The federated algorithm.")
 flags.DEFINE_boolean("weighted", True, "Clients count by their number of examples, else equally.")
 flags.DEFINE_float("proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lower_bound=0.0)
@@ -22,7 +22,10 @@ flags.DEFINE_float("proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lowe
 flags.DEFINE_integer("batch_size", 16, "Examples a batch.", lower_bound=1)
 flags.DEFINE_integer("local_epochs", 1, "Passes of a client over its data, a round.", lower_bound=1)
 flags.DEFINE_integer(
-    "local_steps", None, "Batches a client trains on a round, instead of --local_epochs.", lower_bound=1
+    "local_steps",
+    None,
+    "Batches a client trains on a round, instead of --local_epochs; default for stdlib: 16.",
+    lower_bound=1,
 )
 flags.DEFINE_integer("max_examples", None, "Examples a client uses a pass, drawn anew each time.", lower_bound=1)
 flags.DEFINE_enum("client_optimizer", "adam", algorithms.OPTIMIZERS, "The clients' optimizer.")
@@ -63,9 +66,16 @@ def local_training() -> LocalTraining:
     return LocalTraining(
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.local_epochs,
-        steps=FLAGS.local_steps,
+        steps=_local_steps(),
         max_examples=FLAGS.max_examples,
     )
+
+
+def _local_steps() -> int | None:
+    """A whole epoch of the largest modules of stdlib would take as long as the rest of the round."""
+    if FLAGS.local_steps is None and FLAGS["local_epochs"].using_default_value and FLAGS.dataset == "stdlib":
+        return 16
+    return FLAGS.local_steps
 
 
 def threads() -> int:
