@@ -44,7 +44,7 @@ PROCESSES = {
         dataclasses.replace(
             OPTIONS,
             weighted=False,
-            aggregator=tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(1e-9, 3.0, 0.5),
+            aggregator=tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(0.0, 3.0, 0.5, clipped_count_stddev=0.0),
         ),
     ),
 }
@@ -121,7 +121,7 @@ def test_progress_counts_clients(digits_task, clients):
 
 PROGRAM = """
 import sys, time
-import tensorflow_federated as tff
+from tests import tiny
 from tff_tx import algorithms
 from tff_tx.runtime import NativeEngine
 options = algorithms.Options(
