@@ -13,7 +13,7 @@ from tff_tx.tasks import LocalTraining
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("rounds", 40, "Rounds in all.", lower_bound=1)
+flags.DEFINE_integer("rounds", 30, "Rounds in all.", lower_bound=1)
 flags.DEFINE_integer("clients_per_round", 5, "Clients in a round's cohort.", lower_bound=1)
 flags.DEFINE_enum("algorithm", "fed_avg", list(algorithms.ALGORITHMS), "The federated algorithm.")
 flags.DEFINE_boolean("weighted", True, "Clients count by their number of examples, else equally.")
