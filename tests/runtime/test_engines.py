@@ -44,7 +44,9 @@ PROCESSES = {
         dataclasses.replace(
             OPTIONS,
             weighted=False,
-            aggregator=tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(0.0, 3.0, 0.5, clipped_count_stddev=0.0),
+            aggregator=tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive(
+                0.0, 3.0, 0.5, clipped_count_stddev=0.0
+            ),
         ),
     ),
 }
