@@ -88,9 +88,8 @@ def _task() -> tasks.FederatedTask:
 def _data_of(config) -> datasets.DataSpec:
     """The run's data, or those of the flags if they name others, with the run's labels."""
     if FLAGS["dataset"].using_default_value:
-        fields = {f.name for f in dataclasses.fields(datasets.DataSpec)}
         stored = {k: tuple(v) if isinstance(v, list) else v for k, v in config["data"].items()}
-        spec = datasets.DataSpec(**{k: v for k, v in stored.items() if k in fields})
+        spec = datasets.DataSpec(**stored)
         return dataclasses.replace(spec, cache_dir=FLAGS.cache_dir or spec.cache_dir)
     spec = data_flags.data_spec(FLAGS.seed)
     return dataclasses.replace(spec, label_names=spec.label_names or tuple(config["label_names"]))

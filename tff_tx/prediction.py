@@ -40,8 +40,6 @@ class Predictor:
         self._tokenizer = None
         if kind != "image_classification":
             self._tokenizer = models.load_tokenizer(directory)
-            if self._tokenizer.pad_token is None:
-                self._tokenizer.pad_token = self._tokenizer.eos_token
         self._max_length, self._top_k = max_length, top_k
         self._max_new_tokens, self._temperature, self._seed = max_new_tokens, temperature, seed
         self._predict = getattr(self, f"_{kind}")

@@ -127,7 +127,10 @@ def load_tokenizer(name: str) -> Any:
     if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
         raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
     with _readable(f"tokenizer {name}", remedy):
-        return transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:

@@ -94,8 +94,6 @@ def _load_tokenizer(kind, model):
         raise UserError(
             f"--tokenizer={name} has no mask token, which masked_lm needs: choose one that has, or train causal_lm."
         )
-    if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
-        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
