@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.local_training import build_local_training_process
-from tff_tx.algorithms.options import ITERATOR, Options
+from tff_tx.algorithms.options import REDUCE, Options
 
 
 def build_fed_avg(
@@ -28,5 +28,5 @@ def build_fed_avg(
         options.client_optimizer,
         options.server_optimizer,
         model_aggregator=options.aggregator,
-        loop_implementation=ITERATOR,
+        loop_implementation=REDUCE,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
-from tff_tx.algorithms.options import ITERATOR, Options
+from tff_tx.algorithms.options import REDUCE, Options
 
 
 def build_fed_sgd(
@@ -19,5 +19,5 @@ def build_fed_sgd(
         model,
         options.server_optimizer,
         model_aggregator=options.weighted_aggregator,
-        loop_implementation=ITERATOR,
+        loop_implementation=REDUCE,
     )

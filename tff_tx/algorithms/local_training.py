@@ -92,11 +92,10 @@ def _local_training(model, options, weights, batches, rate):
     """
     optimizer = options.client_optimizer_fn(rate)
     server, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
-    trained = server
-    state = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server))
-    metrics = model.initialize_metrics_state()
-    num_examples = tf.constant(0, tf.int64)
-    for x, y in iter(batches):  # a loop over the dataset itself is optimized anew for each client
+
+    def step(state, batch):
+        trained, optimizer_state, metrics, num_examples = state
+        x, y = batch
         with tf.GradientTape() as tape:
             tape.watch(trained)
             output = model.predict_on_batch((trained, frozen), x, training=True)
@@ -104,14 +103,22 @@ def _local_training(model, options, weights, batches, rate):
         gradients = tape.gradient(loss, trained)
         if options.proximal_strength != 0:
             gradients = tuple(g + options.proximal_strength * (w - w0) for g, w, w0 in zip(gradients, trained, server))
-        state, trained = optimizer.next(state, trained, gradients)
+        optimizer_state, trained = optimizer.next(optimizer_state, trained, gradients)
         batch_examples = tf.shape(output, tf.int64)[0]
-        num_examples += batch_examples
         metrics = model.update_metrics_state(
             metrics,
             labels=y,
             batch_output=tff.learning.models.BatchOutput(loss, output, batch_examples),
         )
+        return trained, optimizer_state, metrics, num_examples + batch_examples
+
+    start = (
+        server,
+        optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server)),
+        model.initialize_metrics_state(),
+        tf.constant(0, tf.int64),
+    )
+    trained, _, metrics, num_examples = batches.reduce(start, step)
     update = tf.nest.map_structure(tf.subtract, server, trained)
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
     keep = tf.cast(finite, tf.float32)

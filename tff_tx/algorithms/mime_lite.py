@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
-from tff_tx.algorithms.options import ITERATOR, Options
+from tff_tx.algorithms.options import REDUCE, Options
 
 
 def build_mime_lite(
@@ -23,7 +23,7 @@ def build_mime_lite(
             options.server_optimizer,
             client_weighting=_weighting(options),
             model_aggregator=options.weighted_aggregator,
-            loop_implementation=ITERATOR,
+            loop_implementation=REDUCE,
         )
     return tff.learning.algorithms.build_weighted_mime_lite(
         model,
@@ -31,7 +31,7 @@ def build_mime_lite(
         options.server_optimizer,
         client_weighting=_weighting(options),
         model_aggregator=options.weighted_aggregator,
-        loop_implementation=ITERATOR,
+        loop_implementation=REDUCE,
     )
 
 

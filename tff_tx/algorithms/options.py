@@ -7,8 +7,8 @@ from typing import Any, Callable
 
 import tensorflow_federated as tff
 
-ITERATOR = tff.learning.LoopImplementation.DATASET_ITERATOR
-"""TFF's faster loop over a client's batches: twice the examples a second of its default."""
+REDUCE = tff.learning.LoopImplementation.DATASET_REDUCE
+"""The loop over a client's batches that the local engine can take apart."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tff_tx.runtime.engine import Engine, Traffic
+from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
@@ -21,4 +21,13 @@ def configure_tensorflow() -> None:
 ENGINES = {"local": LocalEngine, "tff_native": NativeEngine}
 """By the name of `--engine`."""
 
-__all__ = ["ENGINES", "Engine", "LocalEngine", "NativeEngine", "Traffic", "configure_tensorflow"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "LocalEngine",
+    "NativeEngine",
+    "RoundOutput",
+    "TooFewClientsError",
+    "Traffic",
+    "configure_tensorflow",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import tensorflow_federated as tff
@@ -23,6 +23,38 @@ class Traffic:
     upload_bytes: int
 
 
+@dataclasses.dataclass(frozen=True)
+class RoundOutput:
+    """What a round gives.
+
+    Attributes:
+      state: The server's new state.
+      metrics: The round's metrics, as the process has them.
+      failures: Why clients were left out: the reason by the client's position in the cohort.
+      seconds: Where the time went, by "prepare" (what is broadcast), "clients" (from the first client's start to the
+        last one's end), "data" (of that, what threads waited for data, summed over clients), "aggregation" (adding up)
+        and "server" (the update); as far as the engine knows.
+    """
+
+    state: Any
+    metrics: Any
+    failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+class TooFewClientsError(RuntimeError):
+    """Fewer clients than asked for finished a round; the state is as it was.
+
+    Attributes:
+      failures: As in `RoundOutput`.
+    """
+
+    def __init__(self, finished: int, wanted: int, failures: Mapping[int, str]):
+        reasons = "; ".join(list(dict.fromkeys(failures.values()))[:3])
+        super().__init__(f"{finished} of at least {wanted} clients finished" + (f" ({reasons})" if reasons else ""))
+        self.failures = failures
+
+
 class Engine(abc.ABC):
     """Runs the rounds of one `LearningProcess`.
 
@@ -39,17 +71,23 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def run_round(
-        self, state: Any, clients: Sequence[Any], on_progress: Callable[[int], None] | None = None
-    ) -> tff.learning.templates.LearningProcessOutput:
+        self,
+        state: Any,
+        clients: Sequence[Any],
+        *,
+        min_clients: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> RoundOutput:
         """Runs `process.next`.
 
         Args:
           state: The server's state.
           clients: One argument a client of the round, of the member type of `process.next`'s second parameter.
+          min_clients: Clients that have to finish for the round to count.
           on_progress: Called with the number of clients done so far, as often as the engine knows it.
 
-        Returns:
-          The new state and the round's metrics.
+        Raises:
+          TooFewClientsError: If fewer than `min_clients` finish.
         """
 
     @abc.abstractmethod

@@ -1,92 +1,67 @@
-"""A round as plain TensorFlow graphs: TFF's `MapReduceForm`, imported once and called like functions.
-
-This is what travels to wherever a client's work runs: serialized graphs and bindings, no Python closures.
-"""
+"""A round as plain TensorFlow graphs: TFF's `MapReduceForm`, serialized."""
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_tx.runtime.engine import Traffic
+from tff_tx.runtime.graphs import ImportedGraph
+
+_PARTS = ("prepare", "work", "zero", "accumulate", "merge", "report", "update")
 
 
-class GraphFunction:
-    """A `tff.Computation` that is one TensorFlow graph, as a function of flat lists of tensors.
-
-    Raises:
-      ValueError: If the computation is not a single graph, or keeps state in variables, which concurrent calls would
-        share.
-    """
-
-    def __init__(self, computation: tff.Computation, name: str):
-        proto = tff.framework.serialize_computation(computation)
-        if proto.WhichOneof("computation") != "tensorflow":
-            raise ValueError(f"{name} of the process is not a single TensorFlow graph.")
-        if proto.tensorflow.initialize_op:
-            raise ValueError(
-                f"{name} of the process keeps state in TensorFlow variables: build it from a FunctionalModel, or use "
-                "the engine tff_native."
-            )
-        graph_def = tf.compat.v1.GraphDef()
-        proto.tensorflow.graph_def.Unpack(graph_def)
-        _make_functions_unique(graph_def)
-        self.type_signature = computation.type_signature
-        self._feeds = _tensor_names(proto.tensorflow.parameter)
-        self._fetches = _tensor_names(proto.tensorflow.result)
-        imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-        graph = imported.graph
-        # A tensor may be fetched twice; pruning wants each once.
-        self._unique_fetches = list(dict.fromkeys(self._fetches))
-        self._function = imported.prune(
-            [graph.get_tensor_by_name(n) for n in self._feeds],
-            [graph.get_tensor_by_name(n) for n in self._unique_fetches],
-        )
-
-    def __call__(self, *flat: Any) -> list[tf.Tensor]:
-        """Runs the graph on the leaves of its parameter, in their order; gives the leaves of its result."""
-        inputs = [tf.convert_to_tensor(leaf) for leaf in flat]
-        # Calling the function itself first fails to bind to its (empty) Python signature, which costs more than a step.
-        outputs = self._function._call_flat(inputs, self._function.captured_inputs)
-        results = dict(zip(self._unique_fetches, tf.nest.flatten(outputs)))
-        return [results[name] for name in self._fetches]
-
-
+@dataclasses.dataclass(frozen=True)
 class RoundForm:
-    """The graphs of one round of a `LearningProcess`.
+    """One round of a `LearningProcess`: what travels to wherever a part of it runs. It pickles.
 
-    prepare: state -> what is broadcast. work: (client, broadcast) -> client's contribution. zero, accumulate: sum of
-    contributions. report: sum -> aggregate. update: (state, aggregate) -> (state, metrics).
+    prepare: state -> what is broadcast. work: (client, broadcast) -> client's contribution. zero, accumulate, merge:
+    sums of contributions. report: sum -> aggregate. update: (state, aggregate) -> (state, metrics). initialize: the
+    first state.
+
+    Attributes:
+      computations: The parts by name, each a serialized `computation_pb2.Computation`.
     """
 
-    def __init__(self, process: tff.learning.templates.LearningProcess):
+    computations: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, process: tff.learning.templates.LearningProcess) -> RoundForm:
+        """Compiles a process.
+
+        Raises:
+          ValueError: If the process sums securely.
+        """
         form = tff.backends.mapreduce.get_map_reduce_form_for_computation(process.next)
         if form.securely_aggregates_tensors:
             raise ValueError("the process sums securely, which this engine does not do yet.")
-        self.state_type, self.client_type = (
-            t.member for _, t in tff.structure.iter_elements(process.next.type_signature.parameter)
-        )
-        self.metrics_type = process.next.type_signature.result.metrics.member
-        self.prepare = GraphFunction(form.prepare, "prepare")
-        self.work = GraphFunction(form.work, "work")
-        self.zero = GraphFunction(form.zero, "zero")
-        self.accumulate = GraphFunction(form.accumulate, "accumulate")
-        self.report = GraphFunction(form.report, "report")
-        self.update = GraphFunction(form.update, "update")
-        self.initialize = GraphFunction(
-            tff.backends.mapreduce.get_state_initialization_computation(process.initialize),
-            "initialize",
-        )
+        parts = {name: getattr(form, name) for name in _PARTS}
+        parts["initialize"] = tff.backends.mapreduce.get_state_initialization_computation(process.initialize)
+        return cls({n: tff.framework.serialize_computation(c).SerializeToString() for n, c in parts.items()})
+
+    def graph(self, name: str) -> ImportedGraph:
+        """A part, imported."""
+        return ImportedGraph(self._proto(name), name)
+
+    def type_signature(self, name: str) -> tff.FunctionType:
+        """The type of a part, without the Python containers of the process."""
+        return tff.framework.deserialize_computation(self._proto(name)).type_signature
+
+    def _proto(self, name):
+        return computation_pb2.Computation.FromString(self.computations[name])
 
     @property
     def traffic(self) -> Traffic:
         """Bytes to and from a client."""
-        return Traffic(num_bytes(self.prepare.type_signature.result), num_bytes(self.work.type_signature.result))
+        prepared, worked = self.type_signature("prepare"), self.type_signature("work")
+        return Traffic(num_bytes(prepared.result), num_bytes(worked.result))
 
 
 def num_bytes(value_type: tff.Type) -> int:
@@ -121,47 +96,9 @@ def unflatten(leaves: list[Any], value_type: tff.Type) -> Any:
     return type_conversions.type_to_py_container(build(value_type), value_type)
 
 
-_imports = itertools.count()
-
-
-def _make_functions_unique(graph_def) -> None:
-    """Renames the graph's functions: all imports share one name space, and Grappler changes bodies, not names."""
-    suffix = f"_tff_tx_{next(_imports)}"
-    names = {f.signature.name for f in graph_def.library.function}
-
-    def rename(node):
-        if node.op in names:
-            node.op += suffix
-        for attribute in node.attr.values():
-            for function in (attribute.func, *attribute.list.func):
-                if function.name in names:
-                    function.name += suffix
-
-    for function in graph_def.library.function:
-        function.signature.name += suffix
-        for node in function.node_def:
-            rename(node)
-    for gradient in graph_def.library.gradient:
-        gradient.function_name += suffix
-        gradient.gradient_func += suffix
-    for node in graph_def.node:
-        rename(node)
-
-
 def _element(value, index, name):
     if name is None:
         return value[index]
     if isinstance(value, dict):
         return value[name]
     return getattr(value, name)
-
-
-def _tensor_names(binding) -> list[str]:
-    kind = binding.WhichOneof("binding")
-    if kind == "tensor":
-        return [binding.tensor.tensor_name]
-    if kind == "sequence":
-        return [binding.sequence.variant_tensor_name]
-    if kind == "struct":
-        return [name for element in binding.struct.element for name in _tensor_names(element)]
-    return []

@@ -4,74 +4,143 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import Engine, Traffic
+from tff_tx.runtime.client_work import ClientWork
+from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.graphs import step_options
 
 
 class LocalEngine(Engine):
     """Runs clients on threads of this process and adds up their contributions in the order of the cohort.
 
     At any time it holds the model, one sum and the contributions of a few clients, whatever the size of the cohort. The
-    order of addition, and so the result, does not depend on the number of threads.
+    order of addition, and so the result, does not depend on the number of threads. A client that fails is left out.
 
     Args:
       process: Of functional models, with clients named by plain data or datasets.
-      threads: Clients at work at the same time.
+      threads: Clients at work at the same time; the best is one a processor.
+      precision: In which matrix products of a step are computed, see `graphs.step_options`.
     """
 
-    def __init__(self, process: tff.learning.templates.LearningProcess, threads: int = 4):
+    def __init__(self, process: tff.learning.templates.LearningProcess, threads: int = 2, precision: str = "float32"):
         super().__init__(process)
-        self._form = form_lib.RoundForm(process)
+        self._state_type, self._client_type = (
+            t.member for _, t in tff.structure.iter_elements(process.next.type_signature.parameter)
+        )
+        self._metrics_type = process.next.type_signature.result.metrics.member
+        form = form_lib.RoundForm.of(process)
+        self._traffic = form.traffic
+        self._work = ClientWork(form.graph("work"), step_options(precision))
+        self._initialize, self._prepare, self._zero, self._accumulate, self._report, self._update = (
+            form.graph(part).whole() for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
+        )
         self._threads = threads
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="client")
+        self._workers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="client")
+        self._readers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="data")
 
     def initialize(self) -> Any:
-        return form_lib.unflatten(self._form.initialize(), self._form.state_type)
+        return form_lib.unflatten(self._initialize(), self._state_type)
 
     def run_round(
-        self, state: Any, clients: Sequence[Any], on_progress: Callable[[int], None] | None = None
-    ) -> tff.learning.templates.LearningProcessOutput:
-        form = self._form
-        flat_state = [tf.convert_to_tensor(leaf) for leaf in form_lib.flatten(state, form.state_type)]
-        broadcast = form.prepare(*flat_state)
-        total = form.zero()
-        for done, contribution in enumerate(self._contributions(clients, broadcast), start=1):
-            total = form.accumulate(*total, *contribution)
+        self,
+        state: Any,
+        clients: Sequence[Any],
+        *,
+        min_clients: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> RoundOutput:
+        clock = _Clock()
+        flat_state = [tf.convert_to_tensor(leaf) for leaf in form_lib.flatten(state, self._state_type)]
+        broadcast = self._prepare(*flat_state)
+        clock.stop("prepare")
+        total, failures, data_seconds = self._zero(), {}, 0.0
+        for position, result in enumerate(self._results(clients, broadcast)):
+            clock.stop("clients")
+            if isinstance(result, Exception):
+                failures[position] = _reason(result)
+            else:
+                contribution, waited = result
+                data_seconds += waited
+                total = self._accumulate(*total, *contribution)
             if on_progress is not None:
-                on_progress(done)
-        results = form.update(*flat_state, *form.report(*total))
-        state_size = len(flat_state)
-        return tff.learning.templates.LearningProcessOutput(
-            form_lib.unflatten(results[:state_size], form.state_type),
-            form_lib.unflatten([leaf.numpy() for leaf in results[state_size:]], form.metrics_type),
+                on_progress(position + 1)
+            clock.stop("aggregation")
+        finished = len(clients) - len(failures)
+        if finished < min_clients:
+            raise TooFewClientsError(finished, min_clients, failures)
+        results = self._update(*flat_state, *self._report(*total))
+        metrics = [leaf.numpy() for leaf in results[len(flat_state) :]]
+        clock.stop("server")
+        return RoundOutput(
+            form_lib.unflatten(results[: len(flat_state)], self._state_type),
+            form_lib.unflatten(metrics, self._metrics_type),
+            failures,
+            {**clock.seconds, "data": data_seconds},
         )
 
-    def _contributions(self, clients, broadcast):
-        """Yields the clients' contributions in order, with at most a few computed ahead."""
+    def _results(self, clients: Sequence[Any], broadcast: list) -> Iterator[Any]:
+        """Yields the clients' contributions, or what they failed with, in order, with a few computed ahead."""
 
-        def work(client):
-            return self._form.work(*form_lib.flatten(client, self._form.client_type), *broadcast)
+        def read(client):
+            return self._work.open([*form_lib.flatten(client, self._client_type), *broadcast])
 
-        waiting = collections.deque()
-        for client in clients:
-            waiting.append(self._pool.submit(work, client))
-            if len(waiting) > 2 * self._threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        def work(opened):
+            client = opened.result()
+            return self._work.run(client), client.data_seconds
+
+        remaining, reading, working = iter(clients), collections.deque(), collections.deque()
+        try:
+            while True:
+                # Enough work waits for each thread, and as many clients more are read while others compute.
+                while len(working) < 2 * self._threads:
+                    while len(reading) < self._threads and (client := next(remaining, None)) is not None:
+                        reading.append(self._readers.submit(read, client))
+                    if not reading:
+                        break
+                    working.append(self._workers.submit(work, reading.popleft()))
+                if not working:
+                    return
+                future = working.popleft()
+                error = future.exception()
+                yield future.result() if error is None else error
+        finally:
+            for future in (*reading, *working):
+                future.cancel()
 
     def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
         weights = state.global_model_weights
         return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), weights)
 
     def traffic(self) -> Traffic:
-        return self._form.traffic
+        return self._traffic
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._readers, self._workers):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Clock:
+    """Parts the time into named stretches."""
+
+    def __init__(self):
+        self.seconds: collections.Counter = collections.Counter()
+        self._since = time.monotonic()
+
+    def stop(self, name: str) -> None:
+        """Counts the time since the last stop for `name`."""
+        now = time.monotonic()
+        self.seconds[name] += now - self._since
+        self._since = now
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong."""
+    told = getattr(error, "message", None) or str(error)
+    return f"{type(error).__name__}: {told.strip().splitlines()[0][:300]}" if told.strip() else type(error).__name__

@@ -25,7 +25,7 @@ from tensorflow_federated.python.core.impl.executor_stacks import python_executo
 from tensorflow_federated.python.core.impl.executors import remote_executor, remote_executor_grpc_stub
 
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import Engine, Traffic
+from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 
 _WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
 _UNTIL_PARENT_DIES = '"$@" & worker=$!; cat >/dev/null; kill -9 $worker'
@@ -35,6 +35,8 @@ _START_SECONDS = 60.0
 
 class NativeEngine(Engine):
     """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
+
+    The reference for other engines. A client that fails fails the round.
 
     Args:
       process: Any `LearningProcess` the runtime takes.
@@ -65,18 +67,25 @@ class NativeEngine(Engine):
         return self._call(self.process.initialize)
 
     def run_round(
-        self, state: Any, clients: Sequence[Any], on_progress: Callable[[int], None] | None = None
-    ) -> tff.learning.templates.LearningProcessOutput:
+        self,
+        state: Any,
+        clients: Sequence[Any],
+        *,
+        min_clients: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> RoundOutput:
+        if len(clients) < min_clients:
+            raise TooFewClientsError(len(clients), min_clients, {})
         output = self._call(self.process.next, state, list(clients))
         if on_progress is not None:
             on_progress(len(clients))
-        return output
+        return RoundOutput(output.state, output.metrics)
 
     def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
         return tf.nest.map_structure(np.asarray, self._call(self.process.get_model_weights, state))
 
     def traffic(self) -> Traffic:
-        return form_lib.RoundForm(self.process).traffic
+        return form_lib.RoundForm.of(self.process).traffic
 
     def close(self) -> None:
         self._worker.close()
