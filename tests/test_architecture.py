@@ -16,6 +16,8 @@ FLOORS = {
     "tff_tx.datasets": 0,
     "tff_tx.runtime": 0,
     "tff_tx.run_directory": 0,
+    "tff_tx.cohorts": 0,
+    "tff_tx.devices": 0,
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
     "tff_tx.training": 1,
