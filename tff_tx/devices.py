@@ -20,7 +20,7 @@ from tff_tx.errors import UserError
 
 AVAILABILITIES = ("always", "diurnal")
 
-# Between noon and night a fourfold difference, as Bonawitz et al. saw it (section 9).
+# Between day and night a fourfold difference, as Bonawitz et al. saw it (section 9).
 _LEAST_AVAILABLE, _MOST_AVAILABLE = 0.2, 0.8
 _NIGHT = 2.5
 _HOUR = 3600.0
@@ -92,11 +92,15 @@ class Devices:
                 raise UserError(f"--{flag} must be above 0 and is {value}: raise it or leave it out.")
         for flag, value in (
             ("seconds_per_example", self.seconds_per_example),
-            ("device_speed_spread", self.speed_spread),
             ("round_overhead_seconds", self.round_overhead_seconds),
         ):
             if not 0 <= value < math.inf:
                 raise UserError(f"--{flag} must be 0 or more and is {value}: raise it or leave it out.")
+        if not 0 <= self.speed_spread <= 10:
+            raise UserError(
+                f"--device_speed_spread must be between 0 and 10 and is {self.speed_spread}: give 0.5, say, with which "
+                "one device in forty takes more than 2.7 times as long as the median."
+            )
         if self.availability not in AVAILABILITIES:
             raise UserError(
                 f"--availability={self.availability} is unknown; choose one of {', '.join(AVAILABILITIES)}."
