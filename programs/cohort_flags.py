@@ -64,12 +64,14 @@ def sampler(client_ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> c
     """
     drawn = FLAGS.clients_per_round
     if asked() is not None:
-        if FLAGS.over_selection > 1 and asked() > len(client_ids):
+        drawable = sum(sizes[c] > 0 for c in client_ids) if FLAGS.sampling == "by_size" else len(client_ids)
+        if asked() > drawable:
             raise UserError(
-                f"--over_selection={FLAGS.over_selection} times --clients_per_round={FLAGS.clients_per_round} asks "
-                f"{asked()} clients, more than the {len(client_ids)} training clients: lower one of them."
+                f"--clients_per_round={FLAGS.clients_per_round} times --over_selection={FLAGS.over_selection} is "
+                f"{asked()} clients a round, more than the {drawable} training clients with examples: lower one of "
+                "them, or deal the data to more with --num_clients."
             )
-        drawn = min(devices(seed).candidates(drawn), max(asked(), _drawable(client_ids, sizes)))
+        drawn = min(devices(seed).candidates(drawn), drawable)
     return cohorts.build_sampler(
         FLAGS.sampling, client_ids, drawn, seed, sizes=sizes, path=FLAGS.cohorts, rounds=FLAGS.rounds
     )
@@ -99,12 +101,6 @@ def devices(seed: int) -> Devices:
         availability=FLAGS.availability,
         seed=seed,
     )
-
-
-def _drawable(client_ids, sizes):
-    if FLAGS.sampling == "by_size":
-        return sum(sizes[c] > 0 for c in client_ids)
-    return len(client_ids)
 
 
 def _check_sampling():

@@ -1,0 +1,293 @@
+"""The laws of sampling, their independence of history, and the record that replays them."""
+
+import collections
+import concurrent.futures
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from tff_tx.cohorts import SAMPLERS, CohortLog, build_sampler
+from tff_tx.errors import UserError
+
+IDS = [f"client{i}" for i in range(20)]
+SIZES = {c: i + 1 for i, c in enumerate(IDS)}
+ROUNDS = 4000
+RANDOM = ("uniform", "poisson", "by_size")
+
+
+def sampler(name, seed=1, size=5):
+    return build_sampler(name, IDS, size, seed, sizes=SIZES)
+
+
+def inclusion(sample, ids, rounds=ROUNDS):
+    """How often each client is asked."""
+    counts = collections.Counter(itertools.chain.from_iterable(sample(r) for r in range(1, rounds + 1)))
+    return np.array([counts[c] for c in ids]) / rounds
+
+
+def five_sigma(probability, rounds=ROUNDS):
+    return 5 * np.sqrt(np.asarray(probability) * (1 - np.asarray(probability)) / rounds)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+class TestEverySampler:
+    """What holds whatever the law."""
+
+    def test_cohorts_are_distinct_known_clients(self, name):
+        for round_num in range(1, 50):
+            cohort = sampler(name)(round_num)
+            assert len(set(cohort)) == len(cohort)
+            assert set(cohort) <= set(IDS)
+
+    def test_a_round_depends_on_nothing_before_it(self, name):
+        forth = [sampler(name)(r) for r in range(1, 30)]
+        one = sampler(name)
+        back = [one(r) for r in reversed(range(1, 30))][::-1]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            threaded = list(pool.map(one, range(1, 30)))
+        assert forth == back == threaded
+
+    def test_rounds_attempts_and_seeds_draw_anew(self, name):
+        sample = sampler(name)
+        draws = [sample(r, a) for r in range(1, 8) for a in range(4)] + [sampler(name, seed=2)(1)]
+        # Of 20 clients 5 can be drawn in 15,504 ways: few pairs of 29 draws may agree by chance.
+        assert len({frozenset(d) for d in draws}) >= len(draws) - 2
+        assert sample(1, 0) == sample(1) != sample(1, 1) != sample(1, 2)
+
+    def test_attempts_are_independent(self, name):
+        """A retry asks those of the first attempt as often as the law asks them, not more and not less."""
+        sample = sampler(name)
+        chance = inclusion(sample, IDS)
+        shared = [len(set(sample(r)) & set(sample(r, 1))) for r in range(1, 1001)]
+        assert np.mean(shared) == pytest.approx((chance**2).sum(), abs=5 * np.std(shared) / np.sqrt(1000))
+
+    def test_more_clients_than_there_are_is_told(self, name):
+        with pytest.raises(UserError, match="--clients_per_round=21 is more than the 20 training clients"):
+            sampler(name, size=21)
+
+    def test_all_clients_can_be_asked(self, name):
+        assert sorted(sampler(name, size=20)(1)) == sorted(IDS)
+
+
+@pytest.mark.parametrize("name", ["uniform", "by_size"])
+def test_sizes_are_kept(name):
+    assert {len(sampler(name)(r)) for r in range(1, 100)} == {5}
+
+
+def test_uniform_asks_all_equally_and_in_any_order():
+    sample = sampler("uniform")
+    np.testing.assert_allclose(inclusion(sample, IDS), 0.25, atol=five_sigma(0.25))
+    first = collections.Counter(sample(r)[0] for r in range(1, ROUNDS + 1))
+    np.testing.assert_allclose([first[c] / ROUNDS for c in IDS], 0.05, atol=five_sigma(0.05))
+
+
+def test_poisson_sizes_are_binomial():
+    sample = sampler("poisson")
+    np.testing.assert_allclose(inclusion(sample, IDS), 0.25, atol=five_sigma(0.25))
+    sizes = np.array([len(sample(r)) for r in range(1, ROUNDS + 1)])
+    mean, variance = 20 * 0.25, 20 * 0.25 * 0.75
+    assert sizes.mean() == pytest.approx(mean, abs=5 * np.sqrt(variance / ROUNDS))
+    # The fourth central moment of the binomial gives the spread of the sample variance.
+    fourth = variance * (1 + 3 * (20 - 2) * 0.25 * 0.75)
+    assert sizes.var() == pytest.approx(variance, abs=5 * np.sqrt((fourth - variance**2) / ROUNDS))
+
+
+def test_poisson_draws_clients_independently():
+    sample = sampler("poisson")
+    together = np.mean([{"client3", "client7"} <= set(sample(r)) for r in range(1, ROUNDS + 1)])
+    assert together == pytest.approx(1 / 16, abs=five_sigma(1 / 16))
+
+
+def test_poisson_may_ask_nobody():
+    empty = np.mean([not sampler("poisson", size=1)(r) for r in range(1, 1001)])
+    assert empty == pytest.approx(0.95**20, abs=five_sigma(0.95**20, 1000))
+
+
+def test_by_size_draws_one_after_another_in_proportion():
+    """Against the probability of every ordered draw, written out."""
+    sizes = {"a": 1, "b": 2, "c": 3, "d": 10}
+    ordered = {}
+    for draw in itertools.permutations(sizes, 2):
+        ordered[draw] = sizes[draw[0]] / 16 * sizes[draw[1]] / (16 - sizes[draw[0]])
+    assert sum(ordered.values()) == pytest.approx(1)
+    exact = [sum(p for draw, p in ordered.items() if c in draw) for c in sizes]
+    sample = build_sampler("by_size", list(sizes), 2, 3, sizes=sizes)
+    np.testing.assert_array_less(np.abs(inclusion(sample, list(sizes)) - exact), five_sigma(exact))
+    drawn = collections.Counter(tuple(sample(r)) for r in range(1, ROUNDS + 1))
+    found, law = np.array([drawn[d] / ROUNDS for d in ordered]), np.array(list(ordered.values()))
+    np.testing.assert_array_less(np.abs(found - law), five_sigma(law))
+
+
+def test_by_size_never_asks_clients_without_examples():
+    sizes = {**SIZES, "client0": 0}
+    sample = build_sampler("by_size", IDS, 19, 1, sizes=sizes)
+    assert set(sample(1)) == set(IDS[1:])
+    with pytest.raises(UserError, match="more than the 19 training clients that have examples"):
+        build_sampler("by_size", IDS, 20, 1, sizes=sizes)
+
+
+class Counted(list):
+    """A list that counts how many of its elements are read."""
+
+    reads = 0
+
+    def __getitem__(self, index):
+        Counted.reads += 1
+        return super().__getitem__(index)
+
+    def __iter__(self):
+        for element in super().__iter__():
+            Counted.reads += 1
+            yield element
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_of_100_000_clients_a_round_touches_those_it_asks(name):
+    ids = [str(i) for i in range(100_000)]
+    sample = build_sampler(name, ids, 50, 1, sizes=dict.fromkeys(ids, 3))
+    (held,) = (cell for cell in sample.__closure__ if isinstance(cell.cell_contents, list))
+    held.cell_contents = Counted(held.cell_contents)
+    Counted.reads = 0
+    cohort = sample(1)
+    assert Counted.reads == len(cohort) < 100
+
+
+def lines(path, *records):
+    path.write_text("".join(r if isinstance(r, str) else json.dumps(r) + "\n" for r in records))
+    return str(path)
+
+
+class TestFixed:
+    """Replaying a record."""
+
+    def test_replay_equals_the_record(self, tmp_path):
+        sample = sampler("poisson")
+        with CohortLog(str(tmp_path)) as log:
+            for round_num in range(1, 6):
+                cohort = sample(round_num, 2)
+                log.append(round_num, 2, cohort, cohort[:1], dropped=cohort[1:])
+        replay = build_sampler("fixed", IDS, 5, 9, path=str(tmp_path / "cohorts.jsonl"), rounds=5)
+        assert [replay(r) for r in (5, 1, 2, 3, 4)] == [sample(r, 2) for r in (5, 1, 2, 3, 4)]
+
+    def test_a_cohort_handed_out_can_be_changed(self, tmp_path):
+        replay = SAMPLERS["fixed"](IDS, lines(tmp_path / "c", {"round_num": 1, "clients": ["client3"]}))
+        replay(1).clear()
+        assert replay(1) == ["client3"]
+
+    @pytest.mark.parametrize("torn", ['{"round_num": 2, "clie', '{"round_num": 2, "clients": ["client1"]', "\0\0\0"])
+    def test_a_torn_last_line_is_passed_over(self, tmp_path, torn):
+        path = lines(tmp_path / "c", {"round_num": 1, "clients": []}, torn)
+        replay = SAMPLERS["fixed"](IDS, path, 1)
+        assert replay(1) == []
+        with pytest.raises(UserError, match="no cohort for round 2"):
+            replay(2)
+
+    def test_a_last_line_without_end_counts(self, tmp_path):
+        path = lines(tmp_path / "c", '{"round_num": 1, "clients": ["client1"]}')
+        assert SAMPLERS["fixed"](IDS, path)(1) == ["client1"]
+
+    @pytest.mark.parametrize(
+        ("bad", "sentence"),
+        [
+            ("{nonsense\n", "line 2: no valid JSON; correct the line"),
+            ("\udcff\n", "line 2: no valid JSON"),
+            ("\n", "line 2: no valid JSON"),
+            ("[1]\n", "line 2: no object with a whole number as round_num"),
+            ({"clients": []}, "line 2: no object with a whole number as round_num"),
+            ({"round_num": "2", "clients": []}, "line 2: no object with a whole number"),
+            ({"round_num": True, "clients": []}, "line 2: no object with a whole number"),
+            ({"round_num": 2}, "line 2: clients must be a list of client ids"),
+            ({"round_num": 2, "clients": "client1"}, "line 2: clients must be a list"),
+            ({"round_num": 2, "clients": [1]}, "line 2: clients must be a list"),
+            ({"round_num": 2, "clients": ["client1", "client2", "client1"]}, "line 2: client 'client1' is named twice"),
+            ({"round_num": 2, "clients": ["nobody"]}, "line 2: client 'nobody' is not among the 20 training clients"),
+            ({"round_num": 1, "clients": ["client2"]}, "line 2: round 1 is recorded for the second time"),
+        ],
+    )
+    def test_a_bad_line_is_told_with_its_number(self, tmp_path, bad, sentence):
+        good = json.dumps({"round_num": 1, "clients": ["client1"]}) + "\n"
+        bad = bad if isinstance(bad, str) else json.dumps(bad) + "\n"
+        (tmp_path / "c").write_bytes((good + bad).encode(errors="surrogateescape"))
+        with pytest.raises(UserError) as told:
+            build_sampler("fixed", IDS, 5, 1, path=str(tmp_path / "c"))
+        assert str(told.value).startswith(f"--cohorts={tmp_path / 'c'}, {sentence}")
+
+    def test_a_missing_round_is_told_before_the_run(self, tmp_path):
+        path = lines(tmp_path / "c", *({"round_num": r, "clients": ["client1"]} for r in (1, 2, 4)))
+        build_sampler("fixed", IDS, 5, 1, path=path, rounds=2)
+        with pytest.raises(UserError, match=r"^--cohorts=.*c has no cohort for round 3: lower --rounds"):
+            build_sampler("fixed", IDS, 5, 1, path=path, rounds=4)
+
+    def test_there_is_no_other_cohort_to_retry_with(self, tmp_path):
+        replay = SAMPLERS["fixed"](IDS, lines(tmp_path / "c", {"round_num": 1, "clients": ["client1"]}))
+        with pytest.raises(UserError, match="one cohort for round 1, and too few of it reported: lower --min_clients"):
+            replay(1, 1)
+
+    def test_a_file_that_cannot_be_read_is_told(self, tmp_path):
+        with pytest.raises(UserError, match=r"--cohorts=.*absent cannot be read \(No such file or directory\): name"):
+            SAMPLERS["fixed"](IDS, str(tmp_path / "absent"))
+        with pytest.raises(UserError, match="Is a directory"):
+            SAMPLERS["fixed"](IDS, str(tmp_path))
+
+
+class TestCohortLog:
+    """What a kill leaves, and what a resumed run finds."""
+
+    @staticmethod
+    def write(directory, rounds, resumed_round=0):
+        with CohortLog(str(directory), resumed_round) as log:
+            for r in rounds:
+                log.append(r, 0, ["ä", "b", "c"], ["ä"], ["b"], (), {"c": "out of memory"}, seconds=0.1 * r)
+        return (directory / "cohorts.jsonl").read_bytes()
+
+    def test_a_line_says_all(self, tmp_path):
+        self.write(tmp_path, [1])
+        (line,) = (tmp_path / "cohorts.jsonl").read_text().splitlines()
+        assert json.loads(line) == {
+            **{"round_num": 1, "attempt": 0, "clients": ["ä", "b", "c"], "reported": ["ä"], "dropped": ["b"]},
+            **{"stragglers": [], "failed": {"c": "out of memory"}, "seconds": 0.1},
+        }
+
+    def test_a_line_is_in_the_file_once_appended(self, tmp_path):
+        log = CohortLog(str(tmp_path))
+        for count in (1, 2):
+            log.append(count, 0, ["a"], ["a"])
+            assert (tmp_path / "cohorts.jsonl").read_text().count("\n") == count
+        log.close()
+
+    def test_killed_at_any_byte_a_resumed_log_is_the_undisturbed_one(self, tmp_path):
+        whole = self.write(tmp_path, [1, 2, 3, 4])
+        after_two = len(b"".join(whole.splitlines(keepends=True)[:2]))
+        for size in range(after_two, len(whole) + 1):
+            (tmp_path / "cohorts.jsonl").write_bytes(whole[:size])
+            assert self.write(tmp_path, [3, 4], resumed_round=2) == whole
+
+    def test_a_whole_line_that_lost_its_end_is_kept(self, tmp_path):
+        whole = self.write(tmp_path, [1, 2])
+        (tmp_path / "cohorts.jsonl").write_bytes(whole[:-1])
+        assert self.write(tmp_path, [], resumed_round=2) == whole
+
+    def test_a_new_run_starts_an_empty_log(self, tmp_path):
+        self.write(tmp_path, [1, 2])
+        assert self.write(tmp_path, []) == b""
+
+    def test_time_goes_on_to_the_bit(self, tmp_path):
+        with CohortLog(str(tmp_path)) as log:
+            assert log.seconds == 0.0
+            for r in range(1, 8):
+                log.append(r, 0, [], [], seconds=0.1 * r)
+            undisturbed = log.seconds
+        with CohortLog(str(tmp_path), 4) as log:
+            assert log.seconds == 0.1 * 1 + 0.1 * 2 + 0.1 * 3 + 0.1 * 4
+            for r in range(5, 8):
+                log.append(r, 0, [], [], seconds=0.1 * r)
+            assert log.seconds == undisturbed
+
+    def test_damage_before_the_last_line_is_told(self, tmp_path):
+        whole = self.write(tmp_path, [1, 2, 3]).splitlines(keepends=True)
+        (tmp_path / "cohorts.jsonl").write_bytes(whole[0] + b"{\n" + whole[2])
+        with pytest.raises(UserError, match="cohorts.jsonl, line 2: no valid JSON"):
+            CohortLog(str(tmp_path), 3)
+        assert (tmp_path / "cohorts.jsonl").read_bytes() == whole[0] + b"{\n" + whole[2]
