@@ -120,6 +120,13 @@ def test_by_size_draws_one_after_another_in_proportion():
     np.testing.assert_array_less(np.abs(found - law), five_sigma(law))
 
 
+def test_by_size_gives_clients_in_the_order_of_the_draws():
+    sample = sampler("by_size", size=12)
+    first = collections.Counter(sample(r)[0] for r in range(1, ROUNDS + 1))
+    law = np.array([SIZES[c] / 210 for c in IDS])
+    np.testing.assert_array_less(np.abs(np.array([first[c] / ROUNDS for c in IDS]) - law), five_sigma(law))
+
+
 def test_by_size_never_asks_clients_without_examples():
     sizes = {**SIZES, "client0": 0}
     sample = build_sampler("by_size", IDS, 19, 1, sizes=sizes)

@@ -233,7 +233,7 @@ class TestDiurnal:
 
 
 def test_asking_rounds_up_but_not_for_the_sake_of_an_ulp():
-    assert [Devices(over_selection=1.1).asked(goal) for goal in (1, 10, 30, 31)] == [2, 11, 33, 35]
+    assert [Devices(over_selection=1.1).asked(goal) for goal in (1, 10, 31, 100)] == [2, 11, 35, 110]
     assert Devices(over_selection=1.3).asked(100) == 130
 
 

@@ -108,7 +108,7 @@ class Devices:
 
     def asked(self, goal: int) -> int:
         """How many clients are asked, so that `goal` report."""
-        # Rounding first: 10 * 1.1 is a hair above 11.
+        # Rounding first: 100 * 1.1 is a hair above 110.
         return math.ceil(round(goal * self.over_selection, 6))
 
     def candidates(self, goal: int) -> int:
