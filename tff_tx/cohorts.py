@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
+import tensorflow_federated as tff
 
 from tff_tx.errors import UserError
 
@@ -24,13 +25,17 @@ Sampler = Callable[..., list[str]]
 
 
 def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
-    """Asks `clients_per_round` clients, every set of so many as likely as any other, in random order."""
+    """Asks `clients_per_round` clients, every set of so many as likely as any other, in random order.
+
+    This is `tff.simulation.build_uniform_sampling_fn`; a further attempt at a round draws with another seed.
+    """
     ids = list(client_ids)
     _check_enough(clients_per_round, len(ids), "training clients")
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
-        picked = _generator(seed, round_num, attempt).choice(len(ids), clients_per_round, replace=False)
-        return [ids[i] for i in picked]
+        drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed
+        draw = tff.simulation.build_uniform_sampling_fn(range(len(ids)), random_seed=drawing_seed)
+        return [ids[i] for i in draw(round_num, clients_per_round)]
 
     return sample
 
@@ -246,8 +251,12 @@ class CohortLog:
 
 def _generator(seed, round_num, attempt):
     # A hash, as SeedSequence takes (1, 2) and (1, 2, 0) for the same, and others seed with (seed, round_num) too.
+    return np.random.default_rng(_hash(seed, round_num, attempt))
+
+
+def _hash(seed, round_num, attempt):
     digest = hashlib.sha256(f"cohort/{seed}/{round_num}/{attempt}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    return int.from_bytes(digest[:16], "big")
 
 
 def _check_enough(clients_per_round, available, what):

@@ -1,7 +1,7 @@
 """A client's work, cut at its loops over batches so that each batch is one call of one function.
 
-TFF's loop is `dataset.reduce`, in the graph a `ReduceDataset` op. Run as it stands, its steps share TensorFlow's pool of
-threads with the pipelines and steps of all other clients, and the processors idle for a third of the time. Here the
+TFF's loop is `dataset.reduce`, in the graph a `ReduceDataset` op. Run as it stands, its steps share TensorFlow's pool
+of threads with the pipelines and steps of all other clients, and the processors idle for a third of the time. Here the
 graph is parted into what comes before the loop, the step, and what comes after it; the loop runs in Python, in the
 client's own thread. The sequence of ops on data is the same, and so is the result.
 """

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_federated as tff
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.eager import context
 from tensorflow_federated.proto.v0 import computation_pb2
