@@ -15,9 +15,8 @@ import time
 import tensorflow_federated as tff
 from absl import flags
 
-from programs import cli, data_flags, model_flags, training_flags
-from tff_tx import algorithms, evaluation, models, reporting, run_directory, runtime, tasks, training
-from tff_tx.errors import UserError
+from programs import cli, cohort_flags, data_flags, model_flags, training_flags
+from tff_tx import algorithms, evaluation, models, participation, reporting, run_directory, runtime, tasks, training
 
 FLAGS = flags.FLAGS
 
@@ -30,13 +29,16 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch in evaluation.", lower_bound=1)
 
-_MAY_CHANGE_ON_RESUME = ("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint")
+flags.DEFINE_boolean("profile", False, "Writes a trace of the second round, which TensorBoard shows.")
+
+_MAY_CHANGE_ON_RESUME = ("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint", "profile")
 
 
 def main(_) -> int:
     """Trains, evaluates and writes the run directory."""
     started = time.monotonic()
     training_flags.check()
+    cohort_flags.check()
     runtime.configure_tensorflow()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
     task, config = _task()
@@ -44,16 +46,18 @@ def main(_) -> int:
     run_directory.check_space(run_dir, _bytes_needed(task))
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     _say(task, run_dir)
+    sample = cohort_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
     process = task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options()))
     evaluators = _evaluators(task)
-    with runtime.ENGINES[FLAGS.engine](process, training_flags.threads()) as engine:
+    with training_flags.engine(process) as engine:
         try:
             state = training.train(
                 engine,
                 run_dir,
-                training.Schedule(FLAGS.rounds, FLAGS.rounds_per_evaluation, FLAGS.rounds_per_checkpoint),
-                sample_fn=_sampler(task),
+                _schedule(),
+                cohort_fn=_cohort_fn(task, sample, engine.traffic()),
                 evaluate_fn=_evaluation(task, evaluators),
+                profiled=FLAGS.profile,
             )
         except training.Interrupted as interruption:
             print(f"\n{interruption}; the same command resumes it.", file=sys.stderr)
@@ -77,11 +81,6 @@ def _task():
     data = data_flags.data_spec(FLAGS.seed)
     local = training_flags.local_training()
     task = tasks.create_task(kind, data, model, local, eval_batch_size=FLAGS.eval_batch_size, seed=FLAGS.seed)
-    if FLAGS.clients_per_round > len(task.train.client_ids):
-        raise UserError(
-            f"--clients_per_round={FLAGS.clients_per_round} is more than the {len(task.train.client_ids)} "
-            "training clients: lower it, or deal the data to more with --num_clients."
-        )
     trainable, non_trainable = task.model.initial_weights
     config = {
         "flags": _flag_values(),
@@ -137,9 +136,26 @@ def _splits(task):
     return {name: clients for name, clients in found.items() if clients is not None}
 
 
-def _sampler(task):
-    sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=FLAGS.seed)
-    return lambda round_num: tasks.client_arguments(sample(round_num, FLAGS.clients_per_round), FLAGS.seed, round_num)
+def _schedule():
+    return training.Schedule(
+        rounds=FLAGS.rounds,
+        rounds_per_evaluation=FLAGS.rounds_per_evaluation,
+        rounds_per_checkpoint=FLAGS.rounds_per_checkpoint,
+        min_clients=FLAGS.min_clients,
+        max_retries=0 if FLAGS.sampling == "fixed" else FLAGS.max_round_retries,
+    )
+
+
+def _cohort_fn(task, sample, traffic):
+    return participation.build_cohort_fn(
+        sample,
+        lambda client_ids, round_num: tasks.client_arguments(client_ids, FLAGS.seed, round_num),
+        devices=cohort_flags.devices(FLAGS.seed),
+        goal=FLAGS.clients_per_round,
+        limit=cohort_flags.asked(),
+        num_examples={c: task.local.num_examples(n) for c, n in task.train.sizes().items()},
+        bytes_per_client=traffic.download_bytes + traffic.upload_bytes,
+    )
 
 
 def _evaluators(task):

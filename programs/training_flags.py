@@ -56,8 +56,14 @@ flags.DEFINE_enum("engine", "local", list(runtime.ENGINES), "What runs the clien
 flags.DEFINE_integer(
     "threads",
     None,
-    "Clients at work at the same time; default: twice the processors. Does not change the numbers.",
+    "Clients at work at the same time; default: as many as processors. Does not change the numbers.",
     lower_bound=1,
+)
+flags.DEFINE_enum(
+    "mixed_precision",
+    "float32",
+    runtime.PRECISIONS,
+    "In what clients compute matrix products; weights and updates stay float32. For --engine=local.",
 )
 
 
@@ -80,7 +86,14 @@ def _local_steps() -> int | None:
 
 def threads() -> int:
     """How many clients are at work at the same time."""
-    return FLAGS.threads or 2 * (os.cpu_count() or 1)
+    return FLAGS.threads or len(os.sched_getaffinity(0))
+
+
+def engine(process) -> runtime.Engine:
+    """The engine, for a `LearningProcess`."""
+    if FLAGS.engine == "local":
+        return runtime.LocalEngine(process, threads(), FLAGS.mixed_precision)
+    return runtime.ENGINES[FLAGS.engine](process, threads())
 
 
 def check() -> None:
@@ -98,6 +111,11 @@ def check() -> None:
         raise UserError(
             f"--proximal_strength belongs to --algorithm=fed_prox, and --algorithm is "
             f"{FLAGS.algorithm}: drop it or change the algorithm."
+        )
+    if FLAGS.mixed_precision != "float32" and FLAGS.engine != "local":
+        raise UserError(
+            f"--mixed_precision={FLAGS.mixed_precision} needs --engine=local, and --engine is {FLAGS.engine}: drop one "
+            "of them."
         )
     if FLAGS.clip_norm == 0:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")

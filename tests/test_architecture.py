@@ -20,6 +20,8 @@ FLOORS = {
     "tff_tx.devices": 0,
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
+    "tff_tx.participation": 1,
+    "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
     "tff_tx.prediction": 1,
@@ -39,7 +41,10 @@ PUBLIC = {
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification"),
     },
-    "tff_tx.runtime": {"ENGINES", "Engine", "LocalEngine", "NativeEngine", "Traffic", "configure_tensorflow"},
+    "tff_tx.runtime": {
+        *("ENGINES", "Engine", "LocalEngine", "NativeEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
+        *("PRECISIONS", "configure_tensorflow", "profile"),
+    },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
         *("client_arguments", "create_task"),

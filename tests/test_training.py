@@ -6,7 +6,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tests import tiny
-from tff_tx import algorithms, run_directory, tasks, training
+from tff_tx import algorithms, participation, run_directory, tasks, training
 from tff_tx.errors import UserError
 from tff_tx.evaluation import Evaluator, spread
 from tff_tx.runtime import LocalEngine
@@ -26,21 +26,25 @@ def engine(digits_task):
         yield engine
 
 
+def arguments(client_ids, round_num):
+    return tasks.client_arguments(client_ids, 1, round_num)
+
+
 def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2):
     """Runs in `directory`; raises `error` when it comes to the cohort of round `dies_in`."""
     sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
     evaluator = Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
 
-    def cohort(round_num):
+    def sampler(round_num, attempt=0):
         if round_num == dies_in:
             raise error
-        return tasks.client_arguments(sample(round_num, 3), 1, round_num)
+        return sample(round_num, 3)
 
     return training.train(
         engine,
         str(directory),
         training.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
-        sample_fn=cohort,
+        cohort_fn=participation.build_cohort_fn(sampler, arguments),
         evaluate_fn=lambda weights: evaluator.metrics(weights, task.test.client_ids),
         show_progress=False,
     )

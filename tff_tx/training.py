@@ -1,4 +1,4 @@
-"""The round loop: sample a cohort, run the round, evaluate, release metrics, checkpoint, resume."""
+"""The round loop: ask a cohort, run the round, evaluate, release metrics, checkpoint, resume."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import collections
 import contextlib
 import dataclasses
 import glob
+import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 import tensorflow_federated as tff
-import tqdm
+
+from tff_tx.cohorts import CohortLog
+from tff_tx.progress import Progress
+from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
 
 _CHECKPOINT = "round_"
+_PROFILED = 2  # the first round still compiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,64 +32,71 @@ class Schedule:
       rounds: Rounds to run in all.
       rounds_per_evaluation: Evaluate after every so many rounds and after the last; 0 never.
       rounds_per_checkpoint: Save the state after every so many rounds and after the last.
+      min_clients: A round in which fewer clients finish is tried again with another cohort.
+      max_retries: How often, before the run ends.
     """
 
     rounds: int
     rounds_per_evaluation: int = 10
     rounds_per_checkpoint: int = 10
+    min_clients: int = 1
+    max_retries: int = 3
 
 
 class Interrupted(Exception):
-    """The user stopped the run; its state is saved, and the same command goes on from there."""
+    """The run ended early, by the user or because too few clients finished; its state is saved.
+
+    The same command goes on from there.
+    """
 
 
 def train(
-    engine: Any,
+    engine: Engine,
     run_dir: str,
     schedule: Schedule,
     *,
-    sample_fn: Callable[[int], Sequence[Any]],
+    cohort_fn: Callable[[int, int, float], Any],
     evaluate_fn: Callable[[tff.learning.models.ModelWeights], dict] | None = None,
     show_progress: bool = True,
+    profiled: bool = False,
 ) -> Any:
     """Trains, from the last checkpoint in `run_dir` if there is one.
 
-    Metrics go to `metrics.csv` and `tensorboard/` in `run_dir`, one row a round, the state to `checkpoints/`. A run
-    that is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
+    Metrics go to `metrics.csv` and `tensorboard/` in `run_dir`, one row a round, the cohorts to `cohorts.jsonl`, the
+    state to `checkpoints/`. A run that is killed and started again writes what it would have written undisturbed, but
+    for the `time/` columns.
 
     Args:
-      engine: A `tff_tx.runtime.Engine`.
+      engine: What runs the rounds.
       run_dir: An existing directory.
       schedule: Length of the run.
-      sample_fn: From a round (counted from 1) to what the process is told of each client of its cohort; must depend on
-        nothing but the round.
+      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `participation.Cohort`; must depend
+        on nothing else.
       evaluate_fn: From model weights to metrics.
       show_progress: Whether to draw a progress bar on standard error.
+      profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
 
     Returns:
       The final state.
 
     Raises:
-      Interrupted: On Ctrl-C, after saving the state of the last whole round.
+      Interrupted: On Ctrl-C, or when a round had too few clients too often; after saving the state of the last whole
+        round.
     """
     checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"))
     state, first = checkpoints.load_latest(engine.initialize())
-    releases = _releases(run_dir)
-    progress = _Progress(schedule, first, show_progress)
-    traffic = engine.traffic()
+    releases, traffic = _releases(run_dir), engine.traffic()
     done = first
     try:
-        with progress:
+        with CohortLog(run_dir, first) as log, Progress(schedule.rounds, first, show_progress) as progress:
             for round_num in range(first + 1, schedule.rounds + 1):
                 started = time.monotonic()
-                clients = sample_fn(round_num)
-                progress.start_round(round_num, len(clients))
-                output = engine.run_round(state, clients, progress.clients_done)
-                row = _training_row(output.metrics)
-                row["clients/sampled"] = len(clients)
-                row["comm/upload_bytes_per_client"] = traffic.upload_bytes
-                row["comm/download_bytes_per_client"] = traffic.download_bytes
+                trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
+                with trace:
+                    attempt = _Attempt(engine, schedule, cohort_fn, progress).run(state, round_num, log.seconds)
+                row = _row(attempt, traffic, log.seconds)
                 row["time/round_seconds"] = time.monotonic() - started
+                output = attempt.output
                 if evaluate_fn is not None and _is_due(round_num, schedule.rounds_per_evaluation, schedule.rounds):
                     started = time.monotonic()
                     metrics = evaluate_fn(engine.model_weights(output.state))
@@ -93,15 +104,97 @@ def train(
                     row["time/evaluation_seconds"] = time.monotonic() - started
                 for release in releases:
                     asyncio.run(release.release(row, round_num))
+                attempt.record(log, round_num)
                 state, done = output.state, round_num
                 if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
                     checkpoints.save(state, round_num)
                 progress.end_round(row)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TooFewClientsError) as error:
         if done > first:
             checkpoints.save(state, done)
-        raise Interrupted(f"stopped after round {done} of {schedule.rounds}") from None
+        told = f"stopped after round {done} of {schedule.rounds}"
+        if isinstance(error, TooFewClientsError):
+            told += f", as in {schedule.max_retries + 1} attempts at the next {error}"
+        raise Interrupted(told) from None
     return state
+
+
+class _Attempt:
+    """Attempts at one round, until enough clients finish."""
+
+    def __init__(self, engine, schedule, cohort_fn, progress):
+        self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
+        self.number, self.seconds = 0, 0.0
+        self.cohort: Any = None
+        self.output: RoundOutput | None = None
+
+    def run(self, state, round_num, start):
+        """Runs the round.
+
+        Raises:
+          TooFewClientsError: When the retries are used up.
+        """
+        while True:
+            self.cohort = self._cohort_fn(round_num, self.number, start + self.seconds)
+            self.seconds += self.cohort.seconds
+            try:
+                self.output = self._try(state, round_num)
+                self._log_failures(round_num, self.output.failures)
+                return self
+            except TooFewClientsError as error:
+                self._log_failures(round_num, error.failures)
+                if self.number == self._schedule.max_retries:
+                    raise
+                logging.warning("round %d is tried again with another cohort: %s", round_num, error)
+                self.number += 1
+
+    def _try(self, state, round_num):
+        arguments, least = self.cohort.arguments, self._schedule.min_clients
+        self._progress.start_round(round_num, len(arguments))
+        if len(arguments) < least:
+            raise TooFewClientsError(len(arguments), least, {})
+        return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
+
+    def _log_failures(self, round_num, failures):
+        for position, reason in failures.items():
+            logging.warning("round %d: client %s is left out: %s", round_num, self.cohort.reported[position], reason)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why clients were left out, by id."""
+        return {self.cohort.reported[position]: reason for position, reason in self.output.failures.items()}
+
+    def record(self, log, round_num):
+        """Writes the cohort into the log."""
+        cohort, failed = self.cohort, self.failed
+        log.append(
+            round_num,
+            self.number,
+            cohort.asked,
+            [c for c in cohort.reported if c not in failed],
+            cohort.dropped,
+            cohort.stragglers,
+            failed,
+            self.seconds,
+        )
+
+
+def _row(attempt, traffic, start) -> collections.OrderedDict:
+    """A round's metrics by column name."""
+    row, cohort, output = _training_row(attempt.output.metrics), attempt.cohort, attempt.output
+    row["clients/sampled"] = len(cohort.asked)
+    row["clients/finished"] = len(cohort.reported) - len(output.failures)
+    row["clients/failed"] = len(output.failures)
+    row["clients/dropped"] = len(cohort.dropped)
+    row["clients/stragglers"] = len(cohort.stragglers)
+    row["clients/retries"] = attempt.number
+    if attempt.seconds:
+        row["simulated/round_seconds"] = attempt.seconds
+        row["simulated/total_seconds"] = start + attempt.seconds
+    row["comm/upload_bytes_per_client"] = traffic.upload_bytes
+    row["comm/download_bytes_per_client"] = traffic.download_bytes
+    row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
+    return row
 
 
 class Checkpoints:
@@ -158,46 +251,3 @@ def _leaves(value, path):
             yield from _leaves(part, f"{path}/{name}" if path else name)
     elif np.ndim(value) == 0 and not isinstance(value, (tuple, list)):
         yield path, value
-
-
-class _Progress:
-    """A bar over all clients of all rounds, with the last figures beside it."""
-
-    def __init__(self, schedule, first, show):
-        self._schedule, self._show, self._first = schedule, show, first
-        self._bar, self._done = None, 0
-        self._figures: dict[str, str] = {}
-
-    def __enter__(self):
-        return self
-
-    def start_round(self, round_num, num_clients):
-        if self._bar is None:
-            total = self._schedule.rounds * num_clients
-            self._bar = tqdm.tqdm(
-                total=total,
-                initial=self._first * num_clients,
-                unit="client",
-                disable=not self._show,
-                dynamic_ncols=True,
-                mininterval=0.5,
-                smoothing=0.05,
-            )
-        self._done = 0
-        self._bar.set_description(f"round {round_num}/{self._schedule.rounds}", refresh=False)
-
-    def clients_done(self, done):
-        self._bar.update(done - self._done)
-        self._done = done
-
-    def end_round(self, row):
-        rate = row.get("train/num_examples", 0) / max(row["time/round_seconds"], 1e-9)
-        self._figures["examples/s"] = f"{rate:.0f}"
-        for name in ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/f1"):
-            if name in row:
-                self._figures[name] = f"{row[name]:.3f}"
-        self._bar.set_postfix(self._figures)
-
-    def __exit__(self, *unused):
-        if self._bar is not None:
-            self._bar.close()

@@ -117,7 +117,7 @@ def test_progress_counts_clients(digits_task, clients):
     process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
     seen = []
     with LocalEngine(process, threads=2) as engine:
-        engine.run_round(engine.initialize(), clients[0], seen.append)
+        engine.run_round(engine.initialize(), clients[0], on_progress=seen.append)
     assert seen == [1, 2, 3]
 
 

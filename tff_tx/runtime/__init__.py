@@ -1,8 +1,11 @@
 """Engines: where and how the rounds of a `LearningProcess` run. The only room that touches TFF's internals."""
 
+import contextlib
+
 import tensorflow as tf
 
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.graphs import PRECISIONS
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
@@ -18,11 +21,22 @@ def configure_tensorflow() -> None:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
+@contextlib.contextmanager
+def profile(directory: str, enabled: bool = True):
+    """Writes a trace of what runs inside the block, which TensorBoard shows with `tensorboard --logdir=DIRECTORY`."""
+    if not enabled:
+        yield
+        return
+    with tf.profiler.experimental.Profile(directory):
+        yield
+
+
 ENGINES = {"local": LocalEngine, "tff_native": NativeEngine}
 """By the name of `--engine`."""
 
 __all__ = [
     "ENGINES",
+    "PRECISIONS",
     "Engine",
     "LocalEngine",
     "NativeEngine",
@@ -30,4 +44,5 @@ __all__ = [
     "TooFewClientsError",
     "Traffic",
     "configure_tensorflow",
+    "profile",
 ]

@@ -11,7 +11,7 @@ from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.eager import context
 from tensorflow_federated.proto.v0 import computation_pb2
 
-_PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16")
 _SINGLE_THREADED = "SINGLE_THREADED_EXECUTOR"
 _imports = itertools.count()
 
@@ -95,8 +95,8 @@ def step_options(precision: str = "float32") -> context.FunctionCallOptions:
       precision: "float32", or "bfloat16" to let Grappler compute matrix products and what lies between them in
         bfloat16 (Kalamkar et al. 2019); weights, sums and updates stay float32.
     """
-    if precision not in _PRECISIONS:
-        raise ValueError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}.")
     config = config_pb2.ConfigProto()
     config.experimental.executor_type = _SINGLE_THREADED
     if precision == "bfloat16":

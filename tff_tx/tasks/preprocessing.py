@@ -144,6 +144,12 @@ class LocalTraining:
     max_examples: int | None = None
     shuffle_buffer: int = 1000
 
+    def num_examples(self, available: int) -> int:
+        """How many examples a client with so many trains on in a round, counted as often as it does."""
+        if self.steps is not None:
+            return self.steps * self.batch_size
+        return self.epochs * min(available, self.max_examples or available)
+
 
 class Preprocessing:
     """Batches (x, y) for one task, with the seed of dropout as a part of x.
