@@ -1,0 +1,180 @@
+"""What every contender does alike: take the same flags, time its rounds, tell it in one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from typing import Any, Callable
+
+import psutil
+
+from benchmarks.workloads import WORKLOADS, Workload
+
+UNDER_WATCH = "TFF_TX_BENCHMARK_UNDER_WATCH"
+"""Set in the environment of a contender that is to end with whoever holds the other end of its standard input."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a contender is told."""
+
+    workload_name: str
+    workload: Workload
+    rounds: int
+    warmup: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What a contender tells of a round.
+
+    Attributes:
+      loss: Mean training loss; shows that it trains, and on what.
+      seconds: Where the round's wall time is not what counts, what does.
+    """
+
+    loss: float
+    seconds: float | None = None
+
+
+def parse(description: str | None = None) -> Options:
+    """The flags of a contender. Not of absl, which the peers' environment lacks."""
+    _end_with_parent()
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--workload", choices=WORKLOADS, default="A")
+    parser.add_argument("--clients", type=int, help="clients a round; default: the workload's")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that are measured")
+    parser.add_argument("--warmup", type=int, default=1, help="rounds before, in which graphs are traced")
+    flags = parser.parse_args()
+    workload = WORKLOADS[flags.workload]
+    if flags.clients:
+        workload = dataclasses.replace(workload, clients=flags.clients)
+    return Options(flags.workload, workload, flags.rounds, flags.warmup)
+
+
+def main(contender: Callable[[Workload], contextlib.AbstractContextManager[Callable[[], Round]]]) -> None:
+    """Runs and reports a contender: a context that gives a function which runs a round."""
+    options = parse(sys.modules[contender.__module__].__doc__)
+    with contender(options.workload) as run_round:
+        watch = Stopwatch(contender.__name__, options)
+        while not watch.done:
+            watch.lap(run_round())
+        watch.report()
+
+
+class Stopwatch:
+    """Times rounds from one `lap` to the next; what is traced in the warm-up does not count."""
+
+    def __init__(self, name: str, options: Options):
+        self._name, self._options = name, options
+        self._rounds: list[Round] = []
+        self._first_round: float | None = None
+        self._usage = None
+        self._started = time.perf_counter()
+
+    @property
+    def total_rounds(self) -> int:
+        """Rounds to run, with the warm-up."""
+        return self._options.warmup + self._options.rounds
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are run."""
+        return len(self._rounds) == self.total_rounds
+
+    def lap(self, done: Round) -> None:
+        """Ends a round; the next begins."""
+        seconds = done.seconds if done.seconds is not None else time.perf_counter() - self._started
+        if not self._rounds:
+            self._first_round = time.time() - psutil.Process().create_time()
+        self._rounds.append(Round(float(done.loss), seconds))
+        if len(self._rounds) == self._options.warmup:
+            self._usage = time.perf_counter(), cpu_seconds()
+        self._started = time.perf_counter()
+
+    def report(self) -> None:
+        """Prints the line; to be called before the contender ends its processes."""
+        options, measured = self._options, self._rounds[self._options.warmup :]
+        since, cpu_before = self._usage or (None, 0.0)
+        cpu = cpu_seconds() - cpu_before
+        line = {
+            "contender": self._name,
+            "workload": options.workload_name,
+            "clients": options.workload.clients,
+            "examples_per_second": len(measured) * options.workload.examples_per_round / sum(r.seconds for r in measured),
+            "round_seconds": [r.seconds for r in measured],
+            "first_round_seconds": self._first_round,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "cpu_seconds": cpu,
+            "busy_processors": cpu / (time.perf_counter() - since) if since else None,
+            "losses": [r.loss for r in self._rounds],
+        }
+        print(json.dumps(line), flush=True)
+
+
+def tree() -> list[psutil.Process]:
+    """This process and all it has started."""
+    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+
+def cpu_seconds() -> float:
+    """User and system time of the process tree so far."""
+    total = 0.0
+    for process in tree():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            # What children that ended used was added to their parent's.
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def peak_memory_bytes() -> int:
+    """The peaks of resident memory of the processes in the tree, added up.
+
+    The kernel keeps them, so nothing has to watch while rounds are timed. Their sum is more than the peak of the sum,
+    by little where the processes work at the same time.
+    """
+    return sum(_status_bytes(process.pid, "VmHWM") for process in tree())
+
+
+def memory_bytes() -> int:
+    """Resident memory of the process tree now."""
+    return sum(_status_bytes(process.pid, "VmRSS") for process in tree())
+
+
+def _status_bytes(pid: int, field: str) -> int:
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            found = re.search(rf"{field}:\s*(\d+) kB", status.read())
+    except OSError:  # it ended meanwhile
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def _end_with_parent() -> None:
+    """Kills this process group as soon as standard input ends, if whoever started it asks for that."""
+    if UNDER_WATCH not in os.environ:
+        return
+    # Those that this process starts have parents of their own to watch.
+    del os.environ[UNDER_WATCH]
+
+    def watch():
+        while os.read(0, 1):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def mean(values: Any) -> float:
+    """The mean of some losses."""
+    values = [float(v) for v in values]
+    return sum(values) / len(values)
