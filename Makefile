@@ -2,6 +2,7 @@
 
 CHECK := tff_tx/_platform_check.py
 STAMP := .venv/complete
+PEERS := .venv-peers/complete
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
@@ -15,7 +16,7 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow test-all lock clean
+.PHONY: help setup train test test-slow test-all bench bench-memory bench-rounds bench-start bench-peers lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +26,11 @@ help:
 	@echo "make test-all                       ruff and all tests"
 	@echo "make setup                          the virtual environment .venv, which the above make"
 	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
+	@echo "make bench                          speed and memory beside TFF and plain TensorFlow, about 20 minutes"
+	@echo "make bench-memory, bench-rounds, bench-start"
+	@echo "                                    memory as cohorts grow; many rounds and clients; time to the first"
+	@echo "                                    round; about 10 minutes each"
+	@echo "make bench-peers                    speed beside Flower and pfl-research, in .venv-peers; about 30 minutes"
 	@echo "make lock                           resolve requirements.txt anew"
 	@echo "make clean                          remove .venv and everything else that make wrote"
 
@@ -45,6 +51,28 @@ test-all: $(STAMP)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest
+
+bench: $(STAMP)
+	@$(RUN) -m benchmarks.bench $(ARGS)
+
+bench-memory: $(STAMP)
+	@$(RUN) -m benchmarks.memory $(ARGS)
+
+bench-rounds: $(STAMP)
+	@$(RUN) -m benchmarks.rounds $(ARGS)
+
+bench-start: $(STAMP)
+	@$(RUN) -m benchmarks.start $(ARGS)
+
+bench-peers: $(STAMP) $(PEERS)
+	@$(RUN) -m benchmarks.bench --peers_python=.venv-peers/bin/python $(ARGS)
+
+$(PEERS): benchmarks/peers/requirements.txt
+	@$(CHECK_PYTHON)
+	@echo "Setting up .venv-peers with $(PYTHON): PyTorch, Flower and pfl-research, 2 GB or more."
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install -qq -r benchmarks/peers/requirements.txt
+	@touch $@
 
 # Without its stamp, .venv was left half made and may hold half a package: it is made afresh.
 $(STAMP): requirements.txt setup.py
@@ -95,4 +123,4 @@ lock:
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache

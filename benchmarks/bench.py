@@ -14,6 +14,7 @@ from absl import flags
 from benchmarks import processes, report
 from benchmarks.workloads import WORKLOADS
 from programs import cli
+from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 
@@ -43,6 +44,8 @@ def main(_) -> int:
     """Runs, prints and writes."""
     processes.interruptible()
     name = "peers" if FLAGS.peers_python else "speed"
+    if FLAGS.contenders and not FLAGS.peers_python and set(FLAGS.contenders) & set(PEERS):
+        raise UserError(f"--contenders={','.join(FLAGS.contenders)} has peers, which run in --peers_python: set it.")
     contenders = FLAGS.contenders or ([*PEERS, "local"] if FLAGS.peers_python else CONTENDERS)
     result = {"machine": report.machine(), "workloads": {}}
     failed = False
@@ -68,7 +71,11 @@ def _turn(contender: str, workload: str, repetition: int) -> dict | None:
             launcher, environment = PEERS[contender]
             module = f"benchmarks.peers.{contender.replace('_distributed', '')}"
             turn = processes.run(
-                module, arguments, python=FLAGS.peers_python, launcher=launcher, environment=environment
+                module,
+                arguments,
+                python=os.path.abspath(FLAGS.peers_python),
+                launcher=launcher,
+                environment=environment,
             )
         else:
             turn = processes.run(f"benchmarks.contenders.{contender}", arguments)

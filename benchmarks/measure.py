@@ -18,8 +18,8 @@ import psutil
 
 from benchmarks.workloads import WORKLOADS, Workload
 
-UNDER_WATCH = "TFF_TX_BENCHMARK_UNDER_WATCH"
-"""Set in the environment of a contender that is to end with whoever holds the other end of its standard input."""
+WATCHER = "TFF_TX_BENCHMARK_WATCHER"
+"""In a contender's environment, the process that started it: it ends with that, and is all that descends from it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Round:
 
 def parse(description: str | None = None) -> Options:
     """The flags of a contender. Not of absl, which the peers' environment lacks."""
-    _end_with_parent()
+    _end_with_watcher()
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--workload", choices=WORKLOADS, default="A")
     parser.add_argument("--clients", type=int, help="clients a round; default: the workload's")
@@ -94,7 +94,7 @@ class Stopwatch:
         """Ends a round; the next begins."""
         seconds = done.seconds if done.seconds is not None else time.perf_counter() - self._started
         if not self._rounds:
-            self._first_round = time.time() - psutil.Process().create_time()
+            self._first_round = time.time() - root().create_time()
         self._rounds.append(Round(float(done.loss), seconds))
         if len(self._rounds) == self._options.warmup:
             self._usage = time.perf_counter(), cpu_seconds()
@@ -109,7 +109,9 @@ class Stopwatch:
             "contender": self._name,
             "workload": options.workload_name,
             "clients": options.workload.clients,
-            "examples_per_second": len(measured) * options.workload.examples_per_round / sum(r.seconds for r in measured),
+            "examples_per_second": len(measured)
+            * options.workload.examples_per_round
+            / sum(r.seconds for r in measured),
             "round_seconds": [r.seconds for r in measured],
             "first_round_seconds": self._first_round,
             "peak_memory_bytes": peak_memory_bytes(),
@@ -120,9 +122,17 @@ class Stopwatch:
         print(json.dumps(line), flush=True)
 
 
+def root() -> psutil.Process:
+    """The first process of this contender: a launcher, if there is one, else this."""
+    process, watcher = psutil.Process(), os.environ.get(WATCHER)
+    if watcher is None:
+        return process
+    return next((p for p in (process, *process.parents()) if str(p.ppid()) == watcher), process)
+
+
 def tree() -> list[psutil.Process]:
-    """This process and all it has started."""
-    return [psutil.Process(), *psutil.Process().children(recursive=True)]
+    """All processes of this contender."""
+    return [root(), *root().children(recursive=True)]
 
 
 def cpu_seconds() -> float:
@@ -159,12 +169,10 @@ def _status_bytes(pid: int, field: str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _end_with_parent() -> None:
-    """Kills this process group as soon as standard input ends, if whoever started it asks for that."""
-    if UNDER_WATCH not in os.environ:
+def _end_with_watcher() -> None:
+    """Kills this process group as soon as standard input ends, which the watcher holds open."""
+    if WATCHER not in os.environ:
         return
-    # Those that this process starts have parents of their own to watch.
-    del os.environ[UNDER_WATCH]
 
     def watch():
         while os.read(0, 1):

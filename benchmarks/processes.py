@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+
+import psutil
 
 from benchmarks import measure
 
@@ -39,8 +42,8 @@ def run(
 ) -> dict:
     """Runs `python -m module arguments` and gives the JSON object that it prints.
 
-    It runs in a session of its own, which is killed as a whole when it ends, when this program is interrupted, and (by
-    `measure.parse`) when this program is killed.
+    It runs in a session and with a temporary directory of its own. What is left of it is killed when it ends, when this
+    program is interrupted, and (by `measure.parse`) when this program is killed.
 
     Args:
       module: Name of the module.
@@ -53,15 +56,24 @@ def run(
     Raises:
       ContenderError: If it fails or takes too long.
     """
-    # Files, as a process that outlives the contender would keep a pipe open.
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with contextlib.ExitStack() as stack:
+        # Files, as a process that outlives the contender would keep a pipe open.
+        output, errors = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        scratch = tempfile.mkdtemp(prefix="bench")
+        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         process = subprocess.Popen(
             [python, *launcher, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=errors,
             cwd=ROOT,
-            env={**os.environ, **_QUIET, **(environment or {}), measure.UNDER_WATCH: "1"},
+            env={
+                **os.environ,
+                **_QUIET,
+                **(environment or {}),
+                **dict.fromkeys(("TMPDIR", "RAY_TMPDIR"), scratch),
+                measure.WATCHER: str(os.getpid()),
+            },
             start_new_session=True,
         )
         try:
@@ -82,7 +94,11 @@ def run(
 
 
 def end_group(process: subprocess.Popen) -> None:
-    """Kills what is left of a process and of the session it leads."""
+    """Kills what is left of a process, of what it has started, and of the session it leads."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):  # some lead sessions of their own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.stdin.close()

@@ -68,9 +68,7 @@ class Workload:
 
 WORKLOADS = {
     # Small enough for what surrounds the model to show.
-    "A": Workload(
-        hidden_size=128, layers=2, heads=2, intermediate_size=512, vocabulary=8192, positions=64, clients=50
-    ),
+    "A": Workload(hidden_size=128, layers=2, heads=2, intermediate_size=512, vocabulary=8192, positions=64, clients=50),
     # The size of all-MiniLM-L6-v2.
     "B": Workload(
         hidden_size=384, layers=6, heads=12, intermediate_size=1536, vocabulary=30522, positions=512, clients=10

@@ -1,0 +1,43 @@
+"""A long run of the whole training loop (sampling, rounds, metrics, checkpoints) on a tiny task: what grows?"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+
+import tensorflow_federated as tff
+
+from benchmarks import measure
+from benchmarks.contenders import parts, small_task
+from tff_tx import runtime, tasks, training
+
+_COHORT = 5
+
+
+def main() -> None:
+    """Trains and prints the seconds of every round and the memory at its beginning."""
+    options = measure.parse(__doc__)
+    runtime.configure_tensorflow()
+    started, memory = [], []
+    with tempfile.TemporaryDirectory() as directory:
+        task = small_task.create(directory, clients=100)
+        sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
+
+        def sample_fn(round_num):
+            memory.append(measure.memory_bytes())
+            started.append(time.perf_counter())
+            return tasks.client_arguments(sample(round_num, _COHORT), 1, round_num)
+
+        with runtime.LocalEngine(small_task.process(task), parts.threads()) as engine:
+            training.train(
+                engine, directory, training.Schedule(options.rounds), sample_fn=sample_fn, show_progress=False
+            )
+        started.append(time.perf_counter())
+        memory.append(measure.memory_bytes())
+    seconds = [after - before for before, after in zip(started, started[1:])]
+    print(json.dumps({"rounds": options.rounds, "round_seconds": seconds, "memory_bytes": memory}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A task with as many clients as one likes and next to nothing to compute, stored as real ones are."""
+
+from __future__ import annotations
+
+import collections
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx import algorithms, datasets, models, tasks
+
+_LABELS = tuple("0123456789")
+_SPEC = collections.OrderedDict(label=tf.TensorSpec([], tf.int32), pixel_values=tf.TensorSpec([1, 8, 8], tf.float32))
+_EXAMPLES = 2
+_CONFIG = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "patch_size": 4,
+    "num_channels": 1,
+    "image_size": 8,
+    "num_labels": len(_LABELS),
+}
+
+
+def create(directory: str, clients: int) -> tasks.FederatedTask:
+    """Writes the clients' store and joins it with a tiny ViT.
+
+    Args:
+      directory: Where the store goes.
+      clients: How many, with two images each.
+    """
+    path = os.path.join(directory, "clients.sqlite")
+    rng = np.random.default_rng(0)
+    pixels = rng.random([100, *_SPEC["pixel_values"].shape], np.float32)
+    kind = "image_classification"
+    meta = {"kind": kind, "label_names": list(_LABELS), "fingerprint": "", "dataset": ""}
+    with datasets.StoreWriter(path, _SPEC, meta) as writer:
+        for i in range(clients * _EXAMPLES):
+            example = {"label": i % len(_LABELS), "pixel_values": pixels[i % len(pixels)]}
+            writer.add("train", f"client {i // _EXAMPLES}", example)
+    preprocessing = tasks.Preprocessing(kind, _SPEC)
+    model = models.from_config(kind, "vit", _CONFIG)
+    return tasks.FederatedTask(
+        kind=kind,
+        train=datasets.SqliteClientData(path, "train"),
+        model=models.functional_model(model, tasks.build_objective(kind), preprocessing.x_spec),
+        preprocessing=preprocessing,
+        local=tasks.LocalTraining(batch_size=_EXAMPLES),
+        label_names=_LABELS,
+    )
+
+
+def process(task: tasks.FederatedTask):
+    """FedAvg on the task."""
+    options = algorithms.Options(
+        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=0.01,
+    )
+    return task.process(algorithms.build_fed_avg(task.model, options))

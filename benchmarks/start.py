@@ -1,0 +1,72 @@
+"""Time from the command to the first finished round, and what it is spent on: `python -m benchmarks.start`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import flags
+
+from benchmarks import processes, report
+from programs import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("repetitions", 3, "Turns of each.", lower_bound=1)
+flags.DEFINE_string("output", None, "Where the JSON goes; default: benchmarks/results/start.json.")
+
+_LIMIT = 600.0
+
+
+def main(_) -> None:
+    """Runs, prints and writes."""
+    processes.interruptible()
+    result = {"machine": report.machine(), "program": [], "steps": []}
+    for repetition in range(1, FLAGS.repetitions + 1):
+        print(f"{repetition}/{FLAGS.repetitions}", file=sys.stderr)
+        result["program"].append(_program())
+        result["steps"].append(processes.run("benchmarks.contenders.start_steps")["steps"])
+    rows = [["programs.train to its first finished round", report.spread(_of(result["program"], "first_round")), ""]]
+    rows.append(["programs.train to its end", report.spread(_of(result["program"], "end")), ""])
+    totals = [sum(steps.values()) - steps["second round"] for steps in result["steps"]]
+    for name in result["steps"][0]:
+        seconds = _of(result["steps"], name)
+        rows.append([name, report.spread(seconds), report.spread(report.paired_ratios(seconds, totals))])
+    print("\n" + report.table(["step", "seconds", "part of all up to the first round"], rows) + "\n")
+    print(f"Written to {report.write('start', result, FLAGS.output)}")
+
+
+def _of(turns, name):
+    return [turn[name] for turn in turns]
+
+
+def _program() -> dict[str, float]:
+    """Seconds from the start of the program to its first row of metrics and to its end; nothing is cached."""
+    with tempfile.TemporaryDirectory() as directory:
+        run_dir = os.path.join(directory, "run")
+        command = [sys.executable, "-m", "programs.train", "--dataset=digits", "--rounds=1"]
+        command += [f"--run_dir={run_dir}", f"--cache_dir={directory}"]
+        started = time.perf_counter()
+        with open(os.path.join(directory, "log"), "w+") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=processes.ROOT, start_new_session=True
+            )
+            try:
+                while not os.path.exists(os.path.join(run_dir, "metrics.csv")):
+                    seconds = time.perf_counter() - started
+                    if process.poll() is not None or seconds > _LIMIT:
+                        log.seek(0)
+                        raise processes.ContenderError(f"No round after {seconds:.0f} s:\n{log.read()[-3000:]}")
+                    time.sleep(0.01)
+                first_round = time.perf_counter() - started
+                process.wait(_LIMIT)
+            finally:
+                processes.end_group(process)
+        return {"first_round": first_round, "end": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    cli.run(main)
