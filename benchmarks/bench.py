@@ -6,17 +6,12 @@ turn are compared with each other only.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
-from absl import flags
-
 from benchmarks import processes, report
 from benchmarks.workloads import WORKLOADS
-from programs import cli
-from tff_tx.errors import UserError
-
-FLAGS = flags.FLAGS
 
 CONTENDERS = ("bare", "ceiling", "tff_as_users_write_it", "tff_native", "local")
 # Each with what comes between the interpreter and `-m`, and the variables it needs.
@@ -31,41 +26,51 @@ PEERS = {
     ),
 }
 
-flags.DEFINE_multi_enum("workload", ["A", "B"], list(WORKLOADS), "The work; may be given several times.")
-flags.DEFINE_list("contenders", None, "Who takes part; default: all, or local and the peers with --peers_python.")
-flags.DEFINE_integer("repetitions", 3, "Turns of each contender.", lower_bound=1)
-flags.DEFINE_integer("rounds", 3, "Rounds measured in each turn.", lower_bound=1)
-flags.DEFINE_integer("warmup", 1, "Rounds before that, in which graphs are traced.", lower_bound=1)
-flags.DEFINE_string("peers_python", None, "Interpreter of the peers' environment (make bench-peers).")
-flags.DEFINE_string("output", None, "Where the JSON goes; default: a file in benchmarks/results.")
+
+def _flags() -> argparse.Namespace:
+    parser = report.parser(__doc__, "benchmarks/results/speed.json, or peers.json with --peers_python")
+    parser.add_argument("--workload", action="append", choices=WORKLOADS, help="may be given several times; A and B")
+    parser.add_argument("--contenders", help="comma-separated; all, or local and the peers with --peers_python")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns of each contender")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds measured in each turn")
+    parser.add_argument("--warmup", type=int, default=1, help="rounds before that, in which graphs are traced")
+    parser.add_argument("--peers_python", help="interpreter of the peers' environment (make bench-peers)")
+    flags = parser.parse_args()
+    flags.workload = flags.workload or ["A", "B"]
+    everyone = [*PEERS, "local"] if flags.peers_python else CONTENDERS
+    flags.contenders = flags.contenders.split(",") if flags.contenders else everyone
+    known = {*CONTENDERS, *(PEERS if flags.peers_python else ())}
+    if not known.issuperset(flags.contenders):
+        unknown = ", ".join(sorted(set(flags.contenders) - known))
+        parser.error(f"--contenders: {unknown} is none of {', '.join(sorted(known))}; peers need --peers_python.")
+    return flags
 
 
-def main(_) -> int:
+def main() -> int:
     """Runs, prints and writes."""
+    flags = _flags()
     processes.interruptible()
-    name = "peers" if FLAGS.peers_python else "speed"
-    if FLAGS.contenders and not FLAGS.peers_python and set(FLAGS.contenders) & set(PEERS):
-        raise UserError(f"--contenders={','.join(FLAGS.contenders)} has peers, which run in --peers_python: set it.")
-    contenders = FLAGS.contenders or ([*PEERS, "local"] if FLAGS.peers_python else CONTENDERS)
+    name = "peers" if flags.peers_python else "speed"
     result = {"machine": report.machine(), "workloads": {}}
     failed = False
-    for workload in FLAGS.workload:
-        turns = {contender: [] for contender in contenders}
-        for repetition in range(1, FLAGS.repetitions + 1):
-            for contender in contenders:
-                turn = _turn(contender, workload, repetition)
+    for workload in flags.workload:
+        turns = {contender: [] for contender in flags.contenders}
+        for repetition in range(1, flags.repetitions + 1):
+            for contender in flags.contenders:
+                turn = _turn(flags, contender, workload, repetition)
                 failed = failed or turn is None
                 turns[contender].append(turn)
         summary = summarize(turns)
         result["workloads"][workload] = {"turns": turns, "summary": summary}
-        print(f"\nWorkload {workload}, {FLAGS.repetitions} repetitions of {FLAGS.rounds} rounds:\n\n{tell(summary)}\n")
-    print(f"Written to {report.write(name, result, FLAGS.output)}")
+        print(f"\nWorkload {workload}, {flags.repetitions} repetitions of {flags.rounds} rounds:\n\n{tell(summary)}\n")
+        path = report.write(name, result, flags.output)  # each time: the next workload takes long
+    print(f"Written to {path}")
     return 1 if failed else 0
 
 
-def _turn(contender: str, workload: str, repetition: int) -> dict | None:
-    print(f"{workload} {repetition}/{FLAGS.repetitions} {contender}: ", end="", file=sys.stderr, flush=True)
-    arguments = [f"--workload={workload}", f"--rounds={FLAGS.rounds}", f"--warmup={FLAGS.warmup}"]
+def _turn(flags: argparse.Namespace, contender: str, workload: str, repetition: int) -> dict | None:
+    print(f"{workload} {repetition}/{flags.repetitions} {contender}: ", end="", file=sys.stderr, flush=True)
+    arguments = [f"--workload={workload}", f"--rounds={flags.rounds}", f"--warmup={flags.warmup}"]
     try:
         if contender in PEERS:
             launcher, environment = PEERS[contender]
@@ -73,7 +78,7 @@ def _turn(contender: str, workload: str, repetition: int) -> dict | None:
             turn = processes.run(
                 module,
                 arguments,
-                python=os.path.abspath(FLAGS.peers_python),
+                python=os.path.abspath(flags.peers_python),
                 launcher=launcher,
                 environment=environment,
             )
@@ -134,4 +139,4 @@ def tell(summary: dict[str, dict[str, list[float]]]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    sys.exit(main())

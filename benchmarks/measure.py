@@ -170,13 +170,16 @@ def _status_bytes(pid: int, field: str) -> int:
 
 
 def _end_with_watcher() -> None:
-    """Kills this process group as soon as standard input ends, which the watcher holds open."""
+    """Kills this process, its group and its descendants as soon as standard input, which the watcher holds, ends."""
     if WATCHER not in os.environ:
         return
 
     def watch():
         while os.read(0, 1):
             pass
+        for child in psutil.Process().children(recursive=True):  # some lead groups of their own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,6 +17,18 @@ RESULTS = os.path.join(ROOT, "benchmarks", "results")
 """Where JSON goes if no path is given."""
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "transformers", "tf-keras", "numpy")
+
+
+def parser(description: str, output: str) -> argparse.ArgumentParser:
+    """The flags of a benchmark: where its JSON goes, and what the caller adds.
+
+    Args:
+      description: Of the benchmark.
+      output: Said to be the default.
+    """
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--output", help=f"where the JSON goes; default: {output}")
+    return result
 
 
 def spread(values: Iterable[float], digits: int = 2, scale: float = 1.0) -> str:

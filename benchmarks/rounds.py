@@ -1,38 +1,34 @@
-"""Whether rounds get slower or memory grows with the rounds run and the clients there are: `python -m benchmarks.rounds`."""
+"""Whether rounds cost more as rounds go by, or as there are more clients: `python -m benchmarks.rounds`."""
 
 from __future__ import annotations
 
 import statistics
 import sys
 
-from absl import flags
-
 from benchmarks import processes, report
-from programs import cli
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer("rounds", 1000, "Rounds of the long run.", lower_bound=20)
-flags.DEFINE_integer("repetitions", 3, "Turns of each population.", lower_bound=1)
-flags.DEFINE_multi_integer("population", [1000, 100_000], "Clients there are; 100 take part in a round.")
-flags.DEFINE_string("output", None, "Where the JSON goes; default: benchmarks/results/rounds.json.")
 
 
-def main(_) -> None:
+def main() -> None:
     """Runs, prints and writes."""
+    parser = report.parser(__doc__, "benchmarks/results/rounds.json")
+    parser.add_argument("--rounds", type=int, default=1000, help="of the long run")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns of each population")
+    parser.add_argument("--population", action="append", type=int, help="clients there are; several: 1000 and 100000")
+    flags = parser.parse_args()
+    flags.population = flags.population or [1000, 100_000]
     processes.interruptible()
     result = {"machine": report.machine()}
-    print(f"{FLAGS.rounds} rounds", file=sys.stderr)
-    long_run = processes.run("benchmarks.contenders.many_rounds", [f"--rounds={FLAGS.rounds}"])
+    print(f"{flags.rounds} rounds", file=sys.stderr)
+    long_run = processes.run("benchmarks.contenders.many_rounds", [f"--rounds={flags.rounds}"])
     result["many_rounds"] = {**long_run, **growth(long_run["round_seconds"], long_run["memory_bytes"])}
-    result["many_clients"] = {clients: [] for clients in FLAGS.population}
-    for repetition in range(1, FLAGS.repetitions + 1):
-        for clients in FLAGS.population:
-            print(f"{repetition}/{FLAGS.repetitions}: {clients:,} clients", file=sys.stderr)
+    result["many_clients"] = {clients: [] for clients in flags.population}
+    for repetition in range(1, flags.repetitions + 1):
+        for clients in flags.population:
+            print(f"{repetition}/{flags.repetitions}: {clients:,} clients", file=sys.stderr)
             arguments = [f"--clients={clients}", "--rounds=10", "--warmup=2"]
             result["many_clients"][clients].append(processes.run("benchmarks.contenders.many_clients", arguments))
     print(f"\n{_tell_rounds(result['many_rounds'])}\n\n{_tell_clients(result['many_clients'])}\n")
-    print(f"Written to {report.write('rounds', result, FLAGS.output)}")
+    print(f"Written to {report.write('rounds', result, flags.output)}")
 
 
 def growth(seconds: list[float], memory: list[int]) -> dict:
@@ -89,4 +85,4 @@ def _tell_clients(runs):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main()

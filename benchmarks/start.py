@@ -8,25 +8,20 @@ import sys
 import tempfile
 import time
 
-from absl import flags
-
 from benchmarks import processes, report
-from programs import cli
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer("repetitions", 3, "Turns of each.", lower_bound=1)
-flags.DEFINE_string("output", None, "Where the JSON goes; default: benchmarks/results/start.json.")
 
 _LIMIT = 600.0
 
 
-def main(_) -> None:
+def main() -> None:
     """Runs, prints and writes."""
+    parser = report.parser(__doc__, "benchmarks/results/start.json")
+    parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
+    flags = parser.parse_args()
     processes.interruptible()
     result = {"machine": report.machine(), "program": [], "steps": []}
-    for repetition in range(1, FLAGS.repetitions + 1):
-        print(f"{repetition}/{FLAGS.repetitions}", file=sys.stderr)
+    for repetition in range(1, flags.repetitions + 1):
+        print(f"{repetition}/{flags.repetitions}", file=sys.stderr)
         result["program"].append(_program())
         result["steps"].append(processes.run("benchmarks.contenders.start_steps")["steps"])
     rows = [["programs.train to its first finished round", report.spread(_of(result["program"], "first_round")), ""]]
@@ -36,7 +31,7 @@ def main(_) -> None:
         seconds = _of(result["steps"], name)
         rows.append([name, report.spread(seconds), report.spread(report.paired_ratios(seconds, totals))])
     print("\n" + report.table(["step", "seconds", "part of all up to the first round"], rows) + "\n")
-    print(f"Written to {report.write('start', result, FLAGS.output)}")
+    print(f"Written to {report.write('start', result, flags.output)}")
 
 
 def _of(turns, name):
@@ -69,4 +64,4 @@ def _program() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main()
