@@ -34,7 +34,7 @@ def _timed(name, function):
 def main() -> None:
     """Goes the way and prints the seconds."""
     measure.parse(__doc__)
-    for package in ("numpy", "tensorflow", "transformers", "tf_keras", "tensorflow_federated", "programs.train"):
+    for package in ("tensorflow", "transformers", "tf_keras", "tensorflow_federated", "programs.train"):
         with _step(f"import {package}"):
             importlib.import_module(package)
 
