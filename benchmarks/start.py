@@ -39,11 +39,11 @@ def _of(turns, name):
 
 
 def _program() -> dict[str, float]:
-    """Seconds from the start of the program to its first row of metrics and to its end; nothing is cached."""
+    """Seconds from the start of the program to its first row of metrics and to its end; no data are cached."""
     with tempfile.TemporaryDirectory() as directory:
         run_dir = os.path.join(directory, "run")
-        command = [sys.executable, "-m", "programs.train", "--dataset=digits", "--rounds=1", "--rounds_per_evaluation=0"]
-        command += [f"--run_dir={run_dir}", f"--cache_dir={directory}"]
+        command = [sys.executable, "-m", "programs.train", "--dataset=digits", f"--cache_dir={directory}"]
+        command += [f"--run_dir={run_dir}", "--rounds=1", "--rounds_per_evaluation=0"]
         started = time.perf_counter()
         with open(os.path.join(directory, "log"), "w+") as log:
             process = subprocess.Popen(
