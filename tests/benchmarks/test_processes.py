@@ -27,6 +27,7 @@ def is_gone(pid):
 def pids_file(tmp_path, monkeypatch):
     path = tmp_path / "pids"
     monkeypatch.setenv("STUBBORN_PIDS", str(path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a killed benchmark cannot remove its own
     return path
 
 
