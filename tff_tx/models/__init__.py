@@ -1,11 +1,7 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
-from tff_tx.models.functional import (
-    SEED,
-    StatefulModelError,
-    TransformerModel,
-    functional_model,
-)
+from tff_tx.models._randomness import SEED
+from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.huggingface import (
     from_config,
     from_pretrained,
@@ -20,6 +16,7 @@ from tff_tx.models.objectives import (
     language_modeling,
     token_classification,
 )
+from tff_tx.models.refusals import StatefulModelError
 
 __all__ = [
     "IGNORED",

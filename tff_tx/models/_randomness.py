@@ -9,11 +9,16 @@ and any number of threads.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.ops import gen_random_ops, random_ops_util
+
+SEED = "seed"
+"""The input that carries the seed of a batch's dropout: int64, shape [2], not batched."""
 
 _ALGORITHM = "philox"  # the same numbers on every device; "auto_select" would choose by device
 _STATEFUL = frozenset(
@@ -37,6 +42,14 @@ _STATEFUL = frozenset(
 )
 _active = threading.local()
 _patching = threading.RLock()
+
+
+def split_seed(x: Any) -> tuple[Any, Any]:
+    """Parts a batch of inputs into what the model sees and the seed (None where there is none)."""
+    if not isinstance(x, collections.abc.Mapping) or SEED not in x:
+        return x, None
+    inputs = {name: value for name, value in x.items() if name != SEED}
+    return inputs, x[SEED]
 
 
 class _Stream:
