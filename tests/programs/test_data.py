@@ -2,30 +2,14 @@
 
 import dataclasses
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from absl import flags
 
 from programs import data, data_flags
+from tests.processes import run
 from tff_tx.datasets import DataSpec
 from tff_tx.errors import UserError
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def run(*flags, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-m", "programs.data", *flags],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def row(output, *start):
@@ -38,33 +22,31 @@ def test_a_table_and_a_plot(tmp_path):
         "text,label\n" + "".join(f"one two{' more' * (n % 3)},{n % 2}\n" for n in range(60))
     )
     settings = ["--dataset=file", "--data=x.csv", "--num_clients=5", "--test_fraction=10"]
-    result = run(*settings, "--plot=x.png", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    out, _ = run("data", *settings, "--plot=x.png", cwd=tmp_path, forked=False)
     same = ["records", "a", "client", "10", "10", "10", "10", "10"]
-    assert row(result.stdout, "train", "5", "50") == same
-    assert row(result.stdout, "test", "1", "10") == same
-    lengths = [line for line in result.stdout.splitlines() if "tokens a record" in line]
+    assert row(out, "train", "5", "50") == same
+    assert row(out, "test", "1", "10") == same
+    lengths = [line for line in out.splitlines() if "tokens a record" in line]
     assert lengths[0].split()[-5:] == ["2", "2", "3", "4", "4"]
-    shares = [line.split() for line in result.stdout.splitlines() if line.endswith("%")]
+    shares = [line.split() for line in out.splitlines() if line.endswith("%")]
     assert [cells[0] for cells in shares if len(cells) == 6] == ["0", "1", "0", "1"]
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_embedded_images(tmp_path):
-    result = run("--dataset=digits", "--partition=shards", "--num_clients=20", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert row(result.stdout, "train", "20", "1617")[:3] == ["records", "a", "client"]
-    assert "tokens" not in result.stdout
+    out, _ = run("data", "--dataset=digits", "--partition=shards", "--num_clients=20", cwd=tmp_path)
+    assert row(out, "train", "20", "1617")[:3] == ["records", "a", "client"]
+    assert "tokens" not in out
     assert os.listdir(tmp_path) == []
 
 
 def test_tokenizers(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "é b"}\n' * 20)
     settings = ["--dataset=file", "--data=x.jsonl", "--num_clients=2", "--tokenizer=bytes"]
-    result = run(*settings, cwd=tmp_path)
-    lengths = [line for line in result.stdout.splitlines() if "tokens a record" in line]
+    out, _ = run("data", *settings, cwd=tmp_path)
+    lengths = [line for line in out.splitlines() if "tokens a record" in line]
     assert lengths[0].split()[-5:] == ["4"] * 5
-    assert "label" not in result.stdout
+    assert "label" not in out
 
 
 @pytest.mark.parametrize(
@@ -77,12 +59,11 @@ def test_tokenizers(tmp_path):
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
     (tmp_path / "bad.csv").write_text("text,label\nx\n")
-    result = run(*flags, "--plot=x.png", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    out, err = run("data", *flags, "--plot=x.png", cwd=tmp_path, code=2)
+    assert out == ""
+    (line,) = (line for line in err.splitlines() if line.startswith("Error: "))
     assert message in line
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in err
     assert os.listdir(tmp_path) == ["bad.csv"]
 
 

@@ -1,11 +1,9 @@
-"""The programs as users start them: real processes, tiny models."""
+"""The programs as users start them: processes, tiny models."""
 
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,6 +12,8 @@ import psutil
 import pytest
 import transformers
 from PIL import Image
+
+from tests.processes import run, start
 
 TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
@@ -24,27 +24,6 @@ STDLIB = [
     *("--dataset=stdlib", "--num_clients=6", "--test_fraction=2", "--clients_per_round=2", "--local_steps=2"),
     *("--batch_size=4", "--max_length=16", "--max_train_examples_per_client=20", TINY_GPT2),
 ]
-
-
-def start(program, *flags, cwd, **kwargs):
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    return subprocess.Popen(
-        [sys.executable, "-m", f"programs.{program}", *flags],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
-def run(program, *flags, cwd, code=0):
-    """Runs a program to its end; gives what it printed and its errors."""
-    process = start(program, *flags, cwd=cwd)
-    out, err = process.communicate(timeout=500)
-    assert process.returncode == code, err[-3000:]
-    return out, err
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +129,6 @@ def test_killed_and_started_again_ends_the_same(digits_run, place, cache):
     ("flags", "sentence"),
     [
         (["--dataset=file"], "--dataset=file needs"),
-        ([*DIGITS, "--clients_per_round=99"], "--clients_per_round=99 is more than the 6 training clients"),
         ([*DIGITS, "--local_epochs=2"], "--local_steps=2 and --local_epochs=2 both say"),
         (["--dataset=digits", "--model_config={"], "--model_config={ is not JSON"),
         (["--algorithm=fed_magic"], "flag --algorithm=fed_magic"),
@@ -159,7 +137,17 @@ def test_killed_and_started_again_ends_the_same(digits_run, place, cache):
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sentence):
-    _, err = run("train", *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
+    check_mistake(tmp_path, [*flags, cache], sentence, forked=True)
+
+
+def test_nothing_but_the_sentence_comes_from_starting(tmp_path, cache):
+    """Of a mistake found after the data were read; importing and reading print nothing of their own."""
+    flags = [*DIGITS, "--clients_per_round=99", cache]
+    check_mistake(tmp_path, flags, "--clients_per_round=99 is more than the 6 training clients", forked=False)
+
+
+def check_mistake(tmp_path, flags, sentence, forked):
+    _, err = run("train", *flags, "--run_dir=run", cwd=tmp_path, code=2, forked=forked)
     assert sentence in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
@@ -181,16 +169,16 @@ def test_other_flags_in_the_same_directory_are_refused(digits_run, place, cache)
 
 
 @pytest.mark.parametrize(
-    ("program", "flags", "sentence"),
+    ("program", "flags", "sentence", "forked"),
     [
-        ("evaluate", [], "set exactly one"),
-        ("evaluate", ["--run_dir=nowhere"], "--run_dir=nowhere has no config.json"),
-        ("predict", ["--run_dir=digits"], "set --text or --input"),
-        ("predict", ["--run_dir=digits", "--input=metrics.txt"], "--input=metrics.txt is not a picture"),
+        ("evaluate", [], "set exactly one", False),
+        ("evaluate", ["--run_dir=nowhere"], "--run_dir=nowhere has no config.json", True),
+        ("predict", ["--run_dir=digits"], "set --text or --input", False),
+        ("predict", ["--run_dir=digits", "--input=metrics.txt"], "--input=metrics.txt is not a picture", True),
     ],
 )
-def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sentence):
-    _, err = run(program, *flags, cwd=place, code=2)
+def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sentence, forked):
+    _, err = run(program, *flags, cwd=place, code=2, forked=forked)
     assert sentence in err
     assert "Traceback" not in err
 

@@ -1,0 +1,69 @@
+"""Programs as processes: started as users start them, or forked from one that has imported the libraries.
+
+Importing TensorFlow and TFF takes six seconds of a core, more than most programs run in the tests. A forked program is
+a process with an exit code and streams of its own all the same; what only a started one shows (that importing prints
+nothing, that signals and kills find it at any time) is tested with started ones.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_SECONDS = 500
+_forking = multiprocessing.get_context("forkserver")
+_forking.set_forkserver_preload(
+    ["pytest", "matplotlib.pyplot", *(f"tff_tx.{n}" for n in ("training", "evaluation", "prediction", "reporting"))]
+)
+
+
+def start(program, *flags, cwd, **kwargs):
+    """Starts `python -m programs.PROGRAM`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"programs.{program}", *flags],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def run(program, *flags, cwd, code=0, forked=True):
+    """Runs a program to its end, which must be with the exit code; gives what it printed and its errors."""
+    if forked:
+        found, out, err = _run_forked(f"programs.{program}", flags, cwd)
+    else:
+        process = start(program, *flags, cwd=cwd)
+        out, err = process.communicate(timeout=_SECONDS)
+        found = process.returncode
+    assert found == code, err[-3000:]
+    return out, err
+
+
+def _run_forked(module, flags, cwd):
+    with tempfile.TemporaryDirectory() as directory:
+        streams = [pathlib.Path(directory, name) for name in ("out", "err")]
+        process = _forking.Process(target=_main, args=(module, flags, cwd, streams))
+        process.start()
+        process.join(_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        return (process.exitcode, *(path.read_text() if path.exists() else "" for path in streams))
+
+
+def _main(module, flags, cwd, streams):
+    os.chdir(cwd)
+    for descriptor, path in zip((1, 2), streams):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    sys.argv = [module, *flags]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
