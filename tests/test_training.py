@@ -1,5 +1,7 @@
 """The round loop: what it writes, and that being killed makes no difference."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,10 +32,15 @@ def arguments(client_ids, round_num):
     return tasks.client_arguments(client_ids, 1, round_num)
 
 
+@functools.cache
+def evaluator_of(task):
+    return Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
+
+
 def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2):
     """Runs in `directory`; raises `error` when it comes to the cohort of round `dies_in`."""
     sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
-    evaluator = Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
+    evaluator = evaluator_of(task)
 
     def sampler(round_num, attempt=0):
         if round_num == dies_in:
@@ -110,7 +117,7 @@ def test_a_finished_run_is_not_run_again(engine, digits_task, undisturbed):
 
 def test_evaluation_pools_examples_and_spreads_clients(digits_task):
     """The pooled accuracy is the clients' mean weighted by examples; NumPy over all logits agrees."""
-    evaluator = Evaluator(digits_task.model, digits_task.eval_batches_fn(digits_task.test), threads=2)
+    evaluator = evaluator_of(digits_task)
     weights = tff.learning.models.ModelWeights(*digits_task.model.initial_weights)
     ids = digits_task.test.client_ids
     pooled, by_client = evaluator.metrics(weights, ids), evaluator.metrics_by_client(weights, ids)
