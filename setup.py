@@ -27,6 +27,7 @@ INSTALL_REQUIRES = [
     "scikit-learn>=1.3",
     "setuptools<81",
     "tensorboard>=2.14,<2.15",
+    "tensorboard-plugin-profile>=2.14,<2.15",
     "tensorflow>=2.14.1,<2.15",
     "tensorflow-federated==0.87.0",
     "tensorflow-privacy==0.9.0",
