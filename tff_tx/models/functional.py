@@ -30,20 +30,20 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         self.keras_model = function.model
         self.objective = objective
         self._trainable, self._non_trainable = trainable, non_trainable
-        self._predict_fn = predict_fn
+        self._predict_fn = tf.autograph.experimental.do_not_convert(predict_fn)
         super().__init__(
             initial_weights=(
                 tuple(v.numpy() for v in trainable),
                 tuple(v.numpy() for v in non_trainable),
             ),
-            predict_on_batch_fn=predict_fn,
+            predict_on_batch_fn=tf.function(predict_fn, autograph=False),
             loss_fn=objective.loss_fn,
             metrics_fns=objective.metrics_fns,
             input_spec=input_spec,
         )
 
     def predict_on_batch(self, model_weights: Any, x: Any, training: bool = True) -> tf.Tensor:
-        """The predictions for `x`: as in the base class, without a `tf.function` around another.
+        """The predictions for `x`: as in the base class, without a `tf.function` around the model's graph.
 
         Each level of functions costs as much to differentiate as the model itself.
         """
@@ -120,7 +120,6 @@ def functional_model(
     is_trainable = [id(v) in wanted and hit for v, hit in zip(function.variables, reached)]
     order = _merge_order(is_trainable)
 
-    @tf.function(autograph=False)
     def predict_on_batch(model_weights, x, training):
         flat = [*model_weights[0], *model_weights[1]]
         return graphs(bool(training))([flat[i] for i in order], x)

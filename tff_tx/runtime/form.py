@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import computation_pb2
+from tensorflow_federated.python.core.environments.tensorflow_backend import compiled_computation_transformations
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_tx.runtime.engine import Traffic
@@ -39,12 +40,18 @@ class RoundForm:
         Raises:
           ValueError: If the process sums securely.
         """
-        form = tff.backends.mapreduce.get_map_reduce_form_for_computation(process.next)
+        form = tff.backends.mapreduce.get_map_reduce_form_for_computation(process.next, _no_grappler())
         if form.securely_aggregates_tensors:
             raise ValueError("the process sums securely, which this engine does not do yet.")
         parts = {name: getattr(form, name) for name in _PARTS}
-        parts["initialize"] = tff.backends.mapreduce.get_state_initialization_computation(process.initialize)
-        return cls({n: tff.framework.serialize_computation(c).SerializeToString() for n, c in parts.items()})
+        parts["initialize"] = tff.backends.mapreduce.get_state_initialization_computation(
+            process.initialize, _no_grappler()
+        )
+        protos = {name: tff.framework.serialize_computation(part) for name, part in parts.items()}
+        # All but its steps, which are optimized when first called, takes less time to run than to optimize; but its
+        # loop has to come out of the functions it is in.
+        protos["work"] = _inlined(protos["work"])
+        return cls({name: proto.SerializeToString() for name, proto in protos.items()})
 
     def graph(self, name: str) -> ImportedGraph:
         """A part, imported."""
@@ -62,6 +69,27 @@ class RoundForm:
         """Bytes to and from a client."""
         prepared, worked = self.type_signature("prepare"), self.type_signature("work")
         return Traffic(num_bytes(prepared.result), num_bytes(worked.result))
+
+
+def _no_grappler() -> tf.compat.v1.ConfigProto:
+    """By default TFF has every part optimized aggressively, each on its own."""
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def _inlined(computation: computation_pb2.Computation) -> computation_pb2.Computation:
+    """A TensorFlow graph with the functions that it calls inlined; any other computation as it is."""
+    if computation.WhichOneof("computation") != "tensorflow":
+        return computation
+    config = tf.compat.v1.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.optimizers.append("function")
+    rewrite.function_optimization = rewrite.AGGRESSIVE
+    rewrite.meta_optimizer_iterations = rewrite.ONE
+    block = tff.framework.CompiledComputation(computation)
+    optimized, _ = compiled_computation_transformations.optimize_tensorflow_graphs(block, config)
+    return optimized.proto
 
 
 def num_bytes(value_type: tff.Type) -> int:

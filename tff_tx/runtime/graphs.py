@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,9 +67,19 @@ class GraphFunction:
             [graph.get_tensor_by_name(name) for name in feeds], [graph.get_tensor_by_name(name) for name in unique]
         )
         self._call_options = call_options
+        self._called, self._first_call = False, threading.Lock()
 
     def __call__(self, *flat: Any) -> list[tf.Tensor]:
         """Runs it on one value a feed; gives one tensor a fetch."""
+        if self._called:
+            return self._call(flat)
+        # TensorFlow makes it ready to run in the first call, and would once a thread if several came at the same time.
+        with self._first_call:
+            outputs = self._call(flat)
+            self._called = True
+        return outputs
+
+    def _call(self, flat):
         inputs = [tf.convert_to_tensor(leaf) for leaf in flat]
         # Calling the function itself first fails to bind to its (empty) Python signature, which costs more than a step.
         if self._call_options is None:
