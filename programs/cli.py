@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Callable, NoReturn
 
 from absl import app, flags, logging
 
+import programs
 from tff_tx.errors import UserError
 
 # What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
@@ -20,6 +22,8 @@ def run(main: Callable[[list], object]) -> NoReturn:
     left-over argument or a `UserError`, whose message goes to stderr, and 1 with a traceback for
     anything else.
     """
+    gc.freeze()  # what is imported stays
+    gc.set_threshold(*programs.usual_gc_threshold)
     app.run(_guarded(main), flags_parser=_parse)
 
 

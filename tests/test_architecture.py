@@ -43,7 +43,7 @@ PUBLIC = {
     },
     "tff_tx.runtime": {
         *("ENGINES", "Engine", "LocalEngine", "NativeEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
-        *("PRECISIONS", "configure_tensorflow", "profile"),
+        *("PRECISIONS", "configure_tensorflow", "profile", "step_function"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tff_tx import runtime
+
+_PREFETCHED_BATCHES = 2
 
 
 class Evaluator:
@@ -27,21 +32,32 @@ class Evaluator:
         batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
         threads: int = 4,
     ):
-        self._model, self._threads = model, threads
+        self._model, self._threads, self._batches_fn = model, threads, batches_fn
 
-        @tf.function
-        def sums(weights, client_id):
-            state = model.initialize_metrics_state()
-            # An iterator, as AutoGraph turns a loop over a dataset into a function optimized anew for each client.
-            for x, y in iter(batches_fn(client_id)):
-                output = model.predict_on_batch(weights, x, training=False)
-                loss = model.loss(output, y)
-                batch = tff.learning.models.BatchOutput(loss, output, tf.shape(output)[0])
-                state = model.update_metrics_state(state, labels=y, batch_output=batch)
-            return state
+    @functools.cached_property
+    def _graphs(self):
+        """Made when first used: client id -> its batches as a variant, their spec, the first state, and the step."""
+        spec = None
 
-        specs = tuple(tuple(tf.TensorSpec(w.shape, w.dtype) for w in part) for part in model.initial_weights)
-        self._sums = sums.get_concrete_function(specs, tf.TensorSpec([], tf.string))
+        @tf.function(autograph=False)
+        def variant(client_id):
+            nonlocal spec
+            batches = self._batches_fn(client_id)
+            spec = batches.element_spec
+            return tf.data.experimental.to_variant(batches)
+
+        def step(weights, state, batch):
+            x, y = batch
+            output = self._model.predict_on_batch(weights, x, training=False)
+            loss = self._model.loss(output, y)
+            output = tff.learning.models.BatchOutput(loss, output, tf.shape(output)[0])
+            return self._model.update_metrics_state(state, labels=y, batch_output=output)
+
+        variant = variant.get_concrete_function(tf.TensorSpec([], tf.string))
+        zero = self._model.initialize_metrics_state()
+        arguments = (self._model.initial_weights, zero)
+        specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), arguments)
+        return variant, spec, zero, runtime.step_function(step, *specs, spec)
 
     def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
         """The metrics over the pooled data of the clients, as floats and ints by name.
@@ -62,9 +78,19 @@ class Evaluator:
 
     def _client_sums(self, weights, client_ids):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
-        flat = [tf.convert_to_tensor(w) for part in (weights.trainable, weights.non_trainable) for w in part]
+        variant, spec, zero, step = self._graphs
+        parts = (weights.trainable, weights.non_trainable)
+        parts = tuple(tuple(tf.convert_to_tensor(w) for w in part) for part in parts)
+
+        def sums(client_id):
+            state = zero
+            batches = tf.data.experimental.from_variant(variant(tf.constant(client_id)), spec)
+            for batch in batches.prefetch(_PREFETCHED_BATCHES):
+                state = step(parts, state, batch)
+            return state
+
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(lambda c: self._sums(*flat, tf.constant(c)), client_ids)
+            yield from pool.map(sums, client_ids)
 
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums)

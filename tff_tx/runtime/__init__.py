@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
-from tff_tx.runtime.graphs import PRECISIONS
+from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
@@ -45,4 +45,5 @@ __all__ = [
     "Traffic",
     "configure_tensorflow",
     "profile",
+    "step_function",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
@@ -46,7 +46,9 @@ class ImportedGraph:
         self._imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self.graph = self._imported.graph
 
-    def function(self, feeds: Sequence[str], fetches: Sequence[str], step_options: bytes | None = None):
+    def function(
+        self, feeds: Sequence[str], fetches: Sequence[str], step_options: context.FunctionCallOptions | None = None
+    ):
         """The part of the graph from some tensors to others, by name, as a `GraphFunction`."""
         return GraphFunction(self._imported, feeds, fetches, step_options)
 
@@ -58,22 +60,39 @@ class ImportedGraph:
 class GraphFunction:
     """Part of a graph as a function of flat lists of tensors."""
 
-    def __init__(self, imported: Any, feeds: Sequence[str], fetches: Sequence[str], call_options: bytes | None):
+    def __init__(
+        self,
+        imported: Any,
+        feeds: Sequence[str],
+        fetches: Sequence[str],
+        call_options: context.FunctionCallOptions | None,
+    ):
         graph = imported.graph
         # A tensor may be fetched twice; pruning wants each once.
         unique = list(dict.fromkeys(fetches))
         self._positions = [unique.index(name) for name in fetches]
-        self._function = imported.prune(
+        pruned = imported.prune(
             [graph.get_tensor_by_name(name) for name in feeds], [graph.get_tensor_by_name(name) for name in unique]
         )
-        self._call_options = call_options
-        self._called, self._first_call = False, threading.Lock()
+        self._function = _Called(pruned, call_options)
 
     def __call__(self, *flat: Any) -> list[tf.Tensor]:
         """Runs it on one value a feed; gives one tensor a fetch."""
+        outputs = tf.nest.flatten(self._function(flat))
+        return [outputs[i] for i in self._positions]
+
+
+class _Called:
+    """A concrete function, called with options on flat lists of values."""
+
+    def __init__(self, function: Any, options: context.FunctionCallOptions | None):
+        self._function, self._options = function, options
+        self._called, self._first_call = False, threading.Lock()
+
+    def __call__(self, flat: Sequence[Any]) -> Any:
         if self._called:
             return self._call(flat)
-        # TensorFlow makes it ready to run in the first call, and would once a thread if several came at the same time.
+        # TensorFlow optimizes it in the first call, and would once a thread if several came at the same time.
         with self._first_call:
             outputs = self._call(flat)
             self._called = True
@@ -82,18 +101,36 @@ class GraphFunction:
     def _call(self, flat):
         inputs = [tf.convert_to_tensor(leaf) for leaf in flat]
         # Calling the function itself first fails to bind to its (empty) Python signature, which costs more than a step.
-        if self._call_options is None:
-            outputs = self._function._call_flat(inputs, self._function.captured_inputs)
-        else:
-            thread = context.context()
-            before = thread.function_call_options
-            thread.function_call_options = self._call_options
-            try:
-                outputs = self._function._call_flat(inputs, self._function.captured_inputs)
-            finally:
-                thread.function_call_options = before
-        outputs = tf.nest.flatten(outputs)
-        return [outputs[i] for i in self._positions]
+        if self._options is None:
+            return self._function._call_flat(inputs, self._function.captured_inputs)
+        thread = context.context()
+        before = thread.function_call_options
+        thread.function_call_options = self._options
+        try:
+            return self._function._call_flat(inputs, self._function.captured_inputs)
+        finally:
+            thread.function_call_options = before
+
+
+def step_function(fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
+    """`fn` traced and run as a step over one batch: in the calling thread alone, see `step_options`.
+
+    It is for functions that several threads call at the same time, each many times.
+
+    Args:
+      fn: From structures of tensors to a structure of tensors; traced once, without AutoGraph.
+      *specs: Structures of `tf.TensorSpec`, one an argument of `fn`.
+
+    Returns:
+      A function of the same arguments as `fn`.
+    """
+
+    def flat_fn(*flat):
+        return fn(*tf.nest.pack_sequence_as(specs, flat))
+
+    traced = tf.function(flat_fn, autograph=False).get_concrete_function(*tf.nest.flatten(specs))
+    called = _Called(traced, step_options())
+    return lambda *arguments: called(tf.nest.flatten(arguments))
 
 
 def step_options(precision: str = "float32") -> context.FunctionCallOptions:
