@@ -1,13 +1,19 @@
 """Engines: where and how the rounds of a `LearningProcess` run. The only room that touches TFF's internals."""
 
+import atexit
 import contextlib
 
 import tensorflow as tf
+from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
+
+# What TFF runs computations in by default ends its worker when it is deleted, used or not. Left to Python that is after
+# the modules it needs for it, which prints an error and leaves the worker running.
+atexit.register(set_default_context.set_no_default_context)
 
 
 def configure_tensorflow() -> None:

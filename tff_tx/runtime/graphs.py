@@ -46,9 +46,7 @@ class ImportedGraph:
         self._imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self.graph = self._imported.graph
 
-    def function(
-        self, feeds: Sequence[str], fetches: Sequence[str], step_options: context.FunctionCallOptions | None = None
-    ):
+    def function(self, feeds: Sequence[str], fetches: Sequence[str], step_options: Any = None) -> GraphFunction:
         """The part of the graph from some tensors to others, by name, as a `GraphFunction`."""
         return GraphFunction(self._imported, feeds, fetches, step_options)
 
@@ -115,7 +113,8 @@ class _Called:
 def step_function(fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
     """`fn` traced and run as a step over one batch: in the calling thread alone, see `step_options`.
 
-    It is for functions that several threads call at the same time, each many times.
+    It is for functions that several threads call at the same time, each many times. They compute op by op what `fn`
+    says; without gradients, optimization has not paid.
 
     Args:
       fn: From structures of tensors to a structure of tensors; traced once, without AutoGraph.
@@ -129,11 +128,11 @@ def step_function(fn: Callable[..., Any], *specs: Any) -> Callable[..., Any]:
         return fn(*tf.nest.pack_sequence_as(specs, flat))
 
     traced = tf.function(flat_fn, autograph=False).get_concrete_function(*tf.nest.flatten(specs))
-    called = _Called(traced, step_options())
+    called = _Called(traced, step_options(optimize=False))
     return lambda *arguments: called(tf.nest.flatten(arguments))
 
 
-def step_options(precision: str = "float32") -> context.FunctionCallOptions:
+def step_options(precision: str = "float32", optimize: bool = True) -> context.FunctionCallOptions:
     """How a step over one batch is called: in the calling thread alone, and optimized as a whole when first called.
 
     TensorFlow's default executor hands every larger op to a pool of threads. With a client a thread there is nothing to
@@ -142,13 +141,15 @@ def step_options(precision: str = "float32") -> context.FunctionCallOptions:
     Args:
       precision: "float32", or "bfloat16" to let Grappler compute matrix products and what lies between them in
         bfloat16 (Kalamkar et al. 2019); weights, sums and updates stay float32.
+      optimize: Whether Grappler optimizes it; otherwise it is left as it is.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}.")
     config = config_pb2.ConfigProto()
     config.experimental.executor_type = _SINGLE_THREADED
+    rewrite = config.graph_options.rewrite_options
+    rewrite.disable_meta_optimizer = not optimize
     if precision == "bfloat16":
-        rewrite = config.graph_options.rewrite_options
         rewrite.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     return context.FunctionCallOptions(_SINGLE_THREADED, config)
 
