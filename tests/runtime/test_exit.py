@@ -21,7 +21,7 @@ print(add_one(1))
 
 
 @pytest.mark.parametrize(
-    "ending, code, out, err",
+    ("ending", "code", "out", "err"),
     [
         ("", 0, "", []),
         ("raise SystemExit(3)", 3, "", []),
@@ -37,5 +37,6 @@ def test_a_program_ends_without_noise(ending, code, out, err):
         [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stdout) == (code, out), ended.stderr
-    assert "Exception ignored" not in ended.stderr and "__del__" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+    assert "__del__" not in ended.stderr
     assert all(line in ended.stderr for line in err)
