@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
@@ -38,6 +39,7 @@ __all__ = [
     "ENGINES",
     "PRECISIONS",
     "Engine",
+    "FedBuffEngine",
     "LocalEngine",
     "NativeEngine",
     "RoundOutput",
