@@ -31,9 +31,11 @@ def digits_task(cache_dir, local=None, **data):
     )
 
 
-def linear_model(features=5, classes=3, dropout=0.0):
-    """A linear classifier over inputs {"x"}, with weights that are not zero."""
+def linear_model(features=5, classes=3, dropout=0.0, frozen=False):
+    """A linear classifier over inputs {"x"}, with weights that are not zero; behind a frozen layer, if so asked."""
     layers = [tf_keras.layers.Input([features])]
+    if frozen:
+        layers.append(tf_keras.layers.Dense(features, trainable=False))
     if dropout:
         layers.append(tf_keras.layers.Dropout(dropout))
     layers.append(tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones"))
