@@ -22,6 +22,7 @@ _MODEL = {
     "num_attention_heads": 4,
     "intermediate_size": 64,
     "patch_size": 2,
+    "initializer_range": 0.1,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
@@ -143,7 +144,7 @@ def _task(cache_dir, seed):
             seed=seed,
         ),
         tasks.ModelSpec(architecture="vit", config=_MODEL),
-        tasks.LocalTraining(batch_size=16, epochs=3),
+        tasks.LocalTraining(batch_size=8, epochs=3),
         seed=seed,
         progress=False,
     )
@@ -153,7 +154,7 @@ def _engine(contender, task, server_learning_rate):
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("adam", rate),
         server_optimizer=algorithms.build_optimizer("sgd", server_learning_rate),
-        client_learning_rate=2e-3,
+        client_learning_rate=3e-3,
         weighted=False,
     )
     process = task.process(algorithms.build_fed_avg(task.model, options))

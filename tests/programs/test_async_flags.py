@@ -1,10 +1,12 @@
 """The flags of FedBuff: what they build, and what they refuse."""
 
+import pandas as pd
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from programs import async_flags, cohort_flags
+from tests.processes import run
 from tff_tx.errors import UserError
 
 IDS = [f"client{i}" for i in range(40)]
@@ -96,3 +98,18 @@ def test_more_clients_than_there_are_is_refused(parse, line, sentence):
 def test_values_of_no_flag_are_refused_by_the_parser(parse, line):
     with pytest.raises(flags.Error, match=line[2:].split("=")[0]):
         parse(line)
+
+
+def test_a_run_says_how_stale_its_updates_were(tmp_path, cache_dir):
+    model = '{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+    run(
+        "train",
+        *("--dataset=digits", "--num_clients=6", "--local_steps=2", f"--model_config={model}", "--rounds=4", *ON[1:]),
+        *("--clients_per_round=4", "--buffer_size=1", "--device_speed_spread=1.0", "--run_dir=run"),
+        *("--rounds_per_checkpoint=2", "--rounds_per_evaluation=0", f"--cache_dir={cache_dir}"),
+        cwd=tmp_path,
+    )
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert table["clients/finished"].tolist() == [1] * 4
+    assert table["staleness/max"].max() >= 1
+    assert table["simulated/total_seconds"].is_monotonic_increasing
