@@ -62,12 +62,12 @@ def main() -> None:
     """Runs, prints and writes."""
     parser = report.parser(__doc__, "benchmarks/results/fed_buff.json")
     parser.add_argument("--repetitions", type=int, default=1, help="of everything, with other seeds")
-    parser.add_argument("--reports", type=int, default=3000, help="after which a contender gives up")
+    parser.add_argument("--reports", type=int, default=1500, help="after which a contender gives up")
     parser.add_argument("--spread", type=float, default=1.0, help="standard deviation of the logarithm of speeds")
     parser.add_argument("--server_learning_rate", type=float, default=1.0, help="of all contenders")
-    parser.add_argument("--accuracy", action="append", type=float, help="to reach; several: 0.7, 0.8 and 0.9")
+    parser.add_argument("--accuracy", action="append", type=float, help="to reach; several: 0.5, 0.7 and 0.8")
     flags = parser.parse_args()
-    flags.accuracy = sorted(flags.accuracy or [0.7, 0.8, 0.9])
+    flags.accuracy = sorted(flags.accuracy or [0.5, 0.7, 0.8])
     runtime.configure_tensorflow()
     result = {"machine": report.machine(), "flags": vars(flags), "runs": {c.name: [] for c in CONTENDERS}}
     with tempfile.TemporaryDirectory() as cache_dir:
