@@ -6,6 +6,10 @@ PEERS := .venv-peers/complete
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
+# Two files of fast tests at a time: by file, as tests of one file share models and engines; two, as each of the
+# processes takes up to 4 GB. The slow tests use all cores by themselves.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 # The first that is supported. Where none is, the first that runs at all, to say what is wrong.
 PYTHONS := python3.11 python3.10 python3.9 python3 python3.14 python3.13 python3.12 python3.8 python
 PYTHON ?= $(shell \
@@ -42,7 +46,7 @@ train: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(STAMP)
 	$(RUN) -m pytest -m slow

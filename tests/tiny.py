@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -31,11 +33,15 @@ def digits_task(cache_dir, local=None, **data):
     )
 
 
-def linear_model(features=5, classes=3, dropout=0.0, frozen=False):
-    """A linear classifier over inputs {"x"}, with weights that are not zero; behind a frozen layer, if so asked."""
-    layers = [tf_keras.layers.Input([features])]
+@functools.cache
+def linear_model(shape=(5,), classes=3, dropout=0.0, name="x", frozen=False):
+    """A linear classifier over inputs {name}, with weights that are not zero; one model for all who ask for it.
+
+    It may have a frozen layer in front.
+    """
+    layers = [tf_keras.layers.Input(shape), tf_keras.layers.Flatten()]
     if frozen:
-        layers.append(tf_keras.layers.Dense(features, trainable=False))
+        layers.append(tf_keras.layers.Dense(shape[-1], trainable=False))
     if dropout:
         layers.append(tf_keras.layers.Dropout(dropout))
     layers.append(tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones"))
@@ -47,12 +53,18 @@ def linear_model(features=5, classes=3, dropout=0.0, frozen=False):
             self.inner = inner
 
         def call(self, inputs, training=False):
-            return self.inner(inputs["x"], training=training)
+            return self.inner(inputs[name], training=training)
 
     model = Model()
-    model({"x": np.zeros([1, features], np.float32)})
-    spec = collections.OrderedDict(x=tf.TensorSpec([None, features]), seed=tf.TensorSpec([2], tf.int64))
+    model({name: np.zeros([1, *shape], np.float32)})
+    spec = collections.OrderedDict([(name, tf.TensorSpec([None, *shape])), ("seed", tf.TensorSpec([2], tf.int64))])
     return models.functional_model(model, models.classification(), spec)
+
+
+def linear_digits_task(task):
+    """A `digits_task` with a linear model, whose graphs are a fifth of the Transformer's."""
+    model = linear_model((1, 8, 8), classes=10, dropout=0.1, name="pixel_values")
+    return dataclasses.replace(task, model=model)
 
 
 def client_data(num_examples, features=5, classes=3, seed=0):

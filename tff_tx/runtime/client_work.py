@@ -37,6 +37,11 @@ class ClientWork:
         self._end = graph.function(known, graph.fetches)
         self._all_finite = tf.function(_all_finite, autograph=False)
 
+    @property
+    def num_loops(self) -> int:
+        """Loops over batches that were found."""
+        return len(self._loops)
+
     def open(self, flat: list) -> OpenClient:
         """Starts to read a client's data, in advance of `run`.
 

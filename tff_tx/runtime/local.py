@@ -17,6 +17,8 @@ from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 from tff_tx.runtime.graphs import step_options
 
+_SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -167,6 +169,7 @@ class _Clock:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what went wrong."""
-    told = getattr(error, "message", None) or str(error)
-    return f"{type(error).__name__}: {told.strip().splitlines()[0][:300]}" if told.strip() else type(error).__name__
+    """What went wrong, in a line; of TensorFlow's pages the line that says it."""
+    told = (line.strip() for line in (getattr(error, "message", None) or str(error)).splitlines())
+    telling = next((line for line in told if line and not line.startswith(_SAYS_NOTHING)), "")
+    return f"{type(error).__name__}: {telling[:300]}" if telling else type(error).__name__
