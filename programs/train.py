@@ -15,8 +15,19 @@ import time
 import tensorflow_federated as tff
 from absl import flags
 
-from programs import cli, cohort_flags, data_flags, model_flags, training_flags
-from tff_tx import algorithms, evaluation, models, participation, reporting, run_directory, runtime, tasks, training
+from programs import async_flags, cli, cohort_flags, data_flags, model_flags, training_flags
+from tff_tx import (
+    algorithms,
+    asynchrony,
+    evaluation,
+    models,
+    participation,
+    reporting,
+    run_directory,
+    runtime,
+    tasks,
+    training,
+)
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +50,7 @@ def main(_) -> int:
     started = time.monotonic()
     training_flags.check()
     cohort_flags.check()
+    async_flags.check()
     runtime.configure_tensorflow()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
     task, config = _task()
@@ -46,10 +58,10 @@ def main(_) -> int:
     run_directory.check_space(run_dir, _bytes_needed(task))
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     _say(task, run_dir)
-    sample = cohort_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
+    sample = async_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
     process = task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options()))
     evaluators = _evaluators(task)
-    with training_flags.engine(process) as engine:
+    with async_flags.engine(process) as engine:
         try:
             state = training.train(
                 engine,
@@ -118,7 +130,8 @@ def _flag_values():
 
 def _bytes_needed(task):
     """Two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
-    return 6 * sum(w.nbytes for part in task.model.initial_weights for w in part) + 20_000_000
+    trainable, non_trainable = (sum(w.nbytes for w in part) for part in task.model.initial_weights)
+    return 6 * (trainable + non_trainable) + 3 * async_flags.kept_bytes(trainable) + 20_000_000
 
 
 def _say(task, run_dir):
@@ -142,19 +155,28 @@ def _schedule():
         rounds_per_evaluation=FLAGS.rounds_per_evaluation,
         rounds_per_checkpoint=FLAGS.rounds_per_checkpoint,
         min_clients=FLAGS.min_clients,
-        max_retries=0 if FLAGS.sampling == "fixed" else FLAGS.max_round_retries,
+        max_retries=0 if FLAGS.sampling == "fixed" or async_flags.enabled() else FLAGS.max_round_retries,
     )
 
 
 def _cohort_fn(task, sample, traffic):
+    num_examples = {c: task.local.num_examples(n) for c, n in task.train.sizes().items()}
+    bytes_per_client = traffic.download_bytes + traffic.upload_bytes
+
+    def arguments(client_ids, round_num):
+        return tasks.client_arguments(client_ids, FLAGS.seed, round_num)
+
+    if async_flags.enabled():
+        timeline = async_flags.timeline(sample, num_examples, bytes_per_client, FLAGS.seed)
+        return asynchrony.build_cohort_fn(timeline, arguments)
     return participation.build_cohort_fn(
         sample,
-        lambda client_ids, round_num: tasks.client_arguments(client_ids, FLAGS.seed, round_num),
+        arguments,
         devices=cohort_flags.devices(FLAGS.seed),
         goal=FLAGS.clients_per_round,
         limit=cohort_flags.asked(),
-        num_examples={c: task.local.num_examples(n) for c, n in task.train.sizes().items()},
-        bytes_per_client=traffic.download_bytes + traffic.upload_bytes,
+        num_examples=num_examples,
+        bytes_per_client=bytes_per_client,
     )
 
 

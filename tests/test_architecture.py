@@ -21,6 +21,7 @@ FLOORS = {
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
     "tff_tx.participation": 1,
+    "tff_tx.asynchrony": 1,
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
@@ -42,8 +43,8 @@ PUBLIC = {
         *("max_positions", "save_pretrained", "token_classification"),
     },
     "tff_tx.runtime": {
-        *("ENGINES", "Engine", "LocalEngine", "NativeEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
-        *("PRECISIONS", "configure_tensorflow", "profile", "step_function"),
+        *("ENGINES", "PRECISIONS", "Engine", "FedBuffEngine", "LocalEngine", "NativeEngine", "RoundOutput"),
+        *("TooFewClientsError", "Traffic", "configure_tensorflow", "profile", "step_function"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),

@@ -34,9 +34,14 @@ def digits_task(cache_dir, local=None, **data):
 
 
 @functools.cache
-def linear_model(shape=(5,), classes=3, dropout=0.0, name="x"):
-    """A linear classifier over inputs {name}, with weights that are not zero; one model for all who ask for it."""
+def linear_model(shape=(5,), classes=3, dropout=0.0, name="x", frozen=False):
+    """A linear classifier over inputs {name}, with weights that are not zero; one model for all who ask for it.
+
+    It may have a frozen layer in front.
+    """
     layers = [tf_keras.layers.Input(shape), tf_keras.layers.Flatten()]
+    if frozen:
+        layers.append(tf_keras.layers.Dense(shape[-1], trainable=False))
     if dropout:
         layers.append(tf_keras.layers.Dropout(dropout))
     layers.append(tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones"))

@@ -6,6 +6,7 @@ threads, asks the same clients.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -22,6 +23,27 @@ LOG = "cohorts.jsonl"
 # (round_num, attempt=0) -> distinct client ids. A round too few clients reported in is tried again with attempt 1, 2
 # and so on: independent draws of the same law.
 Sampler = Callable[..., list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """The clients of one attempt at a round.
+
+    Attributes:
+      asked: Ids of the clients that were asked.
+      reported: Of those, who reports in time: the clients to train.
+      arguments: What the process is told of each of `reported`, in their order.
+      dropped: Who vanishes.
+      stragglers: Who would be late.
+      seconds: Simulated duration.
+    """
+
+    asked: Sequence[str]
+    reported: Sequence[str]
+    arguments: Sequence[Any]
+    dropped: Sequence[str] = ()
+    stragglers: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:

@@ -160,6 +160,17 @@ class Devices:
         computing = num_examples * self.seconds_per_example * math.exp(self.speed_spread * z)
         return computing + (num_bytes / self.bytes_per_second if self.bytes_per_second else 0.0)
 
+    def is_gone(self, client_id: str, simulated_time: float, *key: int) -> bool:
+        """Whether a client vanishes before it can report.
+
+        Args:
+          client_id: The client.
+          simulated_time: When it would report: if it is not available then, it is gone.
+          *key: Which occasion it is; on each, it vanishes independently with probability `dropout_rate`.
+        """
+        vanishes = self._uniform("dropout", *key, client_id) < self.dropout_rate
+        return vanishes or not self.is_available(client_id, simulated_time)
+
     def simulate(
         self,
         client_ids: Sequence[str],
@@ -191,12 +202,7 @@ class Devices:
             c: self.duration(c, num_examples[c] if self.seconds_per_example else 0, bytes_per_client)
             for c in client_ids
         }
-        gone = {
-            c
-            for c in client_ids
-            if self._uniform("dropout", round_num, attempt, c) < self.dropout_rate
-            or not self.is_available(c, start_time + durations[c])
-        }
+        gone = {c for c in client_ids if self.is_gone(c, start_time + durations[c], round_num, attempt)}
         needed = len(client_ids) if self.over_selection == 1 else min(goal, len(client_ids))
         deadline = math.inf if self.report_deadline is None else self.report_deadline
         # sorted() is stable.

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx.cohorts import Sampler
+from tff_tx.cohorts import Cohort, Sampler
 from tff_tx.devices import Devices
-
-
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-    """The clients of one attempt at a round.
-
-    Attributes:
-      asked: Ids of the clients that were asked.
-      reported: Of those, who reports in time: the clients to train.
-      arguments: What the process is told of each of `reported`, in their order.
-      dropped: Who vanishes.
-      stragglers: Who would be late.
-      seconds: Simulated duration.
-    """
-
-    asked: Sequence[str]
-    reported: Sequence[str]
-    arguments: Sequence[Any]
-    dropped: Sequence[str] = ()
-    stragglers: Sequence[str] = ()
-    seconds: float = 0.0
 
 
 def build_cohort_fn(

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
@@ -44,6 +45,7 @@ __all__ = [
     "ENGINES",
     "PRECISIONS",
     "Engine",
+    "FedBuffEngine",
     "LocalEngine",
     "NativeEngine",
     "RoundOutput",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
@@ -17,6 +18,21 @@ from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traff
 from tff_tx.runtime.graphs import step_options
 
 _SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a client is to do in a round.
+
+    Attributes:
+      client: Of the member type of `process.next`'s second parameter.
+      broadcast: The leaves of what it trains from.
+      amend: What becomes of its contribution, leaves in and out; None: it counts as it is.
+    """
+
+    client: Any
+    broadcast: Sequence[Any]
+    amend: Callable[[list], list] | None = None
 
 
 class LocalEngine(Engine):
@@ -39,6 +55,7 @@ class LocalEngine(Engine):
         self._metrics_type = process.next.type_signature.result.metrics.member
         form = form_lib.RoundForm.of(process)
         self._traffic = form.traffic
+        self._broadcast_type, self._contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
         self._work = ClientWork(form.graph("work"), step_options(precision))
         self._initialize, self._prepare, self._zero, self._accumulate, self._report, self._update = (
             form.graph(part).whole() for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
@@ -58,12 +75,20 @@ class LocalEngine(Engine):
         min_clients: int = 1,
         on_progress: Callable[[int], None] | None = None,
     ) -> RoundOutput:
+        return self._run(state, clients, lambda broadcast: lambda c: Job(c, broadcast), min_clients, on_progress)
+
+    def _broadcast(self, state: Any) -> list[tf.Tensor]:
+        """The leaves of what clients train from."""
+        return self._prepare(*form_lib.flatten(state, self._state_type))
+
+    def _run(self, state: Any, clients: Sequence[Any], job_fn, min_clients: int, on_progress) -> RoundOutput:
+        """Runs a round; `job_fn`, from the state's broadcast, gives a function from one of `clients` to its `Job`."""
         clock = _Clock()
         flat_state = [tf.convert_to_tensor(leaf) for leaf in form_lib.flatten(state, self._state_type)]
-        broadcast = self._prepare(*flat_state)
+        jobs = map(job_fn(self._prepare(*flat_state)), clients)
         clock.stop("prepare")
         total, failures, data_seconds = self._zero(), {}, 0.0
-        for position, result in enumerate(self._results(clients, broadcast)):
+        for position, result in enumerate(self._results(jobs)):
             clock.stop("clients")
             if isinstance(result, Exception):
                 failures[position] = _reason(result)
@@ -87,33 +112,34 @@ class LocalEngine(Engine):
             {**clock.seconds, "data": data_seconds},
         )
 
-    def _results(self, clients: Sequence[Any], broadcast: list) -> Iterator[Any]:
+    def _results(self, jobs: Iterator[Job]) -> Iterator[Any]:
         """Yields the clients' contributions, or what they failed with, in order, with a few computed ahead."""
 
-        def read(client):
-            return self._work.open([*form_lib.flatten(client, self._client_type), *broadcast])
+        def read(job):
+            return self._work.open([*form_lib.flatten(job.client, self._client_type), *job.broadcast])
 
-        def work(opened):
+        def work(job, opened):
             client = opened.result()
-            return self._work.run(client), client.data_seconds
+            contribution = self._work.run(client)
+            return contribution if job.amend is None else job.amend(contribution), client.data_seconds
 
-        remaining, reading, working = iter(clients), collections.deque(), collections.deque()
+        reading, working = collections.deque(), collections.deque()
         try:
             while True:
                 # Enough work waits for each thread, and as many clients more are read while others compute.
                 while len(working) < 2 * self._threads:
-                    while len(reading) < self._threads and (client := next(remaining, None)) is not None:
-                        reading.append(self._readers.submit(read, client))
+                    while len(reading) < self._threads and (job := next(jobs, None)) is not None:
+                        reading.append((job, self._readers.submit(read, job)))
                     if not reading:
                         break
-                    working.append(self._workers.submit(work, reading.popleft()))
+                    working.append(self._workers.submit(work, *reading.popleft()))
                 if not working:
                     return
                 future = working.popleft()
                 error = future.exception()
                 yield future.result() if error is None else error
         finally:
-            for future in (*reading, *working):
+            for future in (*(opened for _, opened in reading), *working):
                 future.cancel()
 
     def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
