@@ -6,11 +6,9 @@ import json
 import tempfile
 import time
 
-import tensorflow_federated as tff
-
 from benchmarks import measure
 from benchmarks.contenders import parts, small_task
-from tff_tx import runtime, tasks, training
+from tff_tx import cohorts, participation, runtime, tasks, training
 
 _COHORT = 5
 
@@ -22,16 +20,17 @@ def main() -> None:
     started, memory = [], []
     with tempfile.TemporaryDirectory() as directory:
         task = small_task.create(directory, clients=100)
-        sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
+        sample = cohorts.uniform(task.train.client_ids, _COHORT, seed=1)
 
-        def sample_fn(round_num):
+        def arguments(client_ids, round_num):
             memory.append(measure.memory_bytes())
             started.append(time.perf_counter())
-            return tasks.client_arguments(sample(round_num, _COHORT), 1, round_num)
+            return tasks.client_arguments(client_ids, 1, round_num)
 
+        cohort_fn = participation.build_cohort_fn(sample, arguments)
         with runtime.LocalEngine(small_task.process(task), parts.threads()) as engine:
             training.train(
-                engine, directory, training.Schedule(options.rounds), sample_fn=sample_fn, show_progress=False
+                engine, directory, training.Schedule(options.rounds), cohort_fn=cohort_fn, show_progress=False
             )
         started.append(time.perf_counter())
         memory.append(measure.memory_bytes())
