@@ -9,6 +9,7 @@ from typing import Callable, NoReturn
 from absl import app, flags, logging
 
 import programs
+from tff_tx import runtime  # noqa: F401 -- ends what TFF has started when the program ends
 from tff_tx.errors import UserError
 
 # What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
