@@ -111,7 +111,7 @@ class _Loop:
     def open(self, known: list):
         """The client's batches, the first of them read."""
         batches = tf.data.experimental.from_variant(*self._data(*known), self._batch_spec)
-        iterator = iter(batches.prefetch(_PREFETCHED_BATCHES))
+        iterator = iter(batches.prefetch(_PREFETCHED_BATCHES).with_options(_options()))
         first = next(iterator, None)  # reading ahead starts with it
         return iterator, first
 
@@ -127,6 +127,14 @@ class _Loop:
             batch = next(iterator, None)
             waited += time.monotonic() - started
         return state, waited
+
+
+def _options() -> tf.data.Options:
+    """Without tuning: the thread that does it sleeps, and the end of each client's data waits until it wakes up."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return options
 
 
 def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFunction, list[tf.DType]]:
