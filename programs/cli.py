@@ -44,7 +44,7 @@ def _guarded(main: Callable) -> Callable:
 def _print_help() -> None:
     """The program's own words and its flags, room by room."""
     main = sys.modules["__main__"]
-    rooms = [m for m in flags.FLAGS.flags_by_module_dict() if m.startswith("programs.")]
+    rooms = sorted(m for m in flags.FLAGS.flags_by_module_dict() if m.startswith("programs."))
     print(f"{main.__doc__ or ''}\n")
     for room in (sys.argv[0], *rooms):
         print(flags.FLAGS.module_help(room))

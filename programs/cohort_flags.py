@@ -66,10 +66,13 @@ def sampler(client_ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> c
     if asked() is not None:
         drawable = sum(sizes[c] > 0 for c in client_ids) if FLAGS.sampling == "by_size" else len(client_ids)
         if asked() > drawable:
+            product, them = "", "it"
+            if FLAGS.over_selection > 1:
+                product = f" times --over_selection={FLAGS.over_selection} is {asked()} clients a round,"
+                them = "one of them"
             raise UserError(
-                f"--clients_per_round={FLAGS.clients_per_round} times --over_selection={FLAGS.over_selection} is "
-                f"{asked()} clients a round, more than the {drawable} training clients with examples: lower one of "
-                "them, or deal the data to more with --num_clients."
+                f"--clients_per_round={FLAGS.clients_per_round}{product or ' is'} more than the {drawable} training "
+                f"clients with examples: lower {them}, or deal the data to more with --num_clients."
             )
         drawn = min(devices(seed).candidates(drawn), drawable)
     return cohorts.build_sampler(

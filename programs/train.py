@@ -54,11 +54,11 @@ def main(_) -> int:
     runtime.configure_tensorflow()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
     task, config = _task()
+    sample = async_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
     run_directory.make_directory(run_dir, "--run_dir")
     run_directory.check_space(run_dir, _bytes_needed(task))
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     _say(task, run_dir)
-    sample = async_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
     process = task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options()))
     evaluators = _evaluators(task)
     with async_flags.engine(process) as engine:

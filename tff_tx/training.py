@@ -103,7 +103,7 @@ def train(
                     row.update({f"eval/{name}": value for name, value in metrics.items()})
                     row["time/evaluation_seconds"] = time.monotonic() - started
                 for release in releases:
-                    asyncio.run(release.release(row, round_num))
+                    _run(release.release(row, round_num))
                 attempt.record(log, round_num)
                 state, done = output.state, round_num
                 if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
@@ -209,13 +209,22 @@ class Checkpoints:
 
     def load_latest(self, initial_state: Any) -> tuple[Any, int]:
         """The newest state and its round; `initial_state` and 0 if there is none."""
-        state, round_num = asyncio.run(self._manager.load_latest(initial_state))
+        state, round_num = _run(self._manager.load_latest(initial_state))
         return (initial_state, 0) if state is None else (state, round_num)
 
     def save(self, state: Any, round_num: int) -> None:
         """Saves the state after a round, unless it is there already."""
         with contextlib.suppress(tff.program.ProgramStateExistsError):
-            asyncio.run(self._manager.save(state, round_num))
+            _run(self._manager.save(state, round_num))
+
+
+def _run(coroutine: Any) -> Any:
+    """As `asyncio.run`, but for Ctrl-C, which that takes for itself and forgets if the coroutine never waits."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
 
 
 def _is_due(round_num, every, last):

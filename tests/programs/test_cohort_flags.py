@@ -96,7 +96,7 @@ def test_a_record_shorter_than_the_run_is_refused(parse, tmp_path):
     [
         (
             ["--clients_per_round=41"],
-            r"--clients_per_round=41 times --over_selection=1.0 is 41 .* than the 40 training",
+            "--clients_per_round=41 is more than the 40 training clients with examples: lower it, or deal",
         ),
         (
             ["--clients_per_round=39", "--over_selection=1.3"],
@@ -104,7 +104,7 @@ def test_a_record_shorter_than_the_run_is_refused(parse, tmp_path):
         ),
         (["--clients_per_round=40", "--sampling=by_size"], "more than the 39 training clients with examples: lower"),
         (["--clients_per_round=41", "--sampling=poisson"], "--clients_per_round=41 is more than the 40"),
-        (["--clients_per_round=41", "--availability=diurnal"], "is 41 clients a round"),
+        (["--clients_per_round=41", "--availability=diurnal"], "--clients_per_round=41 is more than the 40 training"),
     ],
 )
 def test_more_clients_than_there_are_is_refused(parse, line, sentence):
