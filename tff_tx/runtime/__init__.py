@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 
+import psutil
 import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
@@ -12,9 +13,19 @@ from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
 
-# What TFF runs computations in by default ends its worker when it is deleted, used or not. Left to Python that is after
-# the modules it needs for it, which prints an error and leaves the worker running.
-atexit.register(set_default_context.set_no_default_context)
+
+@atexit.register
+def _end_default_context() -> None:
+    """Ends TFF's default context, used or not, while Python can.
+
+    Left to Python it is deleted after the modules that it needs for it, which prints an error and leaves its worker
+    running. It asks the worker to end by SIGINT and waits, for ever where a shell started the program with that signal
+    ignored (`nohup python x.py &`): so the worker is ended before.
+    """
+    for child in psutil.Process().children():
+        if "worker_binary" in child.name():
+            child.kill()
+    set_default_context.set_no_default_context()
 
 
 def configure_tensorflow() -> None:
