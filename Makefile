@@ -20,13 +20,14 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow test-all bench bench-memory bench-rounds bench-start bench-peers lock clean
+.PHONY: help setup train test test-slow test-cluster test-all bench bench-memory bench-rounds bench-start bench-peers lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make train ARGS='--flag=value ...'  train a model: python -m programs.train"
 	@echo "make test                           ruff and the fast tests"
-	@echo "make test-slow                      the slow tests"
+	@echo "make test-slow                      the slow tests, about 20 minutes"
+	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make setup                          the virtual environment .venv, which the above make"
 	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
@@ -49,7 +50,10 @@ test: $(STAMP)
 	$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(STAMP)
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m "slow and not cluster"
+
+test-cluster: $(STAMP)
+	$(RUN) -m pytest -m cluster
 
 test-all: $(STAMP)
 	$(RUN) -m ruff check

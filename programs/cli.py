@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from typing import Callable, NoReturn
 
 from absl import app, flags, logging
 
 import programs
-from tff_tx import runtime  # noqa: F401 -- ends what TFF has started when the program ends
 from tff_tx.errors import UserError
 
 # What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
@@ -23,6 +23,9 @@ def run(main: Callable[[list], object]) -> NoReturn:
     left-over argument or a `UserError`, whose message goes to stderr, and 1 with a traceback for
     anything else.
     """
+    if "tensorflow_federated" in sys.modules:
+        # Ends what TFF has started when the program ends. Programs that do without it need not wait for it.
+        importlib.import_module("tff_tx.runtime")
     gc.freeze()  # what is imported stays
     gc.set_threshold(*programs.usual_gc_threshold)
     app.run(_guarded(main), flags_parser=_parse)

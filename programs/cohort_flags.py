@@ -17,7 +17,15 @@ flags.DEFINE_enum(
     "uniform",
     list(cohorts.SAMPLERS),
     "How a round's cohort is drawn: so many clients; each by itself with the same probability (poisson, as the "
-    "accounting of privacy has it); in proportion to their examples; or fixed: replayed from --cohorts.",
+    "accounting of privacy has it); in proportion to their examples; with rounds between a client's turns; "
+    "or fixed: replayed from --cohorts.",
+)
+flags.DEFINE_integer(
+    "min_separation",
+    None,
+    "A client is asked at most once in so many consecutive rounds, with --sampling=min_separation; default: as many as "
+    "the number of clients allows.",
+    lower_bound=1,
 )
 flags.DEFINE_string("cohorts", None, "The record to replay, with --sampling=fixed: cohorts.jsonl of an earlier run.")
 flags.DEFINE_integer("min_clients", 1, "If fewer report, the round is tried again with another cohort.", lower_bound=1)
@@ -62,7 +70,7 @@ def sampler(client_ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> c
     Raises:
       UserError: If there are fewer clients than a round asks, or the record of --cohorts will not do.
     """
-    drawn = FLAGS.clients_per_round
+    drawn, separation = FLAGS.clients_per_round, 1
     if asked() is not None:
         drawable = sum(sizes[c] > 0 for c in client_ids) if FLAGS.sampling == "by_size" else len(client_ids)
         if asked() > drawable:
@@ -74,10 +82,31 @@ def sampler(client_ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> c
                 f"--clients_per_round={FLAGS.clients_per_round}{product or ' is'} more than the {drawable} training "
                 f"clients with examples: lower {them}, or deal the data to more with --num_clients."
             )
+        if FLAGS.sampling == "min_separation":
+            separation = min_separation(len(client_ids))
+            drawable = max(asked(), drawable // separation)
         drawn = min(devices(seed).candidates(drawn), drawable)
     return cohorts.build_sampler(
-        FLAGS.sampling, client_ids, drawn, seed, sizes=sizes, path=FLAGS.cohorts, rounds=FLAGS.rounds
+        FLAGS.sampling,
+        client_ids,
+        drawn,
+        seed,
+        sizes=sizes,
+        path=FLAGS.cohorts,
+        rounds=FLAGS.rounds,
+        separation=separation,
     )
+
+
+def min_separation(num_clients: int) -> int:
+    """Rounds from one participation of a client to the next, at least; 1 if the sampler keeps none.
+
+    Args:
+      num_clients: How many there are to ask.
+    """
+    if FLAGS.sampling != "min_separation":
+        return 1
+    return FLAGS.min_separation or max(1, num_clients // asked())
 
 
 def asked() -> int | None:
@@ -113,6 +142,11 @@ def _check_sampling():
         raise UserError(
             f"--cohorts={FLAGS.cohorts} is read with --sampling=fixed only, and --sampling is {FLAGS.sampling}: drop "
             "one of them."
+        )
+    elif FLAGS.min_separation is not None and FLAGS.sampling != "min_separation":
+        raise UserError(
+            f"--min_separation={FLAGS.min_separation} is kept with --sampling=min_separation only, and --sampling is "
+            f"{FLAGS.sampling}: drop one of them."
         )
     elif FLAGS.min_clients > FLAGS.clients_per_round:
         raise UserError(

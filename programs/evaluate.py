@@ -7,14 +7,13 @@ data and their spread over the clients, and writes both as JSON, with a plot.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import tensorflow_federated as tff
 from absl import flags
 
-from programs import cli, data_flags, model_flags, training_flags
-from tff_tx import datasets, evaluation, reporting, run_directory, runtime, tasks
+from programs import cli, data_flags, model_flags, run_task, training_flags
+from tff_tx import evaluation, reporting, run_directory, runtime, tasks
 from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -67,32 +66,11 @@ def main(_) -> None:
 
 
 def _task() -> tasks.FederatedTask:
-    if FLAGS.model is not None:
-        kind, data = model_flags.task_kind(), data_flags.data_spec(FLAGS.seed)
-        model = tasks.ModelSpec(pretrained=FLAGS.model, max_length=FLAGS.max_length)
-    else:
-        config = run_directory.read_config(FLAGS.run_dir)["task"]
-        kind, data = config["kind"], _data_of(config)
-        model = tasks.ModelSpec(
-            pretrained=os.path.join(FLAGS.run_dir, run_directory.MODEL),
-            max_length=config["model"]["max_length"],
-        )
-        if not os.path.isdir(model.pretrained):
-            raise UserError(
-                f"--run_dir={FLAGS.run_dir} has no model yet: let the run finish (the same "
-                "programs.train command resumes it)."
-            )
+    if FLAGS.model is None:
+        return run_task.task_of_run(FLAGS.run_dir, run_task.data_of_flags(), FLAGS.eval_batch_size)
+    kind, data = model_flags.task_kind(), data_flags.data_spec(FLAGS.seed)
+    model = tasks.ModelSpec(pretrained=FLAGS.model, max_length=FLAGS.max_length)
     return tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
-
-
-def _data_of(config) -> datasets.DataSpec:
-    """The run's data, or those of the flags if they name others, with the run's labels."""
-    if FLAGS["dataset"].using_default_value:
-        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in config["data"].items()}
-        spec = datasets.DataSpec(**stored)
-        return dataclasses.replace(spec, cache_dir=FLAGS.cache_dir or spec.cache_dir)
-    spec = data_flags.data_spec(FLAGS.seed)
-    return dataclasses.replace(spec, label_names=spec.label_names or tuple(config["label_names"]))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,26 @@ import time
 import tensorflow_federated as tff
 from absl import flags
 
-from programs import async_flags, cli, cohort_flags, data_flags, model_flags, training_flags
+from programs import (
+    aggregation_flags,
+    async_flags,
+    attack_flags,
+    canary_flags,
+    cli,
+    cluster_flags,
+    cohort_flags,
+    compression_flags,
+    data_flags,
+    dp_flags,
+    local_dp_flags,
+    model_flags,
+    private_run,
+    trainable_flags,
+    training_flags,
+)
 from tff_tx import (
-    algorithms,
     asynchrony,
-    evaluation,
+    contribution,
     models,
     participation,
     reporting,
@@ -28,48 +43,96 @@ from tff_tx import (
     tasks,
     training,
 )
+from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("run_dir", None, "Where the run goes; default: runs/ and the data set's name.")
 flags.DEFINE_integer("seed", 1, "Decides everything random.", lower_bound=0)
 flags.DEFINE_integer("rounds_per_evaluation", 10, "Rounds between evaluations; 0: never.", lower_bound=0)
-flags.DEFINE_integer("rounds_per_checkpoint", 10, "Rounds between checkpoints.", lower_bound=1)
 flags.DEFINE_integer(
     "eval_clients", 50, "Held-out clients of the evaluations during training; all at the end.", lower_bound=1
 )
 flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch in evaluation.", lower_bound=1)
 
 flags.DEFINE_boolean("profile", False, "Writes a trace of the second round, which TensorBoard shows.")
+flags.DEFINE_boolean(
+    "keep_updates",
+    False,
+    "Stores what each client of each round contributes in updates/, for programs.contribution. Says how much that is, "
+    "and refuses where the disk has no room.",
+)
 
-_MAY_CHANGE_ON_RESUME = ("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint", "profile")
+_MAY_CHANGE_ON_RESUME = (
+    *("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint", "profile"),
+    *cluster_flags.MAY_CHANGE_ON_RESUME,
+)
 
 
 def main(_) -> int:
-    """Trains, evaluates and writes the run directory."""
-    started = time.monotonic()
+    """Checks the flags and trains, on a cluster if they say so."""
     training_flags.check()
+    trainable_flags.check()
     cohort_flags.check()
     async_flags.check()
+    aggregation_flags.check()
+    compression_flags.check()
+    attack_flags.check()
+    dp_flags.check()
+    canary_flags.check(model_flags.task_kind())
+    _check_keep_updates()
+    cluster_flags.check()
     runtime.configure_tensorflow()
+    with cluster_flags.cluster() as cluster:
+        return _train(cluster)
+
+
+def _train(cluster) -> int:
+    """Trains, evaluates and writes the run directory."""
+    started = time.monotonic()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
     task, config = _task()
+    aggregation_flags.check_memory(sum(w.size for w in task.model.initial_weights[0]))
+    task, canaries = canary_flags.insert(task, FLAGS.seed)
+    attack = attack_flags.attack(task)
     sample = async_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
+    private = private_run.plan(len(task.train.client_ids), config["parameters"]["trainable"])
+    if private:
+        config["privacy"] = private.config()
+    accounts = local_dp_flags.accounts(task.train.sizes().values(), task.local)
+    config["privacy_inside_of_clients"] = accounts.config()
     run_directory.make_directory(run_dir, "--run_dir")
-    run_directory.check_space(run_dir, _bytes_needed(task))
+    options = training_flags.options(
+        FLAGS.seed, **aggregation_flags.options(FLAGS.seed), **attack_flags.options(attack)
+    )
+    if private:
+        options = private.options(options)
+    process = trainable_flags.build_process(task.model, options)
+    kept = _kept_bytes(process) if FLAGS.keep_updates else 0
+    run_directory.check_space(run_dir, _bytes_needed(task) + kept)
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
+    canary_flags.record(run_dir, canaries, task, FLAGS.seed)
+    process = attack_flags.process(task, process, attack, run_dir, FLAGS.seed)
     _say(task, run_dir)
-    process = task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options()))
-    evaluators = _evaluators(task)
-    with async_flags.engine(process) as engine:
+    if private:
+        print(private.told())
+    if kept:
+        print(f"--keep_updates stores up to {kept / 1e6:,.0f} MB in {os.path.join(run_dir, contribution.UPDATES)}")
+    evaluators = _evaluators(task, attack)
+    with async_flags.engine(process, run_dir, cluster, task.costs()) as engine:
         try:
             state = training.train(
                 engine,
                 run_dir,
-                _schedule(),
+                _schedule(private),
                 cohort_fn=_cohort_fn(task, sample, engine.traffic()),
                 evaluate_fn=_evaluation(task, evaluators),
+                figures_fn=lambda round_num: {
+                    **accounts.figures(round_num),
+                    **(private.figures(round_num) if private else {}),
+                },
                 profiled=FLAGS.profile,
+                keep=contribution.UpdateStore(run_dir) if FLAGS.keep_updates else None,
             )
         except training.Interrupted as interruption:
             print(f"\n{interruption}; the same command resumes it.", file=sys.stderr)
@@ -78,10 +141,13 @@ def main(_) -> int:
     results = {
         split: evaluator.metrics(weights, getattr(task, split).client_ids) for split, evaluator in evaluators.items()
     }
+    _write_adapter(task, run_dir, weights)
     task.model.assign(weights)
     run_directory.write_model(run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
     run_directory.write_json(os.path.join(run_dir, "results.json"), results)
-    reporting.write_report(run_dir, config, results)
+    reporting.write_report(run_dir, config, results, private.statement() if private else None)
+    for title, text in accounts.statements(FLAGS.rounds).items():
+        reporting.write_section(run_dir, title, text)
     for split, figures in results.items():
         print(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     print(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
@@ -89,10 +155,17 @@ def main(_) -> int:
 
 
 def _task():
-    kind, model = model_flags.task_kind(), model_flags.model_spec()
+    kind, model = model_flags.task_kind(), trainable_flags.model_spec(model_flags.model_spec())
     data = data_flags.data_spec(FLAGS.seed)
     local = training_flags.local_training()
-    task = tasks.create_task(kind, data, model, local, eval_batch_size=FLAGS.eval_batch_size, seed=FLAGS.seed)
+    task = tasks.create_task(
+        kind,
+        data,
+        model,
+        local,
+        eval_batch_size=FLAGS.eval_batch_size,
+        seed=FLAGS.seed,
+    )
     trainable, non_trainable = task.model.initial_weights
     config = {
         "flags": _flag_values(),
@@ -113,6 +186,20 @@ def _task():
     return task, config
 
 
+def _write_adapter(task, run_dir, weights):
+    """Writes the adapters apart, where PEFT has a format for them; in model/ they are merged."""
+    if task.model.lora is None:
+        return
+    try:
+        models.check_adapter_format(task.model)
+    except UserError as error:
+        print(f"The adapters are in the model only: {error}", file=sys.stderr)
+        return
+    run_directory.write_directory(
+        run_dir, "adapter", lambda d: models.save_adapter(task.model, weights, d, FLAGS.pretrained)
+    )
+
+
 def _absolute(data):
     paths = {
         name: tuple(os.path.abspath(f) for f in getattr(data, name))
@@ -131,7 +218,32 @@ def _flag_values():
 def _bytes_needed(task):
     """Two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
     trainable, non_trainable = (sum(w.nbytes for w in part) for part in task.model.initial_weights)
-    return 6 * (trainable + non_trainable) + 3 * async_flags.kept_bytes(trainable) + 20_000_000
+    residuals = compression_flags.residual_bytes(
+        trainable, len(task.train.client_ids), _cohort_size(), FLAGS.rounds_per_checkpoint
+    )
+    kept = async_flags.kept_bytes(trainable) + dp_flags.kept_bytes(trainable)
+    return 6 * (trainable + non_trainable) + 3 * kept + residuals + 20_000_000
+
+
+def _cohort_size():
+    """Of the largest cohort there may be; of those of random size hardly any is larger."""
+    return cohort_flags.asked() or 2 * FLAGS.clients_per_round
+
+
+def _kept_bytes(process):
+    updates = 2 if FLAGS.algorithm == "mime_lite" else 1
+    return contribution.bytes_of_run(process, FLAGS.rounds, _cohort_size(), updates)
+
+
+def _check_keep_updates():
+    if FLAGS.keep_updates and dp_flags.enabled():
+        raise UserError(
+            f"--keep_updates stores what every client sends, which --dp_mechanism={FLAGS.dp_mechanism} is there to "
+            "hide: drop one of them."
+        )
+    if FLAGS.keep_updates and (FLAGS.engine != "local" or async_flags.enabled()):
+        named = f"--buffer_size={FLAGS.buffer_size}" if async_flags.enabled() else f"--engine={FLAGS.engine}"
+        raise UserError(f"--keep_updates needs synchronous rounds on --engine=local, and {named} is given: drop one.")
 
 
 def _say(task, run_dir):
@@ -149,13 +261,14 @@ def _splits(task):
     return {name: clients for name, clients in found.items() if clients is not None}
 
 
-def _schedule():
+def _schedule(private):
+    once = private or FLAGS.sampling == "fixed" or async_flags.enabled()
     return training.Schedule(
-        rounds=FLAGS.rounds,
+        rounds=private.rounds if private else FLAGS.rounds,
         rounds_per_evaluation=FLAGS.rounds_per_evaluation,
         rounds_per_checkpoint=FLAGS.rounds_per_checkpoint,
-        min_clients=FLAGS.min_clients,
-        max_retries=0 if FLAGS.sampling == "fixed" or async_flags.enabled() else FLAGS.max_round_retries,
+        min_clients=0 if private else FLAGS.min_clients,
+        max_retries=0 if once else FLAGS.max_round_retries,
     )
 
 
@@ -180,9 +293,9 @@ def _cohort_fn(task, sample, traffic):
     )
 
 
-def _evaluators(task):
+def _evaluators(task, attack):
     return {
-        split: evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
+        split: attack_flags.evaluator(task, clients, attack, training_flags.threads())
         for split, clients in _splits(task).items()
         if split != "train"
     }

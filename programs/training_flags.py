@@ -7,6 +7,7 @@ import os
 
 from absl import flags
 
+from programs import compression_flags, local_dp_flags
 from tff_tx import algorithms, runtime
 from tff_tx.errors import UserError
 from tff_tx.tasks import LocalTraining
@@ -14,6 +15,7 @@ from tff_tx.tasks import LocalTraining
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("rounds", 30, "Rounds in all.", lower_bound=1)
+flags.DEFINE_integer("rounds_per_checkpoint", 10, "Rounds between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("clients_per_round", 5, "Clients in a round's cohort.", lower_bound=1)
 flags.DEFINE_enum("algorithm", "fed_avg", list(algorithms.ALGORITHMS), "The federated algorithm.")
 flags.DEFINE_boolean("weighted", True, "Clients count by their number of examples, else equally.")
@@ -52,7 +54,7 @@ flags.DEFINE_float("server_momentum", 0.0, "Its momentum, for sgd.", lower_bound
 flags.DEFINE_float("server_epsilon", 1e-3, "Its adaptivity (tau), for adagrad, adam and yogi.", lower_bound=0.0)
 flags.DEFINE_enum("server_schedule", None, algorithms.SCHEDULES, "How its rate follows the round.")
 
-flags.DEFINE_enum("engine", "local", list(runtime.ENGINES), "What runs the clients.")
+flags.DEFINE_enum("engine", "local", list(runtime.ENGINES), "What runs the clients; ray: a cluster.")
 flags.DEFINE_integer(
     "threads",
     None,
@@ -63,7 +65,7 @@ flags.DEFINE_enum(
     "mixed_precision",
     "float32",
     runtime.PRECISIONS,
-    "In what clients compute matrix products; weights and updates stay float32. For --engine=local.",
+    "In what clients compute matrix products; weights and updates stay float32. Not for --engine=tff_native.",
 )
 
 
@@ -89,11 +91,14 @@ def threads() -> int:
     return FLAGS.threads or len(os.sched_getaffinity(0))
 
 
-def engine(process) -> runtime.Engine:
-    """The engine, for a `LearningProcess`."""
-    if FLAGS.engine == "local":
-        return runtime.LocalEngine(process, threads(), FLAGS.mixed_precision)
-    return runtime.ENGINES[FLAGS.engine](process, threads())
+def engine(process, run_dir: str) -> runtime.Engine:
+    """The engine on this machine, for a `LearningProcess` and the directory of its run.
+
+    That on a cluster is made by `cluster_flags`.
+    """
+    if FLAGS.engine == "tff_native":
+        return runtime.NativeEngine(process, threads())
+    return compression_flags.local_engine(process, threads(), FLAGS.mixed_precision, run_dir)
 
 
 def check() -> None:
@@ -112,15 +117,16 @@ def check() -> None:
             f"--proximal_strength belongs to --algorithm=fed_prox, and --algorithm is "
             f"{FLAGS.algorithm}: drop it or change the algorithm."
         )
-    if FLAGS.mixed_precision != "float32" and FLAGS.engine != "local":
+    if FLAGS.mixed_precision != "float32" and FLAGS.engine == "tff_native":
         raise UserError(
-            f"--mixed_precision={FLAGS.mixed_precision} needs --engine=local, and --engine is {FLAGS.engine}: drop one "
-            "of them."
+            f"--mixed_precision={FLAGS.mixed_precision} is not for --engine=tff_native: drop one of them, or use "
+            "--engine=local or ray."
         )
     if FLAGS.clip_norm == 0:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
     if FLAGS.warmup_rounds >= FLAGS.rounds:
         raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
+    local_dp_flags.check(local_training())
     if FLAGS.algorithm == "fed_sgd":
         _refuse_what_fed_sgd_has_not()
 
@@ -135,8 +141,13 @@ def _refuse_what_fed_sgd_has_not() -> None:
             )
 
 
-def options() -> algorithms.Options:
-    """The parts of the algorithm."""
+def options(seed: int, **more) -> algorithms.Options:
+    """The parts of the algorithm.
+
+    Args:
+      seed: Decides what compressors draw.
+      **more: Fields that other rooms' flags decide.
+    """
     client_optimizer = functools.partial(
         algorithms.build_optimizer,
         FLAGS.client_optimizer,
@@ -150,7 +161,11 @@ def options() -> algorithms.Options:
         client_learning_rate=FLAGS.client_learning_rate,
         client_schedule=_schedule(FLAGS.client_schedule, FLAGS.client_learning_rate),
         weighted=FLAGS.weighted,
+        distributor_fn=compression_flags.distributor_fn(seed),
         proximal_strength=FLAGS.proximal_strength if FLAGS.algorithm == "fed_prox" else 0.0,
+        example_privacy=local_dp_flags.example_privacy(),
+        local_privacy=local_dp_flags.local_privacy(),
+        **more,
     )
 
 
@@ -161,10 +176,15 @@ def _server_optimizer():
         momentum=FLAGS.server_momentum,
         epsilon=FLAGS.server_epsilon,
     )
-    schedule = _schedule(FLAGS.server_schedule, FLAGS.server_learning_rate)
+    schedule = server_schedule()
     if schedule is None:
         return optimizer
     return algorithms.schedule_learning_rate(optimizer, schedule)
+
+
+def server_schedule():
+    """The server's rate by round, counted from 0; None: it stays."""
+    return _schedule(FLAGS.server_schedule, FLAGS.server_learning_rate)
 
 
 def _schedule(name, peak):

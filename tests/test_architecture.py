@@ -12,16 +12,22 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLOORS = {
     "tff_tx.errors": -1,
     "tff_tx._platform_check": -1,
+    "tff_tx.compression": 0,
+    "tff_tx.contribution": 1,
     "tff_tx.models": 0,
     "tff_tx.datasets": 0,
     "tff_tx.runtime": 0,
+    "tff_tx.privacy": 0,
+    "tff_tx.aggregators": 0,
     "tff_tx.run_directory": 0,
     "tff_tx.cohorts": 0,
     "tff_tx.devices": 0,
+    "tff_tx.attacks": 1,
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
     "tff_tx.participation": 1,
     "tff_tx.asynchrony": 1,
+    "tff_tx.auditing": 1,
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
@@ -33,18 +39,56 @@ FLOORS = {
 }
 
 PUBLIC = {
+    "tff_tx.aggregators": {
+        *("AGGREGATORS", "NEEDS_ALL_UPDATES", "AttentionFactory", "GatheringFactory", "bulyan_factory"),
+        *("centered_clipping_factory", "clipping", "geometric_median_factory", "krum_factory", "mean_factory"),
+        *("median_factory", "refuse_hidden_updates", "stack", "trimmed_mean_factory", "zeroing"),
+    },
+    "tff_tx.aggregators.dp": {
+        *("AdaptiveClipQuery", "FixedClipQuery", "NoisedOptimizer", "PrivateMeanFactory", "PrivateMetricsFactory"),
+        *("WithheldMetricsFactory", "adaptive_clip_aggregator", "banded_noise", "clip_to_norm"),
+        *("fixed_clip_aggregator", "independent_noise", "noise_key", "split_noise", "tree_noise"),
+    },
+    "tff_tx.attacks": {
+        *("Attack", "Backdoor", "FreeRider", "GaussianUpdate", "LabelFlip", "LittleIsEnough", "ModelReplacement"),
+        *("SignFlip", "choose_attackers", "little_is_enough_z", "pixel_trigger", "simulate", "text_trigger"),
+    },
     "tff_tx.algorithms": {
-        *("ALGORITHMS", "OPTIMIZERS", "SCHEDULES", "Options", "build_fed_avg", "build_fed_prox"),
+        *("ALGORITHMS", "LORA_AGGREGATIONS", "OPTIMIZERS", "SCHEDULES", "ExamplePrivacy", "LocalPrivacy", "Options"),
+        *("build_fed_avg", "build_fed_prox", "build_lora_fed_avg"),
         *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
+    },
+    "tff_tx.auditing": {
+        *("FEATURES", "Attack", "Bound", "Canary", "CanaryAudit", "ExampleScorer", "PREFIX", "WithCanaries", "audit"),
+        *("audit_process", "audit_updates", "canary_examples", "epsilon_lower_bound", "exposure_by_fit"),
+        *("exposure_by_rank", "guess", "make_canaries", "make_references", "p_value", "plot_audit", "read_canaries"),
+        *("table", "threshold_attack", "trained_attack", "write_canaries"),
+    },
+    "tff_tx.compression": {
+        *("COMPRESSORS", "CodecError", "CompressedFactory", "CompressedSumFactory", "Compressor", "GaussianQuantizer"),
+        *("LowRank", "RandomK", "ResidualStore", "Rotated", "TopK", "UniformQuantizer", "VectorCompressor"),
+        *("WeightedCompressedFactory", "build_compressor", "build_delta_distributor", "decode", "encode"),
+    },
+    "tff_tx.contribution": {
+        *("METHODS", "UPDATES", "Game", "UpdateStore", "Values", "bytes_of_run", "exact_shapley", "gtg_shapley"),
+        *("leave_one_out", "truncated_monte_carlo", "value_clients"),
     },
     "tff_tx.models": {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
-        *("max_positions", "save_pretrained", "token_classification"),
+        *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
+        *("RANK", "Lora", "check_adapter_format", "save_adapter"),
+    },
+    "tff_tx.privacy": {
+        *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
+        *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
+        *("amplification", "default_delta", "epsilon", "find_noise_multiplier", "gaussian_delta", "gaussian_epsilon"),
+        *("optimize_banded", "price", "rho", "statement", "workload"),
     },
     "tff_tx.runtime": {
-        *("ENGINES", "PRECISIONS", "Engine", "FedBuffEngine", "LocalEngine", "NativeEngine", "RoundOutput"),
-        *("TooFewClientsError", "Traffic", "configure_tensorflow", "profile", "step_function"),
+        *("ENGINES", "MOST_LEAVES", "PRECISIONS", "Engine", "ErrorFeedbackEngine", "FedBuffEngine", "Limits"),
+        *("LocalEngine", "NativeEngine", "RayCluster", "RayEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
+        *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),

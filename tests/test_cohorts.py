@@ -298,3 +298,52 @@ class TestCohortLog:
         with pytest.raises(UserError, match="cohorts.jsonl, line 2: no valid JSON"):
             CohortLog(str(tmp_path), 3)
         assert (tmp_path / "cohorts.jsonl").read_bytes() == whole[0] + b"{\n" + whole[2]
+
+
+class TestMinSeparation:
+    """At most one participation in any so many rounds, evenly dealt."""
+
+    def sample(self, separation=4, size=5, seed=1, ids=IDS):
+        return build_sampler("min_separation", ids, size, seed, separation=separation)
+
+    @pytest.mark.parametrize(("separation", "size"), [(1, 5), (3, 5), (4, 5), (6, 3)])
+    def test_nobody_is_asked_again_too_early(self, separation, size):
+        sample = self.sample(separation, size)
+        last = {}
+        for round_num in range(1, 60):
+            cohort = sample(round_num)
+            assert len(set(cohort)) == size
+            for client in cohort:
+                assert round_num - last.get(client, -separation) >= separation
+                last[client] = round_num
+
+    def test_attempts_keep_to_the_group(self):
+        sample = self.sample(separation=2, size=3)
+        groups = [set().union(*(sample(r, a) for r in (first, first + 2) for a in range(20))) for first in (1, 2)]
+        assert sample(1, 0) != sample(1, 1)
+        assert len(groups[0]) == len(groups[1]) == 10
+        assert not groups[0] & groups[1]
+
+    def test_all_take_part_equally(self):
+        np.testing.assert_allclose(inclusion(self.sample(separation=4, size=2), IDS), 0.1, atol=five_sigma(0.1))
+
+    def test_groups_follow_the_seed_and_not_history(self):
+        forth = [self.sample()(r) for r in range(1, 10)]
+        one = self.sample()
+        assert [one(r) for r in reversed(range(1, 10))][::-1] == forth
+        assert [self.sample(seed=2)(r) for r in range(1, 10)] != forth
+
+    def test_too_few_clients_a_group_are_told(self):
+        with pytest.raises(UserError, match="--min_separation=7 leaves 2 of the 20 .* --clients_per_round=3: lower"):
+            self.sample(separation=7, size=3)
+
+
+def test_the_ledger_counts_what_clients_have_missed(tmp_path):
+    """By hand: changes of 10, 20, 30 and 5 bytes of a model of 50; also after the log was opened again."""
+    asked, changes = ("ab", "b", "ac", "abc"), (10, 20, 30, 5)
+    expected = (50.0, 20.0, 50.0, (5 + 35 + 5) / 3)
+    for resumed in (0, 2):
+        with CohortLog(str(tmp_path), resumed) as log:
+            for i in range(resumed, 4):
+                assert log.ledger.mean_bytes(list(asked[i]), changes[i], 50) == pytest.approx(expected[i])
+                log.append(i + 1, 0, list(asked[i]), list(asked[i]), delta_bytes=changes[i])

@@ -123,7 +123,7 @@ def test_no_requirement_names_a_place(name):
 
 def test_lock_fulfils_setup(setup_arguments):
     lock = _requirements("requirements.txt")
-    extras = setup_arguments["extras_require"]["test"]
+    extras = sum(setup_arguments["extras_require"].values(), [])
     for wanted in map(Requirement, setup_arguments["install_requires"] + extras):
         assert wanted.specifier.contains(lock[wanted.name][2:]), wanted
 
@@ -140,7 +140,7 @@ def test_lock_follows_its_sources():
 
 
 def test_setup_and_lock_start_from_the_same_packages(setup_arguments):
-    extras = setup_arguments["extras_require"]["test"]
+    extras = sum(setup_arguments["extras_require"].values(), [])
     asked = {Requirement(r).name for r in setup_arguments["install_requires"] + extras}
     for_installation_only = {"pip", "setuptools-scm", "wheel"}
     assert set(_requirements("requirements.in")) == asked | for_installation_only
@@ -184,7 +184,8 @@ def _make(*arguments, cwd=ROOT):
         ("train ARGS=--flagfile=a.flags", "-m programs.train --flagfile=a.flags"),
         ("test", '-m pytest -m "not slow"'),
         ("test", "-m ruff format --check"),
-        ("test-slow", "-m pytest -m slow"),
+        ("test-slow", '-m pytest -m "slow and not cluster"'),
+        ("test-cluster", "-m pytest -m cluster"),
         ("test-all", "-m pytest\n"),
         ("setup", "pip install --no-deps --build-constraint requirements.txt -r requirements.txt"),
         ("setup", "tools/check_install.py"),

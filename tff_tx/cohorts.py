@@ -109,6 +109,39 @@ def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes:
     return sample
 
 
+def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int, separation: int) -> Sampler:
+    """Asks a client at most once in any `separation` consecutive rounds.
+
+    Clients are dealt at random to as many groups of equal size, give or take one; the groups take turns, and of the
+    group whose turn it is `clients_per_round` are drawn uniformly. This is the b-min-sep-participation that
+    privacy accounting of tree and banded noise assumes (Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153);
+    in T rounds a client takes part at most ceil(T / separation) times.
+
+    Args:
+      client_ids: Whom to draw from.
+      clients_per_round: The size of a cohort.
+      seed: Decides groups and draws.
+      separation: b, at least 1.
+
+    Raises:
+      UserError: If a group has fewer than `clients_per_round` clients.
+    """
+    ids = list(client_ids)
+    if clients_per_round > len(ids) // separation:
+        raise UserError(
+            f"--min_separation={separation} leaves {len(ids) // separation} of the {len(ids)} training clients for "
+            f"each round, fewer than --clients_per_round={clients_per_round}: lower one of them."
+        )
+    order = _generator(seed, "groups", 0).permutation(len(ids))
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        group = order[round_num % separation :: separation]
+        drawn = _generator(seed, round_num, attempt).choice(group, clients_per_round, replace=False)
+        return [ids[i] for i in drawn]
+
+    return sample
+
+
 def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
     """Asks whom a record names: a `cohorts.jsonl`, or any JSON lines with `round_num` and `clients`.
 
@@ -153,7 +186,13 @@ def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
     return sample
 
 
-SAMPLERS = {"uniform": uniform, "poisson": poisson, "by_size": by_size, "fixed": fixed}
+SAMPLERS = {
+    "uniform": uniform,
+    "poisson": poisson,
+    "by_size": by_size,
+    "min_separation": min_separation,
+    "fixed": fixed,
+}
 
 
 def build_sampler(
@@ -164,6 +203,7 @@ def build_sampler(
     sizes: Mapping[str, int] | None = None,
     path: str | None = None,
     rounds: int = 0,
+    separation: int = 1,
 ) -> Sampler:
     """Builds a sampler of `SAMPLERS`.
 
@@ -175,6 +215,7 @@ def build_sampler(
       sizes: Number of examples by client id, for `by_size`.
       path: The record, for `fixed`.
       rounds: How many rounds must be in the record, for `fixed`.
+      separation: Rounds from one participation of a client to the next, for `min_separation`.
 
     Returns:
       From (round_num, attempt=0) to distinct client ids.
@@ -186,7 +227,42 @@ def build_sampler(
         return fixed(client_ids, path, rounds)
     if name == "by_size":
         return by_size(client_ids, clients_per_round, seed, sizes)
+    if name == "min_separation":
+        return min_separation(client_ids, clients_per_round, seed, separation)
     return SAMPLERS[name](client_ids, clients_per_round, seed)
+
+
+class DownloadLedger:
+    """What clients download where the server sends out what changes, round by round.
+
+    A client that was last asked in round s needs, in round t, the changes of rounds s + 1 to t, or the model, whichever
+    is less; one that is asked for the first time needs the model.
+    """
+
+    def __init__(self):
+        self._sums: dict[int, int] = {0: 0}
+        self._asked: dict[str, int] = {}
+        self._last = 0
+
+    def mean_bytes(self, clients: Sequence[str], delta_bytes: int, model_bytes: int) -> float:
+        """Bytes a client downloads in the next round, in the mean over those that are asked.
+
+        Args:
+          clients: Who is asked.
+          delta_bytes: What the round's change takes.
+          model_bytes: What the model takes.
+        """
+        total = self._sums[self._last] + delta_bytes
+        needed = [
+            min(model_bytes, total - self._sums[self._asked[c]]) if c in self._asked else model_bytes for c in clients
+        ]
+        return sum(needed) / max(1, len(needed))
+
+    def add(self, round_num: int, clients: Sequence[str], delta_bytes: int) -> None:
+        """Records a round, later than those before it."""
+        self._sums[round_num] = self._sums[self._last] + delta_bytes
+        self._last = round_num
+        self._asked.update(dict.fromkeys(clients, round_num))
 
 
 class CohortLog:
@@ -194,6 +270,9 @@ class CohortLog:
 
     A line is on the disk before `append` returns. What a kill leaves of a line is dropped when the log is opened
     again, and so are rounds after the one that the run resumes from, which will be run anew.
+
+    Attributes:
+      ledger: The `DownloadLedger` of the rounds in the log.
     """
 
     def __init__(self, run_dir: str, resumed_round: int = 0):
@@ -216,6 +295,9 @@ class CohortLog:
             _flush(file)
         os.replace(temporary, path)
         self._seconds = sum((record.get("seconds", 0.0) for record in kept), 0.0)
+        self.ledger = DownloadLedger()
+        for record in kept:
+            self.ledger.add(record["round_num"], record["clients"], record.get("delta_bytes", 0))
         self._file = open(path, "ab")  # noqa: SIM115
 
     @property
@@ -233,6 +315,7 @@ class CohortLog:
         stragglers: Sequence[str] = (),
         failed: Mapping[str, str] | None = None,
         seconds: float = 0.0,
+        delta_bytes: int | None = None,
     ) -> None:
         """Records a round.
 
@@ -245,6 +328,7 @@ class CohortLog:
           stragglers: Who was too late.
           failed: Whose work failed, and why.
           seconds: Simulated duration of the round, with the attempts before this one.
+          delta_bytes: Of the change that was sent out, where that is what is sent.
         """
         record = {
             "round_num": round_num,
@@ -256,6 +340,9 @@ class CohortLog:
             "failed": dict(failed or {}),
             "seconds": float(seconds),
         }
+        if delta_bytes is not None:
+            record["delta_bytes"] = delta_bytes
+        self.ledger.add(round_num, record["clients"], delta_bytes or 0)
         self._file.write(_line(record))
         _flush(self._file)
         self._seconds += record["seconds"]

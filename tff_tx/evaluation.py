@@ -14,8 +14,6 @@ import tensorflow_federated as tff
 
 from tff_tx import runtime
 
-_PREFETCHED_BATCHES = 2
-
 
 class Evaluator:
     """Evaluates weights of one model on clients.
@@ -85,7 +83,7 @@ class Evaluator:
         def sums(client_id):
             state = zero
             batches = tf.data.experimental.from_variant(variant(tf.constant(client_id)), spec)
-            for batch in batches.prefetch(_PREFETCHED_BATCHES):
+            for batch in runtime.read_ahead(batches):
                 state = step(parts, state, batch)
             return state
 

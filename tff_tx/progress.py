@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import tqdm
 
-_FIGURES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/f1")
+_FIGURES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/f1", "privacy/epsilon")
 
 
 class Progress:
@@ -48,8 +48,9 @@ class Progress:
 
     def end_round(self, row: Mapping[str, float]) -> None:
         """Shows a round's figures, by column name of `metrics.csv`."""
-        rate = row.get("train/num_examples", 0) / max(row["time/round_seconds"], 1e-9)
-        self._figures["examples/s"] = f"{rate:.0f}"
+        if "train/num_examples" in row:
+            rate = row["train/num_examples"] / max(row["time/round_seconds"], 1e-9)
+            self._figures["examples/s"] = f"{rate:.0f}"
         for name in _FIGURES:
             if name in row:
                 self._figures[name] = f"{row[name]:.3f}"

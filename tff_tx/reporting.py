@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from tff_tx.run_directory import METRICS
+
+REPORT = "report.md"
 
 _TITLES = {
     "loss": "Loss (nats)",
@@ -20,13 +23,16 @@ _TITLES = {
 }
 
 
-def write_report(run_dir: str, config: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+def write_report(
+    run_dir: str, config: Mapping[str, Any], results: Mapping[str, Any], privacy: str | None = None
+) -> str:
     """Writes `report.md` and its plots.
 
     Args:
       run_dir: A directory with `metrics.csv`.
       config: As in `config.json`.
       results: Final figures by split and metric.
+      privacy: What a private run guarantees, a section in Markdown.
 
     Returns:
       The path of the report.
@@ -40,6 +46,7 @@ def write_report(run_dir: str, config: Mapping[str, Any], results: Mapping[str, 
         _summary(rows, config),
         "## Results",
         *(_table(split, figures) for split, figures in results.items()),
+        *([privacy] if privacy else []),
         "## Training",
         *(f"![{os.path.basename(p)}](plots/{os.path.basename(p)})" for p in images if p),
         "## Cost",
@@ -47,9 +54,33 @@ def write_report(run_dir: str, config: Mapping[str, Any], results: Mapping[str, 
         "## How it was run",
         "```json\n" + json.dumps({"flags": _set_flags(config), "versions": config["versions"]}, indent=2) + "\n```",
     ]
-    path = os.path.join(run_dir, "report.md")
+    return _write(run_dir, "\n\n".join(parts) + "\n")
+
+
+def write_section(run_dir: str, title: str, text: str) -> str:
+    """Puts a section at the end of `report.md`, in place of an earlier one of the same title.
+
+    Args:
+      run_dir: A directory of a run; without a report, one is begun.
+      title: The heading.
+      text: What is below it, without headings of its own.
+
+    Returns:
+      The path of the report.
+    """
+    path = os.path.join(run_dir, REPORT)
+    before = ""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            before = file.read()
+    sections = [s for s in re.split(r"(?m)^(?=## )", before) if not s.startswith(f"## {title}\n")]
+    return _write(run_dir, "".join(sections).rstrip() + f"\n\n## {title}\n\n{text}\n")
+
+
+def _write(run_dir, text):
+    path = os.path.join(run_dir, REPORT)
     with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        file.write("\n\n".join(parts) + "\n")
+        file.write(text)
     os.replace(f"{path}.tmp", path)
     return path
 
@@ -79,9 +110,12 @@ def _cost(rows):
     seconds = rows["time/round_seconds"]
     sent = rows["comm/upload_bytes_per_client"] + rows["comm/download_bytes_per_client"]
     total = float((sent * rows["clients/sampled"]).sum())
+    speed = ""
+    if "train/num_examples" in rows:
+        speed = f", {rows['train/num_examples'].sum() / seconds.sum():.0f} examples a second"
     return (
-        f"{seconds.sum():.0f} s in rounds, {seconds.median():.2f} s a round in the median, "
-        f"{rows['train/num_examples'].sum() / seconds.sum():.0f} examples a second. A real federation would have moved "
+        f"{seconds.sum():.0f} s in rounds, {seconds.median():.2f} s a round in the median{speed}. A real federation "
+        f"would have moved "
         f"{total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].iloc[-1] / 1e6:.2f} MB up and "
         f"{rows['comm/download_bytes_per_client'].iloc[-1] / 1e6:.2f} MB down, a client and round."
     )
@@ -104,6 +138,28 @@ def plot_spread(by_client: pd.DataFrame, path: str) -> str:
         axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")
         axis.set(xlabel=_TITLES[name], ylabel="clients")
         axis.legend()
+    return _save(figure, path)
+
+
+def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
+    """Draws the values of clients as bars, the most valuable on top.
+
+    Args:
+      values: A row a client, in order, with `value` and `standard_error`, drawn twice to either side.
+      what: Names the value.
+      path: The picture to write.
+      most: Of more clients the upper and the lower half of so many are drawn.
+
+    Returns:
+      `path`.
+    """
+    shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
+    figure, axes = _pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
+    axes.barh(range(len(shown)), shown["value"], xerr=2 * shown["standard_error"].fillna(0))
+    axes.set_yticks(range(len(shown)), shown.index, fontsize="small")
+    axes.set(xlabel=what)
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
     return _save(figure, path)
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 from tff_tx.errors import UserError
 
@@ -135,17 +135,23 @@ def write_text(path: str, text: str, flag: str) -> None:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another place.") from error
 
 
-def write_model(run_dir: str, save_fn) -> str:
-    """Writes the model directory as a whole or not at all.
+def write_model(run_dir: str, save_fn: Callable[[str], Any]) -> str:
+    """Writes the model directory as a whole or not at all; see `write_directory`."""
+    return write_directory(run_dir, MODEL, save_fn)
+
+
+def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any]) -> str:
+    """Writes a directory as a whole or not at all.
 
     Args:
       run_dir: The directory of the run.
-      save_fn: Writes the model into the directory it is given.
+      name: Of the directory in it.
+      save_fn: Writes into the directory it is given.
 
     Returns:
-      The path of the model directory.
+      The path of the directory.
     """
-    path, temporary = os.path.join(run_dir, MODEL), os.path.join(run_dir, f".{MODEL}.tmp")
+    path, temporary = os.path.join(run_dir, name), os.path.join(run_dir, f".{name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)
     save_fn(temporary)

@@ -6,11 +6,13 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import gc
 import glob
 import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any, Callable
 
 import numpy as np
@@ -32,7 +34,7 @@ class Schedule:
       rounds: Rounds to run in all.
       rounds_per_evaluation: Evaluate after every so many rounds and after the last; 0 never.
       rounds_per_checkpoint: Save the state after every so many rounds and after the last.
-      min_clients: A round in which fewer clients finish is tried again with another cohort.
+      min_clients: A round in which fewer clients finish is tried again with another cohort; 0: none is.
       max_retries: How often, before the run ends.
     """
 
@@ -57,8 +59,10 @@ def train(
     *,
     cohort_fn: Callable[[int, int, float], Any],
     evaluate_fn: Callable[[tff.learning.models.ModelWeights], dict] | None = None,
+    figures_fn: Callable[[int], Mapping[str, float]] | None = None,
     show_progress: bool = True,
     profiled: bool = False,
+    keep: Any = None,
 ) -> Any:
     """Trains, from the last checkpoint in `run_dir` if there is one.
 
@@ -73,8 +77,10 @@ def train(
       cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `participation.Cohort`; must depend
         on nothing else.
       evaluate_fn: From model weights to metrics.
+      figures_fn: From a round to what else its row has, by column; must depend on nothing else.
       show_progress: Whether to draw a progress bar on standard error.
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
+      keep: A `contribution.UpdateStore` that keeps each round's contributions, or None; takes a local engine.
 
     Returns:
       The final state.
@@ -88,13 +94,18 @@ def train(
     releases, traffic = _releases(run_dir), engine.traffic()
     done = first
     try:
-        with CohortLog(run_dir, first) as log, Progress(schedule.rounds, first, show_progress) as progress:
+        with (
+            _settled_heap(),
+            CohortLog(run_dir, first) as log,
+            Progress(schedule.rounds, first, show_progress) as progress,
+        ):
             for round_num in range(first + 1, schedule.rounds + 1):
                 started = time.monotonic()
                 trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
                 with trace:
-                    attempt = _Attempt(engine, schedule, cohort_fn, progress).run(state, round_num, log.seconds)
-                row = _row(attempt, traffic, log.seconds)
+                    attempt = _Attempt(engine, schedule, cohort_fn, progress, keep).run(state, round_num, log.seconds)
+                row = _row(attempt, traffic, log)
+                row.update(figures_fn(round_num) if figures_fn is not None else {})
                 row["time/round_seconds"] = time.monotonic() - started
                 output = attempt.output
                 if evaluate_fn is not None and _is_due(round_num, schedule.rounds_per_evaluation, schedule.rounds):
@@ -105,6 +116,8 @@ def train(
                 for release in releases:
                     _run(release.release(row, round_num))
                 attempt.record(log, round_num)
+                if keep is not None:
+                    keep.commit(round_num, attempt.finished)
                 state, done = output.state, round_num
                 if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
                     checkpoints.save(state, round_num)
@@ -122,8 +135,9 @@ def train(
 class _Attempt:
     """Attempts at one round, until enough clients finish."""
 
-    def __init__(self, engine, schedule, cohort_fn, progress):
+    def __init__(self, engine, schedule, cohort_fn, progress, keep):
         self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
+        self._keep = keep
         self.number, self.seconds = 0, 0.0
         self.cohort: Any = None
         self.output: RoundOutput | None = None
@@ -153,7 +167,13 @@ class _Attempt:
         self._progress.start_round(round_num, len(arguments))
         if len(arguments) < least:
             raise TooFewClientsError(len(arguments), least, {})
-        return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
+        options = {}
+        if self._keep is not None:
+            self._keep.start(self._engine.flatten_state(state))
+            options["on_contribution"] = self._keep.add
+        return self._engine.run_round(
+            state, arguments, min_clients=least, on_progress=self._progress.clients_done, **options
+        )
 
     def _log_failures(self, round_num, failures):
         for position, reason in failures.items():
@@ -164,6 +184,11 @@ class _Attempt:
         """Why clients were left out, by id."""
         return {self.cohort.reported[position]: reason for position, reason in self.output.failures.items()}
 
+    @property
+    def finished(self) -> list[str]:
+        """The clients whose work the round used, in order."""
+        return [c for i, c in enumerate(self.cohort.reported) if i not in self.output.failures]
+
     def record(self, log, round_num):
         """Writes the cohort into the log."""
         cohort, failed = self.cohort, self.failed
@@ -171,16 +196,17 @@ class _Attempt:
             round_num,
             self.number,
             cohort.asked,
-            [c for c in cohort.reported if c not in failed],
+            self.finished,
             cohort.dropped,
             cohort.stragglers,
             failed,
             self.seconds,
+            self.output.download_bytes,
         )
 
 
-def _row(attempt, traffic, start) -> collections.OrderedDict:
-    """A round's metrics by column name."""
+def _row(attempt, traffic, log) -> collections.OrderedDict:
+    """A round's metrics by column name; `log` has the rounds before."""
     row, cohort, output = _training_row(attempt.output.metrics), attempt.cohort, attempt.output
     row["clients/sampled"] = len(cohort.asked)
     row["clients/finished"] = len(cohort.reported) - len(output.failures)
@@ -190,11 +216,20 @@ def _row(attempt, traffic, start) -> collections.OrderedDict:
     row["clients/retries"] = attempt.number
     if attempt.seconds:
         row["simulated/round_seconds"] = attempt.seconds
-        row["simulated/total_seconds"] = start + attempt.seconds
-    row["comm/upload_bytes_per_client"] = traffic.upload_bytes
+        row["simulated/total_seconds"] = log.seconds + attempt.seconds
+    row["comm/upload_bytes_per_client"] = _known(output.upload_bytes, traffic.upload_bytes)
     row["comm/download_bytes_per_client"] = traffic.download_bytes
+    if output.download_bytes is not None:
+        row["comm/delta_bytes"] = output.download_bytes
+        row["comm/download_bytes_per_client"] = log.ledger.mean_bytes(
+            cohort.asked, output.download_bytes, traffic.download_bytes
+        )
     row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
     return row
+
+
+def _known(measured, otherwise):
+    return otherwise if measured is None else measured
 
 
 class Checkpoints:
@@ -225,6 +260,22 @@ def _run(coroutine: Any) -> Any:
         return loop.run_until_complete(coroutine)
     finally:
         loop.close()
+
+
+@contextlib.contextmanager
+def _settled_heap():
+    """Keeps Python from counting what is there already among the garbage to look for.
+
+    Saving leaves graphs behind that refer to themselves. Python looks for such garbage when objects have become a
+    quarter more, and after importing TensorFlow that is hundreds of megabytes later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # which counts what is left: the quarter is of that
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _is_due(round_num, every, last):

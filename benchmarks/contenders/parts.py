@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 from collections.abc import Sequence
 from typing import Callable
 
@@ -11,10 +12,13 @@ import tensorflow_federated as tff
 import tf_keras
 from absl import flags
 
+import programs
 from benchmarks import measure
 from benchmarks.workloads import LEARNING_RATE, Workload
 from programs import training_flags
 from tff_tx import algorithms, models
+
+gc.set_threshold(*programs.usual_gc_threshold)  # as a program does once it has imported everything
 
 
 def keras_model(workload: Workload) -> tf_keras.Model:
@@ -22,19 +26,31 @@ def keras_model(workload: Workload) -> tf_keras.Model:
     return models.from_config("sequence_classification", "bert", workload.bert_config)
 
 
-def process(workload: Workload) -> tff.learning.templates.LearningProcess:
-    """FedAvg as this project builds it, with clients given as datasets."""
+def process(
+    workload: Workload, trainable: str = "all", lora: models.Lora | None = None, **options
+) -> tff.learning.templates.LearningProcess:
+    """FedAvg as this project builds it, with clients given as datasets.
+
+    Args:
+      workload: The model's size.
+      trainable: As in `functional_model`.
+      lora: The same.
+      **options: More of `algorithms.Options`.
+    """
     length = [None, None]
     spec = collections.OrderedDict(
         attention_mask=tf.TensorSpec(length, tf.int32),
         input_ids=tf.TensorSpec(length, tf.int32),
         seed=tf.TensorSpec([2], tf.int64),
     )
-    model = models.functional_model(keras_model(workload), models.classification(), spec)
+    model = models.functional_model(
+        keras_model(workload), models.classification(), spec, trainable=trainable, lora=lora
+    )
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         client_learning_rate=LEARNING_RATE,
+        **options,
     )
     return algorithms.build_fed_avg(model, options)
 

@@ -63,7 +63,7 @@ def main() -> None:
             progress=False,
         )
         with _step("process"):
-            process = task.process(algorithms.build_fed_avg(task.model, training_flags.options()))
+            process = task.process(algorithms.build_fed_avg(task.model, training_flags.options(seed=1)))
         with _step("engine"):
             engine = runtime.LocalEngine(process, training_flags.threads())
         with engine:

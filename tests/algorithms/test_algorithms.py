@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms
+from tff_tx.aggregators import AttentionFactory
 from tff_tx.errors import UserError
 from tff_tx.runtime import LocalEngine
 
@@ -88,6 +89,33 @@ def test_fed_prox_equals_numpy():
     expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
     output = run("fed_prox", options(proximal_strength=mu), clients(), rounds=1)
     assert_close(tiny.weights_of(output.state), expected)
+
+
+def test_attention_by_loss_goes_by_the_loss_before_each_step():
+    """One round in NumPy: batches' losses before the steps on them, and clients by n exp(-loss / tau)."""
+    tau, changes, counts = 0.01, [], []
+    for i, n in enumerate(SIZES):
+        x, y = tiny.client_data(n, seed=i)
+        local, losses = start(), []
+        for first in range(0, n, 4):
+            part = slice(first, first + 4)
+            logits = x[part] @ local[0] + local[1]
+            losses += list(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), y[part]])
+            local = tuple(w - 0.1 * g for w, g in zip(local, numpy_gradient(*local, x[part], y[part])))
+        changes.append([w0 - w for w0, w in zip(start(), local)])
+        counts.append(n * np.exp(-np.mean(losses) / tau))
+    assert max(counts) / sum(counts) > 0.75
+    expected = [w0 - np.average([c[k] for c in changes], 0, weights=counts) for k, w0 in enumerate(start())]
+    attention = AttentionFactory(key="loss", temperature=tau)
+    output = run("fed_avg", options(sends_loss=True, aggregator=attention), clients(), rounds=1)
+    assert_close(tiny.weights_of(output.state), expected, 1e-5)
+
+
+def test_weighted_aggregators_count_clients_equally_if_told_so():
+    """A weighted factory with weighted=False is the unweighted mean."""
+    ours = run("fed_avg", options(weighted=False, aggregator=tff.aggregators.MeanFactory()), clients(), rounds=1)
+    tffs = run("fed_avg", options(weighted=False), clients(), rounds=1)
+    assert_close(tiny.weights_of(ours.state), tiny.weights_of(tffs.state))
 
 
 def test_tffs_fed_prox_has_the_wrong_sign():

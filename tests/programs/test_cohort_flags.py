@@ -85,6 +85,21 @@ def test_fixed_replays_whatever_the_size(parse, tmp_path):
     assert cohort_flags.sampler(IDS, {}, 1)(2) == IDS[2:11]
 
 
+@pytest.mark.parametrize(("line", "separation"), [((), 8), (("--min_separation=3",), 3)])
+def test_min_separation_is_as_told_or_as_long_as_can_be(parse, line, separation):
+    parse("--sampling=min_separation", *line)
+    cohort_flags.check()
+    assert cohort_flags.min_separation(len(IDS)) == separation
+    sample = cohort_flags.sampler(IDS, {}, 1)
+    rounds = [r for r in range(1, 200) if IDS[0] in sample(r)]
+    assert min(b - a for a, b in zip(rounds, rounds[1:])) % separation == 0
+
+
+def test_without_it_none_is_kept(parse):
+    parse()
+    assert cohort_flags.min_separation(len(IDS)) == 1
+
+
 def test_a_record_shorter_than_the_run_is_refused(parse, tmp_path):
     parse("--sampling=fixed", "--rounds=3", record(tmp_path, [1, 2]))
     with pytest.raises(UserError, match="no cohort for round 3"):
@@ -104,6 +119,7 @@ def test_a_record_shorter_than_the_run_is_refused(parse, tmp_path):
         ),
         (["--clients_per_round=40", "--sampling=by_size"], "more than the 39 training clients with examples: lower"),
         (["--clients_per_round=41", "--sampling=poisson"], "--clients_per_round=41 is more than the 40"),
+        (["--sampling=min_separation", "--min_separation=9"], "--min_separation=9 leaves 4 of the 40"),
         (["--clients_per_round=41", "--availability=diurnal"], "--clients_per_round=41 is more than the 40 training"),
     ],
 )
@@ -124,6 +140,7 @@ def test_more_clients_than_there_are_is_refused(parse, line, sentence):
             ["--sampling=fixed", "--cohorts=x", "--availability=diurnal", WORKING],
             "--availability=diurnal means nothing to --sampling=fixed",
         ),
+        (["--min_separation=3"], "--min_separation=3 is kept with --sampling=min_separation only"),
         (["--min_clients=6"], "--min_clients=6 is more than --clients_per_round=5: lower it"),
         (
             ["--sampling=poisson", "--over_selection=1.3", "--dropout_rate=0.1"],

@@ -6,10 +6,9 @@ import os
 import pytest
 from absl import flags
 
-from programs import data, data_flags
+from programs import data_flags
 from tests.processes import run
 from tff_tx.datasets import DataSpec
-from tff_tx.errors import UserError
 
 
 def row(output, *start):
@@ -68,20 +67,18 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("flag", "message"),
     [
-        ("gone/x.png", r"--plot=gone/x\.png: cannot write to .*gone; name another"),
-        ("x.doc", r"--plot=x\.doc must end with \.png, \.pdf, \.svg; rename"),
+        ("--plot=gone/x.png", "--plot=gone/x.png: cannot write to "),
+        ("--plot=x.doc", "--plot=x.doc must end with .png, .pdf, .svg; rename"),
+        ("--tokenizer=.", "--tokenizer=. is neither whitespace, bytes, a directory"),
     ],
 )
-def test_a_plot_that_cannot_be_written_is_refused(path, message):
-    with pytest.raises(UserError, match=message):
-        data._check_plot(path)
-
-
-def test_a_tokenizer_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"--tokenizer=.* is neither whitespace, bytes, a directory"):
-        data._token_counter(str(tmp_path))
+def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
+    (tmp_path / "x.csv").write_text("text,label\n" + "one,1\n" * 20)
+    _, err = run("data", "--dataset=file", "--data=x.csv", flag, cwd=tmp_path, code=2)
+    assert message in err
+    assert os.listdir(tmp_path) == ["x.csv"]
 
 
 def test_every_field_of_the_spec_has_a_flag():

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tests import tiny
+from tests import ray_clusters, tiny
 from tff_tx import algorithms, tasks
-from tff_tx.runtime import ENGINES, LocalEngine
+from tff_tx.runtime import ENGINES, LocalEngine, RayCluster, RayEngine
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate, momentum=0.9),
@@ -71,6 +71,14 @@ def engine(process):
         yield engine
 
 
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """A Ray cluster on this machine with two workers, for all engines."""
+    with RayCluster(cpus=2) as cluster:
+        ray_clusters.wait_for_workers(cluster, 2)
+        yield cluster
+
+
 def run(engine, rounds):
     """The weights after the rounds and the metrics of the last."""
     with engine:
@@ -87,20 +95,21 @@ def run_open(engine, rounds):
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients):
+def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients, ray_cluster):
     algorithm, options = PROCESSES[name]
     task = tiny.linear_digits_task(digits_task)
-    check_conformance(task.process(algorithms.ALGORITHMS[algorithm](task.model, options)), clients)
+    check_conformance(task.process(algorithms.ALGORITHMS[algorithm](task.model, options)), clients, ray_cluster)
 
 
-def test_all_engines_give_the_same_state_and_metrics_of_a_transformer(process, clients):
-    check_conformance(process, clients)
+def test_all_engines_give_the_same_state_and_metrics_of_a_transformer(process, clients, ray_cluster):
+    check_conformance(process, clients, ray_cluster)
 
 
-def check_conformance(process, clients):
+def check_conformance(process, clients, ray_cluster):
     reference = run(ENGINES["tff_native"](process), clients)
     for engine in set(ENGINES) - {"tff_native"}:
-        weights, metrics, traffic = run(ENGINES[engine](process), clients)
+        where = {"cluster": ray_cluster} if engine == "ray" else {}
+        weights, metrics, traffic = run(ENGINES[engine](process, **where), clients)
         tf.nest.map_structure(
             lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), weights, reference[0]
         )
@@ -114,6 +123,32 @@ def test_the_number_of_threads_changes_nothing(process, engine, clients):
     one, _, _ = run(LocalEngine(process, threads=1), clients)
     four, _, _ = run_open(engine, clients)
     tf.nest.map_structure(np.testing.assert_array_equal, one, four)
+
+
+def test_the_number_of_workers_changes_nothing(digits_task, ray_cluster):
+    """More clients than leaves, so that leaves have several; costs that are not what the clients take."""
+    task = tiny.linear_digits_task(digits_task)
+    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
+    rounds = [tasks.client_arguments(task.train.client_ids, seed=1, round_num=r) for r in (1, 2)]
+    sizes = task.train.sizes()
+    used, found = [], []
+    for workers, most_leaves in ((1, 5), (2, 5), (2, 100)):
+        engine = RayEngine(
+            process,
+            cluster=ray_cluster,
+            max_workers=workers,
+            most_leaves=most_leaves,
+            cost_fn=lambda client: sizes[client["client_id"].decode()],
+        )
+        found.append(run_open(engine, rounds))
+        used.append(engine.record.workers)
+    assert used[:2] == [1, 2]
+    tf.nest.map_structure(np.testing.assert_array_equal, found[0][:2], found[1][:2])
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[1][0], found[2][0])
+    with LocalEngine(process) as local:
+        weights, metrics, _ = run_open(local, rounds)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0][0], weights)
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0][1], metrics)
 
 
 def test_dropout_differs_between_clients_rounds_and_steps(digits_task):
@@ -144,7 +179,7 @@ def test_progress_counts_clients(engine, clients):
 
 PROGRAM = """
 import sys, time
-from tests import tiny
+from tests import ray_clusters, tiny
 from tff_tx import algorithms
 from tff_tx.runtime import NativeEngine
 options = algorithms.Options(

@@ -6,6 +6,8 @@ A new one is a file here and a line in `ALGORITHMS`.
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
+from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
+from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg
 from tff_tx.algorithms.mime_lite import build_mime_lite
 from tff_tx.algorithms.optimizers import (
     OPTIMIZERS,
@@ -25,12 +27,16 @@ ALGORITHMS = {
 
 __all__ = [
     "ALGORITHMS",
+    "LORA_AGGREGATIONS",
     "OPTIMIZERS",
     "SCHEDULES",
+    "ExamplePrivacy",
+    "LocalPrivacy",
     "Options",
     "build_fed_avg",
     "build_fed_prox",
     "build_fed_sgd",
+    "build_lora_fed_avg",
     "build_mime_lite",
     "build_optimizer",
     "build_schedule",

@@ -16,17 +16,23 @@ def build_fed_avg(
     With SGD of rate 1 on the server this is FedAvg, https://arxiv.org/abs/1602.05629 (Algorithm 1); with Adagrad, Adam
     or Yogi it is FedAdagrad, FedAdam or FedYogi, https://arxiv.org/abs/2003.00295 (Algorithm 2).
     """
-    if options.client_schedule is not None:
+    if options.has_own_local_training:
         return build_local_training_process(model, options)
-    build = (
-        tff.learning.algorithms.build_weighted_fed_avg
-        if options.weighted
-        else tff.learning.algorithms.build_unweighted_fed_avg
-    )
-    return build(
+    if not options.weighted and not isinstance(options.aggregator, tff.aggregators.WeightedAggregationFactory):
+        return tff.learning.algorithms.build_unweighted_fed_avg(
+            model,
+            options.client_optimizer,
+            options.server_optimizer,
+            model_distributor=options.distributor(model),
+            model_aggregator=options.aggregator,
+            loop_implementation=REDUCE,
+        )
+    return tff.learning.algorithms.build_weighted_fed_avg(
         model,
         options.client_optimizer,
         options.server_optimizer,
-        model_aggregator=options.aggregator,
+        client_weighting=options.client_weighting,
+        model_distributor=options.distributor(model),
+        model_aggregator=options.weighted_aggregator,
         loop_implementation=REDUCE,
     )

@@ -15,9 +15,11 @@ def build_fed_sgd(
     w' = w - alpha * sum_k n_k/n grad F_k(w), https://arxiv.org/abs/1602.05629, section 2; alpha is the rate of the
     server's optimizer. The clients' optimizer is not used.
     """
+    options.check_usual_client_work("fed_sgd")
     return tff.learning.algorithms.build_fed_sgd(
         model,
         options.server_optimizer,
+        model_distributor=options.distributor(model),
         model_aggregator=options.weighted_aggregator,
         loop_implementation=REDUCE,
     )

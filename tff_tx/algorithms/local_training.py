@@ -1,9 +1,10 @@
-"""Local training with what TFF's builders lack: the proximal term, and a rate that follows the round.
+"""Local training with what TFF's builders lack: the proximal term, a rate that follows the round, and other metrics.
 
 TFF 0.87 has a builder with a schedule, for weighted FedAvg alone and not for functional models. Its
 FedProx adds mu (w_t - w) to the gradient, the proximal term with the wrong sign, which drives
 clients away from the server's model. This is TFF's client work for functional models with the term
-of the paper, a schedule and either weighting; without the first two it computes what TFF's does.
+of the paper, a schedule, either weighting, and privacy inside of the client; without them it computes
+what TFF's does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.options import Options
+from tff_tx.models import SEED
 
 _templates = tff.learning.templates
 
@@ -24,8 +26,10 @@ def build_local_training_process(
 ) -> _templates.LearningProcess:
     """Builds FedAvg's process with the rate of `options.client_schedule`, if there is one.
 
-    `options.proximal_strength` adds the proximal term. The metrics also hold the round's rate, as
-    `client_work/learning_rate`.
+    `options.proximal_strength` adds the proximal term, `options.wrap_client_work` wraps what clients do. With
+    `options.sends_loss` clients also send their mean loss, each batch's as it was before the step on it: with one pass
+    over the data that is the loss on examples not trained on yet, the progressive validation of Blum, Kalai and
+    Langford 1999, "Beating the Hold-Out". The metrics also hold the round's rate, as `client_work/learning_rate`.
     """
 
     @tff.tensorflow.computation
@@ -33,22 +37,21 @@ def build_local_training_process(
         return tff.learning.models.ModelWeights(*model.initial_weights)
 
     weights_type = initial_weights.type_signature.result
-    aggregator = options.weighted_aggregator.create(weights_type.trainable, tff.TensorType(np.float32))
+    client_work = _build_client_work(model, weights_type, options)
+    result_type = client_work.next.type_signature.result.result.member
+    if options.wrap_client_work is not None:
+        client_work = options.wrap_client_work(client_work)
     return _templates.compose_learning_process(
         initial_weights,
-        _templates.build_broadcast_process(weights_type),
-        _build_client_work(model, weights_type, options),
-        aggregator,
+        options.distributor(model) or _templates.build_broadcast_process(weights_type),
+        client_work,
+        options.weighted_aggregator.create(weights_type.trainable, result_type.update_weight),
         _templates.build_apply_optimizer_finalizer(options.server_optimizer, weights_type),
     )
 
 
 def _build_client_work(model, weights_type, options):
     data_type = tff.SequenceType(tff.types.tensorflow_to_type(model.input_spec))
-
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_value(0, tff.SERVER)
 
     @tff.tensorflow.computation(np.int32)
     def learning_rate(round_num):
@@ -64,26 +67,65 @@ def _build_client_work(model, weights_type, options):
     def add_one(round_num):
         return round_num + 1
 
+    metrics_process = _build_metrics(model, train.type_signature.result[1], options.metrics_aggregator)
+
+    @tff.federated_computation
+    def initialize():
+        state = collections.OrderedDict(
+            round_num=tff.federated_value(0, tff.SERVER), metrics=metrics_process.initialize()
+        )
+        return tff.federated_zip(state)
+
     @tff.federated_computation(
         initialize.type_signature.result,
         tff.FederatedType(weights_type, tff.CLIENTS),
         tff.FederatedType(data_type, tff.CLIENTS),
     )
-    def next_fn(round_num, weights, batches):
-        rate = tff.federated_map(learning_rate, round_num)
+    def next_fn(state, weights, batches):
+        rate = tff.federated_map(learning_rate, state.round_num)
         rate_at_clients = tff.federated_broadcast(rate)
-        result, metrics = tff.federated_map(train, (weights, batches, rate_at_clients))
-        metrics = tff.learning.metrics.sum_then_finalize(model.finalize_metrics)(metrics)
+        result, client_metrics = tff.federated_map(train, (weights, batches, rate_at_clients))
+        metrics = metrics_process.next(state.metrics, client_metrics)
+        round_num = tff.federated_map(add_one, state.round_num)
         return tff.templates.MeasuredProcessOutput(
-            tff.federated_map(add_one, round_num),
+            tff.federated_zip(collections.OrderedDict(round_num=round_num, metrics=metrics.state)),
             result,
-            tff.federated_zip(collections.OrderedDict(train=metrics, learning_rate=rate)),
+            tff.federated_zip(collections.OrderedDict(train=metrics.result, learning_rate=rate)),
         )
 
     return _templates.ClientWorkProcess(initialize, next_fn)
 
 
-@tf.function
+def _build_metrics(model, metrics_type, aggregator) -> tff.templates.AggregationProcess:
+    """From clients' unfinished metrics to the round's."""
+
+    @tff.tensorflow.computation(metrics_type)
+    def finalize(metrics):
+        return model.finalize_metrics(metrics)
+
+    values_type = tff.FederatedType(metrics_type, tff.CLIENTS)
+    if aggregator is not None:
+        process = aggregator.create(finalize.type_signature.result)
+
+        @tff.federated_computation(process.initialize.type_signature.result, values_type)
+        def aggregate(state, values):
+            return process.next(state, tff.federated_map(finalize, values))
+
+        return tff.templates.AggregationProcess(process.initialize, aggregate)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_value((), tff.SERVER)
+
+    @tff.federated_computation(initialize.type_signature.result, values_type)
+    def pool(state, values):
+        result = tff.federated_map(finalize, tff.federated_sum(values))
+        return tff.templates.MeasuredProcessOutput(state, result, tff.federated_value((), tff.SERVER))
+
+    return tff.templates.AggregationProcess(initialize, pool)
+
+
+@tf.function(autograph=False)
 def _local_training(model, options, weights, batches, rate):
     """One client's round: batches in, update and metrics out.
 
@@ -91,16 +133,13 @@ def _local_training(model, options, weights, batches, rate):
     2020, Algorithm 2).
     """
     optimizer = options.client_optimizer_fn(rate)
+    gradients_fn = _gradients if options.example_privacy is None else options.example_privacy.gradients
     server, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
 
     def step(state, batch):
-        trained, optimizer_state, metrics, num_examples = state
+        trained, optimizer_state, metrics, num_examples, losses, *seed = state
         x, y = batch
-        with tf.GradientTape() as tape:
-            tape.watch(trained)
-            output = model.predict_on_batch((trained, frozen), x, training=True)
-            loss = model.loss(output, y)
-        gradients = tape.gradient(loss, trained)
+        gradients, loss, output = gradients_fn(model, trained, frozen, x, y)
         if options.proximal_strength != 0:
             gradients = tuple(g + options.proximal_strength * (w - w0) for g, w, w0 in zip(gradients, trained, server))
         optimizer_state, trained = optimizer.next(optimizer_state, trained, gradients)
@@ -110,21 +149,47 @@ def _local_training(model, options, weights, batches, rate):
             labels=y,
             batch_output=tff.learning.models.BatchOutput(loss, output, batch_examples),
         )
-        return trained, optimizer_state, metrics, num_examples + batch_examples
+        losses += loss * tf.cast(batch_examples, tf.float32)
+        num_examples += batch_examples
+        return trained, optimizer_state, metrics, num_examples, losses, *(_seed_of(x) for _ in seed)
 
     start = (
         server,
         optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server)),
         model.initialize_metrics_state(),
         tf.constant(0, tf.int64),
+        tf.constant(0.0),
+        # The last batch's, for the noise of the update: no other client or round has it.
+        *([tf.zeros([2], tf.int64)] if options.local_privacy is not None else []),
     )
-    trained, _, metrics, num_examples = batches.reduce(start, step)
+    trained, _, metrics, num_examples, losses, *seed = batches.reduce(start, step)
     update = tf.nest.map_structure(tf.subtract, server, trained)
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
     keep = tf.cast(finite, tf.float32)
     update = tf.nest.map_structure(lambda u: tf.where(finite, u, tf.zeros_like(u)), update)
+    if options.local_privacy is not None:
+        update, keep = options.local_privacy.release(update, *seed), tf.constant(1.0)
     weight = tf.cast(num_examples, tf.float32) if options.weighted else tf.constant(1.0)
     metrics = tf.nest.map_structure(
         lambda m, zero: tf.where(finite, m, zero), metrics, model.initialize_metrics_state()
     )
-    return _templates.ClientResult(update=update, update_weight=keep * weight), metrics
+    weight *= keep
+    if options.sends_loss:
+        mean_loss = tf.math.divide_no_nan(losses, tf.cast(num_examples, tf.float32))
+        weight = collections.OrderedDict(weight=weight, loss=tf.where(finite, mean_loss, 0.0))
+    return _templates.ClientResult(update=update, update_weight=weight), metrics
+
+
+def _gradients(model, trained, frozen, x, y):
+    """Of the mean loss over a batch: (gradients, loss, predictions)."""
+    with tf.GradientTape() as tape:
+        tape.watch(trained)
+        output = model.predict_on_batch((trained, frozen), x, training=True)
+        loss = model.loss(output, y)
+    return tape.gradient(loss, trained), loss, output
+
+
+def _seed_of(x):
+    if not isinstance(x, collections.abc.Mapping) or SEED not in x:
+        raise ValueError(f"noise is drawn from a client's seed, and its inputs have none named {SEED!r}.")
+    return tf.cast(tf.ensure_shape(x[SEED], [2]), tf.int64)

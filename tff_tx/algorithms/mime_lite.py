@@ -15,13 +15,15 @@ def build_mime_lite(
     https://arxiv.org/abs/2008.03606, Algorithm 1 (MimeLite); the base optimizer is `options.client_optimizer_fn`'s.
     Clients send the gradient at the server's weights besides their update: twice the upload of FedAvg.
     """
+    options.check_usual_client_work("mime_lite")
     if options.client_schedule is not None:
         return tff.learning.algorithms.build_mime_lite_with_optimizer_schedule(
             model,
             options.client_schedule,
             options.client_optimizer_fn(options.client_learning_rate),
             options.server_optimizer,
-            client_weighting=_weighting(options),
+            client_weighting=options.client_weighting,
+            model_distributor=options.distributor(model),
             model_aggregator=options.weighted_aggregator,
             loop_implementation=REDUCE,
         )
@@ -29,12 +31,8 @@ def build_mime_lite(
         model,
         options.client_optimizer,
         options.server_optimizer,
-        client_weighting=_weighting(options),
+        client_weighting=options.client_weighting,
+        model_distributor=options.distributor(model),
         model_aggregator=options.weighted_aggregator,
         loop_implementation=REDUCE,
     )
-
-
-def _weighting(options):
-    weighting = tff.learning.ClientWeighting
-    return weighting.NUM_EXAMPLES if options.weighted else weighting.UNIFORM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Callable
 
 import tensorflow as tf
@@ -45,7 +46,7 @@ def build_optimizer(
     """
     build = tff.learning.optimizers
     if name == "sgd":
-        optimizer = build.build_sgdm(learning_rate, momentum or None)
+        optimizer = build.build_sgdm(learning_rate, momentum) if momentum else SparseSgd(learning_rate)
     elif name == "adam":
         optimizer = build.build_adam(learning_rate, beta_1, beta_2, epsilon)
     elif name == "adamw":
@@ -60,6 +61,39 @@ def build_optimizer(
     return optimizer if clip_norm is None else ClippedOptimizer(optimizer, clip_norm)
 
 
+class SparseSgd(tff.learning.optimizers.Optimizer):
+    """w - rate * g, which of an embedding table touches only the rows that a batch used.
+
+    TFF's SGD, which this is otherwise, makes such gradients dense and takes three passes over the table a step.
+    """
+
+    def __init__(self, learning_rate):
+        self._dense = tff.learning.optimizers.build_sgdm(learning_rate)
+
+    def initialize(self, specs):
+        return self._dense.initialize(specs)
+
+    def next(self, state, weights, gradients):
+        rate = self.get_hparams(state)["learning_rate"]
+
+        def update(w, g):
+            if g is None:
+                return w
+            if isinstance(g, tf.IndexedSlices):
+                return tf.tensor_scatter_nd_sub(w, g.indices[:, None], tf.cast(rate, w.dtype) * g.values)
+            return w - tf.cast(rate, w.dtype) * g
+
+        # A copy: a schedule puts the next rate into what comes back, and TensorFlow refuses functions that change what
+        # they were given.
+        return collections.OrderedDict(state), tf.nest.map_structure(update, weights, gradients)
+
+    def get_hparams(self, state):
+        return self._dense.get_hparams(state)
+
+    def set_hparams(self, state, hparams):
+        return self._dense.set_hparams(state, hparams)
+
+
 class ClippedOptimizer(tff.learning.optimizers.Optimizer):
     """Scales gradients down to a global L2 norm for another optimizer (Pascanu et al. 2013, Algorithm 1)."""
 
@@ -70,6 +104,8 @@ class ClippedOptimizer(tff.learning.optimizers.Optimizer):
         return self._optimizer.initialize(specs)
 
     def next(self, state, weights, gradients):
+        # The norm of a sparse gradient would be that of its parts, of which several may be of one row.
+        gradients = tff.learning.optimizers.handle_indexed_slices_gradients(gradients)
         clipped, _ = tf.clip_by_global_norm(tf.nest.flatten(gradients), self._clip_norm)
         return self._optimizer.next(state, weights, tf.nest.pack_sequence_as(gradients, clipped))
 

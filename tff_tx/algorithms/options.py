@@ -7,6 +7,9 @@ from typing import Any, Callable
 
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
+from tff_tx.errors import UserError
+
 REDUCE = tff.learning.LoopImplementation.DATASET_REDUCE
 """The loop over a client's batches that the local engine can take apart."""
 
@@ -21,8 +24,23 @@ class Options:
       client_learning_rate: The clients' rate.
       client_schedule: If not None, the clients' rate as a function of the round instead.
       weighted: Whether clients count by their number of examples, else equally.
-      aggregator: `tff.aggregators` factory, weighted or not as `weighted` says; None for the (weighted) mean.
+      aggregator: `tff.aggregators` factory, such as one of `tff_tx.aggregators`; an unweighted one counts clients
+        equally. None for the (weighted) mean.
       proximal_strength: mu of FedProx.
+      metrics_aggregator: Unweighted factory that makes the round's metrics of those of each client; None: the figures
+        over all their examples together. For FedAvg and FedProx.
+      example_privacy: If not None, clients train with DP-SGD.
+      local_privacy: If not None, clients' updates leave them clipped and noised. What else leaves them has to tell
+        nothing of their data: they count equally.
+      sends_loss: Whether a client's weight is an `OrderedDict(weight=float32, loss=float32)` for an aggregator that
+        goes by it, as attention does. FedAvg and FedProx alone.
+      wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
+        `tff_tx.attacks` does. FedAvg and FedProx alone.
+      distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
+        which clients get the model; None: it is broadcast.
+
+    Raises:
+      UserError: At construction, if updates are private and something else that is sent tells of a client's data.
     """
 
     client_optimizer_fn: Callable[[Any], tff.learning.optimizers.Optimizer]
@@ -32,11 +50,62 @@ class Options:
     weighted: bool = True
     aggregator: Any = None
     proximal_strength: float = 0.0
+    metrics_aggregator: Any = None
+    example_privacy: ExamplePrivacy | None = None
+    local_privacy: LocalPrivacy | None = None
+    sends_loss: bool = False
+    wrap_client_work: Callable[[Any], Any] | None = None
+    distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
+
+    def __post_init__(self):
+        if self.local_privacy is not None and self.weighted:
+            raise UserError(
+                "local differential privacy of updates (--local_dp_clip) does not cover how many examples a client "
+                "has: count clients equally, with --noweighted."
+            )
+        if self.local_privacy is not None and self.sends_loss:
+            raise UserError(
+                "local differential privacy of updates (--local_dp_clip) does not cover the loss that clients would "
+                "send (--attention_key=loss): drop one of them."
+            )
+
+    @property
+    def has_own_local_training(self) -> bool:
+        """Whether clients do what TFF's builders do not."""
+        parts = (
+            *(self.client_schedule, self.metrics_aggregator, self.example_privacy, self.local_privacy),
+            self.wrap_client_work,
+        )
+        return self.sends_loss or any(part is not None for part in parts)
+
+    def check_usual_client_work(self, algorithm: str) -> None:
+        """Checks that clients are TFF's own.
+
+        Args:
+          algorithm: Whose clients they have to be.
+
+        Raises:
+          UserError: If they are private by themselves, are to send their loss, or are wrapped.
+        """
+        if self.local_privacy is not None or self.example_privacy is not None:
+            raise UserError(
+                f"privacy inside of the client (--local_dp_clip, --example_clip) is not for --algorithm={algorithm}: "
+                "choose fed_avg or fed_prox."
+            )
+        if self.sends_loss or self.wrap_client_work is not None:
+            wanted = "send their loss" if self.sends_loss else "be wrapped, as attackers are"
+            raise UserError(f"clients of {algorithm} cannot {wanted}: use fed_avg or fed_prox.")
 
     @property
     def client_optimizer(self) -> tff.learning.optimizers.Optimizer:
         """The clients' optimizer where their rate is constant."""
         return self.client_optimizer_fn(self.client_learning_rate)
+
+    @property
+    def client_weighting(self) -> tff.learning.ClientWeighting:
+        """TFF's name of how clients count."""
+        weighting = tff.learning.ClientWeighting
+        return weighting.NUM_EXAMPLES if self.weighted else weighting.UNIFORM
 
     @property
     def weighted_aggregator(self) -> tff.aggregators.WeightedAggregationFactory:
@@ -46,3 +115,11 @@ class Options:
                 return self.aggregator
             return tff.aggregators.as_weighted_aggregator(self.aggregator)
         return tff.aggregators.MeanFactory()
+
+    def distributor(
+        self, model: tff.learning.models.FunctionalModel
+    ) -> tff.learning.templates.DistributionProcess | None:
+        """The model's distributor; None: TFF's own, which broadcasts it."""
+        if self.distributor_fn is None:
+            return None
+        return self.distributor_fn(lambda: tff.learning.models.ModelWeights(*model.initial_weights))

@@ -17,6 +17,7 @@ from tff_tx.datasets.federated import (
     open_store,
 )
 from tff_tx.datasets.readers import FORMATS
+from tff_tx.datasets.silos import SiloClientData, join_silos, load_silo, silo_of
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
 
@@ -32,12 +33,16 @@ __all__ = [
     "ImageClassificationEncoder",
     "LanguageModelingEncoder",
     "SequenceClassificationEncoder",
+    "SiloClientData",
     "SqliteClientData",
     "StoreWriter",
     "TokenClassificationEncoder",
     "default_cache_dir",
     "image_shape",
+    "join_silos",
     "label_names",
     "load",
+    "load_silo",
     "open_store",
+    "silo_of",
 ]

@@ -184,10 +184,20 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         """Client id -> number of examples, in the order of `client_ids`."""
         return dict(self._sizes)
 
+    def example_bytes(self) -> dict[str, float]:
+        """Client id -> mean bytes of a stored example: how long it is, as far as that makes it more work."""
+        with _connect(self.path) as connection:
+            rows = connection.execute(
+                "SELECT client_id, AVG(LENGTH(serialized_example_proto)) FROM examples WHERE split_name = ? "
+                "GROUP BY client_id",
+                (self.split,),
+            )
+            return dict(rows.fetchall())
+
     @property
     def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
         """Client id, a string or a string tensor -> its dataset; can be traced inside a graph."""
-        return functools.partial(_client_dataset, self.path, self.split, self._element_spec)
+        return functools.partial(client_dataset, self.path, self.split, self._element_spec)
 
     def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
         """The examples of one client in the order written.
@@ -200,7 +210,8 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         return self.serializable_dataset_fn(client_id)
 
 
-def _client_dataset(path: str, split: str, element_spec, client_id) -> tf.data.Dataset:
+def client_dataset(path, split: str, element_spec, client_id) -> tf.data.Dataset:
+    """The examples of a client of a store; path and client id are strings or string tensors."""
     quoted = tf.strings.regex_replace(client_id, "'", "''")
     query = tf.strings.join(
         [

@@ -9,6 +9,7 @@ from tff_tx.models.huggingface import (
     max_positions,
     save_pretrained,
 )
+from tff_tx.models.lora import RANK, Lora
 from tff_tx.models.objectives import (
     IGNORED,
     Objective,
@@ -16,14 +17,19 @@ from tff_tx.models.objectives import (
     language_modeling,
     token_classification,
 )
+from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.refusals import StatefulModelError
+from tff_tx.models.vectorization import vectorized_map
 
 __all__ = [
     "IGNORED",
+    "RANK",
     "SEED",
+    "Lora",
     "Objective",
     "StatefulModelError",
     "TransformerModel",
+    "check_adapter_format",
     "classification",
     "from_config",
     "from_pretrained",
@@ -31,6 +37,8 @@ __all__ = [
     "language_modeling",
     "load_tokenizer",
     "max_positions",
+    "save_adapter",
     "save_pretrained",
     "token_classification",
+    "vectorized_map",
 ]

@@ -6,6 +6,7 @@ allow. Here the model stays as it is, and what is traced is a pure function of w
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable
 
 import numpy as np
@@ -15,7 +16,24 @@ import tensorflow_federated as tff
 from tff_tx.errors import UserError
 from tff_tx.models import graphs as graphs_lib
 from tff_tx.models import refusals
+from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.keras_function import KerasFunction
+from tff_tx.models.lora import Lora, LoraFunction
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterPositions:
+    """Where the weights of one adapter are in `initial_weights`.
+
+    Attributes:
+      a: Position of A among the trainable weights, or with `Lora.freeze_a` among the others.
+      b: Position of B among the trainable weights.
+      residual: Position of the residual among the other weights, or None.
+    """
+
+    a: int
+    b: int
+    residual: int | None
 
 
 class TransformerModel(tff.learning.models.FunctionalModel):
@@ -24,12 +42,18 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     Attributes:
       keras_model: The model; its variables keep the initial values until `assign` is called.
       objective: The `Objective` it is trained on.
+      lora: How it is adapted, or None.
+      adapters: The adapters, with their initial values until `assign` or `read` is called; empty without `lora`.
+      adapter_positions: Where their weights are among the model's.
     """
 
     def __init__(self, *, function, trainable, non_trainable, objective, predict_fn, input_spec):
         self.keras_model = function.model
         self.objective = objective
-        self._trainable, self._non_trainable = trainable, non_trainable
+        self.lora = function.lora if isinstance(function, LoraFunction) else None
+        self._function, self._trainable, self._non_trainable = function, trainable, non_trainable
+        self.adapters = () if self.lora is None else tuple(function.adapters)
+        self.adapter_positions = self._adapter_positions()
         self._predict_fn = tf.autograph.experimental.do_not_convert(predict_fn)
         super().__init__(
             initial_weights=(
@@ -59,8 +83,23 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         """Names of the other weights, in the order of `initial_weights[1]`."""
         return tuple(v.name for v in self._non_trainable)
 
+    def _adapter_positions(self):
+        at = {id(v): i for part in (self._trainable, self._non_trainable) for i, v in enumerate(part)}
+        return tuple(
+            AdapterPositions(
+                at[id(adapter.a)], at[id(adapter.b)], None if adapter.residual is None else at[id(adapter.residual)]
+            )
+            for adapter in self.adapters
+        )
+
     def assign(self, weights: Any) -> None:
-        """Writes `weights`, a `tff.learning.models.ModelWeights`, into the Keras model."""
+        """Writes `weights`, a `tff.learning.models.ModelWeights`, into the Keras model; adapters are merged into it."""
+        self.read(weights)
+        if self.lora is not None:
+            self._function.merge()
+
+    def read(self, weights: Any) -> None:
+        """Writes `weights` into the variables of the Keras model and of the adapters, unmerged."""
         parts = (
             ("trainable", self._trainable, weights.trainable),
             ("non-trainable", self._non_trainable, weights.non_trainable),
@@ -82,12 +121,14 @@ def functional_model(
     x_spec: Any,
     *,
     output_fn: Callable[[Any], tf.Tensor] | None = None,
+    trainable: str = "all",
+    lora: Lora | None = None,
 ) -> TransformerModel:
     """Makes a built Keras model a `FunctionalModel` trained on `objective`.
 
-    Trainable are the model's trainable weights on which the loss depends; frozen weights, and
-    weights the loss never reaches (say, an unused pooler), are non-trainable: they are not updated
-    and need not be sent back.
+    Trainable are those of the model's trainable weights that `trainable` names and on which the loss
+    depends; frozen weights, and weights the loss never reaches (say, an unused pooler), are
+    non-trainable: they have no gradient, are not updated and need not be sent.
 
     Args:
       model: A built `tf_keras.Model` or `tf.keras.Model` (Sequential, functional, subclassed, or
@@ -100,12 +141,15 @@ def functional_model(
         as the first argument.
       output_fn: Takes what the model returns to the tensor of predictions [batch, ...]; by default
         the logits (or the last hidden state) of a Hugging Face output, or the output itself.
+      trainable: What is trained: "all", "head", "bias", "layers:" and a regular expression that is
+        searched in the names of weights, or "lora"; see `tff_tx.models.trainable.selected`.
+      lora: With "lora", how the model is adapted. A classifier's head is trained along, as it is new.
 
     Raises:
       StatefulModelError: If training changes a variable (BatchNormalization).
       UserError: If the model is not built, uses variables that are not attributes of its layers,
-        adds a loss of its own (a regularizer), which would be silently lost, or draws random
-        numbers that a seed cannot reach.
+        adds a loss of its own (a regularizer), which would be silently lost, draws random
+        numbers that a seed cannot reach, or has none of the weights that are to be trained.
     """
     if not model.built or not model.weights:
         raise UserError(
@@ -113,11 +157,30 @@ def functional_model(
             "before making it a functional model."
         )
     refusals.refuse_unfit_model(model)
-    function = KerasFunction(model)
-    graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output)
+    function, adapters = KerasFunction(model), []
+    chosen = trainable_lib.selected(model, trainable)
+    if trainable == "lora":
+        function = LoraFunction(model, lora or Lora())
+        adapters = function.adapters
+        chosen = chosen if objective.name.endswith("classification") else []
+        for adapter in adapters:
+            chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
+    wanted = {id(v) for v in chosen}
+    is_frozen = [id(v) not in wanted for v in function.variables]
+    graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen)
     reached = graphs_lib.reached(graphs(training=True))
-    wanted = {id(v) for v in model.trainable_weights}
-    is_trainable = [id(v) in wanted and hit for v, hit in zip(function.variables, reached)]
+    is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reached)]
+    hit = {id(v) for v, is_hit in zip(function.variables, reached) if is_hit}
+    if lost := [adapter.weight for adapter in adapters if id(adapter.b) not in hit]:
+        raise UserError(
+            f"the predictions of {type(model).__name__} do not depend on {trainable_lib.told_names(lost)}: leave them "
+            "out with --lora_targets."
+        )
+    if not any(is_trainable):
+        raise UserError(
+            f"--trainable={trainable}: the loss of {type(model).__name__} depends on none of "
+            f"{trainable_lib.told_names(chosen)}: train others."
+        )
     order = _merge_order(is_trainable)
 
     def predict_on_batch(model_weights, x, training):

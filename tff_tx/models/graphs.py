@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -17,9 +18,18 @@ class ModelGraphs:
     They are traced as when called eagerly, wherever the call comes from. Inside TFF's graphs, which
     are those of TensorFlow 1, `==` on tensors compares identities, and models that use it would
     silently compute something else; `tf.init_scope` does not lead out of them.
+
+    Args:
+      function: The model.
+      x_spec: Of a batch of inputs.
+      output_fn: From what the model returns to the predictions.
+      is_frozen: Of each variable, whether it has no gradient: none is then computed, nor anything kept for it.
     """
 
-    def __init__(self, function: KerasFunction, x_spec: Any, output_fn: Callable[[Any], tf.Tensor]):
+    def __init__(
+        self, function: KerasFunction, x_spec: Any, output_fn: Callable[[Any], tf.Tensor], is_frozen: Sequence[bool]
+    ):
+        self._is_frozen = tuple(is_frozen)
         self._function, self._x_spec, self._output_fn = function, x_spec, output_fn
         self._autograph = False
         self._traced: dict[bool, Any] = {}
@@ -37,7 +47,9 @@ class ModelGraphs:
     def _trace(self, training):
         def call(values, x):
             inputs, seed = _randomness.split_seed(x)
-            return self._output_fn(self._function(list(values), inputs, training, seed))
+            # The gradient of a function is made for all of its inputs, whoever asks for it.
+            values = [tf.stop_gradient(v) if frozen else v for v, frozen in zip(values, self._is_frozen)]
+            return self._output_fn(self._function(values, inputs, training, seed))
 
         specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._function.variables]
         try:

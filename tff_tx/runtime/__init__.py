@@ -7,11 +7,17 @@ import psutil
 import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
+from tff_tx.runtime.configure import configure_tensorflow
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
 from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeEngine
+from tff_tx.runtime.pipelines import read_ahead, untuned
+from tff_tx.runtime.ray_cluster import RayCluster
+from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
+from tff_tx.runtime.ray_round import Limits
 
 
 @atexit.register
@@ -28,17 +34,6 @@ def _end_default_context() -> None:
     set_default_context.set_no_default_context()
 
 
-def configure_tensorflow() -> None:
-    """Sets TensorFlow up for many small clients side by side; to be called before it starts.
-
-    Each op gets one thread: an op split over threads adds up in an order that depends on their number, and so would the
-    results. Grappler, which TFF has run over a round's graphs already, would run again over the functions of every
-    client's data pipeline, which takes longer than the steps of a small model.
-    """
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
 @contextlib.contextmanager
 def profile(directory: str, enabled: bool = True):
     """Writes a trace of what runs inside the block, which TensorBoard shows with `tensorboard --logdir=DIRECTORY`."""
@@ -49,20 +44,27 @@ def profile(directory: str, enabled: bool = True):
         yield
 
 
-ENGINES = {"local": LocalEngine, "tff_native": NativeEngine}
+ENGINES = {"local": LocalEngine, "tff_native": NativeEngine, "ray": RayEngine}
 """By the name of `--engine`."""
 
 __all__ = [
     "ENGINES",
+    "MOST_LEAVES",
     "PRECISIONS",
     "Engine",
+    "ErrorFeedbackEngine",
     "FedBuffEngine",
+    "Limits",
     "LocalEngine",
     "NativeEngine",
+    "RayCluster",
+    "RayEngine",
     "RoundOutput",
     "TooFewClientsError",
     "Traffic",
     "configure_tensorflow",
     "profile",
+    "read_ahead",
     "step_function",
+    "untuned",
 ]

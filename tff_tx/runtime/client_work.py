@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx.runtime.graphs import GraphFunction, ImportedGraph
+from tff_tx.runtime.graphs import GraphFunction, ImportedGraph, step_function
+from tff_tx.runtime.pipelines import read_ahead
 
 _LOOP = "ReduceDataset"
-_PREFETCHED_BATCHES = 2
 
 
 class ClientWork:
@@ -35,7 +35,7 @@ class ClientWork:
                 self._loops.append(_Loop(graph, op, known, options))
                 known += [t.name for t in op.outputs]
         self._end = graph.function(known, graph.fetches)
-        self._all_finite = tf.function(_all_finite, autograph=False)
+        self._check_finite = None if self._loops else _finite_check([graph.tensor(t).dtype for t in graph.fetches])
 
     @property
     def num_loops(self) -> int:
@@ -63,18 +63,12 @@ class ClientWork:
         for i, loop in enumerate(self._loops):
             opened = client.loop if i == 0 else loop.open(client.known)
             state, waited = loop.run(opened, client.known)
-            self._check_finite(state)
             client.known += state
             client.data_seconds += waited
         contribution = self._end(*client.known)
-        if not self._loops:
+        if self._check_finite is not None:
             self._check_finite(contribution)
         return contribution
-
-    def _check_finite(self, leaves):
-        # The work itself puts zeros in place of such an update, which some aggregators would count as a client's.
-        if not self._all_finite([leaf for leaf in leaves if leaf.dtype == tf.float32]):
-            raise NotFiniteError("its update is not finite; a lower learning rate or --clip_norm may help")
 
 
 class NotFiniteError(ArithmeticError):
@@ -103,6 +97,7 @@ class _Loop:
         data, *start = (t.name for t in op.inputs)
         self._data, self._start = graph.function(known, [data]), graph.function(known, start)
         self._state_size = len(op.outputs)
+        self._check_finite = _finite_check([t.dtype for t in op.outputs])
         self._step, arguments = _step(graph, op, options)
         captured = len(op.get_attr("Targuments"))
         batch = arguments[self._state_size : len(arguments) - captured]
@@ -111,12 +106,12 @@ class _Loop:
     def open(self, known: list):
         """The client's batches, the first of them read."""
         batches = tf.data.experimental.from_variant(*self._data(*known), self._batch_spec)
-        iterator = iter(batches.prefetch(_PREFETCHED_BATCHES).with_options(_options()))
+        iterator = read_ahead(batches)
         first = next(iterator, None)  # reading ahead starts with it
         return iterator, first
 
     def run(self, opened, known: list) -> tuple[list, float]:
-        """The state after the last batch, and the seconds spent waiting for data."""
+        """The state after the last batch, finite, and the seconds spent waiting for data."""
         iterator, batch = opened
         values = self._start(*known)
         state, captured = values[: self._state_size], values[self._state_size :]
@@ -126,15 +121,8 @@ class _Loop:
             started = time.monotonic()
             batch = next(iterator, None)
             waited += time.monotonic() - started
+        self._check_finite(state)
         return state, waited
-
-
-def _options() -> tf.data.Options:
-    """Without tuning: the thread that does it sleeps, and the end of each client's data waits until it wakes up."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
-    return options
 
 
 def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFunction, list[tf.DType]]:
@@ -150,6 +138,19 @@ def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFu
             args=feeds, Tout=[tf.as_dtype(a.type) for a in signature.output_arg], f=name
         )
     return graph.function([t.name for t in feeds], [t.name for t in outputs], options), arguments
+
+
+def _finite_check(dtypes: list) -> Callable[[list], None]:
+    """A function that raises `NotFiniteError` where leaves of such types are not all finite."""
+    checked = [i for i, dtype in enumerate(dtypes) if dtype == tf.float32]
+    all_finite = step_function(_all_finite, [tf.TensorSpec(None, tf.float32)] * len(checked))
+
+    def check(leaves):
+        # The work itself puts zeros in place of such an update, which some aggregators would count as a client's.
+        if not all_finite([leaves[i] for i in checked]):
+            raise NotFiniteError("its update is not finite; a lower learning rate or --clip_norm may help")
+
+    return check
 
 
 def _all_finite(leaves: list) -> tf.Tensor:

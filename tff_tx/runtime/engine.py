@@ -15,7 +15,8 @@ class Traffic:
     """Bytes that cross the network between the server and one client in one round, uncompressed.
 
     Attributes:
-      download_bytes: What the server broadcasts.
+      download_bytes: What the server broadcasts; where it broadcasts changes of a model, the model. What stays as it is
+        in every round, such as frozen weights, does not count: a client needs it once.
       upload_bytes: What the client sends back: update, weight and metrics.
     """
 
@@ -34,12 +35,16 @@ class RoundOutput:
       seconds: Where the time went, by "prepare" (what is broadcast), "clients" (from the first client's start to the
         last one's end), "data" (of that, what threads waited for data, summed over clients), "aggregation" (adding up)
         and "server" (the update); as far as the engine knows.
+      upload_bytes: What a client really sent, in the mean over those that finished; None: not measured.
+      download_bytes: What was really sent to a client that had all that was sent before; None: not measured.
     """
 
     state: Any
     metrics: Any
     failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    upload_bytes: float | None = None
+    download_bytes: int | None = None
 
 
 class TooFewClientsError(RuntimeError):

@@ -10,7 +10,7 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
+from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import RoundOutput
 from tff_tx.runtime.local import Job, LocalEngine
 
@@ -53,8 +53,11 @@ class FedBuffEngine(LocalEngine):
         super().__init__(process, threads, precision)
         self._max_staleness, self._exponent = max_staleness, staleness_exponent
         weights = self._state_type.global_model_weights
-        self._update_leaves = _only_update(self._contribution_type, weights.trainable)
-        self._changing = [i for i, path in enumerate(_paths(self._broadcast_type)) if "non_trainable" not in path]
+        self._update_leaves = form_lib.only_update(
+            self._contribution_type, weights.trainable, "--buffer_size scales down", "drop it"
+        )
+        paths = form_lib.paths(self._broadcast_type)
+        self._changing = [i for i, path in enumerate(paths) if "non_trainable" not in path]
 
     def initialize(self) -> Any:
         current = super().initialize()
@@ -126,43 +129,3 @@ class FedBuffEngine(LocalEngine):
 
 def _state(current: Any, past: list) -> collections.OrderedDict:
     return collections.OrderedDict(current=current, past=past)
-
-
-def _only_update(contribution_type: tff.Type, weights_type: tff.Type) -> range:
-    """Which leaves of a contribution are the update of the model.
-
-    Raises:
-      UserError: If none or several may be.
-    """
-    found = list(_places(contribution_type, _shape(weights_type)))
-    if len(found) != 1:
-        raise UserError(
-            f"--buffer_size scales down the update that a client sends, and clients of this process send "
-            f"{len(found) or 'none'} of the model's shape: drop it, or use an algorithm and an aggregator by which "
-            "they send just one, as --algorithm=fed_avg."
-        )
-    return found[0]
-
-
-def _places(value_type, wanted, start=0):
-    """Yields the ranges of leaves that have a type, outermost first."""
-    if _shape(value_type) == wanted:
-        yield range(start, start + len(_paths(value_type)))
-    elif isinstance(value_type, tff.StructType):
-        for _, element in tff.structure.iter_elements(value_type):
-            yield from _places(element, wanted, start)
-            start += len(_paths(element))
-
-
-def _shape(value_type):
-    """A type without its names and Python containers."""
-    if isinstance(value_type, tff.StructType):
-        return tuple(_shape(element) for _, element in tff.structure.iter_elements(value_type))
-    return value_type
-
-
-def _paths(value_type, path=()):
-    """The names on the way to each leaf."""
-    if not isinstance(value_type, tff.StructType):
-        return [path]
-    return [p for name, e in tff.structure.iter_elements(value_type) for p in _paths(e, (*path, name))]

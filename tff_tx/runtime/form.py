@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,14 @@ from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.environments.tensorflow_backend import compiled_computation_transformations
 from tensorflow_federated.python.core.impl.types import type_conversions
 
+from tff_tx.errors import UserError
 from tff_tx.runtime.engine import Traffic
-from tff_tx.runtime.graphs import ImportedGraph
+from tff_tx.runtime.graphs import ImportedGraph, tensor_names
 
+HELD = "held"
+"""Names what clients have already, in what is broadcast."""
 _PARTS = ("prepare", "work", "zero", "accumulate", "merge", "report", "update")
+_WORKERS_PARTS = ("work", "zero", "accumulate", "merge")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,10 @@ class RoundForm:
         protos["work"] = _inlined(protos["work"])
         return cls({name: proto.SerializeToString() for name, proto in protos.items()})
 
+    def for_workers(self) -> RoundForm:
+        """The parts that run beside clients; of the server's, `initialize` holds the seed of private noise."""
+        return RoundForm({name: self.computations[name] for name in _WORKERS_PARTS})
+
     def graph(self, name: str) -> ImportedGraph:
         """A part, imported."""
         return ImportedGraph(self._proto(name), name)
@@ -66,9 +74,24 @@ class RoundForm:
 
     @property
     def traffic(self) -> Traffic:
-        """Bytes to and from a client."""
+        """Bytes to and from a client, one that has nothing yet of what others hold already.
+
+        What no round changes is not sent each time.
+        """
         prepared, worked = self.type_signature("prepare"), self.type_signature("work")
-        return Traffic(num_bytes(prepared.result), num_bytes(worked.result))
+        held, constant = [HELD in path for path in paths(prepared.result)], self.constants()
+        downloaded = [
+            leaf
+            for i, leaf in enumerate(_leaf_types(prepared.result))
+            if i not in constant and (held[i] or not any(held))
+        ]
+        return Traffic(sum(map(num_bytes, downloaded)), num_bytes(worked.result))
+
+    def constants(self) -> set[int]:
+        """Those leaves of the broadcast that are leaves of the state which `update` gives back as they are."""
+        broadcast, updated = _passed_on(self._proto("prepare")), _passed_on(self._proto("update"))
+        kept = {i for i, source in enumerate(updated) if source == i}
+        return {i for i, source in enumerate(broadcast) if source in kept}
 
 
 def _no_grappler() -> tf.compat.v1.ConfigProto:
@@ -92,11 +115,47 @@ def _inlined(computation: computation_pb2.Computation) -> computation_pb2.Comput
     return optimized.proto
 
 
+def _passed_on(computation: computation_pb2.Computation) -> list[int | None]:
+    """Of each leaf of a computation's result the leaf of its parameter that it is, unchanged; None: it is computed."""
+    graph_def = tf.compat.v1.GraphDef()
+    computation.tensorflow.graph_def.Unpack(graph_def)
+    nodes = {node.name: node for node in graph_def.node}
+    feeds = {_plain(name): i for i, name in enumerate(tensor_names(computation.tensorflow.parameter))}
+
+    def source(tensor):
+        while tensor not in feeds:
+            node = nodes[tensor.split(":")[0]]
+            if node.op not in ("Identity", "Snapshot"):
+                return None
+            tensor = _plain(node.input[0])
+        return feeds[tensor]
+
+    return [source(_plain(name)) for name in tensor_names(computation.tensorflow.result)]
+
+
+def _plain(tensor: str) -> str:
+    """A tensor's name with the number of the output, which graphs leave out for the first."""
+    return tensor if ":" in tensor else f"{tensor}:0"
+
+
+def _leaf_types(value_type: tff.Type) -> list[tff.Type]:
+    if isinstance(value_type, tff.TensorType):
+        return [value_type]
+    return [leaf for _, t in tff.structure.iter_elements(value_type) for leaf in _leaf_types(t)]
+
+
 def num_bytes(value_type: tff.Type) -> int:
     """Bytes of the tensors in a value of static shape."""
     if isinstance(value_type, tff.TensorType):
         return int(np.prod(value_type.shape, dtype=np.int64)) * np.dtype(value_type.dtype).itemsize
     return sum(num_bytes(t) for _, t in tff.structure.iter_elements(value_type))
+
+
+def paths(value_type: tff.Type, path: tuple = ()) -> list[tuple]:
+    """The names on the way to each leaf."""
+    if not isinstance(value_type, tff.StructType):
+        return [path]
+    return [p for name, e in tff.structure.iter_elements(value_type) for p in paths(e, (*path, name))]
 
 
 def flatten(value: Any, value_type: tff.Type) -> list[Any]:
@@ -130,3 +189,46 @@ def _element(value, index, name):
     if isinstance(value, dict):
         return value[name]
     return getattr(value, name)
+
+
+def places(value_type: tff.Type, wanted: tff.Type) -> Iterator[range]:
+    """Yields the ranges of leaves of a value that have another type, but for names and containers; outermost first."""
+    yield from _places(value_type, _shape(wanted), 0)
+
+
+def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, remedy: str) -> range:
+    """Which leaves of a contribution are the update of the model.
+
+    Args:
+      contribution_type: Of what a client sends.
+      weights_type: Of the trainable weights.
+      why: What needs it, as a sentence begins.
+      remedy: How to do without.
+
+    Raises:
+      UserError: If none or several may be.
+    """
+    found = list(places(contribution_type, weights_type))
+    if len(found) != 1:
+        raise UserError(
+            f"{why} the update that a client sends, and clients of this process send {len(found) or 'none'} of the "
+            f"model's shape: {remedy}, or use an algorithm and an aggregator by which they send just one, as "
+            "--algorithm=fed_avg."
+        )
+    return found[0]
+
+
+def _places(value_type, shape, start):
+    if _shape(value_type) == shape:
+        yield range(start, start + len(paths(value_type)))
+    elif isinstance(value_type, tff.StructType):
+        for _, element in tff.structure.iter_elements(value_type):
+            yield from _places(element, shape, start)
+            start += len(paths(element))
+
+
+def _shape(value_type):
+    """A type without its names and Python containers."""
+    if isinstance(value_type, tff.StructType):
+        return tuple(_shape(element) for _, element in tff.structure.iter_elements(value_type))
+    return value_type

@@ -40,11 +40,15 @@ class ImportedGraph:
         graph_def = tf.compat.v1.GraphDef()
         computation.tensorflow.graph_def.Unpack(graph_def)
         _make_functions_unique(graph_def)
-        self.feeds = _tensor_names(computation.tensorflow.parameter)
-        self.fetches = _tensor_names(computation.tensorflow.result)
+        self.feeds = tensor_names(computation.tensorflow.parameter)
+        self.fetches = tensor_names(computation.tensorflow.result)
         self.signatures = {f.signature.name: f.signature for f in graph_def.library.function}
         self._imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self.graph = self._imported.graph
+
+    def tensor(self, name: str) -> tf.Tensor:
+        """A tensor of the graph, by name."""
+        return self.graph.get_tensor_by_name(name)
 
     def function(self, feeds: Sequence[str], fetches: Sequence[str], step_options: Any = None) -> GraphFunction:
         """The part of the graph from some tensors to others, by name, as a `GraphFunction`."""
@@ -178,12 +182,13 @@ def _make_functions_unique(graph_def) -> None:
         rename(node)
 
 
-def _tensor_names(binding) -> list[str]:
+def tensor_names(binding: computation_pb2.TensorFlow.Binding) -> list[str]:
+    """The tensors of a computation's parameter or result, in order."""
     kind = binding.WhichOneof("binding")
     if kind == "tensor":
         return [binding.tensor.tensor_name]
     if kind == "sequence":
         return [binding.sequence.variant_tensor_name]
     if kind == "struct":
-        return [name for element in binding.struct.element for name in _tensor_names(element)]
+        return [name for element in binding.struct.element for name in tensor_names(element)]
     return []

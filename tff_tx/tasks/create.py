@@ -25,6 +25,8 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      trainable: Which weights are trained, see `tff_tx.models.functional_model`.
+      lora: With trainable "lora", how the model is adapted.
     """
 
     pretrained: str | None = None
@@ -32,6 +34,8 @@ class ModelSpec:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     max_length: int = 128
+    trainable: str = "all"
+    lora: models.Lora | None = None
 
 
 def create_task(
@@ -66,14 +70,22 @@ def create_task(
     label_names = tuple(datasets.label_names(data)) if kind in _LABELLED else ()
     encoder = _build_encoder(kind, data, tokenizer, label_names, model.max_length)
     dataset = datasets.load(data, encoder, progress=progress)
-    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer)
+    ranks = model.lora.ranks if model.lora is not None else ()
+    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks)
     keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
+    functional = models.functional_model(
+        keras_model,
+        build_objective(kind, label_names),
+        preprocessing.x_spec,
+        trainable=model.trainable,
+        lora=model.lora,
+    )
     return FederatedTask(
         kind=kind,
         train=dataset.train,
         validation=dataset.validation,
         test=dataset.test,
-        model=models.functional_model(keras_model, build_objective(kind, label_names), preprocessing.x_spec),
+        model=functional,
         preprocessing=preprocessing,
         local=local,
         label_names=label_names,

@@ -79,10 +79,20 @@ class FederatedTask:
 
         @tff.tensorflow.computation(collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2])))
         def batches(client):
-            examples = self.train.serializable_dataset_fn(client["client_id"])
-            return self.preprocessing.train(examples, client["seed"], self.local)
+            return self.client_batches(client)
 
         return batches
+
+    def client_batches(self, client: Any) -> tf.data.Dataset:
+        """What `train_batches` computes, traceable; `client` is `OrderedDict(client_id, seed)` of tensors."""
+        examples = self.train.serializable_dataset_fn(client["client_id"])
+        rank = self.preprocessing.rank_of(client["client_id"])
+        return self.preprocessing.train(examples, client["seed"], self.local, rank)
+
+    def costs(self) -> dict[str, float]:
+        """What each training client costs a round: its examples times their mean length, in stored bytes."""
+        length = self.train.example_bytes()
+        return {c: self.local.num_examples(n) * length[c] for c, n in self.train.sizes().items()}
 
     def eval_batches_fn(self, clients: Any, seed: int = 0):
         """A function from a client id to its batches for evaluation, the same every time.
@@ -136,7 +146,7 @@ def _check_specs_agree(task):
             continue
         spec = clients.element_type_structure
         batches = task.preprocessing.x_spec
-        made = Preprocessing(task.kind, spec, task.tokenizer).x_spec if spec else batches
+        made = Preprocessing(task.kind, spec, task.tokenizer, task.preprocessing.ranks).x_spec if spec else batches
         if made != batches:
             raise UserError(
                 f"the {name} data have {_told(made)} where the preprocessing makes {_told(batches)}: "

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.models import IGNORED, SEED
+from tff_tx import runtime
+from tff_tx.models import IGNORED, RANK, SEED
 
 _PADDING = -1
 """Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
@@ -156,27 +158,39 @@ class Preprocessing:
 
     Attributes:
       x_spec: `OrderedDict` of `tf.TensorSpec` of a batch of inputs.
+      ranks: From which clients have theirs; empty if they all have the same.
     """
 
-    def __init__(self, kind: str, element_spec, tokenizer=None):
+    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = ()):
         """Makes the preprocessing.
 
         Args:
           kind: One of `KINDS`.
           element_spec: Spec of a stored example, as `tff_tx.datasets` writes it for this kind.
           tokenizer: Hugging Face tokenizer of text tasks.
+          ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
         """
         self._recipe = _RECIPES[kind](tokenizer)
         self.x_spec = self._recipe.inputs(element_spec)
         self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
+        self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
+        if self.ranks:
+            self.x_spec[RANK] = tf.TensorSpec([], tf.int32)
 
-    def train(self, examples: tf.data.Dataset, seed, local: LocalTraining) -> tf.data.Dataset:
+    def rank_of(self, client_id):
+        """A client's rank, an int32 scalar that its id decides; None if all have the same."""
+        if not self.ranks:
+            return None
+        return tf.gather(self.ranks, tf.strings.to_hash_bucket_fast(client_id, len(self.ranks)))
+
+    def train(self, examples: tf.data.Dataset, seed, local: LocalTraining, rank=None) -> tf.data.Dataset:
         """One client's batches for one round.
 
         Args:
           examples: The client's stored examples.
           seed: int64 [2], different for every client and round.
           local: How many batches of what size.
+          rank: The client's, of `rank_of`.
         """
 
         def one_pass(epoch):
@@ -193,11 +207,12 @@ class Preprocessing:
         else:
             endless = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
             batches = self._padded(endless, local.batch_size).take(local.steps)
-        return self._finish(batches, seed)
+        return self._finish(batches, seed, rank)
 
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
         """One client's batches for evaluation, in stored order; the same seed gives the same masks."""
-        return self._finish(self._padded(examples, batch_size), seed)
+        rank = max(self.ranks) if self.ranks else None
+        return self._finish(self._padded(examples, batch_size), seed, rank)
 
     def _padded(self, examples, batch_size):
         pads = collections.OrderedDict(
@@ -205,20 +220,14 @@ class Preprocessing:
         )
         return examples.padded_batch(batch_size, padding_values=pads)
 
-    def _finish(self, batches, seed):
+    def _finish(self, batches, seed, rank):
         def finish(step, features):
             batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
             x, y = self._recipe.batch(features, batch_seed)
             # Dropout's own key, or it would draw the numbers that chose the masks.
             x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, tf.constant(1, tf.int64))
+            if rank is not None:
+                x[RANK] = tf.cast(rank, tf.int32)
             return x, y
 
-        return batches.enumerate().map(finish).with_options(_options())
-
-
-def _options() -> tf.data.Options:
-    """tf.data's rewriting and tuning cost more than a small client's whole epoch, for every client anew."""
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    options.autotune.enabled = False
-    return options
+        return runtime.untuned(batches.enumerate().map(finish))

@@ -1,0 +1,49 @@
+"""The task of a run, from what its directory says."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from absl import flags
+
+from programs import data_flags, training_flags
+from tff_tx import datasets, run_directory, tasks
+from tff_tx.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_size: int = 32) -> tasks.FederatedTask:
+    """The task with the run's trained model.
+
+    Args:
+        run_dir: The directory of a run that has ended.
+        data: Other data than the run's, or None.
+        eval_batch_size: Examples a batch in evaluation.
+
+    Raises:
+        UserError: If there is no such run, or it has no model yet.
+    """
+    config = run_directory.read_config(run_dir)["task"]
+    model = tasks.ModelSpec(
+        pretrained=os.path.join(run_dir, run_directory.MODEL), max_length=config["model"]["max_length"]
+    )
+    if not os.path.isdir(model.pretrained):
+        raise UserError(
+            f"--run_dir={run_dir} has no model yet: let the run finish (the same programs.train command resumes it)."
+        )
+    if data is None:
+        stored = {k: tuple(v) if isinstance(v, list) else v for k, v in config["data"].items()}
+        data = datasets.DataSpec(**stored)
+        data = dataclasses.replace(data, cache_dir=FLAGS.cache_dir or data.cache_dir)
+    else:
+        data = dataclasses.replace(data, label_names=data.label_names or tuple(config["label_names"]))
+    return tasks.create_task(
+        config["kind"], data, model, training_flags.local_training(), eval_batch_size=eval_batch_size
+    )
+
+
+def data_of_flags() -> datasets.DataSpec | None:
+    """The data that flags name in place of the run's, or None."""
+    return None if FLAGS["dataset"].using_default_value else data_flags.data_spec(FLAGS.seed)

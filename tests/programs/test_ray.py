@@ -1,0 +1,194 @@
+"""Programs on a Ray cluster as users start it: `ray start`, TLS, a killed coordinator."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import grpc
+import pandas as pd
+import portpicker
+import psutil
+import pytest
+
+from tests.processes import ROOT, run, start
+
+TINY_VIT = (
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+)
+DIGITS = ["--dataset=digits", "--num_clients=6", "--clients_per_round=4", "--local_steps=2", TINY_VIT]
+TINY_BERT = (
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+)
+RAY = pathlib.Path(sys.executable).parent / "ray"
+
+
+@pytest.fixture(scope="module")
+def cache(cache_dir):
+    return f"--cache_dir={cache_dir}"
+
+
+@pytest.fixture
+def raylets(tmp_path_factory):
+    """Starts raylets with `ray start`, in environments of their own; all end with the test."""
+    started, directory = [], tmp_path_factory.mktemp("r")
+
+    def start_node(*flags, **environment):
+        process = subprocess.Popen(
+            [str(RAY), "start", "--block", "--disable-usage-stats", *flags],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": f"/tmp/r{directory.name}", **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_node
+    for process in started:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for child in (*children, process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.wait()
+    shutil.rmtree(f"/tmp/r{directory.name}", ignore_errors=True)
+
+
+def test_certificates_are_for_their_hosts_and_keys_for_their_owner(tmp_path):
+    out, _ = run("certs", "--directory=certs", "--node=head", "--hosts=10.0.0.7,head.example", cwd=tmp_path)
+    assert "RAY_TLS_CA_CERT" in out
+    run("certs", "--directory=certs", "--node=second", cwd=tmp_path)
+    certs = tmp_path / "certs"
+    for node in ("head", "second"):
+        subprocess.run(["openssl", "verify", "-CAfile", certs / node / "ca.crt", certs / node / "node.crt"], check=True)
+        assert stat.S_IMODE((certs / node / "node.key").stat().st_mode) == 0o600
+    text = subprocess.run(
+        ["openssl", "x509", "-in", certs / "head" / "node.crt", "-noout", "-ext", "subjectAltName"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "IP Address:10.0.0.7" in text
+    assert "DNS:head.example" in text
+    _, err = run("certs", "--directory=certs", "--node=head", cwd=tmp_path, code=2)
+    assert "exists already" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--ray_address=auto"], "--ray_address=auto means nothing to --engine=local"),
+        (["--engine=ray", "--ray_tls_dir=nowhere"], "nowhere/node.crt cannot be read"),
+        (["--engine=ray", "--buffer_size=2"], "--buffer_size=2 needs --engine=local"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(flags, sentence, tmp_path, cache):
+    _, err = run("train", *DIGITS, *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def stable(run_dir):
+    table = pd.read_csv(run_dir / "metrics.csv", dtype=str)
+    return table[[c for c in table if not c.startswith("time/")]]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_killed_coordinator_goes_on_where_it_was(tmp_path, cache):
+    """The same numbers to the bit, about those of the local engine, and nobody of the killed one left."""
+    flags = [*DIGITS, "--rounds=4", "--rounds_per_evaluation=2", "--rounds_per_checkpoint=1", cache]
+    run("train", *flags, "--engine=ray", "--run_dir=whole", cwd=tmp_path)
+    process = start("train", *flags, "--engine=ray", "--run_dir=killed", cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "killed" / "checkpoints" / "round_1").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in started):
+        assert time.monotonic() < deadline, started
+        time.sleep(0.1)
+    run("train", *flags, "--engine=ray", "--run_dir=killed", cwd=tmp_path)
+    pd.testing.assert_frame_equal(stable(tmp_path / "killed"), stable(tmp_path / "whole"))
+    weights = [(tmp_path / d / "model" / "model.safetensors").read_bytes() for d in ("killed", "whole")]
+    assert weights[0] == weights[1]
+    run("train", *flags, "--run_dir=local", cwd=tmp_path)
+    ours, theirs = (pd.read_csv(tmp_path / d / "metrics.csv") for d in ("whole", "local"))
+    for name in ("train/loss", "eval/loss", "eval/accuracy"):
+        pd.testing.assert_series_equal(ours[name], theirs[name], rtol=1e-4)
+    assert {"time/busy_seconds", "time/idle_seconds"} <= set(ours)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_nodes_without_this_project_are_told(tmp_path, raylets, cache):
+    port = portpicker.pick_unused_port()
+    package = tmp_path / "broken" / "tff_tx"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('not for this Python')")
+    raylets("--head", "--include-dashboard=false", f"--port={port}", "--num-cpus=1", PYTHONPATH=str(package.parent))
+    wait_for_head(port)
+    flags = [*DIGITS, "--rounds=1", "--engine=ray", f"--ray_address=127.0.0.1:{port}", cache]
+    _, err = run("train", *flags, "--run_dir=run", cwd=tmp_path, code=2, forked=False)
+    assert "no worker starts on any node of the cluster" in err
+
+
+def wait_for_head(port):
+    """Asks with a program of its own, as Ray connects a process once."""
+    code = f"import ray; ray.init('127.0.0.1:{port}', log_to_driver=False)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_with_tls_a_peer_without_a_certificate_is_refused(tmp_path, raylets, cache):
+    run("certs", "--directory=certs", "--node=head", cwd=tmp_path)
+    run("certs", "--directory=others", "--node=head", cwd=tmp_path)
+    mine, others = tmp_path / "certs" / "head", tmp_path / "others" / "head"
+    port = portpicker.pick_unused_port()
+    variables = {"RAY_USE_TLS": "1"}
+    variables.update({f"RAY_TLS_{n}": str(mine / f) for n, f in TLS_FILES.items()})
+    raylets("--head", "--include-dashboard=false", f"--port={port}", "--num-cpus=1", **variables)
+
+    def answers(credentials):
+        address = f"127.0.0.1:{port}"
+        channel = grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=20 if credentials is certified else 5)
+            # An insecure peer connects, and is hung up on at its first word.
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+            return check is not None
+        except grpc.FutureTimeoutError:
+            return False
+        except grpc.RpcError as error:
+            return error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
+        finally:
+            channel.close()
+
+    def credentials(authority, holder=None):
+        files = () if holder is None else ((holder / "node.key").read_bytes(), (holder / "node.crt").read_bytes())
+        return grpc.ssl_channel_credentials((authority / "ca.crt").read_bytes(), *files)
+
+    certified = credentials(mine, mine)
+    deadline = time.monotonic() + 60
+    while not answers(certified):
+        assert time.monotonic() < deadline
+    assert not answers(None)
+    assert not answers(credentials(mine))
+    assert not answers(credentials(mine, others))
+    flags = [*DIGITS, "--rounds=1", "--engine=ray", f"--ray_address=127.0.0.1:{port}", cache]
+    run("train", *flags, f"--ray_tls_dir={mine}", "--run_dir=encrypted", cwd=tmp_path, forked=False)
+    _, err = run("train", *flags, "--run_dir=plain", cwd=tmp_path, code=2, forked=False)
+    assert "there is no Ray cluster to join" in err
+
+
+TLS_FILES = {"SERVER_CERT": "node.crt", "SERVER_KEY": "node.key", "CA_CERT": "ca.crt"}

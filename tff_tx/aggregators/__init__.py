@@ -1,0 +1,36 @@
+"""Aggregators: `tff.aggregators` factories that wrap one another; those of differential privacy are in `dp`."""
+
+from tff_tx.aggregators.attention import AttentionFactory
+from tff_tx.aggregators.bulyan import bulyan_factory
+from tff_tx.aggregators.centered_clipping import centered_clipping_factory
+from tff_tx.aggregators.gathering import GatheringFactory
+from tff_tx.aggregators.geometric_median import geometric_median_factory
+from tff_tx.aggregators.krum import krum_factory
+from tff_tx.aggregators.median import median_factory, trimmed_mean_factory
+from tff_tx.aggregators.stacks import (
+    AGGREGATORS,
+    NEEDS_ALL_UPDATES,
+    clipping,
+    mean_factory,
+    refuse_hidden_updates,
+    stack,
+    zeroing,
+)
+
+__all__ = [
+    "AGGREGATORS",
+    "NEEDS_ALL_UPDATES",
+    "AttentionFactory",
+    "GatheringFactory",
+    "bulyan_factory",
+    "centered_clipping_factory",
+    "clipping",
+    "geometric_median_factory",
+    "krum_factory",
+    "mean_factory",
+    "median_factory",
+    "refuse_hidden_updates",
+    "stack",
+    "trimmed_mean_factory",
+    "zeroing",
+]

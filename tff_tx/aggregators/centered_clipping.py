@@ -1,0 +1,116 @@
+"""Centred clipping (Karimireddy et al. 2021)."""
+
+from __future__ import annotations
+
+import collections
+import math
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.aggregators.gathering import structure_of
+
+
+def centered_clipping_factory(
+    radius: float, inner: tff.aggregators.AggregationFactory | None = None
+) -> tff.aggregators.AggregationFactory:
+    """Clips updates to a ball around the aggregate of the round before, and averages what is left.
+
+    Karimireddy, He and Jaggi 2021, "Learning from History for Byzantine Robust Optimization",
+    https://arxiv.org/abs/2012.10333, section 4: v_t = v_{t-1} + 1/n sum_i (x_i - v_{t-1}) min(1, tau / |x_i -
+    v_{t-1}|), with one iteration a round, as in its Algorithm 2. v_0 is 0. One client moves the result by at most tau
+    times its share. The sum is left to an inner factory, so that sums that are secure or noised will do. The center v
+    is broadcast besides the model. Where the inner mean is not finite v stays.
+
+    Process: weighted or not as the inner is; state `OrderedDict(center=V, inner)`; measurements `OrderedDict(inner,
+    clipped_count)`.
+
+    Args:
+      radius: tau, above 0, an L2 norm.
+      inner: Averages the clipped differences; default: `tff.aggregators.MeanFactory`, which is weighted.
+
+    Raises:
+      ValueError: If the radius is none.
+    """
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius={radius} is not above 0 and finite.")
+    if inner is None:
+        inner = tff.aggregators.MeanFactory(no_nan_division=True)
+    weighted = isinstance(inner, tff.aggregators.WeightedAggregationFactory)
+    return (_Weighted if weighted else _Unweighted)(radius, inner)
+
+
+class _Weighted(tff.aggregators.WeightedAggregationFactory):
+    def __init__(self, radius, inner):
+        self._radius, self._inner = radius, inner
+
+    def create(self, value_type, weight_type):
+        value_type, weight_type = tff.to_type(value_type), tff.to_type(weight_type)
+        return _create(self._radius, self._inner.create(value_type, weight_type), value_type, weight_type)
+
+
+class _Unweighted(tff.aggregators.UnweightedAggregationFactory):
+    def __init__(self, radius, inner):
+        self._radius, self._inner = radius, inner
+
+    def create(self, value_type):
+        value_type = tff.to_type(value_type)
+        return _create(self._radius, self._inner.create(value_type), value_type)
+
+
+def _create(radius, inner, value_type, *weight_type):
+    specs = structure_of(value_type)
+    count = tff.aggregators.SumFactory().create(tff.TensorType(tf.int32.as_numpy_dtype))
+
+    @tff.tensorflow.computation
+    def zero():
+        return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
+
+    @tff.tensorflow.computation(value_type, value_type)
+    def clip(value, center):
+        difference = tf.nest.map_structure(tf.subtract, value, center)
+        norm = tf.linalg.global_norm([tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(difference)])
+        # What is not finite has no direction: it counts as the center.
+        finite = tf.math.is_finite(norm)
+        scale = tf.math.divide_no_nan(radius, tf.maximum(norm, radius))
+        clipped = tf.nest.map_structure(
+            lambda leaf: tf.where(finite, leaf * tf.cast(scale, leaf.dtype), tf.zeros_like(leaf)), difference
+        )
+        return clipped, tf.cast(~finite | (norm > radius), tf.int32)
+
+    @tff.tensorflow.computation(value_type, value_type)
+    def move(center, mean):
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(mean)])
+        return tf.nest.map_structure(lambda v, m: tf.where(finite, v + m, v), center, mean)
+
+    @tff.federated_computation
+    def initialize():
+        center = tff.federated_eval(zero, tff.SERVER)
+        return tff.federated_zip(collections.OrderedDict(center=center, inner=inner.initialize()))
+
+    def next_impl(state, value, *weight):
+        center = tff.federated_broadcast(state["center"])
+        clipped, was_clipped = tff.federated_map(clip, (value, center))
+        output = inner.next(state["inner"], clipped, *weight)
+        result = tff.federated_map(move, (state["center"], output.result))
+        counted = count.next(tff.federated_value((), tff.SERVER), was_clipped)
+        return tff.templates.MeasuredProcessOutput(
+            tff.federated_zip(collections.OrderedDict(center=result, inner=output.state)),
+            result,
+            tff.federated_zip(collections.OrderedDict(inner=output.measurements, clipped_count=counted.result)),
+        )
+
+    state_type = initialize.type_signature.result
+    types = [tff.FederatedType(t, tff.CLIENTS) for t in (value_type, *weight_type)]
+    if weight_type:
+
+        @tff.federated_computation(state_type, *types)
+        def next_fn(state, value, weight):
+            return next_impl(state, value, weight)
+    else:
+
+        @tff.federated_computation(state_type, *types)
+        def next_fn(state, value):
+            return next_impl(state, value)
+
+    return tff.templates.AggregationProcess(initialize, next_fn)

@@ -1,0 +1,55 @@
+"""Krum and Multi-Krum (Blanchard et al. 2017)."""
+
+from __future__ import annotations
+
+import collections
+
+import tensorflow as tf
+
+from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, check_share
+
+
+def krum_scores(squared_distances: tf.Tensor, num_attackers: tf.Tensor) -> tf.Tensor:
+    """The sum of each update's squared distances to the n - f - 2 updates that are closest to it.
+
+    Args:
+      squared_distances: float64 [n, n]; of updates that are not there, infinite.
+      num_attackers: f, int32.
+
+    Returns:
+      float64 [n].
+    """
+    there = tf.math.count_nonzero(tf.math.is_finite(tf.linalg.diag_part(squared_distances)), dtype=tf.int32)
+    neighbours = tf.minimum(tf.maximum(there - num_attackers - 2, 1), there - 1)
+    # The first is the update itself.
+    return tf.reduce_sum(tf.sort(squared_distances, axis=1)[:, 1 : 1 + neighbours], 1)
+
+
+def krum_factory(attacker_share: float = 0.2, multi: bool = False, max_clients: int = MAX_CLIENTS) -> GatheringFactory:
+    """The update that is closest to its neighbours (Krum), or the mean of the n - f that are (Multi-Krum).
+
+    Blanchard et al. 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent",
+    https://papers.nips.cc/paper/6617, section 4: s(i) is the sum of |V_i - V_j|^2 over the n - f - 2 updates V_j
+    closest to V_i. Krum gives the V_i with the least s(i), Multi-Krum the mean of the m = n - f with the least; of
+    equal scores the first in the cohort counts. f = floor(share n), at most (n - 3) / 2, as 2f + 2 < n is assumed.
+    Clients count equally. Needs all updates at once, see `GatheringFactory`. Measures `selected`: how many were
+    averaged.
+
+    Args:
+      attacker_share: At least 0 and less than 0.5.
+      multi: Whether it is Multi-Krum.
+      max_clients: See `GatheringFactory`.
+
+    Raises:
+      ValueError: If the share is none.
+    """
+    check_share(attacker_share, below=0.5)
+
+    def rule(updates):
+        n = updates.num_clients
+        attackers = assumed_attackers(n, attacker_share, (n - 3) // 2)
+        best = tf.argsort(krum_scores(updates.squared_distances(), attackers), stable=True)
+        selected = best[: n - attackers] if multi else best[:1]
+        return updates.mean_of(selected), collections.OrderedDict(selected=tf.size(selected))
+
+    return GatheringFactory(rule, max_clients)

@@ -1,0 +1,187 @@
+"""Attackers among the clients of a learning process.
+
+Who attacks is decided where a client's data are read: an attacker's batches are poisoned there, and beside them the
+client's work finds whether it is an attacker's, which it forges the update for. Aggregation comes after that, with the
+parts of it that are computed at clients, such as clipping: attackers do not get around them, as a server could do them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+_templates = tff.learning.templates
+_CLIENT = collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
+_ATTACKER = collections.OrderedDict(is_attacker=np.bool_, seed=tff.TensorType(np.int64, [2]))
+_SALT = 0xA77AC
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """What attackers do.
+
+    Attributes:
+      data: `LabelFlip` or `Backdoor`; None: their data stay as they are.
+      update: One of the attacks in `updates`; None: they send what they have computed.
+    """
+
+    data: Any = None
+    update: Any = None
+
+    def wrap_client_work(self, work: _templates.ClientWorkProcess) -> _templates.ClientWorkProcess:
+        """For `algorithms.Options.wrap_client_work`: clients' work whose attackers forge their updates.
+
+        A client's data become `OrderedDict(batches, attacker)`, the second a sequence of one
+        `OrderedDict(is_attacker, seed)`, as `simulate` makes them.
+
+        Raises:
+          ValueError: If updates are not forged.
+        """
+        if self.update is None:
+            raise ValueError("this attack is on data alone, and needs no other work of clients.")
+        return _wrap_together(self.update, work) if hasattr(self.update, "omniscient") else _wrap(self.update, work)
+
+
+def simulate(
+    task: Any, process: _templates.LearningProcess, attack: Attack, attackers: Sequence[str]
+) -> _templates.LearningProcess:
+    """The process with clients named by `tasks.client_arguments`, some of them attackers: in place of `task.process`.
+
+    Args:
+      task: A `tasks.FederatedTask`.
+      process: Built with `Options.wrap_client_work=attack.wrap_client_work`, if the attack is on updates.
+      attack: What they do.
+      attackers: Their client ids.
+    """
+    ids = [a.encode() for a in attackers]
+
+    @tff.tensorflow.computation(_CLIENT)
+    def client_data(client):
+        is_attacker = tf.reduce_any(tf.equal(client["client_id"], tf.constant(ids, tf.string, [len(ids)])))
+        batches = task.client_batches(client)
+        if attack.data is not None:
+
+            def poison(x, y):
+                return tf.cond(is_attacker, lambda: attack.data.poison(x, y), lambda: (x, y))
+
+            batches = batches.map(poison)
+        if attack.update is None:
+            return batches
+        seed = tf.random.experimental.stateless_fold_in(client["seed"], tf.constant(_SALT, tf.int64))
+        attacker = tf.data.Dataset.from_tensors(collections.OrderedDict(is_attacker=is_attacker, seed=seed))
+        return collections.OrderedDict(batches=batches, attacker=attacker)
+
+    @tff.federated_computation(
+        process.initialize.type_signature.result, tff.FederatedType(tff.to_type(_CLIENT), tff.CLIENTS)
+    )
+    def next_fn(state, clients):
+        return process.next(state, tff.federated_map(client_data, clients))
+
+    return _templates.LearningProcess(
+        process.initialize,
+        next_fn,
+        process.get_model_weights,
+        process.set_model_weights,
+        get_hparams_fn=process.get_hparams,
+        set_hparams_fn=process.set_hparams,
+    )
+
+
+def _types(work):
+    """The types of a work's state, weights, data with attackers, and update."""
+    state_type, weights_type, data_type = (
+        t for _, t in tff.structure.iter_elements(work.next.type_signature.parameter)
+    )
+    attacked = collections.OrderedDict(batches=data_type.member, attacker=tff.SequenceType(tff.to_type(_ATTACKER)))
+    update_type = work.next.type_signature.result.result.member.update
+    return state_type, weights_type, tff.FederatedType(tff.to_type(attacked), tff.CLIENTS), update_type
+
+
+def _wrap(update_attack, work):
+    state_type, weights_type, data_type, update_type = _types(work)
+
+    @tff.tensorflow.computation(update_type, data_type.member.attacker)
+    def forge(update, attacker):
+        who = attacker.get_single_element()
+        return tf.cond(
+            who["is_attacker"],
+            lambda: update_attack.forge(update, who["seed"]),
+            lambda: tf.nest.map_structure(tf.identity, update),
+        )
+
+    @tff.federated_computation(state_type, weights_type, data_type)
+    def next_fn(state, weights, data):
+        output = work.next(state, weights, data["batches"])
+        forged = tff.federated_map(forge, (output.result.update, data["attacker"]))
+        result = tff.federated_zip(_templates.ClientResult(forged, output.result.update_weight))
+        return tff.templates.MeasuredProcessOutput(output.state, result, output.measurements)
+
+    return _templates.ClientWorkProcess(
+        work.initialize, next_fn, get_hparams_fn=work.get_hparams, set_hparams_fn=work.set_hparams
+    )
+
+
+def _wrap_together(update_attack, work):
+    """Attackers who know each other's updates of the round before, through the state of the clients' work."""
+    state_type, weights_type, data_type, update_type = _types(work)
+    known_type = tff.to_type(collections.OrderedDict(known=np.bool_, mean=update_type, deviation=update_type))
+
+    @tff.tensorflow.computation
+    def nothing_known():
+        return collections.OrderedDict(
+            known=tf.constant(False), mean=_zeros(update_type), deviation=_zeros(update_type)
+        )
+
+    @tff.tensorflow.computation(update_type, data_type.member.attacker, known_type)
+    def forge(update, attacker, known):
+        is_attacker = attacker.get_single_element()["is_attacker"]
+        forged = tf.cond(
+            is_attacker & known["known"],
+            lambda: update_attack.forge_together(known["mean"], known["deviation"]),
+            lambda: tf.nest.map_structure(tf.identity, update),
+        )
+        counts = tf.constant(True) if update_attack.omniscient else is_attacker
+        share = tf.cast(counts, tf.float32)
+        told = collections.OrderedDict(
+            number=share,
+            total=tf.nest.map_structure(lambda leaf: share * leaf, update),
+            squares=tf.nest.map_structure(lambda leaf: share * leaf**2, update),
+        )
+        return forged, told
+
+    @tff.tensorflow.computation(known_type, forge.type_signature.result[1])
+    def learn(known, told):
+        number = tf.maximum(told["number"], 1.0)
+        mean = tf.nest.map_structure(lambda total: total / number, told["total"])
+        deviation = tf.nest.map_structure(
+            lambda squares, mu: tf.sqrt(tf.maximum(squares / number - mu**2, 0.0)), told["squares"], mean
+        )
+        learned = collections.OrderedDict(known=tf.constant(True), mean=mean, deviation=deviation)
+        return tf.nest.map_structure(lambda new, old: tf.where(told["number"] >= 2.0, new, old), learned, known)
+
+    @tff.federated_computation
+    def initialize():
+        known = tff.federated_eval(nothing_known, tff.SERVER)
+        return tff.federated_zip(collections.OrderedDict(work=work.initialize(), known=known))
+
+    @tff.federated_computation(initialize.type_signature.result, weights_type, data_type)
+    def next_fn(state, weights, data):
+        output = work.next(state["work"], weights, data["batches"])
+        known = tff.federated_broadcast(state["known"])
+        forged = tff.federated_map(forge, (output.result.update, data["attacker"], known))
+        learned = tff.federated_map(learn, (state["known"], tff.federated_sum(forged[1])))
+        result = tff.federated_zip(_templates.ClientResult(forged[0], output.result.update_weight))
+        new_state = tff.federated_zip(collections.OrderedDict(work=output.state, known=learned))
+        return tff.templates.MeasuredProcessOutput(new_state, result, output.measurements)
+
+    return _templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _zeros(value_type):
+    return tff.types.structure_from_tensor_type_tree(lambda t: tf.zeros(t.shape, t.dtype), value_type)

@@ -1,0 +1,131 @@
+"""Adapters in the format of Hugging Face PEFT, for the PyTorch model of the same architecture.
+
+The format as of PEFT 0.21 (https://huggingface.co/docs/peft/developer_guides/checkpoint): `adapter_config.json`, and
+`adapter_model.safetensors` with `base_model.model.MODULE.lora_A.weight` [r, in] and `lora_B.weight` [out, r] of each
+adapted module, and the weights of trained modules under their own names. PEFT needs PyTorch and cannot write it here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import transformers
+from safetensors.numpy import save_file
+from transformers import modeling_tf_pytorch_utils
+
+from tff_tx.errors import UserError
+from tff_tx.models.functional import TransformerModel
+from tff_tx.models.lora import Adapter, dense_layers
+
+_TASK_TYPES = {
+    "sequence_classification": "SEQ_CLS",
+    "token_classification": "TOKEN_CLS",
+    "causal_lm": "CAUSAL_LM",
+    "seq2seq_lm": "SEQ_2_SEQ_LM",
+}
+_PREFIX = "base_model.model."
+
+
+def check_adapter_format(model: TransformerModel) -> None:
+    """Checks that a model's adapters can be written for PEFT.
+
+    Raises:
+      UserError: If the model is not of Hugging Face, or adapts other weights than kernels of dense layers.
+    """
+    if not isinstance(model.keras_model, transformers.TFPreTrainedModel):
+        raise UserError(
+            f"{type(model.keras_model).__name__} has no PyTorch counterpart, for which PEFT's adapters are: save the "
+            "merged model instead."
+        )
+    dense = dense_layers(model.keras_model)
+    for adapter in model.adapters:
+        if id(adapter.weight) not in dense:
+            raise UserError(
+                f"{adapter.weight.name} is not the kernel of a dense layer: save the merged model, or leave it out "
+                "with --lora_targets."
+            )
+
+
+def save_adapter(model: TransformerModel, weights: Any, directory: str, base: str | None = None) -> None:
+    """Writes a directory that `peft.PeftModel.from_pretrained(base_model, directory)` opens.
+
+    Where the server has changed the residual beside A and B, the factors of R + s A B are written, of the rank it has.
+    The Keras model gets `weights`, unmerged.
+
+    Args:
+      model: One that `check_adapter_format` accepts.
+      weights: Of `tff.learning.models.ModelWeights`.
+      directory: An existing directory.
+      base: Name or path of the base model, noted in the configuration.
+    """
+    model.read(weights)
+    tensors, ranks, alphas = {}, {}, {}
+    for adapter in model.adapters:
+        module, _ = _module(model.keras_model, adapter.weight)
+        a, b, alpha = _factors(adapter, model.lora)
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T)
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b.T)
+        ranks[module], alphas[module] = a.shape[1], alpha
+    trained = _trained_modules(model)
+    for variable in model.keras_model.weights:
+        module, leaf = _module(model.keras_model, variable)
+        if module.split(".")[0] in trained:
+            name, transpose = _pytorch_name(model.keras_model, variable)
+            value = modeling_tf_pytorch_utils.apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
+            tensors[_PREFIX + name] = np.ascontiguousarray(value)
+    dense = dense_layers(model.keras_model)
+    kernels = {type(dense[id(adapter.weight)]) for adapter in model.adapters}
+    config = {
+        "peft_type": "LORA",
+        "task_type": _TASK_TYPES.get(model.objective.name),
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": model.lora.rank,
+        "lora_alpha": model.lora.alpha,
+        "lora_dropout": model.lora.dropout,
+        "bias": "none",
+        "fan_in_fan_out": kernels == {transformers.modeling_tf_utils.TFConv1D},
+        "target_modules": sorted(ranks),
+        "modules_to_save": sorted(trained) or None,
+        "rank_pattern": {m: r for m, r in ranks.items() if r != model.lora.rank},
+        "alpha_pattern": {m: a for m, a in alphas.items() if a != model.lora.alpha},
+    }
+    save_file(tensors, os.path.join(directory, "adapter_model.safetensors"), metadata={"format": "pt"})
+    with open(os.path.join(directory, "adapter_config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file, indent=2)
+        file.write("\n")
+
+
+def _factors(adapter: Adapter, lora) -> tuple[np.ndarray, np.ndarray, float]:
+    """A [m, r], B [r, n] and alpha with alpha / r A B what the adapter adds to the weight."""
+    if adapter.residual is None or not np.any(adapter.residual.numpy()):
+        return adapter.a.numpy(), adapter.b.numpy(), lora.alpha
+    u, s, v = np.linalg.svd(adapter.delta(lora.scale).astype(np.float64), full_matrices=False)
+    rank = max(1, int(np.sum(s > s[0] * np.finfo(np.float32).eps)))
+    root = np.sqrt(s[:rank])
+    return (u[:, :rank] * root).astype(np.float32), (root[:, None] * v[:rank]).astype(np.float32), float(rank)
+
+
+def _trained_modules(model: TransformerModel) -> set[str]:
+    """The modules, by the first part of their name, that are trained as they are."""
+    names = set(model.trainable_names)
+    trained = [v for v in model.keras_model.weights if v.name in names]
+    return {_module(model.keras_model, v)[0].split(".")[0] for v in trained}
+
+
+def _module(keras_model, variable) -> tuple[str, str]:
+    """The PyTorch names of a weight's module and of the weight in it."""
+    module, _, leaf = _pytorch_name(keras_model, variable)[0].rpartition(".")
+    return module, leaf
+
+
+def _pytorch_name(keras_model, variable):
+    """As transformers names it when it loads a PyTorch checkpoint, with how the weight is transposed."""
+    name, transpose = modeling_tf_pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
+        variable.name, tf_weight_shape=variable.shape
+    )
+    rename = getattr(keras_model, "tf_to_pt_weight_rename", None)
+    return (rename(name)[0] if rename is not None else name), transpose

@@ -1,0 +1,91 @@
+"""Which of a model's weights are trained: all, the head, the biases, or those of layers by name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tff_tx.errors import UserError
+
+KINDS = ("all", "head", "bias", "layers:RE", "lora")
+"""What `trainable` may be; RE is a regular expression, searched in the names of weights."""
+
+_ENCODERS_WITHOUT_NAME = ("shared", "encoder", "decoder")
+"""The parts of Hugging Face models, such as T5, that keep no base model in an attribute of its own."""
+
+
+def selected(model: Any, trainable: str) -> list:
+    """The weights that are trained as they are.
+
+    "head" is what a Hugging Face model has beside its pretrained base, as a rule a classifier; of another Keras model
+    the last layer with weights. "bias" is BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199): all biases,
+    those of layer normalization too, and the head, if there is one. With "lora" it is the head of a classifier; what
+    is adapted says `tff_tx.models.Lora`.
+
+    Args:
+      model: A built Keras model.
+      trainable: One of `KINDS`.
+
+    Returns:
+      Variables, those of them that the model itself has as trainable, in the model's order.
+
+    Raises:
+      UserError: If there are none, or `trainable` is none of `KINDS`.
+    """
+    weights = _unique(model.trainable_weights)
+    if trainable == "all":
+        chosen = weights
+    elif trainable == "head":
+        chosen = _head(model, weights)
+    elif trainable == "bias":
+        head = {id(v) for v in _head(model, weights)}
+        chosen = [v for v in weights if id(v) in head or re.search(r"(^|/)(bias|beta)(:\d+)?$", v.name)]
+    elif trainable == "lora":
+        return _head(model, weights)
+    elif trainable.startswith("layers:"):
+        pattern = compiled(trainable[len("layers:") :], f"--trainable={trainable}")
+        chosen = [v for v in weights if pattern.search(v.name)]
+    else:
+        raise UserError(f"--trainable={trainable} is none of {', '.join(KINDS)}.")
+    if not chosen:
+        raise UserError(
+            f"--trainable={trainable}: {type(model).__name__} has no such weights; choose another of "
+            f"{', '.join(KINDS)}. Its weights are {told_names(weights)}."
+        )
+    return chosen
+
+
+def compiled(pattern: str, flag: str) -> re.Pattern:
+    """A regular expression.
+
+    Raises:
+      UserError: If it is none; the message begins with `flag`.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{flag} is no regular expression ({error}): see Python's module re.") from error
+
+
+def told_names(variables: list) -> str:
+    """A few of the names, to choose by."""
+    names = [v.name for v in variables]
+    return ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")
+
+
+def _head(model, weights):
+    """Empty where the model has no weights beside its base, as a language model with tied embeddings."""
+    if hasattr(model, "base_model_prefix"):
+        names = (model.base_model_prefix, *_ENCODERS_WITHOUT_NAME)
+        parts = [part for name in names if hasattr(part := getattr(model, name, None), "weights")]
+        base = {id(v) for part in parts for v in part.weights}
+        return [v for v in weights if id(v) not in base]
+    layers = [layer for layer in model.layers if layer.trainable_weights]
+    if len(layers) == 1 and getattr(layers[0], "layers", None):
+        return _head(layers[0], weights)
+    last = {id(v) for v in layers[-1].trainable_weights} if layers else ()
+    return [v for v in weights if id(v) in last]
+
+
+def _unique(variables):
+    return list({id(v): v for v in variables}.values())

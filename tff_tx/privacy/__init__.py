@@ -1,0 +1,54 @@
+"""Accounting of differential privacy: what was run <-> (epsilon, delta). Needs no TensorFlow, and starts fast."""
+
+from tff_tx.privacy.accounting import (
+    ACCOUNTANTS,
+    Ledger,
+    default_delta,
+    epsilon,
+    find_noise_multiplier,
+    gaussian_delta,
+    gaussian_epsilon,
+    rho,
+)
+from tff_tx.privacy.matrix_factorization import BandedMatrix, optimize_banded, workload
+from tff_tx.privacy.mechanisms import (
+    SAMPLING,
+    AdaptiveClipping,
+    ExampleLevelSgd,
+    Gaussian,
+    LocalGaussian,
+    MatrixFactorization,
+    Mechanism,
+    TreeAggregation,
+    amplification,
+)
+from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.price import Price, price
+from tff_tx.privacy.statement import statement
+
+__all__ = [
+    "ACCOUNTANTS",
+    "SAMPLING",
+    "AdaptiveClipping",
+    "BandedMatrix",
+    "ExampleLevelSgd",
+    "Gaussian",
+    "Ledger",
+    "LocalGaussian",
+    "MatrixFactorization",
+    "Mechanism",
+    "Participation",
+    "Price",
+    "TreeAggregation",
+    "amplification",
+    "default_delta",
+    "epsilon",
+    "find_noise_multiplier",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "optimize_banded",
+    "price",
+    "rho",
+    "statement",
+    "workload",
+]

@@ -1,0 +1,284 @@
+"""From what was run to (epsilon, delta), and back.
+
+Everything composed of sampled Gaussians goes to the accountants of `dp_accounting`: privacy loss distributions (PLD,
+Koskela et al. 2020, https://arxiv.org/abs/1906.03049; Doroshenko et al. 2022, https://arxiv.org/abs/2207.04380) or
+Renyi differential privacy (RDP, Mironov 2017, https://arxiv.org/abs/1702.07476). What is one Gaussian release (no
+sampling, trees, matrix factorization, local noise) is told by one number, its zCDP parameter
+rho = (sensitivity / standard deviation)^2 / 2, and has an exact privacy profile in closed form.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+
+import dp_accounting
+import scipy.optimize
+from dp_accounting import pld, rdp
+
+from tff_tx.errors import UserError
+from tff_tx.privacy.mechanisms import Mechanism
+
+ACCOUNTANTS = ("pld", "rdp")
+
+_REPLACE_ONE = dp_accounting.NeighboringRelation.REPLACE_ONE
+# Without replacement an order takes time with its square, up to 256; those in between are interpolations anyway.
+_FIXED_SIZE_ORDERS = (*range(2, 33), 40, 48, 64, 128, 512, 1024)
+_MAX_EPSILON = 1e5
+# Distributions of larger privacy losses would take gigabytes, and nobody cares by how much a guarantee is void.
+_MAX_PLD_EPSILON = 1e3
+
+
+def gaussian_delta(rho: float, epsilon: float) -> float:
+    """The least delta of a Gaussian mechanism for an epsilon, exact.
+
+    Balle and Wang, "Improving the Gaussian mechanism for differential privacy", 2018,
+    https://arxiv.org/abs/1805.06530, Theorem 8, by `dp_accounting`.
+
+    Args:
+      rho: zCDP of the mechanism: (sensitivity / standard deviation)^2 / 2, 0 or more.
+      epsilon: 0 or more.
+    """
+    if rho == 0:
+        return 0.0
+    if math.isinf(rho):
+        return 1.0
+    loss = pld.privacy_loss_mechanism.GaussianPrivacyLoss((2 * rho) ** -0.5)
+    return max(0.0, float(loss.get_delta_for_epsilon(epsilon)))
+
+
+def gaussian_epsilon(rho: float, delta: float) -> float:
+    """The least epsilon of a Gaussian mechanism for a delta, exact: the inverse of `gaussian_delta`."""
+    _check_delta(delta)
+    if gaussian_delta(rho, 0.0) <= delta:
+        return 0.0
+    # Holds for every mechanism of this zCDP (Bun and Steinke 2016, Proposition 1.3), so it is above the answer.
+    most = rho + 2 * math.sqrt(rho * math.log(1 / delta))
+    if most > _MAX_EPSILON:
+        return math.inf
+    gap = functools.partial(_log_delta_gap, rho, math.log(delta))
+    return float(scipy.optimize.brentq(gap, 0.0, most, xtol=1e-12, rtol=1e-13))
+
+
+def _log_delta_gap(rho, log_delta, epsilon):
+    return math.log(max(gaussian_delta(rho, epsilon), sys.float_info.min)) - log_delta
+
+
+def default_delta(population: int) -> float:
+    """The usual delta for so many clients, population^-1.1: well below one over their number."""
+    return min(0.1, float(population) ** -1.1)
+
+
+def rho(mechanism: Mechanism, rounds: int) -> float | None:
+    """The zCDP parameter of what is one Gaussian release; None for sampled mechanisms."""
+    event = mechanism.event(rounds)
+    if not isinstance(event, dp_accounting.GaussianDpEvent):
+        return None
+    return math.inf if event.noise_multiplier == 0 else event.noise_multiplier**-2 / 2
+
+
+def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | None = None) -> float:
+    """An upper bound on epsilon after so many rounds, infinite without noise.
+
+    Args:
+      mechanism: What is run.
+      rounds: Number of rounds, 0 or more.
+      delta: Above 0 and below 1.
+      accountant: One of `ACCOUNTANTS`; None: the tighter of those that know the mechanism.
+
+    Raises:
+      UserError: If a value is out of range, or the accountant does not know the mechanism.
+    """
+    accountant = accountant_for(mechanism, accountant)
+    _check_delta(delta)
+    if rounds < 0:
+        raise UserError(f"--rounds={rounds} must be 0 or more: correct it.")
+    if rounds == 0:
+        return 0.0
+    if mechanism.noise_multiplier == 0:
+        return math.inf
+    event = mechanism.event(rounds)
+    if isinstance(event, dp_accounting.GaussianDpEvent):
+        if accountant == "rdp":
+            return _rdp_epsilon(event, delta)
+        return gaussian_epsilon(event.noise_multiplier**-2 / 2, delta)
+    by_rdp = _rdp_epsilon(event, delta)
+    if accountant == "pld":
+        return _pld_epsilon(event, delta, by_rdp)
+    # Known bounds for sampling without replacement can be above those without any sampling, which hold all the same.
+    unsampled = event.event.event.noise_multiplier
+    return min(by_rdp, gaussian_epsilon(rounds * unsampled**-2 / 2, delta)) if _is_fixed_size(event) else by_rdp
+
+
+def accountant_for(mechanism: Mechanism, accountant: str | None = None) -> str:
+    """The accountant that `epsilon` uses.
+
+    Raises:
+      UserError: If the one that is asked for does not know the mechanism.
+    """
+    if accountant not in (None, *ACCOUNTANTS):
+        raise UserError(f"--accountant={accountant} must be one of {', '.join(ACCOUNTANTS)}: correct it.")
+    if not _is_fixed_size(mechanism.event(1)):
+        return accountant or "pld"
+    if accountant == "pld":
+        raise UserError(
+            "--accountant=pld knows no sampling without replacement: use --accountant=rdp, or sample with "
+            "--sampling=poisson."
+        )
+    return "rdp"
+
+
+def _is_fixed_size(event):
+    return isinstance(getattr(event, "event", None), dp_accounting.SampledWithoutReplacementDpEvent)
+
+
+def _rdp_epsilon(event, delta):
+    one, count = _repeated(event)
+    orders, by_order = _rdp_of_one(one, _is_fixed_size(event))
+    return float(rdp.compute_epsilon(orders, count * by_order, delta)[0])
+
+
+def _repeated(event):
+    if isinstance(event, dp_accounting.SelfComposedDpEvent):
+        return event.event, event.count
+    return event, 1
+
+
+@functools.lru_cache(maxsize=256)
+def _rdp_of_one(event, fixed_size):
+    known = {"orders": _FIXED_SIZE_ORDERS, "neighboring_relation": _REPLACE_ONE} if fixed_size else {}
+    accountant = rdp.RdpAccountant(**known).compose(event)
+    return accountant.orders, accountant.rdp
+
+
+def _pld_epsilon(event, delta, by_rdp):
+    if by_rdp > _MAX_PLD_EPSILON:
+        return by_rdp
+    one, count = _repeated(event)
+    found = _pld_of_one(one, _interval(by_rdp)).self_compose(count).get_epsilon_for_delta(delta)
+    # Both hold, and the one is in steps of its interval.
+    return min(float(found), by_rdp)
+
+
+def _interval(epsilon):
+    """Steps in which privacy losses are rounded up: a round's share of time should not be the accountant's."""
+    return next(step for step, most in ((1e-4, 1.0), (1e-3, 100.0), (1e-2, _MAX_PLD_EPSILON)) if epsilon <= most)
+
+
+@functools.lru_cache(maxsize=16)
+def _pld_of_one(event, interval):
+    return pld.privacy_loss_distribution.from_gaussian_mechanism(
+        standard_deviation=event.event.noise_multiplier,
+        sampling_prob=event.sampling_probability,
+        value_discretization_interval=interval,
+    )
+
+
+def find_noise_multiplier(
+    mechanism: Mechanism, rounds: int, target_epsilon: float, delta: float, accountant: str | None = None
+) -> float:
+    """The least noise multiplier with which so many rounds stay within an epsilon.
+
+    Args:
+      mechanism: What is to be run; its own noise multiplier is passed over.
+      rounds: Number of rounds, 1 or more.
+      target_epsilon: Above 0; infinity asks for no noise.
+      delta: Above 0 and below 1.
+      accountant: As for `epsilon`.
+
+    Returns:
+      Within a thousandth, relatively, above the least.
+
+    Raises:
+      UserError: If a value is out of range, or no noise will do.
+    """
+    if not target_epsilon > 0:
+        raise UserError(f"--target_epsilon={target_epsilon} must be a number above 0: correct it.")
+    if target_epsilon == math.inf:
+        return 0.0
+    if rounds < 1:
+        raise UserError(f"--rounds={rounds} must be 1 or more: raise it.")
+    accountant = accountant_for(mechanism.with_noise(1.0), accountant)
+    _check_delta(delta)
+
+    def excess(log_noise):
+        found = epsilon(mechanism.with_noise(math.exp(log_noise)), rounds, delta, accountant)
+        return math.log(max(found, 1e-9) / target_epsilon) if math.isfinite(found) else 50.0
+
+    low, high = _bracket(excess, target_epsilon)
+    root = scipy.optimize.brentq(excess, low, high, xtol=2e-4, rtol=1e-12)
+    while excess(root) > 0:
+        root += 2e-4
+    return math.exp(root)
+
+
+def _bracket(excess, target_epsilon):
+    low = high = 0.0
+    step = math.log(4.0)
+    if excess(0.0) > 0:
+        while excess(high := high + step) > 0:
+            if high > 40:
+                raise UserError(
+                    f"--target_epsilon={target_epsilon} is out of reach of any noise: raise it, or --target_delta."
+                )
+    else:
+        while excess(low := low - step) <= 0:
+            pass
+    return low, high
+
+
+class Ledger:
+    """Epsilon of a run, round by round.
+
+    A function of the number of rounds alone, so that a run that is resumed has the same figures. Asked for every round
+    it takes some hundredths of a second, and nothing for a round it was asked for before.
+    """
+
+    def __init__(self, mechanism: Mechanism, delta: float, accountant: str | None = None):
+        """Checks that the accountant knows the mechanism.
+
+        Args:
+          mechanism: What is run.
+          delta: Above 0 and below 1.
+          accountant: As for `epsilon`.
+
+        Raises:
+          UserError: If a value is out of range, or the accountant does not know the mechanism.
+        """
+        _check_delta(delta)
+        self.mechanism, self.delta = mechanism, float(delta)
+        self.accountant = accountant_for(mechanism, accountant)
+        self._known = {}
+
+    def epsilon(self, rounds: int) -> float:
+        """Epsilon after so many rounds, 0 or more; infinite without noise. Never falls with more rounds."""
+        if rounds not in self._known:
+            self._known[rounds] = epsilon(self.mechanism, rounds, self.delta, self.accountant)
+        return self._known[rounds]
+
+    def rounds_until(self, target_epsilon: float, at_most: int) -> int:
+        """The largest number of rounds, `at_most` at most, that stays within an epsilon; 0 if one round exceeds it."""
+        within, beyond = 0, at_most + 1
+        while beyond - within > 1:
+            middle = (within + beyond) // 2
+            if self.epsilon(middle) <= target_epsilon:
+                within = middle
+            else:
+                beyond = middle
+        return within
+
+    @property
+    def accountant_told(self) -> str:
+        """The accountant in words."""
+        event = self.mechanism.event(1)
+        if self.accountant == "rdp":
+            return "Renyi differential privacy (RDP)"
+        if isinstance(event, dp_accounting.GaussianDpEvent):
+            return "exact privacy profile of the Gaussian mechanism (zCDP parameter rho; Balle and Wang 2018)"
+        return "privacy loss distributions (PLD)"
+
+
+def _check_delta(delta):
+    if not 0 < delta < 1:
+        raise UserError(f"--target_delta={delta} must be above 0 and below 1: correct it.")

@@ -1,0 +1,93 @@
+"""What privacy costs: how far the noise drowns the clients' updates, and how many clients it would take."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import scipy.optimize
+
+from tff_tx.privacy.accounting import Ledger, epsilon
+from tff_tx.privacy.mechanisms import ExampleLevelSgd, Gaussian, LocalGaussian
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """The noise of the sum of all updates of a run, beside that sum.
+
+    Attributes:
+      cohort: Clients a round (examples a batch with DP-SGD).
+      noise_multiplier: In clip norms.
+      signal_to_noise: Norm of the sum of all updates over that of all its noise, if every client's update has the clip
+        norm and all point in the same direction: an upper bound.
+      first_round: The same in the first round alone.
+      cohort_needed: The cohort with a `signal_to_noise` of 1 at the same epsilon; None if the population is too small.
+    """
+
+    cohort: float
+    noise_multiplier: float
+    signal_to_noise: float
+    first_round: float
+    cohort_needed: int | None
+
+
+def price(ledger: Ledger, rounds: int, cohort: float, dimension: int) -> Price:
+    """The price of privacy of a run.
+
+    The noise of the sum over the rounds has `Mechanism.sum_stddev` clip norms as standard deviation of each number, and
+    so sqrt(dimension) times that as norm; the sum of the updates has at most cohort * rounds clip norms.
+
+    Args:
+      ledger: Of the run.
+      rounds: Number of rounds.
+      cohort: Clients a round; with DP-SGD examples a batch.
+      dimension: Number of trained weights, 1 or more.
+    """
+    mechanism = ledger.mechanism
+    if mechanism.noise_multiplier == 0:
+        return Price(cohort, 0.0, math.inf, math.inf, 1)
+    total, first = (_signal_to_noise(mechanism, r, cohort, dimension) for r in (rounds, 1))
+    return Price(cohort, mechanism.noise_multiplier, total, first, _needed(ledger, rounds, cohort, dimension, total))
+
+
+def _signal_to_noise(mechanism, rounds, cohort, dimension):
+    steps = mechanism.steps if isinstance(mechanism, ExampleLevelSgd) else 1
+    return cohort * rounds * steps / (mechanism.sum_stddev(rounds) * math.sqrt(dimension))
+
+
+def _needed(ledger, rounds, cohort, dimension, ratio):
+    mechanism = ledger.mechanism
+    if isinstance(mechanism, LocalGaussian):
+        # Each client brings noise of its own, so the ratio grows with the root of their number only.
+        return math.ceil(cohort / ratio**2)
+    if not isinstance(mechanism, Gaussian) or mechanism.sampling == "none":
+        return math.ceil(cohort / ratio)
+    return _needed_of_population(ledger, rounds, dimension)
+
+
+def _needed_of_population(ledger, rounds, dimension):
+    """Larger cohorts of the same population are amplified less, and so need more noise.
+
+    How much more is found with the fast formula, RDP with Poisson sampling, for all.
+    """
+    mechanism = ledger.mechanism
+    halved = 2 if mechanism.sampling == "without_replacement" else 1
+    poisson = dataclasses.replace(mechanism, sampling="poisson")
+
+    def epsilon_of(clients, noise_multiplier):
+        larger = dataclasses.replace(poisson, clients_per_round=clients, noise_multiplier=noise_multiplier / halved)
+        return epsilon(larger, rounds, ledger.delta, "rdp")
+
+    target = epsilon_of(mechanism.clients_per_round, mechanism.noise_multiplier)
+
+    def log_excess(log_clients):
+        clients = min(math.exp(log_clients), mechanism.population)
+        as_loud_as_they = _signal_to_noise(mechanism.with_noise(1.0), rounds, clients, dimension)
+        return math.log(epsilon_of(clients, as_loud_as_they) / target)
+
+    most = math.log(mechanism.population)
+    if log_excess(most) > 0:
+        return None
+    if log_excess(0.0) <= 0:
+        return 1
+    return math.ceil(math.exp(scipy.optimize.brentq(log_excess, 0.0, most, xtol=5e-3)))

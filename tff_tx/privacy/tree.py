@@ -1,0 +1,119 @@
+"""Tree aggregation: what a client changes of a tree's nodes, and the noise of running sums made from them.
+
+Kairouz et al., "Practical and Private (Deep) Learning without Sampling or Shuffling", 2021,
+https://arxiv.org/abs/2103.00039. The leaves of a tree are rounds; a node is the sum of the rounds below it with noise
+of its own, and is there when all of them are over. `tensorflow_privacy` computes the sensitivity as well
+(`tree_aggregation_accountant`), but importing it imports TensorFlow, its recursion takes minutes for a thousand rounds,
+and it knows no restarts with several participations a tree.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from tff_tx.privacy.participation import Participation
+
+_NEVER = -np.inf
+
+
+@functools.lru_cache(maxsize=4096)
+def squared_sensitivity(rounds: int, participation: Participation, restart_every: int | None = None) -> float:
+    """Square of the L2 norm by which a client of clip norm 1 changes the nodes, exact.
+
+    The largest sum over the nodes of (the client's rounds below the node)^2 over all patterns of participation:
+    Kairouz et al. 2021, Appendix D.2 (and D.1 with restarts and one participation a tree).
+
+    Args:
+      rounds: Rounds released.
+      participation: The rounds that a client may take part in.
+      restart_every: Rounds after which a new tree begins; None: one tree.
+    """
+    gap = min(participation.min_separation, rounds)
+    if participation.max_participations is None:
+        # best[w]: with w more rounds to wait before the next participation is allowed.
+        best = np.where(np.arange(gap) == 0, 0.0, _NEVER)
+        for height in _trees(rounds, restart_every):
+            best = np.max(best[:, None] + _any_number(height, gap), axis=0)
+        return float(best.max())
+    limit = participation.count(rounds)
+    best = np.full((limit + 1, gap), _NEVER)  # [c, w], with c participations so far
+    best[0, 0] = 0.0
+    for height in _trees(rounds, restart_every):
+        after = np.full_like(best, _NEVER)
+        for more, inside in enumerate(_subtree(height, gap)[: limit + 1]):
+            reached = _follow(best[: limit + 1 - more], inside[None])[0]
+            after[more:] = np.maximum(after[more:], reached)
+        best = after
+    return float(best.max())
+
+
+@functools.lru_cache(maxsize=64)
+def _any_number(height, gap):
+    """What a tree can add with any number of participations, [wait at its start, wait at its end]."""
+    return _subtree(height, gap).max(axis=0)
+
+
+@functools.lru_cache(maxsize=64)
+def _subtree(height: int, gap: int) -> np.ndarray:
+    """What a tree of 2^height leaves can add, [participations, wait at its start, wait at its end].
+
+    Minus infinity where no pattern is like that.
+    """
+    leaves = 2**height
+    if leaves <= gap:
+        return _subtree_of_one(height, gap)
+    half = _subtree(height - 1, gap)
+    most = min(2 * (len(half) - 1), -(-leaves // gap))
+    result = np.full((most + 1, gap, gap), _NEVER)
+    for left, values in enumerate(half):
+        total = result[left : left + len(half)]
+        np.maximum(total, _follow(values, half[: len(total)]), out=total)
+    return result + np.arange(most + 1.0)[:, None, None] ** 2
+
+
+def _subtree_of_one(height, gap):
+    """That with room for one participation."""
+    leaves = 2**height
+    wait = np.arange(gap)
+    result = np.full((2, gap, gap), _NEVER)
+    result[0, wait, np.maximum(wait - leaves, 0)] = 0.0
+    for leaf in range(leaves):
+        result[1, : leaf + 1, gap - leaves + leaf] = height + 1.0
+    return result
+
+
+def _follow(before, trees):
+    """The largest before[s, w] + trees[c, w, v] over the waits w in between, [c, s, v]."""
+    result = np.full((len(trees), len(before), trees.shape[2]), _NEVER)
+    for wait in range(before.shape[1]):
+        np.maximum(result, before[None, :, wait, None] + trees[:, None, wait], out=result)
+    return result
+
+
+def sum_variances(rounds: int, restart_every: int | None = None) -> np.ndarray:
+    """Variances of the noise in the running sums after each round, [rounds], for nodes of variance 1.
+
+    A running sum is estimated from all nodes that are there (Honaker, "Efficient use of differentially private binary
+    trees", 2015, "from below", as `tfp.tree_aggregation.EfficientTreeAggregator` has it): the precision of the sum over
+    2^h rounds is its node's 1 and half that of 2^(h-1) rounds, 2 - 2^-h in all.
+
+    Args:
+      rounds: Number of rounds.
+      restart_every: Rounds after which a new tree begins, the noise of the earlier ones staying in the sums.
+    """
+    every = restart_every or rounds
+    bits = np.arange(every.bit_length())
+    within = (np.arange(1, every + 1)[:, None] >> bits & 1) @ (1 / (2 - 2.0**-bits))
+    done, age = np.divmod(np.arange(rounds), every)
+    return done * within[-1] + within[age]
+
+
+def _trees(rounds, restart_every):
+    """Heights of the complete subtrees, in the order of their rounds."""
+    heights = []
+    for start in range(0, rounds, restart_every or rounds):
+        leaves = min(restart_every or rounds, rounds - start)
+        heights += [h for h in reversed(range(leaves.bit_length())) if leaves >> h & 1]
+    return heights

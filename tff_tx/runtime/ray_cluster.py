@@ -1,0 +1,329 @@
+"""Ray's side of the engine `ray`: the cluster that is started or joined, and the workers on its nodes."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Callable
+
+import grpc
+
+from tff_tx.errors import UserError
+
+SILO = "silo_"
+"""A node of which Ray has a resource of this prefix and a name holds the data of the silo of that name."""
+
+# What still writes there is on its way out.
+_SWEEP = 'cat >/dev/null; for i in 1 2 3 4 5; do rm -rf "$1"; [ -e "$1" ] || exit; sleep 1; done'
+_LONGEST_PLACE = 24  # the name of a socket has 107 characters at most, and Ray takes the rest
+_REFRESH_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0
+_MOST_FAILED_STARTS = 3
+_TLS_FILES = {"RAY_TLS_SERVER_CERT": "node.crt", "RAY_TLS_SERVER_KEY": "node.key", "RAY_TLS_CA_CERT": "ca.crt"}
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """A worker of the cluster as the coordinator knows it.
+
+    Attributes:
+      actor: Ray's handle of a `ray_worker.Worker`.
+      node_id: Ray's id of the node that it is on.
+      silos: Names of the silos whose data that node holds.
+      threads: Leaves it computes at the same time.
+      starting: Reference that becomes ready when the worker is; None when it is.
+      speed: Cost it has got through a second of a processor so far, None if it has done nothing yet.
+      failed: Whether it is known to be gone.
+    """
+
+    actor: Any
+    node_id: str
+    silos: frozenset[str]
+    threads: int
+    starting: Any
+    speed: float | None = None
+    failed: bool = False
+
+
+class RayCluster:
+    """A Ray cluster with this project's workers on all of its nodes, as many as they have processors.
+
+    Nodes that join get workers, and a worker that ends is replaced as long as its node is there.
+
+    Args:
+      address: Of the cluster's head, `host:port`, or "auto" for the one that runs on this machine; None starts one on
+        this machine, which ends with this process, however that ends.
+      cpus: Processors of the cluster that is started.
+      threads: Processors a worker takes; it runs so many clients at the same time.
+      tls_dir: Directory with `ca.crt`, `node.crt` and `node.key`, see `programs.certs`; None: no encryption.
+
+    Raises:
+      UserError: If Ray is not installed, the certificates are not there or the cluster cannot be joined.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, cpus: int | None = None, threads: int = 1, tls_dir: str | None = None
+    ):
+        use_tls(tls_dir)
+        self._ray = import_ray()
+        self._threads, self._scratch = threads, None
+        self._connect(address, cpus)
+        self.members: list[Member] = []
+        self._failed_starts: collections.Counter = collections.Counter()
+        self._refreshed = 0.0
+        self.start_error = ""
+        self.refresh(at_once=True)  # workers start while the caller prepares
+
+    def _connect(self, address, cpus):
+        options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_errors_only())
+            if address is not None:
+                try:
+                    _ask(address)
+                    self._ray.init(address=address, **options)
+                except (ConnectionError, RuntimeError, ValueError, grpc.RpcError) as error:
+                    told = error.details() if isinstance(error, grpc.RpcError) else str(error)
+                    reason = told.strip().splitlines()[0]
+                    raise UserError(
+                        f"--ray_address={address}: there is no Ray cluster to join ({reason}); start one with `ray "
+                        "start --head`, with the same certificates if any, and the same versions of Python and Ray."
+                    ) from None
+            else:
+                self._scratch = _Scratch()
+                stack.enter_context(_importable())
+                self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), _temp_dir=self._scratch.path, **options)
+
+    def refresh(self, at_once: bool = False) -> None:
+        """Looks, every two seconds at most, which nodes there are, and starts workers where they lack.
+
+        Raises:
+          UserError: If workers have been tried everywhere, and start nowhere.
+        """
+        if not at_once and time.monotonic() < self._refreshed + _REFRESH_SECONDS:
+            return
+        self._refreshed = time.monotonic()
+        nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        self.members = [m for m in self.members if not m.failed and m.node_id in nodes]
+        there = collections.Counter(m.node_id for m in self.members)
+        for node_id, resources in nodes.items():
+            if self._failed_starts[node_id] < _MOST_FAILED_STARTS:
+                for _ in range(int(resources.get("CPU", 0) // self._threads) - there[node_id]):
+                    self.members.append(self._start(node_id, resources))
+        able = [node_id for node_id, resources in nodes.items() if resources.get("CPU", 0) >= self._threads]
+        if able and not self.members and all(self._failed_starts[n] >= _MOST_FAILED_STARTS for n in able):
+            raise UserError(
+                f"--engine=ray: no worker starts on any node of the cluster ({self.start_error}); install this project "
+                "and its requirements.txt on all of them, for the same Python."
+            )
+
+    def _start(self, node_id, resources) -> Member:
+        from tff_tx.runtime import ray_worker
+
+        actor = (
+            ray_worker.actor_class(self._threads)
+            .options(
+                num_cpus=self._threads,
+                scheduling_strategy=self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                    node_id, soft=False
+                ),
+                max_restarts=0,
+            )
+            .remote(self._threads)
+        )
+        silos = frozenset(name[len(SILO) :] for name in resources if name.startswith(SILO))
+        return Member(actor, node_id, silos, self._threads, actor.ready.remote())
+
+    def ready(self) -> list[Member]:
+        """The members that can work; finds out which of those that were starting can by now."""
+        starting = {m.starting: m for m in self.members if m.starting is not None}
+        done, _ = self._ray.wait(list(starting), num_returns=len(starting), timeout=0) if starting else ([], [])
+        for ref in done:
+            member = starting[ref]
+            try:
+                self._ray.get(ref)
+                member.starting = None
+            except self._ray.exceptions.RayError as error:
+                self._failed_starts[member.node_id] += 1
+                self.start_error = str(error).strip().splitlines()[-1].strip()[:300]
+                logging.warning("a worker on node %s does not start: %s", member.node_id, self.start_error)
+                self.discard(member)
+        return [m for m in self.members if m.starting is None and not m.failed]
+
+    def starting(self) -> list[Any]:
+        """References that become ready when further members do."""
+        return [m.starting for m in self.members if m.starting is not None and not m.failed]
+
+    def discard(self, member: Member) -> None:
+        """Ends a worker that does not do its work any more; another takes its place at the next `refresh`."""
+        member.failed = True
+        with contextlib.suppress(Exception):  # it may be gone in many ways
+            self._ray.kill(member.actor)
+
+    def silos(self) -> frozenset[str]:
+        """Names of the silos whose nodes are there."""
+        resources = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
+        return frozenset(name[len(SILO) :] for names in resources for name in names if name.startswith(SILO))
+
+    def on_silos(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Calls a function where each silo's data are.
+
+        Args:
+          function: Of the silo's name and the arguments; importable on the nodes.
+          *arguments: Further arguments.
+
+        Returns:
+          What it returned, by the silo's name.
+
+        Raises:
+          UserError: If it raised that, or a silo's node goes away meanwhile.
+        """
+        task = self._ray.remote(num_cpus=0, max_retries=1)(function)
+        refs = {name: task.options(resources={SILO + name: 1e-3}).remote(name, *arguments) for name in self.silos()}
+        try:
+            while self._ray.wait([*refs.values()], num_returns=len(refs), timeout=_REFRESH_SECONDS)[1]:
+                if gone := refs.keys() - self.silos():
+                    raise UserError(
+                        f"--silos: {', '.join(sorted(gone))} went away while the data were read: try again."
+                    )
+            return {name: self._ray.get(ref) for name, ref in sorted(refs.items())}
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from None
+            raise
+
+    def close(self) -> None:
+        """Ends the workers, and the cluster if it was started here."""
+        for member in self.members:
+            self.discard(member)
+        self._ray.shutdown()
+        if self._scratch is not None:
+            self._scratch.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+def _ask(address: str) -> None:
+    """Asks a head whether it is well, as Ray itself takes minutes to give up.
+
+    Raises:
+      grpc.RpcError: If it does not answer, or not to us.
+    """
+    if address == "auto":
+        return
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        paths = [os.environ[name] for name in ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")]
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*(_content(path) for path in paths)))
+    else:
+        channel = grpc.insecure_channel(address)
+    with channel:
+        channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=_ANSWER_SECONDS, wait_for_ready=True)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class _Scratch:
+    """A temporary directory that is removed when this program ends, however it ends.
+
+    The program holds the write end of a pipe, and its death is the pipe's end of file.
+    """
+
+    def __init__(self):
+        place = tempfile.gettempdir()
+        self.path = tempfile.mkdtemp(prefix="tff_tx_ray", dir=place if len(place) <= _LONGEST_PLACE else "/tmp")
+        self._sweeper = subprocess.Popen(
+            ["/bin/sh", "-c", _SWEEP, "sweep", self.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self):
+        self._sweeper.stdin.close()
+        self._sweeper.wait()
+
+
+def import_ray() -> Any:
+    """The package `ray`.
+
+    Raises:
+      UserError: If it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise UserError(
+            f"--engine=ray needs the package ray ({error}); install it with `pip install --no-deps -r "
+            "requirements.txt`."
+        ) from None
+    return ray
+
+
+def use_tls(directory: str | None) -> None:
+    """Makes Ray encrypt all that goes over the network, and talk to those alone whom the authority has certified.
+
+    Args:
+      directory: With `ca.crt`, `node.crt` and `node.key`; None leaves things as the environment has them.
+
+    Raises:
+      UserError: If a file is missing, or Ray was imported already without encryption.
+    """
+    if directory is None:
+        return
+    files = {variable: os.path.join(os.path.abspath(directory), name) for variable, name in _TLS_FILES.items()}
+    for path in files.values():
+        if not os.access(path, os.R_OK):
+            raise UserError(
+                f"--ray_tls_dir={directory}: {path} cannot be read; write an authority and certificates with `python "
+                "-m programs.certs`."
+            )
+    wanted = {"RAY_USE_TLS": "1", **files}
+    if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
+        raise UserError(
+            f"--ray_tls_dir={directory}: Ray has been imported already, and decides then whether it encrypts; set it "
+            "up before."
+        )
+    os.environ.update(wanted)
+
+
+@contextlib.contextmanager
+def _importable():
+    """Processes started meanwhile find this package where this one has found it."""
+    before = os.environ.get("PYTHONPATH")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextlib.contextmanager
+def _errors_only():
+    """Ray's advice to its own users is not for ours."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,399 @@
+"""One round on a Ray cluster: who runs which clients, what becomes of the work of those that vanish, and the sum.
+
+Each worker has a queue of leaves, neighbours in the tree of sums, dealt by what they cost and how fast the worker has
+been. Leaves come with the most expensive clients first. A worker whose queue is empty takes the second half of the one
+that will last longest: so a wrong guess, a slow machine or a large client holds nobody up for longer than a leaf.
+
+The sums stay with the workers until all leaves are done. With a worker its sums are lost, and others do its leaves
+again. A leaf that was twice with a worker that ended is suspected: its clients are tried out one by one, each in a
+worker with nothing else to do, and the one that ends two of them is left out.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+
+from tff_tx.runtime import partials
+from tff_tx.runtime.ray_cluster import Member, RayCluster
+from tff_tx.runtime.ray_worker import LEAVES, SUMS, RoundTask
+
+_LOOK_SECONDS = 1.0
+_SUSPECTED_AFTER = 2
+_BLAMED_AFTER = 2  # the first may have been the node's end
+_MOST_LOSSES_OF_SUMS = 5
+_DEADLY = "every process that ran it ended, or took longer than it may"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long a round waits for what, in seconds.
+
+    Attributes:
+      client: For a client to finish; its worker is ended then, and after three more tries it is left out.
+      worker: For a worker that can run a client, when there is none; the client is left out then.
+    """
+
+    client: float = 3600.0
+    worker: float = 300.0
+
+
+@dataclasses.dataclass
+class RoundRecord:
+    """What a round did.
+
+    Attributes:
+      broadcast_bytes: Weights that were put up to be fetched, once for all nodes.
+      moved_bytes: What crossed from node to node: weights to all nodes but the coordinator's, and sums.
+      sums: How many sums workers gave away.
+      workers: How many worked.
+      steals: How often a worker took from another's queue.
+      lost_workers: How many ended or vanished.
+      busy_seconds: Summed over the workers' processors, what they computed.
+      idle_seconds: The same, what they did not while clients ran.
+      data_seconds: Of the busy time, what they waited for data.
+    """
+
+    broadcast_bytes: int = 0
+    moved_bytes: int = 0
+    sums: int = 0
+    workers: int = 0
+    steals: int = 0
+    lost_workers: int = 0
+    busy_seconds: float = 0.0
+    idle_seconds: float = 0.0
+    data_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    positions: tuple[int, ...]
+    cost: float
+    silo: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """A leaf that a worker is running, or a client of it that it tries out."""
+
+    member: Member
+    leaf: int
+    probed: int | None
+    deadline: float
+
+
+class Round:
+    """Runs a round's clients.
+
+    Args:
+      cluster: Where.
+      clients: What the process is told of each.
+      costs: What each is expected to cost.
+      silos: In which silo each one's data are; None: anywhere.
+      task_fn: From the number of leaves to what they have in common.
+      most_leaves: How many leaves there may be.
+      max_workers: How many workers may be used; None: all.
+      limits: How long to wait for what.
+      speeds: Cost a second of the workers so far, which the round adds to.
+      record: Where it is written what the round does.
+
+    Attributes:
+      failures: Why clients are left out, by position.
+    """
+
+    def __init__(
+        self,
+        cluster: RayCluster,
+        clients: Sequence[Any],
+        *,
+        costs: Sequence[float],
+        silos: Sequence[str | None],
+        task_fn: Callable[[int], RoundTask],
+        most_leaves: int,
+        max_workers: int | None,
+        limits: Limits,
+        speeds: dict[Member, collections.Counter],
+        record: RoundRecord,
+    ):
+        import ray
+
+        self._ray, self._cluster, self._clients = ray, cluster, clients
+        self._max_workers, self._limits, self._speeds, self._record = max_workers, limits, speeds, record
+        self._leaves = _leaves(costs, silos, most_leaves)
+        self._task = task_fn(len(self._leaves))
+        self._loose = set(range(len(self._leaves)))  # with nobody
+        self._queues: dict[Member, collections.deque[int]] = {}
+        self._running: dict[Any, _Call] = {}
+        self._calls: dict[Member, dict[Any, _Call]] = collections.defaultdict(dict)  # the same by member
+        self._held: dict[Member, set[int]] = collections.defaultdict(set)
+        self._suspects: list[tuple[int, int]] = []  # of leaves that are with nobody either, the clients to be tried
+        self._deaths: collections.Counter = collections.Counter()
+        self._probe_deaths: collections.Counter = collections.Counter()
+        self._without: dict[str | None, float] = {}  # since when a silo has had no worker
+        self._seen: dict[Member, float] = {}
+        self._told: dict[int, dict[int, str]] = {}
+        self._blamed: dict[int, str] = {}
+
+    @property
+    def failures(self) -> dict[int, str]:
+        found = dict(self._blamed)
+        for told in self._told.values():
+            found.update(told)
+        return dict(sorted(found.items()))
+
+    def train(self, on_progress: Callable[[int], None] | None = None) -> None:
+        """Runs all clients that are not done; their sums are with the workers then."""
+        started, most = time.monotonic(), 0
+        while self._unfinished():
+            self._cluster.refresh()
+            members = self._cluster.ready()[: self._max_workers]
+            now = time.monotonic()
+            for member in members:
+                self._seen.setdefault(member, now)
+            self._lose_those_gone()
+            self._deal(members)
+            for member in members:
+                self._occupy(member)
+            self._wait()
+            done = sum(len(self._leaves[leaf].positions) for held in self._held.values() for leaf in held)
+            if on_progress is not None and done > most:
+                most = done
+                on_progress(done)
+        ended = time.monotonic()
+        self._record.workers = len([held for held in self._held.values() if held])
+        there = sum((ended - max(since, started)) * m.threads for m, since in self._seen.items() if not m.failed)
+        self._record.idle_seconds = max(0.0, there - self._record.busy_seconds)
+
+    def _unfinished(self) -> bool:
+        return bool(self._loose or self._suspects or self._running or any(self._queues.values()))
+
+    # Who does what.
+
+    def _deal(self, members: list[Member]) -> None:
+        """Puts leaves that are with nobody into queues, or gives them up if nobody has come for them for too long."""
+        by_silo = collections.defaultdict(list)
+        for leaf in sorted(self._loose):
+            by_silo[self._leaves[leaf].silo].append(leaf)
+        wanted = {*by_silo, *(self._leaves[leaf].silo for leaf, _ in self._suspects)}
+        for silo in wanted:
+            able = [m for m in members if silo is None or silo in m.silos]
+            if able:
+                self._without.pop(silo, None)
+                found = by_silo.get(silo, [])
+                spans = partials.shares([self._leaves[i].cost for i in found], self._relative_speeds(able))
+                for member, span in zip(able, spans):
+                    self._queues.setdefault(member, collections.deque()).extend(found[span.start : span.end])
+                self._loose.difference_update(found)
+            elif time.monotonic() > self._without.setdefault(silo, time.monotonic()) + self._limits.worker:
+                self._give_up(silo)
+
+    def _relative_speeds(self, members: list[Member]) -> list[float]:
+        known = {m: s["cost"] / s["seconds"] for m in members if (s := self._speeds.get(m)) and s["seconds"] > 0}
+        usual = float(np.mean([*known.values()])) if known else 1.0
+        return [max(known.get(m, usual), 1e-9) for m in members]
+
+    def _give_up(self, silo: str | None) -> None:
+        place = "of the cluster" if silo is None else f"with the data of the silo {silo}"
+        reason = f"no node {place} has run it for {self._limits.worker:.0f} s {self._cluster.start_error}".strip()
+        given_up = {leaf for leaf in self._loose if self._leaves[leaf].silo == silo}
+        given_up |= {leaf for leaf, _ in self._suspects if self._leaves[leaf].silo == silo}
+        for leaf in given_up:
+            self._blamed.update(dict.fromkeys(self._leaves[leaf].positions, reason))
+            # Any worker can make its sum, which is 0; where there is no worker at all, nobody has to.
+            self._leaves[leaf] = dataclasses.replace(self._leaves[leaf], cost=0.0, silo=None)
+        self._suspects = [s for s in self._suspects if s[0] not in given_up]
+        self._loose = self._loose - given_up if silo is None else self._loose | given_up
+
+    def _occupy(self, member: Member) -> None:
+        """Gives a worker what it can do now, and one leaf more, the data of which it reads meanwhile."""
+        queue = self._queues.setdefault(member, collections.deque())
+        while True:
+            calls = self._calls[member]
+            if any(call.probed is not None for call in calls.values()):
+                return
+            if not calls and self._probe_suspect(member):
+                return
+            if len(calls) < member.threads and not queue:
+                self._steal(member, queue)
+            if not queue or len(calls) > member.threads:
+                return
+            leaf = queue.popleft()
+            clients = [(p, self._clients[p]) for p in self._leaves[leaf].positions if p not in self._blamed]
+            self._call("run_leaf", member, leaf, None, leaf, clients)
+
+    def _steal(self, thief: Member, queue: collections.deque) -> None:
+        """Takes neighbours from the end of the queue that lasts longest, half of what is in it."""
+
+        def lasts(member):
+            speed = self._relative_speeds([member])[0]
+            return sum(self._leaves[leaf].cost for leaf in self._queues[member]) / speed
+
+        victims = [m for m, q in self._queues.items() if q and self._may(thief, q[-1])]
+        if not victims:
+            return
+        victim = self._queues[max(victims, key=lasts)]
+        half, taken = sum(self._leaves[leaf].cost for leaf in victim) / 2, 0.0
+        while victim and self._may(thief, victim[-1]) and (not queue or taken < half):
+            taken += self._leaves[victim[-1]].cost
+            queue.appendleft(victim.pop())
+        self._record.steals += 1
+
+    def _may(self, member: Member, leaf: int) -> bool:
+        silo = self._leaves[leaf].silo
+        return silo is None or silo in member.silos
+
+    def _probe_suspect(self, member: Member) -> bool:
+        """Lets a worker that does nothing else try a suspected client out."""
+        for i, (leaf, position) in enumerate(self._suspects):
+            if self._may(member, leaf):
+                del self._suspects[i]
+                self._call("probe", member, leaf, position, self._clients[position])
+                return True
+        return False
+
+    def _call(self, method: str, member: Member, leaf: int, probed: int | None, *arguments: Any) -> None:
+        others = sum(len(self._leaves[call.leaf].positions) for call in self._calls[member].values())
+        clients = 1 if probed is not None else len(self._leaves[leaf].positions) + others
+        deadline = time.monotonic() + self._limits.client * clients
+        remote = getattr(member.actor, method).options(concurrency_group=LEAVES)
+        ref, call = remote.remote(self._task, *arguments), _Call(member, leaf, probed, deadline)
+        self._running[ref] = self._calls[member][ref] = call
+
+    # What comes of it.
+
+    def _wait(self) -> None:
+        waiting = [*self._running, *self._cluster.starting()]
+        if not waiting:
+            time.sleep(_LOOK_SECONDS)
+            return
+        self._ray.wait(waiting, timeout=_LOOK_SECONDS)
+        if self._running:
+            done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+            for ref in filter(self._running.__contains__, done):  # not lost with another leaf of its worker
+                self._finish(ref, self._running[ref])
+        now = time.monotonic()
+        for member in {call.member for call in self._running.values() if now > call.deadline}:
+            self._lose(member)
+
+    def _finish(self, ref: Any, call: _Call) -> None:
+        try:
+            report = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, self._ray.exceptions.RayError):
+                raise
+            self._lose(call.member)
+            return
+        except self._ray.exceptions.RayError:
+            self._lose(call.member)
+            return
+        del self._running[ref], self._calls[call.member][ref]
+        if call.probed is not None:
+            self._end_probe(call.leaf)
+            return
+        self._told[call.leaf] = report.failures
+        self._held[call.member].add(call.leaf)
+        self._record.busy_seconds += report.busy_seconds
+        self._record.data_seconds += report.data_seconds
+        self._speeds.setdefault(call.member, collections.Counter()).update(
+            cost=self._leaves[call.leaf].cost, seconds=report.busy_seconds
+        )
+
+    def _end_probe(self, leaf: int) -> None:
+        """Once all clients of a suspected leaf are tried out, what is left of it is run."""
+        still = any(suspect == leaf for suspect, _ in self._suspects)
+        if not still and not any(c.leaf == leaf for c in self._running.values()):
+            self._loose.add(leaf)
+
+    def _lose_those_gone(self) -> None:
+        for member in {*self._held, *self._queues, *self._calls}.difference(self._cluster.members):
+            self._lose(member)
+
+    def _lose(self, member: Member) -> None:
+        """Does again what a worker has done and was doing; it counts as ended from now on."""
+        self._cluster.discard(member)
+        self._record.lost_workers += 1
+        self._loose.update(self._held.pop(member, ()), self._queues.pop(member, ()))
+        for call in map(self._running.pop, self._calls.pop(member, {})):
+            if call.probed is not None:
+                self._probe_deaths[call.probed] += 1
+                if self._probe_deaths[call.probed] < _BLAMED_AFTER:
+                    self._suspects.append((call.leaf, call.probed))
+                else:
+                    self._blamed[call.probed] = _DEADLY
+                    self._end_probe(call.leaf)
+                continue
+            self._deaths[call.leaf] += 1
+            clients = [p for p in self._leaves[call.leaf].positions if p not in self._blamed]
+            if self._deaths[call.leaf] == _SUSPECTED_AFTER and clients:
+                self._suspects += [(call.leaf, position) for position in clients]
+                continue
+            if self._deaths[call.leaf] > _SUSPECTED_AFTER:  # alone each of them does no harm, and together they do
+                self._blamed.update(dict.fromkeys(clients, _DEADLY))
+            self._loose.add(call.leaf)
+
+    # The sum.
+
+    @property
+    def has_sum(self) -> bool:
+        """Whether there is one: not if there were no clients, or nobody to run them."""
+        return any(self._held.values())
+
+    def sum(self) -> list:
+        """The sum over all clients, as NumPy arrays; workers that vanish meanwhile are made up for."""
+        for _ in range(_MOST_LOSSES_OF_SUMS):
+            try:
+                return self._merged()
+            except self._ray.exceptions.RayError as error:
+                last = error
+                for member in list(self._held):
+                    try:
+                        self._ray.get(member.actor.ready.remote(), timeout=self._limits.worker)
+                    except self._ray.exceptions.RayError:
+                        self._lose(member)
+                self.train()
+        raise last
+
+    def _merged(self) -> list:
+        owners, root = {}, partials.Span(0, len(self._leaves))
+        asked = {m: m.actor.spans.options(concurrency_group=SUMS).remote(self._task.key) for m in self._held}
+        for member, ref in asked.items():
+            owners.update(dict.fromkeys(self._ray.get(ref, timeout=self._limits.client), member))
+        crossings = taken = 0
+
+        def value(span):
+            """Reference of a node's sum, and the worker that computes it."""
+            nonlocal crossings, taken
+            if span in owners:
+                taken += 1
+                return owners[span].actor.take.options(concurrency_group=SUMS).remote(span), owners[span]
+            (left, member), (right, other) = map(value, span.children)
+            crossings += member.node_id != other.node_id
+            return member.actor.merge.options(concurrency_group=SUMS).remote(left, right), member
+
+        ref, member = value(root)
+        result = self._ray.get(ref, timeout=self._limits.client)
+        here = self._ray.get_runtime_context().get_node_id()
+        crossings += member.node_id != here
+        others = len({m.node_id for m, held in self._held.items() if held} - {here})
+        size = sum(np.asarray(leaf).nbytes for leaf in result)
+        self._record.sums = taken
+        self._record.moved_bytes = crossings * size + others * self._record.broadcast_bytes
+        return result
+
+
+def _leaves(costs: Sequence[float], silos: Sequence[str | None], most: int) -> list[_Leaf]:
+    """Leaves of one silo each, silo by silo."""
+    by_silo = collections.defaultdict(list)
+    for position, silo in enumerate(silos):
+        by_silo[silo].append(position)
+    leaves = []
+    for silo in sorted(by_silo, key=lambda name: name or ""):
+        positions = by_silo[silo]
+        for leaf in partials.cut([costs[p] for p in positions], max(1, most // len(by_silo))):
+            leaves.append(_Leaf(tuple(positions[i] for i in leaf.positions), leaf.cost, silo))
+    return leaves

@@ -1,0 +1,196 @@
+"""A process of a Ray cluster that runs clients: Ray's actor of the engine `ray`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tff_tx.runtime import form as form_lib
+from tff_tx.runtime import partials
+from tff_tx.runtime.client_work import ClientWork
+from tff_tx.runtime.configure import configure_tensorflow
+from tff_tx.runtime.graphs import step_options
+from tff_tx.runtime.local import reason
+
+LEAVES, SUMS = "leaves", "sums"
+"""Groups of a worker's calls: neither waits for the other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundTask:
+    """What a round's leaves have in common; it goes along with each of them, so that a new worker needs nothing else.
+
+    Large things are Ray's references: a node fetches them once, and its workers share the memory.
+
+    Attributes:
+      key: Different for every round.
+      form_key: The same for all rounds of an engine.
+      form: Reference of the `RoundForm`.
+      precision: See `graphs.step_options`.
+      num_leaves: Of the tree of partial sums.
+      changing: Reference of the leaves of the broadcast that differ from round to round, NumPy arrays.
+      frozen: The same of those that do not.
+      frozen_places: Which leaves of the broadcast those are.
+    """
+
+    key: str
+    form_key: str
+    form: Any
+    precision: str
+    num_leaves: int
+    changing: Any
+    frozen: Any
+    frozen_places: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafReport:
+    """What a worker tells of a leaf; the sum stays with it.
+
+    Attributes:
+      failures: Why clients were left out, by position in the cohort.
+      busy_seconds: How long a processor was at it.
+      data_seconds: Of that, how long it waited for data.
+    """
+
+    failures: dict[int, str]
+    busy_seconds: float
+    data_seconds: float
+
+
+class Worker:
+    """Runs leaves of a round, keeps their sums and merges those that are neighbours.
+
+    Args:
+      threads: Leaves that compute at the same time. One more may be begun, whose data are read meanwhile.
+    """
+
+    def __init__(self, threads: int):
+        configure_tensorflow()
+        self._processors = threading.Semaphore(threads)
+        self._readers = concurrent.futures.ThreadPoolExecutor(threads + 1, thread_name_prefix="data")
+        self._loading, self._adding = threading.Lock(), threading.Lock()
+        self._graphs = self._round = self._frozen = None
+
+    def ready(self) -> bool:
+        """Returns as soon as the process is up."""
+        return True
+
+    def run_leaf(self, task: RoundTask, leaf: int, clients: Sequence[tuple[int, Any]]) -> LeafReport:
+        """Trains some clients one after another and adds their contributions up.
+
+        Args:
+          task: Of the round.
+          leaf: The leaf's number.
+          clients: Each one's position in the cohort, and what it is told.
+        """
+        graphs, current = self._load(task)
+        total, failures, busy, waited = graphs.zero(), {}, 0.0, 0.0
+        for position, opened in self._read_ahead(graphs, current, clients):
+            try:
+                client = opened.result()
+                with self._processors:
+                    started = time.monotonic()
+                    contribution = graphs.work.run(client)
+                    total = graphs.accumulate(*total, *contribution)
+                    busy += time.monotonic() - started
+                waited += client.data_seconds
+            except Exception as error:  # whatever it is, it is this client's
+                failures[position] = reason(error)
+        with self._adding:
+            current.partials.add(partials.Span(leaf, leaf + 1), total)
+        return LeafReport(failures, busy, waited)
+
+    def probe(self, task: RoundTask, client: Any) -> bool:
+        """Trains a client for nothing, to see whether this process outlives it."""
+        graphs, current = self._load(task)
+        for _, opened in self._read_ahead(graphs, current, [(0, client)]):
+            try:
+                graphs.work.run(opened.result())
+            except Exception:  # it will be told when it counts
+                return False
+        return True
+
+    def spans(self, key: str) -> list[partials.Span]:
+        """The nodes of the tree whose sums are here, none below another."""
+        with self._adding:
+            return sorted(self._round.partials.sums) if self._round and self._round.key == key else []
+
+    def take(self, span: partials.Span) -> list:
+        """The sum of a node, as NumPy arrays; it also stays, in case it gets lost on its way."""
+        with self._adding:
+            return [leaf.numpy() for leaf in self._round.partials.sums[span]]
+
+    def merge(self, left: list, right: list) -> list:
+        """The sum of two sums."""
+        return [leaf.numpy() for leaf in self._graphs.merge(left, right)]
+
+    def _read_ahead(self, graphs, current, clients):
+        """Yields the clients, each one's data being read while the one before computes."""
+        waiting = [self._readers.submit(graphs.open, client, current.broadcast) for _, client in clients[:1]]
+        for number, (position, _) in enumerate(clients):
+            if number + 1 < len(clients):
+                waiting.append(self._readers.submit(graphs.open, clients[number + 1][1], current.broadcast))
+            yield position, waiting.pop(0)
+
+    def _load(self, task: RoundTask):
+        """The graphs, imported once, and the round's weights, fetched once."""
+        import ray
+
+        with self._loading:
+            if self._graphs is None or self._graphs.key != task.form_key:
+                self._round = self._frozen = None
+                self._graphs = _Graphs(task.form_key, ray.get(task.form), task.precision)
+            if self._round is None or self._round.key != task.key:
+                if self._frozen is None or self._frozen[0] != task.frozen:
+                    self._frozen = task.frozen, _tensors(ray.get(task.frozen))
+                broadcast = _joined(_tensors(ray.get(task.changing)), self._frozen[1], task.frozen_places)
+                sums = partials.Partials(task.num_leaves, self._graphs.merge)
+                self._round = _Round(task.key, broadcast, sums)
+            return self._graphs, self._round
+
+
+@dataclasses.dataclass
+class _Round:
+    key: str
+    broadcast: list
+    partials: partials.Partials
+
+
+class _Graphs:
+    """The parts of the form that a worker runs."""
+
+    def __init__(self, key: str, form: form_lib.RoundForm, precision: str):
+        self.key = key
+        self._client_type = form.type_signature("work").parameter[0]
+        self.work = ClientWork(form.graph("work"), step_options(precision))
+        self.zero, self.accumulate, merge = (form.graph(part).whole() for part in ("zero", "accumulate", "merge"))
+        self.merge = lambda left, right: merge(*left, *right)
+
+    def open(self, client: Any, broadcast: list) -> Any:
+        return self.work.open([*form_lib.flatten(client, self._client_type), *broadcast])
+
+
+def _tensors(arrays: Sequence[Any]) -> list[tf.Tensor]:
+    return [tf.convert_to_tensor(array) for array in arrays]
+
+
+def _joined(changing: Sequence[Any], frozen: Sequence[Any], frozen_places: Sequence[int]) -> list:
+    """The leaves of the broadcast in their order."""
+    known, rest = dict(zip(frozen_places, frozen)), iter(changing)
+    return [known[i] if i in known else next(rest) for i in range(len(changing) + len(frozen))]
+
+
+@functools.cache
+def actor_class(threads: int) -> Any:
+    """`Worker` as a class of Ray's actors, for workers that compute so many leaves at the same time."""
+    import ray
+
+    return ray.remote(concurrency_groups={LEAVES: threads + 1, SUMS: 2})(Worker)
