@@ -19,7 +19,9 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.cohorts import CohortLog
+from tff_tx.metrics_file import MetricsFile
 from tff_tx.progress import Progress
+from tff_tx.run_directory import METRICS
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
 
 _CHECKPOINT = "round_"
@@ -91,7 +93,9 @@ def train(
     """
     checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"))
     state, first = checkpoints.load_latest(engine.initialize())
-    releases, traffic = _releases(run_dir), engine.traffic()
+    metrics_file = MetricsFile(os.path.join(run_dir, METRICS), first)
+    tensorboard = tff.program.TensorBoardReleaseManager(os.path.join(run_dir, "tensorboard"))
+    traffic = engine.traffic()
     done = first
     try:
         with (
@@ -113,8 +117,8 @@ def train(
                     metrics = evaluate_fn(engine.model_weights(output.state))
                     row.update({f"eval/{name}": value for name, value in metrics.items()})
                     row["time/evaluation_seconds"] = time.monotonic() - started
-                for release in releases:
-                    _run(release.release(row, round_num))
+                metrics_file.append(row, round_num)
+                _run(tensorboard.release(row, round_num))
                 attempt.record(log, round_num)
                 if keep is not None:
                     keep.commit(round_num, attempt.finished)
@@ -280,18 +284,6 @@ def _settled_heap():
 
 def _is_due(round_num, every, last):
     return every > 0 and (round_num % every == 0 or round_num == last)
-
-
-def _releases(run_dir):
-    # Rewriting the file as a whole is atomic; appending could be killed within a line.
-    return [
-        tff.program.CSVFileReleaseManager(
-            os.path.join(run_dir, "metrics.csv"),
-            save_mode=tff.program.CSVSaveMode.WRITE,
-            key_fieldname="round_num",
-        ),
-        tff.program.TensorBoardReleaseManager(os.path.join(run_dir, "tensorboard")),
-    ]
 
 
 def _training_row(metrics) -> collections.OrderedDict:

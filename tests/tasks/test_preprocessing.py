@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import transformers
+from tensorflow.python.eager import context
 
 from tff_tx.models import IGNORED, SEED
 from tff_tx.tasks import LocalTraining, Preprocessing
@@ -165,6 +166,15 @@ class TestLocalTraining:
     def test_the_order_depends_on_the_seed_alone(self):
         assert self.seen(unlimited()) == self.seen(unlimited())
         assert self.seen(unlimited()) != self.seen(unlimited(), SEED_B)
+
+    @pytest.mark.parametrize("global_seed", [0, 3])
+    def test_the_order_does_not_depend_on_the_global_seed(self, global_seed):
+        before, expected = context.global_seed(), self.seen(unlimited())
+        try:
+            tf.random.set_seed(global_seed)
+            assert self.seen(unlimited()) == expected
+        finally:
+            tf.random.set_seed(before)
 
     def test_each_batch_has_a_seed_of_its_own(self):
         preprocessing = Preprocessing("causal_lm", TOKENS, BYTES)

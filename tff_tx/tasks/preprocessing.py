@@ -194,6 +194,8 @@ class Preprocessing:
         """
 
         def one_pass(epoch):
+            # Else the order depends on the program's global seed too, and a global seed of 0 ends in an error.
+            tf.compat.v1.get_default_graph().seed = None
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
             # Hashed, as the parts of a folded seed are not: its first is the same for every epoch.
             order = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
