@@ -7,6 +7,8 @@ import sys
 
 from benchmarks import processes, report
 
+_GROWING = ("round_seconds", "yardstick_seconds", "memory_bytes")
+
 
 def main() -> None:
     """Runs, prints and writes."""
@@ -20,7 +22,7 @@ def main() -> None:
     result = {"machine": report.machine()}
     print(f"{flags.rounds} rounds", file=sys.stderr)
     long_run = processes.run("benchmarks.contenders.many_rounds", [f"--rounds={flags.rounds}"])
-    result["many_rounds"] = {**long_run, **growth(long_run["round_seconds"], long_run["memory_bytes"])}
+    result["many_rounds"] = {**long_run, **growth(**{n: long_run[n] for n in _GROWING})}
     result["many_clients"] = {clients: [] for clients in flags.population}
     for repetition in range(1, flags.repetitions + 1):
         for clients in flags.population:
@@ -31,38 +33,38 @@ def main() -> None:
     print(f"Written to {report.write('rounds', result, flags.output)}")
 
 
-def growth(seconds: list[float], memory: list[int]) -> dict:
+def growth(round_seconds: list[float], yardstick_seconds: list[float], memory_bytes: list[int]) -> dict:
     """Late rounds against early ones.
 
     Args:
-      seconds: Of each round.
-      memory: Bytes at the beginning of each round, and at the end.
+      round_seconds: Of each round.
+      yardstick_seconds: Of work that is always the same, just before each round.
+      memory_bytes: At the beginning of each round, and at the end.
 
     Returns:
-      Medians of the seconds of rounds 5 to 50 and of the last 50, memory after 50 rounds and at the end, and their
-      ratios. A run of less than 100 rounds is halved.
+      Medians of the seconds of rounds 5 to 50 and of the last 50, the same in units of the yardstick, memory after
+      50 rounds and at the end, and their ratios. A run of less than 100 rounds is halved.
     """
-    some = min(50, len(seconds) // 2)
-    early, late = statistics.median(seconds[4:some]), statistics.median(seconds[-some:])
-    return {
-        "early_seconds": early,
-        "late_seconds": late,
-        "seconds_ratio": late / early,
-        "early_memory_bytes": memory[some],
-        "late_memory_bytes": memory[-1],
-        "memory_ratio": memory[-1] / memory[some],
-    }
+    some = min(50, len(round_seconds) // 2)
+    seconds, yardstick = (
+        [statistics.median(values[4:some]), statistics.median(values[-some:])]
+        for values in (round_seconds, yardstick_seconds)
+    )
+    memory = [memory_bytes[some], memory_bytes[-1]]
+    yards = [s / y for s, y in zip(seconds, yardstick)]
+    parts = {"seconds": seconds, "yards": yards, "memory_bytes": memory}
+    return {name: {"early": early, "late": late, "ratio": late / early} for name, (early, late) in parts.items()}
 
 
 def _tell_rounds(run):
+    parts = [
+        ("seconds a round", "seconds", 1, ".4f"),
+        ("the same work done just before each as the unit", "yards", 1, ".2f"),
+        ("memory, MB", "memory_bytes", 1e6, ",.0f"),
+    ]
     rows = [
-        ["seconds a round", f"{run['early_seconds']:.4f}", f"{run['late_seconds']:.4f}", f"{run['seconds_ratio']:.2f}"],
-        [
-            "memory, MB",
-            f"{run['early_memory_bytes'] / 1e6:,.0f}",
-            f"{run['late_memory_bytes'] / 1e6:,.0f}",
-            f"{run['memory_ratio']:.2f}",
-        ],
+        [told, *(f"{run[name][when] / unit:{form}}" for when in ("early", "late")), f"{run[name]['ratio']:.2f}"]
+        for told, name, unit, form in parts
     ]
     return report.table([f"{run['rounds']} rounds of 5 clients", "rounds 5-50", "last 50", "ratio"], rows)
 

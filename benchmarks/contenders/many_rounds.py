@@ -6,6 +6,8 @@ import json
 import tempfile
 import time
 
+import numpy as np
+
 from benchmarks import measure
 from benchmarks.contenders import parts, small_task
 from tff_tx import cohorts, participation, runtime, tasks, training
@@ -14,16 +16,18 @@ _COHORT = 5
 
 
 def main() -> None:
-    """Trains and prints the seconds of every round and the memory at its beginning."""
+    """Trains and prints the seconds of every round, of the same work beside each, and the memory at its beginning."""
     options = measure.parse(__doc__)
     runtime.configure_tensorflow()
-    started, memory = [], []
+    started, ended, yardstick, memory = [], [], [], []
     with tempfile.TemporaryDirectory() as directory:
         task = small_task.create(directory, clients=100)
         sample = cohorts.uniform(task.train.client_ids, _COHORT, seed=1)
 
         def arguments(client_ids, round_num):
+            ended.append(time.perf_counter())
             memory.append(measure.memory_bytes())
+            yardstick.append(_same_work())
             started.append(time.perf_counter())
             return tasks.client_arguments(client_ids, 1, round_num)
 
@@ -32,10 +36,24 @@ def main() -> None:
             training.train(
                 engine, directory, training.Schedule(options.rounds), cohort_fn=cohort_fn, show_progress=False
             )
-        started.append(time.perf_counter())
+        ended.append(time.perf_counter())
         memory.append(measure.memory_bytes())
-    seconds = [after - before for before, after in zip(started, started[1:])]
-    print(json.dumps({"rounds": options.rounds, "round_seconds": seconds, "memory_bytes": memory}))
+    result = {
+        "rounds": options.rounds,
+        "round_seconds": [end - start for start, end in zip(started, ended[1:])],
+        "yardstick_seconds": yardstick,
+        "memory_bytes": memory,
+    }
+    print(json.dumps(result))
+
+
+def _same_work():
+    """Seconds of some Python and some arithmetic, to tell a slower run from a slower machine."""
+    begun, matrix = time.perf_counter(), np.full([200, 200], 0.01, np.float32)
+    for _ in range(40):
+        matrix = matrix @ matrix
+    sum(i * i for i in range(40_000))
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

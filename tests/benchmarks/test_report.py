@@ -41,10 +41,10 @@ def test_spread_has_median_and_range():
 
 
 def test_growth_compares_early_with_late_rounds():
-    grown = rounds.growth([9.0] * 4 + [1.0] * 46 + [2.0] * 50, list(range(1, 102)))
-    assert grown["seconds_ratio"] == 2.0
-    assert grown["early_memory_bytes"] == 51
-    assert grown["late_memory_bytes"] == 101
+    grown = rounds.growth([9.0] * 4 + [1.0] * 46 + [3.0] * 50, [0.1] * 50 + [0.2] * 50, list(range(1, 102)))
+    assert grown["seconds"] == {"early": 1.0, "late": 3.0, "ratio": 3.0}
+    assert grown["yards"]["ratio"] == pytest.approx(1.5)
+    assert grown["memory_bytes"] == {"early": 51, "late": 101, "ratio": 101 / 51}
 
 
 def test_json_is_written_whole(tmp_path):
