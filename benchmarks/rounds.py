@@ -22,7 +22,7 @@ def main() -> None:
     result = {"machine": report.machine()}
     print(f"{flags.rounds} rounds", file=sys.stderr)
     long_run = processes.run("benchmarks.contenders.many_rounds", [f"--rounds={flags.rounds}"])
-    result["many_rounds"] = {**long_run, **growth(**{n: long_run[n] for n in _GROWING})}
+    result["many_rounds"] = {**long_run, "growth": growth(**{n: long_run[n] for n in _GROWING})}
     result["many_clients"] = {clients: [] for clients in flags.population}
     for repetition in range(1, flags.repetitions + 1):
         for clients in flags.population:
@@ -63,8 +63,12 @@ def _tell_rounds(run):
         ("memory, MB", "memory_bytes", 1e6, ",.0f"),
     ]
     rows = [
-        [told, *(f"{run[name][when] / unit:{form}}" for when in ("early", "late")), f"{run[name]['ratio']:.2f}"]
-        for told, name, unit, form in parts
+        [
+            told,
+            *(f"{run['growth'][part][when] / unit:{form}}" for when in ("early", "late")),
+            f"{run['growth'][part]['ratio']:.2f}",
+        ]
+        for told, part, unit, form in parts
     ]
     return report.table([f"{run['rounds']} rounds of 5 clients", "rounds 5-50", "last 50", "ratio"], rows)
 
