@@ -28,6 +28,7 @@ FLOORS = {
     "tff_tx.participation": 1,
     "tff_tx.asynchrony": 1,
     "tff_tx.auditing": 1,
+    "tff_tx.metrics_file": 0,
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
@@ -41,12 +42,21 @@ FLOORS = {
 PUBLIC = {
     "tff_tx.aggregators": {
         *("AGGREGATORS", "NEEDS_ALL_UPDATES", "AttentionFactory", "GatheringFactory", "bulyan_factory"),
-        *("centered_clipping_factory", "clipping", "geometric_median_factory", "krum_factory", "mean_factory"),
+        *("centered_clipping_factory", "clipping", "discrete_aggregator", "geometric_median_factory"),
+        *("krum_factory", "mean_factory"),
         *("median_factory", "refuse_hidden_updates", "stack", "trimmed_mean_factory", "zeroing"),
     },
     "tff_tx.aggregators.dp": {
         *("AdaptiveClipQuery", "FixedClipQuery", "NoisedOptimizer", "PrivateMeanFactory", "PrivateMetricsFactory"),
-        *("WithheldMetricsFactory", "adaptive_clip_aggregator", "banded_noise", "clip_to_norm"),
+        *(
+            "SkellamParameters",
+            "WithheldMetricsFactory",
+            "discrete_aggregator",
+            "rotated_size",
+            "adaptive_clip_aggregator",
+            "banded_noise",
+            "clip_to_norm",
+        ),
         *("fixed_clip_aggregator", "independent_noise", "noise_key", "split_noise", "tree_noise"),
     },
     "tff_tx.attacks": {
@@ -83,7 +93,7 @@ PUBLIC = {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
         *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
         *("amplification", "default_delta", "epsilon", "find_noise_multiplier", "gaussian_delta", "gaussian_epsilon"),
-        *("optimize_banded", "price", "rho", "statement", "workload"),
+        *("optimize_banded", "price", "rho", "skellam_epsilon", "skellam_rdp", "statement", "workload"),
     },
     "tff_tx.runtime": {
         *("ENGINES", "MOST_LEAVES", "PRECISIONS", "Engine", "ErrorFeedbackEngine", "FedBuffEngine", "Limits"),

@@ -1,8 +1,9 @@
-"""Aggregators: `tff.aggregators` factories that wrap one another; those of differential privacy are in `dp`."""
+"""Aggregators: `tff.aggregators` factories that wrap one another; more of differential privacy are in `dp`."""
 
 from tff_tx.aggregators.attention import AttentionFactory
 from tff_tx.aggregators.bulyan import bulyan_factory
 from tff_tx.aggregators.centered_clipping import centered_clipping_factory
+from tff_tx.aggregators.dp import discrete_aggregator
 from tff_tx.aggregators.gathering import GatheringFactory
 from tff_tx.aggregators.geometric_median import geometric_median_factory
 from tff_tx.aggregators.krum import krum_factory
@@ -25,6 +26,7 @@ __all__ = [
     "bulyan_factory",
     "centered_clipping_factory",
     "clipping",
+    "discrete_aggregator",
     "geometric_median_factory",
     "krum_factory",
     "mean_factory",

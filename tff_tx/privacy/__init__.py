@@ -24,6 +24,7 @@ from tff_tx.privacy.mechanisms import (
 )
 from tff_tx.privacy.participation import Participation
 from tff_tx.privacy.price import Price, price
+from tff_tx.privacy.skellam import skellam_epsilon, skellam_rdp
 from tff_tx.privacy.statement import statement
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "optimize_banded",
     "price",
     "rho",
+    "skellam_epsilon",
+    "skellam_rdp",
     "statement",
     "workload",
 ]

@@ -25,15 +25,21 @@ class PrivateMeanFactory(tff.aggregators.UnweightedAggregationFactory):
     Args:
       query_fn: From the structure of `tf.TensorSpec` of a record to the query that clips and adds noise.
       denominator: By which its result is divided, above 0.
+      sum_factory: Sums what the query makes of records; None: the plain sum.
     """
 
-    def __init__(self, query_fn: Callable[[Any], tfp.SumAggregationDPQuery], denominator: float):
-        self._query_fn, self._denominator = query_fn, float(denominator)
+    def __init__(
+        self,
+        query_fn: Callable[[Any], tfp.SumAggregationDPQuery],
+        denominator: float,
+        sum_factory: tff.aggregators.UnweightedAggregationFactory | None = None,
+    ):
+        self._query_fn, self._denominator, self._sum_factory = query_fn, float(denominator), sum_factory
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
         query = self._query_fn(tff.types.type_to_tf_tensor_specs(value_type))
         query = tfp.NormalizedQuery(query, self._denominator)
-        return tff.aggregators.DifferentiallyPrivateFactory(query).create(value_type)
+        return tff.aggregators.DifferentiallyPrivateFactory(query, self._sum_factory).create(value_type)
 
 
 def fixed_clip_aggregator(
