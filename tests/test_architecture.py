@@ -28,6 +28,7 @@ FLOORS = {
     "tff_tx.participation": 1,
     "tff_tx.asynchrony": 1,
     "tff_tx.auditing": 1,
+    "tff_tx.metrics_file": 0,
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
