@@ -18,7 +18,6 @@ import numpy as np
 import scipy.optimize
 
 from benchmarks import report
-from tff_tx.runtime import partials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +65,8 @@ def crossings(leaves: int, nodes: int) -> int:
 
     The sum of two neighbours is made where the left one is; see `RayEngine` and `partials`.
     """
+    from tff_tx.runtime import partials  # with TensorFlow, which need not be in memory while others are measured
+
     owner = np.empty(leaves, np.int64)
     for node, span in enumerate(partials.shares([1.0] * leaves, [1.0] * nodes)):
         owner[span.start : span.end] = node
