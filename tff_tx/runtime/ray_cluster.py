@@ -210,6 +210,9 @@ class RayCluster:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from None
             raise
+        except self._ray.exceptions.RayError as error:
+            told = str(error).strip().splitlines()[0]
+            raise UserError(f"--silos: a process that read a silo's data has ended ({told}): try again.") from None
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here."""
