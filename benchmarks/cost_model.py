@@ -65,6 +65,7 @@ def crossings(leaves: int, nodes: int) -> int:
 
     The sum of two neighbours is made where the left one is; see `RayEngine` and `partials`.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from tff_tx.runtime import partials  # with TensorFlow, which need not be in memory while others are measured
 
     owner = np.empty(leaves, np.int64)

@@ -43,7 +43,6 @@ def main() -> None:
                 turns[name].append(_run(flags, told, workload, *arguments(flags.nodes)))
         result["speed"][workload] = turns
         tell(f"Workload {workload}, {flags.nodes} raylets:", tell_speed(turns))
-        tell(f"Workload {workload}, bytes a round:", tell_bytes([turns["one raylet"][0], turns["raylets"][0]]))
     for clients in flags.cohort:
         result["cohorts"][clients] = _run(
             flags, f"{clients} clients", "small", f"--nodes={flags.nodes}", clients=clients
@@ -70,6 +69,8 @@ def main() -> None:
     measured = [turn for turns in result["speed"].values() for n in ("one raylet", "raylets") for turn in turns[n]]
     result["fitted"] = [*measured, *result["cohorts"].values(), *runs(sorted(more))]
     result["unseen"] = runs(unseen)
+    for workload, turns in result["speed"].items():
+        tell(f"Workload {workload}, bytes a round:", tell_bytes([turns["one raylet"][0], turns["raylets"][0]]))
     path = tell("Cost model:", cost_model.tell(result["fitted"], result["unseen"]))
     print(f"Written to {path}")
 
