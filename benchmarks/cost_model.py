@@ -86,7 +86,8 @@ TERMS = {
     "clients": {
         "a round": lambda c: 1.0,
         "a client": lambda c: c.clients,
-        "a node": lambda c: c.nodes,
+        "a client, over processors": lambda c: c.clients / c.processors,
+        "a leaf": lambda c: c.leaves,
         "a leaf and worker": lambda c: c.leaves * c.workers,
         "a byte to a node": lambda c: c.nodes * c.weights_bytes,
     },

@@ -60,14 +60,16 @@ def main() -> None:
     more = {("small", some, n) for n in (1, 2 * flags.nodes)} | {(first, few, n) for n in (1, flags.nodes)}
     unseen = [(first, 3 * few, flags.nodes), ("small", 2 * some, flags.nodes + 1)]
 
-    def runs(configurations):
+    def runs(configurations, *more):
         return [
-            _run(flags, f"{name}, {clients} clients, {nodes} nodes", name, f"--nodes={nodes}", clients=clients)
+            _run(flags, f"{name}, {clients} clients, {nodes} nodes", name, f"--nodes={nodes}", *more, clients=clients)
             for name, clients, nodes in configurations
         ]
 
     measured = [turn for turns in result["speed"].values() for n in ("one raylet", "raylets") for turn in turns[n]]
-    result["fitted"] = [*measured, *result["cohorts"].values(), *runs(sorted(more))]
+    # Few leaves, to tell what a leaf costs from what a client does.
+    few_leaves = runs([("small", some, flags.nodes)], f"--leaves={4 * flags.nodes}")
+    result["fitted"] = [*measured, *result["cohorts"].values(), *runs(sorted(more)), *few_leaves]
     result["unseen"] = runs(unseen)
     for workload, turns in result["speed"].items():
         tell(f"Workload {workload}, bytes a round:", tell_bytes([turns["one raylet"][0], turns["raylets"][0]]))

@@ -13,7 +13,14 @@ from benchmarks.workloads import WORKLOADS
 CONFIGURATION = Configuration("A", 50, 2, 2, 2, 50, 6_000_000, 6_000_100)
 
 KNOWN = {
-    "clients": {"a round": 0.05, "a client": 1e-3, "a node": 0.02, "a leaf and worker": 1e-5, "a byte to a node": 2e-9},
+    "clients": {
+        "a round": 0.05,
+        "a client": 1e-3,
+        "a client, over processors": 4e-3,
+        "a leaf": 6e-3,
+        "a leaf and worker": 1e-4,
+        "a byte to a node": 2e-9,
+    },
     "aggregation": {"a round": 0.01, "a sum": 3e-3, "a byte and level": 1e-9},
     "server": {"a round": 0.02, "a client": 1e-4, "a byte": 5e-10},
 }
@@ -28,8 +35,9 @@ def by_hand(c):
         "clients": work
         + 0.05
         + 1e-3 * c.clients
-        + 0.02 * c.nodes
-        + 1e-5 * c.leaves * c.workers
+        + 4e-3 * c.clients / c.processors
+        + 6e-3 * c.leaves
+        + 1e-4 * c.leaves * c.workers
         + 2e-9 * c.nodes * c.weights_bytes,
         "aggregation": 0.01 + 3e-3 * c.crossings + 1e-9 * levels * c.update_bytes,
         "server": 0.02 + 1e-4 * c.clients + 5e-10 * c.weights_bytes,
@@ -109,7 +117,7 @@ def test_a_larger_cluster_has_more_of_the_same_work():
     assert (large.workers, large.processors, large.leaves) == (1000, 8000, 32_000)
     model = cost_model.CostModel(CLIENT_SECONDS, KNOWN)
     assert model.parts(large)["work"] == pytest.approx(0.1 * 1_000_000 / 8000)
-    assert model.parts(large)["clients: a leaf and worker"] == pytest.approx(1e-5 * 32_000 * 1000)
+    assert model.parts(large)["clients: a leaf and worker"] == pytest.approx(1e-4 * 32_000 * 1000)
     table = cost_model.tell_projection(model, [CONFIGURATION], 8, 10e9)
     assert "a client" in table
     assert "1,000,000" in table
