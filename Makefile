@@ -20,7 +20,7 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow test-cluster test-all bench bench-memory bench-rounds bench-start bench-peers lock clean
+.PHONY: help setup train test test-slow test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +35,8 @@ help:
 	@echo "make bench-memory, bench-rounds, bench-start"
 	@echo "                                    memory as cohorts grow; many rounds and clients; time to the first"
 	@echo "                                    round; about 10 minutes each"
+	@echo "make bench-scaling                  raylets with a core each beside one and beside the local engine; a cost"
+	@echo "                                    model of clusters; about an hour"
 	@echo "make bench-peers                    speed beside Flower and pfl-research, in .venv-peers; about 30 minutes"
 	@echo "make lock                           resolve requirements.txt anew"
 	@echo "make clean                          remove .venv and everything else that make wrote"
@@ -71,6 +73,9 @@ bench-rounds: $(STAMP)
 
 bench-start: $(STAMP)
 	@$(RUN) -m benchmarks.start $(ARGS)
+
+bench-scaling: $(STAMP)
+	@$(RUN) -m benchmarks.scaling $(ARGS)
 
 bench-peers: $(STAMP) $(PEERS)
 	@$(RUN) -m benchmarks.bench --peers_python=.venv-peers/bin/python $(ARGS)

@@ -30,6 +30,7 @@ class Options:
     workload: Workload
     rounds: int
     warmup: int
+    flags: argparse.Namespace | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +46,26 @@ class Round:
     seconds: float | None = None
 
 
-def parse(description: str | None = None) -> Options:
-    """The flags of a contender. Not of absl, which the peers' environment lacks."""
+def parse(description: str | None = None, more: Callable[[argparse.ArgumentParser], None] | None = None) -> Options:
+    """The flags of a contender. Not of absl, which the peers' environment lacks.
+
+    Args:
+      description: Of the contender.
+      more: Adds flags of its own, which are in the result's `flags`.
+    """
     _end_with_watcher()
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--workload", choices=WORKLOADS, default="A")
     parser.add_argument("--clients", type=int, help="clients a round; default: the workload's")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that are measured")
     parser.add_argument("--warmup", type=int, default=1, help="rounds before, in which graphs are traced")
+    if more is not None:
+        more(parser)
     flags = parser.parse_args()
     workload = WORKLOADS[flags.workload]
     if flags.clients:
         workload = dataclasses.replace(workload, clients=flags.clients)
-    return Options(flags.workload, workload, flags.rounds, flags.warmup)
+    return Options(flags.workload, workload, flags.rounds, flags.warmup, flags)
 
 
 def main(contender: Callable[[Workload], contextlib.AbstractContextManager[Callable[[], Round]]]) -> None:
@@ -152,7 +160,12 @@ def peak_memory_bytes() -> int:
     The kernel keeps them, so nothing has to watch while rounds are timed. Their sum is more than the peak of the sum,
     by little where the processes work at the same time.
     """
-    return sum(_status_bytes(process.pid, "VmHWM") for process in tree())
+    return sum(peak_bytes(process.pid) for process in tree())
+
+
+def peak_bytes(pid: int) -> int:
+    """The peak of resident memory of one process."""
+    return _status_bytes(pid, "VmHWM")
 
 
 def memory_bytes() -> int:

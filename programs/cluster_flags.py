@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
+from typing import Callable
 
 from absl import flags
 
-from programs import training_flags
-from tff_tx import runtime
+from programs import canary_flags, data_flags, training_flags  # noqa: F401, their flags are read here
+from tff_tx import datasets, runtime
 from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -24,6 +26,12 @@ flags.DEFINE_string(
     None,
     "Directory with ca.crt, node.crt and node.key, see programs.certs: Ray encrypts, and refuses peers without a "
     "certificate of that authority.",
+)
+flags.DEFINE_list(
+    "silos",
+    [],
+    "Names of the silos that hold the training data: --data are then paths on the node whose Ray resource is silo_ and "
+    "the name, with {silo} for the name, and are read there only. --test_data and --validation_data are read here.",
 )
 flags.DEFINE_integer(
     "ray_cpus_per_worker",
@@ -67,12 +75,31 @@ def check() -> None:
       UserError: With the first of them.
     """
     if FLAGS.engine == "ray":
+        _check_silos()
         return
-    for name in (*MAY_CHANGE_ON_RESUME, "ray_leaves"):
+    for name in (*MAY_CHANGE_ON_RESUME, "ray_leaves", "silos"):
+        if not FLAGS[name].using_default_value:
+            value = FLAGS[name].value
+            told = ",".join(value) if isinstance(value, list) else value
+            raise UserError(f"--{name}={told} means nothing to --engine={FLAGS.engine}: drop it, or set --engine=ray.")
+
+
+def _check_silos() -> None:
+    if not FLAGS.silos:
+        return
+    silos = f"--silos={','.join(FLAGS.silos)}"
+    if len(set(FLAGS.silos)) < len(FLAGS.silos):
+        raise UserError(f"{silos} names a silo twice: name each once.")
+    if FLAGS.ray_address is None:
+        raise UserError(f"{silos} needs --ray_address, the cluster that their nodes have joined: name its head.")
+    for name in ("validation_fraction", "test_fraction"):
         if not FLAGS[name].using_default_value:
             raise UserError(
-                f"--{name}={FLAGS[name].value} means nothing to --engine={FLAGS.engine}: drop it, or set --engine=ray."
+                f"--{name}={FLAGS[name].value} would take held-out data from the silos, where nobody else reads them: "
+                f"drop it; what is evaluated on is --{name.partition('_')[0]}_data, files of the coordinator."
             )
+    if FLAGS.canaries:
+        raise UserError(f"--canaries={FLAGS.canaries} are clients of no silo, and {silos} is given: drop one of them.")
 
 
 def cluster() -> contextlib.AbstractContextManager[runtime.RayCluster | None]:
@@ -85,6 +112,11 @@ def cluster() -> contextlib.AbstractContextManager[runtime.RayCluster | None]:
         threads=FLAGS.ray_cpus_per_worker,
         tls_dir=FLAGS.ray_tls_dir,
     )
+
+
+def on_silos(cluster: runtime.RayCluster | None) -> Callable[..., Mapping] | None:
+    """Calls functions where the data of --silos are, see `RayCluster.on_silos`; None without them."""
+    return functools.partial(cluster.on_silos, names=FLAGS.silos) if FLAGS.silos else None
 
 
 def engine(process, cluster: runtime.RayCluster, costs: Mapping[str, float]) -> runtime.Engine:
@@ -100,6 +132,7 @@ def engine(process, cluster: runtime.RayCluster, costs: Mapping[str, float]) -> 
         precision=FLAGS.mixed_precision,
         cluster=cluster,
         cost_fn=lambda client: costs[client["client_id"].decode()],
+        silo_fn=(lambda client: datasets.silo_of(client["client_id"].decode())) if FLAGS.silos else None,
         most_leaves=FLAGS.ray_leaves,
         limits=runtime.Limits(client=FLAGS.ray_client_seconds, worker=FLAGS.ray_worker_seconds),
     )

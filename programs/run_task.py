@@ -36,6 +36,11 @@ def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_
     if data is None:
         stored = {k: tuple(v) if isinstance(v, list) else v for k, v in config["data"].items()}
         data = datasets.DataSpec(**stored)
+        if data.silos:
+            raise UserError(
+                f"--run_dir={run_dir} was trained on data of the silos {', '.join(data.silos)}, which are read there "
+                "only: use programs.evaluate with data of this machine, --dataset=file and --data."
+            )
         data = dataclasses.replace(data, cache_dir=FLAGS.cache_dir or data.cache_dir)
     else:
         data = dataclasses.replace(data, label_names=data.label_names or tuple(config["label_names"]))

@@ -91,7 +91,7 @@ def _train(cluster) -> int:
     """Trains, evaluates and writes the run directory."""
     started = time.monotonic()
     run_dir = FLAGS.run_dir or os.path.join("runs", FLAGS.dataset)
-    task, config = _task()
+    task, config = _task(cluster)
     aggregation_flags.check_memory(sum(w.size for w in task.model.initial_weights[0]))
     task, canaries = canary_flags.insert(task, FLAGS.seed)
     attack = attack_flags.attack(task)
@@ -154,9 +154,9 @@ def _train(cluster) -> int:
     return 0
 
 
-def _task():
+def _task(cluster):
     kind, model = model_flags.task_kind(), trainable_flags.model_spec(model_flags.model_spec())
-    data = data_flags.data_spec(FLAGS.seed)
+    data = dataclasses.replace(data_flags.data_spec(FLAGS.seed), silos=tuple(FLAGS.silos))
     local = training_flags.local_training()
     task = tasks.create_task(
         kind,
@@ -165,6 +165,7 @@ def _task():
         local,
         eval_batch_size=FLAGS.eval_batch_size,
         seed=FLAGS.seed,
+        on_silos=cluster_flags.on_silos(cluster),
     )
     trainable, non_trainable = task.model.initial_weights
     config = {
@@ -201,10 +202,8 @@ def _write_adapter(task, run_dir, weights):
 
 
 def _absolute(data):
-    paths = {
-        name: tuple(os.path.abspath(f) for f in getattr(data, name))
-        for name in ("files", "validation_files", "test_files")
-    }
+    here = ("validation_files", "test_files") if data.silos else ("files", "validation_files", "test_files")
+    paths = {name: tuple(os.path.abspath(f) for f in getattr(data, name)) for name in here}
     return dataclasses.replace(data, **paths)
 
 

@@ -229,6 +229,8 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
             cohort.asked, output.download_bytes, traffic.download_bytes
         )
     row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
+    if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "idle")):
+        row["time/idle_share"] = output.seconds["idle"] / there
     return row
 
 

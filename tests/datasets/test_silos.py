@@ -63,6 +63,15 @@ def test_length_is_the_mean_of_what_is_stored(listings):
     assert listings["north"].example_bytes == pytest.approx(expected)
 
 
+def test_functions_get_a_silos_own_files(spec):
+    assert datasets.in_silo("north", datasets.label_names, spec) == ("0", "1")
+    assert datasets.in_silo("south", lambda own, *rest: (own.files, own.test_files, rest), spec, 1) == (
+        (spec.files[0].replace("{silo}", "south"),),
+        (),
+        (1,),
+    )
+
+
 def test_each_store_lies_with_its_silo_and_nothing_is_held_out(listings, tmp_path):
     for silo, listing in listings.items():
         assert listing.path.startswith(f"{tmp_path}/{silo}/cache/")

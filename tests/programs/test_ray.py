@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.processes import ROOT, run, start
+from tff_tx import datasets
 
 TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
@@ -25,6 +26,7 @@ DIGITS = ["--dataset=digits", "--num_clients=6", "--clients_per_round=4", "--loc
 TINY_BERT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
 )
+SILO_FLAGS = ["--engine=ray", "--ray_address=127.0.0.1:1"]
 RAY = pathlib.Path(sys.executable).parent / "ray"
 
 
@@ -38,13 +40,14 @@ def raylets(tmp_path_factory):
     """Starts raylets with `ray start`, in environments of their own; all end with the test."""
     started, directory = [], tmp_path_factory.mktemp("r")
 
-    def start_node(*flags, **environment):
+    def start_node(*flags, cwd=None, **environment):
         process = subprocess.Popen(
             [str(RAY), "start", "--block", "--disable-usage-stats", *flags],
             env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": f"/tmp/r{directory.name}", **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            cwd=cwd,
         )
         started.append(process)
         return process
@@ -85,6 +88,11 @@ def test_certificates_are_for_their_hosts_and_keys_for_their_owner(tmp_path):
         (["--ray_address=auto"], "--ray_address=auto means nothing to --engine=local"),
         (["--engine=ray", "--ray_tls_dir=nowhere"], "nowhere/node.crt cannot be read"),
         (["--engine=ray", "--buffer_size=2"], "--buffer_size=2 needs --engine=local"),
+        (["--silos=north,south"], "--silos=north,south means nothing to --engine=local"),
+        (["--engine=ray", "--silos=north"], "--silos=north needs --ray_address"),
+        ([*SILO_FLAGS, "--silos=north,north"], "--silos=north,north names a silo twice"),
+        ([*SILO_FLAGS, "--silos=north", "--test_fraction=0.2"], "--test_fraction=0.2 would take held-out data from"),
+        ([*SILO_FLAGS, "--silos=north", "--dataset=stdlib", "--canaries=2"], "--canaries=2 are clients of no silo"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_code_2(flags, sentence, tmp_path, cache):
@@ -125,7 +133,8 @@ def test_a_killed_coordinator_goes_on_where_it_was(tmp_path, cache):
     ours, theirs = (pd.read_csv(tmp_path / d / "metrics.csv") for d in ("whole", "local"))
     for name in ("train/loss", "eval/loss", "eval/accuracy"):
         pd.testing.assert_series_equal(ours[name], theirs[name], rtol=1e-4)
-    assert {"time/busy_seconds", "time/idle_seconds"} <= set(ours)
+    busy, idle = (ours[f"time/{name}_seconds"] for name in ("busy", "idle"))
+    pd.testing.assert_series_equal(ours["time/idle_share"], 1 - busy / (busy + idle), check_names=False)
 
 
 @pytest.mark.slow
@@ -140,6 +149,82 @@ def test_nodes_without_this_project_are_told(tmp_path, raylets, cache):
     flags = [*DIGITS, "--rounds=1", "--engine=ray", f"--ray_address=127.0.0.1:{port}", cache]
     _, err = run("train", *flags, "--run_dir=run", cwd=tmp_path, code=2, forked=False)
     assert "no worker starts on any node of the cluster" in err
+
+
+SILOS = {
+    "north": ["a,cold,ice and snow", "a,warm,mild air", "b,cold,frost", "b,cold,more frost"],
+    "south": ["a,hot,sun on sand", "c,warm,mild rain", "c,hot,no rain"],
+    "west": ["a,warm,wind from the sea", "a,cold,a cold wind"],
+}
+HERE = "/proc/self/cwd"
+"""The directory of whoever opens it: one path that is another place for each node, and for the coordinator."""
+TEXTS = [
+    *("--dataset=file", "--task=sequence_classification", "--architecture=bert", "--tokenizer=bytes", TINY_BERT),
+    *("--max_length=16", "--client_column=who", "--clients_per_round=4", "--batch_size=2", "--rounds=3"),
+    *(f"--cache_dir={HERE}/cache", "--rounds_per_evaluation=1"),
+]
+
+
+def write_notes(path, rows):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["who,label,text", *rows]) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_three_silos_train_on_files_that_the_coordinator_cannot_open(tmp_path, raylets):
+    """As one engine that has all of the data does, while the paths lead the coordinator nowhere."""
+    port = portpicker.pick_unused_port()
+    coordinator, pooled = tmp_path / "coordinator", tmp_path / "pooled"
+    held_out = ["z,hot,heat", "z,cold,much snow", "y,warm,mild"]
+    write_notes(coordinator / "test.csv", held_out)
+    write_notes(pooled / "test.csv", held_out)
+    write_notes(pooled / "notes.csv", [f"{silo}/{row}" for silo, rows in SILOS.items() for row in rows])
+    memory = "--object-store-memory=100000000"
+    raylets("--head", "--include-dashboard=false", f"--port={port}", "--num-cpus=0", memory, cwd=coordinator)
+    wait_for_head(port)
+    for number, (silo, rows) in enumerate(SILOS.items(), start=2):
+        write_notes(tmp_path / silo / "notes.csv", rows)
+        label = f'--resources={{"silo_{silo}": 1}}'
+        raylets(f"--address=127.0.0.1:{port}", "--num-cpus=1", label, memory, cwd=tmp_path / silo)
+        wait_for_nodes(port, number)  # two that start at once may take the same socket
+    flags = [*TEXTS, "--engine=ray", f"--ray_address=127.0.0.1:{port}", "--run_dir=run"]
+    data, test, silos = f"--data={HERE}/notes.csv", "--test_data=test.csv", f"--silos={','.join(SILOS)}"
+
+    _, err = run("train", *flags, data, "--silos=north,east", cwd=coordinator, code=2, forked=False)
+    assert "no node of the cluster has the resource silo_east (there are the silos: north, south, west)" in err
+    (tmp_path / "west" / "notes.csv").rename(tmp_path / "west" / "away.csv")
+    _, err = run("train", *flags, data, test, silos, cwd=coordinator, code=2, forked=False)
+    assert f"silo west: --data: there is no file '{HERE}/notes.csv'" in err.strip().splitlines()[-1]
+    assert not (coordinator / "run").exists()
+    (tmp_path / "west" / "away.csv").rename(tmp_path / "west" / "notes.csv")
+
+    run("train", *flags, data, test, silos, cwd=coordinator, forked=False)
+    run("train", *TEXTS, data, test, "--run_dir=run", cwd=pooled, forked=False)
+    ours, theirs = (pd.read_csv(place / "run" / "metrics.csv") for place in (coordinator, pooled))
+    names = [name for name in theirs if not name.startswith("time/")]
+    pd.testing.assert_frame_equal(ours[names], theirs[names], rtol=1e-4)
+    assert (ours["clients/finished"] == 4).all()
+    assert ours["eval/loss"].notna().all()
+    assert not (coordinator / "notes.csv").exists()
+    held_out_store = (coordinator / "cache").glob("**/*.sqlite")
+    assert [datasets.open_store(str(path)).summary() for path in held_out_store] == [
+        {"train": {"clients": 2, "examples": 3}}
+    ]
+    for silo, rows in SILOS.items():
+        (store,) = (tmp_path / silo / "cache").glob("**/*.sqlite")
+        assert store.parent == tmp_path / silo / "cache" / "silos" / silo
+        assert datasets.open_store(str(store)).summary()["train"]["examples"] == len(rows)
+    _, err = run("evaluate", "--run_dir=run", cwd=coordinator, code=2)
+    assert "--run_dir=run was trained on data of the silos north, south, west" in err
+
+
+def wait_for_nodes(port, number):
+    code = (
+        f"import ray, time; ray.init('127.0.0.1:{port}', log_to_driver=False)\n"
+        f"while sum(n['Alive'] for n in ray.nodes()) < {number}: time.sleep(0.2)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, stderr=subprocess.DEVNULL)
 
 
 def wait_for_head(port):

@@ -15,9 +15,10 @@ from tff_tx.datasets.federated import (
     label_names,
     load,
     open_store,
+    ordered_label_names,
 )
 from tff_tx.datasets.readers import FORMATS
-from tff_tx.datasets.silos import SiloClientData, join_silos, load_silo, silo_of
+from tff_tx.datasets.silos import SiloClientData, in_silo, join_silos, load_silo, silo_of
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
 
@@ -39,10 +40,12 @@ __all__ = [
     "TokenClassificationEncoder",
     "default_cache_dir",
     "image_shape",
+    "in_silo",
     "join_silos",
     "label_names",
     "load",
     "load_silo",
     "open_store",
+    "ordered_label_names",
     "silo_of",
 ]

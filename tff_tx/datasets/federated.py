@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tqdm
@@ -25,7 +25,7 @@ from tff_tx.errors import UserError
 # Raised when the same spec, data and encoder would give other examples than before.
 _RECIPE_VERSION = 1
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
-_NOT_CONTENT = ("files", "validation_files", "test_files", "cache_dir", "label_names")
+_NOT_CONTENT = ("files", "silos", "validation_files", "test_files", "cache_dir", "label_names")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,17 @@ def label_names(spec: DataSpec) -> tuple:
             found.update(*chunk[column])
         else:
             found.update(chunk[column].unique())
-    return tuple(sorted(found, key=_tag_order if source.tagged else _label_order))
+    return ordered_label_names(found, source.tagged)
+
+
+def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
+    """Label names in the order in which a model has them, see `label_names`.
+
+    Args:
+        found: The names.
+        tagged: Whether they are tags of words.
+    """
+    return tuple(sorted(found, key=_tag_order if tagged else _label_order))
 
 
 def _label_order(label: str) -> tuple:

@@ -1,7 +1,7 @@
 """Data that stay where they are: each silo has a store of its own, which nobody else opens.
 
-A silo reads, splits and encodes its own files. What it tells of them is a listing: where its store is, which clients
-are in it, how many examples they have and how long these are.
+A silo reads and encodes its own files. What it tells of them is which labels there are, and a listing: where its store
+is, which clients are in it, how many examples they have and how long these are.
 """
 
 from __future__ import annotations
@@ -44,22 +44,23 @@ class Listing:
     example_bytes: Mapping[str, float]
 
 
-def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:
-    """Encodes a silo's training data; to be called where they are.
+def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments: Any) -> Any:
+    """Calls a function with a silo's own data; to be called where they are.
 
     Args:
       silo: Its name, which takes the place of `{silo}` in the names of files and of the cache.
-      spec: What to load. Nothing is held out.
-      encoder: Of the task.
+      function: Of the spec of the silo's data and the arguments, such as `label_names`.
+      spec: Of the data of all silos. Nothing is held out.
+      *arguments: Further arguments.
 
     Raises:
       UserError: If the data cannot be read; the message names the silo.
     """
-    files = tuple(path.replace(PLACE, silo) for path in spec.files)
     cache_dir = (spec.cache_dir or federated.default_cache_dir()).replace(PLACE, silo)
-    spec = dataclasses.replace(
+    own = dataclasses.replace(
         spec,
-        files=files,
+        files=tuple(path.replace(PLACE, silo) for path in spec.files),
+        silos=(),
         cache_dir=os.path.join(cache_dir, "silos", silo),
         validation_files=(),
         test_files=(),
@@ -67,9 +68,23 @@ def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:
         test_fraction=0.0,
     )
     try:
-        clients = federated.load(spec, encoder, progress=False).train
+        return function(own, *arguments)
     except UserError as error:
         raise UserError(f"silo {silo}: {error}") from None
+
+
+def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:
+    """Encodes a silo's training data; to be called where they are.
+
+    Args:
+      silo: Its name.
+      spec: Of the data of all silos.
+      encoder: Of the task.
+
+    Raises:
+      UserError: If the data cannot be read; the message names the silo.
+    """
+    clients = in_silo(silo, federated.load, spec, encoder, False).train
     return Listing(clients.path, clients.element_type_structure, clients.sizes(), clients.example_bytes())
 
 
@@ -165,6 +180,7 @@ def join_silos(
         here = dataclasses.replace(
             spec,
             files=files,
+            silos=(),
             cache_dir=spec.cache_dir and spec.cache_dir.replace(PLACE, _HERE),
             validation_files=(),
             test_files=(),

@@ -26,6 +26,7 @@ class DataSpec:
     Attributes:
         dataset: One of `DATASETS`; "file" reads `files`.
         files: Training files, folders or globs.
+        silos: Names of the silos that hold the training files, each its own; see `silos`. Empty: they are here.
         validation_files: Validation files; if any, nothing is split off for validation.
         test_files: Test files; if any, nothing is split off for testing.
         format: A format of `readers.FORMATS`, or None to go by the file name.
@@ -54,6 +55,7 @@ class DataSpec:
 
     dataset: str = "stdlib"
     files: tuple = ()
+    silos: tuple = ()
     validation_files: tuple = ()
     test_files: tuple = ()
     format: str | None = None
@@ -93,6 +95,8 @@ class DataSpec:
             raise UserError(
                 f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop one of them."
             )
+        if self.silos and self.dataset != "file":
+            raise UserError(f"--silos hold files, and --dataset is {self.dataset}; drop one, or set --dataset=file.")
         splits.check_part("validation_fraction", self.validation_fraction)
         splits.check_part("test_fraction", self.test_fraction)
         for flag in ("num_clients", "max_train_examples_per_client"):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from typing import Any, Callable
 
 import grpc
@@ -172,21 +173,32 @@ class RayCluster:
         resources = (node["Resources"] for node in self._ray.nodes() if node["Alive"])
         return frozenset(name[len(SILO) :] for names in resources for name in names if name.startswith(SILO))
 
-    def on_silos(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def on_silos(
+        self, function: Callable[..., Any], *arguments: Any, names: Collection[str] | None = None
+    ) -> dict[str, Any]:
         """Calls a function where each silo's data are.
 
         Args:
           function: Of the silo's name and the arguments; importable on the nodes.
           *arguments: Further arguments.
+          names: Of the silos; None: of all there are.
 
         Returns:
           What it returned, by the silo's name.
 
         Raises:
-          UserError: If it raised that, or a silo's node goes away meanwhile.
+          UserError: If it raised that, a silo has no node, or its node goes away meanwhile.
         """
+        names = self.silos() if names is None else names
+        if missing := sorted(set(names) - self.silos()):
+            there = ", ".join(sorted(self.silos())) or "none"
+            label = SILO + missing[0]
+            raise UserError(
+                f"--silos={','.join(names)}: no node of the cluster has the resource {label} (there are the silos: "
+                f"{there}); start its node with `ray start --resources='{{\"{label}\": 1}}'`, or correct the name."
+            )
         task = self._ray.remote(num_cpus=0, max_retries=1)(function)
-        refs = {name: task.options(resources={SILO + name: 1e-3}).remote(name, *arguments) for name in self.silos()}
+        refs = {name: task.options(resources={SILO + name: 1e-3}).remote(name, *arguments) for name in names}
         try:
             while self._ray.wait([*refs.values()], num_returns=len(refs), timeout=_REFRESH_SECONDS)[1]:
                 if gone := refs.keys() - self.silos():
@@ -198,6 +210,9 @@ class RayCluster:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from None
             raise
+        except self._ray.exceptions.RayError as error:
+            told = str(error).strip().splitlines()[0]
+            raise UserError(f"--silos: a process that read a silo's data has ended ({told}): try again.") from None
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here."""

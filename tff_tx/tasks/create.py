@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 from tff_tx import datasets, models
 from tff_tx.errors import UserError
@@ -47,6 +47,7 @@ def create_task(
     eval_batch_size: int = 32,
     seed: int = 0,
     progress: bool = True,
+    on_silos: Callable[..., Mapping[str, Any]] | None = None,
 ) -> FederatedTask:
     """Loads data and model and joins them.
 
@@ -58,6 +59,8 @@ def create_task(
       eval_batch_size: Examples a batch in evaluation.
       seed: Of random initial weights.
       progress: Whether to show a bar while data are encoded.
+      on_silos: If the training data are in silos: from a function of a silo's name and further arguments, and these, to
+        what it returned where each silo's data are, by the silo's name; such as `RayCluster.on_silos`.
 
     Raises:
       UserError: If something cannot be loaded, or data and model do not fit.
@@ -67,9 +70,15 @@ def create_task(
     tokenizer = None
     if kind != "image_classification":
         tokenizer = _load_tokenizer(kind, model)
-    label_names = tuple(datasets.label_names(data)) if kind in _LABELLED else ()
-    encoder = _build_encoder(kind, data, tokenizer, label_names, model.max_length)
-    dataset = datasets.load(data, encoder, progress=progress)
+    if data.silos and on_silos is None:
+        raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
+    label_names = _label_names(kind, data, on_silos) if kind in _LABELLED else ()
+    shape = _image_shape(data, on_silos) if kind == "image_classification" else None
+    encoder = _build_encoder(kind, tokenizer, label_names, shape, model.max_length)
+    if data.silos:
+        dataset = datasets.join_silos(on_silos(datasets.load_silo, data, encoder), data, encoder, progress)
+    else:
+        dataset = datasets.load(data, encoder, progress=progress)
     ranks = model.lora.ranks if model.lora is not None else ()
     preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks)
     keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
@@ -109,7 +118,23 @@ def _load_tokenizer(kind, model):
     return tokenizer
 
 
-def _build_encoder(kind, data, tokenizer, label_names, max_length):
+def _label_names(kind, data, on_silos):
+    if data.label_names or not data.silos:
+        return tuple(datasets.label_names(data))
+    found = on_silos(datasets.in_silo, datasets.label_names, data).values()
+    return datasets.ordered_label_names(set().union(*found), tagged=kind == "token_classification")
+
+
+def _image_shape(data, on_silos):
+    if not data.silos:
+        return datasets.image_shape(data)
+    shapes = on_silos(datasets.in_silo, datasets.image_shape, data)
+    if len(set(shapes.values())) > 1:
+        raise UserError(f"the silos' images have different shapes, {shapes}: make them alike.")
+    return next(iter(shapes.values()))
+
+
+def _build_encoder(kind, tokenizer, label_names, image_shape, max_length):
     if kind == "sequence_classification":
         return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
     if kind == "token_classification":
@@ -118,7 +143,7 @@ def _build_encoder(kind, data, tokenizer, label_names, max_length):
         return datasets.LanguageModelingEncoder(tokenizer, max_length, masked=True)
     if kind == "causal_lm":  # inputs and labels are the block without its last and its first token
         return datasets.LanguageModelingEncoder(tokenizer, max_length + 1)
-    return datasets.ImageClassificationEncoder(label_names, datasets.image_shape(data))
+    return datasets.ImageClassificationEncoder(label_names, image_shape)
 
 
 def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
