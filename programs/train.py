@@ -25,6 +25,7 @@ from programs import (
     cohort_flags,
     compression_flags,
     data_flags,
+    distillation_flags,
     dp_flags,
     local_dp_flags,
     model_flags,
@@ -221,7 +222,7 @@ def _bytes_needed(task):
     residuals = compression_flags.residual_bytes(
         trainable, len(task.train.client_ids), _cohort_size(), FLAGS.rounds_per_checkpoint
     )
-    kept = async_flags.kept_bytes(trainable) + dp_flags.kept_bytes(trainable)
+    kept = sum(room.kept_bytes(trainable) for room in (async_flags, distillation_flags, dp_flags))
     return 6 * (trainable + non_trainable) + 3 * kept + residuals + 20_000_000
 
 

@@ -55,6 +55,7 @@ PUBLIC = {
     },
     "tff_tx.algorithms": {
         *("ALGORITHMS", "LORA_AGGREGATIONS", "OPTIMIZERS", "SCHEDULES", "ExamplePrivacy", "LocalPrivacy", "Options"),
+        "GlobalDistillation",
         *("build_fed_avg", "build_fed_prox", "build_lora_fed_avg"),
         *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
     },
@@ -77,7 +78,7 @@ PUBLIC = {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
-        *("RANK", "Lora", "check_adapter_format", "save_adapter"),
+        *("RANK", "Lora", "check_adapter_format", "distillation_loss", "save_adapter"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
