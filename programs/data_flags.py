@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 from absl import flags
 
 from tff_tx.datasets import DATASETS, FORMATS, PARTITIONS, SPLITS, DataSpec
@@ -76,3 +79,12 @@ def data_spec(seed: int) -> DataSpec:
         cache_dir=FLAGS.cache_dir,
         seed=seed,
     )
+
+
+def with_absolute_paths(data: DataSpec) -> DataSpec:
+    """The same files wherever they are opened from."""
+    paths = {
+        name: tuple(os.path.abspath(f) for f in getattr(data, name))
+        for name in ("files", "validation_files", "test_files")
+    }
+    return dataclasses.replace(data, **paths)

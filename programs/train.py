@@ -169,12 +169,12 @@ def _task():
     )
     trainable, non_trainable = task.model.initial_weights
     config = {
-        "flags": _flag_values(),
+        "flags": cli.flag_values(),
         "seed": FLAGS.seed,
         "versions": run_directory.versions(),
         "task": {
             "kind": kind,
-            "data": dataclasses.asdict(_absolute(data)),
+            "data": dataclasses.asdict(data_flags.with_absolute_paths(data)),
             "model": dataclasses.asdict(model),
             "label_names": task.label_names,
         },
@@ -199,21 +199,6 @@ def _write_adapter(task, run_dir, weights):
     run_directory.write_directory(
         run_dir, "adapter", lambda d: models.save_adapter(task.model, weights, d, FLAGS.pretrained)
     )
-
-
-def _absolute(data):
-    paths = {
-        name: tuple(os.path.abspath(f) for f in getattr(data, name))
-        for name in ("files", "validation_files", "test_files")
-    }
-    return dataclasses.replace(data, **paths)
-
-
-def _flag_values():
-    """The values of this project's flags."""
-    ours = [m for m in FLAGS.flags_by_module_dict() if m.startswith("programs") or m == sys.argv[0]]
-    by_module = FLAGS.flags_by_module_dict()
-    return {f.name: f.value for m in ours for f in by_module[m]}
 
 
 def _bytes_needed(task):

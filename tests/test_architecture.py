@@ -22,6 +22,7 @@ FLOORS = {
     "tff_tx.run_directory": 0,
     "tff_tx.cohorts": 0,
     "tff_tx.devices": 0,
+    "tff_tx.distillation": 1,
     "tff_tx.attacks": 1,
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
@@ -74,6 +75,7 @@ PUBLIC = {
         *("METHODS", "UPDATES", "Game", "UpdateStore", "Values", "bytes_of_run", "exact_shapley", "gtg_shapley"),
         *("leave_one_out", "truncated_monte_carlo", "value_clients"),
     },
+    "tff_tx.distillation": {"TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"},
     "tff_tx.models": {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
