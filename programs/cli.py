@@ -31,6 +31,13 @@ def run(main: Callable[[list], object]) -> NoReturn:
     app.run(_guarded(main), flags_parser=_parse)
 
 
+def flag_values() -> dict:
+    """The values of this project's flags, by name."""
+    by_module = flags.FLAGS.flags_by_module_dict()
+    ours = [m for m in by_module if m.startswith("programs") or m == sys.argv[0]]
+    return {f.name: f.value for m in ours for f in by_module[m]}
+
+
 def _guarded(main: Callable) -> Callable:
     def guarded(argv: list):
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
 from absl import flags
 
 from tff_tx.datasets import DATASETS, FORMATS, PARTITIONS, SPLITS, DataSpec
@@ -76,3 +79,10 @@ def data_spec(seed: int) -> DataSpec:
         cache_dir=FLAGS.cache_dir,
         seed=seed,
     )
+
+
+def with_absolute_paths(data: DataSpec) -> DataSpec:
+    """The same files wherever on this machine they are opened from; those of silos are elsewhere."""
+    here = ("validation_files", "test_files") if data.silos else ("files", "validation_files", "test_files")
+    paths = {name: tuple(os.path.abspath(f) for f in getattr(data, name)) for name in here}
+    return dataclasses.replace(data, **paths)

@@ -25,6 +25,7 @@ from programs import (
     cohort_flags,
     compression_flags,
     data_flags,
+    distillation_flags,
     dp_flags,
     local_dp_flags,
     model_flags,
@@ -169,12 +170,12 @@ def _task(cluster):
     )
     trainable, non_trainable = task.model.initial_weights
     config = {
-        "flags": _flag_values(),
+        "flags": cli.flag_values(),
         "seed": FLAGS.seed,
         "versions": run_directory.versions(),
         "task": {
             "kind": kind,
-            "data": dataclasses.asdict(_absolute(data)),
+            "data": dataclasses.asdict(data_flags.with_absolute_paths(data)),
             "model": dataclasses.asdict(model),
             "label_names": task.label_names,
         },
@@ -201,26 +202,13 @@ def _write_adapter(task, run_dir, weights):
     )
 
 
-def _absolute(data):
-    here = ("validation_files", "test_files") if data.silos else ("files", "validation_files", "test_files")
-    paths = {name: tuple(os.path.abspath(f) for f in getattr(data, name)) for name in here}
-    return dataclasses.replace(data, **paths)
-
-
-def _flag_values():
-    """The values of this project's flags."""
-    ours = [m for m in FLAGS.flags_by_module_dict() if m.startswith("programs") or m == sys.argv[0]]
-    by_module = FLAGS.flags_by_module_dict()
-    return {f.name: f.value for m in ours for f in by_module[m]}
-
-
 def _bytes_needed(task):
     """Two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
     trainable, non_trainable = (sum(w.nbytes for w in part) for part in task.model.initial_weights)
     residuals = compression_flags.residual_bytes(
         trainable, len(task.train.client_ids), _cohort_size(), FLAGS.rounds_per_checkpoint
     )
-    kept = async_flags.kept_bytes(trainable) + dp_flags.kept_bytes(trainable)
+    kept = sum(room.kept_bytes(trainable) for room in (async_flags, distillation_flags, dp_flags))
     return 6 * (trainable + non_trainable) + 3 * kept + residuals + 20_000_000
 
 

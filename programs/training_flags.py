@@ -7,7 +7,7 @@ import os
 
 from absl import flags
 
-from programs import compression_flags, local_dp_flags
+from programs import compression_flags, distillation_flags, local_dp_flags
 from tff_tx import algorithms, runtime
 from tff_tx.errors import UserError
 from tff_tx.tasks import LocalTraining
@@ -127,6 +127,7 @@ def check() -> None:
     if FLAGS.warmup_rounds >= FLAGS.rounds:
         raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
     local_dp_flags.check(local_training())
+    distillation_flags.check()
     if FLAGS.algorithm == "fed_sgd":
         _refuse_what_fed_sgd_has_not()
 
@@ -163,6 +164,7 @@ def options(seed: int, **more) -> algorithms.Options:
         weighted=FLAGS.weighted,
         distributor_fn=compression_flags.distributor_fn(seed),
         proximal_strength=FLAGS.proximal_strength if FLAGS.algorithm == "fed_prox" else 0.0,
+        distillation=distillation_flags.distillation(),
         example_privacy=local_dp_flags.example_privacy(),
         local_privacy=local_dp_flags.local_privacy(),
         **more,

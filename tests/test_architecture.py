@@ -22,6 +22,7 @@ FLOORS = {
     "tff_tx.run_directory": 0,
     "tff_tx.cohorts": 0,
     "tff_tx.devices": 0,
+    "tff_tx.distillation": 1,
     "tff_tx.attacks": 1,
     "tff_tx.tasks": 1,
     "tff_tx.algorithms": 1,
@@ -65,6 +66,7 @@ PUBLIC = {
     },
     "tff_tx.algorithms": {
         *("ALGORITHMS", "LORA_AGGREGATIONS", "OPTIMIZERS", "SCHEDULES", "ExamplePrivacy", "LocalPrivacy", "Options"),
+        "GlobalDistillation",
         *("build_fed_avg", "build_fed_prox", "build_lora_fed_avg"),
         *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
     },
@@ -83,11 +85,12 @@ PUBLIC = {
         *("METHODS", "UPDATES", "Game", "UpdateStore", "Values", "bytes_of_run", "exact_shapley", "gtg_shapley"),
         *("leave_one_out", "truncated_monte_carlo", "value_clients"),
     },
+    "tff_tx.distillation": {"TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"},
     "tff_tx.models": {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
-        *("RANK", "Lora", "check_adapter_format", "save_adapter"),
+        *("RANK", "Lora", "check_adapter_format", "distillation_loss", "save_adapter"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),

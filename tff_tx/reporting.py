@@ -164,11 +164,13 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
 
 
 def _plot(rows, name, title, directory):
-    columns = [c for c in (f"train/{name}", f"eval/{name}") if c in rows]
+    # Several models have train/MODEL/NAME and eval/MODEL/NAME.
+    columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{name}")]
     if not columns:
         return None
     figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
-    for column, style in zip(columns, ("-", "o-")):
+    for column in columns:
+        style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
         axes.plot(points["round_num"], points[column], style, label=column, markersize=3)
     axes.set(xlabel="round", ylabel=title)

@@ -33,6 +33,7 @@ PROCESSES = {
         dataclasses.replace(OPTIONS, client_schedule=algorithms.build_schedule("linear", 0.1, 1, 5)),
     ),
     "fed_prox": ("fed_prox", dataclasses.replace(OPTIONS, proximal_strength=0.1)),
+    "fed_gkd": ("fed_avg", dataclasses.replace(OPTIONS, distillation=algorithms.GlobalDistillation(2.0, 2.0, 2))),
     "fed_sgd": ("fed_sgd", OPTIONS),
     "mime_lite": ("mime_lite", OPTIONS),
     "unweighted": ("fed_avg", dataclasses.replace(OPTIONS, weighted=False)),

@@ -4,6 +4,7 @@ A new one is a file here and a line in `ALGORITHMS`.
 """
 
 from tff_tx.algorithms.fed_avg import build_fed_avg
+from tff_tx.algorithms.fed_gkd import GlobalDistillation
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
 from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
@@ -31,6 +32,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "ExamplePrivacy",
+    "GlobalDistillation",
     "LocalPrivacy",
     "Options",
     "build_fed_avg",

@@ -13,7 +13,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff
@@ -101,7 +101,13 @@ class ExamplePrivacy(GaussianNoise):
             )
 
     def gradients(
-        self, model: tff.learning.models.FunctionalModel, trained: tuple, frozen: tuple, x: Any, y: Any
+        self,
+        model: tff.learning.models.FunctionalModel,
+        trained: tuple,
+        frozen: tuple,
+        x: Any,
+        y: Any,
+        term: Callable[[Any, Any, tf.Tensor], tf.Tensor] | None = None,
     ) -> tuple[tuple, tf.Tensor, tf.Tensor]:
         """The noised mean of clipped gradients.
 
@@ -114,6 +120,7 @@ class ExamplePrivacy(GaussianNoise):
           frozen: The others.
           x: A batch of inputs, with the seed of the batch if there is noise.
           y: Its labels.
+          term: If not None, what is added to the loss of a microbatch, from (x, y, predictions).
 
         Returns:
           (gradients, loss, predictions). Without noise, gradients of embedding tables are `tf.IndexedSlices`.
@@ -129,7 +136,8 @@ class ExamplePrivacy(GaussianNoise):
                 tape.watch(trained)
                 output = model.predict_on_batch((trained, frozen), x, training=True)
                 loss = model.loss(output, y)
-            gradients = tape.gradient(loss, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+                total = loss if term is None else loss + term(x, y, output)
+            gradients = tape.gradient(total, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             rows = tuple((g.values, g.indices) if isinstance(g, tf.IndexedSlices) else g for g in gradients)
             return rows, output
 

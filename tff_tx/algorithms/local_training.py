@@ -1,10 +1,10 @@
-"""Local training with what TFF's builders lack: the proximal term, a rate that follows the round, and other metrics.
+"""Local training with what TFF's builders lack: a proximal term, a teacher, rates that follow the round, other metrics.
 
 TFF 0.87 has a builder with a schedule, for weighted FedAvg alone and not for functional models. Its
 FedProx adds mu (w_t - w) to the gradient, the proximal term with the wrong sign, which drives
 clients away from the server's model. This is TFF's client work for functional models with the term
-of the paper, a schedule, either weighting, and privacy inside of the client; without them it computes
-what TFF's does.
+of the paper, FedGKD's teacher, a schedule, either weighting, and privacy inside of the client; without
+them it computes what TFF's does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.fed_gkd import build_teacher_distributor
 from tff_tx.algorithms.options import Options
 from tff_tx.models import SEED
 
@@ -26,10 +27,11 @@ def build_local_training_process(
 ) -> _templates.LearningProcess:
     """Builds FedAvg's process with the rate of `options.client_schedule`, if there is one.
 
-    `options.proximal_strength` adds the proximal term, `options.wrap_client_work` wraps what clients do. With
-    `options.sends_loss` clients also send their mean loss, each batch's as it was before the step on it: with one pass
-    over the data that is the loss on examples not trained on yet, the progressive validation of Blum, Kalai and
-    Langford 1999, "Beating the Hold-Out". The metrics also hold the round's rate, as `client_work/learning_rate`.
+    `options.proximal_strength` adds the proximal term, `options.distillation` that of FedGKD, and
+    `options.wrap_client_work` wraps what clients do. With `options.sends_loss` clients also send their mean loss, each
+    batch's as it was before the step on it: with one pass over the data that is the loss on examples not trained on
+    yet, the progressive validation of Blum, Kalai and Langford 1999, "Beating the Hold-Out". The metrics also hold the
+    round's rate, as `client_work/learning_rate`.
     """
 
     @tff.tensorflow.computation
@@ -43,11 +45,18 @@ def build_local_training_process(
         client_work = options.wrap_client_work(client_work)
     return _templates.compose_learning_process(
         initial_weights,
-        options.distributor(model) or _templates.build_broadcast_process(weights_type),
+        _build_distributor(model, weights_type, options),
         client_work,
         options.weighted_aggregator.create(weights_type.trainable, result_type.update_weight),
         _templates.build_apply_optimizer_finalizer(options.server_optimizer, weights_type),
     )
+
+
+def _build_distributor(model, weights_type, options):
+    distributor = options.distributor(model) or _templates.build_broadcast_process(weights_type)
+    if options.sends_teacher:
+        return build_teacher_distributor(distributor, weights_type, options.distillation.models)
+    return distributor
 
 
 def _build_client_work(model, weights_type, options):
@@ -59,9 +68,15 @@ def _build_client_work(model, weights_type, options):
             return tf.constant(options.client_learning_rate, tf.float32)
         return tf.cast(options.client_schedule(round_num), tf.float32)
 
+    if options.sends_teacher:
+        received = collections.OrderedDict(model=weights_type, teacher=weights_type.trainable)
+        weights_type = tff.to_type(received)
+
     @tff.tensorflow.computation(weights_type, data_type, np.float32)
     def train(weights, batches, rate):
-        return _local_training(model, options, weights, batches, rate)
+        if options.sends_teacher:
+            return _local_training(model, options, weights["model"], tuple(weights["teacher"]), batches, rate)
+        return _local_training(model, options, weights, tuple(weights.trainable), batches, rate)
 
     @tff.tensorflow.computation(np.int32)
     def add_one(round_num):
@@ -126,20 +141,23 @@ def _build_metrics(model, metrics_type, aggregator) -> tff.templates.Aggregation
 
 
 @tf.function(autograph=False)
-def _local_training(model, options, weights, batches, rate):
+def _local_training(model, options, weights, teacher, batches, rate):
     """One client's round: batches in, update and metrics out.
 
     Each step is w <- optimizer(w, grad F_k(w) + mu (w - w_t)), w_t the server's weights (Li et al.
-    2020, Algorithm 2).
+    2020, Algorithm 2). With a teacher, F_k also has FedGKD's term; metrics are those of the labels.
     """
     optimizer = options.client_optimizer_fn(rate)
     gradients_fn = _gradients if options.example_privacy is None else options.example_privacy.gradients
     server, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
 
+    def term(x, y, output):
+        return options.distillation.term(model, (teacher, frozen), x, y, output)
+
     def step(state, batch):
         trained, optimizer_state, metrics, num_examples, losses, *seed = state
         x, y = batch
-        gradients, loss, output = gradients_fn(model, trained, frozen, x, y)
+        gradients, loss, output = gradients_fn(model, trained, frozen, x, y, term if options.distills else None)
         if options.proximal_strength != 0:
             gradients = tuple(g + options.proximal_strength * (w - w0) for g, w, w0 in zip(gradients, trained, server))
         optimizer_state, trained = optimizer.next(optimizer_state, trained, gradients)
@@ -180,13 +198,14 @@ def _local_training(model, options, weights, batches, rate):
     return _templates.ClientResult(update=update, update_weight=weight), metrics
 
 
-def _gradients(model, trained, frozen, x, y):
-    """Of the mean loss over a batch: (gradients, loss, predictions)."""
+def _gradients(model, trained, frozen, x, y, term):
+    """Of the mean loss over a batch and a term of (x, y, predictions), if any: (gradients, loss, predictions)."""
     with tf.GradientTape() as tape:
         tape.watch(trained)
         output = model.predict_on_batch((trained, frozen), x, training=True)
         loss = model.loss(output, y)
-    return tape.gradient(loss, trained), loss, output
+        total = loss if term is None else loss + term(x, y, output)
+    return tape.gradient(total, trained), loss, output
 
 
 def _seed_of(x):

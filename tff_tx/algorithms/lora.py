@@ -88,6 +88,12 @@ def _check(model, options, aggregation):
             "clients of different ranks (--lora_rank) count by the norm of what they have learned, and cannot by their "
             "loss (--attention_key=loss): drop one of them."
         )
+    if options.sends_teacher:
+        raise UserError(
+            f"--distillation_models={options.distillation.models} averages adapters of several rounds, which do not "
+            f"belong together with {flag} or several of --lora_rank: drop it, and the teacher is the model that "
+            "clients get."
+        )
     if aggregation == "average":
         return
     if options.aggregator is not None:

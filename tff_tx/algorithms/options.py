@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.fed_gkd import GlobalDistillation
 from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
 from tff_tx.errors import UserError
 
@@ -27,6 +28,7 @@ class Options:
       aggregator: `tff.aggregators` factory, such as one of `tff_tx.aggregators`; an unweighted one counts clients
         equally. None for the (weighted) mean.
       proximal_strength: mu of FedProx.
+      distillation: If not None, FedGKD's term in clients' losses. FedAvg and FedProx alone.
       metrics_aggregator: Unweighted factory that makes the round's metrics of those of each client; None: the figures
         over all their examples together. For FedAvg and FedProx.
       example_privacy: If not None, clients train with DP-SGD.
@@ -50,6 +52,7 @@ class Options:
     weighted: bool = True
     aggregator: Any = None
     proximal_strength: float = 0.0
+    distillation: GlobalDistillation | None = None
     metrics_aggregator: Any = None
     example_privacy: ExamplePrivacy | None = None
     local_privacy: LocalPrivacy | None = None
@@ -76,7 +79,17 @@ class Options:
             *(self.client_schedule, self.metrics_aggregator, self.example_privacy, self.local_privacy),
             self.wrap_client_work,
         )
-        return self.sends_loss or any(part is not None for part in parts)
+        return self.sends_loss or self.distills or any(part is not None for part in parts)
+
+    @property
+    def distills(self) -> bool:
+        """Whether the server's models teach the clients'."""
+        return self.distillation is not None and self.distillation.weight > 0
+
+    @property
+    def sends_teacher(self) -> bool:
+        """Whether the teacher is another model than the one that clients get anyway."""
+        return self.distills and self.distillation.models > 1
 
     def check_usual_client_work(self, algorithm: str) -> None:
         """Checks that clients are TFF's own.
@@ -85,12 +98,17 @@ class Options:
           algorithm: Whose clients they have to be.
 
         Raises:
-          UserError: If they are private by themselves, are to send their loss, or are wrapped.
+          UserError: If they are private by themselves, learn from a teacher, are to send their loss, or are wrapped.
         """
         if self.local_privacy is not None or self.example_privacy is not None:
             raise UserError(
                 f"privacy inside of the client (--local_dp_clip, --example_clip) is not for --algorithm={algorithm}: "
                 "choose fed_avg or fed_prox."
+            )
+        if self.distills:
+            raise UserError(
+                f"--distillation_weight={self.distillation.weight} is for clients of fed_avg or fed_prox, and "
+                f"--algorithm is {algorithm}: change one of them."
             )
         if self.sends_loss or self.wrap_client_work is not None:
             wanted = "send their loss" if self.sends_loss else "be wrapped, as attackers are"

@@ -16,6 +16,8 @@ from tff_tx import models
 from tff_tx.errors import UserError
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
+_MOST_SHUFFLED = 10_000
+
 
 def build_objective(kind: str, label_names: Sequence[str] = ()) -> models.Objective:
     """The objective of a task.
@@ -111,6 +113,21 @@ class FederatedTask:
             )
 
         return batches
+
+    def public_batches(self, clients: Any, seed: int, round_num: int, batch_size: int) -> tf.data.Dataset:
+        """Batches (x, y) of all examples of `clients` together, in another order each round.
+
+        Args:
+          clients: A ClientData such as `validation`, whose examples are the server's.
+          seed: The run's seed.
+          round_num: The round.
+          batch_size: Examples a batch; the last may be smaller.
+        """
+        examples = tf.data.Dataset.from_tensor_slices(list(clients.client_ids))
+        examples = examples.flat_map(clients.serializable_dataset_fn)
+        local = LocalTraining(batch_size, shuffle_buffer=min(sum(clients.sizes().values()), _MOST_SHUFFLED))
+        rank = max(self.preprocessing.ranks, default=None)
+        return self.preprocessing.train(examples, _client_seed("public data", seed, round_num), local, rank)
 
     def process(self, learning_process: tff.learning.templates.LearningProcess):
         """The process with clients named by `client_arguments` instead of given as datasets."""

@@ -1,0 +1,176 @@
+"""FedGKD against NumPy, and the laws it keeps."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tests import tiny
+from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
+from tff_tx import algorithms, models
+from tff_tx.errors import UserError
+from tff_tx.runtime import LocalEngine
+
+SIZES = (7, 12)
+CLIENTS = [tiny.batches(*tiny.client_data(n, seed=i), 4) for i, n in enumerate(SIZES)]
+
+
+def run(opts, rounds=1, name="fed_avg", data=CLIENTS):
+    with LocalEngine(algorithms.ALGORITHMS[name](tiny.linear_model(), opts)) as engine:
+        return tiny.run_rounds(engine, data, rounds)
+
+
+def softmax(logits):
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+def numpy_round(server, teacher, gamma, temperature, mu=0.0):
+    """A round in NumPy: the gradient of gamma/2 T^2 KL(p || q) by the logits is gamma/2 T (q - p) / batch size."""
+    results = []
+    for i, n in enumerate(SIZES):
+        x, y = tiny.client_data(n, seed=i)
+        local = server
+        for first in range(0, n, 4):
+            part = slice(first, first + 4)
+            p, q = (softmax((x[part] @ w[0] + w[1]) / temperature) for w in (teacher, local))
+            error = gamma / 2 * temperature * (q - p) / len(x[part])
+            terms = x[part].T @ error, error.sum(0)
+            gradients = numpy_gradient(*local, x[part], y[part])
+            local = tuple(w - 0.1 * (g + t + mu * (w - w0)) for w, g, t, w0 in zip(local, gradients, terms, server))
+        results.append(local)
+    return tuple(np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1))
+
+
+def test_the_loss_equals_numpy():
+    """By the definition, item by item; tokens without a label do not count."""
+    rng, temperature = np.random.default_rng(1), 2.5
+    teacher, student = (rng.normal(size=[4, 6, 5]).astype(np.float32) * 3 for _ in range(2))
+    labels = rng.integers(0, 5, [4, 6])
+    labels[rng.random([4, 6]) < 0.4] = models.IGNORED
+    divergences = []
+    for t, s, label in zip(teacher.reshape(-1, 5), student.reshape(-1, 5), labels.reshape(-1)):
+        if label != models.IGNORED:
+            p, q = softmax(t / temperature), softmax(s / temperature)
+            divergences.append(sum(p * np.log(p / q)))
+    assert 5 < len(divergences) < 20
+    ours = models.distillation_loss(teacher, student, labels != models.IGNORED, temperature)
+    np.testing.assert_allclose(ours, temperature**2 * np.mean(divergences), rtol=1e-5)
+    nothing = models.distillation_loss(teacher, student, np.zeros([4, 6], bool))
+    assert float(nothing) == 0
+
+
+def test_the_loss_agrees_with_tensorflows_divergence():
+    rng = np.random.default_rng(2)
+    teacher, student = (rng.normal(size=[9, 5]).astype(np.float32) for _ in range(2))
+    theirs = tf.keras.losses.KLDivergence()(tf.nn.softmax(teacher), tf.nn.softmax(student))
+    np.testing.assert_allclose(models.distillation_loss(teacher, student, np.ones(9, bool)), theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "temperature"), [(0.2, 1.0), (3.0, 2.0)])
+def test_rounds_equal_numpy(gamma, temperature):
+    distillation = algorithms.GlobalDistillation(gamma, temperature)
+    expected = start()
+    for _ in range(2):
+        expected = numpy_round(expected, expected, gamma, temperature)
+    assert_close(tiny.weights_of(run(options(distillation=distillation), rounds=2).state), expected)
+
+
+def test_the_teacher_may_be_the_average_of_the_last_models():
+    """With M = 2: of w_0 alone, of w_0 and w_1, of w_1 and w_2; and it is sent along."""
+    gamma, history = 4.0, [start()]
+    for _ in range(3):
+        teacher = tuple(np.mean([w[k] for w in history[-2:]], 0) for k in (0, 1))
+        history.append(numpy_round(history[-1], teacher, gamma, 1.0))
+    opts = options(distillation=algorithms.GlobalDistillation(gamma, models=2))
+    with LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), opts)) as engine:
+        assert_close(tiny.weights_of(tiny.run_rounds(engine, CLIENTS, 3).state), history[-1])
+        assert engine.traffic().download_bytes == 2 * 4 * (5 * 3 + 3) + 4  # and the rate
+
+
+def test_it_goes_with_fed_prox():
+    opts = options(proximal_strength=0.5, distillation=algorithms.GlobalDistillation(2.0))
+    assert_close(tiny.weights_of(run(opts, name="fed_prox").state), numpy_round(start(), start(), 2.0, 1.0, mu=0.5))
+
+
+@pytest.mark.parametrize("models_averaged", [1, 3])
+def test_weight_0_is_fed_avg(models_averaged):
+    distillation = algorithms.GlobalDistillation(0.0, models=models_averaged)
+    without = run(options(), rounds=2)
+    assert_close(
+        tiny.weights_of(run(options(distillation=distillation), rounds=2).state), tiny.weights_of(without.state), 0
+    )
+
+
+def test_one_local_step_is_fed_avg():
+    """Where a client still is its teacher, it has nothing to learn from it."""
+    whole = [tiny.batches(*tiny.client_data(n, seed=i), 100) for i, n in enumerate(SIZES)]
+    taught = run(options(distillation=algorithms.GlobalDistillation(50.0)), data=whole)
+    assert_close(tiny.weights_of(taught.state), tiny.weights_of(run(options(), data=whole).state))
+
+
+def test_metrics_are_those_of_the_labels():
+    """Before the first step, where both have the same model, and also where they have not."""
+    taught = run(options(rate=0.0, distillation=algorithms.GlobalDistillation(50.0, models=2)), rounds=2)
+    plain = run(options(rate=0.0), rounds=2)
+    assert taught.metrics["client_work"]["train"]["loss"] == pytest.approx(
+        plain.metrics["client_work"]["train"]["loss"]
+    )
+
+
+def test_clipped_gradients_of_examples_have_the_term():
+    """DP-SGD without noise and with a clip that never binds is plain training."""
+    distillation = algorithms.GlobalDistillation(3.0, 2.0)
+    privacy = algorithms.ExamplePrivacy(clip=1e6, batch_size=4)
+    one = [tiny.batches(*tiny.client_data(12, seed=1), 4)]  # only whole batches
+    private = run(options(distillation=distillation, example_privacy=privacy), data=one)
+    assert_close(
+        tiny.weights_of(private.state), tiny.weights_of(run(options(distillation=distillation), data=one).state)
+    )
+
+
+def test_tokens_without_a_label_teach_nothing():
+    """Whatever student and teacher say of them."""
+    inner = tf_keras.Sequential([tf_keras.layers.Input([None, 3]), tf_keras.layers.Dense(4)])
+    spec = collections.OrderedDict(inputs=tf.TensorSpec([None, None, 3]))
+    model = models.functional_model(inner, models.language_modeling("causal_lm"), spec)
+    rng = np.random.default_rng(3)
+    teacher, student = (([rng.normal(size=[3, 4]), rng.normal(size=[4])], []) for _ in range(2))
+    teacher, student = (tf.nest.map_structure(lambda w: tf.constant(w, tf.float32), w) for w in (teacher, student))
+    labels = np.array([[1, models.IGNORED, 2]], np.int32)
+
+    def term(x):
+        batch = {"inputs": tf.constant(x, tf.float32)}
+        output = model.predict_on_batch(student, batch, training=True)
+        return float(algorithms.GlobalDistillation(1.0).term(model, teacher, batch, labels, output))
+
+    x = rng.normal(size=[1, 3, 3])
+    changed = [x + 5.0 * np.eye(3)[None, position][..., None] for position in range(3)]
+    assert term(changed[1]) == pytest.approx(term(x), rel=1e-6)
+    assert abs(term(changed[0]) - term(x)) > 0.01
+    assert abs(term(changed[2]) - term(x)) > 0.01
+
+
+@pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])
+def test_others_refuse_it(name):
+    with pytest.raises(UserError, match=f"--distillation_weight=0.2 is for clients of fed_avg.*--algorithm is {name}"):
+        algorithms.ALGORITHMS[name](
+            tiny.linear_model(), dataclasses.replace(options(), distillation=algorithms.GlobalDistillation(0.2))
+        )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        ((-1.0,), "--distillation_weight=-1.0 has to be 0 or more"),
+        ((float("nan"),), "--distillation_weight=nan"),
+        ((1.0, 0.0), "--distillation_temperature=0.0 has to be above 0"),
+        ((1.0, 1.0, 0), "--distillation_models=0 has to be 1 or more"),
+    ],
+)
+def test_numbers_without_meaning_are_refused(numbers, sentence):
+    with pytest.raises(UserError, match=sentence):
+        algorithms.GlobalDistillation(*numbers)

@@ -1,0 +1,73 @@
+"""Ensemble distillation, as users say it."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import transformers
+
+from tests.processes import run
+from tests.programs.test_trainable_flags import TINY_VIT
+
+DIGITS = [
+    *("--dataset=digits", "--num_clients=6", "--clients_per_round=4", "--max_examples=8", "--rounds=2", TINY_VIT),
+    *("--validation_fraction=0.1", "--ensemble_steps=2", "--ensemble_batch_size=16"),
+]
+GROUPS = [
+    '--group={"name": "vit"}',
+    '--group={"name": "swin", "architecture": "swin", "model_config": {"patch_size": 2, "embed_dim": 8, '
+    '"depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "mlp_ratio": 2.0}}',
+]
+
+
+@pytest.mark.slow
+def test_two_architectures_learn_from_one_another_and_a_run_resumes(tmp_path, cache_dir):
+    flags = [*DIGITS, *GROUPS, f"--cache_dir={cache_dir}"]
+    run("distill", *flags, "--run_dir=whole", cwd=tmp_path)
+    rows = pd.read_csv(tmp_path / "whole" / "metrics.csv")
+    for name in ("vit", "swin"):
+        assert (rows[f"distillation/{name}/loss"] > 0).all()
+        assert f"eval/{name}/accuracy" in rows
+        directory = tmp_path / "whole" / "groups" / name
+        model = transformers.TFAutoModelForImageClassification.from_pretrained(directory / "model")
+        assert model.config.model_type == name
+    out, _ = run("evaluate", "--run_dir=whole/groups/swin", f"--cache_dir={cache_dir}", cwd=tmp_path)
+    assert "Over all" in out
+    # All of the second round once more, from the first round's checkpoint.
+    again = [*flags, "--rounds_per_checkpoint=1"]
+    run("distill", *again, "--run_dir=again", cwd=tmp_path)
+    checkpoints = sorted((tmp_path / "again" / "checkpoints").iterdir())
+    assert len(checkpoints) == 2
+    shutil.rmtree(checkpoints[-1])
+    run("distill", *again, "--run_dir=again", cwd=tmp_path)
+    resumed = pd.read_csv(tmp_path / "again" / "metrics.csv")
+    columns = [c for c in rows if not c.startswith("time/")]
+    np.testing.assert_array_equal(resumed[columns], rows[columns])
+    results = [json.loads((tmp_path / d / "results.json").read_text()) for d in ("whole", "again")]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--validation_fraction=0"], "the server has no public data"),
+        (["--ensemble_steps=-1"], "--ensemble_steps=-1 has to be 0 or more"),
+        (["--teachers=groups"], "--teachers=groups with a single --group"),
+        (["--engine=tff_native"], "which --engine=tff_native does not show"),
+        (["--server_learning_rate=0.5"], "--server_learning_rate=0.5 makes another model of a client's update"),
+        (["--warmup_rounds=1"], "--warmup_rounds=1 makes another model of a client's update"),
+        (["--algorithm=mime_lite"], "those of --algorithm=mime_lite do not"),
+        (["--compression=eden1"], "--compression=eden1 is not for programs.distill"),
+        (['--group={"name": "a"}', '--group={"name": "a"}'], "--group: the names a, a are not distinct"),
+        (["--group={name}"], "--group={name} is not JSON"),
+        (['--group={"name": "a", "layers": 2}'], "is not a JSON object with name, architecture"),
+        (['--group={"model_config": {}}'], 'needs a "name" of letters'),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, flags, sentence):
+    _, err = run("distill", *DIGITS, *flags, "--run_dir=run", cwd=tmp_path, code=2)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,37 @@
+"""FedGKD, as users say it."""
+
+import pandas as pd
+import pytest
+
+from tests.processes import run
+from tests.programs.test_trainable_flags import DIGITS
+
+
+@pytest.mark.slow
+def test_a_run_with_a_teacher_sends_two_models(tmp_path, cache_dir):
+    sent = {}
+    for flags in (["--client_schedule=cosine"], ["--distillation_weight=0.2", "--distillation_models=2"]):
+        run("train", *DIGITS, *flags, "--run_dir=run", f"--cache_dir={cache_dir}", cwd=tmp_path)
+        rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+        sent[len(sent)] = rows["comm/download_bytes_per_client"][1] - 4  # the rate
+        (tmp_path / "run").rename(tmp_path / f"run{len(sent)}")
+    assert sent[1] == 2 * sent[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--distillation_weight=-1"], "--distillation_weight=-1.0 has to be 0 or more"),
+        (["--distillation_models=2"], "--distillation_models=2 is about --distillation_weight, which is 0"),
+        (
+            ["--distillation_weight=0.2", "--algorithm=mime_lite"],
+            "--distillation_weight=0.2 is for clients of fed_avg or fed_prox, and --algorithm is mime_lite",
+        ),
+        (["--distillation_weight=0.2", "--distillation_temperature=0"], "--distillation_temperature=0.0 has to be"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, flags, sentence):
+    _, err = run("train", *DIGITS, *flags, "--run_dir=run", cwd=tmp_path, code=2)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()

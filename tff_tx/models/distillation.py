@@ -1,0 +1,30 @@
+"""What a student has yet to learn from a teacher's predictions."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def distillation_loss(
+    teacher_logits: tf.Tensor, student_logits: tf.Tensor, counted: tf.Tensor, temperature: float = 1.0
+) -> tf.Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over counted items.
+
+    Hinton, Vinyals and Dean 2015, "Distilling the knowledge in a neural network", https://arxiv.org/abs/1503.02531,
+    section 2: the factor T^2 keeps the gradient's size where T changes. The entropy of the teacher is subtracted, which
+    their cross-entropy has not, so that it is 0 where both agree.
+
+    Args:
+      teacher_logits: [..., classes]; has no gradient.
+      student_logits: [..., classes].
+      counted: bool [...], which items count: examples, or tokens that have a label.
+      temperature: T, above 0.
+
+    Returns:
+      Scalar float32, nats; 0 if nothing counts.
+    """
+    teacher = tf.nn.log_softmax(tf.stop_gradient(tf.cast(teacher_logits, tf.float32)) / temperature)
+    student = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
+    divergences = tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
+    counted = tf.cast(counted, tf.float32)
+    return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(divergences * counted), tf.reduce_sum(counted))
