@@ -17,7 +17,9 @@ from tff_tx.datasets.federated import (
     open_store,
 )
 from tff_tx.datasets.readers import FORMATS
+from tff_tx.datasets.series import ForecastingEncoder
 from tff_tx.datasets.silos import SiloClientData, join_silos, load_silo, silo_of
+from tff_tx.datasets.sources import read_records
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
 
@@ -30,6 +32,7 @@ __all__ = [
     "DataSpec",
     "Encoder",
     "FederatedDataset",
+    "ForecastingEncoder",
     "ImageClassificationEncoder",
     "LanguageModelingEncoder",
     "SequenceClassificationEncoder",
@@ -44,5 +47,6 @@ __all__ = [
     "load",
     "load_silo",
     "open_store",
+    "read_records",
     "silo_of",
 ]

@@ -6,6 +6,7 @@ those it was asked for:
     text     str, one text
     tokens   list of str, one sentence in words        tags   list of str, one tag a word
     pixels   numpy array, one image
+    numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns
     label    str, as it stands in the data
     client   str, who owns the example
     where    str, the place of the row, for messages: "train.csv, line 7"

@@ -1,6 +1,7 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
 from tff_tx.models._randomness import SEED
+from tff_tx.models.forecasting import forecasting
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.huggingface import (
     from_config,
@@ -31,6 +32,7 @@ __all__ = [
     "TransformerModel",
     "check_adapter_format",
     "classification",
+    "forecasting",
     "from_config",
     "from_pretrained",
     "functional_model",

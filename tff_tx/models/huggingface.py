@@ -20,6 +20,7 @@ from tf_keras.src import backend as keras_backend
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tff_tx.errors import UserError
+from tff_tx.models.patch_transformer import TFAutoModelForForecasting
 
 AUTO_CLASSES = {
     "sequence_classification": transformers.TFAutoModelForSequenceClassification,
@@ -27,6 +28,7 @@ AUTO_CLASSES = {
     "masked_lm": transformers.TFAutoModelForMaskedLM,
     "causal_lm": transformers.TFAutoModelForCausalLM,
     "image_classification": transformers.TFAutoModelForImageClassification,
+    "forecasting": TFAutoModelForForecasting,
 }
 """The TF class that carries each task's head."""
 

@@ -12,6 +12,7 @@ from tff_tx.errors import UserError
 from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_config
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
+_TOKENIZED = ("sequence_classification", "token_classification", "masked_lm", "causal_lm")
 _LABELLED = ("sequence_classification", "token_classification", "image_classification")
 
 
@@ -25,6 +26,8 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      context_length: Steps of a series that a forecast is made from.
+      horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       lora: With trainable "lora", how the model is adapted.
     """
@@ -34,6 +37,8 @@ class ModelSpec:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     max_length: int = 128
+    context_length: int = 12
+    horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
     lora: models.Lora | None = None
 
@@ -64,18 +69,16 @@ def create_task(
     """
     if kind not in KINDS:
         raise UserError(f"--task={kind} is none of {', '.join(KINDS)}.")
-    tokenizer = None
-    if kind != "image_classification":
-        tokenizer = _load_tokenizer(kind, model)
+    tokenizer = _load_tokenizer(kind, model) if kind in _TOKENIZED else None
     label_names = tuple(datasets.label_names(data)) if kind in _LABELLED else ()
-    encoder = _build_encoder(kind, data, tokenizer, label_names, model.max_length)
+    encoder = _build_encoder(kind, data, tokenizer, label_names, model)
     dataset = datasets.load(data, encoder, progress=progress)
     ranks = model.lora.ranks if model.lora is not None else ()
-    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks)
+    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names))
     keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
     functional = models.functional_model(
         keras_model,
-        build_objective(kind, label_names),
+        build_objective(kind, label_names, model.horizons),
         preprocessing.x_spec,
         trainable=model.trainable,
         lora=model.lora,
@@ -109,7 +112,11 @@ def _load_tokenizer(kind, model):
     return tokenizer
 
 
-def _build_encoder(kind, data, tokenizer, label_names, max_length):
+def _build_encoder(kind, data, tokenizer, label_names, model):
+    max_length = model.max_length
+    if kind == "forecasting":
+        _check_windows(data, model)
+        return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
     if kind == "sequence_classification":
         return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
     if kind == "token_classification":
@@ -119,6 +126,20 @@ def _build_encoder(kind, data, tokenizer, label_names, max_length):
     if kind == "causal_lm":  # inputs and labels are the block without its last and its first token
         return datasets.LanguageModelingEncoder(tokenizer, max_length + 1)
     return datasets.ImageClassificationEncoder(label_names, datasets.image_shape(data))
+
+
+def _check_windows(data, model):
+    if not data.numeric_columns:
+        raise UserError(
+            "--task=forecasting needs --numeric_columns, the columns of the series that are to be forecast: name them."
+        )
+    if model.context_length < 1:
+        raise UserError(f"--context_length={model.context_length} is less than 1: give the steps to look at.")
+    if not model.horizons or min(model.horizons) < 1:
+        raise UserError(
+            f"--horizons={','.join(map(str, model.horizons))}: a forecast is 1 step ahead or more; give for instance "
+            "3,6,12."
+        )
 
 
 def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
@@ -149,6 +170,9 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
 
 def _data_config(kind, tokenizer, dataset):
     """The fields of a new model's configuration that the data decide."""
+    if kind == "forecasting":
+        past, future = (dataset.train.element_type_structure[n].shape[0] for n in ("past_values", "future_values"))
+        return collections.OrderedDict(context_length=past, prediction_length=future)
     if kind == "image_classification":
         channels, height, width = dataset.train.element_type_structure["pixel_values"].shape
         size = height if height == width else (height, width)

@@ -17,13 +17,16 @@ from tff_tx.errors import UserError
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
 
-def build_objective(kind: str, label_names: Sequence[str] = ()) -> models.Objective:
+def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,)) -> models.Objective:
     """The objective of a task.
 
     Args:
       kind: One of `KINDS`.
       label_names: The classes in order, for the classification tasks.
+      horizons: How far ahead forecasts are, in steps, see `tff_tx.models.forecasting`.
     """
+    if kind == "forecasting":
+        return models.forecasting(horizons)
     if kind in ("sequence_classification", "image_classification"):
         return models.classification(kind)
     if kind == "token_classification":
@@ -182,6 +185,13 @@ def check_config(config, kind: str, element_spec, label_names: Sequence[str], to
             f"the tokenizer makes ids up to {len(tokenizer) - 1}, the model has a vocabulary of "
             f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
         )
+    if kind == "forecasting":
+        for name, field in (("past_values", "context_length"), ("future_values", "prediction_length")):
+            if element_spec[name].shape != (getattr(config, field),):
+                raise UserError(
+                    f"the windows have {element_spec[name].shape[0]} {name}, the model has "
+                    f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
+                )
     if kind == "image_classification":
         channels, height, width = element_spec["pixel_values"].shape
         size = config.image_size

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tff_tx import runtime
 from tff_tx.models import IGNORED, RANK, SEED
+from tff_tx.tasks import recipes
 
 _PADDING = -1
 """Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
@@ -25,7 +26,8 @@ class _TextClassification:
 
     pads = {"input_ids": _PADDING, "label": IGNORED}
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer, num_labels=0):
+        del num_labels
         self._pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
@@ -78,8 +80,8 @@ class _MaskedLM(_TextClassification):
 
     pads = {"input_ids": _PADDING}
 
-    def __init__(self, tokenizer, rate=0.15):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer, num_labels=0, rate=0.15):
+        super().__init__(tokenizer, num_labels)
         self._rate, self._mask_id = rate, tokenizer.mask_token_id
         self._vocabulary = len(tokenizer)
         self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
@@ -104,8 +106,8 @@ class _ImageClassification:
 
     pads = {"pixel_values": 0.0, "label": IGNORED}
 
-    def __init__(self, tokenizer):
-        del tokenizer
+    def __init__(self, tokenizer, num_labels):
+        del tokenizer, num_labels
 
     def inputs(self, element_spec):
         shape = element_spec["pixel_values"].shape
@@ -122,6 +124,7 @@ _RECIPES = {
     "masked_lm": _MaskedLM,
     "causal_lm": _CausalLM,
     "image_classification": _ImageClassification,
+    "forecasting": recipes.Forecasting,
 }
 
 KINDS = tuple(_RECIPES)
@@ -161,7 +164,7 @@ class Preprocessing:
       ranks: From which clients have theirs; empty if they all have the same.
     """
 
-    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = ()):
+    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0):
         """Makes the preprocessing.
 
         Args:
@@ -169,8 +172,9 @@ class Preprocessing:
           element_spec: Spec of a stored example, as `tff_tx.datasets` writes it for this kind.
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
+          num_labels: How many classes or items there are.
         """
-        self._recipe = _RECIPES[kind](tokenizer)
+        self._recipe = _RECIPES[kind](tokenizer, num_labels)
         self.x_spec = self._recipe.inputs(element_spec)
         self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
