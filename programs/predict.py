@@ -2,7 +2,8 @@
 
 `python -m programs.predict --run_dir=runs/stdlib --text="def main("`. What comes out depends on what
 the model was trained for: a label with its probability, entities, the words behind mask tokens, a
-continuation, or the forecast of each series in the files.
+continuation, the forecast of each series in the files, items for each client, or
+a class of each row.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ flags.DEFINE_multi_string("text", [], "A text; the flag may be repeated.")
 flags.DEFINE_list("input", [], "Files: of texts, one a line, images, or records as in training.")
 flags.DEFINE_string("output", None, "Where the JSON lines go; default: the screen.")
 flags.DEFINE_integer("batch_size", 32, "Inputs a batch.", lower_bound=1)
-flags.DEFINE_integer("top_k", 3, "Labels or words told of each input.", lower_bound=1)
+flags.DEFINE_integer("top_k", 3, "Labels, words or items told of each input.", lower_bound=1)
 flags.DEFINE_integer("max_new_tokens", 100, "Length of a continuation.", lower_bound=1)
 flags.DEFINE_float("temperature", 0.0, "Of sampling a continuation; 0: the likeliest.", lower_bound=0.0)
 flags.DEFINE_integer("seed", 1, "Of sampling a continuation.", lower_bound=0)
@@ -47,7 +48,9 @@ def main(_) -> None:
 def _predictions(kind, config) -> Iterator[dict]:
     directory = os.path.join(FLAGS.run_dir, run_directory.MODEL)
     if kind in record_prediction.PREDICTIONS:
-        yield from record_prediction.predict_records(kind, directory, _records(config["data"]), FLAGS.batch_size)
+        yield from record_prediction.predict_records(
+            kind, directory, _records(config["data"]), FLAGS.batch_size, FLAGS.top_k
+        )
         return
     inputs = _inputs(kind)
     predictor = prediction.Predictor(

@@ -78,7 +78,7 @@ PUBLIC = {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
-        *("RANK", "Lora", "check_adapter_format", "forecasting", "save_adapter"),
+        *("RANK", "Lora", "check_adapter_format", "forecasting", "next_item", "read_config", "save_adapter"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),

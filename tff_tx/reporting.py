@@ -20,6 +20,8 @@ _TITLES = {
     "perplexity": "Perplexity",
     "bits_per_token": "Bits per token",
     "f1": "Entity F1",
+    "hr_at_10": "Hit rate at 10",
+    "ndcg_at_10": "NDCG at 10",
     "mae": "Mean absolute error",
     "rmse": "Root mean squared error",
 }

@@ -63,8 +63,11 @@ def test_each_column_is_a_series(tmp_path):
         ({"split": "within_client"}, "--split=within_client takes"),
         ({"partition": "iid"}, "--partition=iid deals records out one by one"),
         ({"client_column": None}, "--partition=iid deals records out one by one"),
-        ({"numeric_columns": ("nowhere",)}, "there is no column 'nowhere' .--numeric_columns."),
-        ({"numeric_columns": ("sensor",)}, "line 2: the column 'sensor' has 'a', which is no finite number"),
+        ({"numeric_columns": ("nowhere",), "test_fraction": 0}, "there is no column 'nowhere' .--numeric_columns."),
+        (
+            {"numeric_columns": ("sensor",), "test_fraction": 0},
+            "line 2: the column 'sensor' has 'a', which is no finite number",
+        ),
         ({"split": "time", "test_fraction": 0.2}, "The client 'a' of the test split has no example"),
     ],
 )

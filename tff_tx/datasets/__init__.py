@@ -16,12 +16,14 @@ from tff_tx.datasets.federated import (
     load,
     open_store,
 )
+from tff_tx.datasets.histories import NextItemEncoder
 from tff_tx.datasets.readers import FORMATS
 from tff_tx.datasets.series import ForecastingEncoder
 from tff_tx.datasets.silos import SiloClientData, join_silos, load_silo, silo_of
 from tff_tx.datasets.sources import read_records
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
+from tff_tx.datasets.tables import Features, TabularClassificationEncoder, features, federated_mean_and_deviation
 
 __all__ = [
     "DATASETS",
@@ -31,16 +33,21 @@ __all__ = [
     "SPLITS",
     "DataSpec",
     "Encoder",
+    "Features",
     "FederatedDataset",
     "ForecastingEncoder",
     "ImageClassificationEncoder",
     "LanguageModelingEncoder",
+    "NextItemEncoder",
     "SequenceClassificationEncoder",
     "SiloClientData",
     "SqliteClientData",
     "StoreWriter",
+    "TabularClassificationEncoder",
     "TokenClassificationEncoder",
     "default_cache_dir",
+    "features",
+    "federated_mean_and_deviation",
     "image_shape",
     "join_silos",
     "label_names",

@@ -40,6 +40,7 @@ class Source:
         has_clients: Whether the records carry a `client`.
         columns: Returns the record columns that there are, going by the first record.
         label_names: The label names in their known order, or None if they have to be looked for.
+        numeric_names: What `numbers` are, where the data themselves say it.
     """
 
     pools: Mapping[str, Read]
@@ -47,6 +48,7 @@ class Source:
     has_clients: bool
     columns: Callable[[], frozenset]
     label_names: tuple | None = None
+    numeric_names: tuple = ()
 
     @property
     def tagged(self) -> bool:

@@ -12,7 +12,7 @@ from tff_tx.datasets.records import Source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.tff_sets import tff_source
 
-_EMBEDDED = {"stdlib": embedded.stdlib, "digits": embedded.digits}
+_EMBEDDED = {"stdlib": embedded.stdlib, "digits": embedded.digits, "breast_cancer": embedded.breast_cancer}
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:

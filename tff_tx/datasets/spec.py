@@ -16,7 +16,7 @@ TFF_SETS = (
     "tff:emnist_all",
     "tff:cifar100",
 )
-DATASETS = ("stdlib", "digits", "file") + TFF_SETS
+DATASETS = ("stdlib", "digits", "breast_cancer", "file") + TFF_SETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +98,18 @@ class DataSpec:
             raise UserError(
                 f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop one of them."
             )
-        splits.check_part("validation_fraction", self.validation_fraction)
-        splits.check_part("test_fraction", self.test_fraction)
         named = (*self.numeric_columns, *self.categorical_columns)
         if twice := [name for name in named if named.count(name) > 1]:
             raise UserError(
                 f"--numeric_columns and --categorical_columns name the column {twice[0]!r} twice; name it once."
             )
+        if self.dataset != "file" and named:
+            raise UserError(
+                f"--numeric_columns and --categorical_columns are columns of files, and --dataset is {self.dataset}; "
+                "drop them."
+            )
+        splits.check_part("validation_fraction", self.validation_fraction)
+        splits.check_part("test_fraction", self.test_fraction)
         for flag in ("num_clients", "max_train_examples_per_client"):
             value = getattr(self, flag)
             if value is not None and value < 1:

@@ -8,6 +8,7 @@ from tff_tx.models.huggingface import (
     from_pretrained,
     load_tokenizer,
     max_positions,
+    read_config,
     save_pretrained,
 )
 from tff_tx.models.lora import RANK, Lora
@@ -19,6 +20,7 @@ from tff_tx.models.objectives import (
     token_classification,
 )
 from tff_tx.models.peft import check_adapter_format, save_adapter
+from tff_tx.models.ranking import next_item
 from tff_tx.models.refusals import StatefulModelError
 from tff_tx.models.vectorization import vectorized_map
 
@@ -39,6 +41,8 @@ __all__ = [
     "language_modeling",
     "load_tokenizer",
     "max_positions",
+    "next_item",
+    "read_config",
     "save_adapter",
     "save_pretrained",
     "token_classification",

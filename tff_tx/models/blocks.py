@@ -56,12 +56,13 @@ class Block(tf_keras.layers.Layer):
         `attention_probs_dropout_prob` and `layer_norm_eps`.
       activation: f: "relu", "gelu", or "reglu", the product of one half with the ReLU of the other (Shazeer 2020,
         https://arxiv.org/abs/2002.05202).
+      normalizes: Whether what goes into attention is normalized.
 
     Raises:
       UserError: If the heads do not divide the hidden size.
     """
 
-    def __init__(self, config, activation: str = "gelu", **kwargs):
+    def __init__(self, config, activation: str = "gelu", normalizes: bool = True, **kwargs):
         super().__init__(**kwargs)
         if config.hidden_size % config.num_attention_heads:
             raise UserError(
@@ -70,7 +71,7 @@ class Block(tf_keras.layers.Layer):
             )
         self._heads, self._activation = config.num_attention_heads, activation
         width = config.intermediate_size * (2 if activation == "reglu" else 1)
-        self.attention_norm = layer_norm(config, "attention_norm")
+        self.attention_norm = layer_norm(config, "attention_norm") if normalizes else None
         self.query, self.key, self.value, self.merge = (
             tf_keras.layers.Dense(config.hidden_size, name=name) for name in ("query", "key", "value", "merge")
         )
@@ -82,7 +83,7 @@ class Block(tf_keras.layers.Layer):
 
     def call(self, x, mask=None, training=False):
         """Float32 [batch, length, hidden] to the same; `mask` bool [batch or 1, length, length], who sees whom."""
-        attended = self._attend(self.attention_norm(x), mask, training)
+        attended = self._attend(x if self.attention_norm is None else self.attention_norm(x), mask, training)
         x = x + self.dropout(attended, training=training)
         dense = self.narrow(self._activate(self.widen(self.dense_norm(x))))
         return x + self.dropout(dense, training=training)

@@ -76,7 +76,9 @@ class _Backbone(tf_keras.layers.Layer):
         self._shape = [num_patches(config), config.hidden_size]
 
     def build(self, input_shape):
-        self.positions = self.add_weight("positions", self._shape, initializer=tf_keras.initializers.RandomNormal(0.02))
+        self.positions = self.add_weight(
+            "positions", self._shape, initializer=tf_keras.initializers.RandomNormal(0.0, 0.02)
+        )
         super().build(input_shape)
 
     def call(self, values, training=False):
@@ -134,7 +136,7 @@ def num_patches(config: PatchTransformerConfig) -> int:
 
 
 def patches(values: tf.Tensor, length: int, stride: int) -> tf.Tensor:
-    """Overlapping patches, [batch, steps] to [batch, N, length], of series with their last value repeated `stride` times."""
+    """Overlapping patches of series, their last value repeated `stride` times: [batch, steps] to [batch, N, length]."""
     padded = tf.concat([values, tf.repeat(values[:, -1:], stride, axis=1)], axis=1)
     return tf.signal.frame(padded, length, stride)
 

@@ -13,7 +13,10 @@ from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_co
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
 _TOKENIZED = ("sequence_classification", "token_classification", "masked_lm", "causal_lm")
-_LABELLED = ("sequence_classification", "token_classification", "image_classification")
+_LABELLED = (
+    *("sequence_classification", "token_classification", "image_classification"),
+    *("next_item", "tabular_classification"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,8 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
+        clients, see `tff_tx.datasets.federated_mean_and_deviation`.
       context_length: Steps of a series that a forecast is made from.
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
@@ -37,6 +42,7 @@ class ModelSpec:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     max_length: int = 128
+    standardize: bool = True
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
@@ -75,7 +81,7 @@ def create_task(
     dataset = datasets.load(data, encoder, progress=progress)
     ranks = model.lora.ranks if model.lora is not None else ()
     preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names))
-    keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
+    keras_model = _build_model(kind, data, model, tokenizer, label_names, dataset, seed)
     functional = models.functional_model(
         keras_model,
         build_objective(kind, label_names, model.horizons),
@@ -117,6 +123,14 @@ def _build_encoder(kind, data, tokenizer, label_names, model):
     if kind == "forecasting":
         _check_windows(data, model)
         return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
+    if kind == "tabular_classification":
+        return datasets.TabularClassificationEncoder(label_names, _features(data, model))
+    if kind == "next_item":
+        if len(label_names) < 2:
+            raise UserError(
+                f"--label_column={data.label_column} has {len(label_names)} item: to recommend one needs others."
+            )
+        return datasets.NextItemEncoder(label_names, max_length)
     if kind == "sequence_classification":
         return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
     if kind == "token_classification":
@@ -142,7 +156,15 @@ def _check_windows(data, model):
         )
 
 
-def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
+def _features(data, spec):
+    """The columns of a table; those of a model that is trained already are the ones it knows."""
+    if spec.pretrained is None:
+        return datasets.features(data)
+    config = models.read_config("tabular_classification", spec.pretrained)
+    return datasets.Features(config.numeric_features, config.categorical_features, config.categories)
+
+
+def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
             f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint "
@@ -155,10 +177,10 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     if spec.pretrained is not None:
         model = models.from_pretrained(kind, spec.pretrained, config, seed)
     else:
-        defaults = _data_config(kind, tokenizer, dataset)
+        defaults = _data_config(kind, data, tokenizer, dataset, spec)
         model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
     check_config(model.config, kind, dataset.train.element_type_structure, label_names, tokenizer)
-    if tokenizer is not None:
+    if tokenizer is not None or kind == "next_item":
         limit = models.max_positions(model.config)
         if limit is not None and spec.max_length > limit:
             raise UserError(
@@ -168,8 +190,21 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     return model
 
 
-def _data_config(kind, tokenizer, dataset):
+def _data_config(kind, data, tokenizer, dataset, spec):
     """The fields of a new model's configuration that the data decide."""
+    if kind == "tabular_classification":
+        columns = datasets.features(data)
+        fields = collections.OrderedDict(
+            numeric_features=columns.numeric,
+            categorical_features=columns.categorical,
+            categories=columns.categories,
+        )
+        if columns.numeric and spec.standardize:
+            mean, deviation = datasets.federated_mean_and_deviation(dataset.train)
+            fields.update(means=mean.tolist(), deviations=deviation.tolist())
+        return fields
+    if kind == "next_item":
+        return collections.OrderedDict(max_position_embeddings=spec.max_length)
     if kind == "forecasting":
         past, future = (dataset.train.element_type_structure[n].shape[0] for n in ("past_values", "future_values"))
         return collections.OrderedDict(context_length=past, prediction_length=future)

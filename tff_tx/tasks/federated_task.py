@@ -27,7 +27,9 @@ def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequen
     """
     if kind == "forecasting":
         return models.forecasting(horizons)
-    if kind in ("sequence_classification", "image_classification"):
+    if kind == "next_item":
+        return models.next_item()
+    if kind in ("sequence_classification", "image_classification", "tabular_classification"):
         return models.classification(kind)
     if kind == "token_classification":
         return models.token_classification(label_names)
@@ -191,6 +193,14 @@ def check_config(config, kind: str, element_spec, label_names: Sequence[str], to
                 raise UserError(
                     f"the windows have {element_spec[name].shape[0]} {name}, the model has "
                     f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
+                )
+    if kind == "tabular_classification":
+        for name, features in (("numbers", config.numeric_features), ("categories", config.categories)):
+            there = element_spec[name].shape[0] if name in element_spec else 0
+            if there != len(features):
+                raise UserError(
+                    f"the rows have {there} {name}, the model takes {len(features)}: name the columns that it was made "
+                    "for with --numeric_columns and --categorical_columns."
                 )
     if kind == "image_classification":
         channels, height, width = element_spec["pixel_values"].shape

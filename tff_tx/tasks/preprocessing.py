@@ -125,6 +125,8 @@ _RECIPES = {
     "causal_lm": _CausalLM,
     "image_classification": _ImageClassification,
     "forecasting": recipes.Forecasting,
+    "next_item": recipes.NextItem,
+    "tabular_classification": recipes.Table,
 }
 
 KINDS = tuple(_RECIPES)
@@ -213,12 +215,13 @@ class Preprocessing:
         else:
             endless = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
             batches = self._padded(endless, local.batch_size).take(local.steps)
-        return self._finish(batches, seed, rank)
+        return self._finish(batches, seed, rank, self._recipe.batch)
 
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
-        """One client's batches for evaluation, in stored order; the same seed gives the same masks."""
+        """One client's batches for evaluation, in stored order; the same seed gives the same masks and draws."""
         rank = max(self.ranks) if self.ranks else None
-        return self._finish(self._padded(examples, batch_size), seed, rank)
+        make = getattr(self._recipe, "evaluation_batch", self._recipe.batch)
+        return self._finish(self._padded(examples, batch_size), seed, rank, make)
 
     def _padded(self, examples, batch_size):
         pads = collections.OrderedDict(
@@ -226,10 +229,10 @@ class Preprocessing:
         )
         return examples.padded_batch(batch_size, padding_values=pads)
 
-    def _finish(self, batches, seed, rank):
+    def _finish(self, batches, seed, rank, make):
         def finish(step, features):
             batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
-            x, y = self._recipe.batch(features, batch_seed)
+            x, y = make(features, batch_seed)
             # Dropout's own key, or it would draw the numbers that chose the masks.
             x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, tf.constant(1, tf.int64))
             if rank is not None:
