@@ -119,7 +119,7 @@ def attack(task: Any) -> attacks.Attack | None:
     if name == "none":
         return None
     if name == "label_flip":
-        if not task.label_names:
+        if not task.label_names or task.kind == "next_item":
             raise UserError(f"--attack=label_flip flips classes, and --task={task.kind} has none: choose another.")
         return attacks.Attack(data=attacks.LabelFlip(len(task.label_names)))
     if name in _WITH_BACKDOOR:

@@ -20,6 +20,8 @@ flags.DEFINE_list("columns", [], "Column names, for CSV and TSV files without a 
 flags.DEFINE_list("text_column", ["text"], "The text's column; several are joined by a blank.")
 flags.DEFINE_string("label_column", "label", "The label's column.")
 flags.DEFINE_string("client_column", None, "The column that says who owns an example.")
+flags.DEFINE_list("numeric_columns", [], "The columns with numbers, of tables and series.")
+flags.DEFINE_list("categorical_columns", [], "The columns with one of a few values each, of tables.")
 flags.DEFINE_enum(
     "partition",
     "auto",
@@ -40,7 +42,8 @@ flags.DEFINE_enum(
     "split",
     "auto",
     SPLITS,
-    "What is held out: whole clients, a part of every client, or examples before dealing; "
+    "What is held out: whole clients, a part of every client, the last part of every client (time), or examples "
+    "before dealing; "
     "auto is client for the data's own clients, else example.",
 )
 flags.DEFINE_float("validation_fraction", 0.0, "Held out for validation: a fraction, or a whole number from 1 on.")
@@ -66,6 +69,8 @@ def data_spec(seed: int) -> DataSpec:
         text_column=tuple(FLAGS.text_column),
         label_column=FLAGS.label_column,
         client_column=FLAGS.client_column,
+        numeric_columns=tuple(FLAGS.numeric_columns),
+        categorical_columns=tuple(FLAGS.categorical_columns),
         partition=FLAGS.partition,
         num_clients=FLAGS.num_clients,
         dirichlet_alpha=FLAGS.dirichlet_alpha,

@@ -69,7 +69,12 @@ def _task() -> tasks.FederatedTask:
     if FLAGS.model is None:
         return run_task.task_of_run(FLAGS.run_dir, run_task.data_of_flags(), FLAGS.eval_batch_size)
     kind, data = model_flags.task_kind(), data_flags.data_spec(FLAGS.seed)
-    model = tasks.ModelSpec(pretrained=FLAGS.model, max_length=FLAGS.max_length)
+    model = tasks.ModelSpec(
+        pretrained=FLAGS.model,
+        max_length=FLAGS.max_length,
+        context_length=FLAGS.context_length,
+        horizons=model_flags.horizons(),
+    )
     return tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
 
 

@@ -16,7 +16,16 @@ flags.DEFINE_string("pretrained", None, "Model directory or hub id to start from
 flags.DEFINE_string("architecture", None, "Hugging Face model type, such as bert, for a model with random weights.")
 flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.')
 flags.DEFINE_string("tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained.")
-flags.DEFINE_integer("max_length", 64, "Tokens an example, at most.", lower_bound=2)
+flags.DEFINE_integer("max_length", 64, "Tokens or items an example, at most.", lower_bound=2)
+flags.DEFINE_boolean(
+    "standardize",
+    True,
+    "Standardizes the numbers of tables with means and deviations over all training clients, added up from their sums.",
+)
+flags.DEFINE_integer("context_length", 12, "Steps of a series that a forecast is made from.", lower_bound=1)
+flags.DEFINE_list(
+    "horizons", ["3", "6", "12"], "Up to which steps forecasts are evaluated; the largest is how far they go."
+)
 
 _DEFAULTS = {
     "stdlib": {
@@ -46,6 +55,11 @@ _DEFAULTS = {
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
         },
+    },
+    "breast_cancer": {
+        "task": "tabular_classification",
+        "architecture": "ft_transformer",
+        "model_config": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16},
     },
 }
 """What an embedded data set is trained with where flags do not say."""
@@ -87,7 +101,24 @@ def model_spec() -> ModelSpec:
         config=config,
         tokenizer=FLAGS.tokenizer or (None if FLAGS.pretrained else defaults.get("tokenizer")),
         max_length=FLAGS.max_length,
+        standardize=FLAGS.standardize,
+        context_length=FLAGS.context_length,
+        horizons=horizons(),
     )
+
+
+def horizons() -> tuple:
+    """How far ahead forecasts are evaluated, in steps.
+
+    Raises:
+        UserError: If it is no list of whole numbers.
+    """
+    try:
+        return tuple(int(horizon) for horizon in FLAGS.horizons)
+    except ValueError:
+        raise UserError(
+            f"--horizons={','.join(FLAGS.horizons)} is no list of whole numbers: give for instance 3,6,12."
+        ) from None
 
 
 def _config():

@@ -13,6 +13,9 @@ from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 
+_LENGTHS = ("max_length", "context_length", "horizons")
+"""Of the model's specification, what evaluation needs beside the trained model."""
+
 
 def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_size: int = 32) -> tasks.FederatedTask:
     """The task with the run's trained model.
@@ -26,9 +29,8 @@ def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_
         UserError: If there is no such run, or it has no model yet.
     """
     config = run_directory.read_config(run_dir)["task"]
-    model = tasks.ModelSpec(
-        pretrained=os.path.join(run_dir, run_directory.MODEL), max_length=config["model"]["max_length"]
-    )
+    lengths = {name: config["model"][name] for name in _LENGTHS if name in config["model"]}
+    model = tasks.ModelSpec(pretrained=os.path.join(run_dir, run_directory.MODEL), **lengths)
     if not os.path.isdir(model.pretrained):
         raise UserError(
             f"--run_dir={run_dir} has no model yet: let the run finish (the same programs.train command resumes it)."

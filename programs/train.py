@@ -81,6 +81,7 @@ def main(_) -> int:
     attack_flags.check()
     dp_flags.check()
     canary_flags.check(model_flags.task_kind())
+    _check_standardize()
     _check_keep_updates()
     cluster_flags.check()
     runtime.configure_tensorflow()
@@ -231,6 +232,15 @@ def _check_keep_updates():
     if FLAGS.keep_updates and (FLAGS.engine != "local" or async_flags.enabled()):
         named = f"--buffer_size={FLAGS.buffer_size}" if async_flags.enabled() else f"--engine={FLAGS.engine}"
         raise UserError(f"--keep_updates needs synchronous rounds on --engine=local, and {named} is given: drop one.")
+
+
+def _check_standardize():
+    private = dp_flags.enabled() or FLAGS.local_dp_clip is not None or FLAGS.example_clip is not None
+    if private and FLAGS.standardize and model_flags.task_kind() == "tabular_classification":
+        raise UserError(
+            "--standardize adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
+            "what is publicly known of them and set --nostandardize."
+        )
 
 
 def _say(task, run_dir):

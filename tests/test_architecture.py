@@ -34,6 +34,7 @@ FLOORS = {
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
     "tff_tx.prediction": 1,
+    "tff_tx.record_prediction": 1,
     "tff_tx.reporting": 1,
     "programs": 2,
     "benchmarks": 3,
@@ -90,7 +91,8 @@ PUBLIC = {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
-        *("RANK", "Lora", "check_adapter_format", "distillation_loss", "save_adapter"),
+        *("RANK", "Lora", "check_adapter_format", "distillation_loss", "forecasting", "next_item", "read_config"),
+        *("save_adapter",),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),

@@ -98,7 +98,7 @@ class Evaluator:
 def spread(by_client: pd.DataFrame) -> pd.DataFrame:
     """How metrics are spread over clients: mean, standard deviation, percentiles, worst and best.
 
-    The worst is the largest loss or perplexity and the smallest of the others.
+    The worst is the largest loss, perplexity or error and the smallest of the others.
 
     Args:
       by_client: As `Evaluator.metrics_by_client` gives it.
@@ -111,7 +111,7 @@ def spread(by_client: pd.DataFrame) -> pd.DataFrame:
     table["std"] = figures.std(ddof=0)
     for percent in (10, 50, 90):
         table[f"p{percent}"] = figures.quantile(percent / 100)
-    lower_is_better = table.index.isin(["loss", "perplexity", "bits_per_token"])
+    lower_is_better = table.index.str.contains(r"^(?:loss|perplexity|bits_per_token)$|(?:^|_)(?:mae|rmse)(?:_|$)")
     table["worst"] = table["max"].where(lower_is_better, table["min"])
     table["best"] = table["min"].where(lower_is_better, table["max"])
     return table[["mean", "std", "p10", "p50", "p90", "worst", "best"]]

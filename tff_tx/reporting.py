@@ -15,11 +15,15 @@ from tff_tx.run_directory import METRICS
 REPORT = "report.md"
 
 _TITLES = {
-    "loss": "Loss (nats)",
+    "loss": "Loss",
     "accuracy": "Accuracy",
     "perplexity": "Perplexity",
     "bits_per_token": "Bits per token",
     "f1": "Entity F1",
+    "hr_at_10": "Hit rate at 10",
+    "ndcg_at_10": "NDCG at 10",
+    "mae": "Mean absolute error",
+    "rmse": "Root mean squared error",
 }
 
 

@@ -1,7 +1,4 @@
-"""One line a user: `python -m data.video_games.prepare --input=FILE --output=video_games.csv`."""
-
-import csv
-import itertools
+"""A table of interactions: `python -m data.video_games.prepare --input=FILE --output=video_games.csv`."""
 
 from data import prepare
 
@@ -11,13 +8,10 @@ CHECKSUMS = {
 
 
 def convert(source: str, target: str) -> None:
-    """`user item` lines, a user's together and in time order -> client, text (the items)."""
-    with open(source, encoding="utf-8") as lines, open(target, "w", newline="") as output:
-        writer = csv.writer(output)
-        writer.writerow(["client", "text"])
-        pairs = (line.split() for line in lines)
-        for user, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
-            writer.writerow([user, " ".join(item for _, item in group)])
+    """`user item` lines, a user's in time order -> user, item."""
+    with open(source, encoding="utf-8") as lines, open(target, "w", encoding="utf-8") as output:
+        output.write("user,item\n")
+        output.writelines(",".join(line.split()) + "\n" for line in lines)
 
 
 if __name__ == "__main__":

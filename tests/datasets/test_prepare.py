@@ -46,10 +46,10 @@ def records(path, **settings):
 def test_video_games(tmp_path):
     source = shared_file("video_games/interactions.txt")
     script("video_games").convert(source, str(tmp_path / "x.csv"))
-    found = records(tmp_path / "x.csv", client_column="client")
-    assert len(found) == found["client"].nunique() == 31_013
-    assert found["text"].str.split().map(len).sum() == 287_107
-    assert found["text"].iloc[1] == "1 18330 21742 18483 22514"
+    found = records(tmp_path / "x.csv", client_column="user", text_column=("item",))
+    assert len(found) == 287_107
+    assert found["client"].nunique() == 31_013
+    assert found["text"][found["client"] == "2"].tolist() == ["1", "18330", "21742", "18483", "22514"]
 
 
 def test_traffic(tmp_path):
@@ -69,7 +69,7 @@ def test_the_program(tmp_path):
 
     source, target = shared_file("video_games/interactions.txt"), tmp_path / "x.csv"
     assert run(f"--input={source}", f"--output={target}").returncode == 0
-    assert target.read_text().startswith("client,text\n1,6393 13504")
+    assert target.read_text().startswith("user,item\n1,6393\n1,13504\n")
     result = run(f"--input={target}", f"--output={tmp_path}/y.csv")
     assert result.returncode == 2
     assert "Error: --input" in result.stderr

@@ -48,6 +48,14 @@ def test_within_client_by_count():
     assert taken.tolist() == [0, 1] + [2] * 38
 
 
+def test_in_time_takes_the_last_of_each_client():
+    owners = np.array([0, 1, 0, 0, 1, 0, 0, 2])
+    codes = splits.in_time(owners, validation=1, test=2)
+    assert codes[owners == 0].tolist() == [TRAIN, TRAIN, VALIDATION, TEST, TEST]
+    assert codes[owners == 1].tolist() == [TRAIN, TEST]
+    assert codes[owners == 2].tolist() == [TRAIN]
+
+
 @pytest.mark.parametrize("split", [splits.by_client, splits.within_client])
 def test_the_seed_decides(split):
     first, again, other = (split(OWNERS, 0.1, 0.2, rng(s)) for s in (1, 1, 2))

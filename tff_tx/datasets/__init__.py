@@ -17,10 +17,14 @@ from tff_tx.datasets.federated import (
     open_store,
     ordered_label_names,
 )
+from tff_tx.datasets.histories import NextItemEncoder
 from tff_tx.datasets.readers import FORMATS
+from tff_tx.datasets.series import ForecastingEncoder
 from tff_tx.datasets.silos import SiloClientData, in_silo, join_silos, load_silo, silo_of
+from tff_tx.datasets.sources import read_records
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
 from tff_tx.datasets.store import SqliteClientData, StoreWriter
+from tff_tx.datasets.tables import Features, TabularClassificationEncoder, features, federated_mean_and_deviation
 
 __all__ = [
     "DATASETS",
@@ -30,15 +34,21 @@ __all__ = [
     "SPLITS",
     "DataSpec",
     "Encoder",
+    "Features",
     "FederatedDataset",
+    "ForecastingEncoder",
     "ImageClassificationEncoder",
     "LanguageModelingEncoder",
+    "NextItemEncoder",
     "SequenceClassificationEncoder",
     "SiloClientData",
     "SqliteClientData",
     "StoreWriter",
+    "TabularClassificationEncoder",
     "TokenClassificationEncoder",
     "default_cache_dir",
+    "features",
+    "federated_mean_and_deviation",
     "image_shape",
     "in_silo",
     "join_silos",
@@ -47,5 +57,6 @@ __all__ = [
     "load_silo",
     "open_store",
     "ordered_label_names",
+    "read_records",
     "silo_of",
 ]

@@ -42,8 +42,13 @@ class _Index:
     client_ids: list
 
 
-def assign(spec: DataSpec, source: Source) -> dict[str, Assignment]:
+def assign(spec: DataSpec, source: Source, ordered: bool = False) -> dict[str, Assignment]:
     """Deals the rows of every pool of a source.
+
+    Args:
+        spec: How.
+        source: The rows.
+        ordered: Whether a client's rows mean something only together and in their order.
 
     Returns:
         Pool name -> assignment, pools in the order of `splits.NAMES`.
@@ -66,6 +71,8 @@ def assign(spec: DataSpec, source: Source) -> dict[str, Assignment]:
     held_out = spec.split
     if held_out == "auto":
         held_out = "client" if how == "column" else "example"
+    if ordered:
+        _refuse_disorder(how, held_out)
     assignments = {}
     for code, pool in enumerate(splits.NAMES):
         if pool not in source.pools:
@@ -85,6 +92,19 @@ def assign(spec: DataSpec, source: Source) -> dict[str, Assignment]:
             codes = np.full(index.num_rows, code, dtype=np.int8)
             assignments[pool] = Assignment(codes, owners, {code: ids})
     return assignments
+
+
+def _refuse_disorder(how: str, held_out: str) -> None:
+    if how != "column":
+        raise UserError(
+            f"--partition={how} deals records out one by one, and the task needs the records of a client together and "
+            "in order; name a --client_column and keep to --partition=column."
+        )
+    if held_out not in ("client", "time"):
+        raise UserError(
+            f"--split={held_out} takes records from between others, and the task needs the records of a client in "
+            "order; choose --split=time, which holds out the last ones, or client."
+        )
 
 
 def _index(read: Read, how: str) -> _Index:
@@ -112,9 +132,12 @@ def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assign
     kept = np.ones(len(owners), dtype=bool)
     if how == "column" and spec.num_clients is not None:
         owners, ids, kept = _draw_clients(owners, ids, spec.num_clients, rng)
-    split = splits.by_client if held_out == "client" else splits.within_client
     codes = np.full(len(owners), DROPPED, dtype=np.int8)
-    codes[kept] = split(owners[kept], validation, test, rng)
+    if held_out == "time":
+        codes[kept] = splits.in_time(owners[kept], validation, test)
+    else:
+        split = splits.by_client if held_out == "client" else splits.within_client
+        codes[kept] = split(owners[kept], validation, test, rng)
     return Assignment(codes, owners, dict.fromkeys(range(len(splits.NAMES)), ids))
 
 

@@ -87,3 +87,34 @@ def digits() -> Source:
     columns = frozenset(["pixels", "label"])
     names = tuple(str(digit) for digit in range(10))
     return Source({"train": read}, digest, False, lambda: columns, label_names=names)
+
+
+def breast_cancer() -> Source:
+    """Breast cancer Wisconsin, diagnostic (W. Wolberg et al., UCI 1995; scikit-learn's `load_breast_cancer`).
+
+    569 tumours; `numbers` are 30 measures of their cells' nuclei, `label` is "malignant" or "benign". They have no
+    clients of their own.
+    """
+
+    def load():
+        from sklearn.datasets import load_breast_cancer
+
+        bunch = load_breast_cancer()
+        return bunch.data.astype(np.float64), bunch.target, bunch
+
+    def read(wants: frozenset) -> Iterator[pd.DataFrame]:
+        measures, targets, bunch = load()
+        return chunks_of(
+            {"numbers": row, "label": str(bunch.target_names[target]), "where": f"breast_cancer, row {number}"}
+            for number, (row, target) in enumerate(zip(measures, targets), start=1)
+        )
+
+    def digest() -> str:
+        measures, targets, _ = load()
+        return hashlib.sha256(measures.tobytes() + targets.tobytes()).hexdigest()
+
+    columns = frozenset(["numbers", "label"])
+    names = tuple(str(name).replace(" ", "_") for name in load()[2].feature_names)
+    return Source(
+        {"train": read}, digest, False, lambda: columns, label_names=("malignant", "benign"), numeric_names=names
+    )

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tff_tx.datasets import splits
 from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 from tff_tx.errors import UserError
 
@@ -31,6 +32,8 @@ class Encoder(abc.ABC):
         columns: The record columns it reads.
         label_names: The labels' names; the index of a name is the label.
         element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
+        ordered: Whether a client's records mean something only together and in their order.
+        may_skip: Whether a client may have too few records for an example; it is then left out.
         fingerprint: A string that changes whenever the output would.
     """
 
@@ -38,6 +41,8 @@ class Encoder(abc.ABC):
     columns: tuple
     label_names: tuple = ()
     element_spec: collections.OrderedDict
+    ordered: bool = False
+    may_skip: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -60,7 +65,7 @@ class Encoder(abc.ABC):
             UserError: If a record cannot be encoded.
         """
         stream = self.stream()
-        pairs = [*stream.add([""] * len(rows), rows), *stream.finish()]
+        pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
         return [example for _, example in pairs]
 
     @abc.abstractmethod
@@ -75,7 +80,7 @@ class Stream:
         self._encoder = encoder
 
     def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
-        """Yields (owner, example) pairs; `owners` has any hashable value per row."""
+        """Yields (owner, example) pairs; `owners` has a pair of a split's code and a client's number per row."""
         for owner, examples in zip(owners, self._encoder._encode_rows(rows)):
             for example in examples:
                 yield owner, example
@@ -85,7 +90,9 @@ class Stream:
         return iter(())
 
 
-class _LabelIndex:
+class LabelIndex:
+    """From a label's name to its number."""
+
     def __init__(self, names: Sequence[str]):
         self._index = {name: number for number, name in enumerate(names)}
 
@@ -128,7 +135,7 @@ class SequenceClassificationEncoder(Encoder):
         return self._fingerprint
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = _LabelIndex(self.label_names)
+        label_of = LabelIndex(self.label_names)
         encoded = self._tokenize.whole(rows["text"].tolist(), self._max_length)
         for ids, row in zip(encoded, rows.itertuples()):
             if not len(ids):
@@ -168,7 +175,7 @@ class TokenClassificationEncoder(Encoder):
         return self._fingerprint
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = _LabelIndex(self.label_names)
+        label_of = LabelIndex(self.label_names)
         encoded = word_pieces(self._tokenizer, rows["tokens"].tolist())
         for (ids, words), row in zip(encoded, rows.itertuples()):
             tags = [label_of(tag, row) for tag in row.tags]
@@ -306,7 +313,7 @@ class ImageClassificationEncoder(Encoder):
         return [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = _LabelIndex(self.label_names)
+        label_of = LabelIndex(self.label_names)
         for row in rows.itertuples():
             pixels = self._scaled(self._channels_first(np.asarray(row.pixels), row), row)
             pixels = (pixels - self._mean[:, None, None]) / self._std[:, None, None]

@@ -202,7 +202,7 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _write(path: str, spec: DataSpec, source: Source, encoder: Encoder, progress: bool) -> None:
-    assignments = assign(spec, source)
+    assignments = assign(spec, source, encoder.ordered)
     meta = {
         "kind": encoder.kind,
         "label_names": list(encoder.label_names),
@@ -238,13 +238,18 @@ def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, ba
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
+    written = set()
     for code, owner in _clients(assignment):
         client = assignment.client_ids[code][owner]
-        if not writer.count(splits.NAMES[code], client):
+        if writer.count(splits.NAMES[code], client):
+            written.add(code)
+        elif not encoder.may_skip:
             raise UserError(
                 f"The client {client!r} of the {splits.NAMES[code]} split has no example, as its "
                 "records are too short to make one; remove them from the data."
             )
+    if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
+        raise UserError("--data: no client has enough records for an example; join clients or give more data.")
 
 
 def _clients(assignment: Assignment) -> Iterator[tuple]:

@@ -6,6 +6,7 @@ those it was asked for:
     text     str, one text
     tokens   list of str, one sentence in words        tags   list of str, one tag a word
     pixels   numpy array, one image
+    numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns
     label    str, as it stands in the data
     client   str, who owns the example
     where    str, the place of the row, for messages: "train.csv, line 7"
@@ -39,6 +40,7 @@ class Source:
         has_clients: Whether the records carry a `client`.
         columns: Returns the record columns that there are, going by the first record.
         label_names: The label names in their known order, or None if they have to be looked for.
+        numeric_names: What `numbers` are, where the data themselves say it.
     """
 
     pools: Mapping[str, Read]
@@ -46,6 +48,7 @@ class Source:
     has_clients: bool
     columns: Callable[[], frozenset]
     label_names: tuple | None = None
+    numeric_names: tuple = ()
 
     @property
     def tagged(self) -> bool:

@@ -8,7 +8,7 @@ from tff_tx.datasets import splits
 from tff_tx.errors import UserError
 
 PARTITIONS = ("auto", "column", "iid", "dirichlet", "shards", "power_law")
-SPLITS = ("auto", "client", "within_client", "example")
+SPLITS = ("auto", "client", "within_client", "time", "example")
 TFF_SETS = (
     "tff:shakespeare",
     "tff:stackoverflow",
@@ -16,7 +16,7 @@ TFF_SETS = (
     "tff:emnist_all",
     "tff:cifar100",
 )
-DATASETS = ("stdlib", "digits", "file") + TFF_SETS
+DATASETS = ("stdlib", "digits", "breast_cancer", "file") + TFF_SETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,8 @@ class DataSpec:
         text_column: The column that holds the text; several are joined by a blank.
         label_column: The column that holds the label.
         client_column: The column that holds the owner, if there is one.
+        numeric_columns: The columns that hold numbers, of tables and series.
+        categorical_columns: The columns that hold one of a few values each, of tables.
         partition: Who owns an example: the data's own clients ("column"), or a way of dealing;
             "auto" is the data's own clients if there are any, else "iid".
         num_clients: How many clients; None for all of the data's own, or 100 (at most one an
@@ -42,10 +44,11 @@ class DataSpec:
         dirichlet_alpha: Concentration of "dirichlet".
         shards_per_client: Shards a client of "shards".
         power_law_exponent: Exponent of "power_law".
-        split: What is held out: whole clients, a part of every client, or examples before they are
+        split: What is held out: whole clients, a part of every client drawn at random, the last
+            part of every client in the order of its records ("time"), or examples before they are
             dealt; "auto" is "client" for the data's own clients, else "example".
         validation_fraction: What to hold out for validation: a fraction, or a number of clients or
-            examples (a client, with "within_client").
+            examples (a client, with "within_client" and "time").
         test_fraction: The same for testing. Data with a test split of their own keep that instead.
         max_train_examples_per_client: Where a training client is cut off.
         label_names: The labels in their order; found in the training data if empty.
@@ -63,6 +66,8 @@ class DataSpec:
     text_column: tuple = ("text",)
     label_column: str = "label"
     client_column: str | None = None
+    numeric_columns: tuple = ()
+    categorical_columns: tuple = ()
     partition: str = "auto"
     num_clients: int | None = None
     dirichlet_alpha: float = 1.0
@@ -97,6 +102,16 @@ class DataSpec:
             )
         if self.silos and self.dataset != "file":
             raise UserError(f"--silos hold files, and --dataset is {self.dataset}; drop one, or set --dataset=file.")
+        named = (*self.numeric_columns, *self.categorical_columns)
+        if twice := [name for name in named if named.count(name) > 1]:
+            raise UserError(
+                f"--numeric_columns and --categorical_columns name the column {twice[0]!r} twice; name it once."
+            )
+        if self.dataset != "file" and named:
+            raise UserError(
+                f"--numeric_columns and --categorical_columns are columns of files, and --dataset is {self.dataset}; "
+                "drop them."
+            )
         splits.check_part("validation_fraction", self.validation_fraction)
         splits.check_part("test_fraction", self.test_fraction)
         for flag in ("num_clients", "max_train_examples_per_client"):

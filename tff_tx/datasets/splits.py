@@ -76,7 +76,22 @@ def within_client(owners: np.ndarray, validation: float, test: float, rng: np.ra
     Raises:
         UserError: If all clients are too small for a part that was asked for.
     """
-    sizes = np.bincount(owners)
+    num_validation, num_test = _amounts_of_clients("within_client", np.bincount(owners), validation, test)
+    return _first_in_order(owners, rng.permutation(len(owners)), num_validation, num_test)
+
+
+def in_time(owners: np.ndarray, validation: float, test: float) -> np.ndarray:
+    """Takes the last part of every client's examples, as stored, for testing, and the part before it for validation.
+
+    For examples that are in the order of time: nothing is trained on that comes after what is tested. int8 of the
+    shape of `owners`. Sizes are those of `within_client`, and so is what is raised.
+    """
+    num_validation, num_test = _amounts_of_clients("time", np.bincount(owners), validation, test)
+    return _first_in_order(owners, -np.arange(len(owners)), num_validation, num_test)
+
+
+def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: float) -> tuple:
+    """(validation, test) examples of each client."""
     spare = sizes - 1
     num_test = np.minimum(_amounts(sizes, test), spare)
     num_validation = np.minimum(_amounts(sizes, validation), spare - num_test)
@@ -84,12 +99,17 @@ def within_client(owners: np.ndarray, validation: float, test: float, rng: np.ra
     for name, part, taken in parts:
         if part and not taken.any():
             raise UserError(
-                f"--split=within_client with --{name}_fraction={part:g} takes no example of any "
+                f"--split={split} with --{name}_fraction={part:g} takes no example of any "
                 f"client, as the largest has {sizes.max()}; raise the fraction or use "
                 "--split=client."
             )
-    # The rank of each example within its client, in random order.
-    order = np.lexsort((rng.permutation(len(owners)), owners))
+    return num_validation, num_test
+
+
+def _first_in_order(owners, order_within, num_validation, num_test):
+    """Each client's first examples, by `order_within`, for testing, the next for validation."""
+    sizes = np.bincount(owners)
+    order = np.lexsort((order_within, owners))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.repeat(starts, sizes)

@@ -16,6 +16,9 @@ from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.errors import UserError
 
+_WITH_LENGTH = ("text", "tokens")
+_CONTENT = ("numbers", "categories", "text", "tokens", "pixels")
+
 
 @dataclasses.dataclass(frozen=True)
 class SplitStatistics:
@@ -56,10 +59,10 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     """
     source = open_source(spec)
     columns = source.columns()
-    content = next((name for name in ("text", "tokens", "pixels") if name in columns), "text")
     label = next((name for name in ("tags", "label") if name in columns), None)
     if label is None and spec.label_column != DataSpec.label_column:
         label = "label"
+    content = next((name for name in _CONTENT if name in columns), None if label == "label" else "text")
     names = label_names(spec) if label else ()
     wants = frozenset(filter(None, [content, label]))
     parts: dict[int, list] = {}
@@ -69,7 +72,7 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
             rows = slice(start, start + len(chunk))
             start += len(chunk)
             counted = pd.DataFrame({"owner": assignment.owners[rows]})
-            if content != "pixels":
+            if content in _WITH_LENGTH:
                 counted["length"] = _lengths(chunk, content, count_tokens)
             if label:
                 counted["labels"] = _label_numbers(chunk, label, names)

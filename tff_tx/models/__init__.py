@@ -2,12 +2,14 @@
 
 from tff_tx.models._randomness import SEED
 from tff_tx.models.distillation import distillation_loss
+from tff_tx.models.forecasting import forecasting
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.huggingface import (
     from_config,
     from_pretrained,
     load_tokenizer,
     max_positions,
+    read_config,
     save_pretrained,
 )
 from tff_tx.models.lora import RANK, Lora
@@ -19,6 +21,7 @@ from tff_tx.models.objectives import (
     token_classification,
 )
 from tff_tx.models.peft import check_adapter_format, save_adapter
+from tff_tx.models.ranking import next_item
 from tff_tx.models.refusals import StatefulModelError
 from tff_tx.models.vectorization import vectorized_map
 
@@ -33,12 +36,15 @@ __all__ = [
     "check_adapter_format",
     "classification",
     "distillation_loss",
+    "forecasting",
     "from_config",
     "from_pretrained",
     "functional_model",
     "language_modeling",
     "load_tokenizer",
     "max_positions",
+    "next_item",
+    "read_config",
     "save_adapter",
     "save_pretrained",
     "token_classification",

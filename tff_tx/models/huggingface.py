@@ -20,6 +20,9 @@ from tf_keras.src import backend as keras_backend
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tff_tx.errors import UserError
+from tff_tx.models.ft_transformer import TFAutoModelForTables
+from tff_tx.models.patch_transformer import TFAutoModelForForecasting
+from tff_tx.models.sasrec import TFAutoModelForNextItem
 
 AUTO_CLASSES = {
     "sequence_classification": transformers.TFAutoModelForSequenceClassification,
@@ -27,8 +30,13 @@ AUTO_CLASSES = {
     "masked_lm": transformers.TFAutoModelForMaskedLM,
     "causal_lm": transformers.TFAutoModelForCausalLM,
     "image_classification": transformers.TFAutoModelForImageClassification,
+    "forecasting": TFAutoModelForForecasting,
+    "next_item": TFAutoModelForNextItem,
+    "tabular_classification": TFAutoModelForTables,
 }
 """The TF class that carries each task's head."""
+
+_LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
 
 _POSITIONS_AFTER_PADDING = (
     "camembert",
@@ -97,22 +105,31 @@ def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = Non
             "directory written by save_pretrained, or a hub id."
         )
     what = f"--pretrained={name}"
-    remedy = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
-    with _readable(what, remedy):
-        found = transformers.AutoConfig.from_pretrained(name)
-    if type(found) not in AUTO_CLASSES[kind]._model_mapping:
-        raise UserError(
-            f"{what} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
-            f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
-        )
+    found = read_config(kind, name)
     _check_fields(kind, found, config or {})
-    with _seeded(seed), _readable(what, remedy):
+    with _seeded(seed), _readable(what, _LOADABLE):
         model, info = AUTO_CLASSES[kind].from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
     mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
     model.fresh_weights = (*info["missing_keys"], *mismatched)
     return model
+
+
+def read_config(kind: str, name: str) -> Any:
+    """The configuration of a model directory or hub id, which must be of a model for the task.
+
+    Raises:
+      UserError: If there is none, or it is another model's.
+    """
+    with _readable(f"--pretrained={name}", _LOADABLE):
+        found = transformers.AutoConfig.from_pretrained(name)
+    if type(found) not in AUTO_CLASSES[kind]._model_mapping:
+        raise UserError(
+            f"--pretrained={name} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
+            f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
+        )
+    return found
 
 
 def load_tokenizer(name: str) -> Any:

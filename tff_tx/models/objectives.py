@@ -26,10 +26,12 @@ class Objective:
       name: The task's name, as in `tff_tx.tasks`.
       label_spec: `tf.TensorSpec` of a batch of labels: int32 [batch] for one label an example,
         [batch, length] for one a token (`IGNORED` where there is none).
-      loss_fn: (logits, labels, sample_weight=None) -> scalar float32, the mean cross-entropy over
-        labelled items, nats.
-      sums_fn: (logits, labels, loss) -> OrderedDict of scalar sums over the batch.
+      loss_fn: (predictions, labels, sample_weight=None) -> scalar float32, a mean over labelled items: of classes and
+        tokens the cross-entropy in nats.
+      sums_fn: (predictions, labels, loss) -> OrderedDict of scalar sums over the batch.
       finalize_fn: sums -> OrderedDict of scalar metrics.
+      output_spec: `tf.TensorSpec` of a batch of predictions; None: that of logits, which have a dimension more than
+        labels.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Objective:
     loss_fn: Callable[..., tf.Tensor]
     sums_fn: Callable[..., collections.OrderedDict]
     finalize_fn: Callable[..., collections.OrderedDict]
+    output_spec: tf.TensorSpec | None = None
 
     @property
     def metrics_fns(self):
@@ -44,9 +47,9 @@ class Objective:
 
         @tf.function(autograph=False)
         def initialize():
-            label = tf.TensorSpec([1] * self.label_spec.shape.rank, self.label_spec.dtype)
-            logits = tf.TensorSpec([1] * self.label_spec.shape.rank + [2], tf.float32)
-            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(logits, label, tf.TensorSpec([]))
+            label = self.label_spec
+            output = self.output_spec or tf.TensorSpec([*label.shape, None])
+            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(output, label, tf.TensorSpec([]))
             return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs)
 
         @tf.function(autograph=False)

@@ -12,7 +12,11 @@ from tff_tx.errors import UserError
 from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_config
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
-_LABELLED = ("sequence_classification", "token_classification", "image_classification")
+_TOKENIZED = ("sequence_classification", "token_classification", "masked_lm", "causal_lm")
+_LABELLED = (
+    *("sequence_classification", "token_classification", "image_classification"),
+    *("next_item", "tabular_classification"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,10 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
+        clients, see `tff_tx.datasets.federated_mean_and_deviation`.
+      context_length: Steps of a series that a forecast is made from.
+      horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       lora: With trainable "lora", how the model is adapted.
     """
@@ -34,6 +42,9 @@ class ModelSpec:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     max_length: int = 128
+    standardize: bool = True
+    context_length: int = 12
+    horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
     lora: models.Lora | None = None
 
@@ -67,24 +78,27 @@ def create_task(
     """
     if kind not in KINDS:
         raise UserError(f"--task={kind} is none of {', '.join(KINDS)}.")
-    tokenizer = None
-    if kind != "image_classification":
-        tokenizer = _load_tokenizer(kind, model)
     if data.silos and on_silos is None:
         raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
+    if data.silos and kind == "tabular_classification":
+        raise UserError(
+            f"--task={kind} takes statistics of all training data together, which --silos={','.join(data.silos)} do not "
+            "give out yet: choose another task, or files that this machine sees."
+        )
+    tokenizer = _load_tokenizer(kind, model) if kind in _TOKENIZED else None
     label_names = _label_names(kind, data, on_silos) if kind in _LABELLED else ()
     shape = _image_shape(data, on_silos) if kind == "image_classification" else None
-    encoder = _build_encoder(kind, tokenizer, label_names, shape, model.max_length)
+    encoder = _build_encoder(kind, data, tokenizer, label_names, shape, model)
     if data.silos:
         dataset = datasets.join_silos(on_silos(datasets.load_silo, data, encoder), data, encoder, progress)
     else:
         dataset = datasets.load(data, encoder, progress=progress)
     ranks = model.lora.ranks if model.lora is not None else ()
-    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks)
-    keras_model = _build_model(kind, model, tokenizer, label_names, dataset, seed)
+    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names))
+    keras_model = _build_model(kind, data, model, tokenizer, label_names, dataset, seed)
     functional = models.functional_model(
         keras_model,
-        build_objective(kind, label_names),
+        build_objective(kind, label_names, model.horizons),
         preprocessing.x_spec,
         trainable=model.trainable,
         lora=model.lora,
@@ -134,7 +148,19 @@ def _image_shape(data, on_silos):
     return next(iter(shapes.values()))
 
 
-def _build_encoder(kind, tokenizer, label_names, image_shape, max_length):
+def _build_encoder(kind, data, tokenizer, label_names, image_shape, model):
+    max_length = model.max_length
+    if kind == "forecasting":
+        _check_windows(data, model)
+        return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
+    if kind == "tabular_classification":
+        return datasets.TabularClassificationEncoder(label_names, _features(data, model))
+    if kind == "next_item":
+        if len(label_names) < 2:
+            raise UserError(
+                f"--label_column={data.label_column} has {len(label_names)} item: to recommend one needs others."
+            )
+        return datasets.NextItemEncoder(label_names, max_length)
     if kind == "sequence_classification":
         return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
     if kind == "token_classification":
@@ -146,7 +172,29 @@ def _build_encoder(kind, tokenizer, label_names, image_shape, max_length):
     return datasets.ImageClassificationEncoder(label_names, image_shape)
 
 
-def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
+def _check_windows(data, model):
+    if not data.numeric_columns:
+        raise UserError(
+            "--task=forecasting needs --numeric_columns, the columns of the series that are to be forecast: name them."
+        )
+    if model.context_length < 1:
+        raise UserError(f"--context_length={model.context_length} is less than 1: give the steps to look at.")
+    if not model.horizons or min(model.horizons) < 1:
+        raise UserError(
+            f"--horizons={','.join(map(str, model.horizons))}: a forecast is 1 step ahead or more; give for instance "
+            "3,6,12."
+        )
+
+
+def _features(data, spec):
+    """The columns of a table; those of a model that is trained already are the ones it knows."""
+    if spec.pretrained is None:
+        return datasets.features(data)
+    config = models.read_config("tabular_classification", spec.pretrained)
+    return datasets.Features(config.numeric_features, config.categorical_features, config.categories)
+
+
+def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
             f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint "
@@ -159,10 +207,10 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     if spec.pretrained is not None:
         model = models.from_pretrained(kind, spec.pretrained, config, seed)
     else:
-        defaults = _data_config(kind, tokenizer, dataset)
+        defaults = _data_config(kind, data, tokenizer, dataset, spec)
         model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
     check_config(model.config, kind, dataset.train.element_type_structure, label_names, tokenizer)
-    if tokenizer is not None:
+    if tokenizer is not None or kind == "next_item":
         limit = models.max_positions(model.config)
         if limit is not None and spec.max_length > limit:
             raise UserError(
@@ -172,8 +220,24 @@ def _build_model(kind, spec, tokenizer, label_names, dataset, seed):
     return model
 
 
-def _data_config(kind, tokenizer, dataset):
+def _data_config(kind, data, tokenizer, dataset, spec):
     """The fields of a new model's configuration that the data decide."""
+    if kind == "tabular_classification":
+        columns = datasets.features(data)
+        fields = collections.OrderedDict(
+            numeric_features=columns.numeric,
+            categorical_features=columns.categorical,
+            categories=columns.categories,
+        )
+        if columns.numeric and spec.standardize:
+            mean, deviation = datasets.federated_mean_and_deviation(dataset.train)
+            fields.update(means=mean.tolist(), deviations=deviation.tolist())
+        return fields
+    if kind == "next_item":
+        return collections.OrderedDict(max_position_embeddings=spec.max_length)
+    if kind == "forecasting":
+        past, future = (dataset.train.element_type_structure[n].shape[0] for n in ("past_values", "future_values"))
+        return collections.OrderedDict(context_length=past, prediction_length=future)
     if kind == "image_classification":
         channels, height, width = dataset.train.element_type_structure["pixel_values"].shape
         size = height if height == width else (height, width)

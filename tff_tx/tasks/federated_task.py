@@ -19,14 +19,19 @@ from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 _MOST_SHUFFLED = 10_000
 
 
-def build_objective(kind: str, label_names: Sequence[str] = ()) -> models.Objective:
+def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,)) -> models.Objective:
     """The objective of a task.
 
     Args:
       kind: One of `KINDS`.
       label_names: The classes in order, for the classification tasks.
+      horizons: How far ahead forecasts are, in steps, see `tff_tx.models.forecasting`.
     """
-    if kind in ("sequence_classification", "image_classification"):
+    if kind == "forecasting":
+        return models.forecasting(horizons)
+    if kind == "next_item":
+        return models.next_item()
+    if kind in ("sequence_classification", "image_classification", "tabular_classification"):
         return models.classification(kind)
     if kind == "token_classification":
         return models.token_classification(label_names)
@@ -199,6 +204,21 @@ def check_config(config, kind: str, element_spec, label_names: Sequence[str], to
             f"the tokenizer makes ids up to {len(tokenizer) - 1}, the model has a vocabulary of "
             f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
         )
+    if kind == "forecasting":
+        for name, field in (("past_values", "context_length"), ("future_values", "prediction_length")):
+            if element_spec[name].shape != (getattr(config, field),):
+                raise UserError(
+                    f"the windows have {element_spec[name].shape[0]} {name}, the model has "
+                    f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
+                )
+    if kind == "tabular_classification":
+        for name, features in (("numbers", config.numeric_features), ("categories", config.categories)):
+            there = element_spec[name].shape[0] if name in element_spec else 0
+            if there != len(features):
+                raise UserError(
+                    f"the rows have {there} {name}, the model takes {len(features)}: name the columns that it was made "
+                    "for with --numeric_columns and --categorical_columns."
+                )
     if kind == "image_classification":
         channels, height, width = element_spec["pixel_values"].shape
         size = config.image_size

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tff_tx import runtime
 from tff_tx.models import IGNORED, RANK, SEED
+from tff_tx.tasks import recipes
 
 _PADDING = -1
 """Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
@@ -25,7 +26,8 @@ class _TextClassification:
 
     pads = {"input_ids": _PADDING, "label": IGNORED}
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer, num_labels=0):
+        del num_labels
         self._pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
@@ -78,8 +80,8 @@ class _MaskedLM(_TextClassification):
 
     pads = {"input_ids": _PADDING}
 
-    def __init__(self, tokenizer, rate=0.15):
-        super().__init__(tokenizer)
+    def __init__(self, tokenizer, num_labels=0, rate=0.15):
+        super().__init__(tokenizer, num_labels)
         self._rate, self._mask_id = rate, tokenizer.mask_token_id
         self._vocabulary = len(tokenizer)
         self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
@@ -104,8 +106,8 @@ class _ImageClassification:
 
     pads = {"pixel_values": 0.0, "label": IGNORED}
 
-    def __init__(self, tokenizer):
-        del tokenizer
+    def __init__(self, tokenizer, num_labels):
+        del tokenizer, num_labels
 
     def inputs(self, element_spec):
         shape = element_spec["pixel_values"].shape
@@ -122,6 +124,9 @@ _RECIPES = {
     "masked_lm": _MaskedLM,
     "causal_lm": _CausalLM,
     "image_classification": _ImageClassification,
+    "forecasting": recipes.Forecasting,
+    "next_item": recipes.NextItem,
+    "tabular_classification": recipes.Table,
 }
 
 KINDS = tuple(_RECIPES)
@@ -161,7 +166,7 @@ class Preprocessing:
       ranks: From which clients have theirs; empty if they all have the same.
     """
 
-    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = ()):
+    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0):
         """Makes the preprocessing.
 
         Args:
@@ -169,8 +174,9 @@ class Preprocessing:
           element_spec: Spec of a stored example, as `tff_tx.datasets` writes it for this kind.
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
+          num_labels: How many classes or items there are.
         """
-        self._recipe = _RECIPES[kind](tokenizer)
+        self._recipe = _RECIPES[kind](tokenizer, num_labels)
         self.x_spec = self._recipe.inputs(element_spec)
         self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
@@ -209,12 +215,13 @@ class Preprocessing:
         else:
             endless = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
             batches = self._padded(endless, local.batch_size).take(local.steps)
-        return self._finish(batches, seed, rank)
+        return self._finish(batches, seed, rank, self._recipe.batch)
 
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
-        """One client's batches for evaluation, in stored order; the same seed gives the same masks."""
+        """One client's batches for evaluation, in stored order; the same seed gives the same masks and draws."""
         rank = max(self.ranks) if self.ranks else None
-        return self._finish(self._padded(examples, batch_size), seed, rank)
+        make = getattr(self._recipe, "evaluation_batch", self._recipe.batch)
+        return self._finish(self._padded(examples, batch_size), seed, rank, make)
 
     def _padded(self, examples, batch_size):
         pads = collections.OrderedDict(
@@ -222,10 +229,10 @@ class Preprocessing:
         )
         return examples.padded_batch(batch_size, padding_values=pads)
 
-    def _finish(self, batches, seed, rank):
+    def _finish(self, batches, seed, rank, make):
         def finish(step, features):
             batch_seed = tf.random.experimental.stateless_fold_in(seed, step)
-            x, y = self._recipe.batch(features, batch_seed)
+            x, y = make(features, batch_seed)
             # Dropout's own key, or it would draw the numbers that chose the masks.
             x[SEED] = tf.random.experimental.stateless_fold_in(batch_seed, tf.constant(1, tf.int64))
             if rank is not None:

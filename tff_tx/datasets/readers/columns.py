@@ -36,6 +36,10 @@ def available(row: dict, spec: DataSpec) -> frozenset:
         found.add("text")
     if isinstance(row.get(_pixels_name(row, spec)), (list, dict, bytes, np.ndarray)) and not words:
         found.add("pixels")
+    if spec.numeric_columns and all(name in row for name in spec.numeric_columns):
+        found.add("numbers")
+    if spec.categorical_columns and all(name in row for name in spec.categorical_columns):
+        found.add("categories")
     if spec.label_column in row and "tags" not in found:
         found.add("label")
     if (spec.client_column or "client") in row:
@@ -87,6 +91,16 @@ def _pixels(rows, spec) -> list:
     return _column(rows, _pixels_name(rows[0][1], spec), "text_column", _image)
 
 
+def _numbers(rows, spec) -> list:
+    columns = [_column(rows, name, "numeric_columns", _number) for name in spec.numeric_columns]
+    return list(np.array(columns, np.float64).T)
+
+
+def _categories(rows, spec) -> list:
+    columns = [_column(rows, name, "categorical_columns", _label) for name in spec.categorical_columns]
+    return [list(values) for values in zip(*columns)]
+
+
 _READ = {
     "text": _texts,
     "tokens": _tokens,
@@ -94,6 +108,8 @@ _READ = {
     "label": _labels,
     "client": _clients,
     "pixels": _pixels,
+    "numbers": _numbers,
+    "categories": _categories,
 }
 
 
@@ -140,6 +156,13 @@ def _label(value) -> str:
     return str(value)
 
 
+def _number(value) -> float:
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError
+    return number
+
+
 def _image(value) -> np.ndarray:
     if isinstance(value, dict):
         # How Hugging Face's datasets keep images in Parquet.
@@ -159,4 +182,5 @@ _KIND = {
     _words: "list of words",
     _label: "single value",
     _image: "image",
+    _number: "finite number",
 }

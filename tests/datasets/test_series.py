@@ -1,0 +1,82 @@
+"""Windows of series."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tff_tx import datasets
+from tff_tx.errors import UserError
+
+
+def write(path, series):
+    """Records of several series, step by step in turns."""
+    steps = range(max(map(len, series.values())))
+    rows = [(name, values[t]) for t in steps for name, values in series.items() if t < len(values)]
+    pd.DataFrame(rows, columns=["sensor", "speed"]).to_csv(path, index=False)
+
+
+def load(path, cache_dir, context=3, horizon=2, **fields):
+    spec = datasets.DataSpec(
+        "file",
+        files=(str(path),),
+        **{"client_column": "sensor", "numeric_columns": ("speed",), "cache_dir": str(cache_dir), **fields},
+    )
+    return datasets.load(spec, datasets.ForecastingEncoder(context, horizon), progress=False)
+
+
+def windows(clients, client_id):
+    examples = clients.create_tf_dataset_for_client(client_id).as_numpy_iterator()
+    return [[*e["past_values"], *e["future_values"]] for e in examples]
+
+
+def test_windows_slide_by_one_step_and_end_at_the_split(tmp_path):
+    a, b = np.arange(20.0), 100 + np.arange(10.0)
+    write(tmp_path / "x.csv", {"a": a, "b": b})
+    found = load(tmp_path / "x.csv", tmp_path, split="time", test_fraction=0.5)
+    assert windows(found.train, "a") == [list(a[t : t + 5]) for t in range(6)]
+    assert windows(found.test, "a") == [list(a[t : t + 5]) for t in range(10, 16)]
+    assert windows(found.train, "b") == [list(b[:5])]
+    assert windows(found.test, "b") == [list(b[5:])]
+
+
+def test_windows_go_on_from_chunk_to_chunk(tmp_path):
+    """More records than a chunk has."""
+    values = np.arange(2500.0)
+    write(tmp_path / "x.csv", {"a": values, "b": -values})
+    found = load(tmp_path / "x.csv", tmp_path, split="client", test_fraction=1)
+    (train,), (test,) = found.train.client_ids, found.test.client_ids
+    sign = {"a": 1, "b": -1}
+    assert windows(found.train, train) == [list(sign[train] * values[t : t + 5]) for t in range(2496)]
+    assert len(windows(found.test, test)) == 2496
+
+
+def test_each_column_is_a_series(tmp_path):
+    (tmp_path / "x.csv").write_text("sensor,speed,flow\n" + "".join(f"a,{t},{10 * t}\n" for t in range(5)))
+    found = load(tmp_path / "x.csv", tmp_path, numeric_columns=("speed", "flow"), test_fraction=0, split="time")
+    assert windows(found.train, "a") == [[0, 1, 2, 3, 4], [0, 10, 20, 30, 40]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"split": "example"}, "--split=example takes records from between others"),
+        ({"split": "within_client"}, "--split=within_client takes"),
+        ({"partition": "iid"}, "--partition=iid deals records out one by one"),
+        ({"client_column": None}, "--partition=iid deals records out one by one"),
+        ({"numeric_columns": ("nowhere",), "test_fraction": 0}, "there is no column 'nowhere' .--numeric_columns."),
+        (
+            {"numeric_columns": ("sensor",), "test_fraction": 0},
+            "line 2: the column 'sensor' has 'a', which is no finite number",
+        ),
+        ({"split": "time", "test_fraction": 0.2}, "The client 'a' of the test split has no example"),
+    ],
+)
+def test_what_makes_no_series_is_refused(tmp_path, fields, told):
+    write(tmp_path / "x.csv", {"a": np.arange(10)})
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "x.csv", tmp_path, **fields)
+
+
+def test_a_column_that_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="name the column 'x' twice"):
+        datasets.DataSpec("stdlib", numeric_columns=("x",), categorical_columns=("x",))
