@@ -82,8 +82,8 @@ def create_task(
         raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
     if data.silos and kind == "tabular_classification":
         raise UserError(
-            f"--task={kind} takes statistics of all training data together, which --silos={','.join(data.silos)} do not "
-            "give out yet: choose another task, or files that this machine sees."
+            f"--task={kind} takes statistics of all training data together, which the silos {', '.join(data.silos)} do "
+            "not give out: choose another task, or files that this machine sees."
         )
     tokenizer = _load_tokenizer(kind, model) if kind in _TOKENIZED else None
     label_names = _label_names(kind, data, on_silos) if kind in _LABELLED else ()
