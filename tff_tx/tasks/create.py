@@ -165,8 +165,8 @@ def _features(data, spec):
     trained_on = tuple(config.numeric_features), tuple(config.categorical_features)
     if (found.numeric, found.categorical) != trained_on:
         raise UserError(
-            f"--numeric_columns={','.join(found.numeric)} and --categorical_columns={','.join(found.categorical)} are not "
-            f"what the model in {spec.pretrained} was trained on: give {','.join(trained_on[0]) or 'none'} and "
+            f"--numeric_columns={','.join(found.numeric)} and --categorical_columns={','.join(found.categorical)} are "
+            f"not what the model in {spec.pretrained} was trained on: give {','.join(trained_on[0]) or 'none'} and "
             f"{','.join(trained_on[1]) or 'none'}, in that order."
         )
     return datasets.Features(*trained_on, tuple(map(tuple, config.categories)))
