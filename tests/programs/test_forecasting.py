@@ -83,6 +83,11 @@ def test_mistakes_end_with_one_sentence_and_code_2(place, flags, more, told):
     assert not (place / "refused").exists()
 
 
+def test_an_audit_is_refused(trained, place, flags):
+    _, err = run("audit", "--run_dir=run", flags[-1], cwd=place, code=2)
+    assert "is a run of forecasting, whose predictions are no probabilities of classes" in err
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -72,6 +72,14 @@ def test_predict_tells_the_class_of_rows_without_one(trained, place):
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
+def test_evaluating_on_other_columns_is_refused(trained, place, flags):
+    more = ["--model=run/model", "--numeric_columns=dose", "--categorical_columns=site"]
+    _, err = run(
+        "evaluate", *(flag for flag in flags if "model" not in flag and "ft_" not in flag), *more, cwd=place, code=2
+    )
+    assert "--categorical_columns=site are not what the model in run/model was trained on: give dose and ward" in err
+
+
 def test_the_embedded_table_needs_no_flags(place, cache_dir):
     out, _ = run(
         "train",

@@ -16,6 +16,9 @@ from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.errors import UserError
 
+_MOST_CELLS = 10_000_000
+"""Labels are counted client by client as long as that makes no larger a table, 80 MB."""
+
 _WITH_LENGTH = ("text", "tokens")
 _CONTENT = ("numbers", "categories", "text", "tokens", "pixels")
 
@@ -27,7 +30,7 @@ class SplitStatistics:
     Attributes:
         records: int64 [clients], records a client.
         labels: int64 [clients, labels], how often a client has a label; None if there are no
-            labels.
+            labels, or too many.
         lengths: int64 [records], tokens a record; None if the records are no texts.
         tokens: int64 [clients], tokens a client; None if the records are no texts.
     """
@@ -110,7 +113,7 @@ def _summed(table: pd.DataFrame, num_labels: int) -> SplitStatistics:
     if "length" in table:
         lengths = table["length"].to_numpy(np.int64)
         tokens = np.bincount(owners, weights=lengths).astype(np.int64)
-    if "labels" in table:
+    if "labels" in table and len(clients) * num_labels <= _MOST_CELLS:
         repeats = table["labels"].map(len).to_numpy()
         flat = np.concatenate([np.asarray(row, np.int64) for row in table["labels"]])
         cells = np.repeat(owners, repeats) * num_labels + flat

@@ -187,11 +187,19 @@ def _check_windows(data, model):
 
 
 def _features(data, spec):
-    """The columns of a table; those of a model that is trained already are the ones it knows."""
+    """The columns of a table; a model that is trained already knows its values."""
+    found = datasets.features(data)
     if spec.pretrained is None:
-        return datasets.features(data)
+        return found
     config = models.read_config("tabular_classification", spec.pretrained)
-    return datasets.Features(config.numeric_features, config.categorical_features, config.categories)
+    trained_on = tuple(config.numeric_features), tuple(config.categorical_features)
+    if (found.numeric, found.categorical) != trained_on:
+        raise UserError(
+            f"--numeric_columns={','.join(found.numeric)} and --categorical_columns={','.join(found.categorical)} are "
+            f"not what the model in {spec.pretrained} was trained on: give {','.join(trained_on[0]) or 'none'} and "
+            f"{','.join(trained_on[1]) or 'none'}, in that order."
+        )
+    return datasets.Features(*trained_on, tuple(map(tuple, config.categories)))
 
 
 def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
