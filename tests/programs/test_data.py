@@ -51,7 +51,7 @@ def test_tokenizers(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--dataset=nope"], "--dataset=nope: value should be one of <stdlib|digits|file"),
+        (["--dataset=nope"], "--dataset=nope: value should be one of <stdlib|digits|breast_cancer|file"),
         (["nope"], "The argument 'nope' belongs to no flag"),
         (["--dataset=file", "--data=bad.csv"], "bad.csv, line 2: 1 fields where"),
     ],
@@ -89,7 +89,7 @@ def test_every_field_of_the_spec_has_a_flag():
         "format": "data_format",
     }
     fields = dataclasses.fields(DataSpec)
-    names = {renamed.get(field.name, field.name) for field in fields} - {"seed"}
+    names = {renamed.get(field.name, field.name) for field in fields} - {"seed", "silos"}
     assert names == {flag.name for flag in flags.FLAGS.get_flags_for_module(data_flags)}
     flags.FLAGS(["test"])
     assert data_flags.data_spec(seed=7) == DataSpec(seed=7)
