@@ -8,6 +8,7 @@ each model in groups/NAME; the same command again resumes it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -107,8 +108,8 @@ def _config(task, spec):
         "versions": run_directory.versions(),
         "task": {
             "kind": task.kind,
-            "data": data_flags.with_absolute_paths(data_flags.data_spec(FLAGS.seed)),
-            "model": spec,
+            "data": dataclasses.asdict(data_flags.with_absolute_paths(data_flags.data_spec(FLAGS.seed))),
+            "model": dataclasses.asdict(spec),
             "label_names": task.label_names,
         },
         "clients": {"train": len(task.train.client_ids)},
