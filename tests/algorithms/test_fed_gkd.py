@@ -11,6 +11,8 @@ import tf_keras
 from tests import tiny
 from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
 from tff_tx import algorithms, models
+from tff_tx.distillation import EnsembleDistillation
+from tff_tx.distillation.ensemble import Student
 from tff_tx.errors import UserError
 from tff_tx.runtime import LocalEngine
 
@@ -152,6 +154,16 @@ def test_tokens_without_a_label_teach_nothing():
     assert term(changed[1]) == pytest.approx(term(x), rel=1e-6)
     assert abs(term(changed[0]) - term(x)) > 0.01
     assert abs(term(changed[2]) - term(x)) > 0.01
+
+
+def test_models_that_predict_numbers_are_refused():
+    linear = tiny.linear_model()
+    objective = dataclasses.replace(models.classification(), label_spec=tf.TensorSpec([None], tf.float32))
+    model = models.functional_model(linear.keras_model, objective, linear.input_spec[0])
+    with pytest.raises(UserError, match="the labels here are float32 numbers"):
+        algorithms.build_fed_avg(model, options(distillation=algorithms.GlobalDistillation(0.2)))
+    with pytest.raises(UserError, match="the labels here are float32 numbers"):
+        Student(model, EnsembleDistillation())
 
 
 @pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])

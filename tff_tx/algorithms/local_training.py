@@ -17,7 +17,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms.fed_gkd import build_teacher_distributor
 from tff_tx.algorithms.options import Options
-from tff_tx.models import SEED
+from tff_tx.models import SEED, check_predicts_classes
 
 _templates = tff.learning.templates
 
@@ -61,6 +61,8 @@ def _build_distributor(model, weights_type, options):
 
 def _build_client_work(model, weights_type, options):
     data_type = tff.SequenceType(tff.types.tensorflow_to_type(model.input_spec))
+    if options.distills:
+        check_predicts_classes(model)
 
     @tff.tensorflow.computation(np.int32)
     def learning_rate(round_num):

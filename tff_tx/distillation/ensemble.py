@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 from tff_tx import runtime
 from tff_tx.errors import UserError
-from tff_tx.models import IGNORED, SEED, TransformerModel, distillation_loss
+from tff_tx.models import IGNORED, SEED, TransformerModel, check_predicts_classes, distillation_loss
 
 TEACHERS = ("clients", "groups")
 """Whose logits are averaged: of all clients' models of the round, or of all groups' averages of them."""
@@ -87,9 +87,13 @@ class Student:
     Args:
       model: With logits of one more dimension than labels.
       distillation: How it is taught.
+
+    Raises:
+      UserError: If the model does not predict classes.
     """
 
     def __init__(self, model: TransformerModel, distillation: EnsembleDistillation):
+        check_predicts_classes(model)
         self._distillation = distillation
         self._adam = tff.learning.optimizers.build_adam(distillation.learning_rate)
         trainable, frozen = model.initial_weights

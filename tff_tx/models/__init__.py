@@ -1,7 +1,7 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
 from tff_tx.models._randomness import SEED
-from tff_tx.models.distillation import distillation_loss
+from tff_tx.models.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.forecasting import forecasting
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.huggingface import (
@@ -34,6 +34,7 @@ __all__ = [
     "StatefulModelError",
     "TransformerModel",
     "check_adapter_format",
+    "check_predicts_classes",
     "classification",
     "distillation_loss",
     "forecasting",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.errors import UserError
 
 
 def distillation_loss(
@@ -28,3 +31,17 @@ def distillation_loss(
     divergences = tf.reduce_sum(tf.exp(teacher) * (teacher - student), -1)
     counted = tf.cast(counted, tf.float32)
     return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(divergences * counted), tf.reduce_sum(counted))
+
+
+def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
+    """Refuses models to whose predictions `distillation_loss` does not apply, as to forecasts of numbers.
+
+    Raises:
+      UserError: If labels are no classes.
+    """
+    label_spec = model.input_spec[1]
+    if not label_spec.dtype.is_integer:
+        raise UserError(
+            f"distillation compares probabilities of classes, and the labels here are {label_spec.dtype.name} numbers: "
+            "choose another --task, or drop --distillation_weight and programs.distill."
+        )
