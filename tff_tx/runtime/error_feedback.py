@@ -9,6 +9,7 @@ client has kept: where the client's device would do it.
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -99,14 +100,7 @@ class ErrorFeedbackEngine(LocalEngine):
         except TooFewClientsError:
             self._residuals.rewind(round_num)
             raise
-        return RoundOutput(
-            _state(output.state, round_num + 1),
-            output.metrics,
-            output.failures,
-            output.seconds,
-            output.upload_bytes,
-            output.download_bytes,
-        )
+        return dataclasses.replace(output, state=_state(output.state, round_num + 1))
 
     def combine(self, state: Any, contributions: Any) -> Any:
         return _state(super().combine(state["current"], contributions), int(state["round_num"]) + 1)
