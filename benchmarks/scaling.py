@@ -115,11 +115,13 @@ def tell_speed(turns: Mapping[str, Sequence[Mapping]]) -> str:
             name,
             report.spread(speed[name], 0),
             report.spread(report.paired_ratios(speed[name], speed["one raylet"])),
+            report.spread(report.paired_ratios(speed[name], speed["one raylet, one core"])),
             report.spread(report.paired_ratios(speed[name], speed[_BESIDE[name]])) if name in _BESIDE else "-",
         ]
         for name in turns
     ]
-    return report.table(["contender", "examples/s", "x one raylet", "x local on as many cores"], rows)
+    header = ["contender", "examples/s", "x one raylet", "x one raylet, one core", "x local on as many cores"]
+    return report.table(header, rows)
 
 
 def tell_bytes(runs: Sequence[Mapping]) -> str:
@@ -166,7 +168,7 @@ def tell_idle(runs: Mapping[str, Sequence[Mapping]]) -> str:
     rows = []
     for workload, turns in runs.items():
         phases = [r["phases"] for turn in turns for r in turn["rounds"]]
-        shares = [100 * p["idle"] / (p["busy"] + p["idle"]) for p in phases]
+        shares = [100 * p["idle"] / (p["busy"] + p["reading"] + p["idle"]) for p in phases]
         steals = statistics.fmean(r["steals"] for turn in turns for r in turn["rounds"])
         rows.append([workload, turns[0]["nodes"], report.spread(shares, 1), f"{steals:.1f}"])
     return report.table(["workload", "raylets", "idle %", "steals a round"], rows)

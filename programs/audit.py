@@ -20,7 +20,7 @@ import tensorflow_federated as tff
 from absl import flags
 
 from programs import cli, dp_flags, local_dp_flags, private_run, run_task, training_flags
-from tff_tx import algorithms, auditing, cohorts, privacy, reporting, run_directory, runtime, tasks
+from tff_tx import algorithms, auditing, cohort_log, privacy, reporting, run_directory, runtime, tasks
 from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -128,7 +128,7 @@ class _RunAudit:
 
 def _participants() -> list[str]:
     """The training clients whose work the run used, canaries left out."""
-    path = os.path.join(FLAGS.run_dir, cohorts.LOG)
+    path = os.path.join(FLAGS.run_dir, cohort_log.LOG)
     try:
         with open(path, encoding="utf-8") as file:
             reported = {client for line in file for client in json.loads(line)["reported"]}

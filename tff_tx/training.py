@@ -18,7 +18,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx.cohorts import CohortLog
+from tff_tx.cohort_log import CohortLog
 from tff_tx.metrics_file import MetricsFile
 from tff_tx.progress import Progress
 from tff_tx.run_directory import METRICS
@@ -229,7 +229,7 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
             cohort.asked, output.download_bytes, traffic.download_bytes
         )
     row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
-    if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "idle")):
+    if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "reading", "idle")):
         row["time/idle_share"] = output.seconds["idle"] / there
     return row
 

@@ -134,7 +134,7 @@ def test_sizes_follow_a_power_law_with_as_many_examples():
 
 
 def run(busy, idle, **record):
-    phases = {"clients": 2.0, "aggregation": 0.5, "busy": busy, "idle": idle}
+    phases = {"clients": 2.0, "aggregation": 0.5, "busy": busy, "reading": 1.0, "idle": idle}
     record = {"moved_bytes": 100, "loopback_bytes": 200, "sums": 2, "steals": 1, "broadcast_bytes": 10, **record}
     return {
         **{"workload": "A", "clients": 50, "nodes": 2, "cores": 2, "leaves": 256, "update_bytes": 20},
@@ -150,7 +150,7 @@ def test_an_observation_has_what_is_beyond_the_phases_with_the_server():
 
 
 def test_tables():
-    assert "25.0" in scaling.tell_idle({"A": [run(3.0, 1.0)]})
+    assert "20.0" in scaling.tell_idle({"A": [run(3.0, 1.0)]})
     predicted = 2 * 10 + crossings(50, 2) * 20
     assert f"{200 / predicted:.2f}" in scaling.tell_bytes([run(3.0, 1.0)])
 

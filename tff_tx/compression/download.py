@@ -25,7 +25,7 @@ def build_delta_distributor(
     evaluation are those of w_t.
 
     A client that was not asked for some rounds has to catch up: it needs the codes of all rounds it has missed, or the
-    model. `DownloadLedger` in `tff_tx.cohorts` counts that.
+    model. `DownloadLedger` in `tff_tx.cohort_log` counts that.
 
     Args:
       initial_weights_fn: Gives the `ModelWeights` that every client starts with.

@@ -10,15 +10,14 @@ from tff_tx.privacy.accounting import (
     gaussian_epsilon,
     rho,
 )
+from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 from tff_tx.privacy.matrix_factorization import BandedMatrix, optimize_banded, workload
+from tff_tx.privacy.mechanism import Mechanism
 from tff_tx.privacy.mechanisms import (
     SAMPLING,
     AdaptiveClipping,
-    ExampleLevelSgd,
     Gaussian,
-    LocalGaussian,
     MatrixFactorization,
-    Mechanism,
     TreeAggregation,
     amplification,
 )

@@ -18,7 +18,7 @@ import scipy.optimize
 from dp_accounting import pld, rdp
 
 from tff_tx.errors import UserError
-from tff_tx.privacy.mechanisms import Mechanism
+from tff_tx.privacy.mechanism import Mechanism
 
 ACCOUNTANTS = ("pld", "rdp")
 

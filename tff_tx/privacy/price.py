@@ -8,7 +8,8 @@ import math
 import scipy.optimize
 
 from tff_tx.privacy.accounting import Ledger, epsilon
-from tff_tx.privacy.mechanisms import ExampleLevelSgd, Gaussian, LocalGaussian
+from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
+from tff_tx.privacy.mechanisms import Gaussian
 
 
 @dataclasses.dataclass(frozen=True)

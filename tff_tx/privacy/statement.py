@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tff_tx.privacy.accounting import Ledger, rho
-from tff_tx.privacy.mechanisms import ExampleLevelSgd, LocalGaussian
+from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 
 _ALL_CHOSEN = "all that were chosen after looking at runs on these data"
 

@@ -34,8 +34,8 @@ class RoundOutput:
       failures: Why clients were left out: the reason by the client's position in the cohort.
       seconds: Where the time went, by "prepare" (what is broadcast), "clients" (from the first client's start to the
         last one's end), "data" (of that, what threads waited for data, summed over clients), "aggregation" (adding up)
-        and "server" (the update); on a cluster also "busy" and "idle", while clients ran, summed over the workers'
-        processors. As far as the engine knows.
+        and "server" (the update); on a cluster also what the workers' processors did while clients ran, summed over
+        them: "busy" computing, only "reading" data, or "idle". As far as the engine knows.
       upload_bytes: What a client really sent, in the mean over those that finished; None: not measured.
       download_bytes: What was really sent to a client that had all that was sent before; None: not measured.
     """
@@ -70,6 +70,9 @@ class Engine(abc.ABC):
 
     def __init__(self, process: tff.learning.templates.LearningProcess):
         self.process = process
+        signature = process.next.type_signature
+        self._state_type, self._client_type = (t.member for _, t in tff.structure.iter_elements(signature.parameter))
+        self._metrics_type = signature.result.metrics.member
 
     @abc.abstractmethod
     def initialize(self) -> Any:

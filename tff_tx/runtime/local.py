@@ -61,10 +61,6 @@ class LocalEngine(Engine):
         encode: Callable[[list], bytes] | None = None,
     ):
         super().__init__(process)
-        self._state_type, self._client_type = (
-            t.member for _, t in tff.structure.iter_elements(process.next.type_signature.parameter)
-        )
-        self._metrics_type = process.next.type_signature.result.metrics.member
         form = form_lib.RoundForm.of(process)
         self._traffic = form.traffic
         self._broadcast_type, self._contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))

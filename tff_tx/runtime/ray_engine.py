@@ -65,15 +65,11 @@ class RayEngine(Engine):
         max_workers: int | None = None,
     ):
         super().__init__(process)
-        self._state_type, client_type = (
-            t.member for _, t in tff.structure.iter_elements(process.next.type_signature.parameter)
-        )
-        if type_analysis.contains(client_type, lambda t: isinstance(t, tff.SequenceType)):
+        if type_analysis.contains(self._client_type, lambda t: isinstance(t, tff.SequenceType)):
             raise UserError(
                 "--engine=ray sends clients over the network, and this process takes their datasets: name them by "
                 "plain data (FederatedTask.process) or use --engine=local."
             )
-        self._metrics_type = process.next.type_signature.result.metrics.member
         form = form_lib.RoundForm.of(process)
         self._traffic = form.traffic
         self._frozen_places = tuple(sorted(form.constants()))
@@ -127,7 +123,7 @@ class RayEngine(Engine):
         metrics = [leaf.numpy() for leaf in results[len(flat_state) :]]
         clock.stop("server")
         seconds = {**clock.seconds, "data": self.record.data_seconds}
-        seconds.update(busy=self.record.busy_seconds, idle=self.record.idle_seconds)
+        seconds.update(busy=self.record.busy_seconds, reading=self.record.read_seconds, idle=self.record.idle_seconds)
         return RoundOutput(
             form_lib.unflatten(results[: len(flat_state)], self._state_type),
             form_lib.unflatten(metrics, self._metrics_type),

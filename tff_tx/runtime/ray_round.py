@@ -55,7 +55,8 @@ class RoundRecord:
       steals: How often a worker took from another's queue.
       lost_workers: How many ended or vanished.
       busy_seconds: Summed over the workers' processors, what they computed.
-      idle_seconds: The same, what they did not while clients ran.
+      read_seconds: The same, what they only read data to compute with.
+      idle_seconds: The same, what they did neither while clients ran.
       data_seconds: Of the busy time, what they waited for data.
     """
 
@@ -66,6 +67,7 @@ class RoundRecord:
     steals: int = 0
     lost_workers: int = 0
     busy_seconds: float = 0.0
+    read_seconds: float = 0.0
     idle_seconds: float = 0.0
     data_seconds: float = 0.0
 
@@ -167,7 +169,7 @@ class Round:
         ended = time.monotonic()
         self._record.workers = len([held for held in self._held.values() if held])
         there = sum((ended - max(since, started)) * m.threads for m, since in self._seen.items() if not m.failed)
-        self._record.idle_seconds = max(0.0, there - self._record.busy_seconds)
+        self._record.idle_seconds = max(0.0, there - self._record.busy_seconds - self._record.read_seconds)
 
     def _unfinished(self) -> bool:
         return bool(self._loose or self._suspects or self._running or any(self._queues.values()))
@@ -298,6 +300,7 @@ class Round:
         self._told[call.leaf] = report.failures
         self._held[call.member].add(call.leaf)
         self._record.busy_seconds += report.busy_seconds
+        self._record.read_seconds += report.read_seconds
         self._record.data_seconds += report.data_seconds
         self._speeds.setdefault(call.member, collections.Counter()).update(
             cost=self._leaves[call.leaf].cost, seconds=report.busy_seconds

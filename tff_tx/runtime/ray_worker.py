@@ -18,6 +18,7 @@ from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.configure import configure_tensorflow
 from tff_tx.runtime.graphs import step_options
 from tff_tx.runtime.local import reason
+from tff_tx.runtime.usage import Usage
 
 LEAVES, SUMS = "leaves", "sums"
 """Groups of a worker's calls: neither waits for the other."""
@@ -57,11 +58,13 @@ class LeafReport:
     Attributes:
       failures: Why clients were left out, by position in the cohort.
       busy_seconds: How long a processor was at it.
-      data_seconds: Of that, how long it waited for data.
+      read_seconds: How long processors that had nothing to compute were reading, since the report before.
+      data_seconds: Of the busy time, how long it waited for data.
     """
 
     failures: dict[int, str]
     busy_seconds: float
+    read_seconds: float
     data_seconds: float
 
 
@@ -74,7 +77,7 @@ class Worker:
 
     def __init__(self, threads: int):
         configure_tensorflow()
-        self._processors = threading.Semaphore(threads)
+        self._processors, self._usage = threading.Semaphore(threads), Usage(threads)
         self._readers = concurrent.futures.ThreadPoolExecutor(threads + 1, thread_name_prefix="data")
         self._loading, self._adding = threading.Lock(), threading.Lock()
         self._graphs = self._round = self._frozen = None
@@ -96,7 +99,7 @@ class Worker:
         for position, opened in self._read_ahead(graphs, current, clients):
             try:
                 client = opened.result()
-                with self._processors:
+                with self._processors, self._usage.computing():
                     started = time.monotonic()
                     contribution = graphs.work.run(client)
                     total = graphs.accumulate(*total, *contribution)
@@ -106,7 +109,7 @@ class Worker:
                 failures[position] = reason(error)
         with self._adding:
             current.partials.add(partials.Span(leaf, leaf + 1), total)
-        return LeafReport(failures, busy, waited)
+        return LeafReport(failures, busy, self._usage.take_read_seconds(), waited)
 
     def probe(self, task: RoundTask, client: Any) -> bool:
         """Trains a client for nothing, to see whether this process outlives it."""
@@ -134,10 +137,15 @@ class Worker:
 
     def _read_ahead(self, graphs, current, clients):
         """Yields the clients, each one's data being read while the one before computes."""
-        waiting = [self._readers.submit(graphs.open, client, current.broadcast) for _, client in clients[:1]]
+
+        def read(client):
+            with self._usage.reading():
+                return graphs.open(client, current.broadcast)
+
+        waiting = [self._readers.submit(read, client) for _, client in clients[:1]]
         for number, (position, _) in enumerate(clients):
             if number + 1 < len(clients):
-                waiting.append(self._readers.submit(graphs.open, clients[number + 1][1], current.broadcast))
+                waiting.append(self._readers.submit(read, clients[number + 1][1]))
             yield position, waiting.pop(0)
 
     def _load(self, task: RoundTask):
