@@ -30,6 +30,9 @@ class Configuration:
       nodes: With workers; the coordinator is on none of them.
       workers: On all nodes together.
       processors: That the workers have together.
+      shared: Whether the coordinator runs on these processors too, as on a machine all of whose cores have a node; it
+        then takes its time from all of them. Else it works beside them, and all of its time counts as if nothing of it
+        were hidden by theirs, which is too much rather than too little.
       leaves: Parts of the cohort.
       weights_bytes: That are sent to a node a round.
       update_bytes: Of a sum.
@@ -40,6 +43,7 @@ class Configuration:
     nodes: int
     workers: int
     processors: int
+    shared: bool
     leaves: int
     weights_bytes: int
     update_bytes: int
@@ -82,24 +86,24 @@ def crossings(leaves: int, nodes: int) -> int:
 
 
 TERMS = {
-    # Beyond the clients' own work on all processors.
-    "clients": {
+    # Of the coordinator's processor, measured as such.
+    "coordinator": {
         "a round": lambda c: 1.0,
         "a client": lambda c: c.clients,
-        "a client, over processors": lambda c: c.clients / c.processors,
         "a leaf": lambda c: c.leaves,
         "a leaf and worker": lambda c: c.leaves * c.workers,
+        "a byte": lambda c: c.weights_bytes + c.update_bytes,
+    },
+    # Beyond the clients' own work on all processors and the coordinator's.
+    "clients": {
+        "a round": lambda c: 1.0,
+        "a client, over processors": lambda c: c.clients / c.processors,
         "a byte to a node": lambda c: c.nodes * c.weights_bytes,
     },
     "aggregation": {
         "a round": lambda c: 1.0,
         "a sum": lambda c: c.crossings,
         "a byte and level": lambda c: c.levels * c.update_bytes,
-    },
-    "server": {
-        "a round": lambda c: 1.0,
-        "a client": lambda c: c.clients,
-        "a byte": lambda c: c.weights_bytes,
     },
 }
 """By phase of a round, what its seconds are a sum of: a coefficient times a number of the configuration."""
@@ -112,17 +116,27 @@ class Observation:
     Attributes:
       configuration: Of it.
       busy_seconds: Of all processors together, what clients took.
-      seconds: By phase, as in `TERMS`; "clients" with the work.
+      seconds: Of the round.
+      coordinator_seconds: Of a processor, what the coordinator took for the round.
+      aggregation_seconds: What it took to merge the sums.
     """
 
     configuration: Configuration
     busy_seconds: float
-    seconds: Mapping[str, float]
+    seconds: float
+    coordinator_seconds: float
+    aggregation_seconds: float
 
-    @property
-    def work_seconds(self) -> float:
-        """What the clients' work takes with all processors at it to the end."""
-        return self.busy_seconds / self.configuration.processors
+    def parts(self) -> dict[str, float]:
+        """What the terms of each phase come to."""
+        c = self.configuration
+        work = self.busy_seconds / c.processors
+        hidden = work + _added(c, self.coordinator_seconds) + self.aggregation_seconds
+        return {
+            "coordinator": self.coordinator_seconds,
+            "clients": self.seconds - hidden,
+            "aggregation": self.aggregation_seconds,
+        }
 
 
 def observation(run: Mapping) -> Observation:
@@ -131,21 +145,29 @@ def observation(run: Mapping) -> Observation:
     def median(value):
         return statistics.median(value(r) for r in run["rounds"])
 
-    clients = median(lambda r: r["phases"]["clients"])
-    aggregation = median(lambda r: r["phases"]["aggregation"])
     configuration = Configuration(
         model=run["workload"],
         clients=run["clients"],
         nodes=run["nodes"],
         workers=run["nodes"],
         processors=min(run["nodes"], run["cores"]),
+        shared=run["nodes"] >= run["cores"],
         leaves=min(run["clients"], run["leaves"]),
         weights_bytes=run["rounds"][-1]["broadcast_bytes"],
         update_bytes=run["update_bytes"],
     )
-    rest = median(lambda r: r["seconds"] - r["phases"]["clients"] - r["phases"]["aggregation"])
-    seconds = {"clients": clients, "aggregation": aggregation, "server": rest}
-    return Observation(configuration, median(lambda r: r["phases"]["busy"]), seconds)
+    return Observation(
+        configuration,
+        busy_seconds=median(lambda r: r["phases"]["busy"]),
+        seconds=median(lambda r: r["seconds"]),
+        coordinator_seconds=median(lambda r: r["coordinator_seconds"]),
+        aggregation_seconds=median(lambda r: r["phases"]["aggregation"]),
+    )
+
+
+def _added(configuration, coordinator_seconds):
+    """What the coordinator's work adds to a round."""
+    return coordinator_seconds / (configuration.processors if configuration.shared else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +187,9 @@ class CostModel:
         c = configuration
         found = {"work": self.client_seconds[c.model] * c.clients / c.processors}
         for phase, terms in TERMS.items():
-            found.update({f"{phase}: {n}": self.coefficients[phase][n] * of(c) for n, of in terms.items()})
+            for name, of in terms.items():
+                seconds = self.coefficients[phase][name] * of(c)
+                found[f"{phase}: {name}"] = _added(c, seconds) if phase == "coordinator" else seconds
         return found
 
     def seconds(self, configuration: Configuration) -> float:
@@ -176,8 +200,8 @@ class CostModel:
 def fit(observations: Sequence[Observation]) -> CostModel:
     """Least squares over relative errors, with no cost below 0 (Lawson and Hanson 1974, NNLS).
 
-    A client's seconds are the mean over its model's rounds, of busy processors; what a phase takes beyond them is
-    fitted to its terms.
+    A client's seconds are the mean over its model's rounds, of busy processors; what is beyond them is fitted phase by
+    phase to its terms, the coordinator's to the time that its process took.
     """
     by_model: dict[str, list[float]] = {}
     for o in observations:
@@ -185,8 +209,8 @@ def fit(observations: Sequence[Observation]) -> CostModel:
     coefficients = {}
     for phase, terms in TERMS.items():
         numbers = np.array([[of(o.configuration) for of in terms.values()] for o in observations], np.float64)
-        beyond = [o.seconds[phase] - (o.work_seconds if phase == "clients" else 0.0) for o in observations]
-        weights = 1 / np.array([sum(o.seconds.values()) for o in observations])
+        beyond = [o.parts()[phase] for o in observations]
+        weights = 1 / np.array([o.coordinator_seconds if phase == "coordinator" else o.seconds for o in observations])
         scales = numbers.max(axis=0)  # bytes and rounds are many powers of ten apart
         found, _ = scipy.optimize.nnls(numbers / scales * weights[:, None], np.array(beyond) * weights)
         coefficients[phase] = dict(zip(terms, (found / scales).tolist()))
@@ -195,14 +219,13 @@ def fit(observations: Sequence[Observation]) -> CostModel:
 
 def errors(model: CostModel, observations: Iterable[Observation]) -> list[float]:
     """Of each round, by how much of what was measured the model is off; above 0: it says too much."""
-    measured = [(o, sum(o.seconds.values())) for o in observations]
-    return [model.seconds(o.configuration) / seconds - 1 for o, seconds in measured]
+    return [model.seconds(o.configuration) / o.seconds - 1 for o in observations]
 
 
 def larger(
     configuration: Configuration, nodes: int, clients: int, processors: int, leaves_per_processor: int = 4
 ) -> Configuration:
-    """The same work on a larger cluster, a worker a node.
+    """The same work on a larger cluster, a worker a node and a machine of its own for the coordinator.
 
     Args:
       configuration: One that was measured.
@@ -218,6 +241,7 @@ def larger(
         nodes=nodes,
         workers=nodes,
         processors=total,
+        shared=False,
         leaves=min(clients, leaves_per_processor * total),
     )
 
@@ -235,9 +259,8 @@ def tell_check(model: CostModel, fitted: Sequence[Observation], unseen: Sequence
     for used, observations in (("yes", fitted), ("no", unseen)):
         for o, error in zip(observations, errors(model, observations)):
             c = o.configuration
-            measured = sum(o.seconds.values())
             told = f"{model.seconds(c):.3g}"
-            rows.append([c.model, f"{c.clients:,}", c.nodes, used, f"{measured:.3g}", told, f"{error:+.0%}"])
+            rows.append([c.model, f"{c.clients:,}", c.nodes, used, f"{o.seconds:.3g}", told, f"{error:+.0%}"])
     return report.table(["work", "clients", "nodes", "fitted", "measured s", "predicted s", "off by"], rows)
 
 

@@ -10,45 +10,34 @@ from benchmarks.contenders import stored_task
 from benchmarks.cost_model import Configuration, Observation, crossings
 from benchmarks.workloads import WORKLOADS
 
-CONFIGURATION = Configuration("A", 50, 2, 2, 2, 50, 6_000_000, 6_000_100)
+CONFIGURATION = Configuration("A", 50, 2, 2, 2, True, 50, 6_000_000, 6_000_100)
 
 KNOWN = {
-    "clients": {
-        "a round": 0.05,
-        "a client": 1e-3,
-        "a client, over processors": 4e-3,
-        "a leaf": 6e-3,
-        "a leaf and worker": 1e-4,
-        "a byte to a node": 2e-9,
-    },
+    "coordinator": {"a round": 0.02, "a client": 1e-3, "a leaf": 6e-3, "a leaf and worker": 1e-4, "a byte": 5e-10},
+    "clients": {"a round": 0.05, "a client, over processors": 4e-3, "a byte to a node": 2e-9},
     "aggregation": {"a round": 0.01, "a sum": 3e-3, "a byte and level": 1e-9},
-    "server": {"a round": 0.02, "a client": 1e-4, "a byte": 5e-10},
 }
 CLIENT_SECONDS = {"A": 0.1, "small": 0.004}
 
 
 def by_hand(c):
-    """The seconds of a round by phase, written out."""
+    """What a round takes, written out: the coordinator's seconds, those of merging, and all."""
     work = CLIENT_SECONDS[c.model] * c.clients / c.processors
     levels = {1: 1, 2: 2, 3: 3, 4: 3, 8: 4}[c.nodes]
-    return {
-        "clients": work
-        + 0.05
-        + 1e-3 * c.clients
-        + 4e-3 * c.clients / c.processors
-        + 6e-3 * c.leaves
-        + 1e-4 * c.leaves * c.workers
-        + 2e-9 * c.nodes * c.weights_bytes,
-        "aggregation": 0.01 + 3e-3 * c.crossings + 1e-9 * levels * c.update_bytes,
-        "server": 0.02 + 1e-4 * c.clients + 5e-10 * c.weights_bytes,
-    }
+    coordinator = 0.02 + 1e-3 * c.clients + 6e-3 * c.leaves + 1e-4 * c.leaves * c.workers
+    coordinator += 5e-10 * (c.weights_bytes + c.update_bytes)
+    beyond = 0.05 + 4e-3 * c.clients / c.processors + 2e-9 * c.nodes * c.weights_bytes
+    aggregation = 0.01 + 3e-3 * c.crossings + 1e-9 * levels * c.update_bytes
+    # On two cores a coordinator beside one node has the other; beside two or more it takes from both.
+    return coordinator, aggregation, work + beyond + aggregation + coordinator / (1 if c.nodes == 1 else 2)
 
 
 def observe(model, clients, nodes, weights, noise=None):
-    c = Configuration(model, clients, nodes, nodes, min(nodes, 2), min(clients, 256), weights, weights + 100)
-    factors = dict.fromkeys(KNOWN, 1.0) if noise is None else dict(zip(KNOWN, 1 + 0.02 * noise.standard_normal(3)))
-    seconds = {phase: value * factors[phase] for phase, value in by_hand(c).items()}
-    return Observation(c, CLIENT_SECONDS[model] * clients, seconds)
+    shared = nodes > 1
+    c = Configuration(model, clients, nodes, nodes, min(nodes, 2), shared, min(clients, 256), weights, weights + 100)
+    factors = np.ones(3) if noise is None else 1 + 0.02 * noise.standard_normal(3)
+    coordinator, aggregation, seconds = by_hand(c) * factors
+    return Observation(c, CLIENT_SECONDS[model] * clients, seconds, coordinator, aggregation)
 
 
 GRID = [
@@ -67,7 +56,7 @@ def test_the_fit_recovers_known_costs():
     for phase, terms in KNOWN.items():
         assert model.coefficients[phase] == pytest.approx(terms, rel=1e-3), phase
     unseen = observe(*UNSEEN)
-    assert model.seconds(unseen.configuration) == pytest.approx(sum(by_hand(unseen.configuration).values()), rel=1e-6)
+    assert model.seconds(unseen.configuration) == pytest.approx(by_hand(unseen.configuration)[-1], rel=1e-6)
     assert cost_model.errors(model, [unseen]) == pytest.approx([0], abs=1e-6)
 
 
@@ -81,7 +70,7 @@ def test_the_fit_bears_noise_and_has_no_cost_below_zero():
 def test_an_error_above_zero_says_too_much():
     observations = [observe(*row) for row in GRID]
     model = cost_model.fit(observations)
-    slow = dataclasses.replace(observations[0], seconds={p: 2 * s for p, s in observations[0].seconds.items()})
+    slow = dataclasses.replace(observations[0], seconds=2 * observations[0].seconds)
     assert cost_model.errors(model, [slow]) == pytest.approx([-0.5], abs=1e-3)
 
 
@@ -114,10 +103,10 @@ def test_bytes_by_hand():
 
 def test_a_larger_cluster_has_more_of_the_same_work():
     large = cost_model.larger(CONFIGURATION, nodes=1000, clients=1_000_000, processors=8)
-    assert (large.workers, large.processors, large.leaves) == (1000, 8000, 32_000)
+    assert (large.workers, large.processors, large.leaves, large.shared) == (1000, 8000, 32_000, False)
     model = cost_model.CostModel(CLIENT_SECONDS, KNOWN)
     assert model.parts(large)["work"] == pytest.approx(0.1 * 1_000_000 / 8000)
-    assert model.parts(large)["clients: a leaf and worker"] == pytest.approx(1e-4 * 32_000 * 1000)
+    assert model.parts(large)["coordinator: a leaf and worker"] == pytest.approx(1e-4 * 32_000 * 1000)
     table = cost_model.tell_projection(model, [CONFIGURATION], 8, 10e9)
     assert "a client" in table
     assert "1,000,000" in table
@@ -138,14 +127,15 @@ def run(busy, idle, **record):
     record = {"moved_bytes": 100, "loopback_bytes": 200, "sums": 2, "steals": 1, "broadcast_bytes": 10, **record}
     return {
         **{"workload": "A", "clients": 50, "nodes": 2, "cores": 2, "leaves": 256, "update_bytes": 20},
-        "rounds": [{"seconds": 3.0, "phases": phases, **record}],
+        "rounds": [{"seconds": 3.0, "coordinator_seconds": 0.25, "phases": phases, **record}],
     }
 
 
-def test_an_observation_has_what_is_beyond_the_phases_with_the_server():
+def test_an_observation_has_what_is_beyond_work_merging_and_coordinator():
     found = cost_model.observation(run(3.0, 1.0))
-    assert found.seconds == {"clients": 2.0, "aggregation": 0.5, "server": 0.5}
-    assert found.work_seconds == 1.5
+    # The coordinator shares the two cores with the workers, so that half of its time is added.
+    assert found.parts() == {"coordinator": 0.25, "clients": 3.0 - 1.5 - 0.5 - 0.125, "aggregation": 0.5}
+    assert found.configuration.shared
     assert found.configuration.leaves == 50
 
 
