@@ -139,10 +139,25 @@ def check() -> None:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
     if FLAGS.warmup_rounds >= FLAGS.rounds:
         raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
+    _check_accumulation()
     local_dp_flags.check(local_training())
     distillation_flags.check()
     if FLAGS.algorithm == "fed_sgd":
         _refuse_what_fed_sgd_has_not()
+
+
+def _check_accumulation() -> None:
+    told = f"--gradient_accumulation_steps={FLAGS.gradient_accumulation_steps}"
+    if FLAGS.gradient_accumulation_steps > 1 and FLAGS.algorithm not in ("fed_avg", "fed_prox"):
+        raise UserError(
+            f"{told} is for clients of fed_avg or fed_prox, and --algorithm is {FLAGS.algorithm}: change one of them, or "
+            "choose a smaller --batch_size."
+        )
+    if FLAGS.gradient_accumulation_steps > 1 and FLAGS.example_clip is not None:
+        raise UserError(
+            f"{told} and --example_clip={FLAGS.example_clip}: noise is added to a batch as a whole, and would be to each "
+            "of its parts: drop one of them, or choose a smaller --batch_size."
+        )
 
 
 def _refuse_what_fed_sgd_has_not() -> None:
