@@ -150,13 +150,13 @@ def _check_accumulation() -> None:
     told = f"--gradient_accumulation_steps={FLAGS.gradient_accumulation_steps}"
     if FLAGS.gradient_accumulation_steps > 1 and FLAGS.algorithm not in ("fed_avg", "fed_prox"):
         raise UserError(
-            f"{told} is for clients of fed_avg or fed_prox, and --algorithm is {FLAGS.algorithm}: change one of them, or "
-            "choose a smaller --batch_size."
+            f"{told} is for clients of fed_avg or fed_prox, and --algorithm is {FLAGS.algorithm}: change one of them, "
+            "or choose a smaller --batch_size."
         )
     if FLAGS.gradient_accumulation_steps > 1 and FLAGS.example_clip is not None:
         raise UserError(
-            f"{told} and --example_clip={FLAGS.example_clip}: noise is added to a batch as a whole, and would be to each "
-            "of its parts: drop one of them, or choose a smaller --batch_size."
+            f"{told} and --example_clip={FLAGS.example_clip}: noise is added to a batch as a whole, and would be to "
+            "each of its parts: drop one of them, or choose a smaller --batch_size."
         )
 
 

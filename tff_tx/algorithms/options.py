@@ -72,8 +72,8 @@ class Options:
             )
         if self.gradient_accumulation_steps > 1 and self.example_privacy is not None:
             raise UserError(
-                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} and --example_clip: noise is added to "
-                "a batch as a whole, and would be to each of its parts: drop one of them, or choose a smaller "
+                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} and --example_clip: noise is added "
+                "to a batch as a whole, and would be to each of its parts: drop one of them, or choose a smaller "
                 "--batch_size."
             )
         if self.local_privacy is not None and self.weighted:
