@@ -16,7 +16,7 @@ from tff_tx.errors import UserError
 
 
 def test_parts_are_the_batch_with_seeds_of_their_own():
-    x = {"x": np.arange(7), "seed": [3, 4], "lora_rank": 2}
+    x = collections.OrderedDict(x=np.arange(7), seed=[3, 4], lora_rank=2)
     batch = tf.data.Dataset.from_generator(
         lambda: iter([(x, 10 + np.arange(7))]),
         output_signature=(
@@ -48,10 +48,11 @@ def test_a_run_equals_one_without(number):
 
 
 def test_the_optimizer_takes_one_step_a_batch():
-    """Adam's moments and the proximal term are no functions of the sum alone."""
+    """What it clips is the gradient of the batch, and the proximal term counts once."""
 
     def final(**fields):
-        return tiny.weights_of(run("fed_prox", options("adam", proximal_strength=0.3, **fields), clients()).state)
+        opts = options(clip_norm=0.2, rate=1.0, proximal_strength=0.3, **fields)
+        return tiny.weights_of(run("fed_prox", opts, clients()).state)
 
     assert_close(final(gradient_accumulation_steps=3), final(), 1e-5)
 

@@ -24,6 +24,11 @@ def batches(seed=SEED_A, **fields):
     return Preprocessing("causal_lm", TOKENS, BYTES).train(dataset(rows()), seed, local)
 
 
+def lengths(x):
+    """Of the texts in a batch, as they are stored."""
+    return LENGTHS[x["input_ids"].numpy()[:, 0] - 100]
+
+
 def texts(data):
     return [x["input_ids"].numpy()[:, 0].tolist() for x, _ in data]
 
@@ -32,27 +37,29 @@ def test_every_example_is_there_once_padded_to_the_longest_of_its_batch():
     data = list(batches(bucket_by_length=True))
     assert sorted(sum(texts(data), [])) == list(range(100, 180))
     for x, y in data:
-        lengths = x["attention_mask"].numpy().sum(1)
-        assert x["input_ids"].shape == y.shape == (4, max(lengths))
-        np.testing.assert_array_equal(lengths, LENGTHS[x["input_ids"].numpy()[:, 0] - 100] - 1)
+        stored = lengths(x)
+        assert x["input_ids"].shape == y.shape == (4, max(stored) - 1)  # the last token of the longest is a label alone
+        np.testing.assert_array_equal(x["attention_mask"].numpy().sum(1), np.minimum(stored, max(stored) - 1))
 
 
 def test_a_batch_is_of_neighbours_in_length():
     """In one window of all 80 texts, whose lengths are consecutive numbers, each is of four of these."""
     data = list(batches(batch_size=10, bucket_by_length=True))
     assert len(data) == WINDOW == 8
-    spans = [x["attention_mask"].numpy().sum(1) for x, _ in data]
-    assert all(max(lengths) - min(lengths) == 9 for lengths in spans)
-    firsts = [min(lengths) for lengths in spans]
+    spans = [lengths(x) for x, _ in data]
+    assert all(max(span) - min(span) == 9 for span in spans)
+    firsts = [min(span) for span in spans]
     assert firsts != sorted(firsts)
 
 
 def test_there_is_less_padding():
-    """By hand: a text has a token less than stored, and the share is what lies beyond it in its batch."""
+    """By hand: ten texts of n to n + 9 tokens are n + 8 wide and leave 0 + 0 + 1 + ... + 8 places."""
     whole, bucketed = batches(batch_size=10), batches(batch_size=10, bucket_by_length=True)
-    positions = sum(x["input_ids"].shape[1] * 10 for x, _ in whole)
-    assert padding_share([whole]) == pytest.approx(1 - (LENGTHS - 1).sum() / positions)
-    assert padding_share([bucketed]) == pytest.approx(4.5 / np.mean(range(2 + 9, 82, 10)))
+    widths = np.arange(3, 83, 10) + 8
+    assert padding_share([bucketed]) == pytest.approx(8 * 36 / (10 * widths).sum())
+    unsorted = [(lengths(x), x["input_ids"].shape[1]) for x, _ in whole]
+    places = sum((width - np.minimum(stored, width)).sum() for stored, width in unsorted)
+    assert padding_share([whole]) == pytest.approx(places / sum(10 * width for _, width in unsorted))
     assert padding_share([whole]) > 0.3 > 0.15 > padding_share([bucketed])
 
 

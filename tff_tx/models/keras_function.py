@@ -34,6 +34,7 @@ class KerasFunction:
       dtypes: In which type the value of each comes; it is cast to the variable's where it is used.
       frozen: Positions of the variables that have no gradient.
       recomputed: Layers that keep nothing but their inputs for the backward pass, see `recomputation`.
+      backward_graphs: Theirs, which live as long as this.
     """
 
     def __init__(self, model: Any):
@@ -42,6 +43,7 @@ class KerasFunction:
         self.dtypes = [v.dtype for v in self.variables]
         self.frozen: frozenset[int] = frozenset()
         self.recomputed: list = []
+        self.backward_graphs: list = []
         self._required = _required_parameters(model)
         index = {id(v): i for i, v in enumerate(self.variables)}
         self._slots = [

@@ -12,6 +12,7 @@ backward pass of a layer is a graph of its own, traced along with the forward pa
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,7 @@ def _recomputed_call(function, layer, values, training, status):
         flat = tf.nest.flatten(outputs)
         carry = [i for i, leaf in enumerate(flat) if _is_differentiable(leaf)]
         results = _with_backward(
+            function,
             lambda tensors: _carried(run, tensors, len(inputs), position, carry),
             [flat[i] for i in carry],
             inputs + weights + ([] if position is None else [position[0]]),
@@ -89,10 +91,11 @@ def _carried(run, tensors, num_inputs, position, carry):
     return [flat[i] for i in carry]
 
 
-def _with_backward(again, outputs: list, tensors: list, constant: Sequence[int]) -> list:
+def _with_backward(owner, again, outputs: list, tensors: list, constant: Sequence[int]) -> list:
     """`outputs` with the gradients of `again(tensors)`, that are computed when those of the outputs are there.
 
     Args:
+      owner: Keeps the graph of the backward pass in `backward_graphs`.
       again: From tensors to outputs, anew.
       outputs: What it gave before.
       tensors: What they depend on.
@@ -117,11 +120,13 @@ def _with_backward(again, outputs: list, tensors: list, constant: Sequence[int])
 
     specs = [[tf.TensorSpec(t.shape, t.dtype) for t in part] for part in (tensors, outputs)]
     traced = tf.function(backward, autograph=False).get_concrete_function(*specs)
+    owner.backward_graphs.append(traced)
+    traced = weakref.ref(traced)  # TensorFlow never forgets a gradient
 
     @tf.custom_gradient
     def forward(*unused):
         def gradients(*upstream):
-            return traced(tensors, [tf.convert_to_tensor(u) for u in upstream])
+            return traced()(tensors, [tf.convert_to_tensor(u) for u in upstream])
 
         return outputs, gradients
 
