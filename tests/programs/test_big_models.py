@@ -9,13 +9,11 @@ import transformers
 
 from tests.processes import run
 
-GPT2 = (
-    '--model_config={"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 80, "resid_pdrop": 0.1, "embd_pdrop": 0.1, '
-    '"attn_pdrop": 0.1}'
-)
+DISTILBERT = '--model_config={"dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 80}'
 TEXTS = [
-    *("--dataset=file", "--data=texts.csv", "--task=causal_lm", "--architecture=gpt2", "--tokenizer=bytes", GPT2),
-    *("--num_clients=4", "--clients_per_round=2", "--batch_size=4", "--rounds=2", "--rounds_per_evaluation=0"),
+    *("--dataset=file", "--data=texts.csv", "--task=sequence_classification", "--architecture=distilbert"),
+    *("--tokenizer=bytes", DISTILBERT, "--num_clients=4", "--clients_per_round=2", "--batch_size=4", "--rounds=2"),
+    *("--max_length=80", "--rounds_per_evaluation=0"),
 ]
 LORA = ["--trainable=lora", "--lora_rank=2"]
 ALL = ["--gradient_accumulation_steps=2", "--gradient_checkpointing", "--frozen_dtype=bfloat16", "--bucket_by_length"]
@@ -26,7 +24,7 @@ def place(tmp_path_factory):
     directory = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("abc "), n)) for n in rng.integers(3, 70, 60)]
-    pd.DataFrame({"text": texts}).to_csv(directory / "texts.csv", index=False)
+    pd.DataFrame({"text": texts, "label": rng.choice(["x", "y"], 60)}).to_csv(directory / "texts.csv", index=False)
     return directory
 
 
@@ -44,9 +42,9 @@ def test_a_run_with_all_of_it(place, cache):
     assert config["task"]["model"]["frozen_dtype"] == "bfloat16"
     sent = pd.read_csv(place / "all" / "metrics.csv")["comm/download_bytes_per_client"]
     assert (sent == 4 * config["parameters"]["trainable"]).all()
-    model = transformers.TFAutoModelForCausalLM.from_pretrained(place / "all" / "model")
+    model = transformers.TFAutoModelForSequenceClassification.from_pretrained(place / "all" / "model")
     assert {str(v.dtype.name) for v in model.weights} == {"float32"}
-    table = model.transformer.wte.embeddings.numpy()
+    table = model.distilbert.embeddings.weight.numpy()
     np.testing.assert_array_equal(table.view(np.uint32) & 0xFFFF, 0)  # the bits that bfloat16 has not
 
     # A run that goes on reads its frozen weights from the checkpoint.
@@ -78,7 +76,9 @@ def test_mistakes_end_with_one_sentence_and_code_2(place, tmp_path, cache, flags
     flags = [f"--data={place / 'texts.csv'}" if flag.startswith("--data=") else flag for flag in [*TEXTS, *flags]]
     if "--dataset=digits" in flags:
         flags = [f for f in flags if not f.startswith(("--data=", "--model_config", "--tokenizer", "--dataset=file"))]
-        flags.append('--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}')
+        flags.append(
+            '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}'
+        )
     _, err = run("train", *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
     assert sentence in err
     assert "Traceback" not in err
