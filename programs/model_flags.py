@@ -18,6 +18,12 @@ flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration,
 flags.DEFINE_string("tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained.")
 flags.DEFINE_integer("max_length", 64, "Tokens or items an example, at most.", lower_bound=2)
 flags.DEFINE_boolean(
+    "gradient_checkpointing",
+    False,
+    "Keeps of each Transformer block only what goes into it, and computes it again for the gradients: less memory, "
+    "a third more time, the same numbers.",
+)
+flags.DEFINE_boolean(
     "standardize",
     True,
     "Standardizes the numbers of tables with means and deviations over all training clients, added up from their sums.",
@@ -104,6 +110,7 @@ def model_spec() -> ModelSpec:
         standardize=FLAGS.standardize,
         context_length=FLAGS.context_length,
         horizons=horizons(),
+        gradient_checkpointing=FLAGS.gradient_checkpointing,
     )
 
 

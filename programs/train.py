@@ -64,6 +64,9 @@ flags.DEFINE_boolean(
     "and refuses where the disk has no room.",
 )
 
+_MEASURED = 10
+"""Of how many clients padding is told."""
+
 _MAY_CHANGE_ON_RESUME = (
     *("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint", "profile"),
     *cluster_flags.MAY_CHANGE_ON_RESUME,
@@ -116,6 +119,7 @@ def _train(cluster) -> int:
     canary_flags.record(run_dir, canaries, task, FLAGS.seed)
     process = attack_flags.process(task, process, attack, run_dir, FLAGS.seed)
     _say(task, run_dir)
+    _say_padding(task)
     if private:
         print(private.told())
     if kept:
@@ -251,6 +255,18 @@ def _say(task, run_dir):
         f"{task.kind} on {FLAGS.dataset}: {told} clients; {sum(w.size for w in trainable):,} trainable "
         f"parameters; {FLAGS.rounds} rounds of {FLAGS.algorithm} into {run_dir}"
     )
+
+
+def _say_padding(task):
+    """Says what --bucket_by_length saves, by the first round's batches of a few clients whose data are here."""
+    if not FLAGS.bucket_by_length or FLAGS.silos:
+        return
+    clients = tasks.client_arguments(task.train.client_ids[:_MEASURED], FLAGS.seed, 1)
+    share = task.padding_share(clients)
+    if share is None:
+        return
+    plain = dataclasses.replace(task, local=dataclasses.replace(task.local, bucket_by_length=False))
+    print(f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing")
 
 
 def _splits(task):

@@ -36,6 +36,14 @@ flags.DEFINE_enum(
     "or its best approximation of the rank (FlexLoRA's svd).",
 )
 
+flags.DEFINE_enum(
+    "frozen_dtype",
+    "float32",
+    models.FROZEN_DTYPES,
+    "In which weights that are not trained are held, sent and stored in checkpoints; bfloat16 halves them. They are "
+    "cast where they are used, and the model is saved in float32.",
+)
+
 _OF_LORA = ("lora_rank", "lora_alpha", "lora_targets", "lora_dropout", "lora_freeze_a", "lora_aggregation")
 
 
@@ -45,6 +53,11 @@ def check() -> None:
     Raises:
       UserError: With the first of them.
     """
+    if FLAGS.frozen_dtype != "float32" and FLAGS.trainable == "all":
+        raise UserError(
+            f"--frozen_dtype={FLAGS.frozen_dtype} is about weights that are not trained, and --trainable=all trains "
+            "all: drop it, or train a part of the model, as with --trainable=lora."
+        )
     if FLAGS.trainable != "lora":
         for name in _OF_LORA:
             if not FLAGS[name].using_default_value:
@@ -90,7 +103,8 @@ def model_spec(spec: tasks.ModelSpec) -> tasks.ModelSpec:
     Raises:
       UserError: If a value is out of range.
     """
-    return dataclasses.replace(spec, trainable=FLAGS.trainable, lora=_lora() if FLAGS.trainable == "lora" else None)
+    lora = _lora() if FLAGS.trainable == "lora" else None
+    return dataclasses.replace(spec, trainable=FLAGS.trainable, lora=lora, frozen_dtype=FLAGS.frozen_dtype)
 
 
 def needs_own_process() -> bool:

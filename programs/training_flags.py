@@ -22,6 +22,18 @@ flags.DEFINE_boolean("weighted", True, "Clients count by their number of example
 flags.DEFINE_float("proximal_strength", 0.1, "mu of --algorithm=fed_prox.", lower_bound=0.0)
 
 flags.DEFINE_integer("batch_size", 16, "Examples a batch.", lower_bound=1)
+flags.DEFINE_integer(
+    "gradient_accumulation_steps",
+    1,
+    "Parts in which a client computes a batch, one after another, before its optimizer's step; with N it needs the "
+    "memory of a batch N times smaller, and learns the same.",
+    lower_bound=1,
+)
+flags.DEFINE_boolean(
+    "bucket_by_length",
+    False,
+    "Makes batches of texts or histories that are about equally long, so that less of what is computed is padding.",
+)
 flags.DEFINE_integer("local_epochs", 1, "Passes of a client over its data, a round.", lower_bound=1)
 flags.DEFINE_integer(
     "local_steps",
@@ -76,6 +88,7 @@ def local_training() -> LocalTraining:
         epochs=FLAGS.local_epochs,
         steps=_local_steps(),
         max_examples=FLAGS.max_examples,
+        bucket_by_length=FLAGS.bucket_by_length,
     )
 
 
@@ -126,10 +139,25 @@ def check() -> None:
         raise UserError("--clip_norm=0 would stop all training: raise it or leave it out.")
     if FLAGS.warmup_rounds >= FLAGS.rounds:
         raise UserError(f"--warmup_rounds={FLAGS.warmup_rounds} is not less than --rounds={FLAGS.rounds}: lower it.")
+    _check_accumulation()
     local_dp_flags.check(local_training())
     distillation_flags.check()
     if FLAGS.algorithm == "fed_sgd":
         _refuse_what_fed_sgd_has_not()
+
+
+def _check_accumulation() -> None:
+    told = f"--gradient_accumulation_steps={FLAGS.gradient_accumulation_steps}"
+    if FLAGS.gradient_accumulation_steps > 1 and FLAGS.algorithm not in ("fed_avg", "fed_prox"):
+        raise UserError(
+            f"{told} is for clients of fed_avg or fed_prox, and --algorithm is {FLAGS.algorithm}: change one of them, "
+            "or choose a smaller --batch_size."
+        )
+    if FLAGS.gradient_accumulation_steps > 1 and FLAGS.example_clip is not None:
+        raise UserError(
+            f"{told} and --example_clip={FLAGS.example_clip}: noise is added to a batch as a whole, and would be to "
+            "each of its parts: drop one of them, or choose a smaller --batch_size."
+        )
 
 
 def _refuse_what_fed_sgd_has_not() -> None:
@@ -165,6 +193,7 @@ def options(seed: int, **more) -> algorithms.Options:
         distributor_fn=compression_flags.distributor_fn(seed),
         proximal_strength=FLAGS.proximal_strength if FLAGS.algorithm == "fed_prox" else 0.0,
         distillation=distillation_flags.distillation(),
+        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
         example_privacy=local_dp_flags.example_privacy(),
         local_privacy=local_dp_flags.local_privacy(),
         **more,

@@ -3,8 +3,8 @@
 TFF 0.87 has a builder with a schedule, for weighted FedAvg alone and not for functional models. Its
 FedProx adds mu (w_t - w) to the gradient, the proximal term with the wrong sign, which drives
 clients away from the server's model. This is TFF's client work for functional models with the term
-of the paper, FedGKD's teacher, a schedule, either weighting, and privacy inside of the client; without
-them it computes what TFF's does.
+of the paper, FedGKD's teacher, a schedule, either weighting, gradient accumulation, and privacy inside of the
+client; without them it computes what TFF's does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.algorithms import accumulation
 from tff_tx.algorithms.fed_gkd import build_teacher_distributor
 from tff_tx.algorithms.options import Options
 from tff_tx.models import SEED, check_predicts_classes
@@ -149,40 +150,50 @@ def _local_training(model, options, weights, teacher, batches, rate):
     Each step is w <- optimizer(w, grad F_k(w) + mu (w - w_t)), w_t the server's weights (Li et al.
     2020, Algorithm 2). With a teacher, F_k also has FedGKD's term; metrics are those of the labels.
     """
-    optimizer = options.client_optimizer_fn(rate)
+    optimizer, in_parts = options.client_optimizer_fn(rate), options.gradient_accumulation_steps > 1
     gradients_fn = _gradients if options.example_privacy is None else options.example_privacy.gradients
     server, frozen = tuple(weights.trainable), tuple(weights.non_trainable)
 
     def term(x, y, output):
         return options.distillation.term(model, (teacher, frozen), x, y, output)
 
-    def step(state, batch):
-        trained, optimizer_state, metrics, num_examples, losses, *seed = state
-        x, y = batch
-        gradients, loss, output = gradients_fn(model, trained, frozen, x, y, term if options.distills else None)
+    def optimize(learned, gradients, loss, examples):
+        trained, optimizer_state, losses = learned
         if options.proximal_strength != 0:
             gradients = tuple(g + options.proximal_strength * (w - w0) for g, w, w0 in zip(gradients, trained, server))
         optimizer_state, trained = optimizer.next(optimizer_state, trained, gradients)
-        batch_examples = tf.shape(output, tf.int64)[0]
+        return trained, optimizer_state, losses + loss * tf.cast(examples, tf.float32)
+
+    def step(state, batch):
+        learned, sums, metrics, num_examples, *seed = state
+        (x, y), ends = batch if in_parts else (batch, None)
+        gradients, loss, output = gradients_fn(model, learned[0], frozen, x, y, term if options.distills else None)
+        examples = tf.shape(output, tf.int64)[0]
+        if in_parts:
+            items = accumulation.items(model, y, output, loss)
+            total = accumulation.Sums(sums).add(items, examples, gradients, loss)
+            learned = accumulation.where(ends, optimize(learned, *total.means, total.examples), learned)
+            sums = accumulation.where(ends, accumulation.Sums.zero(server).leaves, total.leaves)
+        else:
+            learned = optimize(learned, gradients, loss, examples)
         metrics = model.update_metrics_state(
             metrics,
             labels=y,
-            batch_output=tff.learning.models.BatchOutput(loss, output, batch_examples),
+            batch_output=tff.learning.models.BatchOutput(loss, output, examples),
         )
-        losses += loss * tf.cast(batch_examples, tf.float32)
-        num_examples += batch_examples
-        return trained, optimizer_state, metrics, num_examples, losses, *(_seed_of(x) for _ in seed)
+        return learned, sums, metrics, num_examples + examples, *(_seed_of(x) for _ in seed)
 
     start = (
-        server,
-        optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server)),
+        (server, optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, server)), tf.constant(0.0)),
+        accumulation.Sums.zero(server).leaves if in_parts else (),
         model.initialize_metrics_state(),
         tf.constant(0, tf.int64),
-        tf.constant(0.0),
         # The last batch's, for the noise of the update: no other client or round has it.
         *([tf.zeros([2], tf.int64)] if options.local_privacy is not None else []),
     )
-    trained, _, metrics, num_examples, losses, *seed = batches.reduce(start, step)
+    if in_parts:
+        batches = accumulation.in_parts(batches, options.gradient_accumulation_steps)
+    (trained, _, losses), _, metrics, num_examples, *seed = batches.reduce(start, step)
     update = tf.nest.map_structure(tf.subtract, server, trained)
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
     keep = tf.cast(finite, tf.float32)

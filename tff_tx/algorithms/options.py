@@ -31,6 +31,9 @@ class Options:
       distillation: If not None, FedGKD's term in clients' losses. FedAvg and FedProx alone.
       metrics_aggregator: Unweighted factory that makes the round's metrics of those of each client; None: the figures
         over all their examples together. For FedAvg and FedProx.
+      gradient_accumulation_steps: Parts in which clients compute a batch, one after another, for one step of their
+        optimizer. With 1 a batch is computed at once; with more it needs the memory of a part. FedAvg and FedProx
+        alone.
       example_privacy: If not None, clients train with DP-SGD.
       local_privacy: If not None, clients' updates leave them clipped and noised. What else leaves them has to tell
         nothing of their data: they count equally.
@@ -42,7 +45,8 @@ class Options:
         which clients get the model; None: it is broadcast.
 
     Raises:
-      UserError: At construction, if updates are private and something else that is sent tells of a client's data.
+      UserError: At construction, if updates are private and something else that is sent tells of a client's data, or
+        gradients are to be accumulated and cannot be.
     """
 
     client_optimizer_fn: Callable[[Any], tff.learning.optimizers.Optimizer]
@@ -54,6 +58,7 @@ class Options:
     proximal_strength: float = 0.0
     distillation: GlobalDistillation | None = None
     metrics_aggregator: Any = None
+    gradient_accumulation_steps: int = 1
     example_privacy: ExamplePrivacy | None = None
     local_privacy: LocalPrivacy | None = None
     sends_loss: bool = False
@@ -61,6 +66,16 @@ class Options:
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):
+        if self.gradient_accumulation_steps < 1:
+            raise UserError(
+                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} is less than 1: raise it."
+            )
+        if self.gradient_accumulation_steps > 1 and self.example_privacy is not None:
+            raise UserError(
+                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} and --example_clip: noise is added "
+                "to a batch as a whole, and would be to each of its parts: drop one of them, or choose a smaller "
+                "--batch_size."
+            )
         if self.local_privacy is not None and self.weighted:
             raise UserError(
                 "local differential privacy of updates (--local_dp_clip) does not cover how many examples a client "
@@ -79,7 +94,8 @@ class Options:
             *(self.client_schedule, self.metrics_aggregator, self.example_privacy, self.local_privacy),
             self.wrap_client_work,
         )
-        return self.sends_loss or self.distills or any(part is not None for part in parts)
+        accumulates = self.gradient_accumulation_steps > 1
+        return self.sends_loss or self.distills or accumulates or any(part is not None for part in parts)
 
     @property
     def distills(self) -> bool:
@@ -98,8 +114,14 @@ class Options:
           algorithm: Whose clients they have to be.
 
         Raises:
-          UserError: If they are private by themselves, learn from a teacher, are to send their loss, or are wrapped.
+          UserError: If they are private by themselves, learn from a teacher, accumulate gradients, are to send their
+            loss, or are wrapped.
         """
+        if self.gradient_accumulation_steps > 1:
+            raise UserError(
+                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} is for clients of fed_avg or "
+                f"fed_prox, and --algorithm is {algorithm}: change one of them, or choose a smaller --batch_size."
+            )
         if self.local_privacy is not None or self.example_privacy is not None:
             raise UserError(
                 f"privacy inside of the client (--local_dp_clip, --example_clip) is not for --algorithm={algorithm}: "

@@ -3,7 +3,7 @@
 from tff_tx.models._randomness import SEED
 from tff_tx.models.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.forecasting import forecasting
-from tff_tx.models.functional import TransformerModel, functional_model
+from tff_tx.models.functional import FROZEN_DTYPES, TransformerModel, functional_model
 from tff_tx.models.huggingface import (
     from_config,
     from_pretrained,
@@ -26,6 +26,7 @@ from tff_tx.models.refusals import StatefulModelError
 from tff_tx.models.vectorization import vectorized_map
 
 __all__ = [
+    "FROZEN_DTYPES",
     "IGNORED",
     "RANK",
     "SEED",

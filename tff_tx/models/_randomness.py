@@ -55,15 +55,12 @@ def split_seed(x: Any) -> tuple[Any, Any]:
 class _Stream:
     """Hands out a fresh two-word seed to each op, in the order in which the model is traced."""
 
-    def __init__(self, seed):
-        # Hashed, because seeds as they come with the data are near one another: were the op's place
-        # added to the seed itself, the second op of one batch would draw as the first of the next.
-        self._key = tf.random.stateless_uniform([], tf.cast(seed, tf.int64), None, None, tf.int64, alg=_ALGORITHM)
-        self._ops = 0
+    def __init__(self, key, ops):
+        self.key, self.ops = key, ops
 
     def next(self):
-        self._ops += 1
-        return tf.stack([self._key, tf.constant(self._ops, tf.int64)])
+        self.ops += 1
+        return tf.stack([self.key, tf.constant(self.ops, tf.int64)])
 
 
 def _random_uniform(seed, shape, dtype, **unused):
@@ -134,10 +131,31 @@ def seeded(seed):
         yield
         return
     tf.ensure_shape(seed, [2])  # three words would do as well, and the third be ignored
+    # Hashed, because seeds as they come with the data are near one another: were the op's place
+    # added to the seed itself, the second op of one batch would draw as the first of the next.
+    key = tf.random.stateless_uniform([], tf.cast(seed, tf.int64), None, None, tf.int64, alg=_ALGORITHM)
+    with resumed(key, 0):
+        yield
+
+
+def position() -> tuple[tf.Tensor, int] | None:
+    """Where the draws inside `seeded` have got to in this thread: their key and how many there were; None outside."""
+    stream = getattr(_active, "stream", None)
+    return None if stream is None else (stream.key, stream.ops)
+
+
+@contextlib.contextmanager
+def resumed(key, ops: int):
+    """As `seeded`, from a `position` on: the same ops draw the same numbers once more.
+
+    Args:
+      key: Scalar int64 tensor.
+      ops: How many ops have drawn before.
+    """
     with _patching:
         outer = getattr(_active, "stream", None)
         originals = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _STATELESS]
-        _active.stream = _Stream(seed)
+        _active.stream = _Stream(key, ops)
         for (owner, name, original), (_, _, stateless, parameters) in zip(originals, _STATELESS):
             setattr(owner, name, _redirected(original, stateless, parameters))
         try:

@@ -14,11 +14,16 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.errors import UserError
+from tff_tx.models import _randomness as randomness
 from tff_tx.models import graphs as graphs_lib
 from tff_tx.models import refusals
 from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.keras_function import KerasFunction
-from tff_tx.models.lora import Lora, LoraFunction
+from tff_tx.models.layer_stacks import transformer_blocks
+from tff_tx.models.lora import Lora, LoraFunction, dense_layers
+
+FROZEN_DTYPES = ("float32", "bfloat16")
+"""In which weights that are not trained can be held."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +59,12 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         self._function, self._trainable, self._non_trainable = function, trainable, non_trainable
         self.adapters = () if self.lora is None else tuple(function.adapters)
         self.adapter_positions = self._adapter_positions()
+        dtypes = {id(v): dtype for v, dtype in zip(function.variables, function.dtypes)}
         self._predict_fn = tf.autograph.experimental.do_not_convert(predict_fn)
         super().__init__(
             initial_weights=(
                 tuple(v.numpy() for v in trainable),
-                tuple(v.numpy() for v in non_trainable),
+                tuple(tf.cast(v, dtypes[id(v)]).numpy() for v in non_trainable),
             ),
             predict_on_batch_fn=tf.function(predict_fn, autograph=False),
             loss_fn=objective.loss_fn,
@@ -112,7 +118,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
                 )
         for _, variables, values in parts:
             for variable, value in zip(variables, values):
-                variable.assign(value)
+                variable.assign(tf.cast(value, variable.dtype))
 
 
 def functional_model(
@@ -123,6 +129,8 @@ def functional_model(
     output_fn: Callable[[Any], tf.Tensor] | None = None,
     trainable: str = "all",
     lora: Lora | None = None,
+    gradient_checkpointing: bool = False,
+    frozen_dtype: str = "float32",
 ) -> TransformerModel:
     """Makes a built Keras model a `FunctionalModel` trained on `objective`.
 
@@ -144,12 +152,17 @@ def functional_model(
       trainable: What is trained: "all", "head", "bias", "layers:" and a regular expression that is
         searched in the names of weights, or "lora"; see `tff_tx.models.trainable.selected`.
       lora: With "lora", how the model is adapted. A classifier's head is trained along, as it is new.
+      gradient_checkpointing: Whether training keeps of each Transformer block only what goes into it, and computes it
+        again for the gradients: less memory for more time. They are the same.
+      frozen_dtype: "float32", or "bfloat16" to hold weights that are not trained in half of the bytes, rounded, and
+        cast them where they are used.
 
     Raises:
       StatefulModelError: If training changes a variable (BatchNormalization).
       UserError: If the model is not built, uses variables that are not attributes of its layers,
         adds a loss of its own (a regularizer), which would be silently lost, draws random
-        numbers that a seed cannot reach, or has none of the weights that are to be trained.
+        numbers that a seed cannot reach, has none of the weights that are to be trained, no blocks to compute again, or
+        no weights that are frozen.
     """
     if not model.built or not model.weights:
         raise UserError(
@@ -167,6 +180,11 @@ def functional_model(
             chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
     wanted = {id(v) for v in chosen}
     is_frozen = [id(v) not in wanted for v in function.variables]
+    function.frozen = frozenset(i for i, frozen in enumerate(is_frozen) if frozen)
+    if gradient_checkpointing:
+        _recompute_blocks(function, x_spec)
+    if frozen_dtype != "float32":
+        _hold_frozen(function, frozen_dtype, trainable)
     graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen)
     reached = graphs_lib.reached(graphs(training=True))
     is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reached)]
@@ -195,6 +213,38 @@ def functional_model(
         predict_fn=predict_on_batch,
         input_spec=(x_spec, objective.label_spec),
     )
+
+
+def _recompute_blocks(function, x_spec):
+    if randomness.split_seed(x_spec)[1] is None:
+        raise UserError(
+            f"--gradient_checkpointing draws dropout twice, which only a seed makes the same: add {randomness.SEED!r} "
+            "to the inputs."
+        )
+    function.recomputed = transformer_blocks(function.model)
+
+
+def _hold_frozen(function, dtype, trainable):
+    if dtype not in FROZEN_DTYPES:
+        raise UserError(f"--frozen_dtype={dtype} is none of {', '.join(FROZEN_DTYPES)}.")
+    positions = {id(v): i for i, v in enumerate(function.variables)}
+    # Without what adapters add: the server changes it, by less than bfloat16 has digits for.
+    held = {positions[id(v)] for v in function.model.weights if v.dtype == tf.float32} & function.frozen
+    if not held:
+        raise UserError(
+            f"--frozen_dtype={dtype} is about weights that are not trained, and --trainable={trainable} trains all of "
+            "them: drop it, or train a part of the model, as with --trainable=lora."
+        )
+    for position in held:
+        function.dtypes[position] = tf.as_dtype(dtype)
+    within = {id(layer) for block in function.recomputed for layer in block.submodules}
+    dense = dense_layers(function.model)
+    # Or the cast kernel would be kept from the forward to the backward pass.
+    function.recomputed += [
+        dense[id(function.variables[i])]
+        for i in sorted(held)
+        if id(function.variables[i]) in dense and id(dense[id(function.variables[i])]) not in within
+    ]
 
 
 def _merge_order(is_trainable: list[bool]) -> list[int]:

@@ -51,7 +51,8 @@ class ModelGraphs:
             values = [tf.stop_gradient(v) if frozen else v for v, frozen in zip(values, self._is_frozen)]
             return self._output_fn(self._function(values, inputs, training, seed))
 
-        specs = [tf.TensorSpec(v.shape, v.dtype) for v in self._function.variables]
+        function = self._function
+        specs = [tf.TensorSpec(v.shape, dtype) for v, dtype in zip(function.variables, function.dtypes)]
         try:
             # Most models branch on Python values alone and spare themselves AutoGraph, 9/10 of the
             # tracing time.

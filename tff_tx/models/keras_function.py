@@ -11,13 +11,15 @@ import contextlib
 import inspect
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tff_tx.models import _randomness
+from tff_tx.models import _randomness, recomputation
 
-_KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
+KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
+"""Attributes of layers that are Keras' own."""
 
 tracing = threading.RLock()
 """Held while a model has tensors for variables, and while graphs of models are made."""
@@ -29,37 +31,78 @@ class KerasFunction:
     Attributes:
       model: The `tf_keras.Model` or `tf.keras.Model`, built.
       variables: Its weights, each once (a tied weight is one), in Keras' order.
+      dtypes: In which type the value of each comes; it is cast to the variable's where it is used.
+      frozen: Positions of the variables that have no gradient.
+      recomputed: Layers that keep nothing but their inputs for the backward pass, see `recomputation`.
+      backward_graphs: Theirs, which live as long as this.
     """
 
     def __init__(self, model: Any):
         self.model = model
         self.variables = _unique(model.weights)
+        self.dtypes = [v.dtype for v in self.variables]
+        self.frozen: frozenset[int] = frozenset()
+        self.recomputed: list = []
+        self.backward_graphs: list = []
         self._required = _required_parameters(model)
         index = {id(v): i for i, v in enumerate(self.variables)}
         self._slots = [
-            (layer.__dict__, name, _replacer(value, index))
+            Slot(layer.__dict__, name, value, index)
             for layer in (model, *model.submodules)
             for name, value in list(vars(layer).items())
-            if not _KERAS_BOOKKEEPING.match(name) and _holds_variable(value, index)
+            if not KERAS_BOOKKEEPING.match(name) and _positions(value, index)
         ]
 
     def __call__(self, values: list, inputs: Any, training: bool, seed: Any = None) -> Any:
         """The model's output on `inputs`, with `values` in place of its `variables`."""
-        with tracing, self._swapped(values), _inlined_functions(), _randomness.seeded(seed):
+        values, status = dict(enumerate(values)), tf.__internal__.autograph.control_status_ctx()
+        recomputing = recomputation.recomputing(self, values, training, status)
+        with tracing, self.placed(values, training), _inlined_functions(), _randomness.seeded(seed), recomputing:
             if _are_arguments(inputs, self._required):
                 return self.model(**inputs, training=training)
             return self.model(inputs, training=training)
 
     @contextlib.contextmanager
-    def _swapped(self, values):
-        originals = [attributes[name] for attributes, name, _ in self._slots]
+    def placed(self, values: Mapping[int, Any], training: bool, slots: Sequence[Slot] | None = None):
+        """Has tensors stand for variables while the model, or layers of it, are called.
+
+        Args:
+          values: By the variables' positions.
+          training: Whether the call is one for training.
+          slots: Where; None: everywhere.
+        """
+        del training
+        values = {i: tf.cast(value, self.variables[i].dtype) for i, value in values.items()}
+        slots = self._slots if slots is None else slots
+        originals = [slot.attributes[slot.name] for slot in slots]
         try:
-            for attributes, name, replace in self._slots:
-                attributes[name] = replace(values)
+            for slot in slots:
+                slot.attributes[slot.name] = slot.replaced(values)
             yield
         finally:
-            for (attributes, name, _), original in zip(self._slots, originals):
-                attributes[name] = original
+            for slot, original in zip(slots, originals):
+                slot.attributes[slot.name] = original
+
+    def part(self, layer: Any) -> tuple[list[Slot], list[int]]:
+        """Where a layer and the layers within it hold variables, and the positions of all that `placed` needs there."""
+        inside = {id(vars(part)) for part in (layer, *layer.submodules)}
+        slots = [slot for slot in self._slots if id(slot.attributes) in inside]
+        return slots, sorted({i for slot in slots for i in slot.positions})
+
+
+class Slot:
+    """An attribute of a layer that holds variables.
+
+    Attributes:
+      attributes: The layer's.
+      name: Which.
+      positions: Of the variables, set of int.
+      replaced: From tensors by position to a copy of the attribute's value in which they stand for the variables.
+    """
+
+    def __init__(self, attributes: dict, name: str, value: Any, index: Mapping[int, int]):
+        self.attributes, self.name = attributes, name
+        self.positions, self.replaced = _positions(value, index), _replacer(value, index)
 
 
 @contextlib.contextmanager
@@ -105,12 +148,13 @@ def _unique(variables):
     return list({id(v): v for v in variables}.values())
 
 
-def _holds_variable(value, index) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(_holds_variable(v, index) for v in value)
+def _positions(value, index) -> set[int]:
+    """Of the variables in an attribute's value."""
     if isinstance(value, dict):
-        return any(_holds_variable(v, index) for v in value.values())
-    return id(value) in index
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return set().union(*(_positions(v, index) for v in value))
+    return {index[id(value)]} if id(value) in index else set()
 
 
 def _replacer(value, index):

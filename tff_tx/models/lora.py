@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import transformers
 
 from tff_tx.errors import UserError
 from tff_tx.models import trainable as trainable_lib
-from tff_tx.models.keras_function import KerasFunction, tracing
+from tff_tx.models.keras_function import KerasFunction, Slot
 
 RANK = "lora_rank"
 """The input that carries the rank of a client, where clients have different ones: int32, a scalar, not batched."""
@@ -151,7 +152,6 @@ class LoraFunction(KerasFunction):
     def __init__(self, model: Any, lora: Lora):
         super().__init__(model)
         self.lora = lora
-        self._num_weights = len(self.variables)
         owners = dense_layers(model) if lora.in_layers else {}
         targets = _targets(model, self.variables, lora)
         self.adapters = [Adapter(v, owners.get(id(v)), lora, i) for i, v in enumerate(targets)]
@@ -160,25 +160,37 @@ class LoraFunction(KerasFunction):
                 f"--lora_dropout={lora.dropout} drops inputs of dense layers, and --lora_targets also names "
                 f"{trainable_lib.told_names(elsewhere)}: name only kernels of dense layers, or drop nothing."
             )
-        self._positions = {id(v): i for i, v in enumerate(self.variables)}
         for adapter in self.adapters:
             self.variables += adapter.variables
+        self.dtypes = [v.dtype for v in self.variables]
+        self._positions = {id(v): i for i, v in enumerate(self.variables)}
 
     def __call__(self, values: list, inputs: Any, training: bool, seed: Any = None) -> Any:
-        weights, factors = list(values[: self._num_weights]), iter(values[self._num_weights :])
-        in_layers = []
+        return super().__call__(values, _without_rank(inputs), training, seed)
+
+    @contextlib.contextmanager
+    def placed(self, values: Mapping[int, Any], training: bool, slots: Sequence[Slot] | None = None):
+        values, in_layers = dict(values), []
         for adapter in self.adapters:
-            a, b, *residual = (next(factors) for _ in adapter.variables)
             position = self._positions[id(adapter.weight)]
+            if position not in values:
+                continue
+            a, b, *residual = (values[self._positions[id(v)]] for v in adapter.variables)
             added = list(residual)
             if adapter.layer is None:
                 added.append(self.lora.scale * tf.matmul(a, b))
             else:
                 in_layers.append((adapter.layer, a, b))
             for matrix in added:
-                weights[position] += tf.reshape(matrix, adapter.weight.shape)
-        with tracing, _adapted(in_layers, self.lora, training):
-            return super().__call__(weights, _without_rank(inputs), training, seed)
+                weight = tf.cast(values[position], adapter.weight.dtype)
+                values[position] = weight + tf.reshape(matrix, adapter.weight.shape)
+        with _adapted(in_layers, self.lora, training), super().placed(values, training, slots):
+            yield
+
+    def part(self, layer: Any) -> tuple[list[Slot], list[int]]:
+        slots, positions = super().part(layer)
+        there = [adapter for adapter in self.adapters if self._positions[id(adapter.weight)] in positions]
+        return slots, positions + [self._positions[id(v)] for adapter in there for v in adapter.variables]
 
     def merge(self) -> None:
         """Adds to each adapted variable of the model what its adapter does to it."""
@@ -194,14 +206,18 @@ def _adapted(layers: list, lora: Lora, training: bool):
     try:
         for layer, a, b in layers:
             attributes = vars(layer)
-            changed.append((attributes, attributes.get("activation")))
-            attributes["call"] = _call(layer, attributes.get("activation"), a, b, lora, training)
+            outer, activation = attributes.get("call"), attributes.get("activation")
+            changed.append((attributes, outer, activation))
+            # A layer that is adapted already has its activation in its `call`.
+            attributes["call"] = _call(layer, getattr(outer, "activation", activation), a, b, lora, training)
             if "activation" in attributes:
                 attributes["activation"] = None
         yield
     finally:
-        for attributes, activation in changed:
+        for attributes, outer, activation in changed:
             del attributes["call"]
+            if outer is not None:
+                attributes["call"] = outer
             if "activation" in attributes:
                 attributes["activation"] = activation
 
@@ -220,6 +236,7 @@ def _call(layer, activation, a, b, lora, training):
         outputs += tf.reshape(low_rank, tf.shape(outputs))
         return outputs if activation is None else activation(outputs)
 
+    call.activation = activation
     return call
 
 

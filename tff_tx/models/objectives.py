@@ -28,7 +28,8 @@ class Objective:
         [batch, length] for one a token (`IGNORED` where there is none).
       loss_fn: (predictions, labels, sample_weight=None) -> scalar float32, a mean over labelled items: of classes and
         tokens the cross-entropy in nats.
-      sums_fn: (predictions, labels, loss) -> OrderedDict of scalar sums over the batch.
+      sums_fn: (predictions, labels, loss) -> OrderedDict of scalar sums over the batch; `items` is how many the loss is
+        the mean over.
       finalize_fn: sums -> OrderedDict of scalar metrics.
       output_spec: `tf.TensorSpec` of a batch of predictions; None: that of logits, which have a dimension more than
         labels.

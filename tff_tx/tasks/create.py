@@ -35,6 +35,8 @@ class ModelSpec:
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       lora: With trainable "lora", how the model is adapted.
+      gradient_checkpointing: Whether training computes Transformer blocks again instead of keeping what is in them.
+      frozen_dtype: In which weights that are not trained are held, "float32" or "bfloat16".
     """
 
     pretrained: str | None = None
@@ -47,6 +49,8 @@ class ModelSpec:
     horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
     lora: models.Lora | None = None
+    gradient_checkpointing: bool = False
+    frozen_dtype: str = "float32"
 
 
 def create_task(
@@ -102,6 +106,8 @@ def create_task(
         preprocessing.x_spec,
         trainable=model.trainable,
         lora=model.lora,
+        gradient_checkpointing=model.gradient_checkpointing,
+        frozen_dtype=model.frozen_dtype,
     )
     return FederatedTask(
         kind=kind,

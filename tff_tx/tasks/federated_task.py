@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx import models
 from tff_tx.errors import UserError
+from tff_tx.tasks.bucketing import padding_share
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
 _MOST_SHUFFLED = 10_000
@@ -71,6 +72,7 @@ class FederatedTask:
 
     def __post_init__(self):
         _check_specs_agree(self)
+        self.preprocessing.check(self.local)
         if hasattr(self.model.keras_model, "config"):
             check_config(
                 self.model.keras_model.config,
@@ -100,6 +102,16 @@ class FederatedTask:
         """What each training client costs a round: its examples times their mean length, in stored bytes."""
         length = self.train.example_bytes()
         return {c: self.local.num_examples(n) * length[c] for c, n in self.train.sizes().items()}
+
+    def padding_share(self, clients: Sequence[Any]) -> float | None:
+        """The share of tokens in clients' batches of a round that are padding, from 0 to 1; None where it is no text.
+
+        Args:
+          clients: Of `client_arguments`.
+        """
+        if "attention_mask" not in self.preprocessing.x_spec:
+            return None
+        return padding_share([self.client_batches(client) for client in clients])
 
     def eval_batches_fn(self, clients: Any, seed: int = 0):
         """A function from a client id to its batches for evaluation, the same every time.

@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import runtime
+from tff_tx.errors import UserError
 from tff_tx.models import IGNORED, RANK, SEED
 from tff_tx.tasks import recipes
+from tff_tx.tasks.bucketing import WINDOW, bucketed
 
 _PADDING = -1
 """Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
@@ -25,6 +27,7 @@ class _TextClassification:
     """One label a text: `input_ids` are padded to the longest of the batch."""
 
     pads = {"input_ids": _PADDING, "label": IGNORED}
+    lengthwise = ("input_ids",)
 
     def __init__(self, tokenizer, num_labels=0):
         del num_labels
@@ -52,6 +55,7 @@ class _TokenClassification(_TextClassification):
     """One label a token."""
 
     pads = {"input_ids": _PADDING, "labels": IGNORED}
+    lengthwise = ("input_ids", "labels")
 
     def batch(self, features, seed):
         del seed
@@ -143,6 +147,7 @@ class LocalTraining:
       steps: If not None, so many full batches instead, drawn from as many passes as it takes.
       max_examples: If not None, only so many of the client's examples, chosen anew each pass.
       shuffle_buffer: Examples held in memory to shuffle.
+      bucket_by_length: Whether batches are made of examples that are about equally long.
     """
 
     batch_size: int = 16
@@ -150,6 +155,7 @@ class LocalTraining:
     steps: int | None = None
     max_examples: int | None = None
     shuffle_buffer: int = 1000
+    bucket_by_length: bool = False
 
     def num_examples(self, available: int) -> int:
         """How many examples a client with so many trains on in a round, counted as often as it does."""
@@ -176,7 +182,7 @@ class Preprocessing:
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
           num_labels: How many classes or items there are.
         """
-        self._recipe = _RECIPES[kind](tokenizer, num_labels)
+        self._kind, self._recipe = kind, _RECIPES[kind](tokenizer, num_labels)
         self.x_spec = self._recipe.inputs(element_spec)
         self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
@@ -188,6 +194,18 @@ class Preprocessing:
         if not self.ranks:
             return None
         return tf.gather(self.ranks, tf.strings.to_hash_bucket_fast(client_id, len(self.ranks)))
+
+    def check(self, local: LocalTraining) -> None:
+        """Checks that clients can train so.
+
+        Raises:
+          UserError: If examples that are all of one length are to be sorted by it.
+        """
+        if local.bucket_by_length and not hasattr(self._recipe, "lengthwise"):
+            raise UserError(
+                f"--bucket_by_length sorts texts or histories by their length, and all examples of --task={self._kind} "
+                "have the same: drop it."
+            )
 
     def train(self, examples: tf.data.Dataset, seed, local: LocalTraining, rank=None) -> tf.data.Dataset:
         """One client's batches for one round.
@@ -208,13 +226,23 @@ class Preprocessing:
             shuffled = examples.shuffle(local.shuffle_buffer, seed=order, reshuffle_each_iteration=False)
             return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
 
+        def batched(examples, window, number):
+            if not local.bucket_by_length:
+                return self._padded(examples, local.batch_size)
+            # Negative, as epochs and steps count from 0.
+            order_seed = tf.random.experimental.stateless_fold_in(seed, -1 - number)
+            pads, lengthwise = self._pads(examples), self._recipe.lengthwise
+            return bucketed(examples, local.batch_size, pads, lengthwise, window, order_seed)
+
         if local.steps is None:
             batches = tf.data.Dataset.range(local.epochs).flat_map(
-                lambda epoch: self._padded(one_pass(epoch), local.batch_size)
+                lambda epoch: batched(one_pass(epoch), WINDOW, epoch)
             )
         else:
             endless = tf.data.Dataset.range(np.iinfo(np.int64).max).flat_map(one_pass)
-            batches = self._padded(endless, local.batch_size).take(local.steps)
+            # With a larger window the batches would be of other examples than without.
+            whole = batched(endless, min(WINDOW, local.steps), tf.constant(0, tf.int64))
+            batches = whole.take(local.steps)
         return self._finish(batches, seed, rank, self._recipe.batch)
 
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
@@ -224,10 +252,12 @@ class Preprocessing:
         return self._finish(self._padded(examples, batch_size), seed, rank, make)
 
     def _padded(self, examples, batch_size):
-        pads = collections.OrderedDict(
+        return examples.padded_batch(batch_size, padding_values=self._pads(examples))
+
+    def _pads(self, examples):
+        return collections.OrderedDict(
             (name, tf.constant(self._recipe.pads[name], spec.dtype)) for name, spec in examples.element_spec.items()
         )
-        return examples.padded_batch(batch_size, padding_values=pads)
 
     def _finish(self, batches, seed, rank, make):
         def finish(step, features):

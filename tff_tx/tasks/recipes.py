@@ -41,6 +41,7 @@ class NextItem:
     """
 
     pads = {"item_ids": PADDING, "seen": _NONE}
+    lengthwise = ("item_ids",)
 
     def __init__(self, tokenizer, num_labels):
         del tokenizer
