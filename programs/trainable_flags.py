@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow_federated as tff
 from absl import flags
 
+from programs import feature_flags
 from tff_tx import algorithms, models, tasks
 from tff_tx.errors import UserError
 
@@ -90,7 +91,8 @@ def model_spec(spec: tasks.ModelSpec) -> tasks.ModelSpec:
     Raises:
       UserError: If a value is out of range.
     """
-    return dataclasses.replace(spec, trainable=FLAGS.trainable, lora=_lora() if FLAGS.trainable == "lora" else None)
+    lora = _lora() if FLAGS.trainable == "lora" else None
+    return dataclasses.replace(spec, trainable=FLAGS.trainable, lora=lora, frozen_dropout=not feature_flags.enabled())
 
 
 def needs_own_process() -> bool:

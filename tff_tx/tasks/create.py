@@ -35,6 +35,7 @@ class ModelSpec:
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       lora: With trainable "lora", how the model is adapted.
+      frozen_dropout: Whether dropout also drops what no trained weight has touched.
     """
 
     pretrained: str | None = None
@@ -47,6 +48,7 @@ class ModelSpec:
     horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
     lora: models.Lora | None = None
+    frozen_dropout: bool = True
 
 
 def create_task(
@@ -102,6 +104,7 @@ def create_task(
         preprocessing.x_spec,
         trainable=model.trainable,
         lora=model.lora,
+        frozen_dropout=model.frozen_dropout,
     )
     return FederatedTask(
         kind=kind,
