@@ -21,18 +21,15 @@ UPPER = {
     "t5": r"layers:decoder/block_\._1/",
     "vit": r"layers:layer_\._1/",
 }
-LAST = {"distilbert": r"layer_\._1/.*(q_lin|v_lin)/kernel", "vit": r"layer\.1/.*(query|value)/kernel"}
+LAST = {"distilbert": r"layer_\._1/.*(q_lin|v_lin)/kernel", "vit": r"layer_\._1/.*(query|value)/kernel"}
 
 
 @functools.cache
-def whole(name, trainable, dropout=0.2, **changes):
+def whole(name, trainable):
     member = zoo.BY_NAME[name]
-    lora = models.Lora(ranks=(2,), targets=LAST[name], dropout=dropout) if trainable == "lora" else None
-    model = member.build()
-    for field, value in changes.items():
-        setattr(model.config, field, value)
+    lora = models.Lora(ranks=(2,), targets=LAST[name], dropout=0.2) if trainable == "lora" else None
     return models.functional_model(
-        model, member.objective, member.x_spec(), trainable=trainable, lora=lora, frozen_dropout=False
+        member.build(), member.objective, member.x_spec(), trainable=trainable, lora=lora, frozen_dropout=False
     )
 
 
@@ -115,6 +112,14 @@ def test_of_upper_layers_they_are_one_vector_a_token():
     parted = extractor("bert", UPPER["bert"])
     assert [spec.shape.as_list() for spec in parted.specs.values()] == [[None, None, 16]]
     assert parted.inputs == ("attention_mask",)
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_what_one_product_makes_of_a_feature_is_no_other(name):
+    """Queries, keys and values before their adapters are all made of the layer's input."""
+    length = None if name == "distilbert" else (zoo.IMAGE // 8) ** 2 + 1
+    parted = extractor(name, "lora")
+    assert [spec.shape.as_list() for spec in parted.specs.values()] == [[None, length, 16]]
 
 
 def test_features_do_not_depend_on_the_seed_and_dropout_above_does():

@@ -1,12 +1,15 @@
 """Features kept by programs.train, as users say it."""
 
 import json
+import os
+import signal
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.processes import run
+from tests.processes import run, start
 
 TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
@@ -64,3 +67,22 @@ def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sente
     assert sentence in err
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_ends_the_same(place, cache):
+    """kill -9 while there are features of some clients, then the same command: the same model, to the bit."""
+    flags = [*DIGITS, "--rounds=4", "--cache_features", cache]
+    run("train", *flags, "--run_dir=undisturbed", cwd=place)
+    process = start("train", *flags, "--run_dir=killed", cwd=place, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not list((place / "killed").glob("features/train/*.sqlite")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    run("train", *flags, "--run_dir=killed", cwd=place)
+    weights = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")]
+    assert weights[0] == weights[1]
+    assert not list((place / "killed").glob("features/*/*.tmp"))

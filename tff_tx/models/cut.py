@@ -3,7 +3,8 @@
 Below the cut is what depends on the data and on frozen weights and on nothing that training changes: computed once, it
 is the same in every round. Found are the tensors at which the part above begins. Where one of them is nothing to store
 an example (its first dimension is not the batch's, as of a table of relative positions; it has two dimensions of the
-text's length, as of attention; it is only a shape) it is computed above, from what it is computed from.
+text's length, as of attention; it is only a shape) it is computed above, from what it is computed from. So is one that
+a single matrix product makes of others: to read it would take as long.
 """
 
 from __future__ import annotations
@@ -78,23 +79,67 @@ class Dependences:
 
 
 def find(dependences: Dependences, dims: Mapping[str, tuple]) -> Cut:
-    """Finds the highest cut all of whose tensors can be stored by example.
+    """Finds a cut all of whose tensors can be stored by example: the highest, but for what is easily made above it.
 
     Args:
       dependences: Of the graph.
       dims: By name the dimensions of inputs and of tensors that might be stored: numbers, `BATCH`, lengths, or None for
         any other.
     """
+    graph, made_above = dependences.traced.graph, set()
+    features = set(_find(dependences, dims, made_above).features)
+    for name in _in_order(graph, features)[::-1]:
+        ops = _easily_made(dependences, dims, graph.get_tensor_by_name(name), features - {name})
+        if ops:
+            features.remove(name)
+            made_above |= ops
+    return _find(dependences, dims, made_above)
+
+
+def _in_order(graph, names) -> list[str]:
+    return [t.name for op in graph.get_operations() for t in op.outputs if t.name in names]
+
+
+def _is_known_shape(dependences, dims, op) -> bool:
+    """Whether an op gives the shape of a tensor below, known by its words."""
+    if op.type != "Shape" or dependences.changes(op):
+        return False
+    found = dims.get(op.inputs[0].name)
+    return bool(found) and None not in found
+
+
+def _easily_made(dependences, dims, tensor, others) -> set[str]:
+    """The ops that make a tensor of others with one matrix product at most; empty if none do."""
+    ops, reached, tensors = {}, set(), [tensor]
+    while tensors:
+        tensor = tensors.pop()
+        if tensor.name in others:
+            reached.add(tensor.name)
+        elif (
+            dependences.is_feature(tensor.op)
+            and tensor.op.name not in ops
+            and not _is_known_shape(dependences, dims, tensor.op)
+        ):
+            ops[tensor.op.name] = tensor.op
+            if sum(op.type in _PRODUCTS for op in ops.values()) > 1:
+                return set()
+            tensors.extend(tensor.op.inputs)
+    return set(ops) if reached else set()
+
+
+def _find(dependences: Dependences, dims: Mapping[str, tuple], made_above: set[str]) -> Cut:
+    """Finds the highest cut with these ops above it."""
     is_feature, graph = dependences.is_feature, dependences.traced.graph
 
     def stored_form(tensor):
         """What to store for a tensor: itself or, as examples then have their own length, what it is another view of."""
-        op = tensor.op
-        if op.type in _VIEWS and is_feature(op.inputs[0].op):
-            below = stored_form(op.inputs[0])
-            if below is not None:
-                return below
-        return tensor if is_feature(op) and tensor.dtype.is_floating and _storable(dims.get(tensor.name)) else None
+        views = [tensor]
+        while views[-1].op.type in _VIEWS and is_feature(views[-1].op.inputs[0].op):
+            views.append(views[-1].op.inputs[0])
+        if any(t.op.name in made_above or not is_feature(t.op) for t in views):
+            return None
+        fit = (t for t in reversed(views) if t.dtype.is_floating and _storable(dims.get(t.name)))
+        return next(fit, None)
 
     above, features, shapes, inputs = set(), {}, {}, set()
     tensors = list(dependences.traced.outputs)
@@ -103,7 +148,7 @@ def find(dependences: Dependences, dims: Mapping[str, tuple]) -> Cut:
         op = tensor.op
         if op.name in above or tensor.name in features or tensor.name in shapes:
             continue
-        if op.type == "Shape" and not dependences.changes(op) and None not in dims.get(op.inputs[0].name, (None,)):
+        if _is_known_shape(dependences, dims, op):
             shapes[tensor.name] = dims[op.inputs[0].name]
         elif stored_form(tensor) is tensor:
             features[tensor.name] = dims[tensor.name]
@@ -112,7 +157,7 @@ def find(dependences: Dependences, dims: Mapping[str, tuple]) -> Cut:
         else:
             above.add(op.name)
             tensors.extend(op.inputs)
-    order = [t.name for op in graph.get_operations() for t in op.outputs if t.name in features]
+    order = _in_order(graph, features)
     products = [op.name for op in ancestors(dependences.traced.outputs) if op.type in _PRODUCTS]
     return Cut(
         features=tuple(order),
