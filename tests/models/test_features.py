@@ -24,6 +24,11 @@ UPPER = {
 LAST = {"distilbert": r"layer_\._1/.*(q_lin|v_lin)/kernel", "vit": r"layer_\._1/.*(query|value)/kernel"}
 
 
+def each(names, fast):
+    """Parameters, of which all but a few are for slow tests: each traces and cuts a model twice."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @functools.cache
 def whole(name, trainable):
     member = zoo.BY_NAME[name]
@@ -85,17 +90,19 @@ def check_same(name, trainable, padding):
             np.testing.assert_allclose(tf.convert_to_tensor(gradient), tf.convert_to_tensor(one), atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta", "albert", "electra", "vit", "swin"])
+@pytest.mark.parametrize(
+    "name", each(["bert", "distilbert", "roberta", "albert", "electra", "vit", "swin"], fast=["distilbert"])
+)
 def test_a_head_on_features_is_the_whole(name):
     check_same(name, "head", padding=0 if name in ("vit", "swin") else 2)
 
 
-@pytest.mark.parametrize("name", UPPER)
+@pytest.mark.parametrize("name", each(UPPER, fast=["bert"]))
 def test_upper_layers_on_features_are_the_whole(name):
     check_same(name, UPPER[name], padding=0 if name == "vit" else 2)
 
 
-@pytest.mark.parametrize("name", LAST)
+@pytest.mark.parametrize("name", each(LAST, fast=["distilbert"]))
 def test_adapters_of_the_last_layer_on_features_are_the_whole(name):
     check_same(name, "lora", padding=0 if name == "vit" else 2)
 
@@ -114,7 +121,7 @@ def test_of_upper_layers_they_are_one_vector_a_token():
     assert parted.inputs == ("attention_mask",)
 
 
-@pytest.mark.parametrize("name", LAST)
+@pytest.mark.parametrize("name", each(LAST, fast=["distilbert"]))
 def test_what_one_product_makes_of_a_feature_is_no_other(name):
     """Queries, keys and values before their adapters are all made of the layer's input."""
     length = None if name == "distilbert" else (zoo.IMAGE // 8) ** 2 + 1

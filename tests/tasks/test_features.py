@@ -109,6 +109,7 @@ def test_on_tffs_runtime_too(pictures, tmp_path):
     check_same_training(pictures, tmp_path / "features", runtime.NativeEngine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainable", "lora"),
     [
@@ -123,6 +124,7 @@ def test_upper_layers_on_features_are_trained_as_on_texts(texts, cache_dir, tmp_
     check_same_training(text_task(texts, cache_dir, trainable=trainable, lora=lora), tmp_path / "features")
 
 
+@pytest.mark.slow
 def test_a_language_model_too(texts, cache_dir, tmp_path):
     task = text_task(texts, cache_dir, "causal_lm", "gpt2", GPT2, trainable=r"layers:h_\._1/")
     check_same_training(task, tmp_path / "features")

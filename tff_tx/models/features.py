@@ -7,7 +7,7 @@ activations below the lowest trained weight. As nothing below it changes, they a
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class FeatureExtractor:
     def __init__(self, model: TransformerModel):
         self._whole = model
         self._kind = type(model.keras_model).__name__
-        x_spec, label_spec = model.input_spec
+        x_spec, _ = model.input_spec
         if not isinstance(x_spec, collections.abc.Mapping):
             raise UserError(f"--cache_features takes inputs by name, and those of {self._kind} have none.")
         self._x_spec = x_spec
@@ -62,6 +62,7 @@ class FeatureExtractor:
             upper_spec = collections.OrderedDict((name, x_spec[name]) for name in self.inputs)
             upper_spec.update(self.specs)
             upper_spec.update((n, x_spec[n]) for n in (_randomness.SEED, RANK) if n in x_spec)
+            self._below = side.trace_below()
             above = {training: s.trace_above(upper_spec) for training, s in self._sides.items()}
         self.model = model.with_graphs(above.__getitem__, upper_spec)
 
@@ -72,8 +73,7 @@ class FeatureExtractor:
           weights: (trainable, non-trainable) of the whole model, of which the trainable ones do not matter.
           x: Inputs of the whole model.
         """
-        values = self._sides[True].below(self._whole.in_order(weights), x)
-        return collections.OrderedDict(zip(self.specs, values))
+        return collections.OrderedDict(zip(self.specs, self._below(self._whole.in_order(weights), x)))
 
     def _refuse_little(self, below, products):
         if below < _LEAST_SHARE * products:
@@ -170,9 +170,16 @@ class _Side:
         """The features of a small batch."""
         return self._function(self.cut.features, list)(*self._sample(0))
 
-    def below(self, values: Sequence[tf.Tensor], x: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """The features of a batch."""
-        return self._below([*values, *(x[name] for name in _sorted(self._x_spec))], self.cut.features)
+    def trace_below(self):
+        """The part below the cut as a concrete function, (values of all variables, x) -> features."""
+
+        def below(values, x):
+            return self._below([*values, *(x[name] for name in _sorted(self._x_spec))], self.cut.features)
+
+        return tf.function(below, autograph=False).get_concrete_function(self._value_specs(), self._x_spec)
+
+    def _value_specs(self):
+        return [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
 
     def feature_specs(self) -> list[tf.TensorSpec]:
         """Of each feature of a batch, by its dimensions."""
@@ -207,8 +214,7 @@ class _Side:
             (predictions,) = cut.copy(traced, self.cut.above, given, [t.name for t in traced.outputs], "above")
             return predictions
 
-        values = [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
-        return tf.function(above, autograph=False).get_concrete_function(values, upper_spec)
+        return tf.function(above, autograph=False).get_concrete_function(self._value_specs(), upper_spec)
 
     def _sizes(self, x):
         """The batch's size and its lengths, by their words."""
