@@ -50,13 +50,18 @@ class Cut:
 class Dependences:
     """What each op of a graph depends on.
 
+    Attributes:
+      traced: The function.
+      result: Its result.
+
     Args:
-      traced: A concrete function.
+      traced: A concrete function with one result.
       kinds: By the name of an input `DATA`, `FROZEN`, `CHANGING` or `UNSTORED`; others are constants.
     """
 
     def __init__(self, traced: Any, kinds: Mapping[str, int]):
         self.traced = traced
+        self.result = traced.outputs[0]  # what follows was added when the function was differentiated
         self._on = {}
         for op in traced.graph.get_operations():  # in the order of their dependences
             on = kinds.get(op.outputs[0].name, 0) if op.outputs else 0
@@ -142,7 +147,7 @@ def _find(dependences: Dependences, dims: Mapping[str, tuple], made_above: set[s
         return next(fit, None)
 
     above, features, shapes, inputs = set(), {}, {}, set()
-    tensors = list(dependences.traced.outputs)
+    tensors = [dependences.result]
     while tensors:
         tensor = tensors.pop()
         op = tensor.op
@@ -158,7 +163,7 @@ def _find(dependences: Dependences, dims: Mapping[str, tuple], made_above: set[s
             above.add(op.name)
             tensors.extend(op.inputs)
     order = _in_order(graph, features)
-    products = [op.name for op in ancestors(dependences.traced.outputs) if op.type in _PRODUCTS]
+    products = [op.name for op in ancestors([dependences.result]) if op.type in _PRODUCTS]
     return Cut(
         features=tuple(order),
         dims=tuple(features[name] for name in order),

@@ -211,7 +211,7 @@ class _Side:
             for tensor, dims in self.cut.shapes.items():
                 dtype = traced.graph.get_tensor_by_name(tensor).dtype
                 given[tensor] = tf.cast(tf.stack([sizes[d] if isinstance(d, str) else d for d in dims]), dtype)
-            (predictions,) = cut.copy(traced, self.cut.above, given, [t.name for t in traced.outputs], "above")
+            (predictions,) = cut.copy(traced, self.cut.above, given, [self._dependences.result.name], "above")
             return predictions
 
         return tf.function(above, autograph=False).get_concrete_function(self._value_specs(), upper_spec)
