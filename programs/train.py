@@ -27,6 +27,7 @@ from programs import (
     data_flags,
     distillation_flags,
     dp_flags,
+    feature_flags,
     local_dp_flags,
     model_flags,
     private_run,
@@ -70,6 +71,7 @@ _MEASURED = 10
 _MAY_CHANGE_ON_RESUME = (
     *("run_dir", "threads", "cache_dir", "flagfile", "rounds_per_checkpoint", "profile"),
     *cluster_flags.MAY_CHANGE_ON_RESUME,
+    *feature_flags.MAY_CHANGE_ON_RESUME,
 )
 
 
@@ -77,6 +79,7 @@ def main(_) -> int:
     """Checks the flags and trains, on a cluster if they say so."""
     training_flags.check()
     trainable_flags.check()
+    feature_flags.check()
     cohort_flags.check()
     async_flags.check()
     aggregation_flags.check()
@@ -100,6 +103,8 @@ def _train(cluster) -> int:
     aggregation_flags.check_memory(sum(w.size for w in task.model.initial_weights[0]))
     task, canaries = canary_flags.insert(task, FLAGS.seed)
     attack = attack_flags.attack(task)
+    cache = feature_flags.cache(task, run_dir)
+    trained = task if cache is None else cache.task
     sample = async_flags.sampler(task.train.client_ids, task.train.sizes(), FLAGS.seed)
     private = private_run.plan(len(task.train.client_ids), config["parameters"]["trainable"])
     if private:
@@ -112,18 +117,21 @@ def _train(cluster) -> int:
     )
     if private:
         options = private.options(options)
-    process = trainable_flags.build_process(task.model, options)
+    process = trainable_flags.build_process(trained.model, options)
     kept = _kept_bytes(process) if FLAGS.keep_updates else 0
-    run_directory.check_space(run_dir, _bytes_needed(task) + kept)
+    features = feature_flags.bytes_kept(cache)
+    run_directory.check_space(run_dir, _bytes_needed(task) + kept + features)
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     canary_flags.record(run_dir, canaries, task, FLAGS.seed)
-    process = attack_flags.process(task, process, attack, run_dir, FLAGS.seed)
+    process = attack_flags.process(trained, process, attack, run_dir, FLAGS.seed)
     _say(task, run_dir)
     _say_padding(task)
     if private:
         print(private.told())
     if kept:
         print(f"--keep_updates stores up to {kept / 1e6:,.0f} MB in {os.path.join(run_dir, contribution.UPDATES)}")
+    if cache is not None:
+        print(f"--cache_features keeps up to {features / 1e6:,.0f} MB in {os.path.join(run_dir, 'features')}")
     evaluators = _evaluators(task, attack)
     with async_flags.engine(process, run_dir, cluster, task.costs()) as engine:
         try:
@@ -132,13 +140,14 @@ def _train(cluster) -> int:
                 run_dir,
                 _schedule(private),
                 cohort_fn=_cohort_fn(task, sample, engine.traffic()),
-                evaluate_fn=_evaluation(task, evaluators),
+                evaluate_fn=_evaluation(task, evaluators, cache),
                 figures_fn=lambda round_num: {
                     **accounts.figures(round_num),
                     **(private.figures(round_num) if private else {}),
                 },
                 profiled=FLAGS.profile,
                 keep=contribution.UpdateStore(run_dir) if FLAGS.keep_updates else None,
+                prepare_fn=None if cache is None else lambda ids, tell: cache.prepare(ids, on_progress=tell),
             )
         except training.Interrupted as interruption:
             print(f"\n{interruption}; the same command resumes it.", file=sys.stderr)
@@ -314,15 +323,16 @@ def _evaluators(task, attack):
     }
 
 
-def _evaluation(task, evaluators):
-    """Evaluates on the same held-out clients each time; None where there are none."""
+def _evaluation(task, evaluators, cache):
+    """Evaluates on the same held-out clients each time, where they are kept by their features; None: there are none."""
     if not evaluators:
         return None
     split = "validation" if "validation" in evaluators else "test"
     client_ids = getattr(task, split).client_ids
     sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=FLAGS.seed)
     some = sample(0, min(FLAGS.eval_clients, len(client_ids)))
-    return lambda weights: evaluators[split].metrics(weights, some)
+    by_features = feature_flags.evaluation(cache, split, some)
+    return by_features or (lambda weights: evaluators[split].metrics(weights, some))
 
 
 if __name__ == "__main__":

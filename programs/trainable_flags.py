@@ -7,6 +7,7 @@ import dataclasses
 import tensorflow_federated as tff
 from absl import flags
 
+from programs import feature_flags
 from tff_tx import algorithms, models, tasks
 from tff_tx.errors import UserError
 
@@ -104,7 +105,13 @@ def model_spec(spec: tasks.ModelSpec) -> tasks.ModelSpec:
       UserError: If a value is out of range.
     """
     lora = _lora() if FLAGS.trainable == "lora" else None
-    return dataclasses.replace(spec, trainable=FLAGS.trainable, lora=lora, frozen_dtype=FLAGS.frozen_dtype)
+    return dataclasses.replace(
+        spec,
+        trainable=FLAGS.trainable,
+        lora=lora,
+        frozen_dtype=FLAGS.frozen_dtype,
+        frozen_dropout=not feature_flags.enabled(),
+    )
 
 
 def needs_own_process() -> bool:

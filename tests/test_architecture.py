@@ -93,7 +93,7 @@ PUBLIC = {
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
         *("RANK", "Lora", "check_adapter_format", "distillation_loss", "forecasting", "next_item", "read_config"),
-        *("FROZEN_DTYPES", "check_predicts_classes", "save_adapter"),
+        *("FROZEN_DTYPES", "FeatureExtractor", "check_predicts_classes", "save_adapter"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
@@ -108,7 +108,7 @@ PUBLIC = {
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
-        *("client_arguments", "create_task"),
+        *("FeatureCache", "client_arguments", "create_task"),
     },
 }
 

@@ -28,6 +28,16 @@ class Progress:
 
     def start_round(self, round_num: int, num_clients: int) -> None:
         """Begins an attempt at a round."""
+        self._open(num_clients)
+        self._done = 0
+        self._bar.set_description(f"round {round_num}/{self._rounds}", refresh=False)
+
+    def prepare_round(self, round_num: int, num_clients: int, done: int, total: int) -> None:
+        """Tells of how many clients the data are ready, before a round begins."""
+        self._open(num_clients)
+        self._bar.set_description(f"round {round_num}/{self._rounds}: features of {done}/{total} clients")
+
+    def _open(self, num_clients):
         if self._bar is None:
             self._bar = tqdm.tqdm(
                 total=self._rounds * num_clients,
@@ -38,8 +48,6 @@ class Progress:
                 mininterval=0.5,
                 smoothing=0.05,
             )
-        self._done = 0
-        self._bar.set_description(f"round {round_num}/{self._rounds}", refresh=False)
 
     def clients_done(self, done: int) -> None:
         """Tells how many clients of the round are done."""

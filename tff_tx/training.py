@@ -6,13 +6,14 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import functools
 import gc
 import glob
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -65,6 +66,7 @@ def train(
     show_progress: bool = True,
     profiled: bool = False,
     keep: Any = None,
+    prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] | None = None,
 ) -> Any:
     """Trains, from the last checkpoint in `run_dir` if there is one.
 
@@ -83,6 +85,8 @@ def train(
       show_progress: Whether to draw a progress bar on standard error.
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
       keep: A `contribution.UpdateStore` that keeps each round's contributions, or None; takes a local engine.
+      prepare_fn: Called before a round with the ids of its clients, and what to tell progress to (done, total); takes
+        `time/features_seconds`.
 
     Returns:
       The final state.
@@ -107,10 +111,13 @@ def train(
                 started = time.monotonic()
                 trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
                 with trace:
-                    attempt = _Attempt(engine, schedule, cohort_fn, progress, keep).run(state, round_num, log.seconds)
+                    attempt = _Attempt(engine, schedule, cohort_fn, progress, keep, prepare_fn)
+                    attempt.run(state, round_num, log.seconds)
                 row = _row(attempt, traffic, log)
                 row.update(figures_fn(round_num) if figures_fn is not None else {})
                 row["time/round_seconds"] = time.monotonic() - started
+                if prepare_fn is not None:
+                    row["time/features_seconds"] = attempt.preparing_seconds
                 output = attempt.output
                 if evaluate_fn is not None and _is_due(round_num, schedule.rounds_per_evaluation, schedule.rounds):
                     started = time.monotonic()
@@ -139,15 +146,15 @@ def train(
 class _Attempt:
     """Attempts at one round, until enough clients finish."""
 
-    def __init__(self, engine, schedule, cohort_fn, progress, keep):
+    def __init__(self, engine, schedule, cohort_fn, progress, keep, prepare_fn):
         self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
-        self._keep = keep
-        self.number, self.seconds = 0, 0.0
+        self._keep, self._prepare_fn = keep, prepare_fn
+        self.number, self.seconds, self.preparing_seconds = 0, 0.0, 0.0
         self.cohort: Any = None
         self.output: RoundOutput | None = None
 
     def run(self, state, round_num, start):
-        """Runs the round.
+        """Runs the round, and leaves what came of it in the attributes.
 
         Raises:
           TooFewClientsError: When the retries are used up.
@@ -158,7 +165,7 @@ class _Attempt:
             try:
                 self.output = self._try(state, round_num)
                 self._log_failures(round_num, self.output.failures)
-                return self
+                return
             except TooFewClientsError as error:
                 self._log_failures(round_num, error.failures)
                 if self.number == self._schedule.max_retries:
@@ -168,6 +175,7 @@ class _Attempt:
 
     def _try(self, state, round_num):
         arguments, least = self.cohort.arguments, self._schedule.min_clients
+        self._prepare(round_num)
         self._progress.start_round(round_num, len(arguments))
         if len(arguments) < least:
             raise TooFewClientsError(len(arguments), least, {})
@@ -178,6 +186,14 @@ class _Attempt:
         return self._engine.run_round(
             state, arguments, min_clients=least, on_progress=self._progress.clients_done, **options
         )
+
+    def _prepare(self, round_num):
+        if self._prepare_fn is None:
+            return
+        started, number = time.monotonic(), len(self.cohort.reported)
+        tell = functools.partial(self._progress.prepare_round, round_num, number)
+        self._prepare_fn(self.cohort.reported, tell)
+        self.preparing_seconds += time.monotonic() - started
 
     def _log_failures(self, round_num, failures):
         for position, reason in failures.items():

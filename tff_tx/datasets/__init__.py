@@ -23,7 +23,7 @@ from tff_tx.datasets.series import ForecastingEncoder
 from tff_tx.datasets.silos import SiloClientData, in_silo, join_silos, load_silo, silo_of
 from tff_tx.datasets.sources import read_records
 from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
-from tff_tx.datasets.store import SqliteClientData, StoreWriter
+from tff_tx.datasets.store import SqliteClientData, StoreWriter, client_dataset
 from tff_tx.datasets.tables import Features, TabularClassificationEncoder, features, federated_mean_and_deviation
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "StoreWriter",
     "TabularClassificationEncoder",
     "TokenClassificationEncoder",
+    "client_dataset",
     "default_cache_dir",
     "features",
     "federated_mean_and_deviation",

@@ -50,13 +50,14 @@ class StoreWriter:
         element_spec: Feature name -> unbatched `tf.TensorSpec`; string, integer or float; the shape
             is fully known or `[None]`.
         meta: What `read_meta` is to give back beside the element spec; must be JSON.
+        flag: The one that chose the place, for messages.
 
     Raises:
         UserError: If the directory cannot be written or the disk is full.
     """
 
-    def __init__(self, path: str, element_spec: Mapping[str, tf.TensorSpec], meta: Mapping):
-        self._path = path
+    def __init__(self, path: str, element_spec: Mapping[str, tf.TensorSpec], meta: Mapping, flag: str = "--cache_dir"):
+        self._path, self._flag = path, flag
         self._scratch = path + ".tmp"
         self._serialize = build_serializer(element_spec)
         self._meta = {**meta, "format": FORMAT_VERSION, "element_spec": _spec_to_json(element_spec)}
@@ -64,7 +65,7 @@ class StoreWriter:
         self._counts: collections.Counter = collections.Counter()
 
     def __enter__(self) -> StoreWriter:
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._flag):
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
             self._connection = sqlite3.connect(self._scratch)
@@ -85,7 +86,7 @@ class StoreWriter:
         return self._counts[split, client_id]
 
     def _flush(self) -> None:
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._flag):
             self._connection.executemany(_INSERT, self._rows)
         self._rows.clear()
 
@@ -100,7 +101,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         self._flush()
-        with _disk_errors(self._path):
+        with _disk_errors(self._path, self._flag):
             self._connection.executemany(
                 "INSERT INTO client_metadata VALUES (?, ?, ?)",
                 ((client, split, count) for (split, client), count in self._counts.items()),
@@ -120,8 +121,8 @@ class StoreWriter:
 class _disk_errors:
     """Tells what the disk refused, in the words of the flag that chose the place."""
 
-    def __init__(self, path: str):
-        self._directory = os.path.dirname(os.path.abspath(path))
+    def __init__(self, path: str, flag: str):
+        self._directory, self._flag = os.path.dirname(os.path.abspath(path)), flag
 
     def __enter__(self) -> None:
         pass
@@ -129,7 +130,7 @@ class _disk_errors:
     def __exit__(self, exception_type, exception, traceback) -> None:
         if isinstance(exception, (OSError, sqlite3.OperationalError)):
             raise UserError(
-                f"--cache_dir: cannot write to {self._directory} ({exception}); free some space "
+                f"{self._flag}: cannot write to {self._directory} ({exception}); free some space "
                 "there or name another directory."
             ) from exception
 

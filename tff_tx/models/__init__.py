@@ -2,6 +2,7 @@
 
 from tff_tx.models._randomness import SEED
 from tff_tx.models.distillation import check_predicts_classes, distillation_loss
+from tff_tx.models.features import FeatureExtractor
 from tff_tx.models.forecasting import forecasting
 from tff_tx.models.functional import FROZEN_DTYPES, TransformerModel, functional_model
 from tff_tx.models.huggingface import (
@@ -30,6 +31,7 @@ __all__ = [
     "IGNORED",
     "RANK",
     "SEED",
+    "FeatureExtractor",
     "Lora",
     "Objective",
     "StatefulModelError",

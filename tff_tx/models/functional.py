@@ -7,9 +7,9 @@ allow. Here the model stays as it is, and what is traced is a pure function of w
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Callable
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -50,23 +50,27 @@ class TransformerModel(tff.learning.models.FunctionalModel):
       lora: How it is adapted, or None.
       adapters: The adapters, with their initial values until `assign` or `read` is called; empty without `lora`.
       adapter_positions: Where their weights are among the model's.
+      graphs: From whether it is trained or evaluated to its function (values of `variables`, x) -> predictions.
     """
 
-    def __init__(self, *, function, trainable, non_trainable, objective, predict_fn, input_spec):
+    def __init__(self, *, function, trainable, non_trainable, objective, graphs, input_spec):
         self.keras_model = function.model
         self.objective = objective
+        self.graphs = graphs
         self.lora = function.lora if isinstance(function, LoraFunction) else None
         self._function, self._trainable, self._non_trainable = function, trainable, non_trainable
+        position = {id(v): i for i, v in enumerate((*trainable, *non_trainable))}
+        self._order = [position[id(v)] for v in function.variables]
         self.adapters = () if self.lora is None else tuple(function.adapters)
         self.adapter_positions = self._adapter_positions()
         dtypes = {id(v): dtype for v, dtype in zip(function.variables, function.dtypes)}
-        self._predict_fn = tf.autograph.experimental.do_not_convert(predict_fn)
+        self._predict_fn = tf.autograph.experimental.do_not_convert(self._predict)
         super().__init__(
             initial_weights=(
                 tuple(v.numpy() for v in trainable),
                 tuple(tf.cast(v, dtypes[id(v)]).numpy() for v in non_trainable),
             ),
-            predict_on_batch_fn=tf.function(predict_fn, autograph=False),
+            predict_on_batch_fn=tf.function(self._predict, autograph=False),
             loss_fn=objective.loss_fn,
             metrics_fns=objective.metrics_fns,
             input_spec=input_spec,
@@ -78,6 +82,36 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         Each level of functions costs as much to differentiate as the model itself.
         """
         return self._predict_fn(model_weights, x, training)
+
+    def _predict(self, model_weights, x, training):
+        return self.graphs(bool(training))(self.in_order(model_weights), x)
+
+    def in_order(self, model_weights: Any) -> list:
+        """The values of `variables`, of (trainable, non-trainable) weights."""
+        flat = [*model_weights[0], *model_weights[1]]
+        return [flat[i] for i in self._order]
+
+    @property
+    def variables(self) -> list:
+        """All variables, of the Keras model and of adapters, in the order in which the graphs take their values."""
+        return list(self._function.variables)
+
+    @property
+    def is_changing(self) -> list[bool]:
+        """Of each of `variables`, whether rounds change it: it is trained, or the residual of an adapter."""
+        changing = {id(v) for v in self._trainable} | {id(adapter.residual) for adapter in self.adapters}
+        return [id(v) in changing for v in self._function.variables]
+
+    def with_graphs(self, graphs: Callable[[bool], Callable], x_spec: Mapping[str, tf.TensorSpec]) -> TransformerModel:
+        """A model of the same weights and objective that computes predictions by other graphs, from other inputs."""
+        return TransformerModel(
+            function=self._function,
+            trainable=self._trainable,
+            non_trainable=self._non_trainable,
+            objective=self.objective,
+            graphs=graphs,
+            input_spec=(x_spec, self.objective.label_spec),
+        )
 
     @property
     def trainable_names(self) -> tuple[str, ...]:
@@ -131,6 +165,7 @@ def functional_model(
     lora: Lora | None = None,
     gradient_checkpointing: bool = False,
     frozen_dtype: str = "float32",
+    frozen_dropout: bool = True,
 ) -> TransformerModel:
     """Makes a built Keras model a `FunctionalModel` trained on `objective`.
 
@@ -156,6 +191,8 @@ def functional_model(
         again for the gradients: less memory for more time. They are the same.
       frozen_dtype: "float32", or "bfloat16" to hold weights that are not trained in half of the bytes, rounded, and
         cast them where they are used.
+      frozen_dropout: Whether dropout also drops what no trained weight has touched. Without it, all that is below the
+        lowest trained weight is a function of the example, for `FeatureExtractor` to compute once.
 
     Raises:
       StatefulModelError: If training changes a variable (BatchNormalization).
@@ -185,7 +222,7 @@ def functional_model(
         _recompute_blocks(function, x_spec)
     if frozen_dtype != "float32":
         _hold_frozen(function, frozen_dtype, trainable)
-    graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen)
+    graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen, frozen_dropout)
     reached = graphs_lib.reached(graphs(training=True))
     is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reached)]
     hit = {id(v) for v, is_hit in zip(function.variables, reached) if is_hit}
@@ -199,18 +236,12 @@ def functional_model(
             f"--trainable={trainable}: the loss of {type(model).__name__} depends on none of "
             f"{trainable_lib.told_names(chosen)}: train others."
         )
-    order = _merge_order(is_trainable)
-
-    def predict_on_batch(model_weights, x, training):
-        flat = [*model_weights[0], *model_weights[1]]
-        return graphs(bool(training))([flat[i] for i in order], x)
-
     return TransformerModel(
         function=function,
         trainable=[v for v, t in zip(function.variables, is_trainable) if t],
         non_trainable=[v for v, t in zip(function.variables, is_trainable) if not t],
         objective=objective,
-        predict_fn=predict_on_batch,
+        graphs=graphs,
         input_spec=(x_spec, objective.label_spec),
     )
 
@@ -245,8 +276,3 @@ def _hold_frozen(function, dtype, trainable):
         for i in sorted(held)
         if id(function.variables[i]) in dense and id(dense[id(function.variables[i])]) not in within
     ]
-
-
-def _merge_order(is_trainable: list[bool]) -> list[int]:
-    """Positions of the model's variables in the concatenation (trainable, non_trainable)."""
-    return list(np.argsort(np.argsort([not t for t in is_trainable], kind="stable"), kind="stable"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx.models import _randomness, refusals
+from tff_tx.models import _randomness, frozen_dropout, refusals
 from tff_tx.models.keras_function import KerasFunction, tracing
 
 
@@ -24,12 +25,18 @@ class ModelGraphs:
       x_spec: Of a batch of inputs.
       output_fn: From what the model returns to the predictions.
       is_frozen: Of each variable, whether it has no gradient: none is then computed, nor anything kept for it.
+      drops_frozen: Whether dropout also drops what depends on frozen variables alone.
     """
 
     def __init__(
-        self, function: KerasFunction, x_spec: Any, output_fn: Callable[[Any], tf.Tensor], is_frozen: Sequence[bool]
+        self,
+        function: KerasFunction,
+        x_spec: Any,
+        output_fn: Callable[[Any], tf.Tensor],
+        is_frozen: Sequence[bool],
+        drops_frozen: bool = True,
     ):
-        self._is_frozen = tuple(is_frozen)
+        self._is_frozen, self._drops_frozen = tuple(is_frozen), drops_frozen
         self._function, self._x_spec, self._output_fn = function, x_spec, output_fn
         self._autograph = False
         self._traced: dict[bool, Any] = {}
@@ -49,7 +56,8 @@ class ModelGraphs:
             inputs, seed = _randomness.split_seed(x)
             # The gradient of a function is made for all of its inputs, whoever asks for it.
             values = [tf.stop_gradient(v) if frozen else v for v, frozen in zip(values, self._is_frozen)]
-            return self._output_fn(self._function(values, inputs, training, seed))
+            with self._dropout([v for v, frozen in zip(values, self._is_frozen) if not frozen]):
+                return self._output_fn(self._function(values, inputs, training, seed))
 
         function = self._function
         specs = [tf.TensorSpec(v.shape, dtype) for v, dtype in zip(function.variables, function.dtypes)]
@@ -68,6 +76,11 @@ class ModelGraphs:
                     refusals.stateful_message(self._function.model, str(error))
                 ) from error
             raise
+
+    def _dropout(self, trained):
+        if self._drops_frozen:
+            return contextlib.nullcontext()
+        return frozen_dropout.off_where_frozen(self._function.model, trained)
 
 
 def reached(traced: Any) -> list[bool]:

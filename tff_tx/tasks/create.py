@@ -37,6 +37,7 @@ class ModelSpec:
       lora: With trainable "lora", how the model is adapted.
       gradient_checkpointing: Whether training computes Transformer blocks again instead of keeping what is in them.
       frozen_dtype: In which weights that are not trained are held, "float32" or "bfloat16".
+      frozen_dropout: Whether dropout also drops what no trained weight has touched.
     """
 
     pretrained: str | None = None
@@ -51,6 +52,7 @@ class ModelSpec:
     lora: models.Lora | None = None
     gradient_checkpointing: bool = False
     frozen_dtype: str = "float32"
+    frozen_dropout: bool = True
 
 
 def create_task(
@@ -108,6 +110,7 @@ def create_task(
         lora=model.lora,
         gradient_checkpointing=model.gradient_checkpointing,
         frozen_dtype=model.frozen_dtype,
+        frozen_dropout=model.frozen_dropout,
     )
     return FederatedTask(
         kind=kind,

@@ -73,7 +73,7 @@ class FederatedTask:
     def __post_init__(self):
         _check_specs_agree(self)
         self.preprocessing.check(self.local)
-        if hasattr(self.model.keras_model, "config"):
+        if hasattr(self.model.keras_model, "config") and self.preprocessing.reads_examples:
             check_config(
                 self.model.keras_model.config,
                 self.kind,
@@ -180,7 +180,7 @@ def _check_specs_agree(task):
             continue
         spec = clients.element_type_structure
         batches = task.preprocessing.x_spec
-        made = Preprocessing(task.kind, spec, task.tokenizer, task.preprocessing.ranks).x_spec if spec else batches
+        made = task.preprocessing.x_spec_of(spec) if spec else batches
         if made != batches:
             raise UserError(
                 f"the {name} data have {_told(made)} where the preprocessing makes {_told(batches)}: "

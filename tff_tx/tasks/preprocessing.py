@@ -31,7 +31,7 @@ class _TextClassification:
 
     def __init__(self, tokenizer, num_labels=0):
         del num_labels
-        self._pad_id = tokenizer.pad_token_id or 0
+        self.pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
         del element_spec
@@ -47,7 +47,7 @@ class _TextClassification:
     def _tokens(self, ids):
         is_token = tf.not_equal(ids, _PADDING)
         return collections.OrderedDict(
-            attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self._pad_id)
+            attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self.pad_id)
         )
 
 
@@ -170,9 +170,12 @@ class Preprocessing:
     Attributes:
       x_spec: `OrderedDict` of `tf.TensorSpec` of a batch of inputs.
       ranks: From which clients have theirs; empty if they all have the same.
+      reads_examples: Whether batches are made of examples as `tff_tx.datasets` stores them.
     """
 
-    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0):
+    def __init__(
+        self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0, recipe=None
+    ):
         """Makes the preprocessing.
 
         Args:
@@ -181,13 +184,25 @@ class Preprocessing:
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
           num_labels: How many classes or items there are.
+          recipe: What makes batches in place of the kind's own.
         """
-        self._kind, self._recipe = kind, _RECIPES[kind](tokenizer, num_labels)
-        self.x_spec = self._recipe.inputs(element_spec)
-        self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
+        self._kind = kind
+        self._recipe, self.reads_examples = recipe or _RECIPES[kind](tokenizer, num_labels), recipe is None
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
+        self.x_spec = self.x_spec_of(element_spec)
+
+    def x_spec_of(self, element_spec) -> collections.OrderedDict:
+        """`x_spec` for examples of another spec."""
+        x_spec = self._recipe.inputs(element_spec)
+        x_spec[SEED] = tf.TensorSpec([2], tf.int64)
         if self.ranks:
-            self.x_spec[RANK] = tf.TensorSpec([], tf.int32)
+            x_spec[RANK] = tf.TensorSpec([], tf.int32)
+        return x_spec
+
+    @property
+    def pads(self) -> dict[str, int]:
+        """What the tokens of x have in padding, by name; empty where there are none."""
+        return {"input_ids": self._recipe.pad_id} if hasattr(self._recipe, "pad_id") else {}
 
     def rank_of(self, client_id):
         """A client's rank, an int32 scalar that its id decides; None if all have the same."""

@@ -1,0 +1,90 @@
+"""Features kept by programs.train, as users say it."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.processes import run, start
+
+TINY_VIT = (
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+)
+DIGITS = [
+    *("--dataset=digits", "--num_clients=6", "--clients_per_round=3", "--local_steps=2", TINY_VIT),
+    *("--rounds_per_evaluation=2", "--trainable=head"),
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def cache(cache_dir):
+    return f"--cache_dir={cache_dir}"
+
+
+def test_a_run_on_features_gives_what_the_run_on_examples_gives(place, cache):
+    """The model has no dropout, so that both compute the same."""
+    flags = [*DIGITS, "--rounds=4", cache]
+    run("train", *flags, "--run_dir=whole", cwd=place)
+    out, _ = run("train", *flags, "--run_dir=cached", "--cache_features", cwd=place)
+    assert "--cache_features keeps up to" in out
+    whole, cached = (pd.read_csv(place / name / "metrics.csv") for name in ("whole", "cached"))
+    assert set(cached) - set(whole) == {"time/features_seconds"}
+    for column in whole:
+        if column.startswith("comm/"):
+            assert cached[column].tolist() == whole[column].tolist()
+        elif not column.startswith("time/"):
+            np.testing.assert_allclose(cached[column], whole[column], rtol=2e-3, err_msg=column)
+    results = [json.loads((place / name / "results.json").read_text())["test"] for name in ("whole", "cached")]
+    assert results[1] == pytest.approx(results[0], rel=1e-3)
+    assert 0 < len(list((place / "cached" / "features" / "train").glob("*.sqlite"))) <= 6
+
+    evaluated, _ = run("evaluate", "--run_dir=cached", cache, cwd=place)
+    assert "accuracy" in evaluated
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--nocache_features", "--feature_cache_bytes=7"], "--feature_cache_bytes means nothing without"),
+        (["--trainable=all"], "--trainable=all leaves none"),
+        (["--trainable=bias"], "--cache_features: below the lowest trained weight TFViT"),
+        (["--engine=ray"], "the workers of --engine=ray do not have"),
+        (["--attack=backdoor"], "--attack=backdoor puts triggers into examples"),
+        (["--bucket_by_length"], "--bucket_by_length sorts texts, in the place of which"),
+        (["--gradient_checkpointing"], "--gradient_checkpointing computes blocks again that"),
+        (["--feature_cache_bytes=100"], "--feature_cache_bytes=100 is less than the"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sentence):
+    _, err = run("train", *DIGITS, "--cache_features", *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_ends_the_same(place, cache):
+    """kill -9 while there are features of some clients, then the same command: the same model, to the bit."""
+    flags = [*DIGITS, "--rounds=4", "--cache_features", cache]
+    run("train", *flags, "--run_dir=undisturbed", cwd=place)
+    process = start("train", *flags, "--run_dir=killed", cwd=place, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not list((place / "killed").glob("features/train/*.sqlite")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    run("train", *flags, "--run_dir=killed", cwd=place)
+    weights = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")]
+    assert weights[0] == weights[1]
+    assert not list((place / "killed").glob("features/*/*.tmp"))
