@@ -33,6 +33,7 @@ FLOORS = {
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
+    "tff_tx.vocabulary": 1,
     "tff_tx.prediction": 1,
     "tff_tx.record_prediction": 1,
     "tff_tx.reporting": 1,
@@ -99,15 +100,29 @@ PUBLIC = {
         *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
         *("amplification", "default_delta", "epsilon", "find_noise_multiplier", "gaussian_delta", "gaussian_epsilon"),
         *("optimize_banded", "price", "rho", "skellam_epsilon", "skellam_rdp", "statement", "workload"),
+        *("SparseHistogram", "find_sparse_histogram"),
     },
     "tff_tx.runtime": {
         *("ENGINES", "MOST_LEAVES", "PRECISIONS", "Engine", "ErrorFeedbackEngine", "FedBuffEngine", "Limits"),
-        *("LocalEngine", "NativeEngine", "RayCluster", "RayEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
+        *(
+            "LocalEngine",
+            "NativeContext",
+            "NativeEngine",
+            "RayCluster",
+            "RayEngine",
+            "RoundOutput",
+            "TooFewClientsError",
+            "Traffic",
+        ),
         *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
         *("client_arguments", "create_task"),
+    },
+    "tff_tx.vocabulary": {
+        *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "pre_tokenization"),
+        "release",
     },
 }
 

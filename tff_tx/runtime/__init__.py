@@ -13,7 +13,7 @@ from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
 from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
-from tff_tx.runtime.native import NativeEngine
+from tff_tx.runtime.native import NativeContext, NativeEngine
 from tff_tx.runtime.pipelines import read_ahead, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
@@ -56,6 +56,7 @@ __all__ = [
     "FedBuffEngine",
     "Limits",
     "LocalEngine",
+    "NativeContext",
     "NativeEngine",
     "RayCluster",
     "RayEngine",
