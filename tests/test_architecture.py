@@ -121,8 +121,8 @@ PUBLIC = {
         *("client_arguments", "create_task"),
     },
     "tff_tx.vocabulary": {
-        *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "pre_tokenization"),
-        "release",
+        *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "check_size"),
+        *("pre_tokenization", "release"),
     },
 }
 
