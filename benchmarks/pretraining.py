@@ -1,6 +1,6 @@
 """What federated pretraining brings where labels are few: `python -m benchmarks.pretraining --news=FILE --plays=FILE`.
 
-A small BERT is pretrained by masked language modeling on the plays, or on the news without their labels, and then tells
+A small GPT-2 is pretrained by language modeling on the plays, or on the news without their labels, and then tells
 four classes of news apart after a few labelled items a client; beside it the same model with random weights. All have
 the same vocabulary, which the news' clients learn with epsilon 4, the same clients, and the same fine-tuning, whose
 seed decides which items are labelled, the cohorts, and the weights that are new. The last 1,600 items are held out from
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--run_dir", default="runs/pretraining", help="where the runs go")
     parser.add_argument("--labels", type=int, action="append", help="labelled items a client: 1, 4 and 16")
     parser.add_argument("--seeds", type=int, default=3, help="of the fine-tuning")
-    parser.add_argument("--rounds", type=int, default=60, help="of pretraining")
+    parser.add_argument("--rounds", type=int, default=30, help="of pretraining")
     flags = parser.parse_args()
     flags.labels = flags.labels or [1, 4, 16]
     starts = [start for start in STARTS if start != "plays" or flags.plays]
@@ -48,8 +48,9 @@ def main() -> None:
             for start in starts:
                 found = steps.fine_tune(start, labels, seed)["accuracy"]
                 result["accuracy"].setdefault(start, {}).setdefault(str(labels), []).append(found)
+        path = report.write("pretraining", result, flags.output)
     print(f"\n{tell(result['accuracy'])}\n")
-    print(f"Written to {report.write('pretraining', result, flags.output)}")
+    print(f"Written to {path}")
 
 
 class Steps:
@@ -78,7 +79,7 @@ class Steps:
     def fine_tune(self, start: str, labels: int, seed: int) -> dict:
         """Trains a classifier; its figures on the held-out items."""
         if start == STARTS[0]:
-            model = ("--architecture=bert", f"--model_config={self._model_config()}", f"--tokenizer={self._vocabulary}")
+            model = ("--architecture=gpt2", f"--model_config={self._model_config()}", f"--tokenizer={self._vocabulary}")
         else:
             model = (f"--pretrained={self._path(f'pretrain_{start}', 'model')}",)
         preset = (_preset("ag_news_few_labels"), f"--max_train_examples_per_client={labels}", f"--seed={seed}")
