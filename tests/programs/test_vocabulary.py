@@ -53,21 +53,38 @@ def test_words_of_clients_become_a_tokenizer(place, data):
 
 
 def test_with_an_epsilon_words_of_one_client_are_not_released(place, data):
-    private = ("--target_epsilon=6", "--population=50000", "--dp_noise_seed=4", "--tokenizer_type=bpe")
-    out, _ = learn(place, data, *private)
+    out, _ = learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
     told = record(place)["privacy"]
-    mechanism = find_sparse_histogram(20, 6.0, default_delta(50_000))
-    assert (told["epsilon"], told["delta"]) == (6.0, default_delta(50_000))
-    assert told["noise_stddev"] == mechanism.noise_stddev
-    assert told["threshold"] == mechanism.threshold
+    mechanism, delta = find_sparse_histogram(20, 6.0, default_delta(18)), default_delta(18)
+    assert (told["epsilon"], told["delta"], told["population"]) == (6.0, delta, 18)
+    assert (told["noise_stddev"], told["threshold"]) == (mechanism.noise_stddev, mechanism.threshold)
     assert told["noise_seed_given"]
-    assert f"(6, {default_delta(50_000):.3g})-differential privacy of a client with all of its data" in out
-    assert "for 50,000 clients: each names 20 words at most" in out
+    assert f"(6, {delta:.3g})-differential privacy of a client with all of its data" in out
+    assert "for 18 clients: each names 20 words at most" in out
     assert "The noise was seeded" in out
+    tokens = transformers.AutoTokenizer.from_pretrained(place / "words").get_vocab()
+    assert {"the", "cat", "sat"} < tokens.keys()
+    own = [chr(97 + n) * 5 for n in range(20)]
+    assert not set(own) & tokens.keys()
+
+
+@pytest.mark.slow
+def test_clients_may_stand_for_others(place, data):
+    """In a large federation noise is nothing beside the alike clients that each of these stands for."""
+    out, _ = learn(place, data, "--target_epsilon=6", "--population=50000", "--dp_noise_seed=4")
+    told = record(place)
+    assert told["privacy"]["threshold"] == find_sparse_histogram(20, 6.0, default_delta(50_000)).threshold
+    assert told["words"] == len(set(COMMON.split())) + 18
+    assert "for 50,000 clients" in out
+
+
+@pytest.mark.slow
+def test_the_same_noise_gives_the_same_tokenizer_and_too_much_of_it_none(place, data):
+    learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
     first = (place / "words" / "tokenizer.json").read_text()
-    learn(place, data, *private)
+    learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
     assert (place / "words" / "tokenizer.json").read_text() == first
-    # For the eighteen themselves, not 50,000, noise drowns everything.
+    # At a smaller epsilon noise drowns everything.
     _, err = learn(place, data, "--target_epsilon=0.5", "--dp_noise_seed=4", code=2)
     assert "no word passes the threshold" in err
     assert (place / "words" / "tokenizer.json").read_text() == first
