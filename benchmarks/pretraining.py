@@ -1,25 +1,28 @@
 """What federated pretraining brings where labels are few: `python -m benchmarks.pretraining --news=FILE --plays=FILE`.
 
-A small GPT-2 is pretrained by language modeling on the plays, or on the news without their labels, and then tells
-four classes of news apart after a few labelled items a client; beside it the same model with random weights. All have
-the same vocabulary, which the news' clients learn with epsilon 4, the same clients, and the same fine-tuning, whose
-seed decides which items are labelled, the cohorts, and the weights that are new. The last 1,600 items are held out from
-everything. Each step is one command with a preset; those that are done are not repeated: start it again with the same
---run_dir.
+A small GPT-2 is pretrained by language modeling on the plays, or on the news without their labels, and then tells four
+classes of news apart after a few labelled items a client; beside it the same model with random weights. All have the
+same vocabulary, which the news' clients learn with epsilon 4, and the same fine-tuning, whose seed deals the items to
+clients, decides which of them are labelled, and draws cohorts and the weights that are new. The last 1,600 items are
+held out from everything. Presets are those of programs/flags; vocabulary and pretrained models stay in --run_dir, and
+are not made again.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
 
+import tensorflow_federated as tff
+
 from benchmarks import report
 from benchmarks.processes import ROOT
+from tff_tx import algorithms, cohorts, datasets, evaluation, runtime, tasks
 
 STARTS = ("random weights", "plays", "news")
 """Where the weights come from."""
@@ -31,103 +34,117 @@ def main() -> None:
     """Runs what is missing, prints and writes."""
     parser = report.parser(__doc__, "benchmarks/results/pretraining.json")
     parser.add_argument("--news", required=True, help="ag_news_7600.csv of data/ag_news")
-    parser.add_argument("--plays", help="plays.txt of data/shakespeare; default: without the plays")
-    parser.add_argument("--run_dir", default="runs/pretraining", help="where the runs go")
-    parser.add_argument("--labels", type=int, action="append", help="labelled items a client: 1, 4 and 16")
+    parser.add_argument("--plays", required=True, help="plays.txt of data/shakespeare")
+    parser.add_argument("--run_dir", default="runs/pretraining", help="where vocabulary and models are kept")
+    parser.add_argument("--start", action="append", choices=STARTS, help="several: only these")
+    parser.add_argument("--labels", type=int, action="append", help="labelled items a client: 1 and 4")
     parser.add_argument("--seeds", type=int, default=3, help="of the fine-tuning")
-    parser.add_argument("--rounds", type=int, default=30, help="of pretraining")
     flags = parser.parse_args()
-    flags.labels = flags.labels or [1, 4, 16]
-    starts = [start for start in STARTS if start != "plays" or flags.plays]
-    steps = Steps(flags)
+    runtime.configure_tensorflow()
+    run_dir, starts = os.path.abspath(flags.run_dir), flags.start or STARTS
     result = {"machine": report.machine(), "flags": vars(flags), "pretraining": {}, "accuracy": {}}
-    for start in starts[1:]:
-        result["pretraining"][start] = steps.pretrain(start)
-    for seed in range(1, flags.seeds + 1):
-        for labels in flags.labels:
-            for start in starts:
-                found = steps.fine_tune(start, labels, seed)["accuracy"]
-                result["accuracy"].setdefault(start, {}).setdefault(str(labels), []).append(found)
-        path = report.write("pretraining", result, flags.output)
-    print(f"\n{tell(result['accuracy'])}\n")
-    print(f"Written to {path}")
+    prepare(flags.news, run_dir)
+    for start in starts:
+        if start != STARTS[0]:
+            result["pretraining"][start] = pretrain(start, flags.plays, run_dir)
+    for labels in flags.labels or (1, 4):
+        for seed in range(1, flags.seeds + 1):
+            for start, accuracy in fine_tune(starts, labels, seed, run_dir).items():
+                result["accuracy"].setdefault(start, {}).setdefault(str(labels), []).append(accuracy)
+            path = report.write("pretraining", result, flags.output)
+    print(f"\n{tell(result['accuracy'])}\n\nWritten to {path}")
 
 
-class Steps:
-    """The commands, each in a directory of its own.
-
-    Args:
-      flags: Of this program.
-    """
-
-    def __init__(self, flags: argparse.Namespace):
-        self._flags = flags
-        os.makedirs(flags.run_dir, exist_ok=True)
-        self._train, self._test = self._path("train.csv"), self._path("test.csv")
-        split(flags.news, self._train, self._test)
-        self._vocabulary = self._path("vocabulary")
-
-    def pretrain(self, start: str) -> dict:
-        """Learns the vocabulary if there is none yet, and a language model; its figures on held-out text."""
-        if not os.path.exists(self._vocabulary):
-            preset = _preset("vocabulary_news")
-            self._run("vocabulary", preset, *self._news(), f"--output={self._vocabulary}", "--dp_noise_seed=1")
-        data = self._news() if start == "news" else (f"--data={self._flags.plays}",)
-        preset = (_preset(f"pretrain_{start}"), f"--tokenizer={self._vocabulary}", f"--rounds={self._flags.rounds}")
-        return self._trained(f"pretrain_{start}", *preset, *data)
-
-    def fine_tune(self, start: str, labels: int, seed: int) -> dict:
-        """Trains a classifier; its figures on the held-out items."""
-        if start == STARTS[0]:
-            model = ("--architecture=gpt2", f"--model_config={self._model_config()}", f"--tokenizer={self._vocabulary}")
-        else:
-            model = (f"--pretrained={self._path(f'pretrain_{start}', 'model')}",)
-        preset = (_preset("ag_news_few_labels"), f"--max_train_examples_per_client={labels}", f"--seed={seed}")
-        return self._trained(f"{start.replace(' ', '_')}-{labels}-{seed}", *preset, *model, *self._news())
-
-    def _news(self):
-        return f"--data={self._train}", f"--test_data={self._test}"
-
-    def _model_config(self):
-        """That of pretraining."""
-        with open(os.path.join(ROOT, "programs", "flags", "pretrain_news.flags"), encoding="utf-8") as file:
-            (line,) = (line for line in file if line.startswith("--model_config="))
-        return line.strip().split("=", 1)[1]
-
-    def _trained(self, name, *flags):
-        results = self._path(name, "results.json")
-        if not os.path.exists(results):
-            self._run("train", f"--run_dir={self._path(name)}", *flags)
-        with open(results, encoding="utf-8") as file:
-            return json.load(file)["test"]
-
-    def _path(self, *parts):
-        return os.path.abspath(os.path.join(self._flags.run_dir, *parts))
-
-    def _run(self, program, *flags):
-        started = time.monotonic()
-        command = [sys.executable, "-m", f"programs.{program}", *flags]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr[-2000:]}")
-        print(
-            f"{time.monotonic() - started:.0f} s: {done.stdout.strip().splitlines()[-2:]}", file=sys.stderr, flush=True
-        )
-
-
-def _preset(name):
-    return f"--flagfile={os.path.join(ROOT, 'programs', 'flags', f'{name}.flags')}"
-
-
-def split(source: str, train: str, test: str) -> None:
-    """Writes all items but the last 1,600 to one file, and those to another, if they are not there."""
-    if os.path.exists(train) and os.path.exists(test):
-        return
-    with open(source, encoding="utf-8", newline="") as file:
+def prepare(news: str, run_dir: str) -> None:
+    """Divides the news into train.csv and test.csv, and learns vocabulary/."""
+    os.makedirs(run_dir, exist_ok=True)
+    with open(news, encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    for path, part in ((train, rows[:-_HELD_OUT]), (test, rows[-_HELD_OUT:])):
-        with open(path, "w", encoding="utf-8", newline="") as file:
+    for name, part in (("train.csv", rows[:-_HELD_OUT]), ("test.csv", rows[-_HELD_OUT:])):
+        with open(os.path.join(run_dir, name), "w", encoding="utf-8", newline="") as file:
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows(part)
+    output = os.path.join(run_dir, "vocabulary")
+    if not os.path.exists(output):
+        _run("vocabulary", "vocabulary_news", *_news_flags(run_dir), f"--output={output}", "--dp_noise_seed=1")
+
+
+def pretrain(start: str, plays: str, run_dir: str) -> dict:
+    """Trains a language model; its figures on held-out text."""
+    results = os.path.join(run_dir, f"pretrain_{start}", "results.json")
+    if not os.path.exists(results):
+        data = _news_flags(run_dir) if start == "news" else [f"--data={plays}"]
+        tokenizer = f"--tokenizer={os.path.join(run_dir, 'vocabulary')}"
+        _run("train", f"pretrain_{start}", *data, tokenizer, f"--run_dir={os.path.dirname(results)}")
+    with open(results, encoding="utf-8") as file:
+        return json.load(file)["test"]
+
+
+def fine_tune(starts, labels: int, seed: int, run_dir: str) -> dict[str, float]:
+    """Trains a classifier from each start on the same items with the same cohorts; accuracies on held-out items."""
+    preset = read_preset("ag_news_few_labels")
+    found = {start: _task(start, labels, seed, run_dir, preset) for start in starts}
+    first, rounds = next(iter(found.values())), int(preset["rounds"])
+    rate = float(preset["client_learning_rate"])
+    options = algorithms.Options(
+        client_optimizer_fn=functools.partial(algorithms.build_optimizer, preset["client_optimizer"]),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=rate,
+        client_schedule=algorithms.build_schedule(preset["client_schedule"], rate, 0, rounds),
+    )
+    sample = cohorts.uniform(first.train.client_ids, int(preset["clients_per_round"]), seed)
+    threads, accuracies = len(os.sched_getaffinity(0)), {}
+    evaluator = evaluation.Evaluator(first.model, first.eval_batches_fn(first.test), threads)
+    with runtime.LocalEngine(first.process(algorithms.build_fed_avg(first.model, options)), threads) as engine:
+        for start, task in found.items():
+            started = time.monotonic()
+            weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
+            state = runtime.with_model(engine.initialize(), weights)
+            for round_num in range(1, rounds + 1):
+                state = engine.run_round(state, tasks.client_arguments(sample(round_num), seed, round_num)).state
+            metrics = evaluator.metrics(engine.model_weights(state), first.test.client_ids)
+            accuracies[start] = float(metrics["accuracy"])
+            told = f"{labels} labels a client, seed {seed}, {start}: {100 * accuracies[start]:.1f} %"
+            print(f"{told}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return accuracies
+
+
+def _task(start, labels, seed, run_dir, preset):
+    vocabulary = os.path.join(run_dir, "vocabulary")
+    if start == STARTS[0]:
+        config = json.loads(read_preset("pretrain_news")["model_config"])
+        model = {"architecture": "gpt2", "config": config, "tokenizer": vocabulary}
+    else:
+        model = {"pretrained": os.path.join(run_dir, f"pretrain_{start}", "model")}
+    data = datasets.DataSpec(
+        "file",
+        files=(os.path.join(run_dir, "train.csv"),),
+        test_files=(os.path.join(run_dir, "test.csv"),),
+        format="csv",
+        columns=("label", "title", "text"),
+        text_column=("title", "text"),
+        partition=preset["partition"],
+        dirichlet_alpha=float(preset["dirichlet_alpha"]),
+        num_clients=int(preset["num_clients"]),
+        split="example",
+        max_train_examples_per_client=labels,
+        cache_dir=os.path.join(run_dir, "cache"),
+        seed=seed,
+    )
+    return tasks.create_task(
+        "sequence_classification",
+        data,
+        tasks.ModelSpec(max_length=int(preset["max_length"]), **model),
+        tasks.LocalTraining(batch_size=int(preset["batch_size"]), epochs=int(preset["local_epochs"])),
+        seed=seed,
+        progress=False,
+    )
+
+
+def read_preset(name: str) -> dict[str, str]:
+    """The flags of a preset that have a value."""
+    with open(os.path.join(ROOT, "programs", "flags", f"{name}.flags"), encoding="utf-8") as file:
+        lines = (line.strip() for line in file)
+        return dict(line[2:].split("=", 1) for line in lines if line.startswith("--") and "=" in line)
 
 
 def tell(accuracies: dict[str, dict[str, list[float]]]) -> str:
@@ -137,7 +154,21 @@ def tell(accuracies: dict[str, dict[str, list[float]]]) -> str:
         [start, *(report.spread(found[labels], digits=1, scale=100) for labels in columns)]
         for start, found in accuracies.items()
     ]
-    return report.table(["pretrained on", *(f"{labels} labels a client" for labels in columns)], rows)
+    return report.table(["pretrained on", *(f"labels a client: {labels}" for labels in columns)], rows)
+
+
+def _news_flags(run_dir):
+    return [f"--data={os.path.join(run_dir, 'train.csv')}", f"--test_data={os.path.join(run_dir, 'test.csv')}"]
+
+
+def _run(program, preset, *flags):
+    started = time.monotonic()
+    flagfile = os.path.join(ROOT, "programs", "flags", f"{preset}.flags")
+    command = [sys.executable, "-m", f"programs.{program}", f"--flagfile={flagfile}", *flags]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with code {done.returncode}.")
+    print(f"{preset}: {time.monotonic() - started:.0f} s\n{done.stdout}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ PUBLIC = {
             "TooFewClientsError",
             "Traffic",
         ),
-        *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned"),
+        *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned", "with_model"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),

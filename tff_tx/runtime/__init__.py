@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
 from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
 from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
@@ -68,4 +68,5 @@ __all__ = [
     "read_ahead",
     "step_function",
     "untuned",
+    "with_model",
 ]
