@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--plays", required=True, help="plays.txt of data/shakespeare")
     parser.add_argument("--run_dir", default="runs/pretraining", help="where vocabulary and models are kept")
     parser.add_argument("--start", action="append", choices=STARTS, help="several: only these")
-    parser.add_argument("--labels", type=int, action="append", help="labelled items a client: 1 and 4")
+    parser.add_argument("--labels", type=int, action="append", help="labelled items a client; default: 4")
     parser.add_argument("--seeds", type=int, default=3, help="of the fine-tuning")
     flags = parser.parse_args()
     runtime.configure_tensorflow()
@@ -47,7 +47,7 @@ def main() -> None:
     for start in starts:
         if start != STARTS[0]:
             result["pretraining"][start] = pretrain(start, flags.plays, run_dir)
-    for labels in flags.labels or (1, 4):
+    for labels in flags.labels or (4,):
         for seed in range(1, flags.seeds + 1):
             for start, accuracy in fine_tune(starts, labels, seed, run_dir).items():
                 result["accuracy"].setdefault(start, {}).setdefault(str(labels), []).append(accuracy)
