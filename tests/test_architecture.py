@@ -34,6 +34,7 @@ FLOORS = {
     "tff_tx.progress": 0,
     "tff_tx.training": 1,
     "tff_tx.evaluation": 1,
+    "tff_tx.vocabulary": 1,
     "tff_tx.prediction": 1,
     "tff_tx.record_prediction": 1,
     "tff_tx.reporting": 1,
@@ -100,15 +101,29 @@ PUBLIC = {
         *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
         *("amplification", "default_delta", "epsilon", "find_noise_multiplier", "gaussian_delta", "gaussian_epsilon"),
         *("optimize_banded", "price", "rho", "skellam_epsilon", "skellam_rdp", "statement", "workload"),
+        *("SparseHistogram", "find_sparse_histogram"),
     },
     "tff_tx.runtime": {
         *("ENGINES", "MOST_LEAVES", "PRECISIONS", "Engine", "ErrorFeedbackEngine", "FedBuffEngine", "Limits"),
-        *("LocalEngine", "NativeEngine", "RayCluster", "RayEngine", "RoundOutput", "TooFewClientsError", "Traffic"),
-        *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned"),
+        *(
+            "LocalEngine",
+            "NativeContext",
+            "NativeEngine",
+            "RayCluster",
+            "RayEngine",
+            "RoundOutput",
+            "TooFewClientsError",
+            "Traffic",
+        ),
+        *("configure_tensorflow", "profile", "read_ahead", "step_function", "untuned", "with_model"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
         *("FeatureCache", "client_arguments", "create_task"),
+    },
+    "tff_tx.vocabulary": {
+        *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "check_size"),
+        *("pre_tokenization", "release"),
     },
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tff_tx import datasets, tasks
+from tff_tx import datasets, models, tasks
 from tff_tx.errors import UserError
 
 GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2}
@@ -39,9 +39,10 @@ def test_what_does_not_fit_is_told(cache_dir, model, sentence):
         text_task(cache_dir, **model)
 
 
-def test_masked_lm_needs_a_mask_token(cache_dir):
-    with pytest.raises(UserError, match="--tokenizer=bytes has no mask token"):
-        text_task(cache_dir, kind="masked_lm", architecture="bert", config={})
+def test_masked_lm_needs_a_mask_token(cache_dir, tmp_path):
+    models.load_tokenizer("bytes").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"--tokenizer={tmp_path} has no mask token"):
+        text_task(cache_dir, kind="masked_lm", architecture="bert", config={}, tokenizer=str(tmp_path))
 
 
 def test_an_unknown_task_is_told(cache_dir):

@@ -21,7 +21,7 @@ import tensorflow_federated as tff
 from tff_tx.distillation.ensemble import EnsembleDistillation, Lesson, Student
 from tff_tx.errors import UserError
 from tff_tx.models import TransformerModel
-from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ class FedDFEngine(Engine):
         losses = {}
         for name, student in self._students.items() if lesson.number else ():
             weights, loss = student.learn(self._groups[name].engine.model_weights(states[name]), lesson)
-            states[name] = _with_model(states[name], weights)
+            states[name] = with_model(states[name], weights)
             losses[self._column("distillation", name)] = {"loss": loss}
         return losses
 
@@ -200,18 +200,6 @@ def deal(client_ids: Sequence[str], names: Sequence[str], seed: int) -> dict[str
 
 def _state(round_num: int, groups: collections.OrderedDict) -> collections.OrderedDict:
     return collections.OrderedDict(round_num=np.int32(round_num), groups=groups)
-
-
-def _with_model(state: Any, weights: tff.learning.models.ModelWeights) -> Any:
-    """A `LearningAlgorithmState` with another model."""
-    leaves = tf.nest.flatten((list(weights.trainable), list(weights.non_trainable)))
-    return tff.learning.templates.LearningAlgorithmState(
-        global_model_weights=tf.nest.pack_sequence_as(state.global_model_weights, leaves),
-        distributor=state.distributor,
-        client_work=state.client_work,
-        aggregator=state.aggregator,
-        finalizer=state.finalizer,
-    )
 
 
 def _after(done: int, on_progress: Callable[[int], None]) -> Callable[[int], None]:

@@ -24,6 +24,7 @@ from tff_tx.privacy.mechanisms import (
 from tff_tx.privacy.participation import Participation
 from tff_tx.privacy.price import Price, price
 from tff_tx.privacy.skellam import skellam_epsilon, skellam_rdp
+from tff_tx.privacy.sparse_histogram import SparseHistogram, find_sparse_histogram
 from tff_tx.privacy.statement import statement
 
 __all__ = [
@@ -39,11 +40,13 @@ __all__ = [
     "Mechanism",
     "Participation",
     "Price",
+    "SparseHistogram",
     "TreeAggregation",
     "amplification",
     "default_delta",
     "epsilon",
     "find_noise_multiplier",
+    "find_sparse_histogram",
     "gaussian_delta",
     "gaussian_epsilon",
     "optimize_banded",

@@ -8,12 +8,12 @@ import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
 from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
 from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
-from tff_tx.runtime.native import NativeEngine
+from tff_tx.runtime.native import NativeContext, NativeEngine
 from tff_tx.runtime.pipelines import read_ahead, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
@@ -56,6 +56,7 @@ __all__ = [
     "FedBuffEngine",
     "Limits",
     "LocalEngine",
+    "NativeContext",
     "NativeEngine",
     "RayCluster",
     "RayEngine",
@@ -67,4 +68,5 @@ __all__ = [
     "read_ahead",
     "step_function",
     "untuned",
+    "with_model",
 ]

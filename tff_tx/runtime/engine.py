@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+import tensorflow as tf
 import tensorflow_federated as tff
 
 
@@ -115,3 +116,20 @@ class Engine(abc.ABC):
 
     def __exit__(self, *unused):
         self.close()
+
+
+def with_model(state: Any, weights: tff.learning.models.ModelWeights) -> Any:
+    """A state with another model.
+
+    Args:
+      state: A `LearningAlgorithmState`.
+      weights: The model, of the same architecture.
+    """
+    leaves = tf.nest.flatten((list(weights.trainable), list(weights.non_trainable)))
+    return tff.learning.templates.LearningAlgorithmState(
+        global_model_weights=tf.nest.pack_sequence_as(state.global_model_weights, leaves),
+        distributor=state.distributor,
+        client_work=state.client_work,
+        aggregator=state.aggregator,
+        finalizer=state.finalizer,
+    )

@@ -33,18 +33,16 @@ _MESSAGE_BYTES = 2 * 1000**3
 _START_SECONDS = 60.0
 
 
-class NativeEngine(Engine):
-    """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
+class NativeContext:
+    """Runs computations of TFF in its C++ executors, which hold what all clients give in memory at once.
 
-    The reference for other engines. A client that fails fails the round.
+    Call it with a computation and its arguments. A context manager; leaving it ends the worker.
 
     Args:
-      process: Any `LearningProcess` the runtime takes.
       threads: Clients at work at the same time.
     """
 
-    def __init__(self, process: tff.learning.templates.LearningProcess, threads: int = 2):
-        super().__init__(process)
+    def __init__(self, threads: int = 2):
         self._worker = _Worker(threads)
         self._context = sync_execution_context.SyncExecutionContext(
             executor_fn=python_executor_stacks.ResourceManagingExecutorFactory(self._executor),
@@ -59,9 +57,35 @@ class NativeEngine(Engine):
         executor.set_cardinalities(cardinalities)
         return executor
 
-    def _call(self, computation, *arguments):
+    def __call__(self, computation: tff.Computation, *arguments: Any) -> Any:
+        """What the computation gives."""
         with tff.framework.get_context_stack().install(self._context):
             return computation(*arguments)
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self._worker.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class NativeEngine(Engine):
+    """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
+
+    The reference for other engines. A client that fails fails the round.
+
+    Args:
+      process: Any `LearningProcess` the runtime takes.
+      threads: Clients at work at the same time.
+    """
+
+    def __init__(self, process: tff.learning.templates.LearningProcess, threads: int = 2):
+        super().__init__(process)
+        self._call = NativeContext(threads)
 
     def initialize(self) -> Any:
         return self._call(self.process.initialize)
@@ -88,7 +112,7 @@ class NativeEngine(Engine):
         return form_lib.RoundForm.of(self.process).traffic
 
     def close(self) -> None:
-        self._worker.close()
+        self._call.close()
 
 
 class _Worker:

@@ -17,6 +17,8 @@ _LABELLED = (
     *("sequence_classification", "token_classification", "image_classification"),
     *("next_item", "tabular_classification"),
 )
+_BYTES_MASK = "<mask>"
+"""The byte tokenizer has no mask token of its own: ByT5 needs none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,8 @@ def _load_tokenizer(kind, model):
             "directory, a hub id or bytes."
         )
     tokenizer = models.load_tokenizer(name)
+    if kind == "masked_lm" and name == "bytes":
+        tokenizer.add_special_tokens({"mask_token": _BYTES_MASK})
     if kind == "masked_lm" and tokenizer.mask_token_id is None:
         raise UserError(
             f"--tokenizer={name} has no mask token, which masked_lm needs: choose one that has, or train causal_lm."
@@ -222,6 +226,9 @@ def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
         config["id2label"] = dict(enumerate(label_names))
         config["label2id"] = {name: i for i, name in enumerate(label_names)}
     if spec.pretrained is not None:
+        if kind == "sequence_classification" and models.read_config(kind, spec.pretrained).pad_token_id is None:
+            # GPT-2 and others look for a text's last token, which is before the padding if they know that.
+            config.setdefault("pad_token_id", tokenizer.pad_token_id)
         model = models.from_pretrained(kind, spec.pretrained, config, seed)
     else:
         defaults = _data_config(kind, data, tokenizer, dataset, spec)

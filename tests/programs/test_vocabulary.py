@@ -1,0 +1,134 @@
+"""`programs.vocabulary` as a user runs it, and what it is for: pretraining and then another task, as two commands."""
+
+import json
+
+import pandas as pd
+import pytest
+import transformers
+
+from tests.processes import run
+from tff_tx.privacy import default_delta, find_sparse_histogram
+
+COMMON = "the cat sat on the mat and the dog sat on the log"
+TINY_BERT = (
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A file of twenty clients, who share a sentence and have a word of their own each; two classes."""
+    rows = [
+        {"client": f"c{n}", "text": f"{COMMON} {chr(97 + n) * 5}", "label": label} for n in range(20) for label in "ab"
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def data(cache_dir):
+    """Where the clients are."""
+    return ["--dataset=file", "--data=x.csv", "--client_column=client", "--test_fraction=2", f"--cache_dir={cache_dir}"]
+
+
+def learn(place, data, *flags, **kwargs):
+    small = ("--vocab_size=300", "--max_words_per_client=20", "--output=words")
+    return run("vocabulary", *data, *small, *flags, cwd=place, **kwargs)
+
+
+def record(place):
+    return json.loads((place / "words" / "federated_vocabulary.json").read_text())
+
+
+def test_words_of_clients_become_a_tokenizer(place, data):
+    out, err = learn(place, data, "--clients_per_cohort=7", forked=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place / "words")
+    assert tokenizer.tokenize("the cat sat") == ["the", "cat", "sat"]
+    assert f"18 clients; {len(tokenizer)} entries in words" in out
+    assert "No noise: nothing hides a client." in out
+    assert "18/18" in err
+    assert record(place)["privacy"] is None
+    assert record(place)["words"] == len(set(COMMON.split())) + 18
+    assert sorted(path.name for path in place.iterdir()) == ["words", "x.csv"]
+
+
+def test_with_an_epsilon_words_of_one_client_are_not_released(place, data):
+    out, _ = learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
+    told = record(place)["privacy"]
+    mechanism, delta = find_sparse_histogram(20, 6.0, default_delta(18)), default_delta(18)
+    assert (told["epsilon"], told["delta"], told["population"]) == (6.0, delta, 18)
+    assert (told["noise_stddev"], told["threshold"]) == (mechanism.noise_stddev, mechanism.threshold)
+    assert told["noise_seed_given"]
+    assert f"(6, {delta:.3g})-differential privacy of a client with all of its data" in out
+    assert "for 18 clients: each names 20 words at most" in out
+    assert "The noise was seeded" in out
+    tokens = transformers.AutoTokenizer.from_pretrained(place / "words").get_vocab()
+    assert {"the", "cat", "sat"} < tokens.keys()
+    own = [chr(97 + n) * 5 for n in range(20)]
+    assert not set(own) & tokens.keys()
+
+
+@pytest.mark.slow
+def test_clients_may_stand_for_others(place, data):
+    """In a large federation noise is nothing beside the alike clients that each of these stands for."""
+    out, _ = learn(place, data, "--target_epsilon=6", "--population=50000", "--dp_noise_seed=4")
+    told = record(place)
+    assert told["privacy"]["threshold"] == find_sparse_histogram(20, 6.0, default_delta(50_000)).threshold
+    assert told["words"] == len(set(COMMON.split())) + 18
+    assert "for 50,000 clients" in out
+
+
+@pytest.mark.slow
+def test_the_same_noise_gives_the_same_tokenizer_and_too_much_of_it_none(place, data):
+    learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
+    first = (place / "words" / "tokenizer.json").read_text()
+    learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
+    assert (place / "words" / "tokenizer.json").read_text() == first
+    # At a smaller epsilon noise drowns everything.
+    _, err = learn(place, data, "--target_epsilon=0.1", "--target_delta=1e-6", "--dp_noise_seed=4", code=2)
+    assert "no word passes the threshold" in err
+    assert (place / "words" / "tokenizer.json").read_text() == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--output="], "--output is missing"),
+        (["--output=."], "--output=. exists, and this program did not write it"),
+        (["--vocab_size=20"], "--vocab_size=20 has no room"),
+        (["--tokenizer_type=bpe", "--lowercase"], "--lowercase is for --tokenizer_type=wordpiece"),
+        (["--population=100"], "--population=100 means nothing without --target_epsilon"),
+        (["--target_epsilon=1", "--population=3"], "--population=3 is less than the 18 clients"),
+        (["--target_epsilon=1", "--target_delta=0.5"], "--target_delta=0.5 is more than one over the 18 clients"),
+        (["--target_epsilon=0"], "--target_epsilon=0.0 must be a number above 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(place, data, flags, message):
+    out, err = learn(place, data, *flags, code=2)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+    assert [path.name for path in place.iterdir()] == ["x.csv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "model", "tokenizer"),
+    [("masked_lm", ["--architecture=bert", TINY_BERT], "words"), ("causal_lm", ["--architecture=gpt2"], "bytes")],
+)
+def test_two_commands_pretrain_and_tune(place, data, task, model, tokenizer):
+    """Also with a third between them that goes on with pretraining."""
+    if task == "causal_lm":
+        model = [*model, '--model_config={"n_embd": 8, "n_layer": 1, "n_head": 2}']
+    else:
+        learn(place, data)
+    common = [*data, "--rounds=1", "--clients_per_round=2", "--max_length=16", "--rounds_per_evaluation=0"]
+    run("train", *common, f"--task={task}", *model, f"--tokenizer={tokenizer}", "--run_dir=first", cwd=place)
+    run("train", *common, f"--task={task}", "--pretrained=first/model", "--run_dir=more", cwd=place)
+    classify = "--task=sequence_classification"
+    run("train", *common, classify, "--pretrained=more/model", "--run_dir=classifier", cwd=place)
+    assert 0 <= json.loads((place / "classifier" / "results.json").read_text())["test"]["accuracy"] <= 1
+    tokens = [transformers.AutoTokenizer.from_pretrained(place / d / "model") for d in ("first", "more", "classifier")]
+    assert len({str(t("the cat")["input_ids"]) for t in tokens}) == 1
+    out, _ = run("predict", "--run_dir=classifier", "--text=the cat", cwd=place)
+    assert json.loads(out)["label"] in "ab"
