@@ -20,6 +20,9 @@ from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.keras_function import KerasFunction
 from tff_tx.models.lora import Lora, LoraFunction
 
+_WITH_NEW_HEAD = ("classification", "question_answering")
+"""How the names of objectives end for which a checkpoint has no head as a rule."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AdapterPositions:
@@ -143,7 +146,8 @@ def functional_model(
         the logits (or the last hidden state) of a Hugging Face output, or the output itself.
       trainable: What is trained: "all", "head", "bias", "layers:" and a regular expression that is
         searched in the names of weights, or "lora"; see `tff_tx.models.trainable.selected`.
-      lora: With "lora", how the model is adapted. A classifier's head is trained along, as it is new.
+      lora: With "lora", how the model is adapted. The head of a classifier, or of a model that answers questions, is
+        trained along, as it is new.
 
     Raises:
       StatefulModelError: If training changes a variable (BatchNormalization).
@@ -162,7 +166,7 @@ def functional_model(
     if trainable == "lora":
         function = LoraFunction(model, lora or Lora())
         adapters = function.adapters
-        chosen = chosen if objective.name.endswith("classification") else []
+        chosen = chosen if objective.name.endswith(_WITH_NEW_HEAD) else []
         for adapter in adapters:
             chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
     wanted = {id(v) for v in chosen}
