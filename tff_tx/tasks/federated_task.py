@@ -19,13 +19,16 @@ from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 _MOST_SHUFFLED = 10_000
 
 
-def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,)) -> models.Objective:
+def build_objective(
+    kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,), max_answer_length: int = 30
+) -> models.Objective:
     """The objective of a task.
 
     Args:
       kind: One of `KINDS`.
       label_names: The classes in order, for the classification tasks.
       horizons: How far ahead forecasts are, in steps, see `tff_tx.models.forecasting`.
+      max_answer_length: Tokens of an answer at most, see `tff_tx.models.question_answering`.
     """
     if kind == "forecasting":
         return models.forecasting(horizons)
@@ -33,6 +36,8 @@ def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequen
         return models.next_item()
     if kind in ("sequence_classification", "image_classification", "tabular_classification"):
         return models.classification(kind)
+    if kind == "question_answering":
+        return models.question_answering(max_answer_length)
     if kind == "token_classification":
         return models.token_classification(label_names)
     return models.language_modeling(kind)
@@ -168,7 +173,7 @@ def _check_specs_agree(task):
             continue
         spec = clients.element_type_structure
         batches = task.preprocessing.x_spec
-        made = Preprocessing(task.kind, spec, task.tokenizer, task.preprocessing.ranks).x_spec if spec else batches
+        made = task.preprocessing.x_spec_of(spec) if spec else batches
         if made != batches:
             raise UserError(
                 f"the {name} data have {_told(made)} where the preprocessing makes {_told(batches)}: "

@@ -15,10 +15,9 @@ import tensorflow as tf
 
 from tff_tx import runtime
 from tff_tx.models import IGNORED, RANK, SEED
-from tff_tx.tasks import recipes
+from tff_tx.tasks import pairs, recipes, tokens
 
-_PADDING = -1
-"""Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
+_PADDING = tokens.PADDING
 
 
 class _TextClassification:
@@ -26,26 +25,20 @@ class _TextClassification:
 
     pads = {"input_ids": _PADDING, "label": IGNORED}
 
-    def __init__(self, tokenizer, num_labels=0):
-        del num_labels
+    def __init__(self, tokenizer, num_labels=0, config=None):
+        del num_labels, config
         self._pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
         del element_spec
-        return collections.OrderedDict(
-            attention_mask=tf.TensorSpec([None, None], tf.int32),
-            input_ids=tf.TensorSpec([None, None], tf.int32),
-        )
+        return collections.OrderedDict(attention_mask=tokens.IDS, input_ids=tokens.IDS)
 
     def batch(self, features, seed):
         del seed
         return self._tokens(features["input_ids"]), features["label"]
 
     def _tokens(self, ids):
-        is_token = tf.not_equal(ids, _PADDING)
-        return collections.OrderedDict(
-            attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self._pad_id)
-        )
+        return tokens.masked(ids, self._pad_id)
 
 
 class _TokenClassification(_TextClassification):
@@ -80,8 +73,8 @@ class _MaskedLM(_TextClassification):
 
     pads = {"input_ids": _PADDING}
 
-    def __init__(self, tokenizer, num_labels=0, rate=0.15):
-        super().__init__(tokenizer, num_labels)
+    def __init__(self, tokenizer, num_labels=0, config=None, rate=0.15):
+        super().__init__(tokenizer, num_labels, config)
         self._rate, self._mask_id = rate, tokenizer.mask_token_id
         self._vocabulary = len(tokenizer)
         self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
@@ -106,8 +99,8 @@ class _ImageClassification:
 
     pads = {"pixel_values": 0.0, "label": IGNORED}
 
-    def __init__(self, tokenizer, num_labels):
-        del tokenizer, num_labels
+    def __init__(self, tokenizer, num_labels, config):
+        del tokenizer, num_labels, config
 
     def inputs(self, element_spec):
         shape = element_spec["pixel_values"].shape
@@ -123,6 +116,8 @@ _RECIPES = {
     "token_classification": _TokenClassification,
     "masked_lm": _MaskedLM,
     "causal_lm": _CausalLM,
+    "sequence_to_sequence": pairs.SequenceToSequence,
+    "question_answering": pairs.QuestionAnswering,
     "image_classification": _ImageClassification,
     "forecasting": recipes.Forecasting,
     "next_item": recipes.NextItem,
@@ -166,7 +161,15 @@ class Preprocessing:
       ranks: From which clients have theirs; empty if they all have the same.
     """
 
-    def __init__(self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0):
+    def __init__(
+        self,
+        kind: str,
+        element_spec,
+        tokenizer=None,
+        ranks: Sequence[int] = (),
+        num_labels: int = 0,
+        config=None,
+    ):
         """Makes the preprocessing.
 
         Args:
@@ -175,13 +178,20 @@ class Preprocessing:
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
           num_labels: How many classes or items there are.
+          config: The model's configuration, which decides some inputs of "sequence_to_sequence" and
+            "question_answering".
         """
-        self._recipe = _RECIPES[kind](tokenizer, num_labels)
-        self.x_spec = self._recipe.inputs(element_spec)
-        self.x_spec[SEED] = tf.TensorSpec([2], tf.int64)
+        self._recipe = _RECIPES[kind](tokenizer, num_labels, config)
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
+        self.x_spec = self.x_spec_of(element_spec)
+
+    def x_spec_of(self, element_spec) -> collections.OrderedDict:
+        """`x_spec` for examples of another spec."""
+        x_spec = self._recipe.inputs(element_spec)
+        x_spec[SEED] = tf.TensorSpec([2], tf.int64)
         if self.ranks:
-            self.x_spec[RANK] = tf.TensorSpec([], tf.int32)
+            x_spec[RANK] = tf.TensorSpec([], tf.int32)
+        return x_spec
 
     def rank_of(self, client_id):
         """A client's rank, an int32 scalar that its id decides; None if all have the same."""
