@@ -36,6 +36,7 @@ FLOORS = {
     "tff_tx.prediction": 1,
     "tff_tx.record_prediction": 1,
     "tff_tx.reporting": 1,
+    "tff_tx.texts": 1,
     "programs": 2,
     "benchmarks": 3,
     "data": 3,
@@ -92,7 +93,7 @@ PUBLIC = {
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
         *("RANK", "Lora", "check_adapter_format", "distillation_loss", "forecasting", "next_item", "read_config"),
-        *("check_predicts_classes", "save_adapter"),
+        *("check_predicts_classes", "save_adapter", "best_spans", "has_segments", "question_answering"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
@@ -108,6 +109,10 @@ PUBLIC = {
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
         *("client_arguments", "create_task"),
+    },
+    "tff_tx.texts": {
+        *("METRICS", "Answer", "Answerer", "Generator", "Rouge", "exact_match", "normalized", "rouge_l", "rouge_n"),
+        *("score_answers", "score_targets", "word_f1"),
     },
 }
 
