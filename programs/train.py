@@ -103,13 +103,13 @@ def _train(cluster) -> int:
         config["privacy"] = private.config()
     accounts = local_dp_flags.accounts(task.train.sizes().values(), task.local)
     config["privacy_inside_of_clients"] = accounts.config()
-    run_directory.make_directory(run_dir, "--run_dir")
     options = training_flags.options(
         FLAGS.seed, **aggregation_flags.options(FLAGS.seed), **attack_flags.options(attack)
     )
     if private:
         options = private.options(options)
     process = trainable_flags.build_process(task.model, options)
+    run_directory.make_directory(run_dir, "--run_dir")
     kept = _kept_bytes(process) if FLAGS.keep_updates else 0
     run_directory.check_space(run_dir, _bytes_needed(task) + kept)
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
