@@ -19,6 +19,11 @@ flags.DEFINE_enum("data_format", None, list(FORMATS), "The files' format; defaul
 flags.DEFINE_list("columns", [], "Column names, for CSV and TSV files without a header line.")
 flags.DEFINE_list("text_column", ["text"], "The text's column; several are joined by a blank.")
 flags.DEFINE_string("label_column", "label", "The label's column.")
+flags.DEFINE_string("target_column", "target", "The column of the text that is to be made of --text_column.")
+flags.DEFINE_string("question_column", "question", "The question's column.")
+flags.DEFINE_string("context_column", "context", "The column of the text in which the answer is.")
+flags.DEFINE_string("answer_column", "answer", "The answer's column, empty where there is none; or SQuAD's `answers`.")
+flags.DEFINE_string("answer_start_column", "answer_start", "The column of the place of its first character, from 0.")
 flags.DEFINE_string("client_column", None, "The column that says who owns an example.")
 flags.DEFINE_list("numeric_columns", [], "The columns with numbers, of tables and series.")
 flags.DEFINE_list("categorical_columns", [], "The columns with one of a few values each, of tables.")
@@ -68,6 +73,11 @@ def data_spec(seed: int) -> DataSpec:
         columns=tuple(FLAGS.columns),
         text_column=tuple(FLAGS.text_column),
         label_column=FLAGS.label_column,
+        target_column=FLAGS.target_column,
+        question_column=FLAGS.question_column,
+        context_column=FLAGS.context_column,
+        answer_column=FLAGS.answer_column,
+        answer_start_column=FLAGS.answer_start_column,
         client_column=FLAGS.client_column,
         numeric_columns=tuple(FLAGS.numeric_columns),
         categorical_columns=tuple(FLAGS.categorical_columns),

@@ -2,18 +2,21 @@
 
 `python -m programs.evaluate --run_dir=runs/digits` evaluates a run on its own test clients;
 `--model=DIR --task=... --dataset=...` a model directory on any data. Prints the metrics over all the
-data and their spread over the clients, and writes both as JSON, with a plot.
+data and their spread over the clients, and writes both as JSON, with a plot. Among them are ROUGE of what is
+written, and exact match and F1 of what is answered, by words.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 
+import pandas as pd
 import tensorflow_federated as tff
 from absl import flags
 
 from programs import cli, data_flags, model_flags, run_task, training_flags
-from tff_tx import evaluation, reporting, run_directory, runtime, tasks
+from tff_tx import datasets, evaluation, reporting, run_directory, runtime, tasks, texts
 from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -24,6 +27,8 @@ flags.DEFINE_enum("split_name", "test", ["train", "validation", "test"], "The cl
 flags.DEFINE_string("output_dir", None, "Where results go; default: evaluation/ in --run_dir or --model.")
 flags.DEFINE_integer("seed", 1, "Decides dealing and splitting with --model.", lower_bound=0)
 flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch.", lower_bound=1)
+flags.DEFINE_boolean("words", True, "Whether texts are written, or questions answered, to be scored by their words.")
+flags.DEFINE_integer("num_beams", 1, "Beams of the search for what is written.", lower_bound=1)
 
 
 def main(_) -> None:
@@ -33,7 +38,8 @@ def main(_) -> None:
             f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model to evaluate."
         )
     runtime.configure_tensorflow()
-    task = _task()
+    kind, data, model = _description()
+    task = tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
     clients = getattr(task, FLAGS.split_name)
     if clients is None:
         raise UserError(
@@ -46,6 +52,10 @@ def main(_) -> None:
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     by_client = evaluator.metrics_by_client(weights, clients.client_ids)
     overall = evaluator.metrics(weights, clients.client_ids)
+    if FLAGS.words and kind in texts.METRICS:
+        scores = _word_scores(task, data, model)
+        by_client = by_client.join(scores.groupby("client").mean())
+        overall.update(scores.drop(columns="client").mean())
     spread = evaluation.spread(by_client)
     path = os.path.join(output_dir, f"{FLAGS.split_name}.json")
     run_directory.write_json(
@@ -65,17 +75,48 @@ def main(_) -> None:
     print(f"Written: {path}, {plot}")
 
 
-def _task() -> tasks.FederatedTask:
+def _description() -> tuple[str, datasets.DataSpec, tasks.ModelSpec]:
+    """The kind of task, the data and the model."""
     if FLAGS.model is None:
-        return run_task.task_of_run(FLAGS.run_dir, run_task.data_of_flags(), FLAGS.eval_batch_size)
-    kind, data = model_flags.task_kind(), data_flags.data_spec(FLAGS.seed)
+        return run_task.description_of_run(FLAGS.run_dir, run_task.data_of_flags())
     model = tasks.ModelSpec(
         pretrained=FLAGS.model,
         max_length=FLAGS.max_length,
+        max_target_length=FLAGS.max_target_length,
+        context_overlap=FLAGS.context_overlap,
+        max_answer_length=FLAGS.max_answer_length,
         context_length=FLAGS.context_length,
         horizons=model_flags.horizons(),
     )
-    return tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
+    return model_flags.task_kind(), data_flags.data_spec(FLAGS.seed), model
+
+
+def _word_scores(task: tasks.FederatedTask, data: datasets.DataSpec, model: tasks.ModelSpec) -> pd.DataFrame:
+    """What the model writes or answers for each record of the split, scored; with the record's client."""
+    keras_model, size = task.model.keras_model, FLAGS.eval_batch_size
+    if task.kind == "sequence_to_sequence":
+        columns = ("text", "target")
+        write = texts.Generator(
+            keras_model,
+            task.tokenizer,
+            max_length=model.max_length,
+            max_new_tokens=model.max_target_length,
+            num_beams=FLAGS.num_beams,
+        )
+        score = functools.partial(texts.score_targets, write, batch_size=size)
+    else:
+        columns = ("question", "context", "answers")
+        answer = texts.Answerer(
+            keras_model,
+            task.tokenizer,
+            max_length=model.max_length,
+            overlap=model.context_overlap,
+            max_answer_length=model.max_answer_length,
+            batch_size=size,
+        )
+        score = functools.partial(texts.score_answers, answer)
+    chunks = datasets.dealt_records(data, FLAGS.split_name, *columns)
+    return pd.concat([score(chunk).assign(client=chunk["client"]) for chunk in chunks])
 
 
 if __name__ == "__main__":

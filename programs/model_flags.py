@@ -17,6 +17,11 @@ flags.DEFINE_string("architecture", None, "Hugging Face model type, such as bert
 flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.')
 flags.DEFINE_string("tokenizer", None, "Model directory, hub id or bytes; default: the tokenizer of --pretrained.")
 flags.DEFINE_integer("max_length", 64, "Tokens or items an example, at most.", lower_bound=2)
+flags.DEFINE_integer("max_target_length", 32, "Tokens of the target of a text, at most.", lower_bound=2)
+flags.DEFINE_integer(
+    "context_overlap", 16, "Tokens that two windows of a context share that is too long for one.", lower_bound=0
+)
+flags.DEFINE_integer("max_answer_length", 30, "Tokens of an answer, at most.", lower_bound=1)
 flags.DEFINE_boolean(
     "gradient_checkpointing",
     False,
@@ -107,6 +112,9 @@ def model_spec() -> ModelSpec:
         config=config,
         tokenizer=FLAGS.tokenizer or (None if FLAGS.pretrained else defaults.get("tokenizer")),
         max_length=FLAGS.max_length,
+        max_target_length=FLAGS.max_target_length,
+        context_overlap=FLAGS.context_overlap,
+        max_answer_length=FLAGS.max_answer_length,
         standardize=FLAGS.standardize,
         context_length=FLAGS.context_length,
         horizons=horizons(),

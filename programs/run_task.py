@@ -13,17 +13,33 @@ from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 
-_LENGTHS = ("max_length", "context_length", "horizons")
+_LENGTHS = (
+    *("max_length", "max_target_length", "context_overlap", "max_answer_length"),
+    *("context_length", "horizons"),
+)
 """Of the model's specification, what evaluation needs beside the trained model."""
 
 
 def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_size: int = 32) -> tasks.FederatedTask:
-    """The task with the run's trained model.
+    """The task with the run's trained model; see `description_of_run`.
 
     Args:
         run_dir: The directory of a run that has ended.
         data: Other data than the run's, or None.
         eval_batch_size: Examples a batch in evaluation.
+    """
+    described = description_of_run(run_dir, data)
+    return tasks.create_task(*described, training_flags.local_training(), eval_batch_size=eval_batch_size)
+
+
+def description_of_run(
+    run_dir: str, data: datasets.DataSpec | None = None
+) -> tuple[str, datasets.DataSpec, tasks.ModelSpec]:
+    """The kind of task, the data and the trained model of a run.
+
+    Args:
+        run_dir: The directory of a run that has ended.
+        data: Other data than the run's, or None.
 
     Raises:
         UserError: If there is no such run, or it has no model yet.
@@ -46,9 +62,7 @@ def task_of_run(run_dir: str, data: datasets.DataSpec | None = None, eval_batch_
         data = dataclasses.replace(data, cache_dir=FLAGS.cache_dir or data.cache_dir)
     else:
         data = dataclasses.replace(data, label_names=data.label_names or tuple(config["label_names"]))
-    return tasks.create_task(
-        config["kind"], data, model, training_flags.local_training(), eval_batch_size=eval_batch_size
-    )
+    return config["kind"], data, model
 
 
 def data_of_flags() -> datasets.DataSpec | None:

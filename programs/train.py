@@ -111,13 +111,13 @@ def _train(cluster) -> int:
         config["privacy"] = private.config()
     accounts = local_dp_flags.accounts(task.train.sizes().values(), task.local)
     config["privacy_inside_of_clients"] = accounts.config()
-    run_directory.make_directory(run_dir, "--run_dir")
     options = training_flags.options(
         FLAGS.seed, **aggregation_flags.options(FLAGS.seed), **attack_flags.options(attack)
     )
     if private:
         options = private.options(options)
     process = trainable_flags.build_process(trained.model, options)
+    run_directory.make_directory(run_dir, "--run_dir")
     kept = _kept_bytes(process) if FLAGS.keep_updates else 0
     features = feature_flags.bytes_kept(cache)
     run_directory.check_space(run_dir, _bytes_needed(task) + kept + features)

@@ -38,6 +38,7 @@ FLOORS = {
     "tff_tx.prediction": 1,
     "tff_tx.record_prediction": 1,
     "tff_tx.reporting": 1,
+    "tff_tx.texts": 1,
     "programs": 2,
     "benchmarks": 3,
     "data": 3,
@@ -95,6 +96,7 @@ PUBLIC = {
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
         *("RANK", "Lora", "check_adapter_format", "distillation_loss", "forecasting", "next_item", "read_config"),
         *("FROZEN_DTYPES", "FeatureExtractor", "check_predicts_classes", "save_adapter"),
+        *("best_spans", "has_segments", "question_answering"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
@@ -124,6 +126,10 @@ PUBLIC = {
     "tff_tx.vocabulary": {
         *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "check_size"),
         *("pre_tokenization", "release"),
+    },
+    "tff_tx.texts": {
+        *("METRICS", "Answer", "Answerer", "Generator", "Rouge", "exact_match", "normalized", "rouge_l", "rouge_n"),
+        *("score_answers", "score_targets", "word_f1"),
     },
 }
 

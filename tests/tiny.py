@@ -9,6 +9,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 import tf_keras
+import tokenizers
+import transformers
 
 from tff_tx import datasets, models, tasks
 
@@ -94,3 +96,17 @@ def run_rounds(engine, client_datasets, rounds=1):
         output = engine.run_round(state, client_datasets)
         state = output.state
     return output
+
+
+def words_tokenizer(words):
+    """A fast tokenizer of whole words, with BERT's special tokens."""
+    names = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    bare = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: i for i, w in enumerate((*names, *words))}, unk_token="[UNK]")
+    )
+    bare.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    bare.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), names))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=bare, **special)

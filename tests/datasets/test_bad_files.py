@@ -14,6 +14,7 @@ from tff_tx.datasets.sources import open_source
 from tff_tx.errors import UserError
 
 ALL = ("text", "label")
+ASKED = ("question", "context", "answers")
 
 
 def leaf(users, data):
@@ -160,6 +161,60 @@ CASES = {
         {},
         ALL,
         r"the user 'u' has 2 inputs `x` and 1 labels `y`; make",
+    ),
+    "no squad json": ("x.json", "[1,\n", {"format": "squad"}, ASKED, r"x\.json, line 2: no valid JSON"),
+    "no squad": ("x.json", "[]", {"format": "squad"}, ASKED, r"x\.json: no SQuAD file at data .*--data_format"),
+    "squad without a context": (
+        "x.json",
+        json.dumps({"data": [{"title": "Oxygen", "paragraphs": [{"qas": []}]}]}),
+        {"format": "squad"},
+        ASKED,
+        r"x\.json: no SQuAD file at 'Oxygen', paragraph 1 \(KeyError 'context'\), which",
+    ),
+    "squad without a place": (
+        "x.json",
+        json.dumps(
+            {
+                "data": [
+                    {
+                        "paragraphs": [
+                            {"context": "c", "qas": [{"id": "7", "question": "q", "answers": [{"text": "c"}]}]}
+                        ]
+                    }
+                ]
+            }
+        ),
+        {"format": "squad"},
+        ASKED,
+        r"question '7': the column 'answers' has .*, which is no list of answers with text and answer_start; correct",
+    ),
+    "no answer column": (
+        "x.csv",
+        "question,context\nq,c\n",
+        {},
+        ASKED,
+        r"line 2: there is no column 'answer' \(--answer_column\)",
+    ),
+    "an answer without a place": (
+        "x.csv",
+        "question,context,answer,answer_start\nq,c,,\nq,c,c,first\n",
+        {},
+        ASKED,
+        r"line 3: the column 'answer_start' has 'first', which is no number of a character, from 0; .*answer_start_",
+    ),
+    "an answer at a part of a character": (
+        "x.csv",
+        "question,context,answer,answer_start\nq,c,c,0.5\n",
+        {},
+        ASKED,
+        r"line 2: the column 'answer_start' has '0\.5', which is no number of a character",
+    ),
+    "no target column": (
+        "x.csv",
+        "text,title\na,b\n",
+        {},
+        ("text", "target"),
+        r"line 2: there is no column 'target' \(--target_column\); the columns are 'text', 'title'",
     ),
     "no parquet": ("x.parquet", "text", {}, ALL, r"x\.parquet: no Parquet file.*--data_format"),
     "no hdf5": ("x.h5", "text", {}, ALL, r"x\.h5: no HDF5 file.*--data_format"),

@@ -62,6 +62,26 @@ def test_traffic(tmp_path):
     assert found["text"].iloc[:2016].astype(float).tolist() == first.tolist()
 
 
+def test_questions_of_ncbi_disease(tmp_path):
+    from data.ncbi_disease import questions
+
+    source = shared_file("ncbi_disease/test.tsv")
+    run = [sys.executable, "-m", "data.ncbi_disease.questions", f"--output={tmp_path}/x.csv"]
+    for flags, asked, answered in (((), 309, 309), (("--unanswerable",), 309 + 401, 309)):
+        command = [*run, f"--input={source}", *flags]
+        subprocess.run(command, cwd=ROOT.parent, check=True, stdout=subprocess.DEVNULL, timeout=120)
+        spec = DataSpec("file", files=(f"{tmp_path}/x.csv",))
+        found = pd.concat(open_source(spec).pools["train"](frozenset(["question", "context", "answers"])))
+        assert len(found) == asked
+        assert found["answers"].map(len).sum() == answered
+        assert set(found["question"]) == {questions.QUESTION}
+        for context, answers in zip(found["context"], found["answers"]):
+            assert all(context[start : start + len(text)] == text for text, start in answers)
+    result = subprocess.run([*run, "--input=gone"], cwd=ROOT.parent, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert "Error: --input: there is no file 'gone'" in result.stderr
+
+
 def test_the_program(tmp_path):
     def run(*flags):
         command = [sys.executable, "-m", "data.video_games.prepare", *flags]

@@ -122,6 +122,62 @@ def test_conll(tmp_path, separator):
     assert found["where"].tolist() == [f"{path}, line 3", f"{path}, line 8"]
 
 
+def squad(*questions):
+    """One article with one paragraph, in the form of version 2.0."""
+    paragraph = {"context": "Oxygen is the chemical element with the symbol O.", "qas": list(questions)}
+    return json.dumps({"version": "v2.0", "data": [{"title": "Oxygen", "paragraphs": [paragraph, paragraph]}]})
+
+
+def test_squad(tmp_path):
+    path = tmp_path / "dev.json"
+    answers = [{"text": "O", "answer_start": 47}, {"text": "the symbol O", "answer_start": 36}]
+    there = {"id": "1", "question": "Which symbol?", "answers": answers}  # of version 1.1, which has no is_impossible
+    gone = {"id": "2", "question": "Which colour?", "answers": [], "plausible_answers": answers, "is_impossible": True}
+    path.write_text(squad(there, gone))
+    spec = file_spec(path, format="squad", client_column="title")
+    assert open_source(spec).columns() == {"question", "context", "answers", "client"}
+    found = read(spec, "question", "context", "answers", "client")
+    assert found["question"].tolist() == ["Which symbol?", "Which colour?"] * 2
+    assert found["answers"].tolist() == [[("O", 47), ("the symbol O", 36)], []] * 2
+    assert set(found["client"]) == {"Oxygen"}
+    for context, answers in zip(found["context"], found["answers"]):
+        assert all(context[start : start + len(text)] == text for text, start in answers)
+    assert found["where"][1] == f"{path}, 'Oxygen', question '2'"
+
+
+def test_questions_in_a_table(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("q,c,a,at,who\nWhat?,so it is,it,3,ann\nWhy?,so it is,,,bob\n")
+    columns = {"question_column": "q", "context_column": "c", "answer_column": "a", "answer_start_column": "at"}
+    spec = file_spec(path, client_column="who", **columns)
+    assert open_source(spec).columns() >= {"question", "context", "answers", "client"}
+    found = read(spec, "question", "context", "answers")
+    assert found["answers"].tolist() == [[("it", 3)], []]
+    assert found["question"].tolist() == ["What?", "Why?"]
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl"])
+def test_questions_as_hugging_face_keeps_squad(tmp_path, name):
+    answers = [{"text": ["is", "it is"], "answer_start": [6, 3]}, {"text": [], "answer_start": []}]
+    table = pd.DataFrame({"question": ["What?", "Why?"], "context": ["so it is"] * 2, "answers": answers})
+    if name.endswith("parquet"):
+        table.to_parquet(tmp_path / name)
+    else:
+        table.to_json(tmp_path / name, orient="records", lines=True)
+    spec = file_spec(tmp_path / name)
+    assert open_source(spec).columns() == {"question", "context", "answers"}
+    assert read(spec, "answers")["answers"].tolist() == [[("is", 6), ("it is", 3)], []]
+
+
+def test_texts_with_targets(tmp_path):
+    path = tmp_path / "x.csv"
+    TABLE.to_csv(path, index=False)
+    spec = file_spec(path, target_column="title")
+    assert open_source(spec).columns() == {"text", "target", "label"}
+    found = read(spec, "text", "target")
+    assert (found["text"].tolist(), found["target"].tolist()) == (TABLE["text"].tolist(), TABLE["title"].tolist())
+
+
 def leaf(**users):
     data = {name: {"x": x, "y": y} for name, (x, y) in users.items()}
     return json.dumps(

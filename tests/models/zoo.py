@@ -221,7 +221,7 @@ MEMBERS = (
     Member(
         "t5",
         _t5,
-        models.language_modeling("seq2seq_lm"),
+        models.language_modeling("sequence_to_sequence"),
         ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"),
     ),
     _member(

@@ -1,5 +1,6 @@
 """Data as clients: readers, partitioners, tokenization, and the store they end up in."""
 
+from tff_tx.datasets.dealt import dealt_records
 from tff_tx.datasets.encoding import (
     IGNORED_LABEL,
     Encoder,
@@ -18,6 +19,8 @@ from tff_tx.datasets.federated import (
     ordered_label_names,
 )
 from tff_tx.datasets.histories import NextItemEncoder
+from tff_tx.datasets.pairs import SequenceToSequenceEncoder, start_and_end
+from tff_tx.datasets.questions import ContextWindows, QuestionAnsweringEncoder, Window
 from tff_tx.datasets.readers import FORMATS
 from tff_tx.datasets.series import ForecastingEncoder
 from tff_tx.datasets.silos import SiloClientData, in_silo, join_silos, load_silo, silo_of
@@ -32,6 +35,7 @@ __all__ = [
     "IGNORED_LABEL",
     "PARTITIONS",
     "SPLITS",
+    "ContextWindows",
     "DataSpec",
     "Encoder",
     "Features",
@@ -40,13 +44,17 @@ __all__ = [
     "ImageClassificationEncoder",
     "LanguageModelingEncoder",
     "NextItemEncoder",
+    "QuestionAnsweringEncoder",
     "SequenceClassificationEncoder",
+    "SequenceToSequenceEncoder",
     "SiloClientData",
     "SqliteClientData",
     "StoreWriter",
     "TabularClassificationEncoder",
     "TokenClassificationEncoder",
+    "Window",
     "client_dataset",
+    "dealt_records",
     "default_cache_dir",
     "features",
     "federated_mean_and_deviation",
@@ -60,4 +68,5 @@ __all__ = [
     "ordered_label_names",
     "read_records",
     "silo_of",
+    "start_and_end",
 ]

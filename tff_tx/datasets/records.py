@@ -3,7 +3,9 @@
 A chunk is a pandas DataFrame of at most `CHUNK_ROWS` rows. Its columns, of which a source yields
 those it was asked for:
 
-    text     str, one text
+    text     str, one text                             target  str, what is to be made of it
+    question str, and   context  str, the text to look for the answer in
+    answers  list of (str, int), answers with the place of their first character in the context; empty: there is none
     tokens   list of str, one sentence in words        tags   list of str, one tag a word
     pixels   numpy array, one image
     numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns

@@ -33,6 +33,11 @@ class DataSpec:
         columns: Column names of files without a header line.
         text_column: The column that holds the text; several are joined by a blank.
         label_column: The column that holds the label.
+        target_column: The column that holds the text that is to be made of the text.
+        question_column: The column that holds a question.
+        context_column: The column that holds the text in which the answer is.
+        answer_column: The column that holds the answer, empty where there is none, or several as SQuAD has them.
+        answer_start_column: The column that says at which character of the context the answer starts, from 0.
         client_column: The column that holds the owner, if there is one.
         numeric_columns: The columns that hold numbers, of tables and series.
         categorical_columns: The columns that hold one of a few values each, of tables.
@@ -65,6 +70,11 @@ class DataSpec:
     columns: tuple = ()
     text_column: tuple = ("text",)
     label_column: str = "label"
+    target_column: str = "target"
+    question_column: str = "question"
+    context_column: str = "context"
+    answer_column: str = "answer"
+    answer_start_column: str = "answer_start"
     client_column: str | None = None
     numeric_columns: tuple = ()
     categorical_columns: tuple = ()

@@ -19,8 +19,8 @@ from tff_tx.errors import UserError
 _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""
 
-_WITH_LENGTH = ("text", "tokens")
-_CONTENT = ("numbers", "categories", "text", "tokens", "pixels")
+_WITH_LENGTH = ("text", "tokens", "context")
+_CONTENT = ("numbers", "categories", "text", "tokens", "context", "pixels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +87,9 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
 
 
 def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
-    if content == "text":
-        return list(count_tokens(chunk["text"].tolist()))
-    return [sum(count_tokens(words)) for words in chunk["tokens"]]
+    if content == "tokens":
+        return [sum(count_tokens(words)) for words in chunk["tokens"]]
+    return list(count_tokens(chunk[content].tolist()))
 
 
 def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> list:

@@ -46,6 +46,13 @@ class Tokenize:
         encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
         return (np.asarray(ids, np.int32) for ids in encoded)
 
+    def targets(self, texts: Sequence[str], max_length: int) -> Iterator[np.ndarray]:
+        """As `whole`, of texts to be written, for which some tokenizers (Marian's) have another vocabulary."""
+        if self._bytes:
+            return self.whole(texts, max_length)
+        encoded = self._tokenizer(text_target=list(texts), truncation=True, max_length=max_length)["input_ids"]
+        return (np.asarray(ids, np.int32) for ids in encoded)
+
     def _byte_ids(self, text: str) -> np.ndarray:
         if any(token in text for token in self._spelled):
             return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)

@@ -8,6 +8,7 @@ from tff_tx.models.functional import FROZEN_DTYPES, TransformerModel, functional
 from tff_tx.models.huggingface import (
     from_config,
     from_pretrained,
+    has_segments,
     load_tokenizer,
     max_positions,
     read_config,
@@ -24,6 +25,7 @@ from tff_tx.models.objectives import (
 from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.ranking import next_item
 from tff_tx.models.refusals import StatefulModelError
+from tff_tx.models.spans import best_spans, question_answering
 from tff_tx.models.vectorization import vectorized_map
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Objective",
     "StatefulModelError",
     "TransformerModel",
+    "best_spans",
     "check_adapter_format",
     "check_predicts_classes",
     "classification",
@@ -44,10 +47,12 @@ __all__ = [
     "from_config",
     "from_pretrained",
     "functional_model",
+    "has_segments",
     "language_modeling",
     "load_tokenizer",
     "max_positions",
     "next_item",
+    "question_answering",
     "read_config",
     "save_adapter",
     "save_pretrained",

@@ -25,6 +25,9 @@ from tff_tx.models.lora import Lora, LoraFunction, dense_layers
 FROZEN_DTYPES = ("float32", "bfloat16")
 """In which weights that are not trained can be held."""
 
+_WITH_NEW_HEAD = ("classification", "question_answering")
+"""How the names of objectives end for which a checkpoint has no head as a rule."""
+
 
 @dataclasses.dataclass(frozen=True)
 class AdapterPositions:
@@ -186,7 +189,8 @@ def functional_model(
         the logits (or the last hidden state) of a Hugging Face output, or the output itself.
       trainable: What is trained: "all", "head", "bias", "layers:" and a regular expression that is
         searched in the names of weights, or "lora"; see `tff_tx.models.trainable.selected`.
-      lora: With "lora", how the model is adapted. A classifier's head is trained along, as it is new.
+      lora: With "lora", how the model is adapted. The head of a classifier, or of a model that answers questions, is
+        trained along, as it is new.
       gradient_checkpointing: Whether training keeps of each Transformer block only what goes into it, and computes it
         again for the gradients: less memory for more time. They are the same.
       frozen_dtype: "float32", or "bfloat16" to hold weights that are not trained in half of the bytes, rounded, and
@@ -212,7 +216,7 @@ def functional_model(
     if trainable == "lora":
         function = LoraFunction(model, lora or Lora())
         adapters = function.adapters
-        chosen = chosen if objective.name.endswith("classification") else []
+        chosen = chosen if objective.name.endswith(_WITH_NEW_HEAD) else []
         for adapter in adapters:
             chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
     wanted = {id(v) for v in chosen}

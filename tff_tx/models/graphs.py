@@ -97,8 +97,13 @@ def reached(traced: Any) -> list[bool]:
 
 
 def first_output(outputs: Any) -> tf.Tensor:
-    """The predictions in an output: logits, else the last hidden state, else the first tensor."""
+    """The predictions in an output: logits, else the last hidden state, else the first tensor.
+
+    Those of starts and of ends of answers, [batch, length] each, become [batch, length, 2].
+    """
     if isinstance(outputs, collections.abc.Mapping):
+        if "start_logits" in outputs:
+            return tf.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
         for name in ("logits", "last_hidden_state"):
             if name in outputs:
                 return outputs[name]

@@ -29,6 +29,8 @@ AUTO_CLASSES = {
     "token_classification": transformers.TFAutoModelForTokenClassification,
     "masked_lm": transformers.TFAutoModelForMaskedLM,
     "causal_lm": transformers.TFAutoModelForCausalLM,
+    "sequence_to_sequence": transformers.TFAutoModelForSeq2SeqLM,
+    "question_answering": transformers.TFAutoModelForQuestionAnswering,
     "image_classification": transformers.TFAutoModelForImageClassification,
     "forecasting": TFAutoModelForForecasting,
     "next_item": TFAutoModelForNextItem,
@@ -124,7 +126,7 @@ def read_config(kind: str, name: str) -> Any:
     """
     with _readable(f"--pretrained={name}", _LOADABLE):
         found = transformers.AutoConfig.from_pretrained(name)
-    if type(found) not in AUTO_CLASSES[kind]._model_mapping:
+    if found.model_type not in _architectures(kind):
         raise UserError(
             f"--pretrained={name} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
             f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
@@ -188,7 +190,9 @@ def _readable(what: str, remedy: str):
 
 
 def _architectures(kind: str) -> list[str]:
-    return sorted(config_class.model_type for config_class in AUTO_CLASSES[kind]._model_mapping)
+    """Those of the task, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
+    found = AUTO_CLASSES[kind]._model_mapping
+    return sorted(config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init)
 
 
 def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
@@ -207,6 +211,11 @@ def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
             f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the "
             f"fields of {type(config).__name__}."
         )
+
+
+def has_segments(config: Any) -> bool:
+    """Whether a model tells a first text from a second by `token_type_ids`, as BERT does and RoBERTa does not."""
+    return getattr(config, "type_vocab_size", 0) > 1
 
 
 def max_positions(config: Any) -> int | None:

@@ -75,7 +75,7 @@ def classification(name: str = "sequence_classification") -> Objective:
 
 
 def language_modeling(name: str) -> Objective:
-    """One label a token (masked or next), `IGNORED` elsewhere.
+    """One label a token (masked, next, or of a target), `IGNORED` elsewhere.
 
     Logits float32 [batch, length, vocabulary], labels int32 [batch, length]. Besides loss (nats a
     token) and accuracy reports perplexity, exp(loss), and loss in bits a token.

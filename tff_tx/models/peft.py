@@ -24,7 +24,8 @@ _TASK_TYPES = {
     "sequence_classification": "SEQ_CLS",
     "token_classification": "TOKEN_CLS",
     "causal_lm": "CAUSAL_LM",
-    "seq2seq_lm": "SEQ_2_SEQ_LM",
+    "sequence_to_sequence": "SEQ_2_SEQ_LM",
+    "question_answering": "QUESTION_ANS",
 }
 _PREFIX = "base_model.model."
 

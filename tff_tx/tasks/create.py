@@ -12,7 +12,10 @@ from tff_tx.errors import UserError
 from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_config
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
-_TOKENIZED = ("sequence_classification", "token_classification", "masked_lm", "causal_lm")
+_TOKENIZED = (
+    *("sequence_classification", "token_classification", "masked_lm", "causal_lm"),
+    *("sequence_to_sequence", "question_answering"),
+)
 _LABELLED = (
     *("sequence_classification", "token_classification", "image_classification"),
     *("next_item", "tabular_classification"),
@@ -31,6 +34,9 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      max_target_length: Tokens of the target of a text at most.
+      context_overlap: Tokens that two windows of a long context share, see `tff_tx.datasets.ContextWindows`.
+      max_answer_length: Tokens of an answer at most.
       standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
         clients, see `tff_tx.datasets.federated_mean_and_deviation`.
       context_length: Steps of a series that a forecast is made from.
@@ -47,6 +53,9 @@ class ModelSpec:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: str | None = None
     max_length: int = 128
+    max_target_length: int = 32
+    context_overlap: int = 16
+    max_answer_length: int = 30
     standardize: bool = True
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
@@ -102,11 +111,13 @@ def create_task(
     else:
         dataset = datasets.load(data, encoder, progress=progress)
     ranks = model.lora.ranks if model.lora is not None else ()
-    preprocessing = Preprocessing(kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names))
     keras_model = _build_model(kind, data, model, tokenizer, label_names, dataset, seed)
+    preprocessing = Preprocessing(
+        kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names), keras_model.config
+    )
     functional = models.functional_model(
         keras_model,
-        build_objective(kind, label_names, model.horizons),
+        build_objective(kind, label_names, model.horizons, model.max_answer_length),
         preprocessing.x_spec,
         trainable=model.trainable,
         lora=model.lora,
@@ -178,6 +189,10 @@ def _build_encoder(kind, data, tokenizer, label_names, image_shape, model):
         return datasets.SequenceClassificationEncoder(tokenizer, label_names, max_length)
     if kind == "token_classification":
         return datasets.TokenClassificationEncoder(tokenizer, label_names, max_length)
+    if kind == "sequence_to_sequence":
+        return datasets.SequenceToSequenceEncoder(tokenizer, max_length, model.max_target_length)
+    if kind == "question_answering":
+        return datasets.QuestionAnsweringEncoder(tokenizer, max_length, model.context_overlap)
     if kind == "masked_lm":
         return datasets.LanguageModelingEncoder(tokenizer, max_length, masked=True)
     if kind == "causal_lm":  # inputs and labels are the block without its last and its first token
@@ -225,6 +240,8 @@ def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
     if label_names:
         config["id2label"] = dict(enumerate(label_names))
         config["label2id"] = {name: i for i, name in enumerate(label_names)}
+    if kind == "question_answering":
+        config["num_labels"] = 2  # the logits of starts and of ends, whatever a checkpoint was a classifier of
     if spec.pretrained is not None:
         if kind == "sequence_classification" and models.read_config(kind, spec.pretrained).pad_token_id is None:
             # GPT-2 and others look for a text's last token, which is before the padding if they know that.
@@ -236,11 +253,12 @@ def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
     check_config(model.config, kind, dataset.train.element_type_structure, label_names, tokenizer)
     if tokenizer is not None or kind == "next_item":
         limit = models.max_positions(model.config)
-        if limit is not None and spec.max_length > limit:
-            raise UserError(
-                f"--max_length={spec.max_length} is more than the {limit} positions of the model: lower it"
-                + ("." if spec.pretrained else ", or set the positions in --model_config.")
-            )
+        for name in ("max_length", *(("max_target_length",) if kind == "sequence_to_sequence" else ())):
+            if limit is not None and getattr(spec, name) > limit:
+                raise UserError(
+                    f"--{name}={getattr(spec, name)} is more than the {limit} positions of the model: lower it"
+                    + ("." if spec.pretrained else ", or set the positions in --model_config.")
+                )
     return model
 
 
@@ -269,4 +287,6 @@ def _data_config(kind, data, tokenizer, dataset, spec):
     fields = collections.OrderedDict(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     for name in ("bos_token_id", "eos_token_id"):
         fields[name] = getattr(tokenizer, name)
+    if kind == "sequence_to_sequence":
+        fields["decoder_start_token_id"], fields["eos_token_id"] = datasets.start_and_end(tokenizer)
     return fields

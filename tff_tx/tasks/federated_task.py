@@ -20,13 +20,16 @@ from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 _MOST_SHUFFLED = 10_000
 
 
-def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,)) -> models.Objective:
+def build_objective(
+    kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,), max_answer_length: int = 30
+) -> models.Objective:
     """The objective of a task.
 
     Args:
       kind: One of `KINDS`.
       label_names: The classes in order, for the classification tasks.
       horizons: How far ahead forecasts are, in steps, see `tff_tx.models.forecasting`.
+      max_answer_length: Tokens of an answer at most, see `tff_tx.models.question_answering`.
     """
     if kind == "forecasting":
         return models.forecasting(horizons)
@@ -34,6 +37,8 @@ def build_objective(kind: str, label_names: Sequence[str] = (), horizons: Sequen
         return models.next_item()
     if kind in ("sequence_classification", "image_classification", "tabular_classification"):
         return models.classification(kind)
+    if kind == "question_answering":
+        return models.question_answering(max_answer_length)
     if kind == "token_classification":
         return models.token_classification(label_names)
     return models.language_modeling(kind)

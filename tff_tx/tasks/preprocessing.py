@@ -16,11 +16,10 @@ import tensorflow as tf
 from tff_tx import runtime
 from tff_tx.errors import UserError
 from tff_tx.models import IGNORED, RANK, SEED
-from tff_tx.tasks import recipes
+from tff_tx.tasks import pairs, recipes, tokens
 from tff_tx.tasks.bucketing import WINDOW, bucketed
 
-_PADDING = -1
-"""Stands for no token while a batch is padded: no tokenizer's id, unlike the padding token's own."""
+_PADDING = tokens.PADDING
 
 
 class _TextClassification:
@@ -29,26 +28,20 @@ class _TextClassification:
     pads = {"input_ids": _PADDING, "label": IGNORED}
     lengthwise = ("input_ids",)
 
-    def __init__(self, tokenizer, num_labels=0):
-        del num_labels
+    def __init__(self, tokenizer, num_labels=0, config=None):
+        del num_labels, config
         self.pad_id = tokenizer.pad_token_id or 0
 
     def inputs(self, element_spec):
         del element_spec
-        return collections.OrderedDict(
-            attention_mask=tf.TensorSpec([None, None], tf.int32),
-            input_ids=tf.TensorSpec([None, None], tf.int32),
-        )
+        return collections.OrderedDict(attention_mask=tokens.IDS, input_ids=tokens.IDS)
 
     def batch(self, features, seed):
         del seed
         return self._tokens(features["input_ids"]), features["label"]
 
     def _tokens(self, ids):
-        is_token = tf.not_equal(ids, _PADDING)
-        return collections.OrderedDict(
-            attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self.pad_id)
-        )
+        return tokens.masked(ids, self.pad_id)
 
 
 class _TokenClassification(_TextClassification):
@@ -84,8 +77,8 @@ class _MaskedLM(_TextClassification):
 
     pads = {"input_ids": _PADDING}
 
-    def __init__(self, tokenizer, num_labels=0, rate=0.15):
-        super().__init__(tokenizer, num_labels)
+    def __init__(self, tokenizer, num_labels=0, config=None, rate=0.15):
+        super().__init__(tokenizer, num_labels, config)
         self._rate, self._mask_id = rate, tokenizer.mask_token_id
         self._vocabulary = len(tokenizer)
         self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
@@ -110,8 +103,8 @@ class _ImageClassification:
 
     pads = {"pixel_values": 0.0, "label": IGNORED}
 
-    def __init__(self, tokenizer, num_labels):
-        del tokenizer, num_labels
+    def __init__(self, tokenizer, num_labels, config):
+        del tokenizer, num_labels, config
 
     def inputs(self, element_spec):
         shape = element_spec["pixel_values"].shape
@@ -127,6 +120,8 @@ _RECIPES = {
     "token_classification": _TokenClassification,
     "masked_lm": _MaskedLM,
     "causal_lm": _CausalLM,
+    "sequence_to_sequence": pairs.SequenceToSequence,
+    "question_answering": pairs.QuestionAnswering,
     "image_classification": _ImageClassification,
     "forecasting": recipes.Forecasting,
     "next_item": recipes.NextItem,
@@ -174,7 +169,14 @@ class Preprocessing:
     """
 
     def __init__(
-        self, kind: str, element_spec, tokenizer=None, ranks: Sequence[int] = (), num_labels: int = 0, recipe=None
+        self,
+        kind: str,
+        element_spec,
+        tokenizer=None,
+        ranks: Sequence[int] = (),
+        num_labels: int = 0,
+        config=None,
+        recipe=None,
     ):
         """Makes the preprocessing.
 
@@ -184,10 +186,13 @@ class Preprocessing:
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
           num_labels: How many classes or items there are.
+          config: The model's configuration, which decides some inputs of "sequence_to_sequence" and
+            "question_answering".
           recipe: What makes batches in place of the kind's own.
         """
         self._kind = kind
-        self._recipe, self.reads_examples = recipe or _RECIPES[kind](tokenizer, num_labels), recipe is None
+        self._recipe = recipe or _RECIPES[kind](tokenizer, num_labels, config)
+        self.reads_examples = recipe is None
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
         self.x_spec = self.x_spec_of(element_spec)
 

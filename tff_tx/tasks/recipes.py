@@ -19,8 +19,8 @@ class Forecasting:
 
     pads = {"past_values": 0.0, "future_values": 0.0}
 
-    def __init__(self, tokenizer, num_labels):
-        del tokenizer, num_labels
+    def __init__(self, tokenizer, num_labels, config):
+        del tokenizer, num_labels, config
 
     def inputs(self, element_spec):
         return collections.OrderedDict(past_values=tf.TensorSpec([None, *element_spec["past_values"].shape]))
@@ -43,8 +43,8 @@ class NextItem:
     pads = {"item_ids": PADDING, "seen": _NONE}
     lengthwise = ("item_ids",)
 
-    def __init__(self, tokenizer, num_labels):
-        del tokenizer
+    def __init__(self, tokenizer, num_labels, config):
+        del tokenizer, config
         self._num_items = num_labels
 
     def inputs(self, element_spec):
@@ -110,8 +110,8 @@ class Table:
 
     pads = {"numbers": 0.0, "categories": 0, "label": IGNORED}
 
-    def __init__(self, tokenizer, num_labels):
-        del tokenizer, num_labels
+    def __init__(self, tokenizer, num_labels, config):
+        del tokenizer, num_labels, config
 
     def inputs(self, element_spec):
         return collections.OrderedDict(

@@ -34,6 +34,11 @@ def available(row: dict, spec: DataSpec) -> frozenset:
         found.update(["tokens", "tags"])
     if all(isinstance(row.get(name), str) for name in spec.text_column):
         found.add("text")
+    for column in ("target", "question", "context"):
+        if isinstance(row.get(getattr(spec, f"{column}_column")), str):
+            found.add(column)
+    if _answers_name(row, spec) in row:
+        found.add("answers")
     if isinstance(row.get(_pixels_name(row, spec)), (list, dict, bytes, np.ndarray)) and not words:
         found.add("pixels")
     if spec.numeric_columns and all(name in row for name in spec.numeric_columns):
@@ -50,6 +55,34 @@ def available(row: dict, spec: DataSpec) -> frozenset:
 def _texts(rows, spec) -> list:
     columns = [_column(rows, name, "text_column", _text) for name in spec.text_column]
     return columns[0] if len(columns) == 1 else [" ".join(parts) for parts in zip(*columns)]
+
+
+def _targets(rows, spec) -> list:
+    return _column(rows, spec.target_column, "target_column", _text)
+
+
+def _questions(rows, spec) -> list:
+    return _column(rows, spec.question_column, "question_column", _text)
+
+
+def _contexts(rows, spec) -> list:
+    return _column(rows, spec.context_column, "context_column", _text)
+
+
+def _answers(rows, spec) -> list:
+    name = _answers_name(rows[0][1], spec)
+    if not isinstance(rows[0][1].get(name, ""), (str, type(None), float)):
+        return _column(rows, name, "answer_column", _squad_answers)
+    # Without an answer there is nothing that starts anywhere.
+    answered = [pair for pair in rows if name not in pair[1] or not _is_empty(pair[1][name])]
+    texts = _column(answered, name, "answer_column", _text)
+    starts = _column(answered, spec.answer_start_column, "answer_start_column", _place)
+    pairs = iter(zip(texts, starts))
+    return [[] if name in row and _is_empty(row[name]) else [next(pairs)] for _, row in rows]
+
+
+def _answers_name(row: dict, spec: DataSpec) -> str:
+    return "answers" if "answers" in row else spec.answer_column
 
 
 def _tokens(rows, spec) -> list:
@@ -103,6 +136,10 @@ def _categories(rows, spec) -> list:
 
 _READ = {
     "text": _texts,
+    "target": _targets,
+    "question": _questions,
+    "context": _contexts,
+    "answers": _answers,
     "tokens": _tokens,
     "tags": _tags,
     "label": _labels,
@@ -123,7 +160,7 @@ def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> l
                 "without a header line."
             )
         value = row[name]
-        if value is None or (isinstance(value, float) and np.isnan(value)):
+        if _is_missing(value):
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             values.append(convert(value))
@@ -133,6 +170,14 @@ def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> l
                 f"{_KIND[convert]}; correct it or choose another --{flag}."
             ) from error
     return values
+
+
+def _is_missing(value) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def _is_empty(value) -> bool:
+    return _is_missing(value) or value == ""
 
 
 def _text(value) -> str:
@@ -163,6 +208,24 @@ def _number(value) -> float:
     return number
 
 
+def _place(value) -> int:
+    place = int(value)
+    if place < 0 or place != float(value):
+        raise ValueError
+    return place
+
+
+def _squad_answers(value) -> list:
+    """Of {text: [...], answer_start: [...]}, as Hugging Face keeps SQuAD, or of SQuAD's [{text, answer_start}, ...]."""
+    if isinstance(value, dict):
+        if len(value.get("text", ())) != len(value.get("answer_start", (None,))):
+            raise TypeError
+        return [(_text(text), _place(start)) for text, start in zip(value["text"], value["answer_start"])]
+    if not isinstance(value, (list, np.ndarray)) or not all(isinstance(answer, dict) for answer in value):
+        raise TypeError
+    return [(_text(answer.get("text")), _place(answer.get("answer_start"))) for answer in value]
+
+
 def _image(value) -> np.ndarray:
     if isinstance(value, dict):
         # How Hugging Face's datasets keep images in Parquet.
@@ -183,4 +246,6 @@ _KIND = {
     _label: "single value",
     _image: "image",
     _number: "finite number",
+    _place: "number of a character, from 0",
+    _squad_answers: "list of answers with text and answer_start",
 }

@@ -1,4 +1,4 @@
-"""Formats that hold records by other means than lines: Parquet, LEAF, and TFF's HDF5 and SQLite.
+"""Formats that hold records by other means than lines: Parquet, SQuAD, LEAF, and TFF's HDF5 and SQLite.
 
 Readers as in `lines`. In the last three the client is part of the format, and comes as "client".
 """
@@ -34,16 +34,47 @@ def read_parquet(path: str, columns: Sequence[str]) -> Rows:
                 yield f"{path}, row {number}", row
 
 
+def read_squad(path: str, columns: Sequence[str]) -> Rows:
+    """SQuAD's JSON, of version 1.1 or 2.0 (Rajpurkar et al. 2016, 2018).
+
+    {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}. A row a
+    question: title, id, context, question and answers, which are empty where `is_impossible`.
+    """
+    content = _json(path)
+    place = "data"
+    try:
+        for article in content["data"]:
+            title = article.get("title", "")
+            for number, paragraph in enumerate(article["paragraphs"], start=1):
+                place = f"{title!r}, paragraph {number}"
+                context = paragraph["context"]
+                for question in paragraph["qas"]:
+                    place = f"{title!r}, question {question.get('id', question['question'])!r}"
+                    answers = [] if question.get("is_impossible") else question["answers"]
+                    row = {"title": title, "id": question.get("id"), "context": context}
+                    yield f"{path}, {place}", {**row, "question": question["question"], "answers": answers}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: no SQuAD file at {place} ({type(error).__name__} {error}), which has articles in `data` with "
+            "`paragraphs` of a `context` and `qas`; correct it, or name its --data_format."
+        ) from error
+
+
+def _json(path: str):
+    try:
+        return json.loads("".join(utf8_lines(path)))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file.") from error
+
+
 def read_leaf(path: str, columns: Sequence[str]) -> Rows:
     """LEAF's JSON (Caldas et al. 2018): {users, user_data: {user: {x: [...], y: [...]}}}.
 
     One file is read at a time and as a whole, which is how LEAF cuts its files.
     """
+    content = _json(path)
     try:
-        content = json.loads("".join(utf8_lines(path)))
         users, data = content["users"], content["user_data"]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file.") from error
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "

@@ -43,6 +43,7 @@ FORMATS = {
     "jsonl": Format(lines.read_jsonl, (".jsonl", ".ndjson")),
     "parquet": Format(containers.read_parquet, (".parquet",)),
     "conll": Format(lines.read_conll, (".conll", ".bio", ".iob")),
+    "squad": Format(containers.read_squad),
     "leaf": Format(containers.read_leaf, (".json",), has_clients=True, one_file_a_client=True),
     "text": Format(
         lines.read_text,
