@@ -1,5 +1,6 @@
 """Features of clients on disk: training on them is training on the examples, within a budget of bytes."""
 
+import collections
 import csv
 import dataclasses
 import glob
@@ -93,7 +94,7 @@ def check_same_training(task, directory, engine=runtime.LocalEngine):
     moved = [np.abs(a - b).max() for a, b in zip(whole.trainable, task.model.initial_weights[0])]
     assert max(moved) > 1e-3
     for a, b in zip((*whole.trainable, *whole.non_trainable), (*cached.trainable, *cached.non_trainable)):
-        np.testing.assert_allclose(b, a, atol=1e-5)
+        np.testing.assert_allclose(b, a, atol=1e-4)
     assert cached_traffic == traffic
     return cache
 
@@ -162,10 +163,10 @@ def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
     cache = tasks.FeatureCache(pictures, directory, LARGE)
     cache.prepare(ids[:4])
-    size = max(os.path.getsize(p) for p in files(directory))
     assert cache.bytes == sum(os.path.getsize(p) for p in files(directory))
     for client in ids[:4]:
-        assert cache.bytes_of_client(client) == pytest.approx(size, rel=0.5)
+        size = os.path.getsize(client_path(directory, "train", client))
+        assert size <= cache.bytes_of_client(client) <= 2 * size
 
     budget = sum(map(cache.bytes_of_client, ids[:3])) + 2000
     cache = tasks.FeatureCache(pictures, directory, budget)
@@ -232,9 +233,13 @@ def test_a_client_that_cannot_be_read_fails_alone(pictures, tmp_path, caplog):
             def dataset(client_id):
                 wrong = tf.equal(client_id, pictures.train.client_ids[0])
                 data = pictures.train.serializable_dataset_fn(client_id)
-                return data.map(
-                    lambda e: {**e, "label": e["label"] + tf.strings.to_number(tf.where(wrong, "bad", "0"), tf.int32)}
-                )
+
+                def corrupt(example):
+                    changed = collections.OrderedDict(example)
+                    changed["label"] += tf.strings.to_number(tf.where(wrong, "bad", "0"), tf.int32)
+                    return changed
+
+                return data.map(corrupt)
 
             return dataset
 

@@ -20,7 +20,7 @@ from tff_tx.models.keras_function import tracing
 from tff_tx.models.lora import RANK
 
 _PREFIX = "feature_"
-_LEAST_SHARE = 0.1
+_LEAST_SHARE = 0.15
 """Of a model's matrix products, below the cut: to store less than what they compute would hardly save anything."""
 
 _BATCHES = (5, 4)
