@@ -80,6 +80,16 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         return self._predict_fn(model_weights, x, training)
 
     @property
+    def initial_weights(self) -> tuple[tuple, tuple]:
+        """(trainable, others): NumPy arrays; where a graph is made, those of bfloat16 are tensors.
+
+        As constants they would be written number by number, in twice the bytes of float32.
+        """
+        if tf.executing_eagerly():
+            return self._initial_weights
+        return tuple(tuple(map(_compact, part)) for part in self._initial_weights)
+
+    @property
     def trainable_names(self) -> tuple[str, ...]:
         """Names of the trainable weights, in the order of `initial_weights[0]`."""
         return tuple(v.name for v in self._trainable)
@@ -245,6 +255,12 @@ def _hold_frozen(function, dtype, trainable):
         for i in sorted(held)
         if id(function.variables[i]) in dense and id(dense[id(function.variables[i])]) not in within
     ]
+
+
+def _compact(array):
+    if array.dtype != tf.bfloat16.as_numpy_dtype:
+        return array
+    return tf.bitcast(tf.constant(array.view(np.int16)), tf.bfloat16)
 
 
 def _merge_order(is_trainable: list[bool]) -> list[int]:
