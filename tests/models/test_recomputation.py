@@ -164,6 +164,21 @@ def test_frozen_weights_in_bfloat16_are_those_weights_rounded(name, checkpointin
         np.testing.assert_allclose(g, tf.convert_to_tensor(other), atol=1e-5)
 
 
+def test_constants_of_bfloat16_take_two_bytes():
+    """As a graph holds them; TensorFlow would write each number as an integer of its own."""
+    held = functional("gpt2", True, frozen_dtype="bfloat16")
+    graph = tf.Graph()
+    with graph.as_default():
+        tensors = [tf.convert_to_tensor(w) for w in held.initial_weights[1]]
+        assert {t.dtype for t in tensors} == {tf.bfloat16}
+        values = tf.compat.v1.Session().run(tensors)
+    for value, expected in zip(values, held.initial_weights[1]):
+        np.testing.assert_array_equal(value, expected)
+    constants = [node.attr["value"].tensor for node in graph.as_graph_def().node if node.op == "Const"]
+    assert sum(len(c.tensor_content) for c in constants) == sum(w.nbytes for w in held.initial_weights[1])
+    assert not any(len(c.half_val) for c in constants)
+
+
 def test_a_model_is_exported_in_float32():
     held = functional("vit", True, frozen_dtype="bfloat16")
     before = [v.numpy() for v in held.keras_model.weights]

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Callable
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -115,6 +116,16 @@ class TransformerModel(tff.learning.models.FunctionalModel):
             graphs=graphs,
             input_spec=(x_spec, self.objective.label_spec),
         )
+
+    @property
+    def initial_weights(self) -> tuple[tuple, tuple]:
+        """(trainable, others): NumPy arrays; where a graph is made, those of bfloat16 are tensors.
+
+        As constants they would be written number by number, in twice the bytes of float32.
+        """
+        if tf.executing_eagerly():
+            return self._initial_weights
+        return tuple(tuple(map(_compact, part)) for part in self._initial_weights)
 
     @property
     def trainable_names(self) -> tuple[str, ...]:
@@ -280,3 +291,9 @@ def _hold_frozen(function, dtype, trainable):
         for i in sorted(held)
         if id(function.variables[i]) in dense and id(dense[id(function.variables[i])]) not in within
     ]
+
+
+def _compact(array):
+    if array.dtype != tf.bfloat16.as_numpy_dtype:
+        return array
+    return tf.bitcast(tf.constant(array.view(np.int16)), tf.bfloat16)
