@@ -8,11 +8,10 @@ models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 from absl import flags
 
+from benchmarks.word_baselines import first_words, known_answers
 from programs import cli, data_flags
 from tff_tx import datasets, texts
 
@@ -20,6 +19,8 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("task", None, list(texts.METRICS), "What is to be beaten.", required=True)
 flags.DEFINE_integer("seed", 1, "As in training: decides the held-out records.")
+
+_COLUMNS = {"sequence_to_sequence": ("text", "target"), "question_answering": ("question", "context", "answers")}
 
 
 def main(_) -> None:
@@ -33,27 +34,6 @@ def main(_) -> None:
         scores = texts.score_answers(known_answers(train["answers"].tolist()), test)
     told = ", ".join(f"{name} {value:.4f}" for name, value in scores.mean().items())
     print(f"{FLAGS.task} without a model, {len(test):,} test records: {told}")
-
-
-def first_words(targets: Sequence[str]):
-    """From texts to the first words of each, as many as the targets have in the mean."""
-    most = round(sum(len(target.split()) for target in targets) / len(targets))
-    return lambda found: [" ".join(text.split()[:most]) for text in found]
-
-
-def known_answers(answers: Sequence[Sequence[tuple]]):
-    """From questions and contexts to the longest of the answers that each context has."""
-    known = sorted({text for given in answers for text, _ in given}, key=lambda text: (-len(text), text))
-
-    def answer(questions: Sequence[str], contexts: Sequence[str]) -> list[texts.Answer]:
-        del questions
-        found = (next((text for text in known if text in context), "") for context in contexts)
-        return [texts.Answer(text, context.find(text) if text else -1, 0.0) for text, context in zip(found, contexts)]
-
-    return answer
-
-
-_COLUMNS = {"sequence_to_sequence": ("text", "target"), "question_answering": ("question", "context", "answers")}
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from benchmarks import words
+from benchmarks import word_baselines
 from tff_tx import texts
 
 
 def test_the_first_words_are_as_many_as_targets_have():
-    write = words.first_words(["a b", "a b c d e"])  # 3.5 in the mean
+    write = word_baselines.first_words(["a b", "a b c d e"])  # 3.5 in the mean
     assert write(["Oil prices rise again today", "So"]) == ["Oil prices rise again", "So"]
     records = pd.DataFrame({"text": ["Oil prices rise again today"], "target": ["oil prices fall"]})
     scores = texts.score_targets(write, records, 1).iloc[0]
@@ -16,7 +16,7 @@ def test_the_first_words_are_as_many_as_targets_have():
 
 
 def test_the_longest_known_answer_is_given():
-    answer = words.known_answers([[("colon cancer", 3)], [("cancer", 0), ("a cancer", 0)], []])
+    answer = word_baselines.known_answers([[("colon cancer", 3)], [("cancer", 0), ("a cancer", 0)], []])
     records = pd.DataFrame(
         {
             "question": ["which?"] * 3,
