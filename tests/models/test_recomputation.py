@@ -175,7 +175,7 @@ def test_constants_of_bfloat16_take_two_bytes():
     for value, expected in zip(values, held.initial_weights[1]):
         np.testing.assert_array_equal(value, expected)
     constants = [node.attr["value"].tensor for node in graph.as_graph_def().node if node.op == "Const"]
-    assert sum(len(c.tensor_content) for c in constants) == sum(w.nbytes for w in held.initial_weights[1])
+    assert sum(len(c.tensor_content) for c in constants) == sum(w.nbytes for part in held.initial_weights for w in part)
     assert not any(len(c.half_val) for c in constants)
 
 

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Callable
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -19,9 +18,10 @@ from tff_tx.models import _randomness as randomness
 from tff_tx.models import graphs as graphs_lib
 from tff_tx.models import refusals
 from tff_tx.models import trainable as trainable_lib
-from tff_tx.models.keras_function import KerasFunction
+from tff_tx.models.keras_function import KerasFunction, tracing
 from tff_tx.models.layer_stacks import transformer_blocks
 from tff_tx.models.lora import Lora, LoraFunction, dense_layers
+from tff_tx.models.weights_file import WeightsFile
 
 FROZEN_DTYPES = ("float32", "bfloat16")
 """In which weights that are not trained can be held."""
@@ -68,6 +68,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         self.adapters = () if self.lora is None else tuple(function.adapters)
         self.adapter_positions = self._adapter_positions()
         dtypes = {id(v): dtype for v, dtype in zip(function.variables, function.dtypes)}
+        self._weights_file = None
         self._predict_fn = tf.autograph.experimental.do_not_convert(self._predict)
         super().__init__(
             initial_weights=(
@@ -119,13 +120,14 @@ class TransformerModel(tff.learning.models.FunctionalModel):
 
     @property
     def initial_weights(self) -> tuple[tuple, tuple]:
-        """(trainable, others): NumPy arrays; where a graph is made, those of bfloat16 are tensors.
-
-        As constants they would be written number by number, in twice the bytes of float32.
-        """
+        """(trainable, others): NumPy arrays; where a graph is made, tensors that are read when it runs."""
         if tf.executing_eagerly():
             return self._initial_weights
-        return tuple(tuple(map(_compact, part)) for part in self._initial_weights)
+        with tracing:
+            if self._weights_file is None:
+                self._weights_file = WeightsFile(tf.nest.flatten(self._initial_weights))
+        tensors, num_trainable = self._weights_file.tensors(), len(self._initial_weights[0])
+        return tuple(tensors[:num_trainable]), tuple(tensors[num_trainable:])
 
     @property
     def trainable_names(self) -> tuple[str, ...]:
@@ -291,9 +293,3 @@ def _hold_frozen(function, dtype, trainable):
         for i in sorted(held)
         if id(function.variables[i]) in dense and id(dense[id(function.variables[i])]) not in within
     ]
-
-
-def _compact(array):
-    if array.dtype != tf.bfloat16.as_numpy_dtype:
-        return array
-    return tf.bitcast(tf.constant(array.view(np.int16)), tf.bfloat16)

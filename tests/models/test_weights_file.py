@@ -1,0 +1,54 @@
+"""Weights read from a file by a graph: the same to the bit, in little of the graph, also in another process."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tff_tx.models.weights_file import WeightsFile
+
+RNG = np.random.default_rng(0)
+ARRAYS = [
+    RNG.normal(size=[3, 5]).astype(np.float32),
+    RNG.normal(size=[700, 600]).astype(np.float32),
+    RNG.normal(size=[2, 1000, 500]).astype(tf.bfloat16.as_numpy_dtype),
+    RNG.normal(size=[4]).astype(tf.bfloat16.as_numpy_dtype),
+    np.arange(400_000, dtype=np.int32).reshape(1000, 400)[:, ::-1],  # not contiguous
+    np.float32(3.0),
+]
+
+
+@pytest.fixture(scope="module")
+def written():
+    return WeightsFile(ARRAYS)
+
+
+def test_the_graph_gives_the_arrays(written):
+    with tf.Graph().as_default() as graph:
+        tensors = written.tensors()
+        found = tf.compat.v1.Session().run(tensors)
+    for array, tensor, value in zip(ARRAYS, tensors, found):
+        assert tensor.shape == array.shape
+        assert value.dtype == array.dtype
+        np.testing.assert_array_equal(value, array)
+    assert len(graph.as_graph_def().SerializeToString()) < 50_000 < sum(a.nbytes for a in ARRAYS)
+
+
+def test_another_process_can_run_it_and_no_file_has_a_name(written, tmp_path):
+    with tf.Graph().as_default() as graph:
+        names = [t.name for t in written.tensors()]
+    (tmp_path / "graph").write_bytes(graph.as_graph_def().SerializeToString())
+    code = (
+        "import sys, tensorflow as tf\n"
+        "d = tf.compat.v1.GraphDef.FromString(open(sys.argv[1], 'rb').read())\n"
+        "with tf.Graph().as_default():\n"
+        "    t = tf.import_graph_def(d, return_elements=[sys.argv[2]])\n"
+        "    print(float(tf.compat.v1.Session().run(t)[0].sum()))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "graph"), names[4]]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "HOME": "/"})
+    assert float(told.stdout) == ARRAYS[4].sum()
+    assert "(deleted)" in os.readlink(f"/proc/{os.getpid()}/fd/{written._file.fileno()}")

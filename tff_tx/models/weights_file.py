@@ -1,0 +1,54 @@
+"""Weights that a graph reads when it runs, in place of constants that would be copied with it again and again.
+
+TFF copies a computation whenever it composes, compiles or serializes it: with a model's initial weights for constants,
+a model of 500 MB took 10 GB until its first round, and a graph of more than 2 GB cannot be serialized at all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+_SMALL = 1_000_000
+"""Bytes below which a weight may as well be a constant."""
+
+
+class WeightsFile:
+    """Arrays, the large ones of them in a file that this process alone holds: it is gone with the process.
+
+    Args:
+      arrays: Of any numeric dtypes.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray]):
+        self._arrays = list(arrays)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- without a name, and open as long as this is used
+        self._offsets = {}
+        for i, array in enumerate(self._arrays):
+            if array.nbytes >= _SMALL:
+                self._offsets[i] = self._file.tell()
+                self._file.write(np.ascontiguousarray(array).view(np.uint8).data)
+        self._file.flush()
+        self._size = self._file.tell()
+
+    def tensors(self) -> list[tf.Tensor]:
+        """The arrays, as tensors of the graph that is being made; processes of this user on this machine can run it."""
+        return [self._read(i) if i in self._offsets else _constant(array) for i, array in enumerate(self._arrays)]
+
+    def _read(self, i):
+        array, offset = self._arrays[i], self._offsets[i]
+        path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        rest = self._size - offset - array.nbytes
+        record = tf.data.FixedLengthRecordDataset(path, array.nbytes, header_bytes=offset, footer_bytes=rest)
+        return tf.reshape(tf.io.decode_raw(record.get_single_element(), array.dtype), array.shape)
+
+
+def _constant(array):
+    if array.dtype != tf.bfloat16.as_numpy_dtype:
+        return tf.constant(array)
+    # Number by number, as TensorFlow writes constants of this type, they would take twice the bytes of float32.
+    return tf.bitcast(tf.constant(array.view(np.int16)), tf.bfloat16)
