@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tff_tx import algorithms, models, runtime
 from tff_tx.models.weights_file import WeightsFile
 
 RNG = np.random.default_rng(0)
@@ -52,3 +53,19 @@ def test_another_process_can_run_it_and_no_file_has_a_name(written, tmp_path):
     told = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "HOME": "/"})
     assert float(told.stdout) == ARRAYS[4].sum()
     assert "(deleted)" in os.readlink(f"/proc/{os.getpid()}/fd/{written._file.fileno()}")
+
+
+@pytest.mark.parametrize("engine", [runtime.LocalEngine, runtime.NativeEngine])
+def test_a_process_begins_with_them_on_every_engine(engine):
+    model = tf.keras.Sequential([tf.keras.layers.Input([700]), tf.keras.layers.Dense(600)])
+    functional = models.functional_model(model, models.classification("classification"), tf.TensorSpec([None, 700]))
+    assert functional.initial_weights[0][0].nbytes > 1_000_000
+    options = algorithms.Options(
+        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=0.1,
+    )
+    with engine(algorithms.build_fed_avg(functional, options)) as running:
+        weights = running.model_weights(running.initialize())
+    for value, expected in zip(weights.trainable, functional.initial_weights[0]):
+        np.testing.assert_array_equal(value, expected)
