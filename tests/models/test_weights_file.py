@@ -1,5 +1,6 @@
 """Weights read from a file by a graph: the same to the bit, in little of the graph, also in another process."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -36,6 +37,16 @@ def test_the_graph_gives_the_arrays(written):
         assert value.dtype == array.dtype
         np.testing.assert_array_equal(value, array)
     assert len(graph.as_graph_def().SerializeToString()) < 50_000 < sum(a.nbytes for a in ARRAYS)
+
+
+def test_a_graph_outlives_what_it_was_made_of_and_equal_arrays_share_a_file(written):
+    with tf.Graph().as_default() as graph:
+        tensors = WeightsFile(ARRAYS).tensors()
+        gc.collect()
+        found = tf.compat.v1.Session(graph=graph).run(tensors[1])
+    np.testing.assert_array_equal(found, ARRAYS[1])
+    assert WeightsFile(ARRAYS)._file is written._file
+    assert WeightsFile(ARRAYS[:2])._file is not written._file
 
 
 def test_another_process_can_run_it_and_no_file_has_a_name(written, tmp_path):

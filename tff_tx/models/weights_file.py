@@ -6,9 +6,11 @@ a model of 500 MB took 10 GB until its first round, and a graph of more than 2 G
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,23 +19,25 @@ _SMALL = 1_000_000
 """Bytes below which a weight may as well be a constant."""
 
 
+_files: dict[str, Any] = {}  # by what is in them; a graph that reads one may live longer than the model it is of
+
+
 class WeightsFile:
     """Arrays, the large ones of them in a file that this process alone holds: it is gone with the process.
+
+    The same arrays again have the same file.
 
     Args:
       arrays: Of any numeric dtypes.
     """
 
     def __init__(self, arrays: Sequence[np.ndarray]):
-        self._arrays = list(arrays)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- without a name, and open as long as this is used
-        self._offsets = {}
+        self._arrays, self._offsets, self._size = list(arrays), {}, 0
         for i, array in enumerate(self._arrays):
             if array.nbytes >= _SMALL:
-                self._offsets[i] = self._file.tell()
-                self._file.write(np.ascontiguousarray(array).view(np.uint8).data)
-        self._file.flush()
-        self._size = self._file.tell()
+                self._offsets[i] = self._size
+                self._size += array.nbytes
+        self._file = _file([self._arrays[i] for i in self._offsets])
 
     def tensors(self) -> list[tf.Tensor]:
         """The arrays, as tensors of the graph that is being made; processes of this user on this machine can run it."""
@@ -45,6 +49,20 @@ class WeightsFile:
         rest = self._size - offset - array.nbytes
         record = tf.data.FixedLengthRecordDataset(path, array.nbytes, header_bytes=offset, footer_bytes=rest)
         return tf.reshape(tf.io.decode_raw(record.get_single_element(), array.dtype), array.shape)
+
+
+def _file(arrays):
+    """The file with the bytes of some arrays, one after another."""
+    parts = [np.ascontiguousarray(array).view(np.uint8).data for array in arrays]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    if digest.hexdigest() not in _files:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 -- without a name, and open until the process ends
+        file.writelines(parts)
+        file.flush()
+        _files[digest.hexdigest()] = file
+    return _files[digest.hexdigest()]
 
 
 def _constant(array):
