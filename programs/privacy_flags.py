@@ -101,14 +101,7 @@ def delta(population: int) -> float:
     Raises:
       UserError: If it would allow to publish one of them.
     """
-    if FLAGS.target_delta is None:
-        return privacy.default_delta(population)
-    if FLAGS.target_delta * population > 1:
-        raise UserError(
-            f"--target_delta={FLAGS.target_delta} is more than one over the {population} clients, which would allow to "
-            f"publish all data of one of them: lower it, for example to {privacy.default_delta(population):.1g}."
-        )
-    return FLAGS.target_delta
+    return privacy.delta_for(population, FLAGS.target_delta)
 
 
 def bands(participation: privacy.Participation) -> int:

@@ -111,12 +111,7 @@ def _privacy(num_clients):
     population = FLAGS.population or num_clients
     if population < num_clients:
         raise UserError(f"--population={population} is less than the {num_clients} clients there are: raise it.")
-    delta = privacy.default_delta(population) if FLAGS.target_delta is None else FLAGS.target_delta
-    if delta * population > 1:
-        raise UserError(
-            f"--target_delta={delta} is more than one over the {population} clients, which would allow to publish all "
-            f"words of one of them: lower it, for example to {privacy.default_delta(population):.1g}."
-        )
+    delta = privacy.delta_for(population, FLAGS.target_delta)
     mechanism = privacy.find_sparse_histogram(FLAGS.max_words_per_client, FLAGS.target_epsilon, delta)
     return mechanism, {
         "epsilon": FLAGS.target_epsilon,

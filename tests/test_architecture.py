@@ -101,7 +101,15 @@ PUBLIC = {
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
         *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
-        *("amplification", "default_delta", "epsilon", "find_noise_multiplier", "gaussian_delta", "gaussian_epsilon"),
+        *(
+            "amplification",
+            "default_delta",
+            "delta_for",
+            "epsilon",
+            "find_noise_multiplier",
+            "gaussian_delta",
+            "gaussian_epsilon",
+        ),
         *("optimize_banded", "price", "rho", "skellam_epsilon", "skellam_rdp", "statement", "workload"),
         *("SparseHistogram", "find_sparse_histogram"),
     },

@@ -50,7 +50,7 @@ def gaussian_delta(rho: float, epsilon: float) -> float:
 
 def gaussian_epsilon(rho: float, delta: float) -> float:
     """The least epsilon of a Gaussian mechanism for a delta, exact: the inverse of `gaussian_delta`."""
-    _check_delta(delta)
+    check_delta(delta)
     if gaussian_delta(rho, 0.0) <= delta:
         return 0.0
     # Holds for every mechanism of this zCDP (Bun and Steinke 2016, Proposition 1.3), so it is above the answer.
@@ -68,6 +68,22 @@ def _log_delta_gap(rho, log_delta, epsilon):
 def default_delta(population: int) -> float:
     """The usual delta for so many clients, population^-1.1: well below one over their number."""
     return min(0.1, float(population) ** -1.1)
+
+
+def delta_for(population: int, target_delta: float | None = None) -> float:
+    """Delta of a guarantee for so many clients: the one that is wanted, or the usual one.
+
+    Raises:
+      UserError: If it would allow to publish one of them.
+    """
+    if target_delta is None:
+        return default_delta(population)
+    if target_delta * population > 1:
+        raise UserError(
+            f"--target_delta={target_delta} is more than one over the {population} clients, which would allow to "
+            f"publish all data of one of them: lower it, for example to {default_delta(population):.1g}."
+        )
+    return target_delta
 
 
 def rho(mechanism: Mechanism, rounds: int) -> float | None:
@@ -91,7 +107,7 @@ def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | N
       UserError: If a value is out of range, or the accountant does not know the mechanism.
     """
     accountant = accountant_for(mechanism, accountant)
-    _check_delta(delta)
+    check_delta(delta)
     if rounds < 0:
         raise UserError(f"--rounds={rounds} must be 0 or more: correct it.")
     if rounds == 0:
@@ -200,7 +216,7 @@ def find_noise_multiplier(
     if rounds < 1:
         raise UserError(f"--rounds={rounds} must be 1 or more: raise it.")
     accountant = accountant_for(mechanism.with_noise(1.0), accountant)
-    _check_delta(delta)
+    check_delta(delta)
 
     def excess(log_noise):
         found = epsilon(mechanism.with_noise(math.exp(log_noise)), rounds, delta, accountant)
@@ -246,7 +262,7 @@ class Ledger:
         Raises:
           UserError: If a value is out of range, or the accountant does not know the mechanism.
         """
-        _check_delta(delta)
+        check_delta(delta)
         self.mechanism, self.delta = mechanism, float(delta)
         self.accountant = accountant_for(mechanism, accountant)
         self._known = {}
@@ -279,6 +295,11 @@ class Ledger:
         return "privacy loss distributions (PLD)"
 
 
-def _check_delta(delta):
+def check_delta(delta: float) -> None:
+    """Refuses what is no probability of a failure.
+
+    Raises:
+      UserError: If it is not above 0 and below 1.
+    """
     if not 0 < delta < 1:
         raise UserError(f"--target_delta={delta} must be above 0 and below 1: correct it.")

@@ -17,7 +17,7 @@ import scipy.optimize
 from scipy import stats
 
 from tff_tx.errors import UserError
-from tff_tx.privacy.accounting import _check_delta, gaussian_delta
+from tff_tx.privacy.accounting import check_delta, gaussian_delta
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def find_sparse_histogram(max_items: int, target_epsilon: float, delta: float) -
     """
     if not 0 < target_epsilon < math.inf:
         raise UserError(f"--target_epsilon={target_epsilon} must be a number above 0: correct it.")
-    _check_delta(delta)
+    check_delta(delta)
 
     def log_excess(log_stddev):
         found = gaussian_delta(max_items * math.exp(-2 * log_stddev) / 2, target_epsilon)
