@@ -17,7 +17,7 @@ from tff_tx.runtime.native import NativeContext, NativeEngine
 from tff_tx.runtime.pipelines import read_ahead, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
-from tff_tx.runtime.ray_round import Limits
+from tff_tx.runtime.ray_record import Limits
 
 
 @atexit.register

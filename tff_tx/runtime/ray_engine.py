@@ -17,7 +17,8 @@ from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 from tff_tx.runtime.local import Clock
 from tff_tx.runtime.ray_cluster import RayCluster
-from tff_tx.runtime.ray_round import Limits, Round, RoundRecord
+from tff_tx.runtime.ray_record import Limits, RoundRecord
+from tff_tx.runtime.ray_round import Round
 from tff_tx.runtime.ray_worker import RoundTask
 
 MOST_LEAVES = 256
