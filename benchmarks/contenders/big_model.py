@@ -39,16 +39,10 @@ def clients(number: int, vocabulary: int, batches: int, batch_size: int, length:
 def process(flags: argparse.Namespace):
     """FedAvg of the adapters."""
     model = models.from_config("causal_lm", "gpt2", SIZES[flags.size])
-    shape = [None, None]
-    spec = collections.OrderedDict(
-        attention_mask=tf.TensorSpec(shape, tf.int32),
-        input_ids=tf.TensorSpec(shape, tf.int32),
-        seed=tf.TensorSpec([2], tf.int64),
-    )
     functional = models.functional_model(
         model,
         models.language_modeling("causal_lm"),
-        spec,
+        parts.texts_spec(),
         trainable=flags.trainable,
         gradient_checkpointing=flags.gradient_checkpointing,
         frozen_dtype=flags.frozen_dtype,

@@ -26,6 +26,16 @@ def keras_model(workload: Workload) -> tf_keras.Model:
     return models.from_config("sequence_classification", "bert", workload.bert_config)
 
 
+def texts_spec() -> collections.OrderedDict:
+    """Of a batch of texts, with the seed of dropout."""
+    length = [None, None]
+    return collections.OrderedDict(
+        attention_mask=tf.TensorSpec(length, tf.int32),
+        input_ids=tf.TensorSpec(length, tf.int32),
+        seed=tf.TensorSpec([2], tf.int64),
+    )
+
+
 def process(
     workload: Workload, trainable: str = "all", lora: models.Lora | None = None, **options
 ) -> tff.learning.templates.LearningProcess:
@@ -37,14 +47,8 @@ def process(
       lora: The same.
       **options: More of `algorithms.Options`.
     """
-    length = [None, None]
-    spec = collections.OrderedDict(
-        attention_mask=tf.TensorSpec(length, tf.int32),
-        input_ids=tf.TensorSpec(length, tf.int32),
-        seed=tf.TensorSpec([2], tf.int64),
-    )
     model = models.functional_model(
-        keras_model(workload), models.classification(), spec, trainable=trainable, lora=lora
+        keras_model(workload), models.classification(), texts_spec(), trainable=trainable, lora=lora
     )
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
