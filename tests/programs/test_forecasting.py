@@ -9,6 +9,10 @@ import pytest
 from tests.processes import run
 
 TINY = '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+TRAINING = [
+    *("--rounds=25", "--clients_per_round=3", "--local_epochs=3", "--client_learning_rate=0.02"),
+    "--rounds_per_evaluation=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +33,6 @@ def flags(cache_dir):
         *("--client_column=sensor", "--numeric_columns=speed", "--split=time", "--test_fraction=0.25"),
         *("--horizons=1,3", f"--cache_dir={cache_dir}"),
     ]
-
-
-@pytest.fixture(scope="module")
-def trained(place, flags):
-    run(
-        "train",
-        *flags,
-        *("--rounds=25", "--clients_per_round=3", "--local_epochs=3", "--client_learning_rate=0.02"),
-        *("--rounds_per_evaluation=0", "--run_dir=run"),
-        cwd=place,
-    )
-    return place / "run"
 
 
 def test_it_learns_what_the_last_value_does_not_tell(trained):

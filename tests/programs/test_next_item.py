@@ -12,6 +12,11 @@ TINY = (
     '"attention_probs_dropout_prob": 0.1}'
 )
 ITEMS = 40
+TRAINING = [
+    *("--rounds=60", "--clients_per_round=20", "--batch_size=1", "--client_optimizer=sgd", "--noweighted"),
+    *("--client_learning_rate=1", "--server_optimizer=adam", "--server_learning_rate=0.02"),
+    "--rounds_per_evaluation=30",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +36,6 @@ def flags(cache_dir):
         *("--client_column=user", "--label_column=item", "--split=time", f"--cache_dir={cache_dir}"),
         *("--validation_fraction=1", "--test_fraction=1"),
     ]
-
-
-@pytest.fixture(scope="module")
-def trained(place, flags):
-    run(
-        "train",
-        *flags,
-        *("--rounds=60", "--clients_per_round=20", "--batch_size=1", "--client_optimizer=sgd", "--noweighted"),
-        *("--client_learning_rate=1", "--server_optimizer=adam", "--server_learning_rate=0.02"),
-        *("--rounds_per_evaluation=30", "--run_dir=run"),
-        cwd=place,
-    )
-    return place / "run"
 
 
 def test_it_learns_what_follows(trained):

@@ -33,6 +33,12 @@ def record(rng, number):
     }, context
 
 
+TRAINING = [
+    *("--rounds=30", "--clients_per_round=3", "--local_epochs=2", "--batch_size=8", "--client_optimizer=adam"),
+    *("--client_learning_rate=0.005", "--rounds_per_evaluation=20"),
+]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Articles in SQuAD's form, each a client."""
@@ -56,18 +62,6 @@ def flags(cache_dir):
         *("--context_overlap=4", "--max_answer_length=4", "--split=within_client", "--test_fraction=6"),
         f"--cache_dir={cache_dir}",
     ]
-
-
-@pytest.fixture(scope="module")
-def trained(place, flags):
-    run(
-        "train",
-        *flags,
-        *("--rounds=30", "--clients_per_round=3", "--local_epochs=2", "--batch_size=8", "--client_optimizer=adam"),
-        *("--client_learning_rate=0.005", "--rounds_per_evaluation=20", "--run_dir=run"),
-        cwd=place,
-    )
-    return place / "run"
 
 
 def test_it_learns_where_answers_are(trained):

@@ -13,6 +13,10 @@ from tests.processes import run
 TINY = '--model_config={"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}'
 NAMES = ["ann", "bob", "eve", "joe", "kim", "lea"]
 VERBS = ["sings", "runs", "reads"]
+TRAINING = [
+    *("--rounds=30", "--clients_per_round=3", "--local_epochs=2", "--batch_size=8", "--client_optimizer=adam"),
+    *("--client_learning_rate=0.01", "--rounds_per_evaluation=20"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +38,6 @@ def flags(cache_dir):
         *("--max_length=8", "--max_target_length=6", "--split=within_client", "--test_fraction=8"),
         f"--cache_dir={cache_dir}",
     ]
-
-
-@pytest.fixture(scope="module")
-def trained(place, flags):
-    run(
-        "train",
-        *flags,
-        *("--rounds=30", "--clients_per_round=3", "--local_epochs=2", "--batch_size=8", "--client_optimizer=adam"),
-        *("--client_learning_rate=0.01", "--rounds_per_evaluation=20", "--run_dir=run"),
-        cwd=place,
-    )
-    return place / "run"
 
 
 def test_it_learns_what_to_write(trained):
