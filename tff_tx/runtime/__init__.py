@@ -14,7 +14,7 @@ from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeContext, NativeEngine
-from tff_tx.runtime.pipelines import read_ahead, untuned
+from tff_tx.runtime.pipelines import numbered, read_ahead, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.ray_record import Limits
@@ -64,6 +64,7 @@ __all__ = [
     "TooFewClientsError",
     "Traffic",
     "configure_tensorflow",
+    "numbered",
     "profile",
     "read_ahead",
     "step_function",

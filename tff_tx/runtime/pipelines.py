@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 _PREFETCHED_BATCHES = 2
@@ -20,6 +21,14 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)
+
+
+def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The elements with their numbers, int64 from 0, before them.
+
+    As `Dataset.enumerate`, which has the numbers rewritten by TensorFlow's graph optimizer for every dataset anew.
+    """
+    return tf.data.Dataset.zip((tf.data.Dataset.range(np.iinfo(np.int64).max), dataset))
 
 
 def read_ahead(batches: tf.data.Dataset) -> Iterator[Any]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tff_tx import runtime
+
 WINDOW = 8
 """How many batches' examples are sorted at a time: with more there is less padding, and fewer ways to make batches."""
 
@@ -52,7 +54,7 @@ def bucketed(
         return tf.data.Dataset.from_tensor_slices(places).map(batch)
 
     windows = examples.padded_batch(window * batch_size, padding_values=pads)
-    return windows.enumerate().flat_map(cut)
+    return runtime.numbered(windows).flat_map(cut)
 
 
 def padding_share(datasets: Sequence[tf.data.Dataset]) -> float:

@@ -289,4 +289,4 @@ class Preprocessing:
                 x[RANK] = tf.cast(rank, tf.int32)
             return x, y
 
-        return runtime.untuned(batches.enumerate().map(finish))
+        return runtime.untuned(runtime.numbered(batches).map(finish))
