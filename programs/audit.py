@@ -226,7 +226,7 @@ def _audit_process(settings):
     else:
         unit = "client"
         plan = private_run.plan(settings.canaries, settings.canaries)
-        options = plan.options(options)
+        options = plan.options(options, settings.seed)
         # Canaries are in all rounds or in none: nothing is amplified, whatever the run samples with.
         everywhere = {"participation": privacy.Participation()}
         if isinstance(plan.ledger.mechanism, privacy.Gaussian):

@@ -60,7 +60,7 @@ def check() -> None:
         raise UserError("--compression_fraction=0 would send nothing: raise it.")
     if FLAGS.error_feedback and FLAGS.compression == _NONE:
         raise UserError("--error_feedback has nothing to feed back without --compression: give that too, or drop it.")
-    if _error_feedback():
+    if has_error_feedback():
         _check_error_feedback()
 
 
@@ -90,16 +90,27 @@ def aggregator(weighted: bool, seed: int, inner: Any = None) -> Any:
       seed: Decides what compressors draw.
       inner: A factory that is more than a mean; None: the mean.
     """
-    if FLAGS.compression == _NONE or _error_feedback():
+    if FLAGS.compression == _NONE or has_error_feedback():
         return inner
     if isinstance(inner, tff.aggregators.WeightedAggregationFactory):
         return compression.WeightedCompressedFactory(_compressor(FLAGS.compression), inner, seed)
     if inner is not None:
         return compression.CompressedFactory(_compressor(FLAGS.compression), inner, seed)
-    decoded_sum = compression.CompressedSumFactory(_compressor(FLAGS.compression), seed)
     if weighted:
-        return tff.aggregators.MeanFactory(decoded_sum)
-    return tff.aggregators.UnweightedMeanFactory(decoded_sum)
+        return tff.aggregators.MeanFactory(sum_factory(seed))
+    return tff.aggregators.UnweightedMeanFactory(sum_factory(seed))
+
+
+def sum_factory(seed: int, amend: Callable[[Any], Any] | None = None) -> Any:
+    """What sums the values decoded from clients' codes; None if nothing is compressed.
+
+    Args:
+      seed: Decides what compressors draw.
+      amend: As of `compression.CompressedSumFactory`.
+    """
+    if FLAGS.compression == _NONE:
+        return None
+    return compression.CompressedSumFactory(_compressor(FLAGS.compression), seed, amend)
 
 
 def distributor_fn(seed: int) -> Callable | None:
@@ -125,7 +136,7 @@ def local_engine(process, threads: int, precision: str, run_dir: str) -> runtime
     """
     compresses = (FLAGS.compression, FLAGS.download_compression) != (_NONE, _NONE)
     encode = compression.encode if compresses else None
-    if not _error_feedback():
+    if not has_error_feedback():
         return runtime.LocalEngine(process, threads, precision, encode)
     return runtime.ErrorFeedbackEngine(
         process,
@@ -146,12 +157,12 @@ def residual_bytes(trainable_bytes: int, num_clients: int, clients_per_round: in
       clients_per_round: Of a cohort.
       rounds: Between checkpoints.
     """
-    if not _error_feedback():
+    if not has_error_feedback():
         return 0
     return trainable_bytes * (min(num_clients, clients_per_round * FLAGS.rounds) + clients_per_round * (rounds + 1))
 
 
-def _error_feedback() -> bool:
+def has_error_feedback() -> bool:
     if FLAGS.error_feedback is None:
         return FLAGS.compression in _BIASED
     return FLAGS.error_feedback and FLAGS.compression != _NONE

@@ -127,12 +127,13 @@ def _check_the_guarantee():
             "added after them: drop one of them."
         )
     aggregators.refuse_hidden_updates(FLAGS.aggregator, mechanism, "differential privacy")
-    for name in ("aggregator", "clipping", "zeroing", "compression"):
+    for name in ("aggregator", "clipping", "zeroing"):
         if not FLAGS[name].using_default_value:
             raise UserError(
                 f"--{name}={FLAGS[name].value} changes how updates are added up, and the accounting of {mechanism} "
                 "knows its own clip and mean alone: drop one of them."
             )
+    _check_compression(mechanism)
     if FLAGS.weighted and not FLAGS["weighted"].using_default_value:
         raise UserError(
             f"--weighted lets a client count by its number of examples, and {mechanism} bounds what a client counts: "
@@ -172,6 +173,22 @@ def _check_the_guarantee():
         raise UserError(
             f"{mechanism} is accounted by how far apart the rounds of a client are, and --sampling={FLAGS.sampling} "
             "keeps no distance: sample with --sampling=min_separation."
+        )
+
+
+def _check_compression(mechanism):
+    if FLAGS.compression == "none":
+        return
+    told = f"--compression={FLAGS.compression}"
+    if compression_flags.has_error_feedback():
+        raise UserError(
+            f"{told} with error feedback sends what was left out in earlier rounds beyond the clip of {mechanism}: set "
+            "--noerror_feedback."
+        )
+    if FLAGS.dp_mechanism == "adaptive":
+        raise UserError(
+            f"{told} is decoded and clipped by the server as it adds up, which needs a clip that stays, and that of "
+            f"{mechanism} does not: choose --dp_mechanism=gaussian, or drop it."
         )
 
 

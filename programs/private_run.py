@@ -8,7 +8,7 @@ import math
 import numpy as np
 from absl import flags
 
-from programs import cohort_flags, dp_flags, privacy_flags, training_flags
+from programs import cohort_flags, compression_flags, dp_flags, privacy_flags, training_flags
 from tff_tx import algorithms, privacy
 from tff_tx.aggregators import dp
 from tff_tx.errors import UserError
@@ -58,10 +58,15 @@ class Plan:
         """Of all that is released in a round together."""
         return self.ledger.mechanism.noise_multiplier
 
-    def options(self, options: algorithms.Options) -> algorithms.Options:
-        """The parts of the algorithm, made private."""
+    def options(self, options: algorithms.Options, seed: int) -> algorithms.Options:
+        """The parts of the algorithm, made private.
+
+        Args:
+          options: The parts.
+          seed: Decides what compressors draw; noise has one of its own.
+        """
         return dataclasses.replace(
-            options, weighted=False, aggregator=self._aggregator(), metrics_aggregator=self._metrics_aggregator()
+            options, weighted=False, aggregator=self._aggregator(seed), metrics_aggregator=self._metrics_aggregator()
         )
 
     def figures(self, round_num: int) -> dict[str, float]:
@@ -154,7 +159,7 @@ class Plan:
         )
         return notes
 
-    def _aggregator(self):
+    def _aggregator(self, seed):
         key, clip = dp.noise_key(FLAGS.dp_noise_seed), FLAGS.clipping_norm
         noise_multiplier = self.noise_multiplier * _without_share(_metrics_share())
         if FLAGS.dp_mechanism == "adaptive":
@@ -175,7 +180,8 @@ class Plan:
             noise = dp.banded_noise(self.ledger.mechanism.matrix.rows, stddev, key)
         else:
             noise = dp.independent_noise(stddev, key)
-        return dp.fixed_clip_aggregator(clip, self.clients_per_round, noise)
+        decoded_sum = compression_flags.sum_factory(seed, lambda update: dp.clip_to_norm(update, clip)[0])
+        return dp.fixed_clip_aggregator(clip, self.clients_per_round, noise, decoded_sum)
 
     def _metrics_aggregator(self):
         if FLAGS.dp_metrics == "exact":

@@ -115,7 +115,7 @@ def _train(cluster) -> int:
         FLAGS.seed, **aggregation_flags.options(FLAGS.seed), **attack_flags.options(attack)
     )
     if private:
-        options = private.options(options)
+        options = private.options(options, FLAGS.seed)
     process = trainable_flags.build_process(trained.model, options)
     run_directory.make_directory(run_dir, "--run_dir")
     kept = _kept_bytes(process) if FLAGS.keep_updates else 0

@@ -105,10 +105,19 @@ MEMBERS = {
             compression.CompressedSumFactory(compression.build_compressor("uniform8")), no_nan_division=True
         )
     ),
+    "private mean of codes": Member(lambda: _private_mean_of_codes("uniform8"), ignores_weight_0=False),
     "krum of codes": Member(
         lambda: compression.WeightedCompressedFactory(compression.build_compressor("rotated4"), ROBUST["krum"]())
     ),
 }
+
+
+def _private_mean_of_codes(name):
+    decoded_sum = compression.CompressedSumFactory(
+        compression.build_compressor(name), amend=lambda value: dp.clip_to_norm(value, 2.0)[0]
+    )
+    return dp.fixed_clip_aggregator(2.0, 11, sum_factory=decoded_sum)
+
 
 WRAPPERS = {
     "clipping": aggregators.clipping(1e6),

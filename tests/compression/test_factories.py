@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms, compression, participation, training
+from tff_tx.aggregators import dp
 from tff_tx.compression import build_compressor
 from tff_tx.errors import UserError
 from tff_tx.runtime import ErrorFeedbackEngine, LocalEngine, NativeEngine, TooFewClientsError
@@ -89,6 +90,22 @@ def test_nested_structures_of_floats_are_summed_and_others_refused():
         compression.CompressedFactory(compression.TopK(1.0), tff.aggregators.MeanFactory())
     with pytest.raises(TypeError, match="has to be a weighted one"):
         compression.WeightedCompressedFactory(compression.TopK(1.0), tff.aggregators.SumFactory())
+
+
+@pytest.mark.parametrize("name", ["eden1", "eden2", "stochastic2"])
+def test_no_client_changes_a_private_sum_by_more_than_the_clip(name):
+    """What is decoded may be larger than what was encoded, and is clipped again."""
+    value_type = tff.TensorType(np.float32, [64])
+    x = np.random.default_rng(2).normal(size=64).astype(np.float32)
+
+    def norm(amend, value):
+        decoded_sum = compression.CompressedSumFactory(build_compressor(name), seed=3, amend=amend)
+        process = dp.fixed_clip_aggregator(1.0, 1.0, sum_factory=decoded_sum).create(value_type)
+        return np.linalg.norm(process.next(process.initialize(), [value]).result)
+
+    assert norm(None, x) > 1.02
+    assert norm(lambda value: dp.clip_to_norm(value, 1.0)[0], x) == pytest.approx(1.0)
+    assert norm(lambda value: dp.clip_to_norm(value, 1.0)[0], np.full_like(x, np.nan)) == 0.0
 
 
 def test_clients_draw_apart_from_each_other_and_from_round_to_round():

@@ -93,6 +93,11 @@ def test_runs_are_not_private_by_default(plan):
             "--sampling=poisson keeps no distance: sample with --sampling=min_separation",
         ),
         (["--dp_mechanism=banded", "--noise_multiplier=1"], "--sampling=uniform keeps no distance"),
+        ([*GAUSSIAN, "--compression=top_k"], "--compression=top_k with error feedback sends what was left out"),
+        (
+            ["--dp_mechanism=adaptive", *GAUSSIAN[1:], "--compression=eden1"],
+            "--compression=eden1 is decoded and clipped by the server as it adds up, which needs a clip that stays",
+        ),
     ],
 )
 def test_what_means_nothing_or_voids_the_guarantee_is_refused(parse, line, sentence):
@@ -110,6 +115,8 @@ def test_what_means_nothing_or_voids_the_guarantee_is_refused(parse, line, sente
         (*GAUSSIAN, "--dropout_rate=0.2", "--report_deadline=60", WORKING),
         (*GAUSSIAN, "--algorithm=fed_sgd"),
         (*GAUSSIAN, "--noweighted"),
+        (*TREE, "--compression=eden1"),
+        (*GAUSSIAN, "--compression=top_k", "--noerror_feedback"),
     ],
 )
 def test_what_keeps_it_is_not(parse, line):
@@ -186,7 +193,7 @@ def test_a_larger_federation_needs_less_noise_in_its_simulation(plan):
 def first_noise(found, size=20_000):
     """The noise of the mean in a first round without clients, and the metrics' if there are any."""
     sgd = algorithms.build_optimizer("sgd", 1.0)
-    options = found.options(algorithms.Options(lambda rate: sgd, sgd))
+    options = found.options(algorithms.Options(lambda rate: sgd, sgd), seed=1)
     assert not options.weighted
     with LocalEngine(echo.process(options.aggregator, size)) as engine:
         ((noise,),) = [echo.aggregates(engine, [[]])]
@@ -197,6 +204,7 @@ def first_noise(found, size=20_000):
     ("line", "deviation"),
     [
         (GAUSSIAN, 0.3 / 5),
+        ((*GAUSSIAN, "--compression=eden1"), 0.3 / 5),
         ((*GAUSSIAN, "--clipping_norm=2", "--population=10000"), 2 / 5 / 100),
         ((*GAUSSIAN, "--dp_metrics=withheld"), 0.3 / 5),
         # A fiftieth of the budget is the metrics': z' = z / sqrt(0.98).
@@ -286,6 +294,16 @@ def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_
     assert (directory / "model" / "model.safetensors").read_bytes() == weights
     np.testing.assert_allclose(rows(directory)["privacy/epsilon"], expected)
     np.testing.assert_array_equal(rows(directory)["train/loss"], table["train/loss"])
+
+
+def test_private_clients_may_compress(tmp_path, cache_dir):
+    line = [*DIGITS, *GAUSSIAN, "--compression=eden1", "--rounds_per_evaluation=0", f"--cache_dir={cache_dir}"]
+    out, _ = run("train", *line, "--run_dir=run", cwd=tmp_path)
+    assert "Privacy: epsilon" in out
+    parameters = json.loads((tmp_path / "run" / "config.json").read_text())["parameters"]["trainable"]
+    uploads = rows(tmp_path / "run")["comm/upload_bytes_per_client"].dropna()
+    assert len(uploads)
+    assert (uploads < parameters * 4 / 5).all()
 
 
 def test_a_mistake_leaves_nothing(tmp_path, cache_dir):

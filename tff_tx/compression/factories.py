@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
@@ -26,16 +26,17 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
     nothing else of a client. The same seed gives the same numbers, at any number of threads; but an engine or machine
     whose arithmetic differs in a last bit draws others. Two clients with values alike to the last bit err alike.
 
-    Not for the sum inside of differential privacy, whose bound on a client's value would no longer hold once it is
-    compressed: there, compress first (`CompressedFactory`).
+    A code may decode to a larger value than it was made of. As the sum inside of differential privacy it therefore has
+    to clip what it decodes, once more, with `amend`.
 
     Args:
       compressor: What makes the codes.
       seed: Decides everything random.
+      amend: What becomes of a decoded value, a structure of tensors, before it is added; None: it stays.
     """
 
-    def __init__(self, compressor: Compressor, seed: int = 0):
-        self._compressor, self._seed = compressor, seed
+    def __init__(self, compressor: Compressor, seed: int = 0, amend: Callable[[Any], Any] | None = None):
+        self._compressor, self._seed, self._amend = compressor, seed, amend or (lambda value: value)
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
         client = _Client(self._compressor, value_type)
@@ -53,7 +54,7 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
         @tff.tensorflow.computation(value_type, code_type)
         def accumulate(total, code):
-            return tf.nest.map_structure(tf.add, total, client.decode(code))
+            return tf.nest.map_structure(tf.add, total, self._amend(client.decode(code)))
 
         @tff.tensorflow.computation(value_type, value_type)
         def merge(a, b):
@@ -77,8 +78,8 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
 class CompressedFactory(tff.aggregators.UnweightedAggregationFactory):
     """Aggregates, by any inner factory, the values that a server would decode from clients' codes.
 
-    For inner factories that are more than a sum: robust ones, which need every value, and differential privacy, which
-    has to bound what is left after compression. What the inner factory has clients do counts as done after decoding, so
+    For inner factories that are more than a sum: robust ones, which need every value, and differential privacy with an
+    adaptive clip. What the inner factory has clients do counts as done after decoding, so
     the codes are not what travels in this simulation, and bytes are not smaller.
 
     Args:

@@ -43,7 +43,10 @@ class PrivateMeanFactory(tff.aggregators.UnweightedAggregationFactory):
 
 
 def fixed_clip_aggregator(
-    clip: float, clients_per_round: float, noise_fn: NoiseFn | None = None
+    clip: float,
+    clients_per_round: float,
+    noise_fn: NoiseFn | None = None,
+    sum_factory: tff.aggregators.UnweightedAggregationFactory | None = None,
 ) -> tff.aggregators.UnweightedAggregationFactory:
     """The mean of updates clipped to a fixed norm, with noise.
 
@@ -55,9 +58,13 @@ def fixed_clip_aggregator(
       clip: The L2 norm, above 0; infinite without noise.
       clients_per_round: The denominator, above 0.
       noise_fn: The noise of the sum, before the division; None: none, or it is added by a `NoisedOptimizer`.
+      sum_factory: Sums the clipped updates, and must let none of them change the sum by more than the clip; None: the
+        plain sum.
     """
     return PrivateMeanFactory(
-        lambda specs: FixedClipQuery(clip, None if noise_fn is None else noise_fn(specs)), clients_per_round
+        lambda specs: FixedClipQuery(clip, None if noise_fn is None else noise_fn(specs)),
+        clients_per_round,
+        sum_factory,
     )
 
 
