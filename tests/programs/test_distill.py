@@ -49,6 +49,45 @@ def test_two_architectures_learn_from_one_another_and_a_run_resumes(tmp_path, ca
     assert results[0] == results[1]
 
 
+BERT = '"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16'
+TEXT_GROUPS = [
+    f'--group={{"name": "bert", "architecture": "bert", "model_config": {{{BERT}, "num_hidden_layers": 2}}}}',
+    '--group={"name": "distilbert", "architecture": "distilbert", "model_config": {"dim": 16, "n_heads": 2, '
+    '"n_layers": 1, "hidden_dim": 16}}',
+    f'--group={{"name": "small", "architecture": "bert", "model_config": {{{BERT}, "num_hidden_layers": 1}}}}',
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("teachers", ["clients", "groups"])
+def test_a_bert_a_distilbert_and_a_smaller_one_are_one_federation(tmp_path, cache_dir, teachers):
+    words = {"sun": ["bright", "warm", "clear"], "rain": ["wet", "cold", "grey"]}
+    rng = np.random.default_rng(0)
+    rows = [(label, " ".join(rng.choice(words[label], 6))) for label in rng.choice(list(words), 150)]
+    pd.DataFrame(rows, columns=["label", "text"]).to_csv(tmp_path / "weather.csv", index=False)
+    out, _ = run(
+        "distill",
+        *("--dataset=file", "--data=weather.csv", "--task=sequence_classification", "--tokenizer=bytes"),
+        *("--text_column=text", "--label_column=label", "--max_length=48", "--num_clients=6", "--clients_per_round=6"),
+        *("--split=example", "--test_fraction=0.2", "--validation_fraction=0.2", "--local_epochs=2", "--batch_size=8"),
+        *("--client_optimizer=adam", "--client_learning_rate=0.01", "--rounds=4", "--rounds_per_evaluation=0"),
+        *("--ensemble_steps=10", "--ensemble_batch_size=16", f"--teachers={teachers}", *TEXT_GROUPS),
+        *("--run_dir=run", f"--cache_dir={cache_dir}"),
+        cwd=tmp_path,
+    )
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    parameters = set()
+    for name in ("bert", "distilbert", "small"):
+        assert results[f"test, {name}"]["accuracy"] > 0.8
+        directory = tmp_path / "run" / "groups" / name
+        model = transformers.TFAutoModelForSequenceClassification.from_pretrained(directory / "model")
+        assert model.config.model_type == ("bert" if name == "small" else name)
+        parameters.add(model.num_parameters())
+    assert len(parameters) == 3
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert all((table[f"distillation/{name}/loss"] > 0).all() for name in ("bert", "distilbert", "small"))
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
