@@ -1,8 +1,29 @@
-"""What tests of several tasks have in common."""
+"""What tests of several programs have in common."""
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from tests.processes import run
+
+
+@pytest.fixture
+def parse():
+    """Parses a command line, for the length of a test."""
+    with flagsaver.flagsaver():
+        yield lambda *line: flags.FLAGS(["program", *line])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The directory that a module's runs share."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def cache(cache_dir):
+    """The flag of the data sets' cache, which all tests share."""
+    return f"--cache_dir={cache_dir}"
 
 
 @pytest.fixture(scope="module")

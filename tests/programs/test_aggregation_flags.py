@@ -7,8 +7,6 @@ import pandas as pd
 import psutil
 import pytest
 import tensorflow_federated as tff
-from absl import flags
-from absl.testing import flagsaver
 
 from programs import aggregation_flags, attack_flags, training_flags  # noqa: F401
 from tests import updates
@@ -22,13 +20,6 @@ DIGITS = [
     *("--dataset=digits", "--num_clients=6", "--clients_per_round=4", "--local_steps=2"),
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}',
 ]
-
-
-@pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
 
 
 def test_by_default_the_algorithms_own_aggregator_and_no_attack(parse):

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 from programs import async_flags, cohort_flags
 from tests.processes import run
@@ -12,13 +11,6 @@ from tff_tx.errors import UserError
 IDS = [f"client{i}" for i in range(40)]
 SIZES = {c: i for i, c in enumerate(IDS)}
 ON = ("--buffer_size=4", "--seconds_per_example=0.1")
-
-
-@pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
 
 
 def check():

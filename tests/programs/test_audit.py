@@ -20,16 +20,6 @@ PRIVATE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("audit")
-
-
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
 def audited(place, cache, name, *more):
     run("train", *STDLIB, *more, f"--run_dir={name}", cache, cwd=place)
     out, _ = run("audit", f"--run_dir={name}", "--references=200", cache, cwd=place)

@@ -28,11 +28,6 @@ def place(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
 def test_a_run_with_all_of_it(place, cache):
     out, _ = run("train", *TEXTS, *LORA, *ALL, "--run_dir=all", cache, cwd=place)
     told = next(line for line in out.splitlines() if line.startswith("padding: "))

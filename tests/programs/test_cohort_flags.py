@@ -4,7 +4,6 @@ import json
 
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 from programs import cohort_flags, training_flags  # noqa: F401
 from tff_tx.devices import Devices
@@ -13,13 +12,6 @@ from tff_tx.errors import UserError
 IDS = [f"client{i}" for i in range(40)]
 SIZES = {c: i for i, c in enumerate(IDS)}
 WORKING = "--seconds_per_example=0.1"
-
-
-@pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
 
 
 def record(tmp_path, rounds):

@@ -92,16 +92,6 @@ def test_they_reach_the_options(parse):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("place")
-
-
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
-@pytest.fixture(scope="module")
 def compressed_run(place, cache):
     compressed = ["--compression=top_k", "--download_compression=uniform4", "--keep_updates"]
     out, _ = run("train", *DIGITS, *compressed, "--run_dir=compressed", cache, cwd=place)

@@ -23,13 +23,6 @@ WORKING = "--seconds_per_example=0.1"
 
 
 @pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
-
-
-@pytest.fixture
 def plan(parse):
     """The plan of a command line and of nothing before it, for 100 clients and a model of so many weights."""
     unset = flagsaver.save_flag_values()

@@ -15,24 +15,31 @@ TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
 )
 DIGITS = [
-    *("--dataset=digits", "--num_clients=6", "--clients_per_round=3", "--local_steps=2", TINY_VIT),
+    *("--dataset=digits", "--num_clients=6", "--clients_per_round=3", "--max_examples=32", TINY_VIT),
     *("--rounds_per_evaluation=2", "--trainable=head"),
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("place")
+FED_BUFF = ["--buffer_size=2", "--seconds_per_example=0.1", "--device_speed_spread=1.0"]
+DP_SGD = ["--example_clip=1.0", "--example_noise_multiplier=0.1"]
+PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed=1"]
 
 
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
-def test_a_run_on_features_gives_what_the_run_on_examples_gives(place, cache):
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        pytest.param(["--distillation_weight=0.2"], marks=pytest.mark.slow),
+        pytest.param(FED_BUFF, marks=pytest.mark.slow),
+        pytest.param(DP_SGD, marks=pytest.mark.slow),
+        pytest.param(PRIVATE, marks=pytest.mark.slow),
+        pytest.param(["--engine=tff_native"], marks=pytest.mark.slow),
+    ],
+    ids=["plain", "FedGKD", "FedBuff", "DP-SGD", "DP-FedAvg", "native"],
+)
+def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache, more):
     """The model has no dropout, so that both compute the same."""
-    flags = [*DIGITS, "--rounds=4", cache]
+    place, flags = tmp_path, [*DIGITS, "--rounds=4", *more, cache]
     run("train", *flags, "--run_dir=whole", cwd=place)
     out, _ = run("train", *flags, "--run_dir=cached", "--cache_features", cwd=place)
     assert "--cache_features keeps up to" in out

@@ -3,8 +3,6 @@
 import math
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from programs import canary_flags, data_flags, local_dp_flags, model_flags, training_flags  # noqa: F401
 from tests.auditing.gaussian import gaussian_epsilon
@@ -12,13 +10,6 @@ from tff_tx.errors import UserError
 
 EXAMPLES = ("--example_clip=2", "--example_noise_multiplier=1.5", "--local_epochs=3")
 UPDATES = ("--noweighted", "--local_dp_clip=2", "--local_dp_noise_multiplier=8")
-
-
-@pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
 
 
 def test_updates_are_accounted_as_replaced_in_every_round(parse):

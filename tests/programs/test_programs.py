@@ -27,16 +27,6 @@ STDLIB = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("place")
-
-
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
-@pytest.fixture(scope="module")
 def digits_run(place, cache):
     run("train", *DIGITS, "--rounds=3", "--run_dir=digits", "--rounds_per_evaluation=2", cache, cwd=place)
     return place / "digits"

@@ -30,11 +30,6 @@ SILO_FLAGS = ["--engine=ray", "--ray_address=127.0.0.1:1"]
 RAY = pathlib.Path(sys.executable).parent / "ray"
 
 
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
 @pytest.fixture
 def raylets(tmp_path_factory):
     """Starts raylets with `ray start`, in environments of their own; all end with the test."""

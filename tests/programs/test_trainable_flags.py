@@ -19,16 +19,6 @@ DIGITS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("place")
-
-
-@pytest.fixture(scope="module")
-def cache(cache_dir):
-    return f"--cache_dir={cache_dir}"
-
-
 def columns(run_dir):
     return pd.read_csv(run_dir / "metrics.csv")
 
