@@ -92,7 +92,9 @@ def manifest():
 
 
 def test_the_manifest_has_fields_that_kuberay_knows(manifest):
-    jsonschema.validate(manifest, RAY_CLUSTER)
+    validator = jsonschema.validators.validator_for(RAY_CLUSTER)
+    validator.check_schema(RAY_CLUSTER)
+    assert not list(validator(RAY_CLUSTER).iter_errors(manifest))
 
 
 def test_the_manifest_fits_itself_and_the_lock(manifest):

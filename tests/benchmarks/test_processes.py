@@ -45,8 +45,9 @@ def test_no_contender_outlives_the_benchmark(pids_file, end):
     time.sleep(1)  # for the contender to come to watch
     benchmark.send_signal(end)
     benchmark.wait(30)
-    for pid in pids_file.read_text().split():
-        wait_for(lambda pid=pid: is_gone(int(pid)))
+    pids = [int(pid) for pid in pids_file.read_text().split()]
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
+    assert pids
 
 
 def test_a_failure_tells_why():
