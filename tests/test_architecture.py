@@ -125,7 +125,7 @@ PUBLIC = {
             "TooFewClientsError",
             "Traffic",
         ),
-        *("configure_tensorflow", "numbered", "profile", "read_ahead", "step_function", "untuned", "with_model"),
+        *("ClientReader", "configure_tensorflow", "numbered", "profile", "step_function", "untuned", "with_model"),
     },
     "tff_tx.tasks": {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),

@@ -34,15 +34,8 @@ class Evaluator:
 
     @functools.cached_property
     def _graphs(self):
-        """Made when first used: client id -> its batches as a variant, their spec, the first state, and the step."""
-        spec = None
-
-        @tf.function(autograph=False)
-        def variant(client_id):
-            nonlocal spec
-            batches = self._batches_fn(client_id)
-            spec = batches.element_spec
-            return tf.data.experimental.to_variant(batches)
+        """Made when first used: what reads clients, the first state, and the step."""
+        reader = runtime.ClientReader(self._batches_fn)
 
         def step(weights, state, batch):
             x, y = batch
@@ -51,11 +44,10 @@ class Evaluator:
             output = tff.learning.models.BatchOutput(loss, output, tf.shape(output)[0])
             return self._model.update_metrics_state(state, labels=y, batch_output=output)
 
-        variant = variant.get_concrete_function(tf.TensorSpec([], tf.string))
         zero = self._model.initialize_metrics_state()
         arguments = (self._model.initial_weights, zero)
         specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), arguments)
-        return variant, spec, zero, runtime.step_function(step, *specs, spec)
+        return reader, zero, runtime.step_function(step, *specs, reader.element_spec)
 
     def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
         """The metrics over the pooled data of the clients, as floats and ints by name.
@@ -76,14 +68,13 @@ class Evaluator:
 
     def _client_sums(self, weights, client_ids):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
-        variant, spec, zero, step = self._graphs
+        reader, zero, step = self._graphs
         parts = (weights.trainable, weights.non_trainable)
         parts = tuple(tuple(tf.convert_to_tensor(w) for w in part) for part in parts)
 
         def sums(client_id):
             state = zero
-            batches = tf.data.experimental.from_variant(variant(tf.constant(client_id)), spec)
-            for batch in runtime.read_ahead(batches):
+            for batch in reader(client_id):
                 state = step(parts, state, batch)
             return state
 

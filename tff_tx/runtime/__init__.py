@@ -14,10 +14,11 @@ from tff_tx.runtime.fed_buff import FedBuffEngine
 from tff_tx.runtime.graphs import PRECISIONS, step_function
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeContext, NativeEngine
-from tff_tx.runtime.pipelines import numbered, read_ahead, untuned
+from tff_tx.runtime.pipelines import numbered, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.ray_record import Limits
+from tff_tx.runtime.reading import ClientReader
 
 
 @atexit.register
@@ -51,6 +52,7 @@ __all__ = [
     "ENGINES",
     "MOST_LEAVES",
     "PRECISIONS",
+    "ClientReader",
     "Engine",
     "ErrorFeedbackEngine",
     "FedBuffEngine",
@@ -66,7 +68,6 @@ __all__ = [
     "configure_tensorflow",
     "numbered",
     "profile",
-    "read_ahead",
     "step_function",
     "untuned",
     "with_model",

@@ -12,6 +12,8 @@ from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.eager import context
 from tensorflow_federated.proto.v0 import computation_pb2
 
+from tff_tx.runtime.pipelines import simplify_functions
+
 PRECISIONS = ("float32", "bfloat16")
 _SINGLE_THREADED = "SINGLE_THREADED_EXECUTOR"
 _imports = itertools.count()
@@ -40,6 +42,7 @@ class ImportedGraph:
         graph_def = tf.compat.v1.GraphDef()
         computation.tensorflow.graph_def.Unpack(graph_def)
         _make_functions_unique(graph_def)
+        simplify_functions(graph_def)
         self.feeds = tensor_names(computation.tensorflow.parameter)
         self.fetches = tensor_names(computation.tensorflow.result)
         self.signatures = {f.signature.name: f.signature for f in graph_def.library.function}

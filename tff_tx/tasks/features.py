@@ -165,24 +165,13 @@ class FeatureCache:
         return _PAGE * (pages + _PAGES_OF_A_FILE + rows // 50)
 
     def _lengths(self, client_id, split):
-        for x, _ in self._batches(client_id, split):
+        for x, _ in self._readers[split](client_id):
             yield int(tf.reduce_sum(x[_MASK])) if _MASK in x else int(np.prod(tf.shape(next(iter(x.values())))[:2]))
 
     @functools.cached_property
-    def _variants(self):
-        """By split, from a client id to the batches of the whole task as a variant; and their spec."""
-
-        def variant_of(clients):
-            batches = self._whole.eval_batches_fn(clients)
-            spec = batches(tf.constant("")).element_spec
-            fn = tf.function(lambda c: tf.data.experimental.to_variant(batches(c)), autograph=False)
-            return fn.get_concrete_function(tf.TensorSpec([], tf.string)), spec
-
-        return {split: variant_of(clients) for split, clients in self._clients.items()}
-
-    def _batches(self, client_id, split):
-        variant, spec = self._variants[split]
-        return runtime.read_ahead(tf.data.experimental.from_variant(variant(tf.constant(client_id)), spec))
+    def _readers(self) -> dict[str, Callable[[str], Any]]:
+        """By split, from a client id to its batches of the whole task."""
+        return {s: runtime.ClientReader(self._whole.eval_batches_fn(c)) for s, c in self._clients.items()}
 
     @functools.cached_property
     def _extract(self):
@@ -198,7 +187,7 @@ class FeatureCache:
         stored = collections.OrderedDict((name, tf.TensorSpec([], tf.string)) for name in self._spec)
         try:
             with datasets.StoreWriter(path, stored, {}, flag="--run_dir") as writer:
-                for x, y in self._batches(client_id, split):
+                for x, y in self._readers[split](client_id):
                     for example in self._examples(x, y):
                         writer.add(split, client_id, example)
         except tf.errors.OpError as error:
