@@ -1,16 +1,18 @@
 """What federated pretraining brings where labels are few: `python -m benchmarks.pretraining --news=FILE --plays=FILE`.
 
-A small GPT-2 is pretrained by language modeling on the plays, or on the news without their labels, and then tells four
-classes of news apart after a few labelled items a client; beside it the same model with random weights. All have the
-same vocabulary, which the news' clients learn with epsilon 4, and the same fine-tuning, whose seed deals the items to
-clients, decides which of them are labelled, and draws cohorts and the weights that are new. The last 1,600 items are
-held out from everything. Presets are those of programs/flags; vocabulary and pretrained models stay in --run_dir, and
-are not made again.
+A small GPT-2 is pretrained by language modeling on the plays, or on the news without their labels, a small BERT by
+masked language modeling on the news, and then each tells four classes of news apart after a few labelled items a
+client; beside them the same models with random weights. All have the same vocabulary, which the news' clients learn
+with epsilon 4, and the same fine-tuning, whose seed deals the items to clients, decides which of them are labelled, and
+draws cohorts and the weights that are new. The last 1,600 items are held out from everything. Presets are those of
+programs/flags; vocabulary and pretrained models stay in --run_dir, and are not made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -24,8 +26,28 @@ from benchmarks import report
 from benchmarks.processes import ROOT
 from tff_tx import algorithms, cohorts, datasets, evaluation, runtime, tasks
 
-STARTS = ("random weights", "plays", "news")
-"""Where the weights come from."""
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where weights come from.
+
+    Attributes:
+      preset: That trains a model of this architecture.
+      pretrained: Whether it has trained, or the weights are random.
+    """
+
+    preset: str
+    pretrained: bool = True
+
+
+STARTS = {
+    "random weights": Start("pretrain_news", pretrained=False),
+    "plays": Start("pretrain_plays"),
+    "news": Start("pretrain_news"),
+    "BERT, random weights": Start("pretrain_news_masked", pretrained=False),
+    "BERT, news": Start("pretrain_news_masked"),
+}
+"""By name; without one it is a GPT-2."""
 
 _HELD_OUT = 1600
 
@@ -36,17 +58,17 @@ def main() -> None:
     parser.add_argument("--news", required=True, help="ag_news_7600.csv of data/ag_news")
     parser.add_argument("--plays", required=True, help="plays.txt of data/shakespeare")
     parser.add_argument("--run_dir", default="runs/pretraining", help="where vocabulary and models are kept")
-    parser.add_argument("--start", action="append", choices=STARTS, help="several: only these")
+    parser.add_argument("--start", action="append", choices=list(STARTS), help="several: only these")
     parser.add_argument("--labels", type=int, action="append", help="labelled items a client; default: 4")
     parser.add_argument("--seeds", type=int, default=3, help="of the fine-tuning")
     flags = parser.parse_args()
     runtime.configure_tensorflow()
-    run_dir, starts = os.path.abspath(flags.run_dir), flags.start or STARTS
+    run_dir, starts = os.path.abspath(flags.run_dir), flags.start or list(STARTS)
     result = {"machine": report.machine(), "flags": vars(flags), "pretraining": {}, "accuracy": {}}
     prepare(flags.news, run_dir)
     for start in starts:
-        if start != STARTS[0]:
-            result["pretraining"][start] = pretrain(start, flags.plays, run_dir)
+        if STARTS[start].pretrained:
+            result["pretraining"][start] = pretrain(STARTS[start].preset, flags.plays, run_dir)
     for labels in flags.labels or (4,):
         for seed in range(1, flags.seeds + 1):
             for start, accuracy in fine_tune(starts, labels, seed, run_dir).items():
@@ -68,13 +90,13 @@ def prepare(news: str, run_dir: str) -> None:
         _run("vocabulary", "vocabulary_news", *_news_flags(run_dir), f"--output={output}", "--dp_noise_seed=1")
 
 
-def pretrain(start: str, plays: str, run_dir: str) -> dict:
+def pretrain(preset: str, plays: str, run_dir: str) -> dict:
     """Trains a language model; its figures on held-out text."""
-    results = os.path.join(run_dir, f"pretrain_{start}", "results.json")
+    results = os.path.join(run_dir, preset, "results.json")
     if not os.path.exists(results):
-        data = _news_flags(run_dir) if start == "news" else [f"--data={plays}"]
+        data = [f"--data={plays}"] if preset == "pretrain_plays" else _news_flags(run_dir)
         tokenizer = f"--tokenizer={os.path.join(run_dir, 'vocabulary')}"
-        _run("train", f"pretrain_{start}", *data, tokenizer, f"--run_dir={os.path.dirname(results)}")
+        _run("train", preset, *data, tokenizer, f"--run_dir={os.path.dirname(results)}")
     with open(results, encoding="utf-8") as file:
         return json.load(file)["test"]
 
@@ -83,38 +105,50 @@ def fine_tune(starts, labels: int, seed: int, run_dir: str) -> dict[str, float]:
     """Trains a classifier from each start on the same items with the same cohorts; accuracies on held-out items."""
     preset = read_preset("ag_news_few_labels")
     found = {start: _task(start, labels, seed, run_dir, preset) for start in starts}
-    first, rounds = next(iter(found.values())), int(preset["rounds"])
-    rate = float(preset["client_learning_rate"])
+    rounds, rate = int(preset["rounds"]), float(preset["client_learning_rate"])
     options = algorithms.Options(
         client_optimizer_fn=functools.partial(algorithms.build_optimizer, preset["client_optimizer"]),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         client_learning_rate=rate,
         client_schedule=algorithms.build_schedule(preset["client_schedule"], rate, 0, rounds),
     )
-    sample = cohorts.uniform(first.train.client_ids, int(preset["clients_per_round"]), seed)
-    threads, accuracies = len(os.sched_getaffinity(0)), {}
-    evaluator = evaluation.Evaluator(first.model, first.eval_batches_fn(first.test), threads)
-    with runtime.LocalEngine(first.process(algorithms.build_fed_avg(first.model, options)), threads) as engine:
+    clients_per_round, accuracies, made = int(preset["clients_per_round"]), {}, {}
+    with contextlib.ExitStack() as stack:
         for start, task in found.items():
             started = time.monotonic()
+            architecture = read_preset(STARTS[start].preset)["architecture"]
+            if architecture not in made:
+                process = task.process(algorithms.build_fed_avg(task.model, options))
+                engine = stack.enter_context(runtime.LocalEngine(process, _threads()))
+                made[architecture] = (
+                    engine,
+                    evaluation.Evaluator(task.model, task.eval_batches_fn(task.test), _threads()),
+                )
+            engine, evaluator = made[architecture]
             weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
             state = runtime.with_model(engine.initialize(), weights)
+            sample = cohorts.uniform(task.train.client_ids, clients_per_round, seed)
             for round_num in range(1, rounds + 1):
                 state = engine.run_round(state, tasks.client_arguments(sample(round_num), seed, round_num)).state
-            metrics = evaluator.metrics(engine.model_weights(state), first.test.client_ids)
+            metrics = evaluator.metrics(engine.model_weights(state), task.test.client_ids)
             accuracies[start] = float(metrics["accuracy"])
             told = f"{labels} labels a client, seed {seed}, {start}: {100 * accuracies[start]:.1f} %"
             print(f"{told}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return accuracies
 
 
+def _threads():
+    return len(os.sched_getaffinity(0))
+
+
 def _task(start, labels, seed, run_dir, preset):
     vocabulary = os.path.join(run_dir, "vocabulary")
-    if start == STARTS[0]:
-        config = json.loads(read_preset("pretrain_news")["model_config"])
-        model = {"architecture": "gpt2", "config": config, "tokenizer": vocabulary}
+    trained = read_preset(STARTS[start].preset)
+    if STARTS[start].pretrained:
+        model = {"pretrained": os.path.join(run_dir, STARTS[start].preset, "model")}
     else:
-        model = {"pretrained": os.path.join(run_dir, f"pretrain_{start}", "model")}
+        config = json.loads(trained["model_config"])
+        model = {"architecture": trained["architecture"], "config": config, "tokenizer": vocabulary}
     data = datasets.DataSpec(
         "file",
         files=(os.path.join(run_dir, "train.csv"),),

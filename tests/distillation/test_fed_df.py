@@ -17,7 +17,8 @@ from tff_tx.runtime import LocalEngine, TooFewClientsError
 SIZES = (7, 12, 3)
 CLIENTS = [tiny.batches(*tiny.client_data(n, seed=i), 4) for i, n in enumerate(SIZES)]
 PUBLIC = tiny.client_data(10, seed=9)[0]
-MODELS = {"plain": {}, "deep": {"frozen": True}}
+MODELS = {"plain": {}, "deep": {"frozen": True}, "other": {}}
+PAIR = ["plain", "deep"]
 
 
 def public_batches(round_num):
@@ -61,7 +62,7 @@ def fed_avg(name, clients, rounds):
 
 
 def test_without_steps_it_is_fed_avg_in_each_group():
-    names = list(MODELS)
+    names = PAIR
     with federation(names, EnsembleDistillation(steps=0), by_position(names)) as engine:
         output = run(engine, rounds=2)
         weights = engine.model_weights(output.state)
@@ -70,28 +71,23 @@ def test_without_steps_it_is_fed_avg_in_each_group():
     assert output.metrics["train/plain"]["num_examples"] == SIZES[0] + SIZES[2]
 
 
-def numpy_clients(server):
-    """The models that clients send, and the mean by examples."""
-    results = []
-    for i, n in enumerate(SIZES):
-        x, y = tiny.client_data(n, seed=i)
-        local = server
-        for first in range(0, n, 4):
-            gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
-            local = tuple(w - 0.1 * g for w, g in zip(local, gradient))
-        results.append(local)
-    return results, [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
+def numpy_client(i, server):
+    """The model that a client makes of the server's: an epoch of SGD."""
+    x, y = tiny.client_data(SIZES[i], seed=i)
+    local = server
+    for first in range(0, SIZES[i], 4):
+        gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
+        local = tuple(w - 0.1 * g for w, g in zip(local, gradient))
+    return local
 
 
-def test_a_round_equals_numpy():
-    """Lin et al. 2020, Algorithm 1: the mean of the clients' logits, Adam, a cosine, two passes over two batches."""
-    steps, rate = 4, 0.05
-    clients, student = numpy_clients(start())
+def numpy_student(student, teachers, steps, rate):
+    """What a linear model becomes by Adam towards the mean logits of teachers, and its losses."""
+    student, losses = list(student), []
     moments = [(np.zeros_like(w), np.zeros_like(w)) for w in student]
-    losses = []
     for step in range(steps):
         x = PUBLIC[:5] if step % 2 == 0 else PUBLIC[5:]
-        p = softmax(np.mean([x @ w[0] + w[1] for w in clients], 0))
+        p = softmax(np.mean([x @ w[0] + w[1] for w in teachers], 0))
         q = softmax(x @ student[0] + student[1])
         losses.append(np.mean((p * np.log(p / q)).sum(1)))
         error = (q - p) / len(x)
@@ -101,6 +97,15 @@ def test_a_round_equals_numpy():
             moments[k] = m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
             corrected = now * np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
             student[k] = student[k] - corrected * m / (np.sqrt(v) + 1e-7)
+    return student, losses
+
+
+def test_a_round_equals_numpy():
+    """Lin et al. 2020, Algorithm 1: the mean of the clients' logits, Adam, a cosine, two passes over two batches."""
+    steps, rate = 4, 0.05
+    clients = [numpy_client(i, start()) for i in range(len(SIZES))]
+    mean = [np.average([c[k] for c in clients], 0, weights=SIZES) for k in (0, 1)]
+    student, losses = numpy_student(mean, clients, steps, rate)
     with federation(["plain"], EnsembleDistillation(steps, rate)) as engine:
         output = run(engine)
         assert_close(flat(engine.model_weights(output.state)["plain"]), student, 2e-4)
@@ -108,10 +113,24 @@ def test_a_round_equals_numpy():
     assert output.seconds["distillation"] > 0
 
 
+def test_groups_of_one_client_are_fed_md():
+    """Li and Wang 2019, Algorithm 1: revisit, communicate, consensus, digest; each client keeps a model of its own."""
+    steps, rate, names = 4, 0.05, ["plain", "other"]
+    own = [start(), start()]
+    for _ in range(2):
+        revisited = [numpy_client(i, model) for i, model in enumerate(own)]
+        own = [tuple(numpy_student(model, revisited, steps, rate)[0]) for model in revisited]
+    with federation(names, EnsembleDistillation(steps, rate, "groups"), by_position(names)) as engine:
+        found = engine.model_weights(run(engine, CLIENTS[:2], rounds=2).state)
+    for name, model in zip(names, own):
+        assert_close(flat(found[name]), model, 2e-4)
+    assert np.abs(own[0][0] - own[1][0]).max() > 0.01
+
+
 @pytest.mark.parametrize("teachers", ["clients", "groups"])
 def test_models_of_different_architectures_come_to_agree(teachers):
     """On public data; also that of a group without a client in the round, which learns from the others."""
-    names = list(MODELS)
+    names = PAIR
     gaps = []
     for steps in (0, 200):
         distillation = EnsembleDistillation(steps, 0.05, teachers)
@@ -123,7 +142,7 @@ def test_models_of_different_architectures_come_to_agree(teachers):
 
 
 def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path):
-    names = list(MODELS)
+    names = PAIR
     with federation(names, EnsembleDistillation(steps=2), by_position(names)) as engine:
         first = run(engine).state
         checkpoints = training.Checkpoints(str(tmp_path))
@@ -138,7 +157,7 @@ def test_too_few_clients_end_the_round_and_broken_ones_are_told_by_position():
     x, y = tiny.client_data(6, seed=5)
     broken = tiny.batches(np.full_like(x, np.nan), y, 4)
     clients = [CLIENTS[0], broken, CLIENTS[1]]
-    names = list(MODELS)
+    names = PAIR
     with federation(names, EnsembleDistillation(2), lambda c: names[int(c is broken)]) as engine:
         seen = []
         output = engine.run_round(engine.initialize(), clients, min_clients=2, on_progress=seen.append)

@@ -42,9 +42,10 @@ class FedDFEngine(Engine):
     """Ensemble distillation, https://arxiv.org/abs/2006.07242, Algorithms 1 and, with several groups, 3.
 
     A round is one of each group with its clients, after which each group's model learns from the mean of the teachers'
-    logits on public data. With one group this is FedDF; several federate clients of different architectures, which is
-    also what FedMD is for (Li and Wang 2019, https://arxiv.org/abs/1910.03581), whose clients learn from each other's
-    predictions themselves. A group without a client in a round keeps its model, and learns from the others.
+    logits on public data. With one group this is FedDF; several federate clients of different architectures. Groups of
+    one client each, with `teachers` "groups", are FedMD (Li and Wang 2019, https://arxiv.org/abs/1910.03581,
+    Algorithm 1), whose clients keep models of their own, but for who digests: here the server, which has all models. A
+    group without a client in a round keeps its model, and learns from the others.
 
     With `teachers` "clients" the server hears each client's model as its contribution comes in, and forgets it: what is
     held are sums of logits. A state is `OrderedDict(round_num, groups)`, with the groups' states by name.
