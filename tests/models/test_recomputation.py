@@ -67,10 +67,17 @@ def test_gradients_of_adapters_are_the_same(name):
     check_the_same(name, functional(name, True), functional(name, True, gradient_checkpointing=True))
 
 
-@pytest.mark.parametrize("adapted", [False, True])
-def test_gradients_are_the_same_inside_tff(adapted):
+@pytest.mark.parametrize(
+    ("name", "adapted"),
+    [
+        ("gpt2", False),
+        ("gpt2", True),
+        *(pytest.param(n, False, marks=pytest.mark.slow) for n in ("deberta-v2", "opt", "swin", "t5")),
+    ],
+)
+def test_gradients_are_the_same_inside_tff(name, adapted):
     """Where the model's Python would not compute what it does elsewhere."""
-    model, (x, labels) = functional("gpt2", adapted, gradient_checkpointing=True), zoo.BY_NAME["gpt2"].sample()
+    model, (x, labels) = functional(name, adapted, gradient_checkpointing=True), zoo.BY_NAME[name].sample()
 
     @tff.tensorflow.computation
     def compute(weights, x, labels):
@@ -78,7 +85,7 @@ def test_gradients_are_the_same_inside_tff(adapted):
 
     weights = trainable(model)
     loss, gradients = compute(weights, x, labels)
-    expected_loss, expected = loss_and_gradients(functional("gpt2", adapted), weights, x, labels)
+    expected_loss, expected = loss_and_gradients(functional(name, adapted), weights, x, labels)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
     for g, other in zip(gradients, expected):
         np.testing.assert_allclose(g, other, atol=1e-5)
