@@ -196,7 +196,7 @@ class _WithBackdoor:
     def __init__(self, plain, trapped):
         self._plain, self._trapped = plain, trapped
 
-    def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
-        metrics = self._plain.metrics(weights, client_ids)
-        metrics["backdoor_success"] = self._trapped.metrics(weights, client_ids)["accuracy"]
+    def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
+        metrics = self._plain.metrics(weights, client_ids, show_progress)
+        metrics["backdoor_success"] = self._trapped.metrics(weights, client_ids, show_progress)["accuracy"]
         return metrics

@@ -50,8 +50,7 @@ def main(_) -> None:
     run_directory.make_directory(output_dir, "--output_dir")
     evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
-    by_client = evaluator.metrics_by_client(weights, clients.client_ids)
-    overall = evaluator.metrics(weights, clients.client_ids)
+    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=True)
     if FLAGS.words and kind in texts.METRICS:
         scores = _word_scores(task, data, model)
         by_client = by_client.join(scores.groupby("client").mean())

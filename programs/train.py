@@ -154,7 +154,8 @@ def _train(cluster) -> int:
             return 1
         weights = engine.model_weights(state)
     results = {
-        split: evaluator.metrics(weights, getattr(task, split).client_ids) for split, evaluator in evaluators.items()
+        split: evaluator.metrics(weights, getattr(task, split).client_ids, show_progress=True)
+        for split, evaluator in evaluators.items()
     }
     _write_adapter(task, run_dir, weights)
     task.model.assign(weights)

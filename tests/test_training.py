@@ -198,7 +198,8 @@ def test_evaluation_pools_examples_and_spreads_clients(digits_task):
     evaluator = evaluator_of(digits_task)
     weights = tff.learning.models.ModelWeights(*digits_task.model.initial_weights)
     ids = digits_task.test.client_ids
-    pooled, by_client = evaluator.metrics(weights, ids), evaluator.metrics_by_client(weights, ids)
+    pooled, by_client = evaluator.evaluate(weights, ids)
+    assert pooled == evaluator.metrics(weights, ids, show_progress=True)
     counts = by_client["num_examples"]
     assert counts.tolist() == [digits_task.test.num_examples(c) for c in ids]
     assert pooled["accuracy"] == pytest.approx(np.average(by_client["accuracy"], weights=counts))

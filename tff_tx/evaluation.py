@@ -11,6 +11,7 @@ from typing import Any, Callable
 import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
+import tqdm
 
 from tff_tx import runtime
 
@@ -49,24 +50,25 @@ class Evaluator:
         specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), arguments)
         return reader, zero, runtime.step_function(step, *specs, reader.element_spec)
 
-    def metrics(self, weights: Any, client_ids: Sequence[str]) -> collections.OrderedDict:
+    def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
         """The metrics over the pooled data of the clients, as floats and ints by name.
 
         Args:
           weights: `tff.learning.models.ModelWeights`.
           client_ids: At least one.
+          show_progress: Whether to draw a bar on standard error if it takes more than two seconds.
         """
-        total = None
-        for sums in self._client_sums(weights, client_ids):
-            total = sums if total is None else tf.nest.map_structure(tf.add, total, sums)
-        return self._finish(total)
+        return self._finish(functools.reduce(_add, self._client_sums(weights, client_ids, show_progress)))
 
-    def metrics_by_client(self, weights: Any, client_ids: Sequence[str]) -> pd.DataFrame:
-        """The metrics of each client: a row a client, indexed by its id."""
-        rows = [self._finish(sums) for sums in self._client_sums(weights, client_ids)]
-        return pd.DataFrame(rows, index=pd.Index(client_ids, name="client"))
+    def evaluate(
+        self, weights: Any, client_ids: Sequence[str], show_progress: bool = False
+    ) -> tuple[collections.OrderedDict, pd.DataFrame]:
+        """What `metrics` gives, and the metrics of each client: a row a client, indexed by its id."""
+        sums = list(self._client_sums(weights, client_ids, show_progress))
+        by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
+        return self._finish(functools.reduce(_add, sums)), by_client
 
-    def _client_sums(self, weights, client_ids):
+    def _client_sums(self, weights, client_ids, show_progress):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
         reader, zero, step = self._graphs
         parts = (weights.trainable, weights.non_trainable)
@@ -78,12 +80,21 @@ class Evaluator:
                 state = step(parts, state, batch)
             return state
 
-        with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-            yield from pool.map(sums, client_ids)
+        bar = tqdm.tqdm(
+            total=len(client_ids), desc="Evaluating", unit=" clients", delay=2, leave=False, disable=not show_progress
+        )
+        with bar, concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+            for found in pool.map(sums, client_ids):
+                bar.update()
+                yield found
 
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums)
         return collections.OrderedDict((k, v.numpy().item()) for k, v in metrics.items())
+
+
+def _add(total, sums):
+    return tf.nest.map_structure(tf.add, total, sums)
 
 
 def spread(by_client: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +103,7 @@ def spread(by_client: pd.DataFrame) -> pd.DataFrame:
     The worst is the largest loss, perplexity or error and the smallest of the others.
 
     Args:
-      by_client: As `Evaluator.metrics_by_client` gives it.
+      by_client: As `Evaluator.evaluate` gives it.
 
     Returns:
       A row a metric.

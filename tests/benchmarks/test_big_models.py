@@ -1,8 +1,11 @@
 """The table of the large model, and that its contender runs."""
 
+import pytest
+
 from benchmarks import big_models, processes
 
 
+@pytest.mark.slow
 def test_the_contender_runs_and_learns_the_same_in_all_ways():
     shared = ["--size=tiny", "--clients=2", "--batch_size=4", "--length=8"]
     runs = {

@@ -15,7 +15,9 @@ TINY = WORKLOADS["tiny"]
 OF_ITS_OWN = ("ceiling", "local", "local_streaming", "tff_as_users_write_it")
 
 
-@pytest.mark.parametrize("contender", [bare.bare, local.local, tff_native.tff_native])
+@pytest.mark.parametrize(
+    "contender", [pytest.param(bare.bare, marks=pytest.mark.slow), local.local, tff_native.tff_native]
+)
 def test_contenders_train(contender, monkeypatch):
     monkeypatch.setattr(engines.runtime, "configure_tensorflow", lambda: None)  # TensorFlow runs already
     with contender(TINY) as run_round:

@@ -9,6 +9,7 @@ from benchmarks import privacy_cost, privacy_table
 from benchmarks.workloads import WORKLOADS
 
 
+@pytest.mark.slow
 def test_every_mechanism_is_timed(monkeypatch):
     monkeypatch.setattr(privacy_cost.runtime, "configure_tensorflow", lambda: None)  # TensorFlow runs already
     seconds = privacy_cost.measure(WORKLOADS["tiny"], rounds=2, warmup=1)

@@ -52,6 +52,7 @@ PROCESSES = {
         ),
     ),
 }
+NEAR_FED_AVG = ("fed_adam", "scheduled", "unweighted")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,9 @@ def run_open(engine, rounds):
     return engine.model_weights(state), output.metrics, engine.traffic()
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in NEAR_FED_AVG else []) for name in PROCESSES]
+)
 def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients, ray_cluster):
     algorithm, options = PROCESSES[name]
     task = tiny.linear_digits_task(digits_task)

@@ -39,7 +39,7 @@ def batches_of(client_id):
         )
 
     passes = tf.data.Dataset.range(2).flat_map(
-        lambda epoch: tf.data.Dataset.range(5).map(lambda i: i + 10 * epoch).shuffle(5, seed=7).map(drawn)
+        lambda epoch: tf.data.Dataset.range(5).map(lambda i: i + 10 * epoch).map(drawn)
     )
     return passes.filter(lambda row: tf.not_equal(row["i"], 3)).batch(4)
 

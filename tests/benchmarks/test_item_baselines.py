@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import popularity
+from benchmarks import item_baselines
 
 
 class Clients:
@@ -23,7 +23,7 @@ class Clients:
 
 def test_items_are_counted_over_all_clients():
     # Padding counts for no item.
-    assert popularity.item_counts(Clients, 5).tolist() == [5, 2, 1, 3, 1, 0]
+    assert item_baselines.item_counts(Clients, 5).tolist() == [5, 2, 1, 3, 1, 0]
 
 
 def test_the_place_among_the_candidates_makes_the_scores():
@@ -36,7 +36,7 @@ def test_the_place_among_the_candidates_makes_the_scores():
         x = collections.OrderedDict(candidates=candidates)
         return tf.data.Dataset.from_tensors((x, tf.zeros([1, 1], tf.int32)))
 
-    scores = popularity.rank(counts, batches, ["a", "b"])
+    scores = item_baselines.rank(counts, batches, ["a", "b"])
     # Of b the item itself is among the others too, an equal count that counts against it: place 12.
     assert scores["hr_at_10"] == 0.5
     assert scores["ndcg_at_10"] == pytest.approx(0.5)
