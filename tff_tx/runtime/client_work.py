@@ -15,9 +15,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from tff_tx.runtime.graphs import GraphFunction, ImportedGraph, step_function
-from tff_tx.runtime.pipelines import read_ahead
-
-_LOOP = "ReduceDataset"
+from tff_tx.runtime.pipelines import LOOP, read_ahead
 
 
 class ClientWork:
@@ -31,7 +29,7 @@ class ClientWork:
     def __init__(self, graph: ImportedGraph, options: Any):
         self._loops, known = [], list(graph.feeds)
         for op in graph.graph.get_operations():  # in the order of their dependences
-            if op.type == _LOOP:
+            if op.type == LOOP:
                 self._loops.append(_Loop(graph, op, known, options))
                 known += [t.name for t in op.outputs]
         self._end = graph.function(known, graph.fetches)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+LOOP = "ReduceDataset"
+"""The op of TFF's loop over a client's batches."""
+
 _PREFETCHED_BATCHES = 2
 _ONE_DEVICE = "experimental_ints_on_device"
-_LOOP = "ReduceDataset"
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -49,7 +51,7 @@ def simplify_functions(graph_def: tf.compat.v1.GraphDef) -> None:
     nodes = [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
     called = set()
     for node in nodes:
-        if "Dataset" in node.op and node.op != _LOOP:  # its function is a step, not called by a pipeline
+        if "Dataset" in node.op and node.op != LOOP:  # its function is a step, not called by a pipeline
             for attribute in node.attr.values():
                 called.update(function.name for function in (attribute.func, *attribute.list.func))
     for function in graph_def.library.function:
