@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tff_tx.runtime.graphs import GraphFunction, ImportedGraph, step_function
 from tff_tx.runtime.pipelines import LOOP, read_ahead
+from tff_tx.runtime.tensors import leave_nothing
 
 
 class ClientWork:
@@ -115,6 +116,7 @@ class _Loop:
         state, captured = values[: self._state_size], values[self._state_size :]
         waited = 0.0
         while batch is not None:
+            leave_nothing(batch)
             state = self._step(*state, *batch, *captured)
             started = time.monotonic()
             batch = next(iterator, None)

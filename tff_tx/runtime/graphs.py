@@ -13,6 +13,7 @@ from tensorflow.python.eager import context
 from tensorflow_federated.proto.v0 import computation_pb2
 
 from tff_tx.runtime.pipelines import simplify_functions
+from tff_tx.runtime.tensors import leave_nothing
 
 PRECISIONS = ("float32", "bfloat16")
 _SINGLE_THREADED = "SINGLE_THREADED_EXECUTOR"
@@ -96,11 +97,13 @@ class _Called:
 
     def __call__(self, flat: Sequence[Any]) -> Any:
         if self._called:
-            return self._call(flat)
-        # TensorFlow optimizes it in the first call, and would once a thread if several came at the same time.
-        with self._first_call:
             outputs = self._call(flat)
-            self._called = True
+        else:
+            # TensorFlow optimizes it in the first call, and would once a thread if several came at the same time.
+            with self._first_call:
+                outputs = self._call(flat)
+                self._called = True
+        leave_nothing(tf.nest.flatten(outputs))
         return outputs
 
     def _call(self, flat):
