@@ -27,7 +27,7 @@ def test_items_are_counted_over_all_clients():
 
 
 def test_the_place_among_the_candidates_makes_the_scores():
-    """The first candidate is to be found: of 12, two clients find it at places 1 and 11."""
+    """The first candidate is to be found: of 12, two clients find it at places 1 and 12."""
     counts = np.arange(20, dtype=np.float32)[::-1].copy()  # the lower the number, the more popular
 
     def batches(client_id):
