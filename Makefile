@@ -1,6 +1,6 @@
 # Needs make, coreutils and a Python that tff_tx runs on, with its venv module; nothing else.
 
-CHECK := tff_tx/_platform_check.py
+CHECK := tff_tx/core/platform_check.py
 STAMP := .venv/complete
 PEERS := .venv-peers/complete
 RUN := .venv/bin/python

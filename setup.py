@@ -6,7 +6,7 @@ import runpy
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # Before setuptools, which an unsupported Python may not even have.
-runpy.run_path(os.path.join(HERE, "tff_tx", "_platform_check.py"))["require"]()
+runpy.run_path(os.path.join(HERE, "tff_tx", "core", "platform_check.py"))["require"]()
 
 from setuptools import find_packages, setup  # noqa: E402
 

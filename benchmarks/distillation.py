@@ -14,8 +14,9 @@ import tempfile
 import time
 
 from benchmarks import report
-from tff_tx import algorithms, cohorts, datasets, evaluation, runtime, tasks
-from tff_tx.distillation import EnsembleDistillation, FedDFEngine, Group, deal
+from tff_tx import algorithms, cohorts, datasets, runtime, tasks
+from tff_tx.algorithms.distillation import EnsembleDistillation, FedDFEngine, Group, deal
+from tff_tx.run import evaluation
 
 _LARGE = {
     "hidden_size": 32,

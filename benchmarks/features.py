@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import report
 from tff_tx import algorithms, datasets, runtime, tasks
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 _NO_LIMIT = 2**62
 

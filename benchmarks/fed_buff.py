@@ -13,8 +13,11 @@ import tempfile
 import time
 
 from benchmarks import report
-from tff_tx import algorithms, asynchrony, cohorts, datasets, evaluation, participation, runtime, tasks
-from tff_tx.devices import Devices
+from tff_tx import algorithms, cohorts, datasets, runtime, tasks
+from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts.devices import Devices
+from tff_tx.run import evaluation
 
 _MODEL = {
     "hidden_size": 32,

@@ -12,7 +12,7 @@ from absl import flags
 from benchmarks.item_baselines import item_counts, rank
 from programs import cli, data_flags
 from tff_tx import runtime, tasks
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

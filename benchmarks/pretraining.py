@@ -24,7 +24,8 @@ import tensorflow_federated as tff
 
 from benchmarks import report
 from benchmarks.processes import ROOT
-from tff_tx import algorithms, cohorts, datasets, evaluation, runtime, tasks
+from tff_tx import algorithms, cohorts, datasets, runtime, tasks
+from tff_tx.run import evaluation
 
 
 @dataclasses.dataclass(frozen=True)

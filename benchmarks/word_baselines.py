@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tff_tx import texts
+from tff_tx.inference import texts
 
 
 def first_words(targets: Sequence[str]):

@@ -13,7 +13,8 @@ from absl import flags
 
 from benchmarks.word_baselines import first_words, known_answers
 from programs import cli, data_flags
-from tff_tx import datasets, texts
+from tff_tx import datasets
+from tff_tx.inference import texts
 
 FLAGS = flags.FLAGS
 

@@ -10,7 +10,7 @@ from typing import Callable
 from absl import flags
 
 from programs import cli
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

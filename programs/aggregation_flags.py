@@ -9,7 +9,7 @@ from absl import flags
 
 from programs import compression_flags
 from tff_tx import aggregators
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from programs import cluster_flags, cohort_flags, training_flags
-from tff_tx import asynchrony, cohorts, runtime
-from tff_tx.errors import UserError
+from tff_tx import cohorts, runtime
+from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -10,8 +10,10 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from tff_tx import attacks, evaluation, run_directory
-from tff_tx.errors import UserError
+from tff_tx.analysis import attacks
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import evaluation
 
 FLAGS = flags.FLAGS
 
@@ -170,7 +172,7 @@ def process(task: Any, learning_process: Any, chosen: attacks.Attack | None, run
     if chosen is None:
         return task.process(learning_process)
     who = attacks.choose_attackers(task.train.client_ids, FLAGS.attackers, seed)
-    run_directory.write_json(os.path.join(run_dir, RECORD), {"attack": FLAGS.attack, "attackers": who})
+    files.write_json(os.path.join(run_dir, RECORD), {"attack": FLAGS.attack, "attackers": who})
     return attacks.simulate(task, learning_process, chosen, who)
 
 

@@ -20,8 +20,13 @@ import tensorflow_federated as tff
 from absl import flags
 
 from programs import cli, dp_flags, local_dp_flags, private_run, run_task, training_flags
-from tff_tx import algorithms, auditing, cohort_log, privacy, reporting, run_directory, runtime, tasks
-from tff_tx.errors import UserError
+from tff_tx import algorithms, privacy, runtime, tasks
+from tff_tx.analysis import auditing
+from tff_tx.cohorts import log as cohort_log
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
+from tff_tx.run import reporting
 
 FLAGS = flags.FLAGS
 
@@ -53,7 +58,7 @@ def main(_) -> None:
             "which the attacks go by: audit another run, or its --mechanism."
         )
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.run_dir, "audit")
-    run_directory.make_directory(output_dir, "--output_dir")
+    files.make_directory(output_dir, "--output_dir")
     audit = _RunAudit(task)
     attacks = audit.membership()
     exposures, bound = audit.canaries()
@@ -63,7 +68,7 @@ def main(_) -> None:
         results["epsilon"] = {"lower_bound": bound, "accounted": _accounted()}
     rows = _rows(attacks, exposures, bound)
     path = os.path.join(output_dir, "audit.json")
-    run_directory.write_json(path, results)
+    files.write_json(path, results)
     picture = auditing.plot_audit(attacks, exposures, os.path.join(output_dir, "audit.png"))
     table = auditing.table(rows)
     image = f"![audit]({os.path.relpath(picture, FLAGS.run_dir)})"
@@ -199,9 +204,9 @@ def _audit_mechanism() -> None:
         f"accounted {accounted:.3f}: {verdict}"
     )
     if FLAGS.output_dir:
-        run_directory.make_directory(FLAGS.output_dir, "--output_dir")
+        files.make_directory(FLAGS.output_dir, "--output_dir")
         path = os.path.join(FLAGS.output_dir, "mechanism.json")
-        run_directory.write_json(path, {"lower_bound": bound, "accounted": accounted})
+        files.write_json(path, {"lower_bound": bound, "accounted": accounted})
         print(f"Written: {path}")
 
 

@@ -6,8 +6,9 @@ import dataclasses
 
 from absl import flags
 
-from tff_tx import auditing, tasks
-from tff_tx.errors import UserError
+from tff_tx import tasks
+from tff_tx.analysis import auditing
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -10,7 +10,7 @@ from typing import Callable, NoReturn
 from absl import app, flags, logging
 
 import programs
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 # What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
 USER_ERROR_CODE = 2

@@ -11,7 +11,7 @@ from absl import flags
 
 from programs import canary_flags, data_flags, training_flags  # noqa: F401, their flags are read here
 from tff_tx import datasets, runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

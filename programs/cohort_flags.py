@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from tff_tx import cohorts
-from tff_tx.devices import AVAILABILITIES, Devices
-from tff_tx.errors import UserError
+from tff_tx.cohorts.devices import AVAILABILITIES, Devices
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

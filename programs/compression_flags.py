@@ -8,8 +8,9 @@ from typing import Any, Callable
 import tensorflow_federated as tff
 from absl import flags
 
-from tff_tx import aggregators, compression, runtime
-from tff_tx.errors import UserError
+from tff_tx import aggregators, runtime
+from tff_tx.aggregators import compression
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -14,8 +14,12 @@ from absl import flags
 from tqdm import tqdm
 
 from programs import aggregation_flags, attack_flags, cli, data_flags, model_flags, training_flags  # noqa: F401
-from tff_tx import algorithms, contribution, datasets, evaluation, reporting, run_directory, runtime, tasks
-from tff_tx.errors import UserError
+from tff_tx import algorithms, datasets, runtime, tasks
+from tff_tx.analysis import contribution
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
+from tff_tx.run import evaluation, reporting
 
 FLAGS = flags.FLAGS
 
@@ -76,7 +80,7 @@ def main(_) -> None:
     task = _task(config["task"])
     directory = os.path.join(FLAGS.run_dir, "contribution")
     utility = _utility(task)
-    run_directory.make_directory(directory, "--run_dir")
+    files.make_directory(directory, "--run_dir")
     with training_flags.engine(_process(task), FLAGS.run_dir) as engine, tqdm(total=len(rounds), unit="round") as bar:
         table = contribution.value_clients(
             engine,
@@ -161,7 +165,7 @@ def _options():
 def _tell(table, directory):
     attrs = table.attrs
     path = os.path.join(directory, f"{FLAGS.method}.json")
-    run_directory.write_json(path, {**attrs, "metric": FLAGS.metric, "clients": table.to_dict("index")})
+    files.write_json(path, {**attrs, "metric": FLAGS.metric, "clients": table.to_dict("index")})
     what = f"contribution to {FLAGS.metric}" + (" (decrease)" if FLAGS.metric in _LESS_IS_BETTER else "")
     plot = reporting.plot_values(table, what, os.path.join(directory, f"{FLAGS.method}.png"))
     print(table.to_string(float_format="%.5f"))

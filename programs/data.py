@@ -15,8 +15,8 @@ import numpy as np
 from absl import flags
 
 from programs import cli, data_flags
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
-from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 

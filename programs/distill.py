@@ -17,9 +17,13 @@ import psutil
 from absl import flags
 
 from programs import cli, cohort_flags, data_flags, ensemble_flags, model_flags, training_flags
-from tff_tx import algorithms, evaluation, models, participation, reporting, run_directory, runtime, tasks, training
-from tff_tx.distillation import FedDFEngine, Group, deal
-from tff_tx.errors import UserError
+from tff_tx import algorithms, models, runtime, tasks
+from tff_tx.algorithms.distillation import FedDFEngine, Group, deal
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
+from tff_tx.run import evaluation, reporting, training
 
 FLAGS = flags.FLAGS
 
@@ -46,8 +50,8 @@ def main(_) -> int:
     _check_memory(first)
     config = {name: _config(task, spec) for (name, task), (_, spec) in zip(found.items(), ensemble_flags.group_specs())}
     sample = cohort_flags.sampler(first.train.client_ids, first.train.sizes(), FLAGS.seed)
-    run_directory.make_directory(run_dir, "--run_dir")
-    run_directory.check_space(run_dir, _bytes_needed(found))
+    files.make_directory(run_dir, "--run_dir")
+    files.check_space(run_dir, _bytes_needed(found))
     whole = {**next(iter(config.values())), "groups": {name: c["task"]["model"] for name, c in config.items()}}
     whole["parameters"] = {
         part: sum(c["parameters"][part] for c in config.values()) for part in ("trainable", "non_trainable")
@@ -77,13 +81,13 @@ def main(_) -> int:
         task.model.assign(weights[name])
         directory = _model_run_dir(run_dir, name, len(found))
         if directory != run_dir:
-            run_directory.make_directory(directory, "--run_dir")
-            run_directory.write_json(os.path.join(directory, run_directory.CONFIG), config[name])
+            files.make_directory(directory, "--run_dir")
+            files.write_json(os.path.join(directory, run_directory.CONFIG), config[name])
         run_directory.write_model(
             directory, lambda d, t=task: models.save_pretrained(t.model.keras_model, d, t.tokenizer)
         )
     told = {"test" if len(found) == 1 else f"test, {name}": figures for name, figures in results.items()}
-    run_directory.write_json(os.path.join(run_dir, "results.json"), told)
+    files.write_json(os.path.join(run_dir, "results.json"), told)
     reporting.write_report(run_dir, whole, told)
     for title, figures in told.items():
         print(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))

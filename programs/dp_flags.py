@@ -15,7 +15,7 @@ from programs import (  # noqa: F401 -- flags that are read here
     training_flags,
 )
 from tff_tx import aggregators
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

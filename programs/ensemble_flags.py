@@ -9,8 +9,8 @@ from absl import flags
 
 from programs import model_flags
 from tff_tx import tasks
-from tff_tx.distillation import TEACHERS, EnsembleDistillation
-from tff_tx.errors import UserError
+from tff_tx.algorithms.distillation import TEACHERS, EnsembleDistillation
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -16,8 +16,11 @@ import tensorflow_federated as tff
 from absl import flags
 
 from programs import cli, data_flags, model_flags, run_task, training_flags
-from tff_tx import datasets, evaluation, reporting, run_directory, runtime, tasks, texts
-from tff_tx.errors import UserError
+from tff_tx import datasets, runtime, tasks
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.inference import texts
+from tff_tx.run import evaluation, reporting
 
 FLAGS = flags.FLAGS
 
@@ -47,7 +50,7 @@ def main(_) -> None:
             "out with --test_fraction, --validation_fraction or files of their own."
         )
     output_dir = FLAGS.output_dir or os.path.join(FLAGS.run_dir or FLAGS.model, "evaluation")
-    run_directory.make_directory(output_dir, "--output_dir")
+    files.make_directory(output_dir, "--output_dir")
     evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=True)
@@ -57,7 +60,7 @@ def main(_) -> None:
         overall.update(scores.drop(columns="client").mean())
     spread = evaluation.spread(by_client)
     path = os.path.join(output_dir, f"{FLAGS.split_name}.json")
-    run_directory.write_json(
+    files.write_json(
         path,
         {
             "overall": overall,

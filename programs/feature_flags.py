@@ -10,8 +10,8 @@ from absl import flags
 
 from programs import training_flags
 from tff_tx import tasks
-from tff_tx.errors import UserError
-from tff_tx.evaluation import Evaluator
+from tff_tx.core.errors import UserError
+from tff_tx.run.evaluation import Evaluator
 
 FLAGS = flags.FLAGS
 

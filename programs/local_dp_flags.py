@@ -9,7 +9,7 @@ from absl import flags
 
 from tff_tx import privacy
 from tff_tx.algorithms import ExamplePrivacy, LocalPrivacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks import LocalTraining
 
 FLAGS = flags.FLAGS

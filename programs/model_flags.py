@@ -6,7 +6,7 @@ import json
 
 from absl import flags
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks import KINDS, ModelSpec
 
 FLAGS = flags.FLAGS

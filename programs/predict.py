@@ -17,8 +17,13 @@ import pandas as pd
 from absl import flags
 
 from programs import cli
-from tff_tx import datasets, models, prediction, record_prediction, run_directory, texts
-from tff_tx.errors import UserError
+from tff_tx import datasets, models
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.inference import predictors as prediction
+from tff_tx.inference import records as record_prediction
+from tff_tx.inference import texts
+from tff_tx.run import directory as run_directory
 
 FLAGS = flags.FLAGS
 
@@ -47,7 +52,7 @@ def main(_) -> None:
     if FLAGS.output is None:
         sys.stdout.write("\n".join(lines) + "\n")
         return
-    run_directory.write_text(FLAGS.output, "\n".join(lines) + "\n", "--output")
+    files.write_text(FLAGS.output, "\n".join(lines) + "\n", "--output")
 
 
 def _predictions(kind, config) -> Iterator[dict]:

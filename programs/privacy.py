@@ -14,7 +14,7 @@ from absl import flags
 
 from programs import cli, privacy_flags
 from tff_tx import privacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

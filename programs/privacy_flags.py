@@ -5,7 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from tff_tx import privacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -11,7 +11,7 @@ from absl import flags
 from programs import cohort_flags, compression_flags, dp_flags, privacy_flags, training_flags
 from tff_tx import algorithms, privacy
 from tff_tx.aggregators import dp
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -8,8 +8,9 @@ import os
 from absl import flags
 
 from programs import data_flags, training_flags
-from tff_tx import datasets, run_directory, tasks
-from tff_tx.errors import UserError
+from tff_tx import datasets, tasks
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
 
 FLAGS = flags.FLAGS
 

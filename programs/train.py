@@ -34,18 +34,14 @@ from programs import (
     trainable_flags,
     training_flags,
 )
-from tff_tx import (
-    asynchrony,
-    contribution,
-    models,
-    participation,
-    reporting,
-    run_directory,
-    runtime,
-    tasks,
-    training,
-)
-from tff_tx.errors import UserError
+from tff_tx import models, runtime, tasks
+from tff_tx.analysis import contribution
+from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
+from tff_tx.run import reporting, training
 
 FLAGS = flags.FLAGS
 
@@ -117,10 +113,10 @@ def _train(cluster) -> int:
     if private:
         options = private.options(options, FLAGS.seed)
     process = trainable_flags.build_process(trained.model, options)
-    run_directory.make_directory(run_dir, "--run_dir")
+    files.make_directory(run_dir, "--run_dir")
     kept = _kept_bytes(process) if FLAGS.keep_updates else 0
     features = feature_flags.bytes_kept(cache)
-    run_directory.check_space(run_dir, _bytes_needed(task) + kept + features)
+    files.check_space(run_dir, _bytes_needed(task) + kept + features)
     run_directory.write_config(run_dir, config, _MAY_CHANGE_ON_RESUME)
     canary_flags.record(run_dir, canaries, task, FLAGS.seed)
     process = attack_flags.process(trained, process, attack, run_dir, FLAGS.seed)
@@ -160,7 +156,7 @@ def _train(cluster) -> int:
     _write_adapter(task, run_dir, weights)
     task.model.assign(weights)
     run_directory.write_model(run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
-    run_directory.write_json(os.path.join(run_dir, "results.json"), results)
+    files.write_json(os.path.join(run_dir, "results.json"), results)
     reporting.write_report(run_dir, config, results, private.statement() if private else None)
     for title, text in accounts.statements(FLAGS.rounds).items():
         reporting.write_section(run_dir, title, text)
@@ -212,9 +208,7 @@ def _write_adapter(task, run_dir, weights):
     except UserError as error:
         print(f"The adapters are in the model only: {error}", file=sys.stderr)
         return
-    run_directory.write_directory(
-        run_dir, "adapter", lambda d: models.save_adapter(task.model, weights, d, FLAGS.pretrained)
-    )
+    files.write_directory(run_dir, "adapter", lambda d: models.save_adapter(task.model, weights, d, FLAGS.pretrained))
 
 
 def _bytes_needed(task):

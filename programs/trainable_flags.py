@@ -9,7 +9,7 @@ from absl import flags
 
 from programs import feature_flags
 from tff_tx import algorithms, models, tasks
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
 

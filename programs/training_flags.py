@@ -9,7 +9,7 @@ from absl import flags
 
 from programs import compression_flags, distillation_flags, local_dp_flags
 from tff_tx import algorithms, runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks import LocalTraining
 
 FLAGS = flags.FLAGS

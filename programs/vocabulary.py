@@ -15,8 +15,11 @@ import tqdm
 from absl import flags
 
 from programs import cli, data_flags
-from tff_tx import datasets, privacy, run_directory, runtime, vocabulary
-from tff_tx.errors import UserError
+from tff_tx import datasets, privacy, runtime
+from tff_tx.analysis import vocabulary
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
 
 FLAGS = flags.FLAGS
 RECORD = "federated_vocabulary.json"
@@ -154,13 +157,13 @@ def _release(counts, mechanism, guarantee):
 
 def _write(tokenizer, record):
     parent, name = os.path.split(os.path.abspath(FLAGS.output))
-    run_directory.make_directory(parent, "--output")
+    files.make_directory(parent, "--output")
 
     def save(directory):
         tokenizer.save_pretrained(directory)
-        run_directory.write_json(os.path.join(directory, RECORD), record)
+        files.write_json(os.path.join(directory, RECORD), record)
 
-    run_directory.write_directory(parent, name, save)
+    files.write_directory(parent, name, save)
 
 
 def _told(guarantee):

@@ -10,38 +10,22 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 FLOORS = {
-    "tff_tx.errors": -2,
-    "tff_tx._platform_check": -2,
-    "tff_tx.compression": 0,
-    "tff_tx.contribution": 1,
-    "tff_tx.models": 0,
-    "tff_tx.datasets": 0,
-    "tff_tx.runtime": 0,
-    "tff_tx.privacy": 0,
-    "tff_tx.aggregators": 0,
-    "tff_tx.run_directory": 0,
-    "tff_tx.cohort_log": -1,
-    "tff_tx.cohorts": 0,
-    "tff_tx.devices": 0,
-    "tff_tx.distillation": 1,
-    "tff_tx.attacks": 1,
-    "tff_tx.tasks": 1,
-    "tff_tx.algorithms": 1,
-    "tff_tx.participation": 1,
-    "tff_tx.asynchrony": 1,
-    "tff_tx.auditing": 1,
-    "tff_tx.metrics_file": 0,
-    "tff_tx.progress": 0,
-    "tff_tx.training": 1,
-    "tff_tx.evaluation": 1,
-    "tff_tx.vocabulary": 1,
-    "tff_tx.prediction": 1,
-    "tff_tx.record_prediction": 1,
-    "tff_tx.reporting": 1,
-    "tff_tx.texts": 1,
-    "programs": 2,
-    "benchmarks": 3,
-    "data": 3,
+    "tff_tx.core": 0,
+    "tff_tx.config": 1,
+    "tff_tx.runtime": 2,
+    "tff_tx.datasets": 3,
+    "tff_tx.models": 3,
+    "tff_tx.aggregators": 4,
+    "tff_tx.privacy": 4,
+    "tff_tx.algorithms": 5,
+    "tff_tx.cohorts": 5,
+    "tff_tx.tasks": 6,
+    "tff_tx.analysis": 7,
+    "tff_tx.inference": 7,
+    "tff_tx.run": 8,
+    "programs": 9,
+    "benchmarks": 10,
+    "data": 10,
 }
 
 PUBLIC = {
@@ -64,7 +48,7 @@ PUBLIC = {
         ),
         *("fixed_clip_aggregator", "independent_noise", "noise_key", "split_noise", "tree_noise"),
     },
-    "tff_tx.attacks": {
+    "tff_tx.analysis.attacks": {
         *("Attack", "Backdoor", "FreeRider", "GaussianUpdate", "LabelFlip", "LittleIsEnough", "ModelReplacement"),
         *("SignFlip", "choose_attackers", "little_is_enough_z", "pixel_trigger", "simulate", "text_trigger"),
     },
@@ -74,22 +58,22 @@ PUBLIC = {
         *("build_fed_avg", "build_fed_prox", "build_lora_fed_avg"),
         *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
     },
-    "tff_tx.auditing": {
+    "tff_tx.analysis.auditing": {
         *("FEATURES", "Attack", "Bound", "Canary", "CanaryAudit", "ExampleScorer", "PREFIX", "WithCanaries", "audit"),
         *("audit_process", "audit_updates", "canary_examples", "epsilon_lower_bound", "exposure_by_fit"),
         *("exposure_by_rank", "guess", "make_canaries", "make_references", "p_value", "plot_audit", "read_canaries"),
         *("table", "threshold_attack", "trained_attack", "write_canaries"),
     },
-    "tff_tx.compression": {
+    "tff_tx.aggregators.compression": {
         *("COMPRESSORS", "CodecError", "CompressedFactory", "CompressedSumFactory", "Compressor", "GaussianQuantizer"),
         *("LowRank", "RandomK", "ResidualStore", "Rotated", "TopK", "UniformQuantizer", "VectorCompressor"),
         *("WeightedCompressedFactory", "build_compressor", "build_delta_distributor", "decode", "encode"),
     },
-    "tff_tx.contribution": {
+    "tff_tx.analysis.contribution": {
         *("METHODS", "UPDATES", "Game", "UpdateStore", "Values", "bytes_of_run", "exact_shapley", "gtg_shapley"),
         *("leave_one_out", "truncated_monte_carlo", "value_clients"),
     },
-    "tff_tx.distillation": {"TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"},
+    "tff_tx.algorithms.distillation": {"TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"},
     "tff_tx.models": {
         *("IGNORED", "SEED", "Objective", "StatefulModelError", "TransformerModel", "classification"),
         *("from_config", "from_pretrained", "functional_model", "language_modeling", "load_tokenizer"),
@@ -131,11 +115,11 @@ PUBLIC = {
         *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
         *("FeatureCache", "client_arguments", "create_task"),
     },
-    "tff_tx.vocabulary": {
+    "tff_tx.analysis.vocabulary": {
         *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "check_size"),
         *("pre_tokenization", "release"),
     },
-    "tff_tx.texts": {
+    "tff_tx.inference.texts": {
         *("METRICS", "Answer", "Answerer", "Generator", "Rouge", "exact_match", "normalized", "rouge_l", "rouge_n"),
         *("score_answers", "score_targets", "word_f1"),
     },

@@ -14,7 +14,7 @@ import setuptools
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECK = ROOT / "tff_tx" / "_platform_check.py"
+CHECK = ROOT / "tff_tx" / "core" / "platform_check.py"
 GLIBC = ("glibc", "2.31")
 problem = runpy.run_path(str(CHECK))["problem"]
 
@@ -208,7 +208,7 @@ def test_make_turns_an_unsupported_python_away(tmp_path):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "tff_tx").mkdir()
     check = CHECK.read_text("utf-8").replace("sys.version_info,", "(3, 12, 1),")
-    (tmp_path / "tff_tx" / "_platform_check.py").write_text(check)
+    (tmp_path / "tff_tx" / "core" / "platform_check.py").write_text(check)
     run = _make("test", cwd=tmp_path)
     assert run.returncode == 2
     assert "Python 3.12" in run.stderr.splitlines()[0]

@@ -1,6 +1,6 @@
 """Federated learning for Hugging Face Transformers on TensorFlow Federated."""
 
-from tff_tx import _platform_check
+from tff_tx.core import platform_check as _platform_check
 
 _platform_check.require()
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.contenders import parts, small_task
-from tff_tx import cohorts, participation, runtime, tasks, training
+from tff_tx import cohorts, runtime, tasks
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.run import training
 
 _COHORT = 5
 

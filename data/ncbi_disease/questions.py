@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from data import prepare
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers.lines import read_conll
-from tff_tx.errors import UserError
 
 FLAGS = flags.FLAGS
 

@@ -15,8 +15,9 @@ import tensorflow_federated as tff
 
 from tests import updates
 from tests.aggregators import reference
-from tff_tx import aggregators, compression, training
-from tff_tx.aggregators import dp
+from tff_tx import aggregators
+from tff_tx.aggregators import compression, dp
+from tff_tx.run import training
 from tff_tx.runtime import LocalEngine, NativeEngine
 from tff_tx.runtime import form as form_lib
 

@@ -8,8 +8,9 @@ import tensorflow_privacy as tfp
 
 from tests import tiny
 from tests.aggregators import echo
-from tff_tx import algorithms, training
+from tff_tx import algorithms
 from tff_tx.aggregators import dp
+from tff_tx.run import training
 from tff_tx.runtime import ENGINES, LocalEngine
 from tff_tx.runtime.form import RoundForm
 

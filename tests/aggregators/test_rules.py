@@ -12,7 +12,7 @@ from tests import updates
 from tests.aggregators import reference
 from tff_tx import aggregators
 from tff_tx.aggregators import gathering
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 WEIGHTS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32)

@@ -12,7 +12,7 @@ from tests.algorithms.test_algorithms import assert_close, clients, options, pla
 from tff_tx import algorithms, models
 from tff_tx.aggregators import AttentionFactory
 from tff_tx.algorithms import accumulation
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 def test_parts_are_the_batch_with_seeds_of_their_own():

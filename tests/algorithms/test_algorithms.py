@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_tx import algorithms
 from tff_tx.aggregators import AttentionFactory
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 SIZES = (7, 12, 3)

@@ -11,9 +11,9 @@ import tf_keras
 from tests import tiny
 from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
 from tff_tx import algorithms, models
-from tff_tx.distillation import EnsembleDistillation
-from tff_tx.distillation.ensemble import Student
-from tff_tx.errors import UserError
+from tff_tx.algorithms.distillation import EnsembleDistillation
+from tff_tx.algorithms.distillation.ensemble import Student
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 SIZES = (7, 12)

@@ -13,7 +13,7 @@ from tests import tiny
 from tests.models import zoo
 from tff_tx import algorithms, models
 from tff_tx.algorithms import local_privacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine, NativeEngine
 
 START = (np.ones([5, 3]), np.ones([3]))

@@ -10,7 +10,7 @@ import tf_keras
 
 from tests import tiny
 from tff_tx import algorithms, models, runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FEATURES, HIDDEN, CLASSES = 6, 7, 3
 SIZES = (8, 24, 16)

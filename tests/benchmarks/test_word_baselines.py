@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import word_baselines
-from tff_tx import texts
+from tff_tx.inference import texts
 
 
 def test_the_first_words_are_as_many_as_targets_have():

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import datasets
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, StoreWriter
 from tff_tx.datasets.sources import open_source
-from tff_tx.errors import UserError
 
 ALL = ("text", "label")
 ASKED = ("question", "context", "answers")

@@ -3,7 +3,7 @@
 import pytest
 
 from tff_tx import datasets
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 ROWS = {"u": "a b c a d", "v": "c b", "w": "d", "x": "b c d"}
 

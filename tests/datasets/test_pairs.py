@@ -6,7 +6,7 @@ import tokenizers
 import transformers
 
 from tff_tx import datasets
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 TEXTS = ["Wall St. bears claw back into the black", "short"]
 TARGETS = ["Bears are back", "ünïcode — 日本語"]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import partition
-from tff_tx.errors import UserError
 
 LABELS = np.repeat(np.arange(10), 60)
 METHODS = {

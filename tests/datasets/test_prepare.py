@@ -10,9 +10,9 @@ import pytest
 
 from data import prepare
 from tests.shared_data import shared_file
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec
 from tff_tx.datasets.sources import open_source
-from tff_tx.errors import UserError
 
 ROOT = pathlib.Path(prepare.__file__).parent
 NAMES = sorted(path.parent.name for path in ROOT.glob("*/prepare.py"))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tff_tx import datasets
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 QUESTION = "Which disease is named?"
 CONTEXT = "Mutations of APC cause adenomatous polyposis coli (APC), a disease of the colon; naïve café."

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tff_tx import datasets
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 def write(path, series):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 ROWS = {"north": ["a,0,cold", "b,1,warm", "a,1,mild"], "south": ["a,1,hot", "c,0,icy"]}
 

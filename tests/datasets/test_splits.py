@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.splits import TEST, TRAIN, VALIDATION
-from tff_tx.errors import UserError
 
 OWNERS = np.repeat(np.arange(40), np.arange(1, 41))
 

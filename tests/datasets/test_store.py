@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import SqliteClientData, StoreWriter, store
-from tff_tx.errors import UserError
 
 SPEC = collections.OrderedDict(
     input_ids=tf.TensorSpec([None], tf.int32),

@@ -6,7 +6,7 @@ import pytest
 import sklearn.datasets
 
 from tff_tx import datasets
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 def spec_of(path, tmp_path, **fields):

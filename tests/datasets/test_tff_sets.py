@@ -9,9 +9,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import datasets
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec
 from tff_tx.datasets.sources import open_source
-from tff_tx.errors import UserError
 
 
 def write(directory, name, element, splits):

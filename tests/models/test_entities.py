@@ -9,8 +9,8 @@ from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities
 
 from tff_tx import models
-from tff_tx.errors import UserError
-from tff_tx.models.entities import EntityCounter
+from tff_tx.core.errors import UserError
+from tff_tx.models.objectives.entities import EntityCounter
 
 
 def scheme(kinds):

@@ -10,8 +10,8 @@ import tf_keras
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
-from tff_tx.models import cut
+from tff_tx.core.errors import UserError
+from tff_tx.models.tracing import cut
 
 UPPER = {
     "bert": r"layers:layer_\._1/",

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import models
-from tff_tx.errors import UserError
-from tff_tx.models import patch_transformer
+from tff_tx.core.errors import UserError
+from tff_tx.models.zoo import patch_transformer
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 

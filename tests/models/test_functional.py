@@ -11,7 +11,7 @@ import transformers
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 TEXT = [m.name for m in zoo.MEMBERS if m.is_text]
 TIED = ["bert", "gpt2", "t5"]

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
-from tff_tx.models import huggingface
+from tff_tx.core.errors import UserError
+from tff_tx.models import hugging_face as huggingface
 
 TINY = dict(
     vocab_size=50,

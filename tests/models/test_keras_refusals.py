@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.models.keras_models import CLASSES, FEATURES, OBJECTIVE, PACKAGES, sample, spec
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 def refused(keras_model, x_spec=None, error=UserError):

@@ -13,7 +13,7 @@ import transformers
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models.lora import DEFAULT_TARGETS
 
 RANK = 3

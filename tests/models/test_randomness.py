@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.ops import gen_random_ops
 
-from tff_tx.models import _randomness
+from tff_tx.models.tracing import randomness as _randomness
 
 N = 100_000
 SEED = (3, 4)

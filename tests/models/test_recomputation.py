@@ -10,8 +10,8 @@ import tf_keras
 
 from tests.models import zoo
 from tff_tx import algorithms, models
-from tff_tx.errors import UserError
-from tff_tx.models.layer_stacks import transformer_blocks
+from tff_tx.core.errors import UserError
+from tff_tx.models.tracing.layer_stacks import transformer_blocks
 
 LONG_TO_TRACE = ("bert", "deberta-v2", "electra", "opt", "roberta", "swin", "t5")
 ALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG_TO_TRACE else []) for name in zoo.NAMES]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import models
-from tff_tx.models import sasrec
+from tff_tx.models.zoo import sasrec
 
 TINY = {
     **{"hidden_size": 4, "num_hidden_layers": 2, "intermediate_size": 4, "num_labels": 9, "max_position_embeddings": 6},

@@ -10,7 +10,7 @@ import tensorflow_federated as tff
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 LENGTH, FIRST, BEHIND = 9, 3, 8  # [CLS] at 0, the text from 3 to 7, padding at 8
 SMALL = dict(vocab_size=zoo.VOCABULARY, num_attention_heads=2, num_hidden_layers=1, max_position_embeddings=32)

@@ -10,7 +10,7 @@ import tf_keras
 from tests import tiny
 from tests.models import zoo
 from tff_tx import algorithms, models, runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import trainable
 
 HEADS = {

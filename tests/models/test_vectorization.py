@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 SEED = tf.constant([5, 6], tf.int64)
 DRAWS = {

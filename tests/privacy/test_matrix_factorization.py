@@ -8,7 +8,7 @@ import threadpoolctl
 
 from tests.privacy.patterns import patterns
 from tests.privacy.patterns import squared_sensitivity as by_force
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import BandedMatrix, Participation, matrix_factorization, optimize_banded, tree, workload
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorflow_federated.python.aggregators import differential_privacy
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import (
     AdaptiveClipping,
     ExampleLevelSgd,

@@ -8,7 +8,7 @@ import pytest
 from dp_accounting import rdp
 from scipy import special
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import skellam_epsilon, skellam_rdp
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import SparseHistogram, find_sparse_histogram, gaussian_delta
 
 

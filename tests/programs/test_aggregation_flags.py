@@ -12,8 +12,8 @@ from programs import aggregation_flags, attack_flags, training_flags  # noqa: F4
 from tests import updates
 from tests.aggregators import reference
 from tests.processes import run
-from tff_tx import attacks
-from tff_tx.errors import UserError
+from tff_tx.analysis import attacks
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 DIGITS = [

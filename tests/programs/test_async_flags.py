@@ -6,7 +6,7 @@ from absl import flags
 
 from programs import async_flags, cohort_flags
 from tests.processes import run
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 IDS = [f"client{i}" for i in range(40)]
 SIZES = {c: i for i, c in enumerate(IDS)}

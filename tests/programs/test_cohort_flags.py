@@ -6,8 +6,8 @@ import pytest
 from absl import flags
 
 from programs import cohort_flags, training_flags  # noqa: F401
-from tff_tx.devices import Devices
-from tff_tx.errors import UserError
+from tff_tx.cohorts.devices import Devices
+from tff_tx.core.errors import UserError
 
 IDS = [f"client{i}" for i in range(40)]
 SIZES = {c: i for i, c in enumerate(IDS)}

@@ -12,8 +12,8 @@ from PIL import Image
 
 from programs import aggregation_flags, async_flags, compression_flags, training_flags
 from tests.processes import run
-from tff_tx import compression
-from tff_tx.errors import UserError
+from tff_tx.aggregators import compression
+from tff_tx.core.errors import UserError
 
 TINY_VIT = (
     '--model_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}'

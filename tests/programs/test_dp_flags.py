@@ -14,7 +14,7 @@ from programs import cohort_flags, dp_flags, private_run
 from tests.aggregators import echo
 from tests.processes import run
 from tff_tx import algorithms, privacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 GAUSSIAN = ("--dp_mechanism=gaussian", "--noise_multiplier=1", "--sampling=poisson")

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from programs import canary_flags, data_flags, local_dp_flags, model_flags, training_flags  # noqa: F401
-from tests.auditing.gaussian import gaussian_epsilon
-from tff_tx.errors import UserError
+from tests.analysis.auditing.gaussian import gaussian_epsilon
+from tff_tx.core.errors import UserError
 
 EXAMPLES = ("--example_clip=2", "--example_noise_multiplier=1.5", "--local_epochs=3")
 UPDATES = ("--noweighted", "--local_dp_clip=2", "--local_dp_noise_multiplier=8")

@@ -9,9 +9,12 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
-from tff_tx import algorithms, asynchrony, cohorts, participation, tasks, training
-from tff_tx.devices import Devices
-from tff_tx.errors import UserError
+from tff_tx import algorithms, cohorts, tasks
+from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts.devices import Devices
+from tff_tx.core.errors import UserError
+from tff_tx.run import training
 from tff_tx.runtime import FedBuffEngine, LocalEngine, TooFewClientsError
 
 RATE = 0.1

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tasks.test_preprocessing import BYTES, SEED_A, SEED_B, TOKENS, dataset
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks import LocalTraining, Preprocessing
 from tff_tx.tasks.bucketing import WINDOW, padding_share
 

@@ -13,8 +13,8 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms, datasets, models, runtime, tasks
-from tff_tx.errors import UserError
-from tff_tx.evaluation import Evaluator
+from tff_tx.core.errors import UserError
+from tff_tx.run.evaluation import Evaluator
 from tff_tx.tasks.feature_data import client_path
 
 BERT = {

@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 from tff_tx import datasets, models, tasks
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2}
 

@@ -10,7 +10,7 @@ import transformers
 
 from tests.models import zoo
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks import LocalTraining, Preprocessing
 
 SEED = tf.constant([3, 4], tf.int64)

@@ -14,7 +14,7 @@ from tff_tx.aggregators.centered_clipping import centered_clipping_factory
 from tff_tx.aggregators.geometric_median import geometric_median_factory
 from tff_tx.aggregators.krum import krum_factory
 from tff_tx.aggregators.median import median_factory, trimmed_mean_factory
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 # From the factory inside to the factory around it.
 Wrapper = Callable[[tff.aggregators.AggregationFactory], tff.aggregators.AggregationFactory]

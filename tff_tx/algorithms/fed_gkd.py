@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import IGNORED, distillation_loss
 
 

@@ -18,7 +18,7 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import SEED, vectorized_map
 
 # Folded into the seed of a batch, whose dropout counts its own draws from 1 upwards.

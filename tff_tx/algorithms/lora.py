@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms import local_training
 from tff_tx.algorithms.options import Options
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import RANK, TransformerModel
 
 _templates = tff.learning.templates

@@ -8,7 +8,7 @@ from typing import Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")

@@ -9,7 +9,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms.fed_gkd import GlobalDistillation
 from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 REDUCE = tff.learning.LoopImplementation.DATASET_REDUCE
 """The loop over a client's batches that the local engine can take apart."""
@@ -40,7 +40,7 @@ class Options:
       sends_loss: Whether a client's weight is an `OrderedDict(weight=float32, loss=float32)` for an aggregator that
         goes by it, as attention does. FedAvg and FedProx alone.
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
-        `tff_tx.attacks` does. FedAvg and FedProx alone.
+        `tff_tx.analysis.attacks` does. FedAvg and FedProx alone.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 

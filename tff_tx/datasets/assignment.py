@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import partition, splits
 from tff_tx.datasets.records import Read, Source
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 DROPPED = -1
 _DEFAULT_NUM_CLIENTS = 100

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
-from tff_tx.errors import UserError
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
 IGNORED_LABEL = -100

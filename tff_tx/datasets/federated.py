@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tqdm
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
 from tff_tx.datasets.encoding import Encoder
@@ -20,7 +21,6 @@ from tff_tx.datasets.records import Source
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.store import SqliteClientData
-from tff_tx.errors import UserError
 
 # Raised when the same spec, data and encoder would give other examples than before.
 _RECIPE_VERSION = 1

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoding import Encoder
 from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint
-from tff_tx.errors import UserError
 
 
 def start_and_end(tokenizer) -> tuple[int, int]:

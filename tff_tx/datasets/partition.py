@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 def iid(num_examples: int, num_clients: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoding import IGNORED_LABEL, Encoder
 from tff_tx.datasets.tokenizing import tokenizer_fingerprint
-from tff_tx.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import federated, store
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 PLACE = "{silo}"
 """Stands for the silo's name in the path of a file."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
-from tff_tx.errors import UserError
 
 PARTITIONS = ("auto", "column", "iid", "dirichlet", "shards", "power_law")
 SPLITS = ("auto", "client", "within_client", "time", "example")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")

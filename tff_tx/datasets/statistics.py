@@ -9,12 +9,12 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.assignment import DROPPED, assign
 from tff_tx.datasets.federated import label_names
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""

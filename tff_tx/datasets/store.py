@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 FORMAT_VERSION = 1
 

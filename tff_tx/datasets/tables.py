@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoding import Encoder, LabelIndex
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

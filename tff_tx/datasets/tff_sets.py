@@ -14,8 +14,8 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.records import Source, chunks_of
-from tff_tx.errors import UserError
 
 _DATASETS = tff.simulation.datasets
 

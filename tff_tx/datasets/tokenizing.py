@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import transformers
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 class Tokenize:

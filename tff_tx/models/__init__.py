@@ -1,11 +1,8 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
-from tff_tx.models._randomness import SEED
-from tff_tx.models.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.features import FeatureExtractor
-from tff_tx.models.forecasting import forecasting
 from tff_tx.models.functional import FROZEN_DTYPES, TransformerModel, functional_model
-from tff_tx.models.huggingface import (
+from tff_tx.models.hugging_face import (
     from_config,
     from_pretrained,
     has_segments,
@@ -15,18 +12,21 @@ from tff_tx.models.huggingface import (
     save_pretrained,
 )
 from tff_tx.models.lora import RANK, Lora
-from tff_tx.models.objectives import (
+from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
+from tff_tx.models.objectives.forecasting import forecasting
+from tff_tx.models.objectives.objective import (
     IGNORED,
     Objective,
     classification,
     language_modeling,
     token_classification,
 )
+from tff_tx.models.objectives.ranking import next_item
+from tff_tx.models.objectives.spans import best_spans, question_answering
 from tff_tx.models.peft import check_adapter_format, save_adapter
-from tff_tx.models.ranking import next_item
-from tff_tx.models.refusals import StatefulModelError
-from tff_tx.models.spans import best_spans, question_answering
-from tff_tx.models.vectorization import vectorized_map
+from tff_tx.models.tracing.randomness import SEED
+from tff_tx.models.tracing.refusals import StatefulModelError
+from tff_tx.models.tracing.vectorization import vectorized_map
 
 __all__ = [
     "FROZEN_DTYPES",

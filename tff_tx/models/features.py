@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.errors import UserError
-from tff_tx.models import _randomness, cut
+from tff_tx.core.errors import UserError
 from tff_tx.models.functional import TransformerModel
-from tff_tx.models.keras_function import tracing
 from tff_tx.models.lora import RANK
+from tff_tx.models.tracing import cut
+from tff_tx.models.tracing import randomness as _randomness
+from tff_tx.models.tracing.keras_function import tracing
 
 _PREFIX = "feature_"
 _LEAST_SHARE = 0.15

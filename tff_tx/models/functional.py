@@ -13,14 +13,13 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.errors import UserError
-from tff_tx.models import _randomness as randomness
-from tff_tx.models import graphs as graphs_lib
-from tff_tx.models import refusals
+from tff_tx.core.errors import UserError
 from tff_tx.models import trainable as trainable_lib
-from tff_tx.models.keras_function import KerasFunction, tracing
-from tff_tx.models.layer_stacks import transformer_blocks
 from tff_tx.models.lora import Lora, LoraFunction, dense_layers
+from tff_tx.models.tracing import graphs as graphs_lib
+from tff_tx.models.tracing import randomness, refusals
+from tff_tx.models.tracing.keras_function import KerasFunction, tracing
+from tff_tx.models.tracing.layer_stacks import transformer_blocks
 from tff_tx.models.weights_file import WeightsFile
 
 FROZEN_DTYPES = ("float32", "bfloat16")

@@ -18,9 +18,9 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import trainable as trainable_lib
-from tff_tx.models.keras_function import KerasFunction, Slot
+from tff_tx.models.tracing.keras_function import KerasFunction, Slot
 
 RANK = "lora_rank"
 """The input that carries the rank of a client, where clients have different ones: int32, a scalar, not batched."""

@@ -16,7 +16,7 @@ import transformers
 from safetensors.numpy import save_file
 from transformers import modeling_tf_pytorch_utils
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models.functional import TransformerModel
 from tff_tx.models.lora import Adapter, dense_layers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 KINDS = ("all", "head", "bias", "layers:RE", "lora")
 """What `trainable` may be; RE is a regular expression, searched in the names of weights."""

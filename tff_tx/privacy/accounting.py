@@ -17,7 +17,7 @@ import dp_accounting
 import scipy.optimize
 from dp_accounting import pld, rdp
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy.mechanism import Mechanism
 
 ACCOUNTANTS = ("pld", "rdp")

@@ -16,7 +16,7 @@ import scipy.linalg
 import scipy.optimize
 import threadpoolctl
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy.participation import Participation, largest_sum
 
 

@@ -11,7 +11,7 @@ import math
 
 import dp_accounting
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy.participation import Participation
 
 ADD_OR_REMOVE = "add-or-remove-one {}: the data sets differ by the presence of one {}, and the size is not public"

@@ -7,7 +7,7 @@ import math
 
 import dp_accounting
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import tree
 from tff_tx.privacy.matrix_factorization import BandedMatrix
 from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, OneGaussian, participation_told

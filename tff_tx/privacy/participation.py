@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from dp_accounting import rdp
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 # The bound is proven for whole orders; large epsilons, whose best order is below 3, come out a little larger for it.
 _ORDERS = (*range(2, 257), 320, 384, 512, 768, 1024, 2048, 4096)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.optimize
 from scipy import stats
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.privacy.accounting import check_delta, gaussian_delta
 
 

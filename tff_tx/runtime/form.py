@@ -13,7 +13,7 @@ from tensorflow_federated.proto.v0 import computation_pb2
 from tensorflow_federated.python.core.environments.tensorflow_backend import compiled_computation_transformations
 from tensorflow_federated.python.core.impl.types import type_conversions
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime.engine import Traffic
 from tff_tx.runtime.graphs import ImportedGraph, tensor_names
 

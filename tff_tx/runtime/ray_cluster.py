@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 import grpc
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 SILO = "silo_"
 """A node of which Ray has a resource of this prefix and a name holds the data of the silo of that name."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.types import type_analysis
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
 from tff_tx.runtime.local import Clock

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from tff_tx import datasets, models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks.federated_task import FederatedTask, build_objective, check_config
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models, runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks.feature_data import LABEL, FeatureClientData, FeatureRecipe, client_path, element_spec_of
 from tff_tx.tasks.federated_task import FederatedTask
 from tff_tx.tasks.preprocessing import Preprocessing

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import models
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.tasks.bucketing import padding_share
 from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
 
@@ -28,7 +28,7 @@ def build_objective(
     Args:
       kind: One of `KINDS`.
       label_names: The classes in order, for the classification tasks.
-      horizons: How far ahead forecasts are, in steps, see `tff_tx.models.forecasting`.
+      horizons: How far ahead forecasts are, in steps, see `tff_tx.models.objectives.forecasting`.
       max_answer_length: Tokens of an answer at most, see `tff_tx.models.question_answering`.
     """
     if kind == "forecasting":

@@ -6,7 +6,7 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import IGNORED, has_segments
 from tff_tx.tasks import tokens
 

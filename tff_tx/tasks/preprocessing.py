@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import runtime
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 from tff_tx.models import IGNORED, RANK, SEED
 from tff_tx.tasks import pairs, recipes, tokens
 from tff_tx.tasks.bucketing import WINDOW, bucketed

@@ -9,8 +9,8 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 
 def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.DataFrame:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers.lines import Rows, utf8_lines
 from tff_tx.datasets.records import CHUNK_ROWS
-from tff_tx.errors import UserError
 
 
 def read_parquet(path: str, columns: Sequence[str]) -> Rows:

@@ -12,10 +12,10 @@ from typing import Callable
 
 import pandas as pd
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers import columns, containers, lines
 from tff_tx.datasets.records import CHUNK_ROWS, FILES_PER_CHUNK, Source, file_digest, grouped
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

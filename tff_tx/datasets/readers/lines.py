@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from tff_tx.errors import UserError
+from tff_tx.core.errors import UserError
 
 Rows = Iterator[tuple]
 

@@ -1,0 +1,101 @@
+"""Audits of mechanisms: a sound one is not refuted, a broken one is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests.analysis.auditing.gaussian import gaussian_epsilon
+from tff_tx import algorithms
+from tff_tx.analysis import auditing
+
+DELTA = 1e-5
+SIGMA = 2.0
+CLIP = 0.5
+EPSILON = gaussian_epsilon(SIGMA, DELTA)
+AUDIT = auditing.CanaryAudit(canaries=400, norm=10 * CLIP, seed=3, delta=DELTA)
+
+
+def process(**fields):
+    """From a model to FedAvg whose clients go where their canary says."""
+    options = algorithms.Options(
+        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=1.0,
+        **fields,
+    )
+    return lambda model: algorithms.build_fed_avg(model, options)
+
+
+def central(noise_multiplier=SIGMA, clip=CLIP):
+    factory = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(noise_multiplier, 100.0, clip)
+    return process(aggregator=factory, weighted=False)
+
+
+def examples(noise_multiplier=SIGMA, clip=CLIP):
+    return process(example_privacy=algorithms.ExamplePrivacy(clip, noise_multiplier, batch_size=AUDIT.canaries))
+
+
+def test_sound_central_noise_is_not_refuted_and_not_trivial():
+    """TFF's noise has no seed: the best of three audits, as one in some hundreds is next to nothing by chance."""
+    bounds = [auditing.audit_process(central(), "client", AUDIT).epsilon for _ in range(3)]
+    assert 0.1 < max(bounds) < EPSILON
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        central(clip=10 * CLIP, noise_multiplier=SIGMA / 10),  # nothing is clipped, the noise is that of the clip
+        central(noise_multiplier=SIGMA / 10),  # the noise is divided by the number of clients twice, say
+    ],
+    ids=["no clipping", "too little noise"],
+)
+def test_a_broken_aggregator_is_caught(broken):
+    assert auditing.audit_process(broken, "client", AUDIT).epsilon > EPSILON
+
+
+def test_rounds_add_up():
+    """Noise for one round is too little for eight; enough for eight, it is not refuted."""
+    eight = dataclasses.replace(AUDIT, rounds=8, canaries=200)
+    claimed = gaussian_epsilon(3.0, DELTA)
+    assert auditing.audit_process(examples(3.0 * np.sqrt(8)), "example", eight).epsilon < claimed
+    assert auditing.audit_process(examples(0.7), "example", eight).epsilon > claimed
+
+
+def test_sound_dp_sgd_is_not_refuted_and_not_trivial():
+    assert 0.1 < auditing.audit_process(examples(), "example", AUDIT).epsilon < EPSILON
+
+
+@pytest.mark.parametrize(
+    "broken", [examples(SIGMA / 10, 10 * CLIP), examples(SIGMA / 10)], ids=["no clipping", "too little noise"]
+)
+def test_broken_dp_sgd_is_caught(broken):
+    assert auditing.audit_process(broken, "example", AUDIT).epsilon > EPSILON
+
+
+LOCAL = gaussian_epsilon(SIGMA, DELTA)
+SOUND = algorithms.LocalPrivacy(CLIP, 2 * SIGMA).release  # an update moves by twice the clip
+
+
+def test_sound_local_privacy_is_not_refuted_and_not_trivial():
+    bound = auditing.audit_updates(SOUND, AUDIT)
+    assert 0.1 < bound.epsilon < LOCAL
+
+
+def unclipped(update, seed):
+    return [update[0] + 2 * SIGMA * CLIP * tf.random.stateless_normal(tf.shape(update[0]), seed)]
+
+
+@pytest.mark.parametrize(
+    "broken", [unclipped, algorithms.LocalPrivacy(CLIP, SIGMA / 5).release], ids=["no clipping", "too little noise"]
+)
+def test_broken_local_privacy_is_caught(broken):
+    assert auditing.audit_updates(broken, AUDIT).epsilon > LOCAL
+
+
+def test_the_same_seed_gives_the_same_audit():
+    """On any number of threads: the noise of DP-SGD is decided by the seed."""
+    one, two = (auditing.audit_process(examples(), "example", AUDIT, threads=n) for n in (1, 2))
+    assert one == two

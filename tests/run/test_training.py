@@ -1,0 +1,243 @@
+"""The round loop: what it writes, and that being killed makes no difference."""
+
+import collections
+import functools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tests import tiny
+from tff_tx import algorithms, tasks
+from tff_tx.cohorts import synchronous as participation
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run import directory as run_directory
+from tff_tx.run import training
+from tff_tx.run.evaluation import Evaluator, spread
+from tff_tx.runtime import LocalEngine
+
+
+class Killed(BaseException):
+    """Stands for the process' end: nothing in the loop may catch it."""
+
+
+@pytest.fixture(scope="module")
+def engine(digits_task):
+    options = algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0, momentum=0.9),
+    )
+    with LocalEngine(digits_task.process(algorithms.build_fed_avg(digits_task.model, options)), 2) as engine:
+        yield engine
+
+
+def arguments(client_ids, round_num):
+    return tasks.client_arguments(client_ids, 1, round_num)
+
+
+@functools.cache
+def evaluator_of(task):
+    return Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
+
+
+def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2, **options):
+    """Runs in `directory`; raises `error` when it comes to the cohort of round `dies_in`."""
+    sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
+    evaluator = evaluator_of(task)
+
+    def sampler(round_num, attempt=0):
+        if round_num == dies_in:
+            raise error
+        return sample(round_num, 3)
+
+    return training.train(
+        engine,
+        str(directory),
+        training.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
+        cohort_fn=participation.build_cohort_fn(sampler, arguments),
+        evaluate_fn=lambda weights: evaluator.metrics(weights, task.test.client_ids),
+        show_progress=False,
+        **options,
+    )
+
+
+def rows(directory):
+    table = pd.read_csv(directory / "metrics.csv", dtype=str)
+    return table[[c for c in table if not c.startswith("time/")]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(engine, digits_task, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("undisturbed")
+    return directory, run(engine, digits_task, directory)
+
+
+def test_metrics_have_the_promised_columns(undisturbed):
+    table = pd.read_csv(undisturbed[0] / "metrics.csv")
+    assert table["round_num"].tolist() == [1, 2, 3, 4, 5, 6]
+    for column in (
+        *("train/loss", "train/accuracy", "eval/loss", "time/round_seconds"),
+        *("comm/upload_bytes_per_client", "comm/download_bytes_per_client"),
+    ):
+        assert column in table
+    assert table["eval/loss"].notna().tolist() == [False, False, True, False, False, True]
+    assert any((undisturbed[0] / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("dies_in", [2, 3, 4, 6])
+def test_a_killed_run_goes_on_to_the_same_end(engine, digits_task, undisturbed, tmp_path, dies_in):
+    with pytest.raises(Killed):
+        run(engine, digits_task, tmp_path, dies_in=dies_in)
+    state = run(engine, digits_task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+    for ours, theirs in zip(tiny.weights_of(state), tiny.weights_of(undisturbed[1])):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_interrupted_run_keeps_every_whole_round(engine, digits_task, undisturbed, tmp_path):
+    with pytest.raises(training.Interrupted, match="after round 4 of 6"):
+        run(engine, digits_task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
+    assert (tmp_path / "checkpoints" / "round_4").exists()
+    run(engine, digits_task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def test_half_written_checkpoints_are_neither_read_nor_kept(engine, digits_task, undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        run(engine, digits_task, tmp_path, dies_in=4)
+    half = tmp_path / "checkpoints" / "round_3_temp1234"
+    half.mkdir()
+    run(engine, digits_task, tmp_path)
+    assert not half.exists()
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def test_a_finished_run_is_not_run_again(engine, digits_task, undisturbed):
+    before = (undisturbed[0] / "metrics.csv").read_bytes()
+    state = run(engine, digits_task, undisturbed[0], dies_in=7)
+    assert (undisturbed[0] / "metrics.csv").read_bytes() == before
+    np.testing.assert_array_equal(tiny.weights_of(state)[0], tiny.weights_of(undisturbed[1])[0])
+
+
+def train_with_failures(engine, directory, failing, rounds=3, **schedule):
+    """Trains on cohorts in which, at the rounds and attempts in `failing`, two of three clients fail."""
+    sample = tff.simulation.build_uniform_sampling_fn([f"client_{i}" for i in range(8)], random_seed=1)
+
+    def sampler(round_num, attempt=0):
+        ids = sample(round_num + 100 * attempt, 3)
+        return ["client_no_such", "client_nor_such", ids[2]] if (round_num, attempt) in failing else ids
+
+    return training.train(
+        engine,
+        str(directory),
+        training.Schedule(rounds, rounds_per_checkpoint=100, **schedule),
+        cohort_fn=participation.build_cohort_fn(sampler, arguments),
+        show_progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def failing_engine(digits_task):
+    """Clients whose names have "such" in them have data that cannot be read."""
+    task = tiny.linear_digits_task(digits_task)
+    batches = task.train_batches
+
+    @tff.tensorflow.computation(batches.type_signature.parameter)
+    def some_fail(client):
+        wrong = tf.strings.regex_full_match(client["client_id"], ".*such")
+        known = tf.where(wrong, "client_0", client["client_id"])
+        data = batches(collections.OrderedDict(client_id=known, seed=client["seed"]))
+        return data.map(lambda x, y: (x, y + tf.strings.to_number(tf.where(wrong, "corrupt", "0"), tf.int32)))
+
+    options = algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+    )
+    process = algorithms.build_fed_avg(task.model, options)
+    process = tff.simulation.compose_dataset_computation_with_learning_process(some_fail, process)
+    with LocalEngine(process) as engine:
+        yield engine
+
+
+def test_a_round_is_tried_again_with_another_cohort(failing_engine, tmp_path, caplog):
+    train_with_failures(failing_engine, tmp_path, {(2, 0), (2, 1)}, min_clients=2)
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert table["clients/retries"].tolist() == [0, 2, 0]
+    assert table["clients/failed"].tolist() == [0, 0, 0]
+    assert "client client_no_such is left out: InvalidArgumentError: {{function_node" in caplog.text
+    assert "round 2 is tried again with another cohort: 1 of at least 2 clients finished" in caplog.text
+    log = [json.loads(line) for line in (tmp_path / "cohorts.jsonl").read_text().splitlines()]
+    assert [line["attempt"] for line in log] == [0, 2, 0]
+
+
+def test_clients_that_fail_are_counted_and_recorded(failing_engine, tmp_path):
+    train_with_failures(failing_engine, tmp_path, {(2, 0)}, min_clients=1)
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert table["clients/failed"].tolist() == [0, 2, 0]
+    assert table["clients/finished"].tolist() == [3, 1, 3]
+    record = json.loads((tmp_path / "cohorts.jsonl").read_text().splitlines()[1])
+    assert set(record["failed"]) == {"client_no_such", "client_nor_such"}
+    assert len(record["reported"]) == 1
+
+
+def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine, tmp_path):
+    failing = {(3, attempt) for attempt in range(3)}
+    with pytest.raises(training.Interrupted, match="after round 2 of 3, as in 3 attempts at the next 1 of at least 2"):
+        train_with_failures(failing_engine, tmp_path, failing, min_clients=2, max_retries=2)
+    assert (tmp_path / "checkpoints" / "round_2").exists()
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+def test_a_trace_is_written_when_asked_for(engine, digits_task, tmp_path):
+    run(engine, digits_task, tmp_path, rounds=2, profiled=True)
+    assert list((tmp_path / "tensorboard").rglob("*.xplane.pb"))
+
+
+def test_evaluation_pools_examples_and_spreads_clients(digits_task):
+    """The pooled accuracy is the clients' mean weighted by examples; NumPy over all logits agrees."""
+    evaluator = evaluator_of(digits_task)
+    weights = tff.learning.models.ModelWeights(*digits_task.model.initial_weights)
+    ids = digits_task.test.client_ids
+    pooled, by_client = evaluator.evaluate(weights, ids)
+    assert pooled == evaluator.metrics(weights, ids, show_progress=True)
+    counts = by_client["num_examples"]
+    assert counts.tolist() == [digits_task.test.num_examples(c) for c in ids]
+    assert pooled["accuracy"] == pytest.approx(np.average(by_client["accuracy"], weights=counts))
+    right = 0
+    for client in ids:
+        for x, y in digits_task.eval_batches_fn(digits_task.test)(client):
+            logits = digits_task.model.keras_model(x["pixel_values"], training=False).logits
+            right += (np.argmax(logits, -1) == y.numpy()).sum()
+    assert pooled["accuracy"] == pytest.approx(right / counts.sum())
+    table = spread(by_client)
+    assert table.loc["accuracy", "worst"] == by_client["accuracy"].min()
+    assert table.loc["loss", "worst"] == by_client["loss"].max()
+    assert table.loc["loss", "p50"] == pytest.approx(np.percentile(by_client["loss"], 50))
+
+
+class TestRunDirectory:
+    """`config.json` and refusals."""
+
+    def test_other_flags_are_refused_and_named(self, tmp_path):
+        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 1}}, ("threads",))
+        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 2}}, ("threads",))
+        with pytest.raises(UserError, match="--rounds was 3, is 4"):
+            run_directory.write_config(str(tmp_path), {"flags": {"rounds": 4, "threads": 2}}, ("threads",))
+        assert run_directory.read_config(str(tmp_path))["flags"]["rounds"] == 3
+
+    def test_no_run_is_told(self, tmp_path):
+        with pytest.raises(UserError, match="has no config.json"):
+            run_directory.read_config(str(tmp_path))
+
+    def test_a_full_disk_is_told(self, tmp_path):
+        with pytest.raises(UserError, match="MB left, and the run needs about 1000000000000 MB"):
+            files.check_space(str(tmp_path), 10**18)
+
+    def test_a_directory_that_cannot_be_made_is_told(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(UserError, match=r"--run_dir=.*file/run cannot be written"):
+            files.make_directory(str(tmp_path / "file" / "run"), "--run_dir")

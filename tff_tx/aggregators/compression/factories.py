@@ -1,0 +1,208 @@
+"""Compression as `tff.aggregators` factories."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.aggregators.compression.compressor import Compressor, fold_in
+
+_SEED_TYPE = tff.TensorType(np.int64, [2])
+
+
+class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
+    """Sums values of which clients send codes; the server decodes each as it adds it up.
+
+    The contribution of a client is the code, and it is what travels. Inside of `tff.aggregators.MeanFactory` it makes a
+    (weighted) mean, inside of clipping and zeroing a stack like `tff.learning.compression_aggregator`:
+
+        tff.aggregators.zeroing_factory(zeroing_norm, tff.aggregators.MeanFactory(CompressedSumFactory(compressor)))
+
+    Each client draws with a key of its own, made of the seed, the round and a hash of its value: aggregators are told
+    nothing else of a client. The same seed gives the same numbers, at any number of threads; but an engine or machine
+    whose arithmetic differs in a last bit draws others. Two clients with values alike to the last bit err alike.
+
+    A code may decode to a larger value than it was made of. As the sum inside of differential privacy it therefore has
+    to clip what it decodes, once more, with `amend`.
+
+    Args:
+      compressor: What makes the codes.
+      seed: Decides everything random.
+      amend: What becomes of a decoded value, a structure of tensors, before it is added; None: it stays.
+    """
+
+    def __init__(self, compressor: Compressor, seed: int = 0, amend: Callable[[Any], Any] | None = None):
+        self._compressor, self._seed, self._amend = compressor, seed, amend or (lambda value: value)
+
+    def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
+        client = _Client(self._compressor, value_type)
+        init_fn, round_seed, add_one = _rounds(self._seed)
+
+        @tff.tensorflow.computation(value_type, _SEED_TYPE)
+        def encode(value, seed):
+            return client.encode(value, seed)
+
+        code_type = encode.type_signature.result
+
+        @tff.tensorflow.computation
+        def zero():
+            return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), client.structure)
+
+        @tff.tensorflow.computation(value_type, code_type)
+        def accumulate(total, code):
+            return tf.nest.map_structure(tf.add, total, self._amend(client.decode(code)))
+
+        @tff.tensorflow.computation(value_type, value_type)
+        def merge(a, b):
+            return tf.nest.map_structure(tf.add, a, b)
+
+        @tff.tensorflow.computation(value_type)
+        def report(total):
+            return total
+
+        @tff.federated_computation(init_fn.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
+        def next_fn(round_num, value):
+            seed = tff.federated_broadcast(tff.federated_map(round_seed, round_num))
+            codes = tff.federated_map(encode, (value, seed))
+            total = tff.federated_aggregate(codes, zero(), accumulate, merge, report)
+            measurements = tff.federated_value((), tff.SERVER)
+            return tff.templates.MeasuredProcessOutput(tff.federated_map(add_one, round_num), total, measurements)
+
+        return tff.templates.AggregationProcess(init_fn, next_fn)
+
+
+class CompressedFactory(tff.aggregators.UnweightedAggregationFactory):
+    """Aggregates, by any inner factory, the values that a server would decode from clients' codes.
+
+    For inner factories that are more than a sum: robust ones, which need every value, and differential privacy with an
+    adaptive clip. What the inner factory has clients do counts as done after decoding, so
+    the codes are not what travels in this simulation, and bytes are not smaller.
+
+    Args:
+      compressor: What makes the codes.
+      inner: Aggregates what is decoded.
+      seed: As of `CompressedSumFactory`.
+    """
+
+    def __init__(self, compressor: Compressor, inner: tff.aggregators.UnweightedAggregationFactory, seed: int = 0):
+        if not isinstance(inner, tff.aggregators.UnweightedAggregationFactory):
+            raise TypeError(f"the inner factory has to be an unweighted one, and {type(inner).__name__} is not.")
+        self._compressor, self._inner, self._seed = compressor, inner, seed
+
+    def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
+        inner = self._inner.create(value_type)
+        parts = _decoded_parts(self._compressor, self._seed, value_type, inner)
+
+        @tff.federated_computation(parts.init_fn.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
+        def next_fn(state, value):
+            output = inner.next(state[1], parts.decoded(state, value))
+            return parts.output(state, output)
+
+        return tff.templates.AggregationProcess(parts.init_fn, next_fn)
+
+
+class WeightedCompressedFactory(tff.aggregators.WeightedAggregationFactory):
+    """`CompressedFactory` for an inner factory that takes weights, which are not compressed.
+
+    Args:
+      compressor: What makes the codes.
+      inner: Aggregates what is decoded.
+      seed: As of `CompressedSumFactory`.
+    """
+
+    def __init__(self, compressor: Compressor, inner: tff.aggregators.WeightedAggregationFactory, seed: int = 0):
+        if not isinstance(inner, tff.aggregators.WeightedAggregationFactory):
+            raise TypeError(f"the inner factory has to be a weighted one, and {type(inner).__name__} is not.")
+        self._compressor, self._inner, self._seed = compressor, inner, seed
+
+    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        inner = self._inner.create(value_type, weight_type)
+        parts = _decoded_parts(self._compressor, self._seed, value_type, inner)
+
+        @tff.federated_computation(
+            parts.init_fn.type_signature.result,
+            tff.FederatedType(value_type, tff.CLIENTS),
+            tff.FederatedType(weight_type, tff.CLIENTS),
+        )
+        def next_fn(state, value, weight):
+            output = inner.next(state[1], parts.decoded(state, value), weight)
+            return parts.output(state, output)
+
+        return tff.templates.AggregationProcess(parts.init_fn, next_fn)
+
+
+_Parts = collections.namedtuple("_Parts", ["init_fn", "decoded", "output"])
+
+
+def _decoded_parts(compressor, seed, value_type, inner) -> Any:
+    """What wrapping an inner process takes, whether it is weighted or not."""
+    client = _Client(compressor, value_type)
+    rounds_init, round_seed, add_one = _rounds(seed)
+
+    @tff.tensorflow.computation(value_type, _SEED_TYPE)
+    def there_and_back(value, seed):
+        return client.decode(client.encode(value, seed))
+
+    @tff.federated_computation
+    def init_fn():
+        return tff.federated_zip((rounds_init(), inner.initialize()))
+
+    def decoded(state, value):
+        return tff.federated_map(
+            there_and_back, (value, tff.federated_broadcast(tff.federated_map(round_seed, state[0])))
+        )
+
+    def output(state, inner_output):
+        new_state = tff.federated_zip((tff.federated_map(add_one, state[0]), inner_output.state))
+        return tff.templates.MeasuredProcessOutput(new_state, inner_output.result, inner_output.measurements)
+
+    return _Parts(init_fn, decoded, output)
+
+
+class _Client:
+    """Codes of values of a type."""
+
+    def __init__(self, compressor, value_type):
+        if not tff.types.is_structure_of_floats(value_type):
+            raise TypeError(f"only floats can be compressed, and the values are {value_type}.")
+        self._compressor = compressor
+        self.structure = tff.types.type_to_tf_tensor_specs(value_type)
+        self._specs = tf.nest.flatten(self.structure)
+
+    def encode(self, value, seed):
+        leaves = [tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(value)]
+        return self._compressor.encode(leaves, _own_seed(leaves, seed))
+
+    def decode(self, code):
+        leaves = self._compressor.decode(code, self._specs)
+        leaves = [tf.cast(leaf, spec.dtype) for leaf, spec in zip(leaves, self._specs)]
+        return tf.nest.pack_sequence_as(self.structure, leaves)
+
+
+def _own_seed(leaves, seed):
+    """A client's seed in a round: int64[2], from the round's and a hash of what the client has."""
+    hashes = [tf.fingerprint(tf.reshape(tf.bitcast(leaf, tf.uint8), [1, -1])) for leaf in leaves]
+    own = tf.bitcast(tf.fingerprint(tf.reshape(tf.concat(hashes, axis=0), [1, -1]))[0], tf.int64)
+    return tf.stack([tf.bitwise.bitwise_xor(seed[0], own), seed[1]])
+
+
+def _rounds(seed):
+    """The state of a factory that draws: computations for the first round, the seed of a round and the next round."""
+
+    @tff.federated_computation
+    def init_fn():
+        return tff.federated_value(0, tff.SERVER)
+
+    @tff.tensorflow.computation(np.int32)
+    def round_seed(round_num):
+        return fold_in(tf.constant([seed, 0], tf.int64), round_num)
+
+    @tff.tensorflow.computation(np.int32)
+    def add_one(round_num):
+        return round_num + 1
+
+    return init_fn, round_seed, add_one

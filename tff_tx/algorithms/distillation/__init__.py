@@ -1,0 +1,6 @@
+"""Ensemble distillation on the server (FedDF), also of clients whose models differ in architecture."""
+
+from tff_tx.algorithms.distillation.engine import FedDFEngine, Group, deal
+from tff_tx.algorithms.distillation.ensemble import TEACHERS, EnsembleDistillation
+
+__all__ = ["TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"]

@@ -1,0 +1,1 @@
+"""Analysis of runs: attacks, audits, the contribution of clients, federated vocabularies."""

@@ -1,0 +1,29 @@
+"""Attacks on federated training, simulated: what attackers do to their data and to the updates that they send."""
+
+from tff_tx.analysis.attacks.attackers import choose_attackers
+from tff_tx.analysis.attacks.poisoning import Backdoor, LabelFlip, pixel_trigger, text_trigger
+from tff_tx.analysis.attacks.simulation import Attack, simulate
+from tff_tx.analysis.attacks.updates import (
+    FreeRider,
+    GaussianUpdate,
+    LittleIsEnough,
+    ModelReplacement,
+    SignFlip,
+    little_is_enough_z,
+)
+
+__all__ = [
+    "Attack",
+    "Backdoor",
+    "FreeRider",
+    "GaussianUpdate",
+    "LabelFlip",
+    "LittleIsEnough",
+    "ModelReplacement",
+    "SignFlip",
+    "choose_attackers",
+    "little_is_enough_z",
+    "pixel_trigger",
+    "simulate",
+    "text_trigger",
+]

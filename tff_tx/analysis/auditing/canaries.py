@@ -1,0 +1,164 @@
+"""Canaries: clients whose only text is random, put among the others to see whether the model gives them away."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.datasets.store import build_serializer
+
+FILE = "canaries.json"
+PREFIX = "canary-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Canary:
+    """A client with a random text.
+
+    Attributes:
+      client_id: Its name.
+      tokens: The text.
+      repetitions: How often the client has it.
+      is_in: Whether the client takes part in the run: by a fair coin, as the one-run audit needs.
+    """
+
+    client_id: str
+    tokens: tuple[int, ...]
+    repetitions: int
+    is_in: bool
+
+
+def make_canaries(
+    count: int, repetitions: Sequence[int], length: int, token_ids: Sequence[int], seed: int
+) -> list[Canary]:
+    """Draws canaries.
+
+    Args:
+      count: How many; about half of them are in.
+      repetitions: How often clients have their text, in turn.
+      length: Tokens of a text.
+      token_ids: Ids of the tokens to draw from, uniformly.
+      seed: Decides texts and coins.
+    """
+    rng = np.random.default_rng([seed, 0])
+    texts = rng.choice(np.asarray(token_ids), [count, length])
+    coins = rng.random(count) < 0.5
+    return [
+        Canary(f"{PREFIX}{i:05d}", tuple(text.tolist()), int(repetitions[i % len(repetitions)]), bool(coin))
+        for i, (text, coin) in enumerate(zip(texts, coins))
+    ]
+
+
+def make_references(count: int, length: int, token_ids: Sequence[int], seed: int) -> list[tuple[int, ...]]:
+    """Texts drawn as those of `make_canaries`, of which no client has any."""
+    rng = np.random.default_rng([seed, 1])
+    return [tuple(text) for text in rng.choice(np.asarray(token_ids), [count, length]).tolist()]
+
+
+def canary_examples(texts: Sequence[Sequence[int]]) -> tf.data.Dataset:
+    """Texts of the same length as stored examples of a language-modeling task."""
+    ids = np.asarray(texts, np.int32)
+    return tf.data.Dataset.from_tensor_slices(collections.OrderedDict(input_ids=ids)).map(_of_any_length)
+
+
+def _of_any_length(example):
+    return collections.OrderedDict(input_ids=tf.ensure_shape(example["input_ids"], [None]))
+
+
+class WithCanaries(tff.simulation.datasets.ClientData):
+    """Clients with those canaries that are in among them.
+
+    Args:
+      clients: A ClientData of language-modeling examples as `tff_tx.datasets` stores them: it gives no examples for
+        ids that it does not know.
+      canaries: The canaries.
+    """
+
+    def __init__(self, clients: Any, canaries: Sequence[Canary]):
+        self._clients = clients
+        self._present = [canary for canary in canaries if canary.is_in]
+
+    @property
+    def client_ids(self) -> list[str]:
+        """The clients' ids, then the canaries'."""
+        return [*self._clients.client_ids, *(canary.client_id for canary in self._present)]
+
+    @property
+    def element_type_structure(self) -> collections.OrderedDict:
+        """As of the clients."""
+        return self._clients.element_type_structure
+
+    def sizes(self) -> dict[str, int]:
+        """Client id -> number of examples, in the order of `client_ids`."""
+        return {**self._clients.sizes(), **{c.client_id: c.repetitions for c in self._present}}
+
+    def example_bytes(self) -> dict[str, float]:
+        """Client id -> mean bytes of a stored example."""
+        serialize = build_serializer(self.element_type_structure)
+        canaries = {c.client_id: float(len(serialize({"input_ids": c.tokens}))) for c in self._present}
+        return {**self._clients.example_bytes(), **canaries}
+
+    @property
+    def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
+        """Client id, a string or a string tensor -> its dataset; can be traced inside a graph."""
+        return functools.partial(_dataset, self._clients.serializable_dataset_fn, self._present)
+
+    def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
+        """The examples of one client.
+
+        Raises:
+          ValueError: If there is no such client.
+        """
+        if client_id not in self.sizes():
+            raise ValueError(f"{client_id!r} is not a client.")
+        return self.serializable_dataset_fn(client_id)
+
+
+def _dataset(clients_fn, present, client_id):
+    real = clients_fn(client_id)
+    if not present:
+        return real
+    mine = tf.equal(client_id, tf.constant([canary.client_id for canary in present]))
+    repetitions = tf.constant([canary.repetitions for canary in present], tf.int64)
+    text = tf.constant([canary.tokens for canary in present], tf.int32)[tf.argmax(mine)]
+    canary = tf.data.Dataset.from_tensors(collections.OrderedDict(input_ids=text)).map(_of_any_length)
+    return real.concatenate(canary.repeat(tf.reduce_sum(tf.where(mine, repetitions, 0))))
+
+
+def write_canaries(run_dir: str, canaries: Sequence[Canary], token_ids: Sequence[int], seed: int) -> None:
+    """Records the canaries of a run, and what more of their kind are made of."""
+    value = {
+        "seed": seed,
+        "token_ids": list(map(int, token_ids)),
+        "canaries": [dataclasses.asdict(c) for c in canaries],
+    }
+    files.write_json(os.path.join(run_dir, FILE), value)
+
+
+def read_canaries(run_dir: str) -> tuple[list[Canary], list[int], int]:
+    """The canaries of a run, the token ids they were drawn from, and their seed; no canaries if it has none.
+
+    Raises:
+      UserError: If the record is damaged.
+    """
+    path = os.path.join(run_dir, FILE)
+    if not os.path.exists(path):
+        return [], [], 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+        canaries = [Canary(**{**c, "tokens": tuple(c["tokens"])}) for c in value["canaries"]]
+        return canaries, value["token_ids"], value["seed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or run the training anew.") from error

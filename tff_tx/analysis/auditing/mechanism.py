@@ -1,0 +1,161 @@
+"""Audits of a mechanism by itself, without training: canaries that nothing but its noise hides.
+
+A Dirac canary is a record, an update or a gradient, with a single coordinate (Nasr et al. 2023, "Tight auditing of
+differentially private machine learning", section 5; Andrew et al. 2023, "One-shot empirical privacy estimation"). A
+coordinate each, m of them are in one release at the same time without touching one another, and what the mechanism adds
+to a coordinate is all that hides whether its canary was there: against the Gaussian mechanism this is the strongest
+attack there is.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from typing import Callable
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.analysis.auditing import one_run
+from tff_tx.models import SEED
+from tff_tx.runtime import LocalEngine
+
+
+@dataclasses.dataclass(frozen=True)
+class CanaryAudit:
+    """How an audit of a mechanism is made.
+
+    Attributes:
+      canaries: m, records that are in or out by a coin, and coordinates of the model.
+      norm: L2 norm of a canary as it is sent; above the clip norm, for clipping that fails to show.
+      rounds: Releases, with the same canaries in all of them.
+      seed: Of the coins and of the mechanism's noise.
+      delta: Of the bound.
+      confidence: Of the bound.
+    """
+
+    canaries: int = 1000
+    norm: float = 10.0
+    rounds: int = 1
+    seed: int = 0
+    delta: float = 1e-5
+    confidence: float = 0.95
+
+    def coins(self) -> np.ndarray:
+        """Which canaries are in, bool [m]."""
+        return np.random.default_rng(self.seed).random(self.canaries) < 0.5
+
+    def bound(self, scores: np.ndarray, was_in: np.ndarray) -> one_run.Bound:
+        """What the scores tell of epsilon."""
+        return one_run.audit(scores, was_in, self.delta, self.confidence)
+
+
+def audit_process(
+    process_fn: Callable[[tff.learning.models.FunctionalModel], tff.learning.templates.LearningProcess],
+    unit: str,
+    audit: CanaryAudit,
+    threads: int = 2,
+) -> one_run.Bound:
+    """Audits a process of rounds: what it does to clients' updates, or clients to their examples' gradients.
+
+    A canary is there in all rounds or in none (add-or-remove or zero-out, no sampling). The auditor sees the model, and
+    scores a canary by what its coordinate has moved.
+
+    Args:
+      process_fn: From a model to a process whose clients take a step of SGD with rate 1 over all their examples: each
+        sends what its data say.
+      unit: "client": a canary is the update of a client. "example": it is the gradient of an example, all of them of
+        one client in one batch.
+      audit: How.
+      threads: Of the engine.
+    """
+    was_in = audit.coins()
+    present = np.flatnonzero(was_in)
+    groups = [[i] for i in present] if unit == "client" else [present]
+    with LocalEngine(process_fn(canary_model(audit.canaries)), threads) as engine:
+        state = engine.initialize()
+        for round_num in range(audit.rounds):
+            seeds = [[round_num * len(groups) + i, audit.seed] for i in range(len(groups))]
+            clients = [canary_batches(which, audit, seed) for which, seed in zip(groups, seeds)]
+            state = engine.run_round(state, clients).state
+        (scores,) = engine.model_weights(state).trainable
+    return audit.bound(np.asarray(scores, float), was_in)
+
+
+def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAudit) -> one_run.Bound:
+    """Audits local privacy: each client alone, whose update as it leaves is all that the auditor sees.
+
+    By a coin a client sends its canary or the opposite, as all of its data may be replaced. The auditor adds up over
+    rounds.
+
+    Args:
+      release_fn: From (update, seed int64 [2]) to what leaves, such as `LocalPrivacy.release`.
+      audit: How; clients are independent, so that m of them audit one mechanism.
+    """
+    was_in = audit.coins()
+
+    @tf.function(autograph=False)
+    def released(sign, seed):
+        update = [tf.concat([[sign * audit.norm], tf.zeros([3])], 0)]
+        return release_fn(update, seed)[0][0]
+
+    scores = np.zeros(audit.canaries)
+    for round_num in range(audit.rounds):
+        for i, is_in in enumerate(was_in):
+            seed = tf.constant([round_num * audit.canaries + i, audit.seed], tf.int64)
+            scores[i] += float(released(tf.constant(1.0 if is_in else -1.0), seed))
+    return audit.bound(scores, was_in)
+
+
+def canary_model(size: int) -> tff.learning.models.FunctionalModel:
+    """A model whose gradient for an example x is -x, at any weights: loss is minus the mean of <w, x>.
+
+    Trained with SGD of rate 1 it moves by x: what a client sends is what its data say.
+
+    Args:
+      size: Coordinates of its one weight, which starts at 0.
+    """
+    traced = functools.partial(tf.function, autograph=False)
+
+    def predict(weights, x, training):
+        del training
+        return tf.linalg.matvec(x["canary"], weights[0][0])
+
+    def loss(output, label, sample_weight=None):
+        del label, sample_weight
+        return -tf.reduce_mean(output)
+
+    def initialize():
+        return collections.OrderedDict(examples=tf.constant(0, tf.int64))
+
+    def update(state, labels, batch_output, sample_weight=None):
+        del batch_output, sample_weight
+        return collections.OrderedDict(examples=state["examples"] + tf.shape(labels, tf.int64)[0])
+
+    x_spec = collections.OrderedDict([("canary", tf.TensorSpec([None, size])), (SEED, tf.TensorSpec([2], tf.int64))])
+    return tff.learning.models.FunctionalModel(
+        initial_weights=((np.zeros([size], np.float32),), ()),
+        predict_on_batch_fn=traced(predict),
+        loss_fn=traced(loss),
+        metrics_fns=(traced(initialize), traced(update), traced(lambda state: state)),
+        input_spec=(x_spec, tf.TensorSpec([None], tf.int32)),
+    )
+
+
+def canary_batches(which, audit: CanaryAudit, seed) -> tf.data.Dataset:
+    """One batch with a Dirac canary an example.
+
+    Args:
+      which: The coordinates, int [n].
+      audit: Says how many there are and of what norm.
+      seed: Of the batch, two integers.
+    """
+
+    def batch(_):
+        canaries = audit.norm * tf.one_hot(tf.constant(which, tf.int32), audit.canaries)
+        x = collections.OrderedDict([("canary", canaries), (SEED, tf.constant(seed, tf.int64))])
+        return x, tf.zeros([len(which)], tf.int32)
+
+    return tf.data.Dataset.range(1).map(batch)

@@ -1,0 +1,131 @@
+"""The updates of a run on the disk: a directory a round, a file a client."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_tx.aggregators import compression
+from tff_tx.core.errors import UserError
+
+UPDATES = "updates"
+
+_PENDING = ".round"
+_CLIENTS = "clients.json"
+_STATE = "state.tftx"
+_WEIGHTS_AND_METRICS = 20_000
+_ROUND = re.compile(r"round_(\d+)")
+
+
+class UpdateStore:
+    """Keeps, for each round, the state before it and what each client contributed.
+
+    Contributions are written as they come, so that memory does not grow with the cohort, and appear as a round when the
+    round counts. A round that is run again replaces what was there.
+
+    Args:
+      run_dir: The directory of the run.
+    """
+
+    def __init__(self, run_dir: str):
+        self._directory = os.path.join(run_dir, UPDATES)
+        self._pending = os.path.join(self._directory, _PENDING)
+        self._positions: list[int] = []
+
+    def start(self, state: Sequence[np.ndarray]) -> None:
+        """Begins a round, or another attempt at it, from a state."""
+        shutil.rmtree(self._pending, ignore_errors=True)
+        os.makedirs(self._pending)
+        self._positions = []
+        self._write(_STATE, state)
+
+    def add(self, position: int, contribution: Sequence) -> None:
+        """Keeps the contribution of the client at a position of the cohort."""
+        self._write(_file(len(self._positions)), [np.asarray(leaf) for leaf in contribution])
+        self._positions.append(position)
+
+    def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
+        """Ends the round.
+
+        Args:
+          round_num: Counted from 1.
+          client_ids: Whose contributions they were, in order.
+        """
+        if len(client_ids) != len(self._positions):
+            raise ValueError(f"{len(self._positions)} contributions came of {len(client_ids)} clients.")
+        with open(os.path.join(self._pending, _CLIENTS), "w", encoding="utf-8") as file:
+            json.dump(list(client_ids), file)
+        final = os.path.join(self._directory, f"round_{round_num:06d}")
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(self._pending, final)
+
+    def rounds(self) -> list[int]:
+        """The rounds there are, in order.
+
+        Raises:
+          UserError: If there are none.
+        """
+        names = os.listdir(self._directory) if os.path.isdir(self._directory) else []
+        found = sorted(int(match[1]) for match in map(_ROUND.fullmatch, names) if match)
+        if not found:
+            raise UserError(f"{self._directory} has no updates: train with --keep_updates.")
+        return found
+
+    def read(self, round_num: int) -> tuple[list[str], list[np.ndarray], list[list[np.ndarray]]]:
+        """The clients of a round, the state before it and the clients' contributions.
+
+        Raises:
+          UserError: If a file is missing or damaged.
+        """
+        directory = os.path.join(self._directory, f"round_{round_num:06d}")
+        try:
+            with open(os.path.join(directory, _CLIENTS), encoding="utf-8") as file:
+                clients = json.load(file)
+            state, *contributions = (
+                _read(os.path.join(directory, name)) for name in (_STATE, *map(_file, range(len(clients))))
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{directory} is damaged ({error}): restore it, or train again with --keep_updates in a new --run_dir."
+            ) from error
+        return clients, state, contributions
+
+    def _write(self, name, arrays):
+        with open(os.path.join(self._pending, name), "wb") as file:
+            file.write(compression.encode(arrays, entropy_coding=False))
+
+
+def bytes_of_run(
+    process: tff.learning.templates.LearningProcess, rounds: int, clients_per_round: int, updates_per_client: int = 1
+) -> int:
+    """Bytes that the updates of a run take, at most.
+
+    Args:
+      process: What it runs.
+      rounds: How many.
+      clients_per_round: In each.
+      updates_per_client: Values of the model's shape that a client sends; 2 for Mime Lite.
+    """
+    state = process.next.type_signature.parameter[0].member
+    contribution = updates_per_client * _num_bytes(state.global_model_weights.trainable) + _WEIGHTS_AND_METRICS
+    return rounds * (_num_bytes(state) + clients_per_round * contribution)
+
+
+def _num_bytes(value_type):
+    return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in tff.structure.flatten(value_type))
+
+
+def _file(index):
+    return f"client_{index:06d}.tftx"
+
+
+def _read(path):
+    with open(path, "rb") as file:
+        return compression.decode(file.read())

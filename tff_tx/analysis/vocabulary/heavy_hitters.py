@@ -1,0 +1,110 @@
+"""Which words many clients have, and how many clients: by sums of sketches, then with noise and a threshold.
+
+A client's words go into an invertible Bloom lookup table (Goodrich and Mitzenmacher 2011,
+https://arxiv.org/abs/1101.2245), a table of numbers; tables are added up, and the sum gives back the words with how
+many clients have each. So a server sees sums only, of cohorts one after another, and each client is in one of them.
+The tables, their bounds of a client's words and their decoding are `tff.analytics`'. It has no differential privacy for
+words: its `k_anonymity` compares exact counts with a threshold and releases them as they are, its noise
+(`build_hierarchical_histogram_process`) is for numbers in bins that are known beforehand. `release` adds it.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_tx import runtime
+from tff_tx.analysis.vocabulary.words import Bounds
+from tff_tx.privacy import SparseHistogram
+
+_ATTEMPTS = 4
+
+
+def count_words(
+    clients: Any,
+    bounds: Bounds,
+    *,
+    clients_per_cohort: int = 10,
+    threads: int = 2,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, int]:
+    """Counts, for every word, the clients that have it.
+
+    TFF's native runtime holds the tables of a cohort at once, and nothing of other cohorts.
+
+    Args:
+      clients: ClientData of what `WordsEncoder` makes.
+      bounds: Of it; TFF's client computation holds to them whatever the clients' data say.
+      clients_per_cohort: Clients whose tables are added up. Room in a table is for all of their words, in case they
+        have none in common: time and memory grow with it.
+      threads: Clients at work at the same time.
+      on_progress: Called with the number of clients done, after every cohort.
+
+    Raises:
+      RuntimeError: If the words of a cohort cannot be told from the sum, which has next to no probability. Nothing is
+        given then: what a count is must not depend on words that it does not count, or noise would not hide a client.
+    """
+    total: collections.Counter = collections.Counter()
+    capacity = bounds.max_words * clients_per_cohort
+    computations = {}
+    with runtime.NativeContext(threads) as run:
+        for start in range(0, len(clients.client_ids), clients_per_cohort):
+            cohort = [c.encode() for c in clients.client_ids[start : start + clients_per_cohort]]
+            for seed in range(_ATTEMPTS):
+                if seed not in computations:
+                    computations[seed] = _computation(clients, bounds, capacity, seed)
+                found = run(computations[seed], cohort)
+                if found.num_not_decoded == 0:
+                    break
+            else:
+                raise RuntimeError(f"The words of clients {start + 1} to {start + len(cohort)} cannot be decoded.")
+            words = (word.decode("utf-8") for word in np.asarray(found.heavy_hitters).tolist())
+            total.update(dict(zip(words, np.asarray(found.heavy_hitters_unique_counts).tolist())))
+            if on_progress is not None:
+                on_progress(start + len(cohort))
+    return dict(total)
+
+
+def _computation(clients, bounds, capacity, seed):
+    """({client_id}@CLIENTS -> words and counts @SERVER): a client reads its words where it runs."""
+    count = tff.analytics.heavy_hitters.iblt.build_iblt_computation(
+        string_max_bytes=bounds.max_bytes,
+        max_words_per_user=bounds.max_words,
+        multi_contribution=False,
+        capacity=capacity,
+        seed=seed,
+    )
+
+    @tff.tensorflow.computation(np.str_)
+    def words(client_id):
+        return clients.serializable_dataset_fn(client_id).map(lambda example: example["words"])
+
+    return tff.simulation.compose_dataset_computation_with_computation(words, count)
+
+
+def release(
+    counts: Mapping[str, int], mechanism: SparseHistogram, *, stands_for: float = 1.0, seed: int | None = None
+) -> dict[str, float]:
+    """The words that may be known, with their noisy counts.
+
+    The guarantee is that of `mechanism.delta`: (epsilon, delta) for data with and without one client, if a client
+    adds 1 to `mechanism.max_items` counts at most. Noise is of double precision, as in the rest of this project: what
+    its rounding tells (Mironov 2012) is outside of the guarantee.
+
+    Args:
+      counts: By word, how many clients have it.
+      mechanism: Noise and threshold.
+      stands_for: As many alike clients as each of the counted ones stands for; the guarantee is then for those.
+      seed: Of the noise; None: the operating system's randomness. Noise whose seed is known hides nobody.
+
+    Returns:
+      By word, its noisy count in units of counted clients, words in alphabetical order.
+    """
+    words = sorted(counts)
+    exact = stands_for * np.array([counts[word] for word in words], np.float64)
+    noisy = exact + np.random.default_rng(seed).normal(0.0, mechanism.noise_stddev, len(words))
+    return {w: float(n) / stands_for for w, n in zip(words, noisy) if n >= mechanism.threshold}

@@ -1,0 +1,196 @@
+"""Who arrives when, if no client waits for another: the timeline of FedBuff.
+
+Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation" (2022), https://arxiv.org/abs/2106.06639,
+Algorithm 1: so many clients are always at work, each on the model that it found when it started; after every so many
+arrivals the server makes an update, which is a new version of the model and here a round of the run.
+
+How long a client takes does not depend on what it learns, so the timeline is known before anything is trained. It is
+computed from its beginning, as far as it is asked for: a resumed run sees the one it saw before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+from tff_tx.cohorts.devices import Devices
+from tff_tx.cohorts.sampling import Cohort, Sampler
+from tff_tx.core.errors import UserError
+
+_SECONDS_TO_NEXT_LOOK = 60.0
+_MOST_LOOKS = 7 * 24 * 60  # a week: longer than every night
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """A client's report.
+
+    Attributes:
+      client_id: Whose it is.
+      version: Of the model it was trained from: 0 for the initial one, r for that after round r.
+    """
+
+    client_id: str
+    version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """What came in between two updates of the server.
+
+    Attributes:
+      arrivals: The reports the update is made of, in the order they came; each client's at most once.
+      dropped: Clients that vanished.
+      stale: Clients whose reports came too late to count.
+      seconds: Simulated seconds since the update before.
+    """
+
+    arrivals: list[Arrival]
+    dropped: list[str]
+    stale: list[str]
+    seconds: float
+
+
+@dataclasses.dataclass(order=True)
+class _Work:
+    """A client at work; sorted by when it ends, at the same moment by who started first."""
+
+    end: float
+    number: int
+    client_id: str = dataclasses.field(compare=False)
+    version: int = dataclasses.field(compare=False)
+    gone: bool = dataclasses.field(compare=False)
+
+
+class Timeline:
+    """Simulates clients that come and go.
+
+    As soon as a client reports or should have reported (a vanished one is not missed earlier), the server starts
+    another, drawn from those that are available, not at work and have no report in the buffer. What ends at the same
+    moment comes in before anybody starts. Where nobody can be started, fewer are at work until the next report.
+
+    With as many clients at work as reports make an update, and all equally fast, this is the synchronous timeline, and
+    draws the same cohorts.
+
+    Args:
+      sample: From the number of a drawing, counted from 1, to distinct clients in random order; to find one whenever
+        there is one, `concurrency` + `buffer_size` - 1 of them.
+      devices: The clients' devices. An over-selection, a deadline and the server's overhead mean nothing here.
+      concurrency: Clients at work at the same time.
+      buffer_size: Reports an update is made of (K in the paper).
+      max_staleness: Reports of clients that have missed more updates than this are thrown away.
+      num_examples: By client id, how many examples it trains on.
+      bytes_per_client: What a client receives and sends.
+    """
+
+    def __init__(
+        self,
+        sample: Sampler,
+        devices: Devices,
+        *,
+        concurrency: int,
+        buffer_size: int,
+        max_staleness: int,
+        num_examples: Mapping[str, int] | None = None,
+        bytes_per_client: int = 0,
+    ):
+        self._sample, self._devices = sample, devices
+        self._concurrency, self._buffer_size, self._max_staleness = concurrency, buffer_size, max_staleness
+        self._num_examples, self._bytes_per_client = num_examples, bytes_per_client
+        self._known: list[Buffer] = []
+        self._ahead = self._buffers()
+
+    def buffer(self, round_num: int) -> Buffer:
+        """What the update of a round, counted from 1, is made of.
+
+        Raises:
+          UserError: If nobody can be asked for a week.
+        """
+        while len(self._known) < round_num:
+            self._known.append(next(self._ahead))
+        return self._known[round_num - 1]
+
+    def _buffers(self) -> Iterator[Buffer]:
+        now = updated = 0.0
+        version = drawing = started = looks = 0
+        at_work: list[_Work] = []
+        buffer = Buffer([], [], [], 0.0)
+        while True:
+            idle = self._concurrency - len(at_work)
+            if idle:
+                drawing += 1
+                busy = {work.client_id for work in at_work} | {arrival.client_id for arrival in buffer.arrivals}
+                free = [c for c in self._devices.select(self._sample(drawing), now) if c not in busy]
+                for client_id in free[:idle]:
+                    started += 1
+                    heapq.heappush(at_work, self._start(client_id, now, version, started, drawing))
+            if not at_work:
+                now, looks = now + _SECONDS_TO_NEXT_LOOK, looks + 1
+                if looks == _MOST_LOOKS:
+                    raise UserError(
+                        f"--buffer_size={self._buffer_size} reports do not come together, as nobody can be asked any "
+                        "more: lower it, or deal the data to more clients with --num_clients."
+                    )
+                continue
+            now, looks = at_work[0].end, 0
+            while at_work and at_work[0].end == now:
+                work = heapq.heappop(at_work)
+                if work.gone:
+                    buffer.dropped.append(work.client_id)
+                elif version - work.version > self._max_staleness:
+                    buffer.stale.append(work.client_id)
+                else:
+                    buffer.arrivals.append(Arrival(work.client_id, work.version))
+                if len(buffer.arrivals) == self._buffer_size:
+                    yield dataclasses.replace(buffer, seconds=now - updated)
+                    updated, version = now, version + 1
+                    buffer = Buffer([], [], [], 0.0)
+
+    def _start(self, client_id, now, version, number, drawing) -> _Work:
+        examples = self._num_examples[client_id] if self._devices.seconds_per_example else 0
+        end = now + self._devices.duration(client_id, examples, self._bytes_per_client)
+        return _Work(end, number, client_id, version, self._devices.is_gone(client_id, end, drawing, 0))
+
+
+def build_cohort_fn(
+    timeline: Timeline, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
+) -> Callable[[int, int, float], Cohort]:
+    """The rounds of a timeline as `training.train` asks for them.
+
+    Args:
+      timeline: Who arrives when.
+      arguments_fn: From (ids, round) to what the process is told of each. A client is told of the round it started in;
+        it trains in each at most once.
+
+    Returns:
+      From (round, attempt, simulated seconds) to the cohort, whose arguments are pairs (what the process is told,
+      staleness: how many updates the client has missed). The seconds are not looked at, as the timeline has its own.
+      There is no further attempt at a round: the next reports belong to the next one, and a timeline that depended on
+      what clients' training came to would be another in a resumed run.
+    """
+
+    def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:
+        if attempt:
+            raise UserError(
+                f"round {round_num} has no other reports than those in its buffer, and the work of too many failed: "
+                "lower --min_clients, or the learning rate if their updates are not finite."
+            )
+        buffer = timeline.buffer(round_num)
+        reported = [arrival.client_id for arrival in buffer.arrivals]
+        arguments = [
+            (arguments_fn([arrival.client_id], arrival.version + 1)[0], round_num - 1 - arrival.version)
+            for arrival in buffer.arrivals
+        ]
+        return Cohort(
+            # Someone who vanished may have been asked again and reported.
+            asked=list(dict.fromkeys([*reported, *buffer.dropped, *buffer.stale])),
+            reported=reported,
+            arguments=arguments,
+            dropped=buffer.dropped,
+            stragglers=buffer.stale,
+            seconds=buffer.seconds,
+        )
+
+    return cohort

@@ -1,0 +1,169 @@
+"""The record of who was asked in each round, and of what they had to download."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tff_tx.core.errors import UserError
+
+LOG = "cohorts.jsonl"
+
+
+class DownloadLedger:
+    """What clients download where the server sends out what changes, round by round.
+
+    A client that was last asked in round s needs, in round t, the changes of rounds s + 1 to t, or the model, whichever
+    is less; one that is asked for the first time needs the model.
+    """
+
+    def __init__(self):
+        self._sums: dict[int, int] = {0: 0}
+        self._asked: dict[str, int] = {}
+        self._last = 0
+
+    def mean_bytes(self, clients: Sequence[str], delta_bytes: int, model_bytes: int) -> float:
+        """Bytes a client downloads in the next round, in the mean over those that are asked.
+
+        Args:
+          clients: Who is asked.
+          delta_bytes: What the round's change takes.
+          model_bytes: What the model takes.
+        """
+        total = self._sums[self._last] + delta_bytes
+        needed = [
+            min(model_bytes, total - self._sums[self._asked[c]]) if c in self._asked else model_bytes for c in clients
+        ]
+        return sum(needed) / max(1, len(needed))
+
+    def add(self, round_num: int, clients: Sequence[str], delta_bytes: int) -> None:
+        """Records a round, later than those before it."""
+        self._sums[round_num] = self._sums[self._last] + delta_bytes
+        self._last = round_num
+        self._asked.update(dict.fromkeys(clients, round_num))
+
+
+class CohortLog:
+    """The record of the cohorts of a run, a JSON object a line in `cohorts.jsonl`; `tff_tx.cohorts.fixed` replays it.
+
+    A line is on the disk before `append` returns. What a kill leaves of a line is dropped when the log is opened
+    again, and so are rounds after the one that the run resumes from, which will be run anew.
+
+    Attributes:
+      ledger: The `DownloadLedger` of the rounds in the log.
+    """
+
+    def __init__(self, run_dir: str, resumed_round: int = 0):
+        """Opens the log.
+
+        Args:
+          run_dir: The directory of the run.
+          resumed_round: The last round whose line stays; 0 for a new run.
+
+        Raises:
+          UserError: If a line before the last is damaged.
+        """
+        path = os.path.join(run_dir, LOG)
+        kept = []
+        if os.path.exists(path):
+            kept = [record for _, record in records(path, path) if record["round_num"] <= resumed_round]
+        temporary = f"{path}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(b"".join(map(_line, kept)))
+            _flush(file)
+        os.replace(temporary, path)
+        self._seconds = sum((record.get("seconds", 0.0) for record in kept), 0.0)
+        self.ledger = DownloadLedger()
+        for record in kept:
+            self.ledger.add(record["round_num"], record["clients"], record.get("delta_bytes", 0))
+        self._file = open(path, "ab")  # noqa: SIM115
+
+    @property
+    def seconds(self) -> float:
+        """Simulated seconds of all rounds in the log: when the next one starts."""
+        return self._seconds
+
+    def append(
+        self,
+        round_num: int,
+        attempt: int,
+        clients: Sequence[str],
+        reported: Sequence[str],
+        dropped: Sequence[str] = (),
+        stragglers: Sequence[str] = (),
+        failed: Mapping[str, str] | None = None,
+        seconds: float = 0.0,
+        delta_bytes: int | None = None,
+    ) -> None:
+        """Records a round.
+
+        Args:
+          round_num: The round, counted from 1.
+          attempt: The attempt at it that counted.
+          clients: Who was asked.
+          reported: Whose work the round used.
+          dropped: Who vanished.
+          stragglers: Who was too late.
+          failed: Whose work failed, and why.
+          seconds: Simulated duration of the round, with the attempts before this one.
+          delta_bytes: Of the change that was sent out, where that is what is sent.
+        """
+        record = {
+            "round_num": round_num,
+            "attempt": attempt,
+            "clients": list(clients),
+            "reported": list(reported),
+            "dropped": list(dropped),
+            "stragglers": list(stragglers),
+            "failed": dict(failed or {}),
+            "seconds": float(seconds),
+        }
+        if delta_bytes is not None:
+            record["delta_bytes"] = delta_bytes
+        self.ledger.add(round_num, record["clients"], delta_bytes or 0)
+        self._file.write(_line(record))
+        _flush(self._file)
+        self._seconds += record["seconds"]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+def records(path: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and value of every line that is whole.
+
+    Raises:
+      OSError: If the file cannot be read.
+      UserError: If a line is no record; the message begins with `name` and the line's number.
+    """
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{name}, line {number}"
+            try:
+                record = json.loads(line.decode())
+            except ValueError:
+                # No beginning of a JSON object is one: without an end of line, this was torn off.
+                if not line.endswith(b"\n"):
+                    return
+                raise UserError(f"{where}: no valid JSON; correct the line or drop it.") from None
+            if not isinstance(record, dict) or type(record.get("round_num")) is not int:
+                raise UserError(f"{where}: no object with a whole number as round_num; correct the line or drop it.")
+            yield where, record
+
+
+def _line(record):
+    return json.dumps(record).encode() + b"\n"
+
+
+def _flush(file):
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,262 @@
+"""Who is asked in a round.
+
+A sampler is a pure function of the round, the attempt at it and the seed: a run that is resumed, or asks from several
+threads, asks the same clients.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_tx.cohorts import log as cohort_log
+from tff_tx.core.errors import UserError
+
+# (round_num, attempt=0) -> distinct client ids. A round too few clients reported in is tried again with attempt 1, 2
+# and so on: independent draws of the same law.
+Sampler = Callable[..., list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """The clients of one attempt at a round.
+
+    Attributes:
+      asked: Ids of the clients that were asked.
+      reported: Of those, who reports in time: the clients to train.
+      arguments: What the process is told of each of `reported`, in their order.
+      dropped: Who vanishes.
+      stragglers: Who would be late.
+      seconds: Simulated duration.
+    """
+
+    asked: Sequence[str]
+    reported: Sequence[str]
+    arguments: Sequence[Any]
+    dropped: Sequence[str] = ()
+    stragglers: Sequence[str] = ()
+    seconds: float = 0.0
+
+
+def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
+    """Asks `clients_per_round` clients, every set of so many as likely as any other, in random order.
+
+    This is `tff.simulation.build_uniform_sampling_fn`; a further attempt at a round draws with another seed.
+    """
+    ids = list(client_ids)
+    _check_enough(clients_per_round, len(ids), "training clients")
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed
+        draw = tff.simulation.build_uniform_sampling_fn(range(len(ids)), random_seed=drawing_seed)
+        return [ids[i] for i in draw(round_num, clients_per_round)]
+
+    return sample
+
+
+def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
+    """Asks every client independently with probability `clients_per_round` / number of clients.
+
+    This is the sampling that the accountants of differential privacy amplify by (Mironov, Talwar and Zhang, "Renyi
+    Differential Privacy of the Sampled Gaussian Mechanism", 2019). Sizes vary around `clients_per_round`, binomially,
+    and a cohort may be empty. Clients come in the order of `client_ids`.
+    """
+    ids = list(client_ids)
+    _check_enough(clients_per_round, len(ids), "training clients")
+    probability = clients_per_round / len(ids)
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        asked = _generator(seed, round_num, attempt).random(len(ids)) < probability
+        return [ids[i] for i in np.flatnonzero(asked)]
+
+    return sample
+
+
+def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes: Mapping[str, int]) -> Sampler:
+    """Draws clients one after another, each time in proportion to size among those not drawn yet.
+
+    A client of size s rings after an exponential time of rate s, and the first to ring are asked (Efraimidis and
+    Spirakis, "Weighted random sampling with a reservoir", 2006): the same law, without a loop. They come in the order
+    of the draws, so the first k of a cohort are what a sampler of k clients could have asked. Clients without examples
+    are never asked.
+
+    Args:
+      client_ids: Whom to draw from.
+      clients_per_round: The size of a cohort.
+      seed: Decides the draws.
+      sizes: Number of examples by client id, for all of `client_ids`.
+
+    Raises:
+      UserError: If fewer than `clients_per_round` clients have examples.
+    """
+    ids = [c for c in client_ids if sizes[c] > 0]
+    _check_enough(clients_per_round, len(ids), "training clients that have examples")
+    rates = np.array([sizes[c] for c in ids], np.float64)
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        rings = _generator(seed, round_num, attempt).standard_exponential(len(ids)) / rates
+        first = np.argpartition(rings, clients_per_round - 1)[:clients_per_round]
+        return [ids[i] for i in first[np.argsort(rings[first])]]
+
+    return sample
+
+
+def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int, separation: int) -> Sampler:
+    """Asks a client at most once in any `separation` consecutive rounds.
+
+    Clients are dealt at random to as many groups of equal size, give or take one; the groups take turns, and of the
+    group whose turn it is `clients_per_round` are drawn uniformly. This is the b-min-sep-participation that
+    privacy accounting of tree and banded noise assumes (Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153);
+    in T rounds a client takes part at most ceil(T / separation) times.
+
+    Args:
+      client_ids: Whom to draw from.
+      clients_per_round: The size of a cohort.
+      seed: Decides groups and draws.
+      separation: b, at least 1.
+
+    Raises:
+      UserError: If a group has fewer than `clients_per_round` clients.
+    """
+    ids = list(client_ids)
+    if clients_per_round > len(ids) // separation:
+        raise UserError(
+            f"--min_separation={separation} leaves {len(ids) // separation} of the {len(ids)} training clients for "
+            f"each round, fewer than --clients_per_round={clients_per_round}: lower one of them."
+        )
+    order = _generator(seed, "groups", 0).permutation(len(ids))
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        group = order[round_num % separation :: separation]
+        drawn = _generator(seed, round_num, attempt).choice(group, clients_per_round, replace=False)
+        return [ids[i] for i in drawn]
+
+    return sample
+
+
+def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
+    """Asks whom a record names: a `cohorts.jsonl`, or any JSON lines with `round_num` and `clients`.
+
+    Args:
+      client_ids: Whom the record may name.
+      path: The record, the value of --cohorts. A last line that a kill tore off is passed over.
+      rounds: How many rounds, from 1, must be in the record.
+
+    Returns:
+      The sampler; it raises `UserError` for a round that the record lacks, and for any second attempt, as there is
+      nobody else to ask.
+
+    Raises:
+      UserError: If the record cannot be read, is malformed, names an unknown client, or lacks one of `rounds`.
+    """
+    flag, known, cohorts = f"--cohorts={path}", frozenset(client_ids), {}
+    try:
+        for where, record in cohort_log.records(path, flag):
+            _check_cohort(where, record, known)
+            if record["round_num"] in cohorts:
+                raise UserError(f"{where}: round {record['round_num']} is recorded for the second time; drop a line.")
+            cohorts[record["round_num"]] = record["clients"]
+    except OSError as error:
+        raise UserError(
+            f"{flag} cannot be read ({error.strerror}): name the {cohort_log.LOG} of an earlier run, or a file like it."
+        ) from error
+
+    def sample(round_num: int, attempt: int = 0) -> list[str]:
+        if round_num not in cohorts:
+            raise UserError(
+                f"{flag} has no cohort for round {round_num}: lower --rounds, or name the record of a run as long."
+            )
+        if attempt:
+            raise UserError(
+                f"{flag} has one cohort for round {round_num}, and too few of it reported: lower --min_clients or "
+                "--dropout_rate, or draw cohorts with --sampling=uniform."
+            )
+        return list(cohorts[round_num])
+
+    for round_num in range(1, rounds + 1):
+        sample(round_num)
+    return sample
+
+
+SAMPLERS = {
+    "uniform": uniform,
+    "poisson": poisson,
+    "by_size": by_size,
+    "min_separation": min_separation,
+    "fixed": fixed,
+}
+
+
+def build_sampler(
+    name: str,
+    client_ids: Sequence[str],
+    clients_per_round: int,
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
+    path: str | None = None,
+    rounds: int = 0,
+    separation: int = 1,
+) -> Sampler:
+    """Builds a sampler of `SAMPLERS`.
+
+    Args:
+      name: Its name.
+      client_ids: Whom it may ask.
+      clients_per_round: The size of a cohort, for `poisson` the mean size; unused by `fixed`.
+      seed: Decides the draws.
+      sizes: Number of examples by client id, for `by_size`.
+      path: The record, for `fixed`.
+      rounds: How many rounds must be in the record, for `fixed`.
+      separation: Rounds from one participation of a client to the next, for `min_separation`.
+
+    Returns:
+      From (round_num, attempt=0) to distinct client ids.
+
+    Raises:
+      UserError: If there are too few clients, or the record of `fixed` will not do.
+    """
+    if name == "fixed":
+        return fixed(client_ids, path, rounds)
+    if name == "by_size":
+        return by_size(client_ids, clients_per_round, seed, sizes)
+    if name == "min_separation":
+        return min_separation(client_ids, clients_per_round, seed, separation)
+    return SAMPLERS[name](client_ids, clients_per_round, seed)
+
+
+def _generator(seed, round_num, attempt):
+    # A hash, as SeedSequence takes (1, 2) and (1, 2, 0) for the same, and others seed with (seed, round_num) too.
+    return np.random.default_rng(_hash(seed, round_num, attempt))
+
+
+def _hash(seed, round_num, attempt):
+    digest = hashlib.sha256(f"cohort/{seed}/{round_num}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:16], "big")
+
+
+def _check_enough(clients_per_round, available, what):
+    if clients_per_round > available:
+        raise UserError(
+            f"--clients_per_round={clients_per_round} is more than the {available} {what}: lower it, or deal the data "
+            "to more with --num_clients."
+        )
+
+
+def _check_cohort(where, record, known):
+    clients = record.get("clients")
+    if not isinstance(clients, list) or not all(isinstance(c, str) for c in clients):
+        raise UserError(f'{where}: clients must be a list of client ids, like ["a", "b"]; correct the line.')
+    if len(set(clients)) < len(clients):
+        twice = next(c for i, c in enumerate(clients) if c in clients[:i])
+        raise UserError(f"{where}: client {twice!r} is named twice; name it once.")
+    for client in clients:
+        if client not in known:
+            raise UserError(
+                f"{where}: client {client!r} is not among the {len(known)} training clients; use the data flags and "
+                "the seed that the record was made with."
+            )

@@ -1,6 +1,0 @@
-"""Ensemble distillation on the server (FedDF), also of clients whose models differ in architecture."""
-
-from tff_tx.distillation.engine import FedDFEngine, Group, deal
-from tff_tx.distillation.ensemble import TEACHERS, EnsembleDistillation
-
-__all__ = ["TEACHERS", "EnsembleDistillation", "FedDFEngine", "Group", "deal"]

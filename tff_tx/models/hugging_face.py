@@ -1,0 +1,226 @@
+"""Hugging Face models: made from a configuration or a checkpoint, and saved as one."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import random
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import transformers
+from safetensors import SafetensorError
+from tensorflow.python.eager import context
+from tf_keras.src import backend as keras_backend
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tff_tx.core.errors import UserError
+from tff_tx.models.zoo.ft_transformer import TFAutoModelForTables
+from tff_tx.models.zoo.patch_transformer import TFAutoModelForForecasting
+from tff_tx.models.zoo.sasrec import TFAutoModelForNextItem
+
+AUTO_CLASSES = {
+    "sequence_classification": transformers.TFAutoModelForSequenceClassification,
+    "token_classification": transformers.TFAutoModelForTokenClassification,
+    "masked_lm": transformers.TFAutoModelForMaskedLM,
+    "causal_lm": transformers.TFAutoModelForCausalLM,
+    "sequence_to_sequence": transformers.TFAutoModelForSeq2SeqLM,
+    "question_answering": transformers.TFAutoModelForQuestionAnswering,
+    "image_classification": transformers.TFAutoModelForImageClassification,
+    "forecasting": TFAutoModelForForecasting,
+    "next_item": TFAutoModelForNextItem,
+    "tabular_classification": TFAutoModelForTables,
+}
+"""The TF class that carries each task's head."""
+
+_LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
+
+_POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "esm",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+)
+"""Architectures that number positions from the padding index on, and so have fewer of them."""
+
+
+def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+    """Builds a model with random weights.
+
+    Args:
+      kind: A task, key of `AUTO_CLASSES`.
+      architecture: A Hugging Face model type that has a TF class for the task, such as "bert" or
+        "gpt2".
+      config: Fields of the configuration that differ from the architecture's defaults.
+      seed: Seed of the initial weights.
+
+    Returns:
+      A built `transformers.TFPreTrainedModel`.
+
+    Raises:
+      UserError: If there is no such architecture for the task in TensorFlow, or a field does not
+        fit it.
+    """
+    if architecture not in _architectures(kind):
+        raise UserError(
+            f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for "
+            f"{kind}; choose one of {', '.join(_architectures(kind))}."
+        )
+    config_class = CONFIG_MAPPING[architecture]
+    _check_fields(kind, config_class(), config)
+    what = f"--architecture={architecture} --model_config={dict(config)}"
+    remedy = f"choose fields that fit one another, see {config_class.__name__}"
+    with _seeded(seed), _readable(what, remedy):
+        model = AUTO_CLASSES[kind].from_config(config_class(**config))
+        model.build_in_name_scope()
+    return model
+
+
+def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
+    """Loads a model from a checkpoint.
+
+    Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
+    names are in `fresh_weights` of the result.
+
+    Args:
+      kind: A task, key of `AUTO_CLASSES`.
+      name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub
+        id.
+      config: Fields of the configuration to change, such as `num_labels` or dropout rates.
+      seed: Seed of the weights that the checkpoint lacks.
+
+    Raises:
+      UserError: If `name` is neither a model directory nor a hub id that can be reached, its
+        architecture has no TensorFlow class for the task, or a field does not fit it.
+    """
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
+        raise UserError(
+            f"--pretrained={name} is a directory without config.json, so not a model: give a "
+            "directory written by save_pretrained, or a hub id."
+        )
+    what = f"--pretrained={name}"
+    found = read_config(kind, name)
+    _check_fields(kind, found, config or {})
+    with _seeded(seed), _readable(what, _LOADABLE):
+        model, info = AUTO_CLASSES[kind].from_pretrained(
+            name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
+        )
+    mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+    model.fresh_weights = (*info["missing_keys"], *mismatched)
+    return model
+
+
+def read_config(kind: str, name: str) -> Any:
+    """The configuration of a model directory or hub id, which must be of a model for the task.
+
+    Raises:
+      UserError: If there is none, or it is another model's.
+    """
+    with _readable(f"--pretrained={name}", _LOADABLE):
+        found = transformers.AutoConfig.from_pretrained(name)
+    if found.model_type not in _architectures(kind):
+        raise UserError(
+            f"--pretrained={name} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
+            f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
+        )
+    return found
+
+
+def load_tokenizer(name: str) -> Any:
+    """Loads the tokenizer of a model directory or hub id; "bytes" is one that needs no file.
+
+    Raises:
+      UserError: If there is no tokenizer at `name`.
+    """
+    if name == "bytes":
+        return transformers.ByT5Tokenizer(extra_ids=0)
+    remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
+    if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
+        raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
+    with _readable(f"tokenizer {name}", remedy):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
+    """Writes a directory that `TFAutoModelFor...from_pretrained` opens, tokenizer included."""
+    model.save_pretrained(directory, safe_serialization=True)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int):
+    """Seeds the process-wide generators, from which Keras initializers draw, and restores them."""
+    before = random.getstate(), np.random.get_state(), context.global_seed()
+    # Where set_random_seed of Keras was ever called, initializers draw from a generator of its own.
+    keras_generator = getattr(keras_backend._SEED_GENERATOR, "generator", None)
+    keras_backend._SEED_GENERATOR.generator = random.Random(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf.random.set_seed(seed)
+    try:
+        yield
+    finally:
+        keras_backend._SEED_GENERATOR.generator = keras_generator
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        tf.random.set_seed(before[2])
+
+
+@contextlib.contextmanager
+def _readable(what: str, remedy: str):
+    """Turns what transformers raises for a wrong name, file or field into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].strip().rstrip(".")
+        raise UserError(f"{what} cannot be loaded ({reason}): {remedy}.") from error
+
+
+def _architectures(kind: str) -> list[str]:
+    """Those of the task, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
+    found = AUTO_CLASSES[kind]._model_mapping
+    return sorted(config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init)
+
+
+def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
+    """Refuses changes to fields that neither the configuration declares nor the model's code reads.
+
+    The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
+    """
+    model_class = AUTO_CLASSES[kind]._model_mapping[type(config)]
+    model_class = model_class[0] if isinstance(model_class, tuple) else model_class
+    source = inspect.getsource(sys.modules[model_class.__module__])
+    read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))
+    known = {"id2label", "label2id", "num_labels", *config.to_dict(), *config.attribute_map}
+    unknown = sorted(set(changes) - known.union(*read))
+    if unknown:
+        raise UserError(
+            f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the "
+            f"fields of {type(config).__name__}."
+        )
+
+
+def has_segments(config: Any) -> bool:
+    """Whether a model tells a first text from a second by `token_type_ids`, as BERT does and RoBERTa does not."""
+    return getattr(config, "type_vocab_size", 0) > 1
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest sequence a text model takes, None where there is no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= config.pad_token_id + 1
+    return limit

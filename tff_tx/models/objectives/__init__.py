@@ -1,0 +1,1 @@
+"""Objectives: losses and metrics of each kind of prediction."""

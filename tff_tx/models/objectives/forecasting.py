@@ -1,0 +1,59 @@
+"""What a forecasting model is trained on: the squared error, reported beside that of repeating the last value."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tff_tx.models.objectives.objective import Objective
+
+
+def forecasting(horizons: Sequence[int]) -> Objective:
+    """Mean squared error over all steps, in the data's own unit squared.
+
+    Predictions are float32 [batch, steps], labels float32 [batch, 1 + steps]: the last value that was observed, and the
+    values to come.
+
+    For each horizon h the metrics are `mae_h` and `rmse_h`, the mean absolute and the root mean squared error over the
+    steps from 1 to h, as the program of T-GCN has them (Zhao et al. 2019, https://arxiv.org/abs/1811.05320), and
+    `last_value_mae_h`, `last_value_rmse_h`, the same for the forecast that everything stays as it was. `mae` and `rmse`
+    are over all steps.
+
+    Args:
+      horizons: Numbers of steps; the largest is that of the predictions.
+    """
+    horizons = sorted(set(horizons))
+
+    def loss(output, label, sample_weight=None):
+        del sample_weight
+        return tf.reduce_mean(tf.square(output - label[:, 1:]))
+
+    def sums(predictions, labels, loss):
+        del loss  # of a batch of any size; the sums below have it too
+        last, future = labels[:, :1], labels[:, 1:]
+        steps = tf.shape(future, tf.int64)
+        result = collections.OrderedDict(items=steps[0] * steps[1], examples=steps[0])
+        for name, errors in (("", predictions - future), ("last_value_", last - future)):
+            for h in horizons:
+                result[f"{name}absolute_{h}"] = tf.reduce_sum(tf.abs(errors[:, :h]))
+                result[f"{name}squared_{h}"] = tf.reduce_sum(tf.square(errors[:, :h]))
+        return result
+
+    def finalize(sums):
+        examples, longest = tf.cast(sums["examples"], tf.float32), horizons[-1]
+        squared = tf.math.divide_no_nan(sums[f"squared_{longest}"], examples * longest)
+        metrics = collections.OrderedDict(loss=squared)
+        metrics["mae"] = tf.math.divide_no_nan(sums[f"absolute_{longest}"], examples * longest)
+        metrics["rmse"] = tf.sqrt(squared)
+        for h in horizons:
+            for name in ("", "last_value_"):
+                metrics[f"{name}mae_{h}"] = tf.math.divide_no_nan(sums[f"{name}absolute_{h}"], examples * h)
+                squared_h = tf.math.divide_no_nan(sums[f"{name}squared_{h}"], examples * h)
+                metrics[f"{name}rmse_{h}"] = tf.sqrt(squared_h)
+        metrics["num_examples"], metrics["num_items"] = sums["examples"], sums["items"]
+        return metrics
+
+    table = tf.TensorSpec([None, None], tf.float32)
+    return Objective("forecasting", table, loss, sums, finalize, output_spec=table)

@@ -1,0 +1,153 @@
+"""What a model is trained on: a loss, the metrics reported with it, and the spec of the labels.
+
+Metrics are sums over examples or tokens, never means of batch means, so that adding them over
+batches and clients and finishing once gives the figure over the pooled data, whatever the sizes of
+batches and clients.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from typing import Any, Callable
+
+import tensorflow as tf
+
+IGNORED = -100
+"""The label of a token that counts neither in loss nor in metrics, as in Hugging Face."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A training objective.
+
+    Attributes:
+      name: The task's name, as in `tff_tx.tasks`.
+      label_spec: `tf.TensorSpec` of a batch of labels: int32 [batch] for one label an example,
+        [batch, length] for one a token (`IGNORED` where there is none).
+      loss_fn: (predictions, labels, sample_weight=None) -> scalar float32, a mean over labelled items: of classes and
+        tokens the cross-entropy in nats.
+      sums_fn: (predictions, labels, loss) -> OrderedDict of scalar sums over the batch; `items` is how many the loss is
+        the mean over.
+      finalize_fn: sums -> OrderedDict of scalar metrics.
+      output_spec: `tf.TensorSpec` of a batch of predictions; None: that of logits, which have a dimension more than
+        labels.
+    """
+
+    name: str
+    label_spec: tf.TensorSpec
+    loss_fn: Callable[..., tf.Tensor]
+    sums_fn: Callable[..., collections.OrderedDict]
+    finalize_fn: Callable[..., collections.OrderedDict]
+    output_spec: tf.TensorSpec | None = None
+
+    @property
+    def metrics_fns(self):
+        """The metrics_fns of a `FunctionalModel`: initialize, update, finalize."""
+
+        @tf.function(autograph=False)
+        def initialize():
+            label = self.label_spec
+            output = self.output_spec or tf.TensorSpec([*label.shape, None])
+            specs = tf.function(self.sums_fn, autograph=False).get_concrete_function(output, label, tf.TensorSpec([]))
+            return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), specs.structured_outputs)
+
+        @tf.function(autograph=False)
+        def update(state, labels, batch_output, sample_weight=None):
+            del sample_weight
+            sums = self.sums_fn(batch_output.predictions, labels, batch_output.loss)
+            return tf.nest.map_structure(tf.add, state, sums)
+
+        @tf.function(autograph=False)
+        def finalize(state):
+            return self.finalize_fn(state)
+
+        return initialize, update, finalize
+
+
+def classification(name: str = "sequence_classification") -> Objective:
+    """One label an example: softmax cross-entropy and accuracy.
+
+    Logits float32 [batch, classes], labels int32 [batch].
+    """
+    return _cross_entropy(name, label_rank=1, finalize_fn=_finalize)
+
+
+def language_modeling(name: str) -> Objective:
+    """One label a token (masked, next, or of a target), `IGNORED` elsewhere.
+
+    Logits float32 [batch, length, vocabulary], labels int32 [batch, length]. Besides loss (nats a
+    token) and accuracy reports perplexity, exp(loss), and loss in bits a token.
+    """
+
+    def finalize(sums):
+        metrics = _finalize(sums)
+        metrics["perplexity"] = tf.exp(metrics["loss"])
+        metrics["bits_per_token"] = metrics["loss"] / math.log(2.0)
+        return metrics
+
+    return _cross_entropy(name, label_rank=2, finalize_fn=finalize)
+
+
+def token_classification(label_names) -> Objective:
+    """One label a token, with entity-level precision, recall and F1 for labels in the IOB2 scheme.
+
+    Args:
+      label_names: Names of the classes in order, such as ("O", "B-Disease", "I-Disease").
+    """
+    from tff_tx.models.objectives.entities import EntityCounter
+
+    count_entities = EntityCounter(label_names)
+
+    def entity_sums(logits, labels):
+        return count_entities(labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED))
+
+    def finalize(sums):
+        metrics = _finalize(sums)
+        correct = tf.cast(sums["entities_correct"], tf.float32)
+        predicted = tf.cast(sums["entities_predicted"], tf.float32)
+        true = tf.cast(sums["entities_true"], tf.float32)
+        metrics["precision"] = tf.math.divide_no_nan(correct, predicted)
+        metrics["recall"] = tf.math.divide_no_nan(correct, true)
+        metrics["f1"] = tf.math.divide_no_nan(2.0 * correct, predicted + true)
+        return metrics
+
+    return _cross_entropy("token_classification", 2, finalize, more_sums_fn=entity_sums)
+
+
+def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None) -> Objective:
+    def loss(output, label, sample_weight=None):
+        del sample_weight  # TFF passes None; examples are weighted by their number
+        counted = tf.not_equal(label, IGNORED)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=tf.where(counted, label, 0), logits=tf.cast(output, tf.float32)
+        )
+        counted = tf.cast(counted, tf.float32)
+        return tf.math.divide_no_nan(tf.reduce_sum(losses * counted), tf.reduce_sum(counted))
+
+    def sums(logits, labels, loss):
+        counted = tf.not_equal(labels, IGNORED)
+        items = tf.math.count_nonzero(counted)
+        correct = counted & tf.equal(tf.argmax(logits, -1, labels.dtype), labels)
+        result = collections.OrderedDict(
+            loss=loss * tf.cast(items, tf.float32),
+            correct=tf.math.count_nonzero(correct),
+            items=items,
+            examples=tf.shape(labels, tf.int64)[0],
+        )
+        if more_sums_fn is not None:
+            result.update(more_sums_fn(logits, labels))
+        return result
+
+    return Objective(name, tf.TensorSpec([None] * label_rank, tf.int32), loss, sums, finalize_fn)
+
+
+def _finalize(sums: Any) -> collections.OrderedDict:
+    items = tf.cast(sums["items"], tf.float32)
+    return collections.OrderedDict(
+        loss=tf.math.divide_no_nan(sums["loss"], items),
+        accuracy=tf.math.divide_no_nan(tf.cast(sums["correct"], tf.float32), items),
+        num_examples=sums["examples"],
+        num_items=sums["items"],
+    )

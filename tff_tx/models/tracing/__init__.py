@@ -1,0 +1,1 @@
+"""Models as pure functions: what reaches into TensorFlow and Keras to trace, cut and vectorize them."""

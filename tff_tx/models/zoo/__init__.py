@@ -1,0 +1,1 @@
+"""Transformers of this package, beside those of Hugging Face."""

@@ -1,0 +1,1 @@
+"""A run: assembling its parts, the round loop, what it writes, and evaluation."""
