@@ -1,7 +1,26 @@
 """Federated learning for Hugging Face Transformers on TensorFlow Federated."""
 
+import importlib as _importlib
+
 from tff_tx.core import platform_check as _platform_check
 
-_platform_check.require()
+_platform_check.check()
 
 __version__ = "0.1.0"
+
+_EXPORTS = {}
+"""What `tff_tx` offers, as "module:attribute"; imported when it is first asked for, as TensorFlow takes seconds."""
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'tff_tx' has no attribute {name!r}")
+    module, _, attribute = _EXPORTS[name].partition(":")
+    value = globals()[name] = getattr(_importlib.import_module(module), attribute)
+    return value
+
+
+def __dir__():
+    return sorted(set(globals()) | set(__all__))

@@ -16,7 +16,8 @@ import tensorflow_federated as tff
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
-from tff_tx.runtime.graphs import step_options
+from tff_tx.runtime.internals.calls import step_options
+from tff_tx.runtime.internals.tensors import drop_python_state
 
 _SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
 
@@ -66,11 +67,12 @@ class LocalEngine(Engine):
         self._broadcast_type, self._contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
         self._work = ClientWork(form.graph("work"), step_options(precision))
         self._initialize, self._prepare, self._zero, self._accumulate, self._report, self._update = (
-            form.graph(part).whole() for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
+            form.graph(part).whole(internal=part not in ("initialize", "update"))
+            for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
         )
         self._threads, self._encode = threads, encode
         paths = form_lib.paths(self._broadcast_type)
-        self._sent = [i for i, path in enumerate(paths) if form_lib.HELD not in path]
+        self._sent = [i for i, path in enumerate(paths) if form_lib.NON_TRAINABLE_STATE not in path]
         self._measures_download = encode is not None and len(self._sent) < len(paths)
         self._workers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="client")
         self._readers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="data")
@@ -154,6 +156,8 @@ class LocalEngine(Engine):
                 total = self._accumulate(*total, *contribution)
                 if on_contribution is not None:
                     on_contribution(position, contribution)
+                else:
+                    drop_python_state(contribution)
             if on_progress is not None:
                 on_progress(position + 1)
             clock.stop("aggregation")

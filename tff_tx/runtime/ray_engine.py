@@ -10,11 +10,11 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from tensorflow_federated.python.core.impl.types import type_analysis
 
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.internals.computations import contains_sequence
 from tff_tx.runtime.local import Clock
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_record import Limits, RoundRecord
@@ -66,7 +66,7 @@ class RayEngine(Engine):
         max_workers: int | None = None,
     ):
         super().__init__(process)
-        if type_analysis.contains(self._client_type, lambda t: isinstance(t, tff.SequenceType)):
+        if contains_sequence(self._client_type):
             raise UserError(
                 "--engine=ray sends clients over the network, and this process takes their datasets: name them by "
                 "plain data (FederatedTask.process) or use --engine=local."
