@@ -49,7 +49,7 @@ class LocalEngine(Engine):
     Args:
       process: Of functional models, with clients named by plain data or datasets.
       threads: Clients at work at the same time; the best is one a processor.
-      precision: In which matrix products of a step are computed, see `graphs.step_options`.
+      precision: In which matrix products of a step are computed, see `internals.calls.step_options`.
       encode: From NumPy arrays to the bytes that would travel, with which rounds measure what clients send, and what is
         sent to them where only changes are (`compression.build_delta_distributor`); None: not measured.
     """

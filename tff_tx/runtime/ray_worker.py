@@ -34,7 +34,7 @@ class RoundTask:
       key: Different for every round.
       form_key: The same for all rounds of an engine.
       form: Reference of the `RoundForm`.
-      precision: See `graphs.step_options`.
+      precision: See `internals.calls.step_options`.
       num_leaves: Of the tree of partial sums.
       changing: Reference of the leaves of the broadcast that differ from round to round, NumPy arrays.
       frozen: The same of those that do not.
