@@ -227,7 +227,7 @@ def test_make_turns_an_unsupported_python_away(tmp_path):
     """`make` finds none but a Python that is too new: one sentence, and nothing is installed."""
     for name in ("Makefile", "requirements.txt", "setup.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / "tff_tx").mkdir()
+    (tmp_path / "tff_tx" / "core").mkdir(parents=True)
     check = CHECK.read_text("utf-8").replace("sys.version_info,", "(3, 12, 1),")
     (tmp_path / "tff_tx" / "core" / "platform_check.py").write_text(check)
     run = _make("test", cwd=tmp_path)
