@@ -1,0 +1,80 @@
+"""What can be chosen by name: a line each, imported when it is chosen. Plug-ins add to them: `ALGORITHMS.register(name)`."""
+
+from tff_tx.core.registry import Registry
+
+ALGORITHMS = Registry(
+    "algorithm",
+    {
+        "fed_avg": "tff_tx.algorithms.fed_avg:FED_AVG",
+        "fed_prox": "tff_tx.algorithms.fed_prox:FED_PROX",
+        "fed_gkd": "tff_tx.algorithms.fed_gkd:FED_GKD",
+        "fed_sgd": "tff_tx.algorithms.fed_sgd:FED_SGD",
+        "mime_lite": "tff_tx.algorithms.mime_lite:MIME_LITE",
+    },
+)
+"""Of `tff_tx.algorithms.Algorithm`."""
+
+AGGREGATORS = Registry(
+    "aggregator",
+    {
+        "mean": "tff_tx.aggregators.stacks:MEAN",
+        "attention": "tff_tx.aggregators.attention:ATTENTION",
+        "median": "tff_tx.aggregators.median:MEDIAN",
+        "trimmed_mean": "tff_tx.aggregators.median:TRIMMED_MEAN",
+        "krum": "tff_tx.aggregators.krum:KRUM",
+        "multi_krum": "tff_tx.aggregators.krum:MULTI_KRUM",
+        "bulyan": "tff_tx.aggregators.bulyan:BULYAN",
+        "geometric_median": "tff_tx.aggregators.geometric_median:GEOMETRIC_MEDIAN",
+        "centered_clipping": "tff_tx.aggregators.centered_clipping:CENTERED_CLIPPING",
+    },
+)
+"""Of `tff_tx.aggregators.Aggregator`."""
+
+TASKS = Registry(
+    "task",
+    {
+        name: f"tff_tx.tasks.kinds.{name}:TASK"
+        for name in (
+            *("sequence_classification", "token_classification", "masked_lm", "causal_lm"),
+            *("sequence_to_sequence", "question_answering", "image_classification"),
+            *("tabular_classification", "forecasting", "next_item"),
+        )
+    },
+)
+"""Of `tff_tx.tasks.TaskKind`."""
+
+ENGINES = Registry(
+    "engine",
+    {
+        "local": "tff_tx.runtime.local:LocalEngine",
+        "tff_native": "tff_tx.runtime.native:NativeEngine",
+        "ray": "tff_tx.runtime.ray_engine:RayEngine",
+    },
+)
+"""Of `tff_tx.runtime.Engine`."""
+
+DATASETS = Registry(
+    "data set",
+    {
+        "stdlib": "tff_tx.datasets.embedded:STDLIB",
+        "digits": "tff_tx.datasets.embedded:DIGITS",
+        "breast_cancer": "tff_tx.datasets.embedded:BREAST_CANCER",
+        "file": "tff_tx.datasets.readers.files:FILES",
+        **{
+            f"tff:{name}": f"tff_tx.datasets.tff_sets:{name.upper()}"
+            for name in ("shakespeare", "stackoverflow", "emnist", "emnist_all", "cifar100")
+        },
+    },
+)
+"""Of `tff_tx.datasets.DataSet`."""
+
+FORMATS = Registry(
+    "file format",
+    {
+        name: f"tff_tx.datasets.readers.files:{name.upper()}"
+        for name in (
+            *("csv", "tsv", "jsonl", "parquet", "conll", "squad", "leaf", "text", "dialogue", "hdf5", "sqlite"),
+        )
+    },
+)
+"""Of `tff_tx.datasets.readers.Format`."""
