@@ -12,3 +12,37 @@ from tff_tx.config.privacy import ExamplePrivacyConfig, LocalPrivacyConfig, Priv
 from tff_tx.config.rules import check, check_resume, resolve
 from tff_tx.config.run import RunSettings
 from tff_tx.config.run_config import FIELDS, SECTIONS, RunConfig, flag_of
+
+__all__ = [
+    "FIELDS",
+    "SECTIONS",
+    "AggregationConfig",
+    "AlgorithmConfig",
+    "AttackConfig",
+    "CanariesConfig",
+    "ClientConfig",
+    "CohortConfig",
+    "CompressionConfig",
+    "DataConfig",
+    "DevicesConfig",
+    "EngineConfig",
+    "EnsembleConfig",
+    "ExamplePrivacyConfig",
+    "Field",
+    "LocalPrivacyConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "Option",
+    "PrivacyConfig",
+    "RunConfig",
+    "RunSettings",
+    "Section",
+    "ServerConfig",
+    "TaskConfig",
+    "check",
+    "check_resume",
+    "flag_of",
+    "option",
+    "resolve",
+    "show",
+]

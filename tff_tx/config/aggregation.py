@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Optional, Union
 
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import AGGREGATORS
@@ -23,15 +22,16 @@ class AggregationConfig(Section):
     section = "aggregation"
 
     aggregator: str = option("mean", "Aggregator of the clients' updates.", choices=AGGREGATORS)
-    clip_norm: Optional[str] = option(
+    clip_norm: str | None = option(
         None,
         "L2 norm to which updates are clipped before aggregation, or `adaptive` (quantile-based, Andrew et al. 2021).",
         flag="update_clip_norm",
         formerly=("clipping",),
     )
-    zeroing_norm: Optional[str] = option(
+    zeroing_norm: str | None = option(
         None,
-        "Replaces updates that have an element above this magnitude, or with `adaptive` above an estimated quantile, by "
+        "Replaces updates that have an element above this magnitude, or with `adaptive` above an estimated quantile, "
+        "by "
         "0; before {aggregation.clip_norm}.",
         flag="update_zeroing_norm",
         formerly=("zeroing",),
@@ -56,7 +56,7 @@ class AggregationConfig(Section):
     attention_floor: float = option(
         0.0, "Minimum weight of a client, as a share of its weight in the mean.", least=0.0, most=1.0
     )
-    centered_clip_norm: Optional[float] = option(
+    centered_clip_norm: float | None = option(
         None,
         "centered_clipping: L2 norm to which a client's difference from the last aggregate is clipped.",
         formerly=("clipping_radius",),
@@ -69,7 +69,7 @@ class AggregationConfig(Section):
         for name in ("clip_norm", "zeroing_norm"):
             self.norm(name)
 
-    def norm(self, name: str) -> Union[float, str, None]:
+    def norm(self, name: str) -> float | str | None:
         """A norm, "adaptive" or None.
 
         Args:
@@ -108,7 +108,7 @@ class CompressionConfig(Section):
         0.01, "Share of coordinates that top_k and random_k send.", flag="compression_fraction", above=0.0, most=1.0
     )
     rank: int = option(2, "Rank of the matrices of low_rank.", flag="compression_rank", least=1)
-    error_feedback: Optional[bool] = option(
+    error_feedback: bool | None = option(
         None,
         "Adds what compression left out to the client's next update; residuals are stored in residuals/. Default: for "
         "top_k, random_k and low_rank.",

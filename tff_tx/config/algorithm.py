@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
 
 from tff_tx.config.model import DTYPES
 from tff_tx.config.option import Section, option
@@ -21,7 +20,7 @@ class AlgorithmConfig(Section):
     section = "algorithm"
 
     name: str = option("fed_avg", "Federated algorithm.", flag="algorithm", choices=ALGORITHMS)
-    weighted: Optional[bool] = option(
+    weighted: bool | None = option(
         None, "Weights clients by their number of examples; default: yes, but not in a private run."
     )
     warmup_rounds: int = option(0, "Rounds over which the learning rates rise.", least=0)
@@ -57,14 +56,14 @@ class ClientConfig(Section):
 
     batch_size: int = option(16, "Examples per batch.", least=1, stated=True)
     epochs: int = option(1, "Local epochs per round.", flag="local_epochs", least=1, stated=True)
-    steps: Optional[int] = option(
+    steps: int | None = option(
         None,
         "Local batches per round, instead of {client.epochs}; default for stdlib: 16.",
         flag="local_steps",
         least=1,
         stated=True,
     )
-    max_examples: Optional[int] = option(
+    max_examples: int | None = option(
         None, "Maximum number of examples per local epoch, drawn anew each time.", least=1, stated=True
     )
     gradient_accumulation_steps: int = option(
@@ -75,14 +74,14 @@ class ClientConfig(Section):
     learning_rate: float = option(2e-3, "Client learning rate.", flag="client_learning_rate", least=0.0, stated=True)
     momentum: float = option(0.0, "Client momentum, for sgd.", flag="client_momentum", least=0.0, most=1.0)
     weight_decay: float = option(0.01, "Client weight decay, for adamw.", flag="client_weight_decay", least=0.0)
-    clip_norm: Optional[float] = option(
+    clip_norm: float | None = option(
         None,
         "L2 norm to which clients clip the gradients of a batch.",
         flag="client_clip_norm",
         formerly=("clip_norm",),
         above=0.0,
     )
-    schedule: Optional[str] = option(
+    schedule: str | None = option(
         None,
         "Client learning rate by round, after the warm-up; default: constant.",
         flag="client_schedule",
@@ -110,7 +109,7 @@ class ServerConfig(Section):
     epsilon: float = option(
         1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", flag="server_epsilon", least=0.0
     )
-    schedule: Optional[str] = option(
+    schedule: str | None = option(
         None, "Server learning rate by round; default: constant.", flag="server_schedule", choices=SCHEDULES
     )
 
@@ -132,6 +131,7 @@ class EnsembleConfig(Section):
         '"model_config": {"dim": 128}}, or with "pretrained"; repeated. Default: one group with the model of the other '
         "settings.",
         flag="group",
+        repeated=True,
     )
     steps: int = option(100, "Distillation steps on the server per round; 0: none.", flag="ensemble_steps", least=0)
     batch_size: int = option(64, "Public examples per distillation step.", flag="ensemble_batch_size", least=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 
@@ -30,14 +29,15 @@ class AttackConfig(Section):
     share: float = option(
         0.2, "Share of the training clients that attack; the seed chooses them.", flag="attackers", least=0.0, most=1.0
     )
-    scale: Optional[float] = option(
+    scale: float | None = option(
         None,
-        "Factor of sign_flip (default 1) and model_replacement (default: {cohort.clients_per_round}); for little_is_enough the "
+        "Factor of sign_flip (default 1) and model_replacement (default: {cohort.clients_per_round}); for "
+        "little_is_enough the "
         "number of standard deviations from the mean (default: as many as the paper's majority needs).",
         flag="attack_scale",
         least=0.0,
     )
-    noise: Optional[float] = option(
+    noise: float | None = option(
         None,
         "Standard deviation of the update of gaussian (default 1) and free_rider (default 0).",
         flag="attack_noise",
@@ -46,7 +46,7 @@ class AttackConfig(Section):
     omniscient: bool = option(
         False, "Attackers of little_is_enough know the updates of all clients, not only their own."
     )
-    backdoor_target: Optional[str] = option(None, "Target label of the backdoor; default: the first.")
+    backdoor_target: str | None = option(None, "Target label of the backdoor; default: the first.")
     backdoor_share: float = option(0.5, "Share of an attacker's batch that has the trigger.", least=0.0, most=1.0)
     backdoor_text: str = option("cf mn bb", "Trigger in texts: replaces their first words.")
     backdoor_pixels: int = option(2, "Trigger in images: side of a bright square, in pixels.", least=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 
@@ -26,13 +25,14 @@ class CohortConfig(Section):
         "{cohort.cohorts}.",
         choices=SAMPLERS,
     )
-    min_separation: Optional[int] = option(
+    min_separation: int | None = option(
         None,
-        "A client is sampled at most once in this many consecutive rounds, with {cohort.sampling}=min_separation; default: as "
+        "A client is sampled at most once in this many consecutive rounds, with {cohort.sampling}=min_separation; "
+        "default: as "
         "many as the number of clients allows.",
         least=1,
     )
-    cohorts: Optional[str] = option(
+    cohorts: str | None = option(
         None, "Record to replay with {cohort.sampling}=fixed: cohorts.jsonl of an earlier run.", is_path=True
     )
     over_selection: float = option(
@@ -40,13 +40,13 @@ class CohortConfig(Section):
     )
     min_clients: int = option(1, "A round with fewer reports is retried with another cohort.", least=1, may_change=True)
     max_round_retries: int = option(3, "Retries of a round before the run ends.", least=0, may_change=True)
-    buffer_size: Optional[int] = option(
+    buffer_size: int | None = option(
         None,
         "FedBuff: a round is a server update, made as soon as this many clients have reported, while the others go on "
         "with the models they have.",
         least=1,
     )
-    concurrency: Optional[int] = option(
+    concurrency: int | None = option(
         None, "FedBuff: clients at work at the same time; default: {cohort.clients_per_round}.", least=1
     )
     staleness_exponent: float = option(
@@ -74,7 +74,7 @@ class DevicesConfig(Section):
     section = "devices"
 
     dropout_rate: float = option(0.0, "Probability that a client vanishes in a round.", least=0.0, below=1.0)
-    report_deadline: Optional[float] = option(
+    report_deadline: float | None = option(
         None, "Simulated seconds a client has to report; default: no deadline.", above=0.0, below=math.inf
     )
     seconds_per_example: float = option(
@@ -87,7 +87,7 @@ class DevicesConfig(Section):
         least=0.0,
         most=10.0,
     )
-    bytes_per_second: Optional[float] = option(
+    bytes_per_second: float | None = option(
         None,
         "Simulated bandwidth of a device; default: transfers take no time.",
         flag="device_bytes_per_second",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from tff_tx.config.option import show
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
@@ -23,7 +23,7 @@ class Condition:
     """
 
     path: str
-    values: Optional[tuple] = None
+    values: tuple | None = None
     negated: bool = False
 
     def holds(self, config: RunConfig) -> bool:
@@ -64,7 +64,7 @@ class Conflict:
     because: str
     remedy: str = "remove one of them"
 
-    def problem(self, config: RunConfig) -> Optional[str]:
+    def problem(self, config: RunConfig) -> str | None:
         if not (self.first.holds(config) and self.second.holds(config)):
             return None
         first, second = describe(config, self.first.path), describe(config, self.second.path)
@@ -78,7 +78,7 @@ class BelongsTo:
     path: str
     owner: Condition
 
-    def problem(self, config: RunConfig) -> Optional[str]:
+    def problem(self, config: RunConfig) -> str | None:
         if not config.is_set(self.path) or self.owner.holds(config):
             return None
         name = describe(config, self.path)
@@ -96,7 +96,7 @@ class Requires:
     second: Condition
     because: str
 
-    def problem(self, config: RunConfig) -> Optional[str]:
+    def problem(self, config: RunConfig) -> str | None:
         if not self.first.holds(config) or self.second.holds(config):
             return None
         found = describe(config, self.second.path)
@@ -108,9 +108,9 @@ class Relation:
     """A relation between numbers; `find` gives the sentence, or None if it holds."""
 
     paths: tuple[str, ...]
-    find: Callable[[RunConfig], Optional[str]]
+    find: Callable[[RunConfig], str | None]
 
-    def problem(self, config: RunConfig) -> Optional[str]:
+    def problem(self, config: RunConfig) -> str | None:
         return self.find(config)
 
 
@@ -127,14 +127,15 @@ class Needs:
     capability: str
     because: str
 
-    def problem(self, config: RunConfig) -> Optional[str]:
+    def problem(self, config: RunConfig) -> str | None:
         name = config.get(self.chosen)
         if name is None or not self.first.holds(config) or self.capability in self.registry[name].capabilities:
             return None
         able = ", ".join(n for n, record in self.registry.items() if self.capability in record.capabilities)
         found = describe(config, self.chosen)
         return (
-            f"{describe(config, self.first.path)} cannot be combined with {found}: {self.because}; remove it, or choose "
+            f"{describe(config, self.first.path)} cannot be combined with {found}: {self.because}; remove it, or "
+            f"choose "
             f"one of {able or 'none so far'}."
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import DATASETS, FORMATS
@@ -31,9 +30,10 @@ class DataConfig(Section):
     silos: tuple[str, ...] = option(
         (),
         "Names of the silos that hold the training data: {data.files} are then paths on the node whose Ray resource is "
-        "silo_NAME, with {silo} for the name, and are read only there; {data.test_files} and {data.validation_files} are read here.",
+        "silo_NAME, with {silo} for the name, and are read only there; {data.test_files} and {data.validation_files} "
+        "are read here.",
     )
-    format: Optional[str] = option(
+    format: str | None = option(
         None, "Format of the files; default: by their names.", flag="data_format", choices=FORMATS
     )
     columns: tuple[str, ...] = option((), "Column names, for CSV and TSV files without a header line.")
@@ -46,16 +46,17 @@ class DataConfig(Section):
         "answer", "Column of the answer, empty for unanswerable questions; or SQuAD's `answers`."
     )
     answer_start_column: str = option("answer_start", "Column of the position of the answer's first character, from 0.")
-    client_column: Optional[str] = option(None, "Column of the client that owns an example.")
+    client_column: str | None = option(None, "Column of the client that owns an example.")
     numeric_columns: tuple[str, ...] = option((), "Numeric columns of tables and series.")
     categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")
     partition: str = option(
         "auto",
-        "Assignment of examples to clients: the data's own clients (column) or a synthetic partition; auto is column if "
+        "Assignment of examples to clients: the data's own clients (column) or a synthetic partition; auto is column "
+        "if "
         "the data have clients, else iid.",
         choices=PARTITIONS,
     )
-    num_clients: Optional[int] = option(
+    num_clients: int | None = option(
         None,
         "Number of clients of a synthetic partition (default 100), or how many of the data's own to use (default all).",
         least=1,
@@ -65,7 +66,8 @@ class DataConfig(Section):
     power_law_exponent: float = option(1.5, "Exponent of client sizes of {data.partition}=power_law.")
     split: str = option(
         "auto",
-        "Held-out data: whole clients, a random part of every client, the last part of every client (time), or examples "
+        "Held-out data: whole clients, a random part of every client, the last part of every client (time), or "
+        "examples "
         "before partitioning; auto is client for the data's own clients, else example.",
         choices=SPLITS,
     )
@@ -73,8 +75,8 @@ class DataConfig(Section):
         0.0, "Size of the validation split: a fraction, or a whole number from 1 on.", least=0.0
     )
     test_fraction: float = option(0.1, "Size of the test split: a fraction, or a whole number from 1 on.", least=0.0)
-    max_train_examples_per_client: Optional[int] = option(None, "Truncates larger training clients.", least=1)
+    max_train_examples_per_client: int | None = option(None, "Truncates larger training clients.", least=1)
     label_names: tuple[str, ...] = option((), "Labels in order; default: found in {data.files}.")
-    cache_dir: Optional[str] = option(
+    cache_dir: str | None = option(
         None, "Directory for encoded data; default: tff_tx in the user's cache directory.", may_change=True
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import ENGINES
@@ -17,19 +16,19 @@ class EngineConfig(Section):
     section = "engine"
 
     name: str = option("local", "Engine that runs the clients; ray: a cluster.", flag="engine", choices=ENGINES)
-    threads: Optional[int] = option(
+    threads: int | None = option(
         None,
         "Clients computed at the same time; default: one per processor. Does not change the numbers.",
         least=1,
         may_change=True,
     )
-    ray_address: Optional[str] = option(
+    ray_address: str | None = option(
         None,
         "Cluster to join, host:port of its head or auto; default: one is started on this machine and ends with the "
         "program.",
         may_change=True,
     )
-    ray_tls_dir: Optional[str] = option(
+    ray_tls_dir: str | None = option(
         None,
         "Directory with ca.crt, node.crt and node.key (programs.certs): Ray encrypts, and rejects peers without a "
         "certificate of that authority.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable
 
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS
 from tff_tx.config.run_config import RunConfig, describe
 from tff_tx.core.errors import setting
 
-Found = Optional[str]
+Found = str | None
 
 
 def columns_are_distinct(config: RunConfig) -> Found:
@@ -54,7 +54,8 @@ def ranks_are_synchronous(config: RunConfig) -> Found:
     if len(set(config.lora.rank)) < 2 or not config.cohort.is_buffered:
         return None
     return (
-        f"{describe(config, 'lora.rank')} cannot be combined with {describe(config, 'cohort.buffer_size')}: all clients "
+        f"{describe(config, 'lora.rank')} cannot be combined with {describe(config, 'cohort.buffer_size')}: all "
+        f"clients "
         "of a round must start from the same A and B; remove one of them."
     )
 
@@ -130,7 +131,8 @@ def residuals_stay_with_clients(config: RunConfig) -> Found:
     if not config.compression.has_error_feedback or config.engine.name == "local":
         return None
     return (
-        f"{_feedback(config)} needs {setting('engine.name')}=local (found {config.engine.name}): residuals belong to the "
+        f"{_feedback(config)} needs {setting('engine.name')}=local (found {config.engine.name}): residuals belong to "
+        f"the "
         f"clients, and are stored on this machine; set {setting('compression.error_feedback')} to false, or change the "
         "engine."
     )
@@ -141,7 +143,8 @@ def residuals_are_added_up(config: RunConfig) -> Found:
     if not config.compression.has_error_feedback or not _needs_all_updates(config):
         return None
     return (
-        f"{_feedback(config)} cannot be combined with {describe(config, 'aggregation.aggregator')}: a residual makes up "
+        f"{_feedback(config)} cannot be combined with {describe(config, 'aggregation.aggregator')}: a residual makes "
+        f"up "
         "for an earlier update in a sum, and this aggregator compares single updates; remove one of them."
     )
 
@@ -161,7 +164,8 @@ def feedback_needs_one_update(config: RunConfig) -> Found:
     if not config.compression.has_error_feedback or "one_update" in ALGORITHMS[config.algorithm.name].capabilities:
         return None
     return (
-        f"{_feedback(config)} cannot be combined with {describe(config, 'algorithm.name')}: its clients send a gradient "
+        f"{_feedback(config)} cannot be combined with {describe(config, 'algorithm.name')}: its clients send a "
+        f"gradient "
         "besides their update; remove it, or change the algorithm."
     )
 
@@ -230,8 +234,10 @@ def cohorts_are_as_accounted(config: RunConfig) -> Found:
     if not config.privacy.enabled or not is_affected:
         return None
     return (
-        f"{describe(config, 'devices.availability')} cannot be combined with {describe(config, 'privacy.mechanism')} and "
-        f"{describe(config, 'cohort.sampling')}: cohorts come from fewer clients than the accounting assumes; remove it, "
+        f"{describe(config, 'devices.availability')} cannot be combined with {describe(config, 'privacy.mechanism')} "
+        f"and "
+        f"{describe(config, 'cohort.sampling')}: cohorts come from fewer clients than the accounting assumes; remove "
+        f"it, "
         f"or set {setting('cohort.sampling')}=poisson."
     )
 
@@ -298,7 +304,7 @@ def teachers_are_seen(config: RunConfig) -> Found:
     return None
 
 
-def depends_on_rounds(config: RunConfig) -> Optional[str]:
+def depends_on_rounds(config: RunConfig) -> str | None:
     """The setting for which rounds that have been run depend on how many there are in all, if there is one."""
     for name in ("client.schedule", "server.schedule"):
         if config.get(name) in ("linear", "cosine"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Optional
+from typing import Any
 
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import TASKS
@@ -18,9 +18,7 @@ class TaskConfig(Section):
 
     section = "task"
 
-    kind: Optional[str] = option(
-        None, "Task; default: the usual one of an embedded data set.", flag="task", choices=TASKS
-    )
+    kind: str | None = option(None, "Task; default: the usual one of an embedded data set.", flag="task", choices=TASKS)
     max_length: int = option(64, "Maximum number of tokens or items of an example.", least=2)
     max_target_length: int = option(32, "Maximum number of tokens of a generated text.", least=2)
     context_overlap: int = option(16, "Tokens shared by two windows of a context that is too long for one.", least=0)
@@ -42,14 +40,12 @@ class ModelConfig(Section):
 
     section = "model"
 
-    pretrained: Optional[str] = option(None, "Model directory or hub id to start from.")
-    architecture: Optional[str] = option(
-        None, "Hugging Face model type, such as bert, for a model with random weights."
-    )
+    pretrained: str | None = option(None, "Model directory or hub id to start from.")
+    architecture: str | None = option(None, "Hugging Face model type, such as bert, for a model with random weights.")
     config: dict[str, Any] = option(
         {}, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.', flag="model_config"
     )
-    tokenizer: Optional[str] = option(
+    tokenizer: str | None = option(
         None, "Model directory, hub id or bytes; default: the tokenizer of {model.pretrained}."
     )
     trainable: str = option(
@@ -89,7 +85,7 @@ class LoraConfig(Section):
         (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", flag="lora_rank", least=1
     )
     alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.", flag="lora_alpha")
-    targets: Optional[str] = option(
+    targets: str | None = option(
         None,
         "Regular expression searched in the names of adapted weights; default: queries and values.",
         flag="lora_targets",
@@ -100,7 +96,8 @@ class LoraConfig(Section):
     )
     aggregation: str = option(
         "average",
-        "Aggregation of the clients' A and B: averages of the factors (FedIT; HetLoRA with several ranks); averages and "
+        "Aggregation of the clients' A and B: averages of the factors (FedIT; HetLoRA with several ranks); averages "
+        "and "
         "the residual to the average product (FedEx-LoRA); the average product, added to the weight, and new A and B "
         "(FLoRA's stack); or its best approximation of the rank (FlexLoRA's svd).",
         flag="lora_aggregation",

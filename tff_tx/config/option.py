@@ -26,6 +26,7 @@ class Option:
       may_change: Whether a resumed run may have another value.
       stated: Whether a privacy statement lists it among what was chosen without being accounted for.
       is_path: Whether it names files, which are stored as absolute paths.
+      repeated: Whether the flag is repeated for each item, rather than given once with commas between them.
     """
 
     help: str
@@ -39,6 +40,7 @@ class Option:
     may_change: bool = False
     stated: bool = False
     is_path: bool = False
+    repeated: bool = False
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value by itself, as "must be at least 1"; None: nothing."""
@@ -95,8 +97,7 @@ class Section:
     def fields(cls) -> tuple[Field, ...]:
         """Its settings, in order."""
         if "_fields" not in cls.__dict__:
-            hints = typing.get_type_hints(cls)
-            found = (Field(cls.section, f.name, hints[f.name], _default(f), f.metadata["option"]) for f in _own(cls))
+            found = (Field(cls.section, f.name, f.type, _default(f), f.metadata["option"]) for f in _own(cls))
             cls._fields = tuple(found)
         return cls._fields
 
@@ -121,14 +122,14 @@ class Field:
     Attributes:
       section: Name of its section.
       name: Name within the section.
-      annotation: Its type.
+      annotation: Its type, as it is written: "int", "float | None", "tuple[str, ...]" or "dict[str, Any]".
       default: Its default.
       option: What else is known of it.
     """
 
     section: str
     name: str
-    annotation: Any
+    annotation: str
     default: Any
     option: Option
 
@@ -145,19 +146,17 @@ class Field:
     @property
     def type(self) -> type:
         """bool, int, float, str, tuple or dict; of an optional setting the type that it has if it is set."""
-        origin = typing.get_origin(self._required)
-        return {None: self._required, tuple: tuple}.get(origin, dict)
+        return {"bool": bool, "int": int, "float": float, "tuple": tuple, "dict": dict}.get(self._stem, str)
 
     @property
     def item_type(self) -> type:
-        """Of a tuple's items."""
-        return (typing.get_args(self._required) or (str,))[0]
+        """int, float or str, of a tuple's items."""
+        item = self.annotation.partition("[")[2].partition(",")[0]
+        return {"int": int, "float": float}.get(item, str)
 
     @property
-    def _required(self):
-        members = [a for a in typing.get_args(self.annotation) if a is not type(None)]
-        is_optional = type(None) in typing.get_args(self.annotation)
-        return members[0] if is_optional else self.annotation
+    def _stem(self):
+        return self.annotation.partition("|")[0].partition("[")[0].strip()
 
     def parse(self, value: Any) -> Any:
         """A value of the setting's type, from one of Python, JSON or the command line.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 
@@ -38,30 +37,28 @@ class PrivacyConfig(Section):
         below=math.inf,
         stated=True,
     )
-    noise_multiplier: Optional[float] = option(
+    noise_multiplier: float | None = option(
         None,
         "Standard deviation of the noise of a sum of updates, in units of the clip norm.",
         least=0.0,
         below=math.inf,
     )
-    target_epsilon: Optional[float] = option(
+    target_epsilon: float | None = option(
         None, "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.", above=0.0
     )
-    target_delta: Optional[float] = option(
-        None, "Delta of the guarantee; default: population^-1.1.", above=0.0, below=1.0
-    )
-    stop_at_epsilon: Optional[float] = option(
+    target_delta: float | None = option(None, "Delta of the guarantee; default: population^-1.1.", above=0.0, below=1.0)
+    stop_at_epsilon: float | None = option(
         None, "Stops before the round that would exceed this epsilon.", above=0.0, below=math.inf
     )
-    population: Optional[int] = option(
+    population: int | None = option(
         None, "Number of clients that the guarantee is for; default: the training clients.", least=1
     )
-    accountant: Optional[str] = option(
+    accountant: str | None = option(
         None,
         "Privacy loss distributions or Renyi divergences; default: the tighter one that covers the mechanism.",
         choices=ACCOUNTANTS,
     )
-    amplification: Optional[str] = option(
+    amplification: str | None = option(
         None, "Sampling that the accounting assumes; default: that of {cohort.sampling}.", choices=SAMPLING
     )
     clip_quantile: float = option(
@@ -80,7 +77,7 @@ class PrivacyConfig(Section):
         above=0.0,
         below=math.inf,
     )
-    clip_count_stddev: Optional[float] = option(
+    clip_count_stddev: float | None = option(
         None,
         "Noise of the number of unclipped clients, which an adaptive clip follows; default: a twentieth of the cohort, "
         "or twice the noise multiplier if that is more.",
@@ -89,12 +86,12 @@ class PrivacyConfig(Section):
         above=0.0,
         below=math.inf,
     )
-    bands: Optional[int] = option(
+    bands: int | None = option(
         None,
         f"Bands of a banded factorization; default: rounds between a client's turns, at most {MOST_BANDS}.",
         least=1,
     )
-    restart_rounds: Optional[int] = option(
+    restart_rounds: int | None = option(
         None, "Rounds after which tree aggregation begins a new tree; default: one tree for all.", least=1
     )
     metrics: str = option(
@@ -113,7 +110,7 @@ class PrivacyConfig(Section):
         above=0.0,
         below=math.inf,
     )
-    noise_seed: Optional[int] = option(
+    noise_seed: int | None = option(
         None,
         "Seed of the noise, for repeatable experiments: gives no protection against those who know it. Default: the "
         "system's randomness, stored in the checkpoints.",
@@ -132,7 +129,7 @@ class LocalPrivacyConfig(Section):
 
     section = "local_privacy"
 
-    clip_norm: Optional[float] = option(
+    clip_norm: float | None = option(
         None,
         "L2 norm to which a client clips its update before it adds noise.",
         flag="local_dp_clip_norm",
@@ -140,7 +137,7 @@ class LocalPrivacyConfig(Section):
         above=0.0,
         below=math.inf,
     )
-    noise_multiplier: Optional[float] = option(
+    noise_multiplier: float | None = option(
         None,
         "Standard deviation of that noise, in units of {local_privacy.clip_norm}.",
         flag="local_dp_noise_multiplier",
@@ -155,7 +152,7 @@ class ExamplePrivacyConfig(Section):
 
     section = "example_privacy"
 
-    clip_norm: Optional[float] = option(
+    clip_norm: float | None = option(
         None,
         "L2 norm to which the gradient of each example is clipped.",
         flag="example_dp_clip_norm",
@@ -163,14 +160,15 @@ class ExamplePrivacyConfig(Section):
         above=0.0,
         below=math.inf,
     )
-    noise_multiplier: Optional[float] = option(
+    noise_multiplier: float | None = option(
         None,
-        "Standard deviation of the noise of a batch's sum of clipped gradients, in units of {example_privacy.clip_norm}.",
+        "Standard deviation of the noise of a batch's sum of clipped gradients, in units of "
+        "{example_privacy.clip_norm}.",
         flag="example_dp_noise_multiplier",
         formerly=("example_noise_multiplier",),
         least=0.0,
         below=math.inf,
     )
-    microbatches: Optional[int] = option(
+    microbatches: int | None = option(
         None, "Groups of examples of a batch whose mean gradients are clipped; default: one per example.", least=1
     )

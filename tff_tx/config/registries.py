@@ -1,4 +1,4 @@
-"""What can be chosen by name: a line each, imported when it is chosen. Plug-ins add to them: `ALGORITHMS.register(name)`."""
+"""What can be chosen by name, a line each. It is imported when it is chosen; plug-ins add to it by `register(name)`."""
 
 from tff_tx.core.registry import Registry
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
 
 from tff_tx.config.option import Section, option
 
@@ -14,7 +13,7 @@ class RunSettings(Section):
 
     section = "run"
 
-    directory: Optional[str] = option(
+    directory: str | None = option(
         None, "Run directory; default: runs/ and the data set's name.", flag="run_dir", may_change=True
     )
     seed: int = option(1, "Seed of everything random.", least=0, most=2**63 - 1)
@@ -25,7 +24,7 @@ class RunSettings(Section):
         50, "Held-out clients of the evaluations during training; all at the end.", least=1, may_change=True
     )
     eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1, may_change=True)
-    patience: Optional[int] = option(
+    patience: int | None = option(
         None,
         "Early stopping: evaluations without improvement of {run.monitor} before the run ends.",
         least=1,

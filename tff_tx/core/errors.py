@@ -15,7 +15,8 @@ class UserError(ValueError):
     """A mistake in a setting or in the data, said in one sentence.
 
     The message says what is wrong, where (setting, file and line), the value found and the remedy. Settings in it are
-    made by `setting`. Programs print the message without a traceback and exit with code 2, leaving nothing half-written.
+    made by `setting`. Programs print the message without a traceback and exit with code 2, and leave nothing
+    half-written.
     """
 
     def __str__(self) -> str:
