@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Mapping
+from typing import Callable
 
 import numpy as np
 
@@ -48,6 +49,21 @@ class MetricsFile:
             return
         with open(self._path, "a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+
+    def clear(self, prefix: str, is_void: Callable[[int], bool]) -> None:
+        """Empties the columns of a prefix in some rounds.
+
+        Args:
+          prefix: Of the columns' names.
+          is_void: From a round to whether it is one of them.
+        """
+        _, rows, _ = _read(self._path)
+        columns = [name for name in self._columns if name.startswith(prefix)]
+        void = [row for row in rows if is_void(int(row[_KEY])) and any(row[name] for name in columns)]
+        for row in void:
+            row.update(dict.fromkeys(columns, ""))
+        if void:
+            self._rewrite(rows)
 
     def _rewrite(self, rows):
         with open(f"{self._path}_temp", "w", newline="") as file:

@@ -1,31 +1,27 @@
-"""The round loop: ask a cohort, run the round, evaluate, release metrics, checkpoint, resume."""
+"""The round loop: sample a cohort, run the round, evaluate, call back, resume."""
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextlib
 import dataclasses
 import functools
 import gc
-import glob
 import logging
 import os
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx.cohorts.log import CohortLog
-from tff_tx.run.directory import METRICS
-from tff_tx.run.metrics_file import MetricsFile
+from tff_tx.cohorts import CohortLog
+from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.run.progress import Progress
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
 
-_CHECKPOINT = "round_"
 _PROFILED = 2  # the first round still compiles
 
 
@@ -47,6 +43,14 @@ class Schedule:
     min_clients: int = 1
     max_retries: int = 3
 
+    def evaluates(self, round_num: int) -> bool:
+        """Whether the model is evaluated after a round."""
+        return _is_due(round_num, self.rounds_per_evaluation, self.rounds)
+
+    def saves(self, round_num: int) -> bool:
+        """Whether the state is saved after a round."""
+        return _is_due(round_num, self.rounds_per_checkpoint, self.rounds)
+
 
 class Interrupted(Exception):
     """The run ended early, by the user or because too few clients finished; its state is saved.
@@ -62,34 +66,31 @@ def train(
     *,
     cohort_fn: Callable[[int, int, float], Any],
     evaluate_fn: Callable[[tff.learning.models.ModelWeights], dict] | None = None,
-    figures_fn: Callable[[int], Mapping[str, float]] | None = None,
+    callbacks: Sequence[Callback] = (),
     show_progress: bool = True,
     profiled: bool = False,
-    keep: Any = None,
     prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] | None = None,
-) -> Any:
+) -> tff.learning.models.ModelWeights:
     """Trains, from the last checkpoint in `run_dir` if there is one.
 
-    Metrics go to `metrics.csv` and `tensorboard/` in `run_dir`, one row a round, the cohorts to `cohorts.jsonl`, the
-    state to `checkpoints/`. A run that is killed and started again writes what it would have written undisturbed, but
-    for the `time/` columns.
+    Cohorts go to `cohorts.jsonl` in `run_dir`, the state to `checkpoints/`, all else is up to the callbacks. A run that
+    is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
 
     Args:
       engine: What runs the rounds.
       run_dir: An existing directory.
       schedule: Length of the run.
-      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `participation.Cohort`; must depend
-        on nothing else.
+      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `cohorts.Cohort`; must depend on
+        nothing else.
       evaluate_fn: From model weights to metrics.
-      figures_fn: From a round to what else its row has, by column; must depend on nothing else.
-      show_progress: Whether to draw a progress bar on standard error.
+      callbacks: Called in this order, and then the checkpoint is saved if it is due.
+      show_progress: Whether to draw a progress bar.
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
-      keep: A `contribution.UpdateStore` that keeps each round's contributions, or None; takes a local engine.
-      prepare_fn: Called before a round with the ids of its clients, and what to tell progress to (done, total); takes
-        `time/features_seconds`.
+      prepare_fn: Called before a round with the ids of its clients, and with a function that shows progress (done,
+        total); takes `time/features_seconds`.
 
     Returns:
-      The final state.
+      The model in the end.
 
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; after saving the state of the last whole
@@ -97,9 +98,8 @@ def train(
     """
     checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"))
     state, first = checkpoints.load_latest(engine.initialize())
-    metrics_file = MetricsFile(os.path.join(run_dir, METRICS), first)
-    tensorboard = tff.program.TensorBoardReleaseManager(os.path.join(run_dir, "tensorboard"))
-    traffic = engine.traffic()
+    run = RunState(engine, run_dir, schedule, first)
+    callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
     done = first
     try:
         with (
@@ -107,48 +107,57 @@ def train(
             CohortLog(run_dir, first) as log,
             Progress(schedule.rounds, first, show_progress) as progress,
         ):
+            for callback in callbacks:
+                callback.on_start(run)
             for round_num in range(first + 1, schedule.rounds + 1):
-                started = time.monotonic()
+                if run.stopped:
+                    break
                 trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
+                attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
+                started = time.monotonic()
                 with trace:
-                    attempt = _Attempt(engine, schedule, cohort_fn, progress, keep, prepare_fn)
                     attempt.run(state, round_num, log.seconds)
-                row = _row(attempt, traffic, log)
-                row.update(figures_fn(round_num) if figures_fn is not None else {})
-                row["time/round_seconds"] = time.monotonic() - started
+                result = attempt.result(run, round_num, log)
+                result.row["time/round_seconds"] = time.monotonic() - started
                 if prepare_fn is not None:
-                    row["time/features_seconds"] = attempt.preparing_seconds
-                output = attempt.output
-                if evaluate_fn is not None and _is_due(round_num, schedule.rounds_per_evaluation, schedule.rounds):
-                    started = time.monotonic()
-                    metrics = evaluate_fn(engine.model_weights(output.state))
-                    row.update({f"eval/{name}": value for name, value in metrics.items()})
-                    row["time/evaluation_seconds"] = time.monotonic() - started
-                metrics_file.append(row, round_num)
-                _run(tensorboard.release(row, round_num))
+                    result.row["time/features_seconds"] = attempt.preparing_seconds
+                if evaluate_fn is not None and schedule.evaluates(round_num):
+                    _evaluate(result, evaluate_fn, callbacks)
                 attempt.record(log, round_num)
-                if keep is not None:
-                    keep.commit(round_num, attempt.finished)
-                state, done = output.state, round_num
-                if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
-                    checkpoints.save(state, round_num)
-                progress.end_round(row)
+                for callback in callbacks:
+                    callback.on_round_end(result)
+                state, done = result.state, round_num
+                progress.end_round(result.row)
     except (KeyboardInterrupt, TooFewClientsError) as error:
         if done > first:
             checkpoints.save(state, done)
-        told = f"stopped after round {done} of {schedule.rounds}"
+        message = f"stopped after round {done} of {schedule.rounds}"
         if isinstance(error, TooFewClientsError):
-            told += f", as in {schedule.max_retries + 1} attempts at the next {error}"
-        raise Interrupted(told) from None
-    return state
+            message += f", as in {schedule.max_retries + 1} attempts at the next {error}"
+        raise Interrupted(message) from None
+    run.weights = engine.model_weights(state)
+    for callback in callbacks:
+        callback.on_end(run)
+    if run.stopped:
+        logging.warning("stopped early: %s", run.stopped)
+    return run.weights
+
+
+def _evaluate(result, evaluate_fn, callbacks):
+    started = time.monotonic()
+    result.evaluation = dict(evaluate_fn(result.weights()))
+    result.row.update({f"eval/{name}": value for name, value in result.evaluation.items()})
+    result.row["time/evaluation_seconds"] = time.monotonic() - started
+    for callback in callbacks:
+        callback.on_evaluation(result)
 
 
 class _Attempt:
     """Attempts at one round, until enough clients finish."""
 
-    def __init__(self, engine, schedule, cohort_fn, progress, keep, prepare_fn):
+    def __init__(self, engine, schedule, cohort_fn, progress, prepare_fn):
         self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
-        self._keep, self._prepare_fn = keep, prepare_fn
+        self._prepare_fn = prepare_fn
         self.number, self.seconds, self.preparing_seconds = 0, 0.0, 0.0
         self.cohort: Any = None
         self.output: RoundOutput | None = None
@@ -179,13 +188,7 @@ class _Attempt:
         self._progress.start_round(round_num, len(arguments))
         if len(arguments) < least:
             raise TooFewClientsError(len(arguments), least, {})
-        options = {}
-        if self._keep is not None:
-            self._keep.start(self._engine.flatten_state(state))
-            options["on_contribution"] = self._keep.add
-        return self._engine.run_round(
-            state, arguments, min_clients=least, on_progress=self._progress.clients_done, **options
-        )
+        return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
 
     def _prepare(self, round_num):
         if self._prepare_fn is None:
@@ -208,6 +211,11 @@ class _Attempt:
     def finished(self) -> list[str]:
         """The clients whose work the round used, in order."""
         return [c for i, c in enumerate(self.cohort.reported) if i not in self.output.failures]
+
+    def result(self, run, round_num, log) -> RoundResult:
+        """What callbacks get; `log` has the rounds before."""
+        row = _row(self, self._engine.traffic(), log)
+        return RoundResult(run, round_num, row, self.output.state, self.cohort, self.output, self.finished)
 
     def record(self, log, round_num):
         """Writes the cohort into the log."""
@@ -252,36 +260,6 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
 
 def _known(measured, otherwise):
     return otherwise if measured is None else measured
-
-
-class Checkpoints:
-    """States by round, in TFF's format; what a kill left half-written is never read and cleaned up."""
-
-    def __init__(self, directory: str):
-        for leftover in glob.glob(os.path.join(directory, f"{_CHECKPOINT}*_temp*")):
-            shutil.rmtree(leftover)
-        self._manager = tff.program.FileProgramStateManager(
-            directory, prefix=_CHECKPOINT, keep_total=2, keep_first=False
-        )
-
-    def load_latest(self, initial_state: Any) -> tuple[Any, int]:
-        """The newest state and its round; `initial_state` and 0 if there is none."""
-        state, round_num = _run(self._manager.load_latest(initial_state))
-        return (initial_state, 0) if state is None else (state, round_num)
-
-    def save(self, state: Any, round_num: int) -> None:
-        """Saves the state after a round, unless it is there already."""
-        with contextlib.suppress(tff.program.ProgramStateExistsError):
-            _run(self._manager.save(state, round_num))
-
-
-def _run(coroutine: Any) -> Any:
-    """As `asyncio.run`, but for Ctrl-C, which that takes for itself and forgets if the coroutine never waits."""
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(coroutine)
-    finally:
-        loop.close()
 
 
 @contextlib.contextmanager
