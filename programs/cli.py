@@ -127,7 +127,7 @@ class Program:
         return f"{error}; see --help."
 
     def _help(self) -> Iterator[str]:
-        yield (sys.modules["__main__"].__doc__ or "").strip()
+        yield (sys.modules[self._main.__module__].__doc__ or "").strip()
         for title, group in self._groups:
             yield f"\n{title}:"
             for field in group:

@@ -98,7 +98,7 @@ def test_parts_count_by_what_the_loss_averages_over(distilled):
         (lambda: options(gradient_accumulation_steps=0), "--gradient_accumulation_steps=0 is less than 1"),
         (
             lambda: options(gradient_accumulation_steps=2, example_privacy=algorithms.ExamplePrivacy(1.0, 1.0, 4)),
-            "--gradient_accumulation_steps=2 and --example_clip",
+            "--gradient_accumulation_steps=2 and --example_dp_clip_norm",
         ),
         (
             lambda: run("fed_sgd", options(gradient_accumulation_steps=2), clients()),

@@ -72,18 +72,18 @@ class Options:
             )
         if self.gradient_accumulation_steps > 1 and self.example_privacy is not None:
             raise UserError(
-                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} and --example_clip: noise is added "
+                f"--gradient_accumulation_steps={self.gradient_accumulation_steps} and --example_dp_clip_norm: noise is added "
                 "to a batch as a whole, and would be to each of its parts: drop one of them, or choose a smaller "
                 "--batch_size."
             )
         if self.local_privacy is not None and self.weighted:
             raise UserError(
-                "local differential privacy of updates (--local_dp_clip) does not cover how many examples a client "
+                "local differential privacy of updates (--local_dp_clip_norm) does not cover how many examples a client "
                 "has: count clients equally, with --noweighted."
             )
         if self.local_privacy is not None and self.sends_loss:
             raise UserError(
-                "local differential privacy of updates (--local_dp_clip) does not cover the loss that clients would "
+                "local differential privacy of updates (--local_dp_clip_norm) does not cover the loss that clients would "
                 "send (--attention_key=loss): drop one of them."
             )
 
@@ -124,7 +124,7 @@ class Options:
             )
         if self.local_privacy is not None or self.example_privacy is not None:
             raise UserError(
-                f"privacy inside of the client (--local_dp_clip, --example_clip) is not for --algorithm={algorithm}: "
+                f"privacy inside of the client (--local_dp_clip_norm, --example_dp_clip_norm) is not for --algorithm={algorithm}: "
                 "choose fed_avg or fed_prox."
             )
         if self.distills:

@@ -253,5 +253,3 @@ class Trainer:
         with contextlib.suppress(FileNotFoundError):
             return files.copy_directory(self._model_directory(), parent, name)
         return path
-
-

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx import datasets, models, tasks
+from tff_tx import datasets, inference, models, tasks
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
@@ -187,3 +187,13 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
         return []
     plain = dataclasses.replace(task, local=dataclasses.replace(task.local, bucket_by_length=False))
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
+
+
+def run_predictor(run: StoredRun, **options: Any) -> inference.Predictor:
+    """The predictor of a run's trained model; `options` are fields of `inference.Options`.
+
+    Raises:
+      UserError: If the run has no model yet, or models of its task do not predict.
+    """
+    spec, data = model_spec(run.config), data_spec(run.config)
+    return inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)
