@@ -99,26 +99,22 @@ def check() -> None:
         )
 
 
-def engine(process, run_dir: str, cluster: runtime.RayCluster | None, costs: Mapping[str, float]) -> runtime.Engine:
-    """The engine, for a `LearningProcess`: FedBuff's, or what --engine says.
+def engine(
+    process, hooks: Sequence[runtime.Hook], cluster: runtime.RayCluster | None, costs: Mapping[str, float]
+) -> runtime.Engine:
+    """The engine that --engine names, for a `LearningProcess`, with FedBuff if it is on.
 
     Args:
       process: Of clients named by `tasks.client_arguments`.
-      run_dir: The directory of the run.
+      hooks: Others of the engine.
       cluster: Of --engine=ray.
       costs: What each client costs a round.
     """
     if cluster is not None:
         return cluster_flags.engine(process, cluster, costs)
-    if not enabled():
-        return training_flags.engine(process, run_dir)
-    return runtime.FedBuffEngine(
-        process,
-        training_flags.threads(),
-        FLAGS.mixed_precision,
-        max_staleness=FLAGS.max_staleness,
-        staleness_exponent=FLAGS.staleness_exponent,
-    )
+    if enabled():
+        hooks = [runtime.Staleness(FLAGS.max_staleness, FLAGS.staleness_exponent), *hooks]
+    return training_flags.engine(process, hooks, lambda client: costs[client["client_id"].decode()])
 
 
 def sampler(client_ids: Sequence[str], sizes: Mapping[str, int], seed: int) -> cohorts.Sampler:

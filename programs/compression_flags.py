@@ -126,27 +126,22 @@ def distributor_fn(seed: int) -> Callable | None:
     return lambda initial_weights_fn: compression.build_delta_distributor(initial_weights_fn, compressor, seed)
 
 
-def local_engine(process, threads: int, precision: str, run_dir: str) -> runtime.LocalEngine:
-    """The local engine, with error feedback or without; with compression it measures bytes.
+def encode() -> Callable[[list], bytes] | None:
+    """What makes the bytes that are counted; None: nothing is compressed."""
+    compresses = (FLAGS.compression, FLAGS.download_compression) != (_NONE, _NONE)
+    return compression.encode if compresses else None
+
+
+def hooks(run_dir: str) -> list[runtime.Hook]:
+    """Error feedback, if it is on.
 
     Args:
-      process: A `LearningProcess`.
-      threads: Clients at work at the same time.
-      precision: As of `runtime.LocalEngine`.
-      run_dir: The directory of the run, where residuals are kept.
+      run_dir: The directory of the run, where residuals are stored.
     """
-    compresses = (FLAGS.compression, FLAGS.download_compression) != (_NONE, _NONE)
-    encode = compression.encode if compresses else None
     if not has_error_feedback():
-        return runtime.LocalEngine(process, threads, precision, encode)
-    return runtime.ErrorFeedbackEngine(
-        process,
-        threads,
-        precision,
-        encode,
-        compressor=_compressor(FLAGS.compression, error_feedback=True),
-        residuals=compression.ResidualStore(os.path.join(run_dir, "residuals"), FLAGS.rounds_per_checkpoint),
-    )
+        return []
+    residuals = compression.ResidualStore(os.path.join(run_dir, "residuals"), FLAGS.rounds_per_checkpoint)
+    return [runtime.ClientCompression(_compressor(FLAGS.compression, error_feedback=True), residuals)]
 
 
 def residual_bytes(trainable_bytes: int, num_clients: int, clients_per_round: int, rounds: int) -> int:

@@ -81,7 +81,7 @@ def main(_) -> None:
     directory = os.path.join(FLAGS.run_dir, "contribution")
     utility = _utility(task)
     files.make_directory(directory, "--run_dir")
-    with training_flags.engine(_process(task), FLAGS.run_dir) as engine, tqdm(total=len(rounds), unit="round") as bar:
+    with training_flags.engine(_process(task)) as engine, tqdm(total=len(rounds), unit="round") as bar:
         table = contribution.value_clients(
             engine,
             store,

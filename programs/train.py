@@ -129,7 +129,8 @@ def _train(cluster) -> int:
     if cache is not None:
         print(f"--cache_features keeps up to {features / 1e6:,.0f} MB in {os.path.join(run_dir, 'features')}")
     evaluators = _evaluators(task, attack)
-    with async_flags.engine(process, run_dir, cluster, task.costs()) as engine:
+    hooks = [*compression_flags.hooks(run_dir), *([contribution.UpdateStore(run_dir)] if FLAGS.keep_updates else [])]
+    with async_flags.engine(process, hooks, cluster, task.costs()) as engine:
         try:
             state = training.train(
                 engine,
@@ -142,7 +143,6 @@ def _train(cluster) -> int:
                     **(private.figures(round_num) if private else {}),
                 },
                 profiled=FLAGS.profile,
-                keep=contribution.UpdateStore(run_dir) if FLAGS.keep_updates else None,
                 prepare_fn=None if cache is None else lambda ids, tell: cache.prepare(ids, on_progress=tell),
             )
         except training.Interrupted as interruption:

@@ -104,14 +104,16 @@ def threads() -> int:
     return FLAGS.threads or len(os.sched_getaffinity(0))
 
 
-def engine(process, run_dir: str) -> runtime.Engine:
-    """The engine on this machine, for a `LearningProcess` and the directory of its run.
+def engine(process, hooks=(), cost_fn=None) -> runtime.Engine:
+    """The engine on this machine, for a `LearningProcess` and the engine's hooks.
 
     That on a cluster is made by `cluster_flags`.
     """
     if FLAGS.engine == "tff_native":
         return runtime.NativeEngine(process, threads())
-    return compression_flags.local_engine(process, threads(), FLAGS.mixed_precision, run_dir)
+    return runtime.LocalEngine(
+        process, threads(), FLAGS.mixed_precision, compression_flags.encode(), hooks=hooks, cost_fn=cost_fn
+    )
 
 
 def check() -> None:

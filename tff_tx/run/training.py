@@ -65,7 +65,6 @@ def train(
     figures_fn: Callable[[int], Mapping[str, float]] | None = None,
     show_progress: bool = True,
     profiled: bool = False,
-    keep: Any = None,
     prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] | None = None,
 ) -> Any:
     """Trains, from the last checkpoint in `run_dir` if there is one.
@@ -84,7 +83,6 @@ def train(
       figures_fn: From a round to what else its row has, by column; must depend on nothing else.
       show_progress: Whether to draw a progress bar on standard error.
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
-      keep: A `contribution.UpdateStore` that keeps each round's contributions, or None; takes a local engine.
       prepare_fn: Called before a round with the ids of its clients, and what to tell progress to (done, total); takes
         `time/features_seconds`.
 
@@ -111,7 +109,7 @@ def train(
                 started = time.monotonic()
                 trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
                 with trace:
-                    attempt = _Attempt(engine, schedule, cohort_fn, progress, keep, prepare_fn)
+                    attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
                     attempt.run(state, round_num, log.seconds)
                 row = _row(attempt, traffic, log)
                 row.update(figures_fn(round_num) if figures_fn is not None else {})
@@ -127,8 +125,7 @@ def train(
                 metrics_file.append(row, round_num)
                 _run(tensorboard.release(row, round_num))
                 attempt.record(log, round_num)
-                if keep is not None:
-                    keep.commit(round_num, attempt.finished)
+                engine.commit_round(round_num, attempt.finished)
                 state, done = output.state, round_num
                 if _is_due(round_num, schedule.rounds_per_checkpoint, schedule.rounds):
                     checkpoints.save(state, round_num)
@@ -146,9 +143,9 @@ def train(
 class _Attempt:
     """Attempts at one round, until enough clients finish."""
 
-    def __init__(self, engine, schedule, cohort_fn, progress, keep, prepare_fn):
+    def __init__(self, engine, schedule, cohort_fn, progress, prepare_fn):
         self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
-        self._keep, self._prepare_fn = keep, prepare_fn
+        self._prepare_fn = prepare_fn
         self.number, self.seconds, self.preparing_seconds = 0, 0.0, 0.0
         self.cohort: Any = None
         self.output: RoundOutput | None = None
@@ -179,13 +176,7 @@ class _Attempt:
         self._progress.start_round(round_num, len(arguments))
         if len(arguments) < least:
             raise TooFewClientsError(len(arguments), least, {})
-        options = {}
-        if self._keep is not None:
-            self._keep.start(self._engine.flatten_state(state))
-            options["on_contribution"] = self._keep.add
-        return self._engine.run_round(
-            state, arguments, min_clients=least, on_progress=self._progress.clients_done, **options
-        )
+        return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
 
     def _prepare(self, round_num):
         if self._prepare_fn is None:
