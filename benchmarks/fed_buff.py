@@ -163,7 +163,7 @@ def _engine(contender, task, server_learning_rate):
     process = task.process(algorithms.build_fed_avg(task.model, options))
     if contender.staleness_exponent is None:
         return runtime.LocalEngine(process)
-    return runtime.FedBuffEngine(process, max_staleness=_MAX_STALENESS, staleness_exponent=contender.staleness_exponent)
+    return runtime.LocalEngine(process, hooks=[runtime.Staleness(_MAX_STALENESS, contender.staleness_exponent)])
 
 
 def _cohort_fn(contender, task, seed, spread):

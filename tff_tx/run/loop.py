@@ -124,6 +124,7 @@ def train(
                 if evaluate_fn is not None and schedule.evaluates(round_num):
                     _evaluate(result, evaluate_fn, callbacks)
                 attempt.record(log, round_num)
+                engine.commit_round(round_num, result.finished)
                 for callback in callbacks:
                     callback.on_round_end(result)
                 state, done = result.state, round_num

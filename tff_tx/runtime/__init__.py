@@ -7,11 +7,12 @@ import psutil
 import tensorflow as tf
 from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
+from tff_tx.runtime.client_compression import ClientCompression
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
-from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
-from tff_tx.runtime.fed_buff import FedBuffEngine
+from tff_tx.runtime.engine import Engine, process_state, with_model
+from tff_tx.runtime.fed_buff import Staleness
 from tff_tx.runtime.graphs import PRECISIONS, step_function
+from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeContext, NativeEngine
 from tff_tx.runtime.pipelines import numbered, untuned
@@ -19,6 +20,7 @@ from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.ray_record import Limits
 from tff_tx.runtime.reading import ClientReader
+from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 
 @atexit.register
@@ -52,10 +54,11 @@ __all__ = [
     "ENGINES",
     "MOST_LEAVES",
     "PRECISIONS",
+    "ClientCompression",
     "ClientReader",
     "Engine",
-    "ErrorFeedbackEngine",
-    "FedBuffEngine",
+    "Hook",
+    "Job",
     "Limits",
     "LocalEngine",
     "NativeContext",
@@ -63,10 +66,12 @@ __all__ = [
     "RayCluster",
     "RayEngine",
     "RoundOutput",
+    "Staleness",
     "TooFewClientsError",
     "Traffic",
     "configure_tensorflow",
     "numbered",
+    "process_state",
     "profile",
     "step_function",
     "untuned",

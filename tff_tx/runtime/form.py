@@ -14,8 +14,8 @@ from tensorflow_federated.python.core.environments.tensorflow_backend import com
 from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_tx.core.errors import UserError
-from tff_tx.runtime.engine import Traffic
 from tff_tx.runtime.graphs import ImportedGraph, tensor_names
+from tff_tx.runtime.rounds import Traffic
 
 HELD = "held"
 """Names what clients have already, in what is broadcast."""
