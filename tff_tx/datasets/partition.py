@@ -6,6 +6,9 @@ one example. The same generator state gives the same answer.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, Callable
+
 import numpy as np
 
 from tff_tx.core.errors import UserError
@@ -123,3 +126,34 @@ def _check_enough(num_examples: int, num_clients: int) -> None:
             f"--num_clients={num_clients} is more than the {num_examples} examples there are, and "
             f"every client needs one; give at most {num_examples}."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A way of dealing examples to clients.
+
+    Attributes:
+      deal: (rows with `num_rows` and, if `by_label`, `labels` int [rows]; number of clients; `DataSpec`; generator) ->
+        owners, int64 [rows].
+      by_label: Whether it goes by the labels.
+    """
+
+    deal: Callable[[Any, int, Any, np.random.Generator], np.ndarray]
+    by_label: bool = False
+
+
+PARTITIONS: dict[str, Partition | None] = {
+    "auto": None,
+    "column": None,
+    "iid": Partition(lambda rows, clients, spec, rng: iid(rows.num_rows, clients, rng)),
+    "dirichlet": Partition(
+        lambda rows, clients, spec, rng: dirichlet(rows.labels, clients, spec.dirichlet_alpha, rng), by_label=True
+    ),
+    "shards": Partition(
+        lambda rows, clients, spec, rng: shards(rows.labels, clients, spec.shards_per_client, rng), by_label=True
+    ),
+    "power_law": Partition(
+        lambda rows, clients, spec, rng: power_law(rows.num_rows, clients, spec.power_law_exponent, rng)
+    ),
+}
+"""The partitions. "column" is that of the data themselves; "auto" is "column" if they have one, else "iid"."""

@@ -13,8 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError
-
-Rows = Iterator[tuple]
+from tff_tx.datasets.readers.format import Rows
 
 
 def utf8_lines(path: str) -> Iterator[str]:
