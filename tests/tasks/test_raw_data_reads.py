@@ -67,7 +67,9 @@ def parses(monkeypatch):
 
     for name in ("csv", "parquet"):
         file_format = datasets.FORMATS[name]
-        monkeypatch.setitem(datasets.FORMATS, name, dataclasses.replace(file_format, read=counting(file_format.read)))
+        monkeypatch.setitem(
+            datasets.FORMATS._entries, name, dataclasses.replace(file_format, read=counting(file_format.read))
+        )
     return started
 
 

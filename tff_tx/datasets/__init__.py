@@ -2,6 +2,8 @@
 
 import importlib
 
+from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
+
 _EXPORTS = {
     "cache": ("default_cache_dir",),
     "dealt": ("dealt_records",),
@@ -14,22 +16,20 @@ _EXPORTS = {
     "encoders.tables": ("TabularClassificationEncoder", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "TokenClassificationEncoder"),
     "federated": ("FederatedDataset", "load", "open_store"),
-    "partition": ("PARTITIONS", "Partition"),
-    "readers": ("FORMATS",),
+    "data_set": ("DataSet",),
+    "partition": ("Partition",),
     "readers.format": ("Format",),
-    "sets": ("DATASETS",),
-    "sets.data_set": ("DataSet",),
     "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
     "sources": ("read_records",),
     "spec": ("DataSpec",),
-    "splits": ("SPLITS", "Split"),
+    "splits": ("Split",),
     "store": ("SqliteClientData", "StoreWriter", "client_dataset"),
     "survey_pass": ("image_shape", "label_names", "survey"),
     "surveys": ("Features", "Survey", "ordered_label_names"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
+__all__ = ["DATASETS", "FORMATS", "PARTITIONS", "SPLITS", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str):

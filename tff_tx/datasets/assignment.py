@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tff_tx.config.registries import PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
-from tff_tx.datasets.partition import PARTITIONS
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.splits import SPLITS
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 DROPPED = -1
@@ -66,7 +65,7 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
             "--partition=column needs the data to say who owns each example; name a "
             "--client_column or choose another --partition, for instance iid."
         )
-    if how != "column" and PARTITIONS[how].by_label and survey.tagged:
+    if PARTITIONS[how].by_label and survey.tagged:
         raise UserError(
             f"--partition={how} needs one label an example, and these data have one a word; choose iid or power_law."
         )
@@ -157,9 +156,9 @@ def _deal_each_split(spec, how, index, codes, rng) -> Assignment:
 
 
 def _deal(spec: DataSpec, how: str, index: _Index, number: int, prefix: str, rng) -> tuple:
-    if how == "column":
-        return index.clients.astype(np.int64), index.client_ids
     owners = PARTITIONS[how].deal(index, number, spec, rng)
+    if how == "column":
+        return owners, index.client_ids
     width = len(str(number - 1))
     return owners, [f"{prefix}_{client:0{width}d}" for client in range(number)]
 

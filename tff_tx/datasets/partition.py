@@ -133,8 +133,8 @@ class Partition:
     """A way of dealing examples to clients.
 
     Attributes:
-      deal: (rows with `num_rows` and, if `by_label`, `labels` int [rows]; number of clients; `DataSpec`; generator) ->
-        owners, int64 [rows].
+      deal: (rows with `num_rows` and, as needed, `labels` or `clients`, int [rows]; number of clients; `DataSpec`;
+        generator) -> owners, int64 [rows].
       by_label: Whether it goes by the labels.
     """
 
@@ -142,18 +142,17 @@ class Partition:
     by_label: bool = False
 
 
-PARTITIONS: dict[str, Partition | None] = {
-    "auto": None,
-    "column": None,
-    "iid": Partition(lambda rows, clients, spec, rng: iid(rows.num_rows, clients, rng)),
-    "dirichlet": Partition(
-        lambda rows, clients, spec, rng: dirichlet(rows.labels, clients, spec.dirichlet_alpha, rng), by_label=True
-    ),
-    "shards": Partition(
-        lambda rows, clients, spec, rng: shards(rows.labels, clients, spec.shards_per_client, rng), by_label=True
-    ),
-    "power_law": Partition(
-        lambda rows, clients, spec, rng: power_law(rows.num_rows, clients, spec.power_law_exponent, rng)
-    ),
-}
-"""The partitions. "column" is that of the data themselves; "auto" is "column" if they have one, else "iid"."""
+COLUMN = Partition(lambda rows, clients, spec, rng: rows.clients.astype(np.int64))
+"""The data's own clients."""
+
+AUTO = COLUMN
+"""If the data have clients; else `IID`."""
+
+IID = Partition(lambda rows, clients, spec, rng: iid(rows.num_rows, clients, rng))
+DIRICHLET = Partition(
+    lambda rows, clients, spec, rng: dirichlet(rows.labels, clients, spec.dirichlet_alpha, rng), by_label=True
+)
+SHARDS = Partition(
+    lambda rows, clients, spec, rng: shards(rows.labels, clients, spec.shards_per_client, rng), by_label=True
+)
+POWER_LAW = Partition(lambda rows, clients, spec, rng: power_law(rows.num_rows, clients, spec.power_law_exponent, rng))

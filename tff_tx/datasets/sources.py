@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tff_tx.config.registries import DATASETS
 from tff_tx.datasets.records import Source
-from tff_tx.datasets.sets import DATASETS
 from tff_tx.datasets.spec import DataSpec
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tff_tx.config.registries import DATASETS, PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
-from tff_tx.datasets.partition import PARTITIONS
-from tff_tx.datasets.sets import DATASETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +90,7 @@ class DataSpec:
         for flag, value, choices in (
             ("dataset", self.dataset, DATASETS),
             ("partition", self.partition, PARTITIONS),
-            ("split", self.split, splits.SPLITS),
+            ("split", self.split, SPLITS),
         ):
             if value not in choices:
                 raise UserError(f"--{flag}={value} is unknown; choose one of {', '.join(choices)}.")

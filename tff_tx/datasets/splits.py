@@ -143,13 +143,10 @@ class Split:
     keeps_order: bool = False
 
 
-SPLITS: dict[str, Split | None] = {
-    "auto": None,
-    "client": Split(by_client, keeps_order=True),
-    "within_client": Split(within_client),
-    "time": Split(lambda owners, validation, test, rng: in_time(owners, validation, test), keeps_order=True),
-    "example": Split(
-        lambda rows, validation, test, rng: by_example(len(rows), validation, test, rng), before_dealing=True
-    ),
-}
-"""The splits; "auto" is "client" for the data's own clients, else "example"."""
+CLIENT = Split(by_client, keeps_order=True)
+WITHIN_CLIENT = Split(within_client)
+TIME = Split(lambda owners, validation, test, rng: in_time(owners, validation, test), keeps_order=True)
+EXAMPLE = Split(lambda rows, validation, test, rng: by_example(len(rows), validation, test, rng), before_dealing=True)
+
+AUTO = CLIENT
+"""If the data have clients and keep them; else `EXAMPLE`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers.format import Rows
+from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.readers.lines import utf8_lines
 from tff_tx.datasets.records import CHUNK_ROWS
 
@@ -214,3 +214,12 @@ def _feature(feature: tf.train.Feature, where: str):
     if len(values) == 1:
         return values[0]
     return np.asarray(values, np.float32 if kind == "float_list" else np.int64)
+
+
+PARQUET = Format(read_parquet, (".parquet",))
+SQUAD = Format(read_squad)
+LEAF = Format(read_leaf, (".json",), has_clients=True, one_file_a_client=True)
+HDF5 = Format(read_hdf5, (".h5", ".hdf5"), has_clients=True, one_file_a_client=True)
+SQLITE = Format(
+    read_sqlite, (".sqlite", ".sqlite3", ".db"), has_clients=True, one_file_a_client=True, splits=sqlite_splits
+)

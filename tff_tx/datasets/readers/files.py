@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers import FORMATS, columns
+from tff_tx.datasets.readers import columns
 from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.records import Chunk, Pool, Source, file_digest, grouped
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tff_tx.datasets.data_set import DataSet
 from tff_tx.datasets.records import Source, record_pool
-from tff_tx.datasets.sets.data_set import DataSet
 
 
 def _open(spec) -> Source:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tff_tx.core.errors import UserError
+from tff_tx.datasets.data_set import DataSet
 from tff_tx.datasets.records import Chunk, Pool, Source, grouped, require_columns
-from tff_tx.datasets.sets.data_set import DataSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +25,6 @@ class _Set:
     features: Mapping[str, str]
     num_labels: int | None = None
     settings: Mapping = dataclasses.field(default_factory=dict)
-
-
-def _emnist(only_digits: bool, num_labels: int) -> _Set:
-    columns = {"pixels": "pixels", "label": "label"}
-    settings = {"only_digits": only_digits}
-    return _Set("emnist", "emnist_all.sqlite", ("train", "test"), columns, num_labels, settings)
-
-
-_SETS = {
-    "shakespeare": _Set("shakespeare", "shakespeare.sqlite", ("train", "test"), {"text": "snippets"}),
-    "stackoverflow": _Set("stackoverflow", "stackoverflow.sqlite", ("train", "validation", "test"), {"text": "tokens"}),
-    "emnist": _emnist(only_digits=True, num_labels=10),
-    "emnist_all": _emnist(only_digits=False, num_labels=62),
-    "cifar100": _Set("cifar100", "cifar100.sqlite", ("train", "test"), {"pixels": "image", "label": "label"}, 100),
-}
 
 
 def _open(which: _Set, spec) -> Source:
@@ -122,4 +107,14 @@ def _digest(which: _Set, path: str, pool: str) -> str:
     return f"{which.module} {sorted(which.settings.items())} {pool} {state.st_size} {state.st_mtime_ns}"
 
 
-TFF_SETS = {f"tff:{name}": DataSet(functools.partial(_open, which)) for name, which in _SETS.items()}
+def _data_set(*fields) -> DataSet:
+    return DataSet(functools.partial(_open, _Set(*fields)))
+
+
+_IMAGES = {"pixels": "pixels", "label": "label"}
+
+SHAKESPEARE = _data_set("shakespeare", "shakespeare.sqlite", ("train", "test"), {"text": "snippets"})
+STACKOVERFLOW = _data_set("stackoverflow", "stackoverflow.sqlite", ("train", "validation", "test"), {"text": "tokens"})
+EMNIST = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, 10, {"only_digits": True})
+EMNIST_ALL = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, 62, {"only_digits": False})
+CIFAR100 = _data_set("cifar100", "cifar100.sqlite", ("train", "test"), {**_IMAGES, "pixels": "image"}, 100)
