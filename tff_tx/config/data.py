@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tff_tx.config.option import Section, option
-from tff_tx.config.registries import DATASETS, FORMATS
-
-PARTITIONS = ("auto", "column", "iid", "dirichlet", "shards", "power_law")
-SPLITS = ("auto", "client", "within_client", "time", "example")
+from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
 
 
 @dataclasses.dataclass(frozen=True)

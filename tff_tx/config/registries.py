@@ -56,12 +56,12 @@ ENGINES = Registry(
 DATASETS = Registry(
     "data set",
     {
-        "stdlib": "tff_tx.datasets.embedded:STDLIB",
-        "digits": "tff_tx.datasets.embedded:DIGITS",
-        "breast_cancer": "tff_tx.datasets.embedded:BREAST_CANCER",
-        "file": "tff_tx.datasets.readers.files:FILES",
+        "stdlib": "tff_tx.datasets.sets.stdlib:STDLIB",
+        "digits": "tff_tx.datasets.sets.digits:DIGITS",
+        "breast_cancer": "tff_tx.datasets.sets.breast_cancer:BREAST_CANCER",
+        "file": "tff_tx.datasets.sets.files:FILES",
         **{
-            f"tff:{name}": f"tff_tx.datasets.tff_sets:{name.upper()}"
+            f"tff:{name}": f"tff_tx.datasets.sets.tff_sets:{name.upper()}"
             for name in ("shakespeare", "stackoverflow", "emnist", "emnist_all", "cifar100")
         },
     },
@@ -71,10 +71,29 @@ DATASETS = Registry(
 FORMATS = Registry(
     "file format",
     {
-        name: f"tff_tx.datasets.readers.files:{name.upper()}"
-        for name in (
-            *("csv", "tsv", "jsonl", "parquet", "conll", "squad", "leaf", "text", "dialogue", "hdf5", "sqlite"),
-        )
+        **{
+            name: f"tff_tx.datasets.readers.lines:{name.upper()}"
+            for name in ("csv", "tsv", "jsonl", "conll", "text", "dialogue")
+        },
+        **{
+            name: f"tff_tx.datasets.readers.containers:{name.upper()}"
+            for name in ("parquet", "squad", "leaf", "hdf5", "sqlite")
+        },
     },
 )
-"""Of `tff_tx.datasets.readers.Format`."""
+"""Of `tff_tx.datasets.Format`."""
+
+PARTITIONS = Registry(
+    "partition",
+    {
+        name: f"tff_tx.datasets.partition:{name.upper()}"
+        for name in ("auto", "column", "iid", "dirichlet", "shards", "power_law")
+    },
+)
+"""Of `tff_tx.datasets.Partition`."""
+
+SPLITS = Registry(
+    "split",
+    {name: f"tff_tx.datasets.splits:{name.upper()}" for name in ("auto", "client", "within_client", "time", "example")},
+)
+"""Of `tff_tx.datasets.Split`."""

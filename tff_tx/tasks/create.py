@@ -103,15 +103,16 @@ def create_task(
             "not give out: choose another task, or files that this machine sees."
         )
     tokenizer = _load_tokenizer(kind, model) if kind in _TOKENIZED else None
-    label_names = _label_names(kind, data, on_silos) if kind in _LABELLED else ()
-    shape = _image_shape(data, on_silos) if kind == "image_classification" else None
-    encoder = _build_encoder(kind, data, tokenizer, label_names, shape, model)
+    survey = None if data.silos else datasets.survey(data)
+    label_names = _label_names(kind, data, survey, on_silos) if kind in _LABELLED else ()
+    shape = _image_shape(data, survey, on_silos) if kind == "image_classification" else None
+    encoder = _build_encoder(kind, data, survey, tokenizer, label_names, shape, model)
     if data.silos:
         dataset = datasets.join_silos(on_silos(datasets.load_silo, data, encoder), data, encoder, progress)
     else:
-        dataset = datasets.load(data, encoder, progress=progress)
+        dataset = datasets.load(data, encoder, progress, survey)
     ranks = model.lora.ranks if model.lora is not None else ()
-    keras_model = _build_model(kind, data, model, tokenizer, label_names, dataset, seed)
+    keras_model = _build_model(kind, survey, model, tokenizer, label_names, dataset, seed)
     preprocessing = Preprocessing(
         kind, dataset.train.element_type_structure, tokenizer, ranks, len(label_names), keras_model.config
     )
@@ -156,29 +157,31 @@ def _load_tokenizer(kind, model):
     return tokenizer
 
 
-def _label_names(kind, data, on_silos):
-    if data.label_names or not data.silos:
-        return tuple(datasets.label_names(data))
+def _label_names(kind, data, survey, on_silos):
+    if data.label_names:
+        return tuple(data.label_names)
+    if survey is not None:
+        return survey.label_names
     found = on_silos(datasets.in_silo, datasets.label_names, data).values()
     return datasets.ordered_label_names(set().union(*found), tagged=kind == "token_classification")
 
 
-def _image_shape(data, on_silos):
-    if not data.silos:
-        return datasets.image_shape(data)
+def _image_shape(data, survey, on_silos):
+    if survey is not None:
+        return survey.image_shape
     shapes = on_silos(datasets.in_silo, datasets.image_shape, data)
     if len(set(shapes.values())) > 1:
         raise UserError(f"the silos' images have different shapes, {shapes}: make them alike.")
     return next(iter(shapes.values()))
 
 
-def _build_encoder(kind, data, tokenizer, label_names, image_shape, model):
+def _build_encoder(kind, data, survey, tokenizer, label_names, image_shape, model):
     max_length = model.max_length
     if kind == "forecasting":
         _check_windows(data, model)
         return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
     if kind == "tabular_classification":
-        return datasets.TabularClassificationEncoder(label_names, _features(data, model))
+        return datasets.TabularClassificationEncoder(label_names, _features(survey, model))
     if kind == "next_item":
         if len(label_names) < 2:
             raise UserError(
@@ -214,9 +217,9 @@ def _check_windows(data, model):
         )
 
 
-def _features(data, spec):
+def _features(survey, spec):
     """The columns of a table; a model that is trained already knows its values."""
-    found = datasets.features(data)
+    found = survey.features
     if spec.pretrained is None:
         return found
     config = models.read_config("tabular_classification", spec.pretrained)
@@ -230,7 +233,7 @@ def _features(data, spec):
     return datasets.Features(*trained_on, tuple(map(tuple, config.categories)))
 
 
-def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
+def _build_model(kind, survey, spec, tokenizer, label_names, dataset, seed):
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
             f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint "
@@ -248,7 +251,7 @@ def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
             config.setdefault("pad_token_id", tokenizer.pad_token_id)
         model = models.from_pretrained(kind, spec.pretrained, config, seed)
     else:
-        defaults = _data_config(kind, data, tokenizer, dataset, spec)
+        defaults = _data_config(kind, survey, tokenizer, dataset, spec)
         model = models.from_config(kind, spec.architecture, {**defaults, **config}, seed)
     check_config(model.config, kind, dataset.train.element_type_structure, label_names, tokenizer)
     if tokenizer is not None or kind == "next_item":
@@ -262,10 +265,10 @@ def _build_model(kind, data, spec, tokenizer, label_names, dataset, seed):
     return model
 
 
-def _data_config(kind, data, tokenizer, dataset, spec):
+def _data_config(kind, survey, tokenizer, dataset, spec):
     """The fields of a new model's configuration that the data decide."""
     if kind == "tabular_classification":
-        columns = datasets.features(data)
+        columns = survey.features
         fields = collections.OrderedDict(
             numeric_features=columns.numeric,
             categorical_features=columns.categorical,

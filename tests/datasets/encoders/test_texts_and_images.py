@@ -8,7 +8,7 @@ import transformers
 
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import tokenizing
+from tff_tx.datasets.encoders import tokenizing
 
 TEXTS = ["A short text.", "ünïcode — 日本語\r\n\ttabs  and blanks ", "", "x" * 500, "</s> <pad>ded"]
 

@@ -1,15 +1,8 @@
-"""From records to model examples: one encoder a kind of task.
-
-What is stored is what tokenization alone decides. Padding, attention masks, shifting and masking
-belong to the preprocessing of a batch and are not stored.
-"""
+"""Texts, sentences in words, and running text, tokenized."""
 
 from __future__ import annotations
 
-import abc
 import collections
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,94 +10,8 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import splits
-from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
-
-# The label of a token that is no word's first piece; losses and metrics skip it.
-IGNORED_LABEL = -100
-
-
-class Encoder(abc.ABC):
-    """Turns records into examples.
-
-    Attributes:
-        kind: The kind of task.
-        columns: The record columns it reads.
-        label_names: The labels' names; the index of a name is the label.
-        element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
-        ordered: Whether a client's records mean something only together and in their order.
-        may_skip: Whether a client may have too few records for an example; it is then left out.
-        fingerprint: A string that changes whenever the output would.
-    """
-
-    kind: str
-    columns: tuple
-    label_names: tuple = ()
-    element_spec: collections.OrderedDict
-    ordered: bool = False
-    may_skip: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """A string that changes whenever the output would."""
-        parts = [self.kind, list(self.label_names), self._settings()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    @abc.abstractmethod
-    def _settings(self) -> list:
-        """Whatever beside kind and label names the output depends on, as JSON."""
-
-    def stream(self) -> Stream:
-        """Starts a pass over records that come in chunks."""
-        return Stream(self)
-
-    def encode(self, rows: pd.DataFrame) -> list[dict]:
-        """The examples of the records of one client.
-
-        Raises:
-            UserError: If a record cannot be encoded.
-        """
-        stream = self.stream()
-        pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
-        return [example for _, example in pairs]
-
-    @abc.abstractmethod
-    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        """The examples of each record by itself."""
-
-
-class Stream:
-    """One pass of an encoder over records that come in chunks, several owners mixed."""
-
-    def __init__(self, encoder: Encoder):
-        self._encoder = encoder
-
-    def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
-        """Yields (owner, example) pairs; `owners` has a pair of a split's code and a client's number per row."""
-        for owner, examples in zip(owners, self._encoder._encode_rows(rows)):
-            for example in examples:
-                yield owner, example
-
-    def finish(self) -> Iterator[tuple]:
-        """Yields the (owner, example) pairs that had to wait for the end."""
-        return iter(())
-
-
-class LabelIndex:
-    """From a label's name to its number."""
-
-    def __init__(self, names: Sequence[str]):
-        self._index = {name: number for number, name in enumerate(names)}
-
-    def __call__(self, name: str, row) -> int:
-        index = self._index.get(name)
-        if index is None:
-            known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
-            raise UserError(
-                f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
-                f"labels ({known}); correct the row, or name all labels with --label_names."
-            )
-        return index
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 
 
 class SequenceClassificationEncoder(Encoder):
@@ -273,73 +180,3 @@ class _BlockStream(Stream):
         for owner, ids in self._rest.items():
             if len(ids) >= 2:
                 yield owner, self._encoder.example(ids)
-
-
-class ImageClassificationEncoder(Encoder):
-    """One image and one label a record.
-
-    Examples: `pixel_values` float32 [C, H, W], in [0, 1] before `mean` and `std`; `label` int32 [].
-    Images come as [H, W], [H, W, C], [C, H, W] or flat in the order [H, W, C], as integers 0..255
-    or floats 0..1.
-
-    Args:
-        label_names: The labels in their order.
-        image_shape: (C, H, W).
-        mean: Subtracted from each channel, C numbers; none if None.
-        std: Divides each channel, C numbers; none if None.
-    """
-
-    kind = "image_classification"
-    columns = ("pixels", "label")
-
-    def __init__(
-        self,
-        label_names: Sequence[str],
-        image_shape: Sequence[int],
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ):
-        self.label_names = tuple(label_names)
-        self.image_shape = tuple(int(size) for size in image_shape)
-        self.element_spec = collections.OrderedDict(
-            pixel_values=tf.TensorSpec(self.image_shape, tf.float32),
-            label=tf.TensorSpec([], tf.int32),
-        )
-        channels = self.image_shape[0]
-        self._mean = np.asarray([0.0] * channels if mean is None else mean, np.float32)
-        self._std = np.asarray([1.0] * channels if std is None else std, np.float32)
-
-    def _settings(self) -> list:
-        return [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
-
-    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = LabelIndex(self.label_names)
-        for row in rows.itertuples():
-            pixels = self._scaled(self._channels_first(np.asarray(row.pixels), row), row)
-            pixels = (pixels - self._mean[:, None, None]) / self._std[:, None, None]
-            yield [{"pixel_values": pixels, "label": np.int32(label_of(row.label, row))}]
-
-    def _channels_first(self, pixels: np.ndarray, row) -> np.ndarray:
-        channels, height, width = self.image_shape
-        last = (height, width, channels)
-        if pixels.shape == self.image_shape:
-            return pixels
-        if channels == 1 and pixels.shape == (height, width):
-            return pixels[np.newaxis]
-        if pixels.shape == last or pixels.shape == (channels * height * width,):
-            return pixels.reshape(last).transpose(2, 0, 1)
-        raise UserError(
-            f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "
-            f"{list(self.image_shape)} (channels, height, width); use images of one size and that "
-            "size."
-        )
-
-    @staticmethod
-    def _scaled(pixels: np.ndarray, row) -> np.ndarray:
-        top = 255 if np.issubdtype(pixels.dtype, np.integer) else 1
-        if not (pixels.min() >= 0 and pixels.max() <= top):
-            raise UserError(
-                f"{row.where}: pixels must be integers in 0..255 or floats in 0..1, and these are "
-                f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}; rescale them."
-            )
-        return pixels.astype(np.float32) / np.float32(top)

@@ -10,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.datasets import splits
-from tff_tx.datasets.encoding import Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex, Stream
 
 
 class NextItemEncoder(Encoder):

@@ -15,8 +15,9 @@ def spec_of(path, tmp_path, **fields):
 
 
 def load(spec):
-    encoder = datasets.TabularClassificationEncoder(datasets.label_names(spec), datasets.features(spec))
-    return datasets.load(spec, encoder, progress=False)
+    survey = datasets.survey(spec)
+    encoder = datasets.TabularClassificationEncoder(survey.label_names, survey.features)
+    return datasets.load(spec, encoder, progress=False, survey=survey)
 
 
 def rows_of(clients):
@@ -60,7 +61,7 @@ def test_breast_cancer_is_scikit_learns(tmp_path):
     spec = datasets.DataSpec("breast_cancer", num_clients=1, test_fraction=0, cache_dir=str(tmp_path))
     found = load(spec)
     assert found.label_names == tuple(bunch.target_names)
-    assert datasets.features(spec).numeric[:2] == ("mean_radius", "mean_texture")
+    assert datasets.survey(spec).features.numeric[:2] == ("mean_radius", "mean_texture")
     rows = list(rows_of(found.train))
     np.testing.assert_allclose([row["numbers"] for row in rows], bunch.data, rtol=1e-6)
     assert [row["label"] for row in rows] == bunch.target.tolist()

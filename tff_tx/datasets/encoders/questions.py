@@ -11,8 +11,8 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.encoding import IGNORED_LABEL, Encoder
-from tff_tx.datasets.tokenizing import tokenizer_fingerprint
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder
+from tff_tx.datasets.encoders.tokenizing import tokenizer_fingerprint
 
 
 @dataclasses.dataclass(frozen=True)

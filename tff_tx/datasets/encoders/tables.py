@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,47 +10,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
-from tff_tx.datasets.encoding import Encoder, LabelIndex
-from tff_tx.datasets.sources import open_source
-from tff_tx.datasets.spec import DataSpec
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """The columns of a table.
-
-    Attributes:
-        numeric: Names of those with numbers.
-        categorical: Names of those with categories.
-        categories: The values of each categorical column, in alphabetical order.
-    """
-
-    numeric: tuple
-    categorical: tuple
-    categories: tuple
-
-
-def features(spec: DataSpec) -> Features:
-    """The columns of a table; with categorical ones in a pass over the training files, as for `label_names`.
-
-    Raises:
-        UserError: If the data cannot be read, or no columns are named.
-    """
-    source = open_source(spec)
-    numeric = tuple(spec.numeric_columns) or source.numeric_names
-    if not numeric and not spec.categorical_columns:
-        raise UserError(
-            "--numeric_columns and --categorical_columns are empty: name the columns of the table that classes are to "
-            "be told from."
-        )
-    found: list = [set() for _ in spec.categorical_columns]
-    if found:
-        for chunk in source.pools["train"](frozenset(["categories"])):
-            for row in chunk["categories"]:
-                for values, value in zip(found, row):
-                    values.add(value)
-    return Features(numeric, tuple(spec.categorical_columns), tuple(tuple(sorted(values)) for values in found))
+from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex
+from tff_tx.datasets.surveys import Features
 
 
 class TabularClassificationEncoder(Encoder):

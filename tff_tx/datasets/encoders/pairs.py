@@ -10,8 +10,8 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.encoding import Encoder
-from tff_tx.datasets.tokenizing import Tokenize, tokenizer_fingerprint
+from tff_tx.datasets.encoders.encoder import Encoder
+from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint
 
 
 def start_and_end(tokenizer) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.datasets.encoding import Encoder, Stream
+from tff_tx.datasets.encoders.encoder import Encoder, Stream
 
 
 class ForecastingEncoder(Encoder):
