@@ -78,7 +78,7 @@ def train(
       engine: What runs the rounds.
       run_dir: An existing directory.
       schedule: Length of the run.
-      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `participation.Cohort`; must depend
+      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `cohorts.Cohort`; must depend
         on nothing else.
       evaluate_fn: From model weights to metrics.
       figures_fn: From a round to what else its row has, by column; must depend on nothing else.
@@ -215,7 +215,7 @@ class _Attempt:
         log.append(
             round_num,
             self.number,
-            cohort.asked,
+            cohort.selected,
             self.finished,
             cohort.dropped,
             cohort.stragglers,
@@ -228,7 +228,7 @@ class _Attempt:
 def _row(attempt, traffic, log) -> collections.OrderedDict:
     """A round's metrics by column name; `log` has the rounds before."""
     row, cohort, output = _training_row(attempt.output.metrics), attempt.cohort, attempt.output
-    row["clients/sampled"] = len(cohort.asked)
+    row["clients/sampled"] = len(cohort.selected)
     row["clients/finished"] = len(cohort.reported) - len(output.failures)
     row["clients/failed"] = len(output.failures)
     row["clients/dropped"] = len(cohort.dropped)
@@ -242,7 +242,7 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
     if output.download_bytes is not None:
         row["comm/delta_bytes"] = output.download_bytes
         row["comm/download_bytes_per_client"] = log.ledger.mean_bytes(
-            cohort.asked, output.download_bytes, traffic.download_bytes
+            cohort.selected, output.download_bytes, traffic.download_bytes
         )
     row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
     if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "reading", "idle")):
