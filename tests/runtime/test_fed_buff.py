@@ -190,7 +190,7 @@ class TestTraining:
     @staticmethod
     def cohort_fn(task, devices, concurrency, buffer_size):
         ids = task.train.client_ids
-        line = asynchrony.Timeline(
+        line = asynchrony.AsyncSchedule(
             sampling.uniform(ids, min(len(ids), concurrency + buffer_size - 1), 1),
             devices,
             concurrency=concurrency,

@@ -5,11 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tff_tx.config.option import Section, option
-
-ATTACKS = (
-    *("none", "label_flip", "backdoor", "model_replacement", "sign_flip", "gaussian", "little_is_enough"),
-    "free_rider",
-)
+from tff_tx.config.registries import ATTACKS
 
 
 @dataclasses.dataclass(frozen=True)

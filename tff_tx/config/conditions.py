@@ -40,6 +40,24 @@ class Condition:
         return f"{name} other than {values}" if self.negated else f"{name}={values}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A setting whose chosen record has a property; looking it up imports it, unless nothing is chosen.
+
+    Attributes:
+      path: The setting.
+      registry: The registry of its choices.
+      attribute: The property, an attribute of the record.
+    """
+
+    path: str
+    registry: Registry
+    attribute: str
+
+    def holds(self, config: RunConfig) -> bool:
+        return config.is_set(self.path) and bool(getattr(self.registry[config.get(self.path)], self.attribute))
+
+
 def is_set(path: str) -> Condition:
     """The setting is not its default."""
     return Condition(path)

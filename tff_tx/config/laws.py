@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from tff_tx.config.registries import AGGREGATORS, ALGORITHMS
+from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import RunConfig, describe
 from tff_tx.core.errors import setting
 
@@ -200,6 +200,32 @@ def enough_clients_withstand(config: RunConfig) -> Found:
     )
 
 
+def attack_reads(name: str) -> Callable[[RunConfig], Found]:
+    """A setting of attacks needs an attack that it has an effect on."""
+    path = f"attack.{name}"
+
+    def find(config):
+        if not config.is_set(path) or name in ATTACKS[config.attack.name].settings:
+            return None
+        owners = " or ".join(owner for owner, kind in ATTACKS.items() if name in kind.settings)
+        found, remedy = describe(config, "attack.name"), f"remove it, or set {setting('attack.name')}={owners}"
+        return f"{describe(config, path)} has no effect with {found}: {remedy}."
+
+    return find
+
+
+def attack_fits_task(config: RunConfig) -> Found:
+    """The task has what the attack changes."""
+    needed = ATTACKS[config.attack.name].needs_task
+    if needed is None or needed in TASKS[config.task.kind].capabilities:
+        return None
+    fit = " or ".join(name for name, task in TASKS.items() if needed in task.capabilities)
+    return (
+        f"{describe(config, 'attack.name')} cannot be combined with {describe(config, 'task.kind')}, whose examples "
+        f"have no class that it could change: choose another attack, or {fit}."
+    )
+
+
 def attackers_are_a_minority(config: RunConfig) -> Found:
     """The paper's scale of little_is_enough is for a minority."""
     attack, cohort = config.attack, config.cohort.clients_per_round
@@ -213,8 +239,12 @@ def attackers_are_a_minority(config: RunConfig) -> Found:
 
 
 def canaries_fit(config: RunConfig) -> Found:
-    """A canary is an example."""
-    if not config.canaries.number or config.canaries.length <= config.task.max_length:
+    """A canary is an example, and a canary client has it at least once."""
+    if not config.canaries.number:
+        return None
+    if not config.canaries.repetitions:
+        return f"{setting('canaries.repetitions')} is empty: set at least one number of copies."
+    if config.canaries.length <= config.task.max_length:
         return None
     return f"{describe(config, 'canaries.length')} is more than {describe(config, 'task.max_length')}: lower it."
 

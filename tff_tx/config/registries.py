@@ -43,6 +43,21 @@ TASKS = Registry(
 )
 """Of `tff_tx.tasks.TaskKind`."""
 
+ATTACKS = Registry(
+    "attack",
+    {
+        "none": "tff_tx.analysis.attacks.kind:NONE",
+        "label_flip": "tff_tx.analysis.attacks.poisoning:LABEL_FLIP",
+        "backdoor": "tff_tx.analysis.attacks.poisoning:BACKDOOR",
+        "model_replacement": "tff_tx.analysis.attacks.updates:MODEL_REPLACEMENT",
+        "sign_flip": "tff_tx.analysis.attacks.updates:SIGN_FLIP",
+        "gaussian": "tff_tx.analysis.attacks.updates:GAUSSIAN",
+        "little_is_enough": "tff_tx.analysis.attacks.updates:LITTLE_IS_ENOUGH",
+        "free_rider": "tff_tx.analysis.attacks.updates:FREE_RIDER",
+    },
+)
+"""Of `tff_tx.analysis.attacks.AttackKind`."""
+
 ENGINES = Registry(
     "engine",
     {

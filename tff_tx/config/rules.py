@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from tff_tx.config import laws
-from tff_tx.config.conditions import BelongsTo, Conflict, Needs, Relation, Requires, is_, is_not, is_set
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Needs, Relation, Requires, is_, is_not, is_set
 from tff_tx.config.defaults import resolve
-from tff_tx.config.registries import ALGORITHMS, TASKS
+from tff_tx.config.registries import ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
@@ -23,8 +23,6 @@ _BUFFERED = is_set("cohort.buffer_size")
 _PRODUCTS = is_not("lora.aggregation", "average")
 _LOCAL_DP = is_set("local_privacy.clip_norm")
 _EXAMPLE_DP = is_set("example_privacy.clip_norm")
-_WITH_BACKDOOR = ("backdoor", "model_replacement")
-_ON_UPDATES = ("model_replacement", "sign_flip", "gaussian", "little_is_enough", "free_rider")
 
 
 def _belong(owner, *paths) -> list[BelongsTo]:
@@ -89,11 +87,6 @@ _MODEL = [
         is_set("model.cache_features"),
         is_("engine.name", "ray"),
         "the cache is on this machine's disk, not the workers'",
-    ),
-    Conflict(
-        is_set("model.cache_features"),
-        is_("attack.name", *_WITH_BACKDOOR),
-        "triggers are put into examples, and clients train on stored activations",
     ),
 ]
 
@@ -201,13 +194,6 @@ _AGGREGATION = [
 
 _ATTACK = [
     *_belong(is_not("attack.name", "none"), "attack.share"),
-    *_belong(is_("attack.name", "sign_flip", "model_replacement", "little_is_enough"), "attack.scale"),
-    *_belong(is_("attack.name", "gaussian", "free_rider"), "attack.noise"),
-    *_belong(is_("attack.name", "little_is_enough"), "attack.omniscient"),
-    *_belong(
-        is_("attack.name", *_WITH_BACKDOOR),
-        *_section("attack", "backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels"),
-    ),
     Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
     *_belong(is_set("canaries.number"), "canaries.repetitions", "canaries.length"),
     Relation(("canaries.length", "task.max_length"), laws.canaries_fit),
@@ -349,6 +335,9 @@ RULES = (
 """What can be checked without importing anything."""
 
 
+_FORGED = Chosen("attack.name", ATTACKS, "forges_updates")
+
+
 def _algorithm(condition, capability, because) -> Needs:
     return Needs(condition, "algorithm.name", ALGORITHMS, capability, because)
 
@@ -376,7 +365,7 @@ CAPABILITIES = (
     ),
     *(
         _algorithm(condition, "one_update", "its clients send a gradient besides their update")
-        for condition in (_BUFFERED, is_("compression.error_feedback", True), is_("attack.name", *_ON_UPDATES))
+        for condition in (_BUFFERED, is_("compression.error_feedback", True), _FORGED)
     ),
     Relation(("compression.upload", "algorithm.name"), laws.feedback_needs_one_update),
     _algorithm(is_("aggregation.attention_key", "loss"), "sends_loss", "its clients have no loss by batch to send"),
@@ -394,8 +383,18 @@ CAPABILITIES = (
     Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
     Relation(("aggregation.aggregator", "compression.error_feedback"), laws.residuals_are_added_up),
     Needs(is_set("canaries.number"), "task.kind", TASKS, "texts", "canaries are texts"),
-    Needs(is_("attack.name", "label_flip"), "task.kind", TASKS, "classes", "there are no classes to flip"),
-    Needs(is_("attack.name", *_WITH_BACKDOOR), "task.kind", TASKS, "one_class", "an example has no class of its own"),
+    *(
+        Relation((f"attack.{name}", "attack.name"), laws.attack_reads(name))
+        for name in (
+            *("scale", "noise", "omniscient", "backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels"),
+        )
+    ),
+    Conflict(
+        is_set("model.cache_features"),
+        Chosen("attack.name", ATTACKS, "changes_inputs"),
+        "triggers are put into examples, and clients train on stored activations",
+    ),
+    Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""

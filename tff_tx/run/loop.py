@@ -224,7 +224,7 @@ class _Attempt:
         log.append(
             round_num,
             self.number,
-            cohort.asked,
+            cohort.selected,
             self.finished,
             cohort.dropped,
             cohort.stragglers,
@@ -237,7 +237,7 @@ class _Attempt:
 def _row(attempt, traffic, log) -> collections.OrderedDict:
     """A round's metrics by column name; `log` has the rounds before."""
     row, cohort, output = _training_row(attempt.output.metrics), attempt.cohort, attempt.output
-    row["clients/sampled"] = len(cohort.asked)
+    row["clients/sampled"] = len(cohort.selected)
     row["clients/finished"] = len(cohort.reported) - len(output.failures)
     row["clients/failed"] = len(output.failures)
     row["clients/dropped"] = len(cohort.dropped)
@@ -251,7 +251,7 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
     if output.download_bytes is not None:
         row["comm/delta_bytes"] = output.download_bytes
         row["comm/download_bytes_per_client"] = log.ledger.mean_bytes(
-            cohort.asked, output.download_bytes, traffic.download_bytes
+            cohort.selected, output.download_bytes, traffic.download_bytes
         )
     row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
     if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "reading", "idle")):
