@@ -63,12 +63,12 @@ class Assembly:
         cache = task_parts.feature_cache(config, task)
         trained = task if cache is None else cache.task
         plan = privacy.build_plan(config, len(task.train.client_ids), weights, algorithm.server_rates(config))
-        accounts = privacy.client_accounts(config, task.train.sizes().values())
+        accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
         parts = {**aggregation.build_aggregation(config), **attacks.option_parts(attack)}
         if aggregator is not None:
             parts["aggregator"] = aggregator
         if plan is not None:
-            parts.update(private.private_parts(config, plan))
+            parts.update(private.private_parts(plan))
         options = algorithm.build_options(config, **parts)
         process = attacks.named_process(
             config, trained, algorithm.build_process(config, trained.model, options), attack
@@ -125,7 +125,7 @@ class Assembly:
         config, cohort = self.config, cohorts.largest_cohort(self.config)
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
         residuals = aggregation.residual_bytes(config, trainable, len(self.task.train.client_ids), cohort)
-        retained = cohorts.stored_model_bytes(config, trainable) + private.noise_bytes(config, trainable)
+        retained = cohorts.stored_model_bytes(config, trainable) + private.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable
         total = 6 * (trainable + non_trainable) + 3 * retained + residuals + 20_000_000
         return total + self.update_bytes() + self.cache_bytes()

@@ -62,9 +62,7 @@ def choose_attackers(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
     return attacks.choose_attackers(task.train.client_ids, config.attack.share, config.run.seed)
 
 
-def record_attackers(
-    config: RunConfig, task: tasks.FederatedTask, attack: attacks.Attack | None, run_dir: str
-) -> None:
+def record_attackers(config: RunConfig, task: tasks.FederatedTask, attack: attacks.Attack | None, run_dir: str) -> None:
     """Writes `attackers.json` into a run directory, if there are attackers."""
     if attack is not None:
         record = {"attack": config.attack.name, "attackers": choose_attackers(config, task)}
@@ -105,9 +103,7 @@ class _BackdoorEvaluator(evaluation.Evaluator):
         return metrics
 
 
-def insert_canaries(
-    config: RunConfig, task: tasks.FederatedTask
-) -> tuple[tasks.FederatedTask, list[auditing.Canary]]:
+def insert_canaries(config: RunConfig, task: tasks.FederatedTask) -> tuple[tasks.FederatedTask, list[auditing.Canary]]:
     """The task with canaries among its training clients, and all canaries, whether they are included or not."""
     settings = config.canaries
     if not settings.number:

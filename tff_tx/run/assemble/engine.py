@@ -8,12 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx.run.assemble.aggregation import feedback_compressor, payload_encoder
-
 from tff_tx import datasets, runtime
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
+from tff_tx.run.assemble.aggregation import feedback_compressor, payload_encoder
 
 
 def cluster(config: RunConfig) -> contextlib.AbstractContextManager:
