@@ -213,7 +213,7 @@ def _audit_mechanism() -> None:
 def _audit_updates(settings):
     update = local_dp_flags.local_privacy()
     mechanism = privacy.LocalGaussian(update.noise_multiplier)
-    return auditing.audit_updates(update.release, settings), _epsilon(mechanism, settings)
+    return auditing.audit_updates(update.privatized, settings), _epsilon(mechanism, settings)
 
 
 def _audit_process(settings):
@@ -226,7 +226,7 @@ def _audit_process(settings):
     if example is not None:
         unit = "example"
         example = dataclasses.replace(example, batch_size=settings.canaries, num_microbatches=None)
-        options = dataclasses.replace(options, example_privacy=example)
+        options = dataclasses.replace(options, transforms=(example,))
         mechanism = privacy.ExampleLevelSgd(example.noise_multiplier)
     else:
         unit = "client"

@@ -135,7 +135,7 @@ def _process(task):
     """The run's process. What its clients train on does not matter: they have trained."""
     attack = attack_flags.options(attack_flags.attack(task))
     options = training_flags.options(FLAGS.seed, **aggregation_flags.options(FLAGS.seed), **attack)
-    return task.process(algorithms.ALGORITHMS[FLAGS.algorithm](task.model, options))
+    return task.process(algorithms.ALGORITHMS[FLAGS.algorithm].build(task.model, options))
 
 
 def _utility(task):

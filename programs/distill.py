@@ -129,7 +129,7 @@ def _engine(found, run_dir):
     group_of = deal(first.train.client_ids, list(found), FLAGS.seed)
 
     def group(name, task):
-        process = algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options(FLAGS.seed))
+        process = algorithms.ALGORITHMS[FLAGS.algorithm].build(task.model, training_flags.options(FLAGS.seed))
         return Group(task.model, training_flags.engine(task.process(process), run_dir))
 
     return FedDFEngine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from tff_tx.algorithms import GlobalDistillation
+from tff_tx.algorithms import ClientTransform, distill
 from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -35,7 +35,7 @@ def check() -> None:
                 raise UserError(
                     f"--{name}={FLAGS[name].value} is about --distillation_weight, which is 0: set that, or drop it."
                 )
-    elif FLAGS.algorithm not in ("fed_avg", "fed_prox"):
+    elif FLAGS.algorithm not in ("fed_avg", "fed_prox", "fed_gkd"):
         raise UserError(
             f"--distillation_weight={FLAGS.distillation_weight} is for clients of fed_avg or fed_prox, and "
             f"--algorithm is {FLAGS.algorithm}: change one of them."
@@ -43,7 +43,7 @@ def check() -> None:
     distillation()
 
 
-def distillation() -> GlobalDistillation | None:
+def distillation() -> ClientTransform | None:
     """FedGKD's term, if it is asked for.
 
     Raises:
@@ -51,7 +51,7 @@ def distillation() -> GlobalDistillation | None:
     """
     if FLAGS.distillation_weight == 0:
         return None
-    return GlobalDistillation(FLAGS.distillation_weight, FLAGS.distillation_temperature, FLAGS.distillation_models)
+    return distill(FLAGS.distillation_weight, FLAGS.distillation_temperature, FLAGS.distillation_models)
 
 
 def kept_bytes(trainable_bytes: int) -> int:

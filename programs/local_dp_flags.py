@@ -8,7 +8,7 @@ from collections.abc import Collection
 from absl import flags
 
 from tff_tx import privacy
-from tff_tx.algorithms import ExamplePrivacy, LocalPrivacy
+from tff_tx.algorithms import ClientTransform, dp_sgd, local_dp
 from tff_tx.core.errors import UserError
 from tff_tx.tasks import LocalTraining
 
@@ -33,7 +33,7 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 
-_ALGORITHMS = ("fed_avg", "fed_prox")
+_ALGORITHMS = ("fed_avg", "fed_prox", "fed_gkd")
 
 
 def check(local: LocalTraining) -> None:
@@ -82,7 +82,7 @@ def check_pairs() -> None:
         )
 
 
-def example_privacy() -> ExamplePrivacy | None:
+def example_privacy() -> ClientTransform | None:
     """DP-SGD, if it is asked for.
 
     Raises:
@@ -90,10 +90,10 @@ def example_privacy() -> ExamplePrivacy | None:
     """
     if FLAGS.example_clip is None:
         return None
-    return ExamplePrivacy(FLAGS.example_clip, FLAGS.example_noise_multiplier, FLAGS.batch_size, FLAGS.microbatches)
+    return dp_sgd(FLAGS.example_clip, FLAGS.example_noise_multiplier, FLAGS.batch_size, FLAGS.microbatches)
 
 
-def local_privacy() -> LocalPrivacy | None:
+def local_privacy() -> ClientTransform | None:
     """Local DP of updates, if it is asked for.
 
     Raises:
@@ -101,7 +101,7 @@ def local_privacy() -> LocalPrivacy | None:
     """
     if FLAGS.local_dp_clip is None:
         return None
-    return LocalPrivacy(FLAGS.local_dp_clip, FLAGS.local_dp_noise_multiplier)
+    return local_dp(FLAGS.local_dp_clip, FLAGS.local_dp_noise_multiplier)
 
 
 _OUTSIDE = ("the columns train/ of metrics.csv, sums over the data of a round's clients",)

@@ -123,9 +123,8 @@ def build_process(
     model: models.TransformerModel, options: algorithms.Options
 ) -> tff.learning.templates.LearningProcess:
     """The learning process that --algorithm and the flags above name."""
-    if needs_own_process():
-        return algorithms.build_lora_fed_avg(model, options, FLAGS.lora_aggregation)
-    return algorithms.ALGORITHMS[FLAGS.algorithm](model, options)
+    aggregation = FLAGS.lora_aggregation if FLAGS.trainable == "lora" else "average"
+    return algorithms.build_process(algorithms.ALGORITHMS[FLAGS.algorithm], model, options, aggregation)
 
 
 def _lora() -> models.Lora:

@@ -191,13 +191,20 @@ def options(seed: int, **more) -> algorithms.Options:
         client_schedule=_schedule(FLAGS.client_schedule, FLAGS.client_learning_rate),
         weighted=FLAGS.weighted,
         distributor_fn=compression_flags.distributor_fn(seed),
-        proximal_strength=FLAGS.proximal_strength if FLAGS.algorithm == "fed_prox" else 0.0,
-        distillation=distillation_flags.distillation(),
-        gradient_accumulation_steps=FLAGS.gradient_accumulation_steps,
-        example_privacy=local_dp_flags.example_privacy(),
-        local_privacy=local_dp_flags.local_privacy(),
+        transforms=_transforms(),
         **more,
     )
+
+
+def _transforms():
+    chosen = (
+        algorithms.proximal(FLAGS.proximal_strength) if FLAGS.algorithm == "fed_prox" else None,
+        distillation_flags.distillation(),
+        local_dp_flags.example_privacy(),
+        algorithms.accumulate(FLAGS.gradient_accumulation_steps),
+        local_dp_flags.local_privacy(),
+    )
+    return algorithms.chain(*(transform for transform in chosen if transform is not None))
 
 
 def _server_optimizer():

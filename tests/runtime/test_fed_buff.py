@@ -29,7 +29,7 @@ CLIENTS = [tiny.batches(x, y, 100) for x, y in DATA]
 
 
 def build(options=PLAIN, algorithm="fed_avg", **kwargs):
-    return FedBuffEngine(algorithms.ALGORITHMS[algorithm](tiny.linear_model(), options), **kwargs)
+    return FedBuffEngine(algorithms.ALGORITHMS[algorithm].build(tiny.linear_model(), options), **kwargs)
 
 
 def gradients(weights, x, y):
