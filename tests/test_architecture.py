@@ -53,10 +53,14 @@ PUBLIC = {
         *("SignFlip", "choose_attackers", "little_is_enough_z", "pixel_trigger", "simulate", "text_trigger"),
     },
     "tff_tx.algorithms": {
-        *("ALGORITHMS", "LORA_AGGREGATIONS", "OPTIMIZERS", "SCHEDULES", "ExamplePrivacy", "LocalPrivacy", "Options"),
-        "GlobalDistillation",
-        *("build_fed_avg", "build_fed_prox", "build_lora_fed_avg"),
-        *("build_fed_sgd", "build_mime_lite", "build_optimizer", "build_schedule", "schedule_learning_rate"),
+        *("ALGORITHMS", "LORA_AGGREGATIONS", "OPTIMIZERS", "SCHEDULES", "Algorithm", "ClientTransform", "Options"),
+        *("accumulate", "capabilities", "chain", "check", "distill", "dp_sgd", "local_dp", "proximal"),
+        *("build_fed_avg", "build_fed_gkd", "build_fed_prox", "build_fed_sgd", "build_lora_fed_avg", "build_mime_lite"),
+        *("build_optimizer", "build_process", "build_schedule", "schedule_learning_rate"),
+    },
+    "tff_tx.algorithms.client": {
+        *("Broadcast", "Chain", "Client", "ClientTransform", "Context", "Part", "Seen", "accumulate", "chain"),
+        *("build_client_work", "build_server_update", "compose", "distill", "dp_sgd", "local_dp", "proximal"),
     },
     "tff_tx.analysis.auditing": {
         *("FEATURES", "Attack", "Bound", "Canary", "CanaryAudit", "ExampleScorer", "PREFIX", "WithCanaries", "audit"),

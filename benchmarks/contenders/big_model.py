@@ -51,7 +51,7 @@ def process(flags: argparse.Namespace):
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("adam", rate),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         client_learning_rate=1e-3,
-        gradient_accumulation_steps=flags.gradient_accumulation_steps,
+        transforms=(algorithms.accumulate(flags.gradient_accumulation_steps),),
     )
     return algorithms.build_fed_avg(functional, options)
 

@@ -208,9 +208,9 @@ def test_clients_send_factors_only():
 @pytest.mark.parametrize(
     ("fields", "aggregation", "sentence"),
     [
-        ({"freeze_a": True}, "svd", "--lora_aggregation=svd means nothing to --lora_freeze_a"),
+        ({"freeze_a": True}, "svd", "--lora_aggregation=svd has no effect with --lora_freeze_a"),
         ({}, "residual", "--lora_aggregation=residual needs a model with Lora.residual"),
-        ({}, "mean", "--lora_aggregation=mean is none of average, residual, stack, svd"),
+        ({}, "mean", "--lora_aggregation=mean must be one of average, residual, stack, svd"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, aggregation, sentence):

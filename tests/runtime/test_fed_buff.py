@@ -30,7 +30,7 @@ CLIENTS = [tiny.batches(x, y, 100) for x, y in DATA]
 
 
 def build(options=PLAIN, algorithm="fed_avg", threads=2, hooks=(), **kwargs):
-    process = algorithms.ALGORITHMS[algorithm](tiny.linear_model(), options)
+    process = algorithms.ALGORITHMS[algorithm].build(tiny.linear_model(), options)
     return LocalEngine(process, threads, hooks=[Staleness(**kwargs), *hooks])
 
 

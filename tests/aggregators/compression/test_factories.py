@@ -286,9 +286,12 @@ def distributor_fn(name):
 
 @pytest.mark.parametrize("algorithm", ["fed_prox", "mime_lite"])
 def test_a_download_that_loses_nothing_changes_nothing(algorithm):
-    options = {"proximal_strength": 0.1, "distributor_fn": lambda i: compression.build_delta_distributor(i, whole)}
+    options = {
+        "transforms": (algorithms.proximal(0.1),),
+        "distributor_fn": lambda i: compression.build_delta_distributor(i, whole),
+    }
     whole = compression.TopK(1.0)
-    build = algorithms.ALGORITHMS[algorithm]
+    build = algorithms.ALGORITHMS[algorithm].build
     results = []
     for chosen in (options, {**options, "distributor_fn": None}):
         with LocalEngine(process(build, **chosen)) as engine:

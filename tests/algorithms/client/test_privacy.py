@@ -12,7 +12,8 @@ import tensorflow_privacy
 from tests import tiny
 from tests.models import zoo
 from tff_tx import algorithms, models
-from tff_tx.algorithms import local_privacy
+from tff_tx.algorithms import chain, dp_sgd, local_dp, proximal
+from tff_tx.algorithms.client import Context, noise
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine, NativeEngine
 
@@ -30,7 +31,7 @@ def options(**fields):
 
 
 def run(opts, data, name="fed_avg", threads=2, model=None, rounds=1, engine_class=LocalEngine):
-    process = algorithms.ALGORITHMS[name](model or tiny.linear_model(), opts)
+    process = algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts)
     with engine_class(process, threads) as engine:
         return tiny.run_rounds(engine, data, rounds)
 
@@ -71,20 +72,26 @@ def clipped_sum(gradients, clip):
     return [np.einsum("i,i...->...", factors, g) for g in gradients]
 
 
+def gradients_of(privacy, model, trained, frozen, x, y):
+    """The private gradients on a batch."""
+    context = Context(model, trained, frozen, {})
+    gradients, *rest = privacy.gradients(context, trained, x, y, lambda x, y, output, loss: loss)
+    return privacy.privatize(gradients, x), *rest
+
+
 # Examples
 
 
 @pytest.mark.parametrize("name", ["fed_avg", "fed_prox"])
 def test_without_noise_and_with_an_infinite_clip_it_is_plain_sgd(name):
-    proximal = 0.5 if name == "fed_prox" else 0.0
-    base = options(proximal_strength=proximal)
-    private = dataclasses.replace(base, example_privacy=algorithms.ExamplePrivacy(np.inf, 0.0, batch_size=4))
+    term = proximal(0.5 if name == "fed_prox" else 0.0)
+    base, private = (options(transforms=chain(term, *more)) for more in ((), (dp_sgd(np.inf, 0.0, batch_size=4),)))
     assert_close(weights(run(private, clients(), name)), weights(run(base, clients(), name)))
 
 
 def test_dropout_is_that_of_the_batch_as_a_whole():
     model = tiny.linear_model(dropout=0.5)
-    private = options(example_privacy=algorithms.ExamplePrivacy(np.inf, 0.0, batch_size=4))
+    private = options(transforms=chain(dp_sgd(np.inf, 0.0, batch_size=4)))
     dropped = weights(run(options(), clients(), model=model))
     assert_close(weights(run(private, clients(), model=model)), dropped)
     assert np.abs(dropped[0] - weights(plain())[0]).max() > 1e-3
@@ -101,7 +108,7 @@ def test_the_clipped_sum_is_that_of_a_loop_over_examples(microbatches):
             group = [[0, 1], [2, 3]] if first == 0 else [[0, 1], [2, 2]]
             gradients = [np.stack([g[members].mean(0) for members in group]) for g in gradients]
         local = tuple(w - RATE * g / number for w, g in zip(local, clipped_sum(gradients, clip)))
-    private = options(example_privacy=algorithms.ExamplePrivacy(clip, 0.0, 4, microbatches))
+    private = options(transforms=chain(dp_sgd(clip, 0.0, 4, microbatches)))
     output = run(private, [tiny.batches(x, y, 4)])
     assert_close(weights(output), local)
     assert output.metrics["client_work"]["train"]["num_examples"] == 7
@@ -115,7 +122,7 @@ def test_it_clips_and_sums_as_tensorflow_privacys_query():
     total = query.initial_sample_state([g[0] for g in gradients])
     for i in range(4):
         total = query.accumulate_record(params, total, [g[i] for g in gradients])
-    private = options(example_privacy=algorithms.ExamplePrivacy(0.5, 0.0, 4))
+    private = options(transforms=chain(dp_sgd(0.5, 0.0, 4)))
     moved = [(w0 - w) / RATE * 4 for w, w0 in zip(weights(run(private, [tiny.batches(x, y, 4)])), START)]
     assert_close(moved, [t.numpy() for t in total], tolerance=1e-5)
 
@@ -124,13 +131,13 @@ def test_it_clips_and_sums_as_tensorflow_privacys_query():
 def test_one_examples_influence_is_at_most_the_clip(scale):
     """Whatever it is, the sum over a batch moves by no more than the clip."""
     x, y = (v.copy() for v in tiny.client_data(4))
-    privacy = algorithms.ExamplePrivacy(0.3, 0.0, 4)
+    privacy = dp_sgd(0.3, 0.0, 4)
     model = tiny.linear_model()
     trained = tuple(tf.constant(w, tf.float32) for w in model.initial_weights[0])
 
     def total(x):
         inputs = collections.OrderedDict(x=tf.constant(x), seed=tf.constant([1, 2], tf.int64))
-        gradients, _, _ = privacy.gradients(model, trained, (), inputs, tf.constant(y))
+        gradients, _, _ = gradients_of(privacy, model, trained, (), inputs, tf.constant(y))
         return np.concatenate([4 * g.numpy().ravel() for g in gradients])
 
     without = x.copy()
@@ -152,7 +159,7 @@ def test_the_examples_noise_has_its_standard_deviation():
     data = [tiny.batches(x, y, 8)]
     results = {}
     for sigma in (0.0, 1.5):
-        opts = options(example_privacy=algorithms.ExamplePrivacy(2.0, sigma, 8))
+        opts = options(transforms=chain(dp_sgd(2.0, sigma, 8)))
         results[sigma] = weights(run(opts, data, model=model))
     noise = (results[1.5][0] - results[0.0][0]).ravel() / RATE * 8
     expected = 1.5 * 2.0
@@ -181,8 +188,8 @@ def test_gradients_of_transformers_are_those_of_one_example_at_a_time(name):
         factor = min(1.0, clip / np.sqrt(sum((g**2).sum() for g in gradients)))
         assert factor < 1
         expected = [e + factor * g / 3 for e, g in zip(expected, gradients)]
-    privacy = algorithms.ExamplePrivacy(clip, 0.0, 3)
-    gradients = tf.function(lambda: privacy.gradients(without_dropout, trained, frozen, x, y), autograph=False)
+    privacy = dp_sgd(clip, 0.0, 3)
+    gradients = tf.function(lambda: gradients_of(privacy, without_dropout, trained, frozen, x, y), autograph=False)
     found, _, _ = gradients()
     assert_close([tf.convert_to_tensor(g).numpy() for g in found], expected, tolerance=2e-6)
 
@@ -193,9 +200,7 @@ def test_a_model_that_cannot_be_vectorized_is_told():
     model, (x, y) = member.functional(), member.sample(batch=3)
     trained, frozen = (tuple(tf.constant(w) for w in part) for part in model.initial_weights)
     with pytest.raises(UserError, match="gradients of single examples cannot be computed together"):
-        tf.function(
-            lambda: algorithms.ExamplePrivacy(1.0, 0.0, 3).gradients(model, trained, frozen, x, y), autograph=False
-        )()
+        tf.function(lambda: gradients_of(dp_sgd(1.0, 0.0, 3), model, trained, frozen, x, y), autograph=False)()
 
 
 class _Deterministic:
@@ -214,7 +219,7 @@ def test_the_norm_of_sparse_gradients_counts_a_row_once():
     dense = np.zeros([2, 5, 3])
     for i in range(2):
         np.add.at(dense[i], indices[i], rows[i])
-    norms = local_privacy.squared_norms([(tf.constant(rows), tf.constant(indices))])
+    norms = noise.squared_norms([(tf.constant(rows), tf.constant(indices))])
     np.testing.assert_allclose(norms, (dense**2).sum((1, 2)), rtol=1e-5)
 
 
@@ -223,7 +228,7 @@ def test_the_norm_of_sparse_gradients_counts_a_row_once():
 
 def test_local_privacy_without_noise_and_with_an_infinite_clip_is_the_plain_mean():
     unweighted = options(weighted=False)
-    private = dataclasses.replace(unweighted, local_privacy=algorithms.LocalPrivacy(np.inf))
+    private = dataclasses.replace(unweighted, transforms=chain(local_dp(np.inf)))
     assert_close(weights(run(private, clients())), weights(run(unweighted, clients())))
 
 
@@ -231,15 +236,15 @@ def test_an_update_leaves_the_client_clipped():
     one = clients()[:1]
     update = [w0 - w for w0, w in zip(START, weights(run(options(weighted=False), one)))]
     norm = np.sqrt(sum((u**2).sum() for u in update))
-    private = options(weighted=False, local_privacy=algorithms.LocalPrivacy(norm / 3))
+    private = options(weighted=False, transforms=chain(local_dp(norm / 3)))
     assert_close([w0 - w for w0, w in zip(START, weights(run(private, one)))], [u / 3 for u in update])
 
 
 def test_an_update_that_is_not_finite_leaves_as_noise_of_weight_one():
-    privacy = algorithms.LocalPrivacy(2.0, 0.5)
+    privacy = local_dp(2.0, 0.5)
     seed = tf.constant([3, 4], tf.int64)
     zero, broken = [tf.zeros([3]), tf.zeros([2])], [tf.constant([1.0, np.nan, 2.0]), tf.constant([np.inf, 0.0])]
-    assert_close(privacy.release(broken, seed), privacy.release(zero, seed), tolerance=0)
+    assert_close(privacy.privatized(broken, seed), privacy.privatized(zero, seed), tolerance=0)
 
 
 def test_the_updates_noise_has_its_standard_deviation_after_averaging():
@@ -247,8 +252,8 @@ def test_the_updates_noise_has_its_standard_deviation_after_averaging():
     model = tiny.linear_model((1000,), 4)
     data = [tiny.batches(*tiny.client_data(4, 1000, 4, seed=i), 4) for i in range(3)]
     seeds = [_with_seeds(d, i) for i, d in enumerate(data)]
-    base = options(weighted=False, local_privacy=algorithms.LocalPrivacy(0.1))
-    noisy = dataclasses.replace(base, local_privacy=algorithms.LocalPrivacy(0.1, 2.0))
+    base = options(weighted=False, transforms=chain(local_dp(0.1)))
+    noisy = dataclasses.replace(base, transforms=chain(local_dp(0.1, 2.0)))
     noise = (weights(run(noisy, seeds, model=model))[0] - weights(run(base, seeds, model=model))[0]).ravel()
     expected = 2.0 * 0.1 / np.sqrt(3)
     assert np.std(noise) == pytest.approx(expected, rel=4 / np.sqrt(2 * noise.size))
@@ -267,8 +272,8 @@ def _with_seeds(data, client):
 @pytest.mark.parametrize(
     "private",
     [
-        {"local_privacy": algorithms.LocalPrivacy(0.5, 1.0), "weighted": False},
-        {"example_privacy": algorithms.ExamplePrivacy(0.5, 1.0, 4)},
+        {"transforms": chain(local_dp(0.5, 1.0)), "weighted": False},
+        {"transforms": chain(dp_sgd(0.5, 1.0, 4))},
     ],
     ids=["updates", "examples"],
 )
@@ -284,25 +289,38 @@ def test_the_same_seed_gives_the_same_noise_on_any_engine_and_number_of_threads(
 # Refusals
 
 
-def test_weights_that_tell_of_the_data_are_refused():
+def test_weights_that_tell_of_the_data_are_rejected():
     with pytest.raises(UserError, match="--noweighted"):
-        options(local_privacy=algorithms.LocalPrivacy(1.0, 1.0))
+        run(options(transforms=chain(local_dp(1.0, 1.0))), clients())
 
 
-@pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])
-def test_algorithms_that_send_more_than_an_update_are_refused(name):
-    private = options(weighted=False, local_privacy=algorithms.LocalPrivacy(1.0, 1.0))
-    with pytest.raises(UserError, match=f"--algorithm={name}"):
-        algorithms.ALGORITHMS[name](tiny.linear_model(), private)
+@pytest.mark.parametrize("transform", [local_dp(1.0, 1.0), dp_sgd(1.0, 1.0, 4)])
+def test_mime_lite_which_also_sends_a_gradient_is_rejected(transform):
+    with pytest.raises(UserError, match="cannot be combined with Mime Lite"):
+        run(options(weighted=False, transforms=chain(transform)), clients(), "mime_lite")
+
+
+def test_fed_sgd_without_noise_and_with_an_infinite_clip_is_plain():
+    private = options(weighted=False, transforms=chain(dp_sgd(np.inf, 0.0, batch_size=4), local_dp(np.inf)))
+    plain = run(options(weighted=False), clients(), "fed_sgd")
+    assert_close(weights(run(private, clients(), "fed_sgd")), weights(plain))
+
+
+def test_the_gradient_of_fed_sgd_leaves_the_client_clipped():
+    one = clients()[:1]
+    gradient = [w0 - w for w0, w in zip(START, weights(run(options(weighted=False), one, "fed_sgd")))]
+    norm = np.sqrt(sum((g**2).sum() for g in gradient))
+    private = run(options(weighted=False, transforms=chain(local_dp(norm / 3))), one, "fed_sgd")
+    assert_close([w0 - w for w0, w in zip(START, weights(private))], [g / 3 for g in gradient])
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: algorithms.LocalPrivacy(0.0), "clip of 0.0"),
-        (lambda: algorithms.LocalPrivacy(1.0, -1.0), "-1.0"),
-        (lambda: algorithms.LocalPrivacy(np.inf, 1.0), "infinite clip"),
-        (lambda: algorithms.ExamplePrivacy(1.0, 1.0, 8, 3), "3 microbatches do not part a batch of 8"),
+        (lambda: local_dp(0.0), "clip of 0.0"),
+        (lambda: local_dp(1.0, -1.0), "-1.0"),
+        (lambda: local_dp(np.inf, 1.0), "infinite clip"),
+        (lambda: dp_sgd(1.0, 1.0, 8, 3), "3 microbatches do not part a batch of 8"),
     ],
 )
 def test_numbers_without_meaning_are_refused(make, told):
