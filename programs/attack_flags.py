@@ -121,7 +121,7 @@ def attack(task: Any) -> attacks.Attack | None:
     if name == "none":
         return None
     if name == "label_flip":
-        if not task.label_names or task.kind == "next_item":
+        if not task.definition.labels_are_classes:
             raise UserError(f"--attack=label_flip flips classes, and --task={task.kind} has none: choose another.")
         return attacks.Attack(data=attacks.LabelFlip(len(task.label_names)))
     if name in _WITH_BACKDOOR:
@@ -141,7 +141,7 @@ def attack(task: Any) -> attacks.Attack | None:
 
 def _backdoor(task):
     names = task.label_names
-    if task.kind not in ("sequence_classification", "image_classification"):
+    if task.definition.trigger_feature is None:
         raise UserError(
             f"--attack={FLAGS.attack} has a backdoor that opens to a class, and --task={task.kind} has no class an "
             "example: choose another attack, or a classification task."
@@ -149,7 +149,7 @@ def _backdoor(task):
     wanted = names[0] if FLAGS.backdoor_target is None else FLAGS.backdoor_target
     if wanted not in names:
         raise UserError(f"--backdoor_target={wanted} is none of the labels {', '.join(names[:20])}.")
-    if task.kind == "image_classification":
+    if task.definition.trigger_feature == "pixel_values":
         trigger = attacks.pixel_trigger(FLAGS.backdoor_pixels)
     else:
         ids = task.tokenizer(FLAGS.backdoor_text, add_special_tokens=False)["input_ids"]

@@ -52,7 +52,7 @@ def main(_) -> None:
     if FLAGS.run_dir is None:
         raise UserError("--run_dir is not set: name the directory of a run, or audit a --mechanism.")
     task = run_task.task_of_run(FLAGS.run_dir, eval_batch_size=FLAGS.eval_batch_size)
-    if task.kind in ("forecasting", "next_item", "question_answering"):
+    if not task.definition.predicts_class_probabilities:
         raise UserError(
             f"--run_dir={FLAGS.run_dir} is a run of {task.kind}, whose predictions are no probabilities of classes, "
             "which the attacks go by: audit another run, or its --mechanism."

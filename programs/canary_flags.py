@@ -8,6 +8,7 @@ from absl import flags
 
 from tff_tx import tasks
 from tff_tx.analysis import auditing
+from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -22,8 +23,6 @@ flags.DEFINE_integer(
 flags.DEFINE_list("canary_repetitions", ["1", "4", "16"], "How often canaries' clients have their text, in turn.")
 flags.DEFINE_integer("canary_length", 16, "Tokens of a canary, at most --max_length.", lower_bound=2)
 
-_KINDS = ("causal_lm", "masked_lm")
-
 
 def check(kind: str) -> None:
     """Refuses canaries that cannot be.
@@ -36,9 +35,10 @@ def check(kind: str) -> None:
     """
     if not FLAGS.canaries:
         return
-    if kind not in _KINDS:
+    if not tasks.task_kind(kind).takes_plain_text:
+        fit = " or ".join(name for name, task in TASKS.items() if task.takes_plain_text)
         raise UserError(
-            f"--canaries={FLAGS.canaries} are texts for {' or '.join(_KINDS)}, and the task is {kind}: drop the flag; "
+            f"--canaries={FLAGS.canaries} are texts for {fit}, and the task is {kind}: drop the flag; "
             "programs.audit infers membership without them."
         )
     if FLAGS.canary_length > FLAGS.max_length:

@@ -58,7 +58,6 @@ _OWN = (
     *("run_dir", "method", "metric", "split_name", "eval_clients", "eval_batch_size", "first_round", "last_round"),
     *("truncation", "round_truncation", "tolerance", "max_sweeps", "threads", "cache_dir"),
 )
-_LESS_IS_BETTER = ("loss", "perplexity", "bits_per_token")
 _MOST_PLAYERS = 12
 
 
@@ -92,7 +91,7 @@ def main(_) -> None:
             on_round=lambda _: bar.update(),
             **_options(),
         )
-    _tell(table, directory)
+    _tell(table, directory, " (decrease)" if _lower_is_better(task) else "")
 
 
 def _check():
@@ -149,8 +148,12 @@ def _utility(task):
     names = list(evaluator.metrics(tff.learning.models.ModelWeights(*task.model.initial_weights), some[:1]))
     if FLAGS.metric not in names:
         raise UserError(f"--metric={FLAGS.metric} is none of this task's: {', '.join(names)}.")
-    sign = -1.0 if FLAGS.metric in _LESS_IS_BETTER else 1.0
+    sign = -1.0 if _lower_is_better(task) else 1.0
     return lambda weights: sign * evaluator.metrics(weights, some)[FLAGS.metric]
+
+
+def _lower_is_better(task):
+    return any(metric.name == FLAGS.metric and metric.higher_is_better is False for metric in task.metrics)
 
 
 def _options():
@@ -162,11 +165,11 @@ def _options():
     return options
 
 
-def _tell(table, directory):
+def _tell(table, directory, direction):
     attrs = table.attrs
     path = os.path.join(directory, f"{FLAGS.method}.json")
     files.write_json(path, {**attrs, "metric": FLAGS.metric, "clients": table.to_dict("index")})
-    what = f"contribution to {FLAGS.metric}" + (" (decrease)" if FLAGS.metric in _LESS_IS_BETTER else "")
+    what = f"contribution to {FLAGS.metric}{direction}"
     plot = reporting.plot_values(table, what, os.path.join(directory, f"{FLAGS.method}.png"))
     print(table.to_string(float_format="%.5f"))
     print(

@@ -88,7 +88,7 @@ def main(_) -> int:
         )
     told = {"test" if len(found) == 1 else f"test, {name}": figures for name, figures in results.items()}
     files.write_json(os.path.join(run_dir, "results.json"), told)
-    reporting.write_report(run_dir, whole, told)
+    reporting.write_report(run_dir, whole, told, first.metrics)
     for title, figures in told.items():
         print(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     print(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and models: {run_dir}")

@@ -8,18 +8,15 @@ written, and exact match and F1 of what is answered, by words.
 
 from __future__ import annotations
 
-import functools
 import os
 
-import pandas as pd
 import tensorflow_federated as tff
 from absl import flags
 
 from programs import cli, data_flags, model_flags, run_task, training_flags
-from tff_tx import datasets, runtime, tasks
+from tff_tx import datasets, inference, runtime, tasks
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
-from tff_tx.inference import texts
 from tff_tx.run import evaluation, reporting
 
 FLAGS = flags.FLAGS
@@ -54,11 +51,15 @@ def main(_) -> None:
     evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=True)
-    if FLAGS.words and kind in texts.METRICS:
-        scores = _word_scores(task, data, model)
+    if FLAGS.words and task.definition.score_metrics:
+        options = {"batch_size": FLAGS.eval_batch_size, "num_beams": FLAGS.num_beams}
+        predictor = inference.build_predictor(
+            kind, task.model.keras_model, model, data=data, tokenizer=task.tokenizer, **options
+        )
+        scores = predictor.score_split(FLAGS.split_name)
         by_client = by_client.join(scores.groupby("client").mean())
         overall.update(scores.drop(columns="client").mean())
-    spread = evaluation.spread(by_client)
+    spread = evaluation.spread(by_client, task.metrics)
     path = os.path.join(output_dir, f"{FLAGS.split_name}.json")
     files.write_json(
         path,
@@ -68,7 +69,7 @@ def main(_) -> None:
             "clients": by_client.to_dict("index"),
         },
     )
-    plot = reporting.plot_spread(by_client, os.path.join(output_dir, f"{FLAGS.split_name}.png"))
+    plot = reporting.plot_spread(by_client, task.metrics, os.path.join(output_dir, f"{FLAGS.split_name}.png"))
     print(f"Over all {overall['num_examples']:,} examples of {len(by_client):,} clients:")
     for name, value in overall.items():
         print(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
@@ -91,34 +92,6 @@ def _description() -> tuple[str, datasets.DataSpec, tasks.ModelSpec]:
         horizons=model_flags.horizons(),
     )
     return model_flags.task_kind(), data_flags.data_spec(FLAGS.seed), model
-
-
-def _word_scores(task: tasks.FederatedTask, data: datasets.DataSpec, model: tasks.ModelSpec) -> pd.DataFrame:
-    """What the model writes or answers for each record of the split, scored; with the record's client."""
-    keras_model, size = task.model.keras_model, FLAGS.eval_batch_size
-    if task.kind == "sequence_to_sequence":
-        columns = ("text", "target")
-        write = texts.Generator(
-            keras_model,
-            task.tokenizer,
-            max_length=model.max_length,
-            max_new_tokens=model.max_target_length,
-            num_beams=FLAGS.num_beams,
-        )
-        score = functools.partial(texts.score_targets, write, batch_size=size)
-    else:
-        columns = ("question", "context", "answers")
-        answer = texts.Answerer(
-            keras_model,
-            task.tokenizer,
-            max_length=model.max_length,
-            overlap=model.context_overlap,
-            max_answer_length=model.max_answer_length,
-            batch_size=size,
-        )
-        score = functools.partial(texts.score_answers, answer)
-    chunks = datasets.dealt_records(data, FLAGS.split_name, *columns)
-    return pd.concat([score(chunk).assign(client=chunk["client"]) for chunk in chunks])
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import json
 
 from absl import flags
 
+from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
-from tff_tx.tasks import KINDS, ModelSpec
+from tff_tx.tasks import ModelSpec
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum("task", None, KINDS, "What is learned; default: what suits an embedded data set.")
+flags.DEFINE_enum("task", None, list(TASKS), "What is learned; default: what suits an embedded data set.")
 flags.DEFINE_string("pretrained", None, "Model directory or hub id to start from.")
 flags.DEFINE_string("architecture", None, "Hugging Face model type, such as bert, for a model with random weights.")
 flags.DEFINE_string("model_config", None, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.')
@@ -84,7 +85,7 @@ def task_kind() -> str:
     """
     kind = FLAGS.task or _DEFAULTS.get(FLAGS.dataset, {}).get("task")
     if kind is None:
-        raise UserError(f"--dataset={FLAGS.dataset} needs --task, one of {', '.join(KINDS)}.")
+        raise UserError(f"--dataset={FLAGS.dataset} needs --task, one of {', '.join(TASKS)}.")
     return kind
 
 

@@ -157,7 +157,7 @@ def _train(cluster) -> int:
     task.model.assign(weights)
     run_directory.write_model(run_dir, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
     files.write_json(os.path.join(run_dir, "results.json"), results)
-    reporting.write_report(run_dir, config, results, private.statement() if private else None)
+    reporting.write_report(run_dir, config, results, task.metrics, private.statement() if private else None)
     for title, text in accounts.statements(FLAGS.rounds).items():
         reporting.write_section(run_dir, title, text)
     for split, figures in results.items():
@@ -244,7 +244,7 @@ def _check_keep_updates():
 
 def _check_standardize():
     private = dp_flags.enabled() or FLAGS.local_dp_clip is not None or FLAGS.example_clip is not None
-    if private and FLAGS.standardize and model_flags.task_kind() == "tabular_classification":
+    if private and FLAGS.standardize and tasks.task_kind(model_flags.task_kind()).pools_statistics:
         raise UserError(
             "--standardize adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
             "what is publicly known of them and set --nostandardize."
