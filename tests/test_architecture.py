@@ -84,7 +84,7 @@ PUBLIC = {
         *("max_positions", "save_pretrained", "token_classification", "vectorized_map"),
         *("RANK", "Lora", "check_adapter_format", "distillation_loss", "forecasting", "next_item", "read_config"),
         *("FROZEN_DTYPES", "FeatureExtractor", "check_predicts_classes", "save_adapter"),
-        *("best_spans", "has_segments", "question_answering"),
+        *("Metric", "best_spans", "has_segments", "image_shape", "question_answering", "sequence_to_sequence"),
     },
     "tff_tx.privacy": {
         *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
@@ -116,15 +116,16 @@ PUBLIC = {
         *("ClientReader", "configure_tensorflow", "numbered", "profile", "step_function", "untuned", "with_model"),
     },
     "tff_tx.tasks": {
-        *("KINDS", "FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "build_objective"),
-        *("FeatureCache", "client_arguments", "create_task"),
+        *("FederatedTask", "LocalTraining", "ModelSpec", "Preprocessing", "FeatureCache", "client_arguments"),
+        *("Facts", "LabelledRecipe", "Recipe", "TaskKind", "TextRecipe", "TextTask", "create_task", "task_kind"),
     },
     "tff_tx.analysis.vocabulary": {
         *("MODELS", "TOKEN_NAMES", "Bounds", "WordsEncoder", "build_tokenizer", "count_words", "check_size"),
         *("pre_tokenization", "release"),
     },
+    "tff_tx.inference": {"Options", "Predictor", "build_predictor"},
     "tff_tx.inference.texts": {
-        *("METRICS", "Answer", "Answerer", "Generator", "Rouge", "exact_match", "normalized", "rouge_l", "rouge_n"),
+        *("Answer", "Answerer", "Generator", "Rouge", "exact_match", "normalized", "rouge_l", "rouge_n"),
         *("score_answers", "score_targets", "word_f1"),
     },
 }

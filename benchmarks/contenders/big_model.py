@@ -38,7 +38,7 @@ def clients(number: int, vocabulary: int, batches: int, batch_size: int, length:
 
 def process(flags: argparse.Namespace):
     """FedAvg of the adapters."""
-    model = models.from_config("causal_lm", "gpt2", SIZES[flags.size])
+    model = models.from_config("TFAutoModelForCausalLM", "gpt2", SIZES[flags.size])
     functional = models.functional_model(
         model,
         models.language_modeling("causal_lm"),

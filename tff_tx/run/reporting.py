@@ -5,33 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from tff_tx import models
 from tff_tx.run.directory import METRICS
 
 REPORT = "report.md"
 
-_TITLES = {
-    "loss": "Loss",
-    "accuracy": "Accuracy",
-    "perplexity": "Perplexity",
-    "bits_per_token": "Bits per token",
-    "f1": "F1",
-    "exact_match": "Exact match",
-    "rouge_l": "ROUGE-L",
-    "text_f1": "F1 of words",
-    "hr_at_10": "Hit rate at 10",
-    "ndcg_at_10": "NDCG at 10",
-    "mae": "Mean absolute error",
-    "rmse": "Root mean squared error",
-}
-
 
 def write_report(
-    run_dir: str, config: Mapping[str, Any], results: Mapping[str, Any], privacy: str | None = None
+    run_dir: str,
+    config: Mapping[str, Any],
+    results: Mapping[str, Any],
+    metrics: Sequence[models.Metric],
+    privacy: str | None = None,
 ) -> str:
     """Writes `report.md` and its plots.
 
@@ -39,6 +29,7 @@ def write_report(
       run_dir: A directory with `metrics.csv`.
       config: As in `config.json`.
       results: Final figures by split and metric.
+      metrics: What is known of the task's metrics.
       privacy: What a private run guarantees, a section in Markdown.
 
     Returns:
@@ -47,12 +38,12 @@ def write_report(
     rows = pd.read_csv(os.path.join(run_dir, METRICS))
     plots = os.path.join(run_dir, "plots")
     os.makedirs(plots, exist_ok=True)
-    images = [_plot(rows, name, title, plots) for name, title in _TITLES.items()]
+    images = [_plot(rows, metric, plots) for metric in metrics if metric.plotted]
     parts = [
         f"# {config['task']['kind']} on {config['task']['data']['dataset']}",
         _summary(rows, config),
         "## Results",
-        *(_table(split, figures) for split, figures in results.items()),
+        *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),
         "## Training",
         *(f"![{os.path.basename(p)}](plots/{os.path.basename(p)})" for p in images if p),
@@ -105,11 +96,11 @@ def _summary(rows, config):
     )
 
 
-def _table(split, figures):
+def _table(split, figures, formats):
     lines = [f"| {split} | |", "|---|---|"]
     for name, value in figures.items():
-        told = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-        lines.append(f"| {name} | {told} |")
+        shown = format(value, formats.get(name, ".4f" if isinstance(value, float) else ","))
+        lines.append(f"| {name} | {shown} |")
     return "\n".join(lines)
 
 
@@ -128,22 +119,24 @@ def _cost(rows):
     )
 
 
-def plot_spread(by_client: pd.DataFrame, path: str) -> str:
+def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path: str) -> str:
     """Draws a histogram over clients for each metric.
 
     Args:
       by_client: A row a client, a column a metric.
+      metrics: What is known of the metrics.
       path: The picture to write.
 
     Returns:
       `path`.
     """
-    names = [name for name in _TITLES if name in by_client]
-    figure, axes = _pyplot().subplots(1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False)
-    for name, axis in zip(names, axes[0]):
-        axis.hist(by_client[name], bins=20)
-        axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")
-        axis.set(xlabel=_TITLES[name], ylabel="clients")
+    shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
+    figure, axes = _pyplot().subplots(1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False)
+    for metric, axis in zip(shown, axes[0]):
+        values = by_client[metric.name]
+        axis.hist(values, bins=20)
+        axis.axvline(values.mean(), color="black", linestyle="--", label="mean")
+        axis.set(xlabel=metric.title, ylabel="clients")
         axis.legend()
     return _save(figure, path)
 
@@ -170,9 +163,9 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
     return _save(figure, path)
 
 
-def _plot(rows, name, title, directory):
+def _plot(rows, metric, directory):
     # Several models have train/MODEL/NAME and eval/MODEL/NAME.
-    columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{name}")]
+    columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{metric.name}")]
     if not columns:
         return None
     figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
@@ -180,10 +173,10 @@ def _plot(rows, name, title, directory):
         style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
         axes.plot(points["round_num"], points[column], style, label=column, markersize=3)
-    axes.set(xlabel="round", ylabel=title)
+    axes.set(xlabel="round", ylabel=metric.title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, os.path.join(directory, f"{name}.png"))
+    return _save(figure, os.path.join(directory, f"{metric.name}.png"))
 
 
 def _pyplot():

@@ -1,4 +1,4 @@
-"""From stored examples of series, histories and tables to batches; see `preprocessing`."""
+"""Next-item recommendation: the item that a client chooses after a history of others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.models import IGNORED
+from tff_tx import datasets, models
+from tff_tx.core.errors import UserError
+from tff_tx.tasks.kind import TaskKind
+from tff_tx.tasks.recipe import Recipe
 
 PADDING = 0
 """The number of no item."""
@@ -14,25 +17,7 @@ PADDING = 0
 _NONE = -1
 
 
-class Forecasting:
-    """A window of a series: what to forecast from, and the last value followed by what was to come."""
-
-    pads = {"past_values": 0.0, "future_values": 0.0}
-
-    def __init__(self, tokenizer, num_labels, config):
-        del tokenizer, num_labels, config
-
-    def inputs(self, element_spec):
-        return collections.OrderedDict(past_values=tf.TensorSpec([None, *element_spec["past_values"].shape]))
-
-    def batch(self, features, seed):
-        del seed
-        past = features["past_values"]
-        labels = tf.concat([past[:, -1:], features["future_values"]], axis=1)
-        return collections.OrderedDict(past_values=past), labels
-
-
-class NextItem:
+class Histories(Recipe):
     """Histories, and what to rank after them: the item that followed first, then items that did not.
 
     For training each item of a history but the first is to be found among itself and one other; for evaluation the
@@ -43,12 +28,10 @@ class NextItem:
     pads = {"item_ids": PADDING, "seen": _NONE}
     lengthwise = ("item_ids",)
 
-    def __init__(self, tokenizer, num_labels, config):
-        del tokenizer, config
-        self._num_items = num_labels
+    def __init__(self, num_items: int):
+        self._num_items = num_items
 
     def inputs(self, element_spec):
-        del element_spec
         return collections.OrderedDict(
             item_ids=tf.TensorSpec([None, None], tf.int32), candidates=tf.TensorSpec([None, None, None], tf.int32)
         )
@@ -70,7 +53,7 @@ class NextItem:
         )
         # Where the history has not begun, its first item has nothing that it follows.
         begun = tf.not_equal(history[:, -tf.shape(followed)[1] :], PADDING)
-        return x, tf.where(begun, 0, IGNORED)
+        return x, tf.where(begun, 0, models.IGNORED)
 
 
 def draw_unseen(seen: tf.Tensor, num_items: int, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -105,22 +88,33 @@ def _to_the_right(ids: tf.Tensor) -> tf.Tensor:
     return tf.reverse(tf.reverse_sequence(ids, lengths, seq_axis=1), [1])
 
 
-class Table:
-    """One label a row of numbers and categories."""
+class NextItem(TaskKind):
+    """Histories of items: binary cross-entropy of an item that followed and of one that did not."""
 
-    pads = {"numbers": 0.0, "categories": 0, "label": IGNORED}
+    name = "next_item"
+    title = "Next-item recommendation"
+    auto_class = "tff_tx.models.zoo.sasrec:TFAutoModelForNextItem"
+    predictor = "tff_tx.inference.records:Recommender"
+    needs_label_names = True
+    limited_lengths = ("max_length",)
+    draws_inputs = True
 
-    def __init__(self, tokenizer, num_labels, config):
-        del tokenizer, num_labels, config
+    def encoder(self, facts):
+        if len(facts.label_names) < 2:
+            raise UserError(
+                f"--label_column={facts.data.label_column} has {len(facts.label_names)} item: to recommend one needs "
+                "others."
+            )
+        return datasets.NextItemEncoder(facts.label_names, facts.model.max_length)
 
-    def inputs(self, element_spec):
-        return collections.OrderedDict(
-            (name, tf.TensorSpec([None, *spec.shape], spec.dtype))
-            for name, spec in element_spec.items()
-            if name != "label"
-        )
+    def recipe(self, tokenizer, num_labels, config):
+        return Histories(num_labels)
 
-    def batch(self, features, seed):
-        del seed
-        x = collections.OrderedDict((name, value) for name, value in features.items() if name != "label")
-        return x, features["label"]
+    def objective(self, label_names, model):
+        return models.next_item()
+
+    def new_config(self, facts, train):
+        return {"max_position_embeddings": facts.model.max_length}
+
+
+TASK = NextItem()
