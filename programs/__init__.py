@@ -2,7 +2,14 @@
 
 import gc
 import os
+import sys
 import warnings
+
+try:
+    import tff_tx  # noqa: F401
+except ImportError as error:  # not of this platform
+    print(error, file=sys.stderr)
+    sys.exit(2)
 
 # Libraries' notes would drown the programs' own words. TensorFlow reads this when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -56,7 +56,12 @@ def test_rules_that_import_nothing_are_apart():
     assert all(isinstance(rule, (Needs, Relation)) for rule in CAPABILITIES)
 
 
-FILE = {"data.dataset": "file", "data.files": ("f",), "task.kind": "forecasting", "model.architecture": "patch_transformer"}
+FILE = {
+    "data.dataset": "file",
+    "data.files": ("f",),
+    "task.kind": "forecasting",
+    "model.architecture": "patch_transformer",
+}
 RELATIONS = [
     ({**FILE, "data.numeric_columns": ("a", "a")}, "name the column 'a' twice"),
     ({"data.label_names": ("a", "a")}, "has a name twice"),

@@ -36,7 +36,10 @@ def test_by_default_the_algorithms_own_aggregator_and_no_attack(parse):
     [
         (["--aggregator=median", "--update_clip_norm=2"], lambda x, w: reference.median(clipped(x, 2), w)),
         (["--aggregator=mean", "--update_zeroing_norm=2.5"], lambda x, w: reference.mean(zeroed(x, 2.5), w)),
-        (["--update_zeroing_norm=2.5", "--update_clip_norm=2"], lambda x, w: reference.mean(clipped(zeroed(x, 2.5), 2), w)),
+        (
+            ["--update_zeroing_norm=2.5", "--update_clip_norm=2"],
+            lambda x, w: reference.mean(clipped(zeroed(x, 2.5), 2), w),
+        ),
         (["--aggregator=trimmed_mean", "--assumed_attackers=0.3"], lambda x, w: reference.trimmed_mean(x, w, 2)),
         (
             ["--aggregator=attention", "--attention_temperature=0.3", "--attention_floor=0.5"],

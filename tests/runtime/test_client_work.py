@@ -13,7 +13,7 @@ from tff_tx import algorithms, models
 from tff_tx.runtime import LocalEngine
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.form import RoundForm
-from tff_tx.runtime.graphs import step_options
+from tff_tx.runtime.internals.calls import step_options
 
 LOOPS = tff.learning.LoopImplementation
 OPTIONS = algorithms.Options(

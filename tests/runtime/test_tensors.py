@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 import tensorflow as tf
+from tff_tx.runtime.tensors import leave_nothing
 
 from tests import tiny
 from tff_tx import algorithms, runtime
-from tff_tx.runtime.tensors import leave_nothing
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),

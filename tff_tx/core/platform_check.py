@@ -42,11 +42,23 @@ def problem(version, system, machine, libc):
     )
 
 
-def require():
-    """Exit with the sentence, and nothing more, where tff_tx cannot run."""
+class UnsupportedPlatformError(ImportError):
+    """tff_tx cannot be imported here; the message is the sentence."""
+
+
+def check():
+    """Raise `UnsupportedPlatformError` where tff_tx cannot run."""
     sentence = problem(sys.version_info, platform.system(), platform.machine(), platform.libc_ver())
     if sentence:
-        sys.exit(sentence)
+        raise UnsupportedPlatformError(sentence)
+
+
+def require():
+    """Exit with the sentence, and nothing more, where tff_tx cannot run: for installation alone."""
+    try:
+        check()
+    except UnsupportedPlatformError as error:
+        sys.exit(str(error))
 
 
 def _numbers(dotted):

@@ -28,7 +28,7 @@ from tff_tx.models.objectives.ranking import next_item
 from tff_tx.models.objectives.spans import best_spans, question_answering
 from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.tracing.randomness import SEED
-from tff_tx.models.tracing.refusals import StatefulModelError
+from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
 
 __all__ = [

@@ -18,7 +18,7 @@ from tff_tx.models.functional import TransformerModel
 from tff_tx.models.lora import RANK
 from tff_tx.models.tracing import cut
 from tff_tx.models.tracing import randomness as _randomness
-from tff_tx.models.tracing.keras_function import tracing
+from tff_tx.models.tracing.graphs import eagerly
 
 _PREFIX = "feature_"
 _LEAST_SHARE = 0.15
@@ -52,12 +52,12 @@ class FeatureExtractor:
         if not isinstance(x_spec, collections.abc.Mapping):
             raise UserError(f"--cache_features takes inputs by name, and those of {self._kind} have none.")
         self._x_spec = x_spec
-        with tracing, tf.__internal__.eager_context.eager_mode():
+        with eagerly():
             self._sides = {training: _Side(model, training) for training in (True, False)}
             side = self._sides[True]
-            self._refuse_little(*side.cut.products)
+            self._require_gain(*side.cut.products)
             self.specs = collections.OrderedDict((f"{_PREFIX}{i}", spec) for i, spec in enumerate(side.feature_specs()))
-            self._refuse_differences()
+            self._require_same_features()
             read = {name for s in self._sides.values() for name in s.inputs_read()}
             self.inputs = tuple(name for name in x_spec if name in read)
             upper_spec = collections.OrderedDict((name, x_spec[name]) for name in self.inputs)
@@ -76,7 +76,7 @@ class FeatureExtractor:
         """
         return collections.OrderedDict(zip(self.specs, self._below(self._whole.in_order(weights), x)))
 
-    def _refuse_little(self, below, products):
+    def _require_gain(self, below, products):
         if below < _LEAST_SHARE * products:
             raise UserError(
                 f"--cache_features: below the lowest trained weight {self._kind} has {below} of its {products} matrix "
@@ -84,7 +84,7 @@ class FeatureExtractor:
                 "adapters of upper layers (--lora_targets)."
             )
 
-    def _refuse_differences(self):
+    def _require_same_features(self):
         """The same features must come from the graph for training and from that for evaluation, in the same order."""
         values = [side.sample_features() for side in self._sides.values()]
         same = len(values[0]) == len(values[1]) and all(
@@ -111,13 +111,13 @@ class _Side:
             kinds[tensor] = cut.UNSTORED if name in (_randomness.SEED, RANK) else cut.DATA
         self._dependences = cut.Dependences(self._traced, kinds)
         self.cut = cut.find(self._dependences, self._dims())
-        self._refuse_gradients_by_hand(type(model.keras_model).__name__)
+        self._require_copyable_gradients(type(model.keras_model).__name__)
 
-    def _refuse_gradients_by_hand(self, kind):
-        """They refer to tensors of the graph that they were traced in, and a copy would have others."""
+    def _require_copyable_gradients(self, kind):
+        """Custom gradients refer to tensors of the graph that they were traced in, and a copy would have others."""
         graph = self._traced.graph
         for op in map(graph.get_operation_by_name, self.cut.above):
-            if "_gradient_op_type" in op.node_def.attr and self._dependences.changes(op):
+            if cut.has_custom_gradient(op) and self._dependences.changes(op):
                 raise UserError(
                     f"--cache_features: {kind} has a gradient of its own making at {op.name}, above the lowest trained "
                     "weight, which cannot be cut; where it is dropout, set its rate to 0 in --model_config."

@@ -13,12 +13,14 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core import internals
 from tff_tx.core.errors import UserError
 from tff_tx.models import trainable as trainable_lib
-from tff_tx.models.lora import Lora, LoraFunction, dense_layers
+from tff_tx.models.lora import Lora, LoraFunction
 from tff_tx.models.tracing import graphs as graphs_lib
-from tff_tx.models.tracing import randomness, refusals
-from tff_tx.models.tracing.keras_function import KerasFunction, tracing
+from tff_tx.models.tracing import randomness, requirements
+from tff_tx.models.tracing.adapted_layers import dense_layers
+from tff_tx.models.tracing.keras_function import KerasFunction
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
 from tff_tx.models.weights_file import WeightsFile
 
@@ -119,7 +121,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         """(trainable, others): NumPy arrays; where a graph is made, tensors that are read when it runs."""
         if tf.executing_eagerly():
             return self._initial_weights
-        with tracing:
+        with internals.lock:
             if self._weights_file is None:
                 self._weights_file = WeightsFile(tf.nest.flatten(self._initial_weights))
         tensors, num_trainable = self._weights_file.tensors(), len(self._initial_weights[0])
@@ -219,7 +221,7 @@ def functional_model(
             f"{type(model).__name__} has no weights yet: call it once on a batch (or build it) "
             "before making it a functional model."
         )
-    refusals.refuse_unfit_model(model)
+    requirements.require_fit_model(model)
     function, adapters = KerasFunction(model), []
     chosen = trainable_lib.selected(model, trainable)
     if trainable == "lora":
@@ -236,18 +238,18 @@ def functional_model(
     if frozen_dtype != "float32":
         _hold_frozen(function, frozen_dtype, trainable)
     graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen, frozen_dropout)
-    reached = graphs_lib.reached(graphs(training=True))
-    is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reached)]
-    hit = {id(v) for v, is_hit in zip(function.variables, reached) if is_hit}
+    reachable = graphs_lib.reachable_from_loss(graphs(training=True))
+    is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reachable)]
+    hit = {id(v) for v, is_hit in zip(function.variables, reachable) if is_hit}
     if lost := [adapter.weight for adapter in adapters if id(adapter.b) not in hit]:
         raise UserError(
-            f"the predictions of {type(model).__name__} do not depend on {trainable_lib.told_names(lost)}: leave them "
+            f"the predictions of {type(model).__name__} do not depend on {trainable_lib.some_names(lost)}: leave them "
             "out with --lora_targets."
         )
     if not any(is_trainable):
         raise UserError(
             f"--trainable={trainable}: the loss of {type(model).__name__} depends on none of "
-            f"{trainable_lib.told_names(chosen)}: train others."
+            f"{trainable_lib.some_names(chosen)}: train others."
         )
     return TransformerModel(
         function=function,

@@ -6,21 +6,17 @@ import contextlib
 import inspect
 import os
 import pkgutil
-import random
 import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
 import transformers
 from safetensors import SafetensorError
-from tensorflow.python.eager import context
-from tf_keras.src import backend as keras_backend
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tff_tx.core.errors import UserError
+from tff_tx.models.tracing import initial_weights
+from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
 
@@ -58,11 +54,11 @@ def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], s
             f"--architecture={architecture}: {auto.__name__} has no TensorFlow model of that type; choose one of "
             f"{', '.join(_architectures(auto))}."
         )
-    config_class = CONFIG_MAPPING[architecture]
+    config_class = CONFIG_CLASSES[architecture]
     _check_fields(auto, config_class(), config)
     what = f"--architecture={architecture} --model_config={dict(config)}"
     remedy = f"choose fields that fit one another, see {config_class.__name__}"
-    with _seeded(seed), _readable(what, remedy):
+    with initial_weights.seeded(seed), _readable(what, remedy):
         model = auto.from_config(config_class(**config))
         model.build_in_name_scope()
     return model
@@ -94,7 +90,7 @@ def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None
     auto = _resolved(auto_class)
     found = read_config(auto, name)
     _check_fields(auto, found, config or {})
-    with _seeded(seed), _readable(what, _LOADABLE):
+    with initial_weights.seeded(seed), _readable(what, _LOADABLE):
         model, info = auto.from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
@@ -146,25 +142,6 @@ def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int):
-    """Seeds the process-wide generators, from which Keras initializers draw, and restores them."""
-    before = random.getstate(), np.random.get_state(), context.global_seed()
-    # Where set_random_seed of Keras was ever called, initializers draw from a generator of its own.
-    keras_generator = getattr(keras_backend._SEED_GENERATOR, "generator", None)
-    keras_backend._SEED_GENERATOR.generator = random.Random(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    tf.random.set_seed(seed)
-    try:
-        yield
-    finally:
-        keras_backend._SEED_GENERATOR.generator = keras_generator
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        tf.random.set_seed(before[2])
-
-
-@contextlib.contextmanager
 def _readable(what: str, remedy: str):
     """Turns what transformers raises for a wrong name, file or field into one sentence."""
     try:
@@ -183,7 +160,7 @@ def _resolved(auto_class: Any) -> Any:
 
 def _architectures(auto: Any) -> list[str]:
     """Of an automatic class, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
-    found = auto._model_mapping
+    found = model_classes(auto)
     return sorted(config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init)
 
 
@@ -192,7 +169,7 @@ def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
 
     The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
     """
-    model_class = auto._model_mapping[type(config)]
+    model_class = model_classes(auto)[type(config)]
     model_class = model_class[0] if isinstance(model_class, tuple) else model_class
     source = inspect.getsource(sys.modules[model_class.__module__])
     read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))

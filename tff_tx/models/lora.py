@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
-import transformers
 
 from tff_tx.core.errors import UserError
 from tff_tx.models import trainable as trainable_lib
+from tff_tx.models.tracing.adapted_layers import adapted, dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction, Slot
 
 RANK = "lora_rank"
@@ -42,13 +41,6 @@ DEFAULT_TARGETS = {
 
 ANY_ATTENTION = r"(^|/)(query|value|query_proj|value_proj|q_proj|v_proj|q_lin|v_lin|q|v|c_attn)/(kernel|weight)"
 """The same for an architecture that is not in the table."""
-
-_DENSE = {
-    tf_keras.layers.Dense.call: "kernel",
-    tf.keras.layers.Dense.call: "kernel",
-    transformers.modeling_tf_utils.TFConv1D.call: "weight",
-}
-"""The method of a layer that multiplies its input by one weight matrix, and that weight's name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +150,7 @@ class LoraFunction(KerasFunction):
         if lora.dropout and (elsewhere := [a.weight for a in self.adapters if a.layer is None]):
             raise UserError(
                 f"--lora_dropout={lora.dropout} drops inputs of dense layers, and --lora_targets also names "
-                f"{trainable_lib.told_names(elsewhere)}: name only kernels of dense layers, or drop nothing."
+                f"{trainable_lib.some_names(elsewhere)}: name only kernels of dense layers, or drop nothing."
             )
         for adapter in self.adapters:
             self.variables += adapter.variables
@@ -184,7 +176,8 @@ class LoraFunction(KerasFunction):
             for matrix in added:
                 weight = tf.cast(values[position], adapter.weight.dtype)
                 values[position] = weight + tf.reshape(matrix, adapter.weight.shape)
-        with _adapted(in_layers, self.lora, training), super().placed(values, training, slots):
+        dropout = self.lora.dropout if training else 0.0
+        with adapted(in_layers, self.lora.scale, dropout), super().placed(values, training, slots):
             yield
 
     def part(self, layer: Any) -> tuple[list[Slot], list[int]]:
@@ -197,47 +190,6 @@ class LoraFunction(KerasFunction):
         for adapter in self.adapters:
             delta = adapter.delta(self.lora.scale)
             adapter.weight.assign_add(tf.reshape(delta, adapter.weight.shape))
-
-
-@contextlib.contextmanager
-def _adapted(layers: list, lora: Lora, training: bool):
-    """Has dense layers compute activation(x W + b + s (x A) B)."""
-    changed = []
-    try:
-        for layer, a, b in layers:
-            attributes = vars(layer)
-            outer, activation = attributes.get("call"), attributes.get("activation")
-            changed.append((attributes, outer, activation))
-            # A layer that is adapted already has its activation in its `call`.
-            attributes["call"] = _call(layer, getattr(outer, "activation", activation), a, b, lora, training)
-            if "activation" in attributes:
-                attributes["activation"] = None
-        yield
-    finally:
-        for attributes, outer, activation in changed:
-            del attributes["call"]
-            if outer is not None:
-                attributes["call"] = outer
-            if "activation" in attributes:
-                attributes["activation"] = activation
-
-
-def _call(layer, activation, a, b, lora, training):
-    dense = type(layer).call
-
-    @tf.autograph.experimental.do_not_convert
-    def call(inputs):
-        outputs = dense(layer, inputs)
-        # As one matrix: a product over more dimensions would form a gradient of A for each example.
-        x = tf.reshape(inputs, [-1, a.shape[0]])
-        if training and lora.dropout:
-            x = tf.nn.dropout(x, lora.dropout)
-        low_rank = tf.matmul(lora.scale * tf.matmul(x, a), b)
-        outputs += tf.reshape(low_rank, tf.shape(outputs))
-        return outputs if activation is None else activation(outputs)
-
-    call.activation = activation
-    return call
 
 
 def _without_rank(inputs):
@@ -255,7 +207,7 @@ def _targets(model, variables, lora) -> list:
     if not targets:
         raise UserError(
             f"--lora_targets={pattern} is in the name of no weight matrix of {type(model).__name__}; its matrices are "
-            f"{trainable_lib.told_names(matrices)}."
+            f"{trainable_lib.some_names(matrices)}."
         )
     for v in targets:
         if lora.rank > min(_matrix_shape(v.shape)):
@@ -265,16 +217,6 @@ def _targets(model, variables, lora) -> list:
                 "leave that weight out with --lora_targets."
             )
     return targets
-
-
-def dense_layers(model) -> dict[int, Any]:
-    """The dense layer of each weight, by the variable's id, for weights that one layer alone holds."""
-    found = collections.defaultdict(list)
-    for layer in (model, *model.submodules):
-        name = _DENSE.get(getattr(type(layer), "call", None))
-        if name is not None:
-            found[id(getattr(layer, name, None))].append(layer)
-    return {variable: layers[0] for variable, layers in found.items() if len(layers) == 1}
 
 
 def _matrix_shape(shape) -> tuple[int, int]:

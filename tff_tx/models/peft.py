@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import transformers
 from safetensors.numpy import save_file
-from transformers import modeling_tf_pytorch_utils
 
 from tff_tx.core.errors import UserError
 from tff_tx.models.functional import TransformerModel
-from tff_tx.models.lora import Adapter, dense_layers
+from tff_tx.models.lora import Adapter
+from tff_tx.models.tracing.adapted_layers import CONV1D, dense_layers
+from tff_tx.models.tracing.hugging_face import model_classes, pytorch_module, pytorch_weight
 
 _TASK_TYPES = {
     transformers.TFAutoModelForSequenceClassification: "SEQ_CLS",
@@ -67,17 +68,15 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
     model.read(weights)
     tensors, ranks, alphas = {}, {}, {}
     for adapter in model.adapters:
-        module, _ = _module(model.keras_model, adapter.weight)
+        module = pytorch_module(model.keras_model, adapter.weight)
         a, b, alpha = _factors(adapter, model.lora)
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = np.ascontiguousarray(a.T)
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = np.ascontiguousarray(b.T)
         ranks[module], alphas[module] = a.shape[1], alpha
     trained = _trained_modules(model)
     for variable in model.keras_model.weights:
-        module, leaf = _module(model.keras_model, variable)
-        if module.split(".")[0] in trained:
-            name, transpose = _pytorch_name(model.keras_model, variable)
-            value = modeling_tf_pytorch_utils.apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
+        if pytorch_module(model.keras_model, variable).split(".")[0] in trained:
+            name, value = pytorch_weight(model.keras_model, variable)
             tensors[_PREFIX + name] = np.ascontiguousarray(value)
     dense = dense_layers(model.keras_model)
     kernels = {type(dense[id(adapter.weight)]) for adapter in model.adapters}
@@ -90,7 +89,7 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
         "lora_alpha": model.lora.alpha,
         "lora_dropout": model.lora.dropout,
         "bias": "none",
-        "fan_in_fan_out": kernels == {transformers.modeling_tf_utils.TFConv1D},
+        "fan_in_fan_out": kernels == {CONV1D},
         "target_modules": sorted(ranks),
         "modules_to_save": sorted(trained) or None,
         "rank_pattern": {m: r for m, r in ranks.items() if r != model.lora.rank},
@@ -104,7 +103,7 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
 
 def _task_type(keras_model) -> str | None:
     for auto, name in _TASK_TYPES.items():
-        found = auto._model_mapping.get(type(keras_model.config), ())
+        found = model_classes(auto).get(type(keras_model.config), ())
         if type(keras_model) in (found if isinstance(found, tuple) else (found,)):
             return name
     return None
@@ -124,19 +123,4 @@ def _trained_modules(model: TransformerModel) -> set[str]:
     """The modules, by the first part of their name, that are trained as they are."""
     names = set(model.trainable_names)
     trained = [v for v in model.keras_model.weights if v.name in names]
-    return {_module(model.keras_model, v)[0].split(".")[0] for v in trained}
-
-
-def _module(keras_model, variable) -> tuple[str, str]:
-    """The PyTorch names of a weight's module and of the weight in it."""
-    module, _, leaf = _pytorch_name(keras_model, variable)[0].rpartition(".")
-    return module, leaf
-
-
-def _pytorch_name(keras_model, variable):
-    """As transformers names it when it loads a PyTorch checkpoint, with how the weight is transposed."""
-    name, transpose = modeling_tf_pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
-        variable.name, tf_weight_shape=variable.shape
-    )
-    rename = getattr(keras_model, "tf_to_pt_weight_rename", None)
-    return (rename(name)[0] if rename is not None else name), transpose
+    return {pytorch_module(model.keras_model, v).split(".")[0] for v in trained}

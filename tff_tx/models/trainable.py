@@ -50,7 +50,7 @@ def selected(model: Any, trainable: str) -> list:
     if not chosen:
         raise UserError(
             f"--trainable={trainable}: {type(model).__name__} has no such weights; choose another of "
-            f"{', '.join(KINDS)}. Its weights are {told_names(weights)}."
+            f"{', '.join(KINDS)}. Its weights are {some_names(weights)}."
         )
     return chosen
 
@@ -67,7 +67,7 @@ def compiled(pattern: str, flag: str) -> re.Pattern:
         raise UserError(f"{flag} is no regular expression ({error}): see Python's module re.") from error
 
 
-def told_names(variables: list) -> str:
+def some_names(variables: list) -> str:
     """A few of the names, to choose by."""
     names = [v.name for v in variables]
     return ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")

@@ -48,7 +48,7 @@ class Evaluator:
         zero = self._model.initialize_metrics_state()
         arguments = (self._model.initial_weights, zero)
         specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), arguments)
-        return reader, zero, runtime.step_function(step, *specs, reader.element_spec)
+        return reader, zero, runtime.step_function(step, *specs, reader.element_spec, internal=True)
 
     def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
         """The metrics over the pooled data of the clients, as floats and ints by name.

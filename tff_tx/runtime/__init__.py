@@ -1,18 +1,17 @@
-"""Engines: where and how the rounds of a `LearningProcess` run. The only room that touches TFF's internals."""
+"""Engines: where and how the rounds of a `LearningProcess` run."""
 
-import atexit
 import contextlib
 
-import psutil
 import tensorflow as tf
-from tensorflow_federated.python.core.impl.context_stack import set_default_context
 
 from tff_tx.runtime.client_compression import ClientCompression
 from tff_tx.runtime.configure import configure_tensorflow
 from tff_tx.runtime.engine import Engine, process_state, with_model
 from tff_tx.runtime.fed_buff import Staleness
-from tff_tx.runtime.graphs import PRECISIONS, step_function
+from tff_tx.runtime.graphs import step_function
 from tff_tx.runtime.hooks import Hook, Job
+from tff_tx.runtime.internals import default_context  # noqa: F401 -- lets go of TFF's default context at exit
+from tff_tx.runtime.internals.calls import PRECISIONS
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeContext, NativeEngine
 from tff_tx.runtime.pipelines import numbered, untuned
@@ -21,20 +20,6 @@ from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.ray_record import Limits
 from tff_tx.runtime.reading import ClientReader
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
-
-
-@atexit.register
-def _end_default_context() -> None:
-    """Ends TFF's default context, used or not, while Python can.
-
-    Left to Python it is deleted after the modules that it needs for it, which prints an error and leaves its worker
-    running. It asks the worker to end by SIGINT and waits, for ever where a shell started the program with that signal
-    ignored (`nohup python x.py &`): so the worker is ended before.
-    """
-    for child in psutil.Process().children():
-        if "worker_binary" in child.name():
-            child.kill()
-    set_default_context.set_no_default_context()
 
 
 @contextlib.contextmanager

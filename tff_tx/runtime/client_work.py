@@ -15,8 +15,9 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from tff_tx.runtime.graphs import GraphFunction, ImportedGraph, step_function
-from tff_tx.runtime.pipelines import LOOP, read_ahead
-from tff_tx.runtime.tensors import leave_nothing
+from tff_tx.runtime.internals.pipelines import LOOP
+from tff_tx.runtime.internals.tensors import drop_python_state
+from tff_tx.runtime.pipelines import read_ahead
 
 
 class ClientWork:
@@ -33,7 +34,8 @@ class ClientWork:
             if op.type == LOOP:
                 self._loops.append(_Loop(graph, op, known, options))
                 known += [t.name for t in op.outputs]
-        self._end = graph.function(known, graph.fetches)
+        # Hooks may see what a client contributes: it is no tensor of this package alone.
+        self._end = graph.function(known, graph.fetches, internal=False)
         self._check_finite = None if self._loops else _finite_check([graph.tensor(t).dtype for t in graph.fetches])
 
     @property
@@ -116,7 +118,7 @@ class _Loop:
         state, captured = values[: self._state_size], values[self._state_size :]
         waited = 0.0
         while batch is not None:
-            leave_nothing(batch)
+            drop_python_state(batch)
             state = self._step(*state, *batch, *captured)
             started = time.monotonic()
             batch = next(iterator, None)
@@ -143,7 +145,7 @@ def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFu
 def _finite_check(dtypes: list) -> Callable[[list], None]:
     """A function that raises `NotFiniteError` where leaves of such types are not all finite."""
     checked = [i for i, dtype in enumerate(dtypes) if dtype == tf.float32]
-    all_finite = step_function(_all_finite, [tf.TensorSpec(None, tf.float32)] * len(checked))
+    all_finite = step_function(_all_finite, [tf.TensorSpec(None, tf.float32)] * len(checked), internal=True)
 
     def check(leaves):
         # The work itself puts zeros in place of such an update, which some aggregators would count as a client's.

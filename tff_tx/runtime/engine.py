@@ -230,11 +230,12 @@ class Parts:
 
     def __init__(self, form: form_lib.RoundForm):
         self.initialize, self.prepare, self.zero, self.accumulate, self.report, self.update = (
-            form.graph(part).whole() for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
+            form.graph(part).whole(internal=part not in ("initialize", "update"))
+            for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
         )
         self.broadcast_type, self.contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
         self.traffic, self.constants = form.traffic, form.constants()
-        held = [form_lib.HELD in path for path in form_lib.paths(self.broadcast_type)]
+        held = [form_lib.NON_TRAINABLE_STATE in path for path in form_lib.paths(self.broadcast_type)]
         self.sent_deltas = [i for i, has in enumerate(held) if not has] if any(held) else []
 
 

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from tensorflow_federated.proto.v0 import computation_pb2
-from tensorflow_federated.python.core.environments.tensorflow_backend import compiled_computation_transformations
-from tensorflow_federated.python.core.impl.types import type_conversions
 
 from tff_tx.core.errors import UserError
-from tff_tx.runtime.graphs import ImportedGraph, tensor_names
+from tff_tx.runtime.graphs import ImportedGraph
+from tff_tx.runtime.internals import computations
+from tff_tx.runtime.internals.computations import Computation, tensor_names
 from tff_tx.runtime.rounds import Traffic
 
-HELD = "held"
-"""Names what clients have already, in what is broadcast."""
+NON_TRAINABLE_STATE = "held"
+"""Name, within the broadcast, of what clients have already."""
 _PARTS = ("prepare", "work", "zero", "accumulate", "merge", "report", "update")
 _WORKERS_PARTS = ("work", "zero", "accumulate", "merge")
 
@@ -32,7 +31,7 @@ class RoundForm:
     first state.
 
     Attributes:
-      computations: The parts by name, each a serialized `computation_pb2.Computation`.
+      computations: The parts by name, each a serialized `Computation`.
     """
 
     computations: Mapping[str, bytes]
@@ -54,7 +53,7 @@ class RoundForm:
         protos = {name: tff.framework.serialize_computation(part) for name, part in parts.items()}
         # All but its steps, which are optimized when first called, takes less time to run than to optimize; but its
         # loop has to come out of the functions it is in.
-        protos["work"] = _inlined(protos["work"])
+        protos["work"] = computations.inlined(protos["work"])
         return cls({name: proto.SerializeToString() for name, proto in protos.items()})
 
     def for_workers(self) -> RoundForm:
@@ -70,7 +69,7 @@ class RoundForm:
         return tff.framework.deserialize_computation(self._proto(name)).type_signature
 
     def _proto(self, name):
-        return computation_pb2.Computation.FromString(self.computations[name])
+        return Computation.FromString(self.computations[name])
 
     @property
     def traffic(self) -> Traffic:
@@ -79,7 +78,7 @@ class RoundForm:
         What no round changes is not sent each time.
         """
         prepared, worked = self.type_signature("prepare"), self.type_signature("work")
-        held, constant = [HELD in path for path in paths(prepared.result)], self.constants()
+        held, constant = [NON_TRAINABLE_STATE in path for path in paths(prepared.result)], self.constants()
         downloaded = [
             leaf
             for i, leaf in enumerate(_leaf_types(prepared.result))
@@ -101,25 +100,9 @@ def _no_grappler() -> tf.compat.v1.ConfigProto:
     return config
 
 
-def _inlined(computation: computation_pb2.Computation) -> computation_pb2.Computation:
-    """A TensorFlow graph with the functions that it calls inlined; any other computation as it is."""
-    if computation.WhichOneof("computation") != "tensorflow":
-        return computation
-    config = tf.compat.v1.ConfigProto()
-    rewrite = config.graph_options.rewrite_options
-    rewrite.optimizers.append("function")
-    rewrite.function_optimization = rewrite.AGGRESSIVE
-    rewrite.meta_optimizer_iterations = rewrite.ONE
-    block = tff.framework.CompiledComputation(computation)
-    optimized, _ = compiled_computation_transformations.optimize_tensorflow_graphs(block, config)
-    return optimized.proto
-
-
-def _passed_on(computation: computation_pb2.Computation) -> list[int | None]:
+def _passed_on(computation: Computation) -> list[int | None]:
     """Of each leaf of a computation's result the leaf of its parameter that it is, unchanged; None: it is computed."""
-    graph_def = tf.compat.v1.GraphDef()
-    computation.tensorflow.graph_def.Unpack(graph_def)
-    nodes = {node.name: node for node in graph_def.node}
+    nodes = {node.name: node for node in computations.graph_def_of(computation).node}
     feeds = {_plain(name): i for i, name in enumerate(tensor_names(computation.tensorflow.parameter))}
 
     def source(tensor):
@@ -180,7 +163,7 @@ def unflatten(leaves: list[Any], value_type: tff.Type) -> Any:
             return next(iterator)
         return tff.structure.Struct([(n, build(e)) for n, e in tff.structure.iter_elements(t)])
 
-    return type_conversions.type_to_py_container(build(value_type), value_type)
+    return computations.to_containers(build(value_type), value_type)
 
 
 def _element(value, index, name):

@@ -12,8 +12,9 @@ from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Engine, Gathered
-from tff_tx.runtime.graphs import step_options
 from tff_tx.runtime.hooks import Hook, Job
+from tff_tx.runtime.internals.calls import step_options
+from tff_tx.runtime.internals.tensors import drop_python_state
 from tff_tx.runtime.rounds import reason
 
 _IN_FLIGHT = 3
@@ -65,6 +66,8 @@ class LocalEngine(Engine):
                 gathered.sent_bytes += sent_bytes
                 total = self.parts.accumulate(*total, *contribution)
                 gathered.count(position, contribution)
+                if not gathered.observers:
+                    drop_python_state(contribution)
             gathered.progress(position + 1)
             gathered.clock.stop("aggregation")
         return total

@@ -17,14 +17,10 @@ import numpy as np
 import portpicker
 import tensorflow as tf
 import tensorflow_federated as tff
-from tensorflow_federated.python.core.backends.native import compiler
-from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
-from tensorflow_federated.python.core.impl.execution_contexts import sync_execution_context
-from tensorflow_federated.python.core.impl.executor_stacks import python_executor_stacks
-from tensorflow_federated.python.core.impl.executors import remote_executor, remote_executor_grpc_stub
 
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, process_state
+from tff_tx.runtime.internals.native_context import RemoteContext
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 _WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
@@ -44,22 +40,10 @@ class NativeContext:
 
     def __init__(self, threads: int = 2):
         self._worker = _Worker(threads)
-        self._context = sync_execution_context.SyncExecutionContext(
-            executor_fn=python_executor_stacks.ResourceManagingExecutorFactory(self._executor),
-            compiler_fn=compiler.desugar_and_transform_to_native,
-            transform_args=tensorflow_computation.transform_args,
-            transform_result=tensorflow_computation.transform_result,
-        )
-
-    def _executor(self, cardinalities):
-        cardinalities.setdefault(tff.CLIENTS, 0)
-        executor = remote_executor.RemoteExecutor(self._worker.stub)
-        executor.set_cardinalities(cardinalities)
-        return executor
 
     def __call__(self, computation: tff.Computation, *arguments: Any) -> Any:
         """What the computation gives."""
-        with tff.framework.get_context_stack().install(self._context):
+        with tff.framework.get_context_stack().install(self._worker.remote.context):
             return computation(*arguments)
 
     def close(self) -> None:
@@ -129,9 +113,9 @@ class _Worker:
         )
         sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
         channel = grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes])
-        self.stub = remote_executor_grpc_stub.RemoteExecutorGrpcStub(channel)
+        self.remote = RemoteContext(channel)
         deadline = time.monotonic() + _START_SECONDS
-        while not self.stub.is_ready:
+        while not self.remote.is_ready:
             if time.monotonic() > deadline:
                 self.close()
                 raise RuntimeError(f"TFF's worker did not start within {_START_SECONDS:.0f} s.")

@@ -10,12 +10,12 @@ from typing import Any, Callable
 
 import numpy as np
 import tensorflow_federated as tff
-from tensorflow_federated.python.core.impl.types import type_analysis
 
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Engine, Gathered
 from tff_tx.runtime.hooks import Hook, Job
+from tff_tx.runtime.internals.computations import contains_sequence
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_record import Limits, RoundRecord
 from tff_tx.runtime.ray_round import Round
@@ -76,7 +76,7 @@ class RayEngine(Engine):
         for hook in self.hooks:
             if hook.local_only:
                 raise UserError(f"{type(hook).__name__} does not run on a cluster: {hook.local_only}.")
-        if type_analysis.contains(self._client_type, lambda t: isinstance(t, tff.SequenceType)):
+        if contains_sequence(self._client_type):
             raise UserError(
                 "--engine=ray sends clients over the network, and this process takes their datasets: name them by "
                 "plain data (FederatedTask.process) or use --engine=local."

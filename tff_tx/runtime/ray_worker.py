@@ -16,8 +16,8 @@ from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.graphs import step_options
 from tff_tx.runtime.hooks import Job
+from tff_tx.runtime.internals.calls import step_options
 from tff_tx.runtime.rounds import reason
 from tff_tx.runtime.usage import Usage
 

@@ -177,7 +177,7 @@ class FeatureCache:
         weights = tf.nest.map_structure(tf.convert_to_tensor, self._whole.model.initial_weights)
         specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), weights)
         x_spec, _ = self._whole.model.input_spec
-        extract = runtime.step_function(self._extractor, specs, x_spec)
+        extract = runtime.step_function(self._extractor, specs, x_spec, internal=True)
         return lambda x: extract(weights, x)
 
     def _write(self, split: str, item: tuple[str, str]) -> int | None:

@@ -121,8 +121,9 @@ class Student:
             return trainable, state, loss
 
         scalars = tf.TensorSpec([]), tf.TensorSpec([], tf.int64)
-        self._logits = runtime.step_function(logits, weights_spec, x_spec)
-        self._step = runtime.step_function(step, *weights_spec, state_spec, x_spec, y_spec, logits_spec, *scalars)
+        self._logits = runtime.step_function(logits, weights_spec, x_spec, internal=True)
+        step_specs = (*weights_spec, state_spec, x_spec, y_spec, logits_spec, *scalars)
+        self._step = runtime.step_function(step, *step_specs, internal=True)
 
     def logits(self, weights: tff.learning.models.ModelWeights, batches: Sequence[tuple]) -> list[np.ndarray]:
         """The logits of weights on each batch, without dropout."""

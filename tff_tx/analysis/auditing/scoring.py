@@ -30,7 +30,7 @@ class ExampleScorer:
             return _features(model.predict_on_batch(weights, x, training=False), y)
 
         specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), model.initial_weights)
-        self._step = runtime.step_function(step, specs, batch_spec)
+        self._step = runtime.step_function(step, specs, batch_spec, internal=True)
 
     def __call__(self, weights: Any, batches: tf.data.Dataset) -> np.ndarray:
         """The figures of each example.

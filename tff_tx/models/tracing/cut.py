@@ -115,11 +115,11 @@ def _is_known_shape(dependences, dims, op) -> bool:
 
 def _easily_made(dependences, dims, tensor, others) -> set[str]:
     """The ops that make a tensor of others with one matrix product at most; empty if none do."""
-    ops, reached, tensors = {}, set(), [tensor]
+    ops, met, tensors = {}, set(), [tensor]
     while tensors:
         tensor = tensors.pop()
         if tensor.name in others:
-            reached.add(tensor.name)
+            met.add(tensor.name)
         elif (
             dependences.is_feature(tensor.op)
             and tensor.op.name not in ops
@@ -129,7 +129,7 @@ def _easily_made(dependences, dims, tensor, others) -> set[str]:
             if sum(op.type in _PRODUCTS for op in ops.values()) > 1:
                 return set()
             tensors.extend(tensor.op.inputs)
-    return set(ops) if reached else set()
+    return set(ops) if met else set()
 
 
 def _find(dependences: Dependences, dims: Mapping[str, tuple], made_above: set[str]) -> Cut:
@@ -178,6 +178,11 @@ def _storable(dims) -> bool:
     if not dims or dims[0] != BATCH:
         return False
     return all(isinstance(d, int) for d in dims[2:]) and all(d not in (None, BATCH) for d in dims[1:])
+
+
+def has_custom_gradient(op: tf.Operation) -> bool:
+    """Whether the gradient of an op is one of the model's own making."""
+    return "_gradient_op_type" in op.node_def.attr
 
 
 def ancestors(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:

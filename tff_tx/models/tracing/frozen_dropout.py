@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tff_tx.core import internals
 
-@contextlib.contextmanager
+
 def off_where_frozen(model: Any, trained: Sequence[tf.Tensor]):
     """Has layers that only drop or disturb do nothing, where what they are given depends on no trained weight.
 
@@ -22,16 +22,8 @@ def off_where_frozen(model: Any, trained: Sequence[tf.Tensor]):
       trained: The tensors that stand for its trained weights, of the graph that it is traced into.
     """
     depends = _Dependence(trained)
-    changed = []
-    try:
-        for layer in model.submodules:
-            if _only_disturbs(layer):
-                vars(layer)["call"] = _call(layer, depends)
-                changed.append(layer)
-        yield
-    finally:
-        for layer in changed:
-            del vars(layer)["call"]
+    layers = [layer for layer in model.submodules if _only_disturbs(layer)]
+    return internals.swapped(*((layer, "call", _call(layer, depends)) for layer in layers))
 
 
 def _only_disturbs(layer) -> bool:

@@ -9,9 +9,10 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx.models.tracing import frozen_dropout, refusals
+from tff_tx.core import internals
+from tff_tx.models.tracing import frozen_dropout, requirements
 from tff_tx.models.tracing import randomness as _randomness
-from tff_tx.models.tracing.keras_function import KerasFunction, tracing
+from tff_tx.models.tracing.keras_function import KerasFunction
 
 
 class ModelGraphs:
@@ -43,11 +44,11 @@ class ModelGraphs:
         self._traced: dict[bool, Any] = {}
 
     def __call__(self, training: bool):
-        with tracing:
+        with internals.lock:
             if training not in self._traced:
-                with tf.__internal__.eager_context.eager_mode():
+                with eagerly():
                     traced = self._trace(training)
-                refusals.refuse_impure_graph(self._function.model, traced, _randomness.split_seed(self._x_spec)[1])
+                requirements.require_pure_graph(self._function.model, traced, _randomness.split_seed(self._x_spec)[1])
                 _bake_in_constants(traced)
                 self._traced[training] = traced
             return self._traced[training]
@@ -73,8 +74,8 @@ class ModelGraphs:
             return tf.function(call).get_concrete_function(specs, self._x_spec)
         except AttributeError as error:
             if "assign" in str(error):  # of a tensor, where the layer expects its variable
-                raise refusals.StatefulModelError(
-                    refusals.stateful_message(self._function.model, str(error))
+                raise requirements.StatefulModelError(
+                    requirements.stateful_message(self._function.model, str(error))
                 ) from error
             raise
 
@@ -84,8 +85,15 @@ class ModelGraphs:
         return frozen_dropout.off_where_frozen(self._function.model, trained)
 
 
-def reached(traced: Any) -> list[bool]:
-    """Of each variable, whether the predictions depend on it differentiably."""
+@contextlib.contextmanager
+def eagerly():
+    """Leaves the graph that is being made, if any, for a block: functions are traced in it as from eager code."""
+    with internals.lock, tf.__internal__.eager_context.eager_mode():
+        yield
+
+
+def reachable_from_loss(traced: Any) -> list[bool]:
+    """Whether the predictions depend on each variable differentiably."""
     ops, seen = [t.op for t in traced.outputs], set()
     while ops:
         op = ops.pop()

@@ -10,20 +10,17 @@ import collections
 import contextlib
 import inspect
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tff_tx.core import internals
+from tff_tx.models.tracing import branches, convolutions, functions, recomputation
 from tff_tx.models.tracing import randomness as _randomness
-from tff_tx.models.tracing import recomputation
 
 KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
 """Attributes of layers that are Keras' own."""
-
-tracing = threading.RLock()
-"""Held while a model has tensors for variables, and while graphs of models are made."""
 
 
 class KerasFunction:
@@ -48,7 +45,7 @@ class KerasFunction:
         self._required = _required_parameters(model)
         index = {id(v): i for i, v in enumerate(self.variables)}
         self._slots = [
-            Slot(layer.__dict__, name, value, index)
+            Slot(vars(layer), name, value, index)
             for layer in (model, *model.submodules)
             for name, value in list(vars(layer).items())
             if not KERAS_BOOKKEEPING.match(name) and _positions(value, index)
@@ -57,8 +54,14 @@ class KerasFunction:
     def __call__(self, values: list, inputs: Any, training: bool, seed: Any = None) -> Any:
         """The model's output on `inputs`, with `values` in place of its `variables`."""
         values, status = dict(enumerate(values)), tf.__internal__.autograph.control_status_ctx()
-        recomputing = recomputation.recomputing(self, values, training, status)
-        with tracing, self.placed(values, training), _inlined_functions(), _randomness.seeded(seed), recomputing:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(internals.lock)
+            stack.enter_context(self.placed(values, training))
+            stack.enter_context(functions.inlined())
+            stack.enter_context(branches.differentiable())
+            stack.enter_context(convolutions.differentiable(self.model))
+            stack.enter_context(_randomness.seeded(seed))
+            stack.enter_context(recomputation.recomputing(self, values, training, status))
             if _are_arguments(inputs, self._required):
                 return self.model(**inputs, training=training)
             return self.model(inputs, training=training)
@@ -75,14 +78,8 @@ class KerasFunction:
         del training
         values = {i: tf.cast(value, self.variables[i].dtype) for i, value in values.items()}
         slots = self._slots if slots is None else slots
-        originals = [slot.attributes[slot.name] for slot in slots]
-        try:
-            for slot in slots:
-                slot.attributes[slot.name] = slot.replaced(values)
+        with internals.swapped(*((slot.attributes, slot.name, slot.replaced(values)) for slot in slots)):
             yield
-        finally:
-            for slot, original in zip(slots, originals):
-                slot.attributes[slot.name] = original
 
     def part(self, layer: Any) -> tuple[list[Slot], list[int]]:
         """Where a layer and the layers within it hold variables, and the positions of all that `placed` needs there."""
@@ -104,29 +101,6 @@ class Slot:
     def __init__(self, attributes: dict, name: str, value: Any, index: Mapping[int, int]):
         self.attributes, self.name = attributes, name
         self.positions, self.replaced = _positions(value, index), _replacer(value, index)
-
-
-@contextlib.contextmanager
-def _inlined_functions():
-    """Runs `tf.function`s of the model as plain Python in the calling thread.
-
-    They would keep what they are traced to, and with it the tensors that stand for the variables
-    for this one call, and use them in the next.
-    """
-    kind, thread = type(tf.function(lambda: None)), threading.get_ident()
-    original = kind.__call__
-
-    def call(self, *args, **kwargs):
-        if threading.get_ident() != thread:
-            return original(self, *args, **kwargs)
-        status = tf.__internal__.autograph.control_status_ctx()
-        return tf.__internal__.autograph.tf_convert(self.python_function, status)(*args, **kwargs)
-
-    kind.__call__ = call
-    try:
-        yield
-    finally:
-        kind.__call__ = original
 
 
 def _required_parameters(model) -> set[str]:

@@ -17,6 +17,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import gen_random_ops, random_ops_util
 
+from tff_tx.core import internals
+
 SEED = "seed"
 """The input that carries the seed of a batch's dropout: int64, shape [2], not batched."""
 
@@ -41,7 +43,6 @@ _STATEFUL = frozenset(
     )
 )
 _active = threading.local()
-_patching = threading.RLock()
 
 
 def split_seed(x: Any) -> tuple[Any, Any]:
@@ -152,17 +153,16 @@ def resumed(key, ops: int):
       key: Scalar int64 tensor.
       ops: How many ops have drawn before.
     """
-    with _patching:
+    swaps = (
+        (owner, name, _redirected(getattr(owner, name), stateless, parameters))
+        for owner, name, stateless, parameters in _STATELESS
+    )
+    with internals.lock, internals.swapped(*swaps):
         outer = getattr(_active, "stream", None)
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _, _ in _STATELESS]
         _active.stream = _Stream(key, ops)
-        for (owner, name, original), (_, _, stateless, parameters) in zip(originals, _STATELESS):
-            setattr(owner, name, _redirected(original, stateless, parameters))
         try:
             yield
         finally:
-            for owner, name, original in originals:
-                setattr(owner, name, original)
             _active.stream = outer
 
 

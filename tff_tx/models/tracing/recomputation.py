@@ -18,6 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tff_tx.core import internals
 from tff_tx.models.tracing import randomness as _randomness
 
 
@@ -36,12 +37,12 @@ def recomputing(function: Any, values: Mapping[int, Any], training: bool, status
             stack.enter_context(_without_cache(function.model))
         for layer in function.recomputed:
             call = _recomputed_call(function, layer, values, training, status)
-            stack.enter_context(_put(vars(layer), "call", call))
+            stack.enter_context(internals.swapped((layer, "call", call)))
         yield
 
 
 def _recomputed_call(function, layer, values, training, status):
-    outer = vars(layer).get("call")  # an adapter's
+    outer = vars(layer).get("call", internals.ABSENT)  # an adapter's
     slots, positions = function.part(layer)
 
     @tf.autograph.experimental.do_not_convert
@@ -57,7 +58,7 @@ def _recomputed_call(function, layer, values, training, status):
                 filled[place] = tensor
             args_, kwargs_ = tf.nest.pack_sequence_as((args, kwargs), filled)
             by_position = dict(zip(positions, weights))
-            with _put(vars(layer), "call", outer), function.placed(by_position, training, slots):
+            with internals.swapped((layer, "call", outer)), function.placed(by_position, training, slots):
                 return tf.__internal__.autograph.tf_convert(layer.call, status)(*args_, **kwargs_)
 
         position = _randomness.position()
@@ -102,7 +103,7 @@ def _with_backward(owner, again, outputs: list, tensors: list, constant: Sequenc
       constant: Places of those that have no gradient.
     """
     sources = [i for i, t in enumerate(tensors) if _is_differentiable(t) and i not in constant]
-    reached = []
+    reachable = []
 
     def backward(tensors, upstream):
         # After the gradients from above, or nothing would keep all layers from being computed again right away. The
@@ -113,7 +114,7 @@ def _with_backward(owner, again, outputs: list, tensors: list, constant: Sequenc
             tape.watch(watched)
             outputs = again(tensors)
         gradients = tape.gradient(outputs, watched, output_gradients=upstream)
-        reached[:] = [i for i, g in zip(sources, gradients) if g is not None]
+        reachable[:] = [i for i, g in zip(sources, gradients) if g is not None]
         gradients = [tf.convert_to_tensor(g) for g in gradients if g is not None]
         # All of a layer before any of the next, whose memory is then the only one.
         return _after(gradients, gradients)
@@ -130,7 +131,7 @@ def _with_backward(owner, again, outputs: list, tensors: list, constant: Sequenc
 
         return outputs, gradients
 
-    return forward(*(tensors[i] for i in reached)) if reached else outputs
+    return forward(*(tensors[i] for i in reachable)) if reachable else outputs
 
 
 def _after(first: list, tensors: list) -> list:
@@ -143,30 +144,9 @@ def _is_differentiable(leaf) -> bool:
     return tf.is_tensor(leaf) and leaf.dtype.is_floating
 
 
-@contextlib.contextmanager
-def _put(attributes, name, value):
-    """Has an attribute be `value`, or with None not be there, for the length of a block."""
-    before = attributes.pop(name, None)
-    if value is not None:
-        attributes[name] = value
-    try:
-        yield
-    finally:
-        attributes.pop(name, None)
-        if before is not None:
-            attributes[name] = before
-
-
-@contextlib.contextmanager
 def _without_cache(model):
     """Keys and values for generation, which training has no use for, would be kept of every block."""
     config = getattr(model, "config", None)
-    before = getattr(config, "use_cache", None)
-    if before is None:
-        yield
-        return
-    config.use_cache = False
-    try:
-        yield
-    finally:
-        config.use_cache = before
+    if getattr(config, "use_cache", None) is None:
+        return contextlib.nullcontext()
+    return internals.swapped((config, "use_cache", False))

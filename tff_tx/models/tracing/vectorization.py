@@ -8,13 +8,12 @@ numbers that it draws for the batch as a whole.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import Any, Callable
 
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for.pfor import _create_op, _pfor_converter_registry, wrap
 
+from tff_tx.core import internals
 from tff_tx.core.errors import UserError
 
 _DRAWS = (
@@ -28,8 +27,6 @@ _DRAWS = (
 
 _NOT_VECTORIZED = ("No pfor vectorization", "Attempted to stack a variant")
 """In TensorFlow's words for an op that it has no rule for."""
-
-_patching = threading.RLock()
 
 
 def vectorized_map(fn: Callable[[Any, Any], Any], batch: Any, seed: tf.Tensor | None = None) -> Any:
@@ -70,20 +67,10 @@ def _reason(error):
     return next(line.strip() for line in str(error).splitlines() if any(told in line for told in _NOT_VECTORIZED))
 
 
-@contextlib.contextmanager
 def _one_draw_for_all():
     """Adds rules for the random ops to those of TensorFlow, which are the whole process's."""
-    registry = _pfor_converter_registry
     added = {"StatelessRandomGetKeyCounter": _convert_key, **dict.fromkeys(_DRAWS, _convert_draw)}
-    with _patching:
-        before = {name: registry.pop(name) for name in added if name in registry}
-        registry.update(added)
-        try:
-            yield
-        finally:
-            for name in added:
-                del registry[name]
-            registry.update(before)
+    return internals.swapped(*((_pfor_converter_registry, name, convert) for name, convert in added.items()))
 
 
 def _convert_key(pfor_input):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import math
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 import transformers
-from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 
 from tff_tx.core.errors import UserError
+from tff_tx.models.tracing import hugging_face
 
 _FAR = -1e9
 """Stands for minus infinity in attention scores; a row of nothing else gives equal weights instead of none."""
@@ -38,8 +37,7 @@ class Model(transformers.TFPreTrainedModel):
 def auto_class(name: str, model_class: Any) -> Any:
     """Registers a model with Hugging Face and makes the class that finds it, like `TFAutoModelForCausalLM`."""
     transformers.AutoConfig.register(model_class.config_class.model_type, model_class.config_class, exist_ok=True)
-    empty = (collections.OrderedDict(), collections.OrderedDict())
-    auto = type(name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(*empty)})
+    auto = hugging_face.auto_class(name)
     auto.register(model_class.config_class, model_class)
     return auto
 

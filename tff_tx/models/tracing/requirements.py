@@ -1,4 +1,4 @@
-"""What a model must not do to be trained federatedly, each refused in a sentence with its remedy."""
+"""What a model must fulfil to be trained federatedly; each error is a sentence with its remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class StatefulModelError(UserError):
     """The model changes variables while it trains: its update is more than one of weights."""
 
 
-def refuse_unfit_model(model: Any) -> None:
-    """Refuses what shows before a graph is made: layers with state, losses of layers, layers left out at random."""
+def require_fit_model(model: Any) -> None:
+    """Raises for what shows before a graph is made: layers with state, losses of layers, layers left out at random."""
     kind = type(model).__name__
     for layer in model.submodules:
         what = f"layer {getattr(layer, 'name', '?')}, {type(layer).__name__}"
@@ -42,8 +42,8 @@ def refuse_unfit_model(model: Any) -> None:
             )
 
 
-def refuse_impure_graph(model: Any, traced: Any, seed: Any) -> None:
-    """Refuses a graph that depends on more than weights and data."""
+def require_pure_graph(model: Any, traced: Any, seed: Any) -> None:
+    """Raises for a graph that depends on more than weights and data."""
     kind = type(model).__name__
     if _assigns(traced.graph):
         names = ", ".join(sorted(v.name for v in traced.graph.variables))
