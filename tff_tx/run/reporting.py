@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tff_tx.core import plots
 from tff_tx.run.directory import METRICS
 
 REPORT = "report.md"
@@ -139,13 +140,15 @@ def plot_spread(by_client: pd.DataFrame, path: str) -> str:
       `path`.
     """
     names = [name for name in _TITLES if name in by_client]
-    figure, axes = _pyplot().subplots(1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False)
+    figure, axes = plots.pyplot().subplots(
+        1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False
+    )
     for name, axis in zip(names, axes[0]):
         axis.hist(by_client[name], bins=20)
         axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")
         axis.set(xlabel=_TITLES[name], ylabel="clients")
         axis.legend()
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
 def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
@@ -161,13 +164,13 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
       `path`.
     """
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
-    figure, axes = _pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
     axes.barh(range(len(shown)), shown["value"], xerr=2 * shown["standard_error"].fillna(0))
     axes.set_yticks(range(len(shown)), shown.index, fontsize="small")
     axes.set(xlabel=what)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
 def _plot(rows, name, title, directory):
@@ -175,7 +178,7 @@ def _plot(rows, name, title, directory):
     columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{name}")]
     if not columns:
         return None
-    figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(6, 3.5), layout="constrained")
     for column in columns:
         style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
@@ -183,19 +186,4 @@ def _plot(rows, name, title, directory):
     axes.set(xlabel="round", ylabel=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, os.path.join(directory, f"{name}.png"))
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
-    return path
+    return plots.save(figure, os.path.join(directory, f"{name}.png"))
