@@ -65,7 +65,13 @@ class AuditConfig(Section):
     )
     eval_batch_size: int = option(32, "Examples per batch.", least=1)
     references: int = option(1000, "Number of reference texts that canaries are ranked among.", least=100)
-    delta: float = option(1e-5, "Delta of the lower bound on epsilon.", flag="audit_delta", least=0.0, most=1.0)
+    delta: float | None = option(
+        None,
+        "Delta of the lower bound on epsilon; default: that of the run's guarantee, else 1e-5.",
+        flag="audit_delta",
+        least=0.0,
+        most=1.0,
+    )
     confidence: float = option(0.95, "Confidence level of the lower bound.", least=0.5, most=0.9999)
     canaries: int = option(1000, "Canaries of an audited mechanism.", flag="audit_canaries", least=10)
     rounds: int = option(1, "Releases of an audited mechanism, with the same canaries.", flag="audit_rounds", least=1)

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from tff_tx import models
-from tff_tx.run.directory import METRICS
+from tff_tx.core import plots
+from tff_tx.run.directory import METRICS, StoredRun
 
 REPORT = "report.md"
 
 
 def write_report(
-    run_dir: str,
-    config: Mapping[str, Any],
+    run: StoredRun,
     results: Mapping[str, Any],
     metrics: Sequence[models.Metric],
     privacy: str | None = None,
@@ -26,8 +26,7 @@ def write_report(
     """Writes `report.md` and its plots.
 
     Args:
-      run_dir: A directory with `metrics.csv`.
-      config: As in `config.json`.
+      run: A run with `metrics.csv`.
       results: Final figures by split and metric.
       metrics: What is known of the task's metrics.
       privacy: What a private run guarantees, a section in Markdown.
@@ -35,24 +34,25 @@ def write_report(
     Returns:
       The path of the report.
     """
-    rows = pd.read_csv(os.path.join(run_dir, METRICS))
-    plots = os.path.join(run_dir, "plots")
-    os.makedirs(plots, exist_ok=True)
-    images = [_plot(rows, metric, plots) for metric in metrics if metric.plotted]
+    rows = pd.read_csv(os.path.join(run.directory, METRICS))
+    directory = os.path.join(run.directory, "plots")
+    os.makedirs(directory, exist_ok=True)
+    images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
+    how = {"settings": run.config.changed(), "versions": run.facts["versions"]}
     parts = [
-        f"# {config['task']['kind']} on {config['task']['data']['dataset']}",
-        _summary(rows, config),
+        f"# {run.config.task.kind} on {run.config.data.dataset}",
+        _summary(rows, run),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),
         "## Training",
-        *(f"![{os.path.basename(p)}](plots/{os.path.basename(p)})" for p in images if p),
+        *(f"![{name}](plots/{name})" for name in images),
         "## Cost",
         _cost(rows),
-        "## How it was run",
-        "```json\n" + json.dumps({"flags": _set_flags(config), "versions": config["versions"]}, indent=2) + "\n```",
+        "## Settings",
+        "```json\n" + json.dumps(how, indent=2) + "\n```",
     ]
-    return _write(run_dir, "\n\n".join(parts) + "\n")
+    return _write(run.directory, "\n\n".join(parts) + "\n")
 
 
 def write_section(run_dir: str, title: str, text: str) -> str:
@@ -83,16 +83,12 @@ def _write(run_dir, text):
     return path
 
 
-def _set_flags(config):
-    return {name: value for name, value in config["flags"].items() if value not in (None, "", [])}
-
-
-def _summary(rows, config):
-    clients = config["clients"]
+def _summary(rows, run):
+    clients, parameters = run.facts["clients"], run.facts["parameters"]
     return (
-        f"{len(rows)} rounds of {config['flags']['algorithm']} with {int(rows['clients/sampled'].iloc[-1])} of "
-        f"{clients['train']} clients each; {config['parameters']['trainable']:,} trainable and "
-        f"{config['parameters']['non_trainable']:,} frozen parameters."
+        f"{len(rows)} rounds of {run.config.algorithm.name} with {int(rows['clients/sampled'].iloc[-1])} of "
+        f"{clients['train']} clients each; {parameters['trainable']:,} trainable and {parameters['non_trainable']:,} "
+        "frozen parameters."
     )
 
 
@@ -131,14 +127,14 @@ def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path:
       `path`.
     """
     shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
-    figure, axes = _pyplot().subplots(1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False)
+    figure, axes = plots.pyplot().subplots(1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False)
     for metric, axis in zip(shown, axes[0]):
         values = by_client[metric.name]
         axis.hist(values, bins=20)
         axis.axvline(values.mean(), color="black", linestyle="--", label="mean")
         axis.set(xlabel=metric.title, ylabel="clients")
         axis.legend()
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
 def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
@@ -154,13 +150,13 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
       `path`.
     """
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
-    figure, axes = _pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
     axes.barh(range(len(shown)), shown["value"], xerr=2 * shown["standard_error"].fillna(0))
     axes.set_yticks(range(len(shown)), shown.index, fontsize="small")
     axes.set(xlabel=what)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
 def _plot(rows, metric, directory):
@@ -168,7 +164,7 @@ def _plot(rows, metric, directory):
     columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{metric.name}")]
     if not columns:
         return None
-    figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(6, 3.5), layout="constrained")
     for column in columns:
         style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
@@ -176,19 +172,4 @@ def _plot(rows, metric, directory):
     axes.set(xlabel="round", ylabel=metric.title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, os.path.join(directory, f"{metric.name}.png"))
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
-    return path
+    return plots.save(figure, os.path.join(directory, f"{metric.name}.png"))

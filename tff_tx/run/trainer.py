@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from tff_tx import inference, tasks
+from tff_tx import tasks
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import assemble, directory, loop, reporting
+from tff_tx.run import assemble, directory, loop, reporting, scoring
+from tff_tx.run.assemble.tasks import run_predictor, stored_config
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard
-from tff_tx.run.evaluation import Evaluation
 from tff_tx.run.parts import Part, settings
 from tff_tx.runtime import configure_tensorflow
 
@@ -192,7 +192,7 @@ class Trainer:
         run = self.config.run
         if run.patience is None and not run.keep_best:
             return []
-        higher = tasks.higher_is_better(self.config.task.kind, run.monitor)
+        higher = next((m.higher_is_better for m in self._task.task.metrics if m.name == run.monitor), False)
         stopping = [EarlyStopping(run.monitor, higher, run.patience)] if run.patience is not None else []
         return [*stopping, *([KeepBest(run.monitor, higher)] if run.keep_best else [])]
 
@@ -210,7 +210,8 @@ class Trainer:
     def _report(self):
         run_dir, plan = self.config.run.directory, self._assembly.plan
         files.write_json(os.path.join(run_dir, directory.RESULTS), self._results)
-        reporting.write_report(directory.read_run(run_dir), self._results, plan.statement() if plan else None)
+        metrics = self._task.task.metrics
+        reporting.write_report(directory.read_run(run_dir), self._results, metrics, plan.statement() if plan else None)
         for title, text in self._assembly.statements().items():
             reporting.write_section(run_dir, title, text)
 
@@ -220,7 +221,7 @@ class Trainer:
             raise UserError(f"{self.config.run.directory} has no trained model: call fit() first.")
         return path
 
-    def evaluate(self, split: str = "test") -> Evaluation:
+    def evaluate(self, split: str = "test") -> scoring.Evaluation:
         """Evaluates the trained model on each client of a split.
 
         Args:
@@ -230,26 +231,25 @@ class Trainer:
           UserError: If there is no such split, or no trained model yet.
         """
         self._model_directory()
-        return assemble.evaluate_run(directory.read_run(self.config.run.directory), split, progress=self._progress)
+        config = stored_config(directory.read_run(self.config.run.directory))
+        return scoring.evaluate(config, split, progress=self._progress)
 
     def predict(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
         """Predicts with the trained model.
 
         Args:
           inputs: Texts, image files, or records, as the task takes them.
-          **options: As of `inference.build_predictor`.
+          **options: Fields of `inference.Options`, such as `top_k`.
 
         Raises:
           UserError: If there is no trained model yet, or the inputs are not the task's.
         """
-        run = directory.read_run(self.config.run.directory)
-        predictor = inference.build_predictor(self.config.task.kind, self._model_directory(), run.config, **options)
-        return list(predictor.predict(inputs))
+        self._model_directory()
+        return list(run_predictor(directory.read_run(self.config.run.directory), **options).predict(inputs))
 
     def save(self, path: str) -> str:
         """Writes the trained model in Hugging Face format, with its tokenizer; returns the directory."""
         parent, name = os.path.split(os.path.abspath(path))
         files.make_directory(parent, "path")
-        with contextlib.suppress(FileNotFoundError):
-            return files.copy_directory(self._model_directory(), parent, name)
-        return path
+        source = self._model_directory()
+        return files.write_directory(parent, name, lambda d: shutil.copytree(source, d, dirs_exist_ok=True))
