@@ -1,17 +1,18 @@
 """Algorithms, each a record whose `build` makes a `LearningProcess` of a functional model and `Options`.
 
-A new one is a file here and a line in `ALGORITHMS`.
+A new one is a file here and a line in `tff_tx.config.registries`; outside of the package,
+`@ALGORITHMS.register(name)`.
 """
 
 from tff_tx.algorithms import capabilities
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.client import ClientTransform, accumulate, chain, distill, dp_sgd, local_dp, proximal
-from tff_tx.algorithms.fed_avg import FED_AVG, build_fed_avg
-from tff_tx.algorithms.fed_gkd import FED_GKD, build_fed_gkd
-from tff_tx.algorithms.fed_prox import FED_PROX, build_fed_prox
-from tff_tx.algorithms.fed_sgd import FED_SGD, build_fed_sgd
+from tff_tx.algorithms.fed_avg import build_fed_avg
+from tff_tx.algorithms.fed_gkd import build_fed_gkd
+from tff_tx.algorithms.fed_prox import build_fed_prox
+from tff_tx.algorithms.fed_sgd import build_fed_sgd
 from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg, build_process
-from tff_tx.algorithms.mime_lite import MIME_LITE, build_mime_lite
+from tff_tx.algorithms.mime_lite import build_mime_lite
 from tff_tx.algorithms.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
@@ -20,8 +21,7 @@ from tff_tx.algorithms.optimizers import (
     schedule_learning_rate,
 )
 from tff_tx.algorithms.options import Options
-
-ALGORITHMS = {algorithm.name: algorithm for algorithm in (FED_AVG, FED_PROX, FED_GKD, FED_SGD, MIME_LITE)}
+from tff_tx.config.registries import ALGORITHMS
 
 __all__ = [
     "ALGORITHMS",
