@@ -121,7 +121,7 @@ def attack(task: Any) -> attacks.Attack | None:
     if name == "none":
         return None
     if name == "label_flip":
-        if not task.definition.labels_are_classes:
+        if "classes" not in task.definition.capabilities:
             raise UserError(f"--attack=label_flip flips classes, and --task={task.kind} has none: choose another.")
         return attacks.Attack(data=attacks.LabelFlip(len(task.label_names)))
     if name in _WITH_BACKDOOR:
@@ -141,7 +141,7 @@ def attack(task: Any) -> attacks.Attack | None:
 
 def _backdoor(task):
     names = task.label_names
-    if task.definition.trigger_feature is None:
+    if "one_class" not in task.definition.capabilities:
         raise UserError(
             f"--attack={FLAGS.attack} has a backdoor that opens to a class, and --task={task.kind} has no class an "
             "example: choose another attack, or a classification task."

@@ -52,7 +52,7 @@ def main(_) -> None:
     if FLAGS.run_dir is None:
         raise UserError("--run_dir is not set: name the directory of a run, or audit a --mechanism.")
     task = run_task.task_of_run(FLAGS.run_dir, eval_batch_size=FLAGS.eval_batch_size)
-    if not task.definition.predicts_class_probabilities:
+    if "class_probabilities" not in task.definition.capabilities:
         raise UserError(
             f"--run_dir={FLAGS.run_dir} is a run of {task.kind}, whose predictions are no probabilities of classes, "
             "which the attacks go by: audit another run, or its --mechanism."

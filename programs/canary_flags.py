@@ -35,8 +35,8 @@ def check(kind: str) -> None:
     """
     if not FLAGS.canaries:
         return
-    if not tasks.task_kind(kind).takes_plain_text:
-        fit = " or ".join(name for name, task in TASKS.items() if task.takes_plain_text)
+    if "texts" not in TASKS[kind].capabilities:
+        fit = " or ".join(name for name, task in TASKS.items() if "texts" in task.capabilities)
         raise UserError(
             f"--canaries={FLAGS.canaries} are texts for {fit}, and the task is {kind}: drop the flag; "
             "programs.audit infers membership without them."

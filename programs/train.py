@@ -244,7 +244,7 @@ def _check_keep_updates():
 
 def _check_standardize():
     private = dp_flags.enabled() or FLAGS.local_dp_clip is not None or FLAGS.example_clip is not None
-    if private and FLAGS.standardize and tasks.task_kind(model_flags.task_kind()).pools_statistics:
+    if private and FLAGS.standardize and "silos" not in tasks.task_kind(model_flags.task_kind()).capabilities:
         raise UserError(
             "--standardize adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
             "what is publicly known of them and set --nostandardize."

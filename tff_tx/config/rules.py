@@ -287,7 +287,6 @@ _CLIENT_PRIVACY = [
         "an example may be in a batch twice",
         "set client.epochs, and client.max_examples to make rounds short",
     ),
-    Relation(("task.standardize",), laws.statistics_are_hidden),
 ]
 
 _ENGINE = [
@@ -397,6 +396,7 @@ CAPABILITIES = (
     Needs(is_("attack.name", "label_flip"), "task.kind", TASKS, "classes", "there are no classes to flip"),
     Needs(is_("attack.name", *_WITH_BACKDOOR), "task.kind", TASKS, "one_class", "an example has no class of its own"),
     Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Relation(("task.standardize",), laws.statistics_are_hidden),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""
 
