@@ -275,7 +275,9 @@ def cohorts_are_as_accounted(config: RunConfig) -> Found:
 def statistics_are_hidden(config: RunConfig) -> Found:
     """Exact statistics of a table are in the released model."""
     private = config.privacy.enabled or config.local_privacy.clip_norm or config.example_privacy.clip_norm
-    if not private or not config.task.standardize or config.task.kind != "tabular_classification":
+    if not private or not config.task.standardize or config.task.kind is None:
+        return None
+    if "silos" in TASKS[config.task.kind].capabilities:
         return None
     return (
         f"{describe(config, 'task.standardize')} adds up exact sums over the clients' columns, which no noise hides: "

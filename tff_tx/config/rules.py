@@ -273,7 +273,6 @@ _CLIENT_PRIVACY = [
         "an example may be in a batch twice",
         "set client.epochs, and client.max_examples to make rounds short",
     ),
-    Relation(("task.standardize",), laws.statistics_are_hidden),
 ]
 
 _ENGINE = [
@@ -396,6 +395,7 @@ CAPABILITIES = (
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Relation(("task.standardize",), laws.statistics_are_hidden),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""
 
