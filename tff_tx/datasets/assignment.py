@@ -11,7 +11,7 @@ from tff_tx.config.registries import PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.surveys import PoolSurvey, Survey
+from tff_tx.datasets.surveys import Survey
 
 DROPPED = -1
 _DEFAULT_NUM_CLIENTS = 100
@@ -59,8 +59,8 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
     """
     how = spec.partition
     if how == "auto":
-        how = "column" if survey.has_clients else "iid"
-    if how == "column" and not survey.has_clients:
+        how = "column" if survey.source.has_clients else "iid"
+    if how == "column" and not survey.source.has_clients:
         raise UserError(
             "--partition=column needs the data to say who owns each example; name a "
             "--client_column or choose another --partition, for instance iid."
@@ -78,7 +78,7 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
     for code, pool in enumerate(splits.NAMES):
         if pool not in survey.pools:
             continue
-        index = _index(survey.pools[pool], how)
+        index = _index(survey, pool, how)
         rng = np.random.default_rng([spec.seed, code])
         if code == splits.TRAIN:
             validation = 0.0 if "validation" in survey.pools else spec.validation_fraction
@@ -108,13 +108,14 @@ def _refuse_disorder(how: str, held_out: str) -> None:
         )
 
 
-def _index(pool: PoolSurvey, how: str) -> _Index:
+def _index(survey: Survey, name: str, how: str) -> _Index:
+    pool = survey.pools[name]
     if how == "column":
-        pool.require("client")
+        survey.require(name, "client")
         return _Index(pool.num_rows, None, pool.clients, pool.client_ids)
     if not PARTITIONS[how].by_label:
         return _Index(pool.num_rows, None, None, ())
-    pool.require("label")
+    survey.require(name, "label")
     return _Index(pool.num_rows, pool.labels, None, ())
 
 

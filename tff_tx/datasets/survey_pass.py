@@ -52,7 +52,7 @@ def survey(spec: DataSpec) -> Survey:
             _write(path, pools)
     return Survey(
         pools=pools,
-        has_clients=source.has_clients,
+        source=source,
         known_labels=tuple(spec.label_names) or tuple(source.label_names or ()),
         numeric=tuple(spec.numeric_columns) or source.numeric_names,
         categorical=tuple(spec.categorical_columns),
@@ -105,7 +105,7 @@ class _Pass:
         self._tags: set = set()
         self._categories: list = [set() for _ in spec.categorical_columns]
         self._shape: tuple = ()
-        self._problems: dict = {}
+        self._unreadable: list = []
         self._digest = hashlib.sha256() if source.digest is None else None
 
     def over(self, pool: Pool) -> PoolSurvey:
@@ -120,8 +120,8 @@ class _Pass:
             for column, add in list(self._add.items()):
                 try:
                     add(chunk)
-                except UserError as error:
-                    self._problems[column] = str(error)
+                except UserError:
+                    self._unreadable.append(column)
                     del self._add[column]
             if self._digest is not None:
                 self._add_to_digest(chunk)
@@ -135,7 +135,7 @@ class _Pass:
             clients=self._clients.numbers,
             categories=tuple(tuple(sorted(values)) for values in self._categories),
             shape=self._shape,
-            problems=self._problems,
+            unreadable=tuple(self._unreadable),
         )
 
     def _add_labels(self, chunk: Chunk) -> None:
@@ -188,7 +188,7 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 name: PoolSurvey(
                     **{
                         **table,
-                        **{key: tuple(table[key]) for key in ("label_values", "client_ids", "shape")},
+                        **{key: tuple(table[key]) for key in ("label_values", "client_ids", "shape", "unreadable")},
                         **{key: file[f"{name}.{key}"] for key in _ARRAYS},
                         "columns": frozenset(table["columns"]),
                         "categories": tuple(map(tuple, table["categories"])),
@@ -196,5 +196,5 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 )
                 for name, table in tables.items()
             }
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tff_tx.core.errors import UserError
+from tff_tx.datasets.records import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PoolSurvey:
       clients: int32 [records], index into `client_ids`; empty if records have no client.
       categories: The values of each categorical column, in alphabetical order.
       shape: Shape of the first image as it is stored; empty if there is none.
-      problems: Record column -> the reason why it cannot be read.
+      unreadable: The record columns that were looked for and cannot be read.
     """
 
     digest: str
@@ -51,16 +52,7 @@ class PoolSurvey:
     clients: np.ndarray
     categories: tuple
     shape: tuple
-    problems: Mapping[str, str]
-
-    def require(self, column: str) -> None:
-        """Rejects a record column that cannot be read.
-
-        Raises:
-          UserError: If so; the message names the place in the data.
-        """
-        if column in self.problems:
-            raise UserError(self.problems[column])
+    unreadable: tuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +63,14 @@ class Survey:
 
     Attributes:
       pools: Split name as the data have them ("train", ...) -> survey of the split.
-      has_clients: Whether records say whose they are.
+      source: The records.
       known_labels: Label names known without looking; empty if there are none.
       numeric: Names of the numeric columns.
       categorical: Names of the categorical columns.
     """
 
     pools: Mapping[str, PoolSurvey]
-    has_clients: bool
+    source: Source
     known_labels: tuple
     numeric: tuple
     categorical: tuple
@@ -87,6 +79,21 @@ class Survey:
     def digest(self) -> str:
         """Digest of the content of the training data; that of held-out data of their own is in `pools`."""
         return self.pools["train"].digest
+
+    def require(self, pool: str, column: str) -> None:
+        """Rejects a record column that cannot be read.
+
+        Args:
+          pool: Name of a split as the data have them.
+          column: Name of the record column.
+
+        Raises:
+          UserError: If so; the message names the place in the data.
+        """
+        if column in self.pools[pool].unreadable:
+            for _ in self.source.pools[pool]([column]):
+                pass
+            raise UserError(f"the {pool} data changed while they were read; start again.")
 
     @property
     def tagged(self) -> bool:
@@ -104,7 +111,7 @@ class Survey:
         """
         if self.known_labels:
             return self.known_labels
-        self.pools["train"].require("tags" if self.tagged else "label")
+        self.require("train", "tags" if self.tagged else "label")
         return ordered_label_names(self.pools["train"].label_values, self.tagged)
 
     @property
@@ -114,7 +121,7 @@ class Survey:
         Raises:
           UserError: If there are no images, or the shape is not one of an image.
         """
-        self.pools["train"].require("pixels")
+        self.require("train", "pixels")
         return channels_height_width(self.pools["train"].shape)
 
     @property
@@ -130,7 +137,7 @@ class Survey:
                 "to be told from."
             )
         if self.categorical:
-            self.pools["train"].require("categories")
+            self.require("train", "categories")
         return Features(self.numeric, self.categorical, self.pools["train"].categories)
 
 
