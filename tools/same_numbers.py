@@ -31,8 +31,9 @@ from same_numbers_commands import COMMANDS, write_files
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 TRANSLATED: dict[str, str | None] = {}
-"""What a flag of BASE is called in the working tree, without dashes: {"old": "new"}, {"old=value": "new=value"} where
-the value has another name too, and None for a flag that is gone. Of a boolean, `old` and `noold` are two flags."""
+"""What a flag of BASE is called in the working tree, without dashes, beyond what the settings say of their earlier
+names: {"old": "new"}, {"old=value": "new=value"}, and None for a flag that is gone. Of a boolean, `old` and `noold` are
+two flags."""
 
 EXPLAINED: dict[str, str] = {}
 """Why a command's numbers differ from BASE's, by its name; a law test must hold the new ones."""
@@ -67,7 +68,8 @@ def main() -> int:
             _check_out(commit, place / "base")
             run_all(place / "base", {name: COMMANDS[name] for name in missing}, base, flags.jobs)
         mine = place / "runs"
-        run_all(ROOT, {name: translated(COMMANDS[name]) for name in names}, mine, flags.jobs)
+        new_names = renamed()
+        run_all(ROOT, {name: translated(COMMANDS[name], new_names) for name in names}, mine, flags.jobs)
         failed = report(names, base, mine)
     finally:
         if flags.keep:
@@ -93,21 +95,30 @@ def _check_out(commit, directory):
     subprocess.run(["tar", "-x"], cwd=directory, input=archive.stdout, check=True)
 
 
-def translated(steps: list) -> list:
-    """The steps of a command in the working tree's flags."""
-    return [(program, [f for f in map(_translated, flags) if f is not None]) for program, flags in steps]
+def renamed() -> dict:
+    """Flags by their earlier names, as the settings of the working tree have them, and TRANSLATED."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        fields = importlib.import_module("tff_tx.config").FIELDS.values()
+    except ImportError:  # a tree whose settings are not data
+        return TRANSLATED
+    former = {f"{no}{name}": f"{no}{f.flag}" for f in fields for name in f.option.formerly for no in ("", "no")}
+    return {**former, **TRANSLATED}
 
 
-def _translated(flag):
-    name, equals, value = flag[2:].partition("=")
-    if flag[2:] in TRANSLATED:
-        new = TRANSLATED[flag[2:]]
-    elif name in TRANSLATED:
-        new = TRANSLATED[name]
-        new = new and new + equals + value
-    else:
-        return flag
-    return new and f"--{new}"
+def translated(steps: list, names: dict) -> list:
+    """The steps of a command with flags by their new names."""
+
+    def new(flag):
+        name, equals, value = flag[2:].partition("=")
+        if flag[2:] in names:
+            found = names[flag[2:]]
+        else:
+            found = names.get(name, name)
+            found = found and found + equals + value
+        return found and f"--{found}"
+
+    return [(program, [f for f in map(new, flags) if f is not None]) for program, flags in steps]
 
 
 def run_all(tree: pathlib.Path, commands: dict, directory: pathlib.Path, jobs: int) -> None:

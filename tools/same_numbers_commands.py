@@ -97,7 +97,7 @@ COMMANDS = {
     ),
     "head_cached": _train(_DIGITS, "--trainable=head --cache_features --rounds=3"),
     "layers_cached": _train(_CLASSES, "--cache_features", "--trainable=layers:(layer_._1|pooler|classifier)"),
-    "bias": _train(_DIGITS, "--trainable=bias"),
+    "bias": _train(_DIGITS, "--trainable=bias --client_schedule=inverse_sqrt --split=client --partition=iid"),
     # Aggregators, each with an attack.
     "median": _train(_SIX_DIGITS, "--aggregator=median --clipping=0.5 --attack=sign_flip --noweighted"),
     "trimmed_mean": _train(_SIX_DIGITS, "--aggregator=trimmed_mean --attack=gaussian --zeroing=10 --noweighted"),
