@@ -30,10 +30,10 @@ FLOORS = {
 
 PUBLIC = {
     "tff_tx.aggregators": {
-        *("AGGREGATORS", "NEEDS_ALL_UPDATES", "AttentionFactory", "GatheringFactory", "bulyan_factory"),
+        *("Aggregator", "AttentionFactory", "GatheringFactory", "bulyan_factory"),
         *("centered_clipping_factory", "clipping", "discrete_aggregator", "geometric_median_factory"),
         *("krum_factory", "mean_factory"),
-        *("median_factory", "refuse_hidden_updates", "stack", "trimmed_mean_factory", "zeroing"),
+        *("median_factory", "stack", "trimmed_mean_factory", "zeroing"),
     },
     "tff_tx.aggregators.dp": {
         *("AdaptiveClipQuery", "FixedClipQuery", "NoisedOptimizer", "PrivateMeanFactory", "PrivateMetricsFactory"),
@@ -69,7 +69,7 @@ PUBLIC = {
         *("table", "threshold_attack", "trained_attack", "write_canaries"),
     },
     "tff_tx.aggregators.compression": {
-        *("COMPRESSORS", "CodecError", "CompressedFactory", "CompressedSumFactory", "Compressor", "GaussianQuantizer"),
+        *("CodecError", "CompressedFactory", "CompressedSumFactory", "Compressor", "GaussianQuantizer"),
         *("LowRank", "RandomK", "ResidualStore", "Rotated", "TopK", "UniformQuantizer", "VectorCompressor"),
         *("WeightedCompressedFactory", "build_compressor", "build_delta_distributor", "decode", "encode"),
     },
@@ -87,7 +87,8 @@ PUBLIC = {
         *("Metric", "best_spans", "has_segments", "image_shape", "question_answering", "sequence_to_sequence"),
     },
     "tff_tx.privacy": {
-        *("ACCOUNTANTS", "SAMPLING", "AdaptiveClipping", "BandedMatrix", "ExampleLevelSgd", "Gaussian", "Ledger"),
+        *("AdaptiveClipping", "BandedMatrix", "CalculatorReport", "ClientSideLedgers", "Plan", "report"),
+        *("build_client_side_ledgers", "build_plan", "ExampleLevelSgd", "Gaussian", "Ledger"),
         *("LocalGaussian", "MatrixFactorization", "Mechanism", "Participation", "Price", "TreeAggregation"),
         *(
             "amplification",
