@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import RunConfig, describe
 from tff_tx.core.errors import setting
 
-Found = str | None
+Found = Optional[str]  # noqa: UP045 -- evaluated, also by Python 3.9
 
 
 def columns_are_distinct(config: RunConfig) -> Found:
