@@ -208,7 +208,8 @@ def FedDF(groups: tuple = (), steps: int | None = None, learning_rate: float | N
 
 def stack(*layers: Part):
     """Layers of aggregation, in the order in which an update passes them: zeroing, clipping, compression, "
-    "aggregator."""
+    "aggregator.
+    """
     found = Part()
     for layer in layers:
         found |= layer

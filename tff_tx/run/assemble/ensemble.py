@@ -137,7 +137,8 @@ class EnsembleAssembly:
 
     def bytes_needed(self) -> int:
         """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the "
-        "models."""
+        "models.
+        """
         weights = (w for _, task in self.groups.values() for part in task.model.initial_weights for w in part)
         return 6 * sum(w.nbytes for w in weights) + 20_000_000
 
