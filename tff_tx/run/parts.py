@@ -207,9 +207,7 @@ def FedDF(groups: tuple = (), steps: int | None = None, learning_rate: float | N
 
 
 def stack(*layers: Part):
-    """Layers of aggregation, in the order in which an update passes them: zeroing, clipping, compression, "
-    "aggregator.
-    """
+    """Layers of aggregation: zeroing, clipping, compression, aggregator; an update passes them in this order."""
     found = Part()
     for layer in layers:
         found |= layer

@@ -136,9 +136,7 @@ class EnsembleAssembly:
         return {**found[0], "parameters": parameters, "groups": list(self.groups)}
 
     def bytes_needed(self) -> int:
-        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the "
-        "models.
-        """
+        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies."""
         weights = (w for _, task in self.groups.values() for part in task.model.initial_weights for w in part)
         return 6 * sum(w.nbytes for w in weights) + 20_000_000
 
