@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import report
-from tff_tx import models, runtime
+from tff_tx import models, runtime, tasks
 
 _LENGTH, _BATCH, _VOCABULARY, _CLASSES = 64, 8, 8192, 4
 _IMAGE = 64
@@ -87,14 +87,13 @@ def measure(architecture: str, steps: int) -> dict[str, list[float]]:
 
 def step(task: str, architecture: str, config: dict, x: Any, y: Any, arguments: dict) -> Callable[[], Any]:
     """A function that computes the gradients of what is trained."""
-    objectives = {
-        "sequence_classification": models.classification,
-        "image_classification": lambda: models.classification("image_classification"),
-    }
-    objective = objectives.get(task, lambda: models.language_modeling(task))()
+    definition = tasks.task_kind(task)
+    objective = definition.objective((), tasks.ModelSpec())
     spec = collections.OrderedDict((n, tf.TensorSpec([None, *v.shape[1:]], v.dtype)) for n, v in x.items())
     spec[models.SEED] = tf.TensorSpec([2], tf.int64)
-    model = models.functional_model(models.from_config(task, architecture, config), objective, spec, **arguments)
+    model = models.functional_model(
+        models.from_config(definition.auto_class, architecture, config), objective, spec, **arguments
+    )
     weights = tf.nest.map_structure(tf.constant, model.initial_weights)
 
     def gradients(trained, frozen, x, y):
@@ -112,14 +111,15 @@ def batch(task: str) -> tuple[Any, tf.Tensor]:
     rng = np.random.default_rng(0)
     x = collections.OrderedDict()
     labels = rng.integers(0, _CLASSES, _BATCH)
-    if task == "image_classification":
+    definition = tasks.task_kind(task)
+    if definition.needs_image_shape:
         x["pixel_values"] = tf.constant(rng.standard_normal((_BATCH, 3, _IMAGE, _IMAGE)), tf.float32)
     else:
         ids = rng.integers(4, _VOCABULARY, (_BATCH, _LENGTH))
-        for prefix in ("", "decoder_") if task == "sequence_to_sequence" else ("",):
+        for prefix in ("", "decoder_") if "max_target_length" in definition.limited_lengths else ("",):
             x[f"{prefix}input_ids"] = tf.constant(ids, tf.int32)
             x[f"{prefix}attention_mask"] = tf.ones_like(x[f"{prefix}input_ids"])
-        if task != "sequence_classification":
+        if not definition.needs_label_names:
             labels = ids
     x[models.SEED] = tf.constant([1, 2], tf.int64)
     return x, tf.constant(labels, tf.int32)

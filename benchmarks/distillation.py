@@ -139,7 +139,7 @@ def _engine(contender, found, seed, flags):
         client_optimizer_fn=functools.partial(algorithms.build_optimizer, "adam"),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         client_learning_rate=2e-3,
-        distillation=algorithms.GlobalDistillation(contender.gamma),
+        transforms=(algorithms.distill(contender.gamma),),
     )
     groups = {
         name: Group(task.model, runtime.LocalEngine(task.process(algorithms.build_fed_avg(task.model, options))))

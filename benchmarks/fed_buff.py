@@ -163,7 +163,7 @@ def _engine(contender, task, server_learning_rate):
     process = task.process(algorithms.build_fed_avg(task.model, options))
     if contender.staleness_exponent is None:
         return runtime.LocalEngine(process)
-    return runtime.FedBuffEngine(process, max_staleness=_MAX_STALENESS, staleness_exponent=contender.staleness_exponent)
+    return runtime.LocalEngine(process, hooks=[runtime.Staleness(_MAX_STALENESS, contender.staleness_exponent)])
 
 
 def _cohort_fn(contender, task, seed, spread):
@@ -184,7 +184,7 @@ def _cohort_fn(contender, task, seed, spread):
         return participation.build_cohort_fn(
             sample, arguments, devices=devices, goal=contender.reports, num_examples=num_examples
         )
-    timeline = asynchrony.Timeline(
+    schedule = asynchrony.AsyncSchedule(
         cohorts.uniform(ids, _CONCURRENCY + contender.reports - 1, seed),
         devices,
         concurrency=_CONCURRENCY,
@@ -192,7 +192,7 @@ def _cohort_fn(contender, task, seed, spread):
         max_staleness=_MAX_STALENESS,
         num_examples=num_examples,
     )
-    return asynchrony.build_cohort_fn(timeline, arguments)
+    return asynchrony.build_cohort_fn(schedule, arguments)
 
 
 if __name__ == "__main__":

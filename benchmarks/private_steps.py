@@ -19,13 +19,13 @@ _CLIP = 1.0
 
 def variants(batch_size: int) -> dict[str, dict]:
     """Options of the algorithm by name; the first is what the others are compared with."""
-    example, local = algorithms.ExamplePrivacy, algorithms.LocalPrivacy
+    example, local = algorithms.dp_sgd, algorithms.local_dp
     return {
         "not private": {},
-        "examples clipped": {"example_privacy": example(_CLIP, 0.0, batch_size)},
-        "examples clipped and noised": {"example_privacy": example(_CLIP, 1.0, batch_size)},
-        "2 microbatches clipped": {"example_privacy": example(_CLIP, 0.0, batch_size, 2)},
-        "update clipped and noised": {"local_privacy": local(_CLIP, 1.0), "weighted": False},
+        "examples clipped": {"transforms": (example(_CLIP, 0.0, batch_size),)},
+        "examples clipped and noised": {"transforms": (example(_CLIP, 1.0, batch_size),)},
+        "2 microbatches clipped": {"transforms": (example(_CLIP, 0.0, batch_size, 2),)},
+        "update clipped and noised": {"transforms": (local(_CLIP, 1.0),), "weighted": False},
     }
 
 

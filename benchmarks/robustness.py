@@ -32,7 +32,7 @@ _ASSUMED = "--assumed_attackers=0.22"
 
 DEFENCES = {
     "mean": [],
-    "norm bound": ["--clipping=1"],
+    "norm bound": ["--update_clip_norm=1"],
     "attention": ["--aggregator=attention"],
     "median": ["--aggregator=median"],
     "trimmed mean": ["--aggregator=trimmed_mean", _ASSUMED],
@@ -40,7 +40,7 @@ DEFENCES = {
     "Multi-Krum": ["--aggregator=multi_krum", _ASSUMED],
     "Bulyan": ["--aggregator=bulyan", _ASSUMED],
     "geometric median": ["--aggregator=geometric_median"],
-    "centred clipping": ["--aggregator=centered_clipping", "--clipping_radius=0.5"],
+    "centred clipping": ["--aggregator=centered_clipping", "--centered_clip_norm=0.5"],
 }
 
 

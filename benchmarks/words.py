@@ -14,22 +14,23 @@ from absl import flags
 from benchmarks.word_baselines import first_words, known_answers
 from programs import cli, data_flags
 from tff_tx import datasets
+from tff_tx.config.registries import TASKS
 from tff_tx.inference import texts
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum("task", None, list(texts.METRICS), "What is to be beaten.", required=True)
+flags.DEFINE_enum(
+    "task", None, [name for name, task in TASKS.items() if task.score_metrics], "What is to be beaten.", required=True
+)
 flags.DEFINE_integer("seed", 1, "As in training: decides the held-out records.")
-
-_COLUMNS = {"sequence_to_sequence": ("text", "target"), "question_answering": ("question", "context", "answers")}
 
 
 def main(_) -> None:
     """Fits and scores."""
     data = data_flags.data_spec(FLAGS.seed)
-    columns = _COLUMNS[FLAGS.task]
+    columns = TASKS[FLAGS.task].scored_columns
     train, test = (pd.concat(datasets.dealt_records(data, split, *columns)) for split in ("train", "test"))
-    if FLAGS.task == "sequence_to_sequence":
+    if "target" in columns:
         scores = texts.score_targets(first_words(train["target"].tolist()), test, len(test))
     else:
         scores = texts.score_answers(known_answers(train["answers"].tolist()), test)

@@ -17,6 +17,6 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 # Millions of objects are made by the imports, and nearly all stay: to look through them for garbage again and again
-# takes a quarter of the imports' time. `cli.run` returns to what is usual.
+# takes a quarter of the imports' time. `cli` returns to what is usual.
 usual_gc_threshold = gc.get_threshold()
 gc.set_threshold(1_000_000)

@@ -1,76 +1,166 @@
-"""How every program starts and ends: a sentence instead of a traceback for a mistake."""
+"""How programs start and end: flags made of the configuration, and a sentence for a mistake."""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import importlib
+import os
 import sys
-from typing import Callable, NoReturn
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NoReturn
 
 from absl import app, flags, logging
 
 import programs
+from tff_tx.config import FIELDS, SECTIONS, Field, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import UserError
 
-# What the shell gets to see for a wrong flag or wrong data; any other failure is 1.
+FLAGS = flags.FLAGS
+
 USER_ERROR_CODE = 2
+"""Exit code of a wrong flag or wrong data; any other failure is 1."""
+
+_IMPORT = "import"
 
 
-def run(main: Callable[[list], object]) -> NoReturn:
-    """Parses the flags, runs `main(argv)` and ends the process.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the command line says.
 
-    The exit code is 0 when `main` returns None (or what it returns), 2 for a wrong flag, a
-    left-over argument or a `UserError`, whose message goes to stderr, and 1 with a traceback for
-    anything else.
+    Attributes:
+      config: The configuration of a run.
+      sections: The program's own sections, by class.
+      given: Paths of the settings that the command line names.
     """
-    if "tensorflow_federated" in sys.modules:
-        # Ends what TFF has started when the program ends. Programs that do without it need not wait for it.
-        importlib.import_module("tff_tx.runtime")
-    gc.freeze()  # what is imported stays
-    gc.set_threshold(*programs.usual_gc_threshold)
-    app.run(_guarded(main), flags_parser=_parse)
+
+    config: RunConfig
+    sections: dict[type[Section], Section]
+    given: frozenset[str]
+
+    def __getitem__(self, section: type[Section]) -> Any:
+        return self.sections[section]
 
 
-def flag_values() -> dict:
-    """The values of this project's flags, by name."""
-    by_module = flags.FLAGS.flags_by_module_dict()
-    ours = [m for m in by_module if m.startswith("programs") or m == sys.argv[0]]
-    return {f.name: f.value for m in ours for f in by_module[m]}
+class Program:
+    """A program with flags for some settings.
 
+    Args:
+      main: From `Settings` to the exit code; None: 0.
+      *own: The program's own sections.
+      settings: Paths of settings of a run that it has flags for, or names of whole sections.
+    """
 
-def _guarded(main: Callable) -> Callable:
-    def guarded(argv: list):
+    def __init__(self, main: Callable[[Settings], int | None], *own: type[Section], settings: Sequence[str] = ()):
+        self._main, self._own = main, own
+        names = {path.partition(".")[0] for path in settings}
+        ofs_run = [s for s in SECTIONS if s.section in names]
+        chosen = {p for p, f in FIELDS.items() if p in settings or f.section in settings}
+        self._groups = [(s.title(), [f for f in s.fields() if f.path in chosen]) for s in ofs_run]
+        self._groups = [*((s.title(), list(s.fields())) for s in own), *self._groups]
+        self._fields = {field.path: field for _, group in self._groups for field in group}
+
+    def run(self) -> NoReturn:
+        """Parses the command line, runs `main` and ends the process.
+
+        The exit code is 0 when `main` returns None (or what it returns), 2 for a wrong flag, a left-over argument or a
+        `UserError`, whose message goes to standard error, and 1 with a traceback for anything else.
+        """
+        app.run(self._guarded, flags_parser=self._parse)
+
+    def _guarded(self, argv: list) -> int | None:
         try:
             if len(argv) > 1:
                 raise UserError(f"The argument {argv[1]!r} belongs to no flag; write --flag=value, see --help.")
-            return main(argv)
+            return self._main(self._settings())
         except UserError as error:
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {error.describe(self._name)}", file=sys.stderr)
             return USER_ERROR_CODE
 
-    return guarded
+    def _settings(self) -> Settings:
+        given = {path: FLAGS[field.flag].value for path, field in self._fields.items() if FLAGS[field.flag].present}
+        own = {
+            section: section(**{f.name: given[f.path] for f in section.fields() if f.path in given})
+            for section in self._own
+        }
+        config = RunConfig.of({path: value for path, value in given.items() if path in FIELDS})
+        return Settings(config, own, frozenset(given))
+
+    def _name(self, path: str) -> str:
+        return f"--{self._fields[path].flag}" if path in self._fields else flag_of(path)
+
+    def _parse(self, argv: list) -> list:
+        try:
+            argv = FLAGS.read_flags_from_files(argv)
+            _import_plugins(argv)
+            self._define()
+            if "--help" in argv[1:] or "-help" in argv[1:]:
+                print("\n".join(self._help()))
+                sys.exit(0)
+            rest = FLAGS(argv)
+        except (flags.Error, UserError) as error:
+            print(f"Error: {self._explain(error)}", file=sys.stderr)
+            sys.exit(USER_ERROR_CODE)
+        if FLAGS["verbosity"].using_default_value:
+            # Otherwise absl turns INFO on, and libraries' notes drown the program's own words.
+            FLAGS.verbosity = logging.WARNING
+        return rest
+
+    def _define(self):
+        flags.DEFINE_multi_string(_IMPORT, [], "Module of plug-ins to import before flags are parsed; may be repeated.")
+        for field in self._fields.values():
+            define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+            define = define.get(field.type, flags.DEFINE_string)
+            if field.type is tuple:
+                define = flags.DEFINE_multi_string if field.option.repeated else flags.DEFINE_list
+            define(field.flag, None, field.option.help)
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, UserError):
+            return error.describe(self._name)
+        name = getattr(error, "flagname", "")
+        for field in (*self._fields.values(), *FIELDS.values()):
+            for former in field.option.formerly:
+                if name in (former, f"no{former}"):
+                    return f"--{former} was renamed: use --{field.flag}."
+        return f"{error}; see --help."
+
+    def _help(self) -> Iterator[str]:
+        yield (sys.modules[self._main.__module__].__doc__ or "").strip()
+        for title, group in self._groups:
+            yield f"\n{title}:"
+            for field in group:
+                facts = [show(choice) for choice in field.option.choices or ()]
+                default = "" if field.default in (None, (), {}) else f"; default: {show(field.default)}"
+                head = f"  --{'[no]' if field.type is bool else ''}{field.flag}{default}"
+                text = describe_help(field, self._name) + (f" One of: {', '.join(facts)}." if facts else "")
+                yield from (head, *textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      "))
+        yield "\n--import=MODULE imports plug-ins first. --flagfile=FILE reads flags from a file."
 
 
-def _print_help() -> None:
-    """The program's own words and its flags, room by room."""
-    main = sys.modules["__main__"]
-    rooms = sorted(m for m in flags.FLAGS.flags_by_module_dict() if m.startswith("programs."))
-    print(f"{main.__doc__ or ''}\n")
-    for room in (sys.argv[0], *rooms):
-        print(flags.FLAGS.module_help(room))
-    print("\nWith --flagfile=FILE flags are read from a file. --helpfull lists the flags of all libraries too.")
+def end_of_imports() -> None:
+    """To be called when all is imported: garbage collection becomes what is usual."""
+    gc.freeze()  # what is imported stays
+    gc.set_threshold(*programs.usual_gc_threshold)
 
 
-def _parse(argv: list) -> list:
-    if "--help" in argv[1:] or "-help" in argv[1:]:
-        _print_help()
-        sys.exit(0)
-    try:
-        rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"Error: {error}; see --help.", file=sys.stderr)
-        sys.exit(USER_ERROR_CODE)
-    if flags.FLAGS["verbosity"].using_default_value:
-        # Otherwise absl turns INFO on, and libraries' notes drown the program's own words.
-        flags.FLAGS.verbosity = logging.WARNING
-    return rest
+def describe_help(field: Field, name_fn: Callable[[str], str]) -> str:
+    """The help of a setting, with other settings as `name_fn` names them."""
+    text = field.option.help
+    for path in FIELDS:
+        text = text.replace(f"{{{path}}}", name_fn(path))
+    return text
+
+
+def _import_plugins(argv: list) -> None:
+    """Imports the modules of --import, which may register algorithms, aggregators, tasks and file formats."""
+    sys.path.insert(0, os.getcwd())
+    for argument, following in zip(argv[1:], [*argv[2:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == _IMPORT:
+            module = value if equals else following
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UserError(f"--import={module} cannot be imported ({error}): check its name and path.") from error

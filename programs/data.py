@@ -1,179 +1,23 @@
 """Shows what a data set looks like: `python -m programs.data --dataset=digits --plot=digits.png`.
 
-Prints, for every split, clients and examples, how the examples spread over clients, the label
-distribution and how it varies over clients, and the lengths in tokens. With --plot the same as a
-picture.
+Prints, for every split, clients and examples, how the examples spread over clients, the label distribution and how it
+varies over clients, and the lengths in tokens. With --plot the same as a picture.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import Callable
-
-import numpy as np
-from absl import flags
-
-from programs import cli, data_flags
-from tff_tx.core.errors import UserError
-from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("plot", None, "Where to write a picture (.png, .pdf or .svg); default: nowhere.")
-flags.DEFINE_string(
-    "tokenizer",
-    "whitespace",
-    "What counts as a token: whitespace, bytes, or a Hugging Face directory or hub id.",
-)
-flags.DEFINE_integer("seed", 0, "Decides dealing and splitting.", lower_bound=0)
-
-_QUANTILES = (("min", 0), ("10%", 10), ("median", 50), ("90%", 90), ("max", 100))
-_MOST_LABELS = 30
-_PLOT_FORMATS = (".png", ".pdf", ".svg")
+from programs import cli
+from tff_tx.config.tools import DataReportConfig
 
 
-def main(_) -> None:
+def main(settings: cli.Settings) -> None:
     """Prints the table and draws the plot."""
-    if FLAGS.plot:
-        _check_plot(FLAGS.plot)
-    spec = data_flags.data_spec(FLAGS.seed)
-    statistics = describe(spec, _token_counter(FLAGS.tokenizer))
-    title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
-    print(f"Data set: {title}\n\n{table(statistics)}")
-    if FLAGS.plot:
-        draw(statistics, title, FLAGS.plot)
-        print(f"\nPlot: {FLAGS.plot}")
+    from tff_tx.run import data_report
+
+    print(data_report.data_report(settings.config, settings[DataReportConfig]))
 
 
-def _check_plot(path: str) -> None:
-    if not path.endswith(_PLOT_FORMATS):
-        raise UserError(f"--plot={path} must end with {', '.join(_PLOT_FORMATS)}; rename it.")
-    directory = os.path.dirname(os.path.abspath(path))
-    if not os.access(directory, os.W_OK):
-        raise UserError(f"--plot={path}: cannot write to {directory}; name another place.")
-
-
-def _token_counter(tokenizer: str) -> Callable[[Sequence[str]], Sequence[int]]:
-    if tokenizer == "whitespace":
-        return lambda texts: [len(text.split()) for text in texts]
-    if tokenizer == "bytes":
-        return lambda texts: [len(text.encode()) for text in texts]
-    import transformers
-
-    try:
-        loaded = transformers.AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--tokenizer={tokenizer} is neither whitespace, bytes, a directory with a tokenizer, "
-            "nor a hub id that can be downloaded; correct it."
-        ) from error
-
-    def count(texts: Sequence[str]) -> list[int]:
-        encoded = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return [len(ids) for ids in encoded]
-
-    return count
-
-
-def table(statistics: Statistics) -> str:
-    """The statistics as text."""
-    sections = [_sizes(statistics)]
-    for name, split in statistics.splits.items():
-        if split.labels is not None:
-            sections.append(_labels(name, split, statistics.label_names))
-    return "\n\n".join(sections)
-
-
-def _sizes(statistics: Statistics) -> str:
-    rows = [["split", "clients", "total", "", *(name for name, _ in _QUANTILES)]]
-    for name, split in statistics.splits.items():
-        measures = (
-            ("records a client", split.records),
-            ("tokens a client", split.tokens),
-            ("tokens a record", split.lengths),
-        )
-        for measure, values in measures:
-            if values is not None:
-                quantiles = [f"{np.percentile(values, q):.0f}" for _, q in _QUANTILES]
-                rows.append([name, str(len(split.records)), str(values.sum()), measure, *quantiles])
-    return _aligned(rows)
-
-
-def _shares(split: SplitStatistics) -> np.ndarray:
-    return split.labels / split.labels.sum(axis=1, keepdims=True)
-
-
-def _labels(name: str, split: SplitStatistics, names: Sequence[str]) -> str:
-    rows = [[f"label ({name})", "count", "share", "over clients: 10%", "median", "90%"]]
-    shares, total = _shares(split), split.labels.sum(axis=0)
-    for number, label in list(enumerate(names))[:_MOST_LABELS]:
-        spread = [f"{np.percentile(shares[:, number], q):.1%}" for q in (10, 50, 90)]
-        rows.append([label, str(total[number]), f"{total[number] / total.sum():.1%}", *spread])
-    more = len(names) - _MOST_LABELS
-    return _aligned(rows) + (f"\n... and {more} more labels" if more > 0 else "")
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        first = row[0].ljust(widths[0])
-        lines.append("  ".join([first, *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]))
-    return "\n".join(lines)
-
-
-def draw(statistics: Statistics, title: str, path: str) -> None:
-    """Draws client sizes, labels (bars: 10th to 90th percentile over clients) and lengths."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    train = statistics.splits["train"]
-    panels = [_draw_sizes]
-    if train.labels is not None:
-        panels.append(_draw_labels)
-    if train.lengths is not None:
-        panels.append(_draw_lengths)
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
-    for panel, axis in zip(panels, axes[0]):
-        panel(statistics, axis)
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(path)
-    pyplot.close(figure)
-
-
-def _draw_sizes(statistics: Statistics, axis) -> None:
-    for name, split in statistics.splits.items():
-        sizes = split.records if split.tokens is None else split.tokens
-        axis.plot(np.linspace(0, 100, len(sizes)), np.sort(sizes)[::-1], label=name)
-    axis.set_yscale("symlog")
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel("clients, largest first (%)")
-    axis.set_ylabel("records a client" if split.tokens is None else "tokens a client")
-    axis.legend()
-
-
-def _draw_labels(statistics: Statistics, axis) -> None:
-    train = statistics.splits["train"]
-    overall = train.labels.sum(axis=0) / train.labels.sum()
-    low, high = np.percentile(_shares(train), (10, 90), axis=0)
-    shown = slice(None, _MOST_LABELS)
-    positions = np.arange(len(overall))[shown]
-    axis.bar(positions, overall[shown])
-    axis.vlines(positions, low[shown], high[shown], color="black")
-    axis.set_xticks(positions, statistics.label_names[shown], rotation=90)
-    axis.set_ylabel("share in training; lines: 10-90 % of clients")
-
-
-def _draw_lengths(statistics: Statistics, axis) -> None:
-    for name, split in statistics.splits.items():
-        axis.hist(split.lengths, bins=40, histtype="step", density=True, label=name)
-    axis.set_xlabel("tokens a record")
-    axis.legend()
-
+PROGRAM = cli.Program(main, DataReportConfig, settings=["data", "run.seed"])
 
 if __name__ == "__main__":
-    cli.run(main)
+    PROGRAM.run()

@@ -1,125 +1,48 @@
 """Evaluates a trained model on held-out clients.
 
-`python -m programs.evaluate --run_dir=runs/digits` evaluates a run on its own test clients;
-`--model=DIR --task=... --dataset=...` a model directory on any data. Prints the metrics over all the
-data and their spread over the clients, and writes both as JSON, with a plot. Among them are ROUGE of what is
-written, and exact match and F1 of what is answered, by words.
+`python -m programs.evaluate --run_dir=runs/digits` evaluates a run on its own test clients; `--model=DIR --task=...
+--dataset=...` a model directory on any data. Prints the metrics over all the data and their spread over the clients,
+and writes both as JSON, with a plot. Among them are ROUGE of generated texts, and exact match and F1 of answers.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 
-import pandas as pd
-import tensorflow_federated as tff
-from absl import flags
-
-from programs import cli, data_flags, model_flags, run_task, training_flags
-from tff_tx import datasets, runtime, tasks
+from programs import cli
+from tff_tx.config import resolve
+from tff_tx.config.tools import EvaluateConfig
 from tff_tx.core import files
-from tff_tx.core.errors import UserError
-from tff_tx.inference import texts
-from tff_tx.run import evaluation, reporting
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_string("run_dir", None, "The directory of a run.")
-flags.DEFINE_string("model", None, "A model directory, in place of a run.")
-flags.DEFINE_enum("split_name", "test", ["train", "validation", "test"], "The clients to evaluate on.")
-flags.DEFINE_string("output_dir", None, "Where results go; default: evaluation/ in --run_dir or --model.")
-flags.DEFINE_integer("seed", 1, "Decides dealing and splitting with --model.", lower_bound=0)
-flags.DEFINE_integer("eval_batch_size", 32, "Examples a batch.", lower_bound=1)
-flags.DEFINE_boolean("words", True, "Whether texts are written, or questions answered, to be scored by their words.")
-flags.DEFINE_integer("num_beams", 1, "Beams of the search for what is written.", lower_bound=1)
+from tff_tx.core.errors import UserError, setting
 
 
-def main(_) -> None:
+def main(settings: cli.Settings) -> None:
     """Evaluates and writes the results."""
-    if (FLAGS.run_dir is None) == (FLAGS.model is None):
-        raise UserError(
-            f"--run_dir={FLAGS.run_dir} and --model={FLAGS.model}: set exactly one, the run or the model to evaluate."
-        )
-    runtime.configure_tensorflow()
-    kind, data, model = _description()
-    task = tasks.create_task(kind, data, model, training_flags.local_training(), eval_batch_size=FLAGS.eval_batch_size)
-    clients = getattr(task, FLAGS.split_name)
-    if clients is None:
-        raise UserError(
-            f"--split_name={FLAGS.split_name}: the data have no such split; choose another, or hold some "
-            "out with --test_fraction, --validation_fraction or files of their own."
-        )
-    output_dir = FLAGS.output_dir or os.path.join(FLAGS.run_dir or FLAGS.model, "evaluation")
-    files.make_directory(output_dir, "--output_dir")
-    evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), training_flags.threads())
-    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
-    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=True)
-    if FLAGS.words and kind in texts.METRICS:
-        scores = _word_scores(task, data, model)
-        by_client = by_client.join(scores.groupby("client").mean())
-        overall.update(scores.drop(columns="client").mean())
-    spread = evaluation.spread(by_client)
-    path = os.path.join(output_dir, f"{FLAGS.split_name}.json")
-    files.write_json(
-        path,
-        {
-            "overall": overall,
-            "over_clients": spread.to_dict("index"),
-            "clients": by_client.to_dict("index"),
-        },
-    )
-    plot = reporting.plot_spread(by_client, os.path.join(output_dir, f"{FLAGS.split_name}.png"))
-    print(f"Over all {overall['num_examples']:,} examples of {len(by_client):,} clients:")
-    for name, value in overall.items():
-        print(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
-    print("Over clients:")
-    print(spread.to_string(float_format="%.4f"))
-    print(f"Written: {path}, {plot}")
+    own = settings[EvaluateConfig]
+    if (own.run_dir is None) == (own.model is None):
+        paths = f"{setting('evaluate.run_dir')}={own.run_dir} and {setting('evaluate.model')}={own.model}"
+        raise UserError(f"{paths}: set exactly one, the run or the model to evaluate.")
+    from tff_tx.run import directory, scoring
+    from tff_tx.run.assemble.tasks import stored_config
+    from tff_tx.runtime import configure_tensorflow
 
-
-def _description() -> tuple[str, datasets.DataSpec, tasks.ModelSpec]:
-    """The kind of task, the data and the model."""
-    if FLAGS.model is None:
-        return run_task.description_of_run(FLAGS.run_dir, run_task.data_of_flags())
-    model = tasks.ModelSpec(
-        pretrained=FLAGS.model,
-        max_length=FLAGS.max_length,
-        max_target_length=FLAGS.max_target_length,
-        context_overlap=FLAGS.context_overlap,
-        max_answer_length=FLAGS.max_answer_length,
-        context_length=FLAGS.context_length,
-        horizons=model_flags.horizons(),
-    )
-    return model_flags.task_kind(), data_flags.data_spec(FLAGS.seed), model
-
-
-def _word_scores(task: tasks.FederatedTask, data: datasets.DataSpec, model: tasks.ModelSpec) -> pd.DataFrame:
-    """What the model writes or answers for each record of the split, scored; with the record's client."""
-    keras_model, size = task.model.keras_model, FLAGS.eval_batch_size
-    if task.kind == "sequence_to_sequence":
-        columns = ("text", "target")
-        write = texts.Generator(
-            keras_model,
-            task.tokenizer,
-            max_length=model.max_length,
-            max_new_tokens=model.max_target_length,
-            num_beams=FLAGS.num_beams,
-        )
-        score = functools.partial(texts.score_targets, write, batch_size=size)
+    cli.end_of_imports()
+    configure_tensorflow()
+    if own.model is None:
+        other_data = settings.config if "data.dataset" in settings.given else None
+        config = stored_config(directory.read_run(own.run_dir), other_data)
+        given = {path: settings.config.get(path) for path in settings.given & {"data.cache_dir", "engine.threads"}}
+        config = config.replace({**given, "run.eval_batch_size": own.eval_batch_size})
     else:
-        columns = ("question", "context", "answers")
-        answer = texts.Answerer(
-            keras_model,
-            task.tokenizer,
-            max_length=model.max_length,
-            overlap=model.context_overlap,
-            max_answer_length=model.max_answer_length,
-            batch_size=size,
-        )
-        score = functools.partial(texts.score_answers, answer)
-    chunks = datasets.dealt_records(data, FLAGS.split_name, *columns)
-    return pd.concat([score(chunk).assign(client=chunk["client"]) for chunk in chunks])
+        config = resolve(settings.config.replace({"model.pretrained": own.model}))
+    output_dir = own.output_dir or os.path.join(own.run_dir or own.model, "evaluation")
+    files.make_directory(output_dir, setting("evaluate.output_dir"))
+    found = scoring.evaluate(config, own.split_name, words=own.words, num_beams=own.num_beams)
+    print(found)
+    print("Written: " + ", ".join(found.write(output_dir)))
 
+
+PROGRAM = cli.Program(main, EvaluateConfig, settings=["task", "data", "run.seed", "engine.threads"])
 
 if __name__ == "__main__":
-    cli.run(main)
+    PROGRAM.run()

@@ -8,7 +8,24 @@ _platform_check.check()
 
 __version__ = "0.1.0"
 
-_EXPORTS = {}
+_EXPORTS = {
+    **{
+        name: f"tff_tx.run.parts:{name}"
+        for name in (
+            *("Data", "Dirichlet", "Iid", "Shards", "PowerLaw", "ByColumn", "Model", "LoRA", "SGD", "Adam"),
+            *("AdamW", "Adagrad", "Yogi", "Algorithm", "FedAvg", "FedProx", "FedGKD", "FedSGD", "MimeLite"),
+            *("FedBuff", "FedDF", "stack", "clip", "zero", "compress", "aggregator", "mean", "DPFedAvg"),
+            *("AdaptiveDPFedAvg", "DPFTRL", "BandMF", "LocalDP", "DPSGD", "Attack", "Devices", "Ray"),
+            *("settings",),
+        )
+    },
+    "Trainer": "tff_tx.run.trainer:Trainer",
+    "Task": "tff_tx.run.trainer:Task",
+    "load_task": "tff_tx.run.trainer:load_task",
+    "Callback": "tff_tx.run.callbacks:Callback",
+    "RunConfig": "tff_tx.config:RunConfig",
+    "UserError": "tff_tx.core.errors:UserError",
+}
 """What `tff_tx` offers, as "module:attribute"; imported when it is first asked for, as TensorFlow takes seconds."""
 
 __all__ = sorted(_EXPORTS)

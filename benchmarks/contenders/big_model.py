@@ -38,7 +38,7 @@ def clients(number: int, vocabulary: int, batches: int, batch_size: int, length:
 
 def process(flags: argparse.Namespace):
     """FedAvg of the adapters."""
-    model = models.from_config("causal_lm", "gpt2", SIZES[flags.size])
+    model = models.from_config("TFAutoModelForCausalLM", "gpt2", SIZES[flags.size])
     functional = models.functional_model(
         model,
         models.language_modeling("causal_lm"),
@@ -51,7 +51,7 @@ def process(flags: argparse.Namespace):
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("adam", rate),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         client_learning_rate=1e-3,
-        gradient_accumulation_steps=flags.gradient_accumulation_steps,
+        transforms=(algorithms.accumulate(flags.gradient_accumulation_steps),),
     )
     return algorithms.build_fed_avg(functional, options)
 

@@ -23,7 +23,7 @@ gc.set_threshold(*programs.usual_gc_threshold)  # as a program does once it has 
 
 def keras_model(workload: Workload) -> tf_keras.Model:
     """The model, built."""
-    return models.from_config("sequence_classification", "bert", workload.bert_config)
+    return models.from_config("TFAutoModelForSequenceClassification", "bert", workload.bert_config)
 
 
 def texts_spec() -> collections.OrderedDict:

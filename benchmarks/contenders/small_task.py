@@ -42,11 +42,11 @@ def create(directory: str, clients: int) -> tasks.FederatedTask:
             example = {"label": i % len(_LABELS), "pixel_values": pixels[i % len(pixels)]}
             writer.add("train", f"client {i // _EXAMPLES}", example)
     preprocessing = tasks.Preprocessing(kind, _SPEC)
-    model = models.from_config(kind, "vit", _CONFIG)
+    model = models.from_config("TFAutoModelForImageClassification", "vit", _CONFIG)
     return tasks.FederatedTask(
         kind=kind,
         train=datasets.SqliteClientData(path, "train"),
-        model=models.functional_model(model, tasks.build_objective(kind), preprocessing.x_spec),
+        model=models.functional_model(model, models.classification(kind), preprocessing.x_spec),
         preprocessing=preprocessing,
         local=tasks.LocalTraining(batch_size=_EXAMPLES),
         label_names=_LABELS,

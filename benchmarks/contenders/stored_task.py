@@ -42,7 +42,7 @@ def create(directory: str, workload: Workload, exponent: float | None = None) ->
     return tasks.FederatedTask(
         kind=_KIND,
         train=datasets.SqliteClientData(path, "train"),
-        model=models.functional_model(model, tasks.build_objective(_KIND), preprocessing.x_spec),
+        model=models.functional_model(model, models.classification(_KIND), preprocessing.x_spec),
         preprocessing=preprocessing,
         local=tasks.LocalTraining(batch_size=workload.batch_size),
         label_names=label_names,

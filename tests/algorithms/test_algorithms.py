@@ -11,15 +11,16 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_tx import algorithms
 from tff_tx.aggregators import AttentionFactory
+from tff_tx.algorithms import chain, proximal
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
 SIZES = (7, 12, 3)
 
 
-def options(client="sgd", server_rate=1.0, rate=0.1, clip_norm=None, **fields):
+def options(client="sgd", server_rate=1.0, rate=0.1, clip_norm=None, momentum=0.0, **fields):
     return algorithms.Options(
-        client_optimizer_fn=lambda r: algorithms.build_optimizer(client, r, clip_norm=clip_norm),
+        client_optimizer_fn=lambda r: algorithms.build_optimizer(client, r, clip_norm=clip_norm, momentum=momentum),
         server_optimizer=algorithms.build_optimizer("sgd", server_rate),
         client_learning_rate=rate,
         **fields,
@@ -31,7 +32,7 @@ def clients(sizes=SIZES, batch_size=4):
 
 
 def run(name, opts, data, rounds=2, model=None):
-    process = algorithms.ALGORITHMS[name](model or tiny.linear_model(), opts)
+    process = algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts)
     with LocalEngine(process, threads=2) as engine:
         return tiny.run_rounds(engine, data, rounds)
 
@@ -87,7 +88,7 @@ def test_fed_prox_equals_numpy():
             local = tuple(w - 0.1 * (g + mu * (w - w0)) for w, g, w0 in zip(local, gradient, start()))
         results.append(local)
     expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
-    output = run("fed_prox", options(proximal_strength=mu), clients(), rounds=1)
+    output = run("fed_prox", options(transforms=chain(proximal(mu))), clients(), rounds=1)
     assert_close(tiny.weights_of(output.state), expected)
 
 
@@ -125,7 +126,7 @@ def test_tffs_fed_prox_has_the_wrong_sign():
     )
     with LocalEngine(process) as engine:
         tffs = tiny.weights_of(tiny.run_rounds(engine, clients()).state)
-    wrong = run("fed_prox", options(proximal_strength=-0.5), clients(), rounds=1)
+    wrong = run("fed_prox", options(transforms=chain(proximal(-0.5))), clients(), rounds=1)
     assert_close(tffs, tiny.weights_of(wrong.state))
 
 
@@ -145,7 +146,7 @@ def test_fed_avg_with_one_step_equals_fed_sgd():
 
 def test_fed_prox_without_mu_equals_fed_avg():
     assert_close(
-        tiny.weights_of(run("fed_prox", options(proximal_strength=0.0), clients()).state),
+        tiny.weights_of(run("fed_prox", options(transforms=chain(proximal(0.0))), clients()).state),
         tiny.weights_of(plain().state),
         tolerance=0,
     )
@@ -278,8 +279,8 @@ def test_an_aggregator_of_tffs_composes():
     assert "clipping_norm" in str(output.metrics["aggregator"])
 
 
-def test_unknown_names_are_told():
-    with pytest.raises(UserError, match="'nadam' is none of sgd, adam"):
+def test_unknown_names_are_rejected():
+    with pytest.raises(UserError, match="'nadam': must be one of sgd, adam"):
         algorithms.build_optimizer("nadam", 0.1)
-    with pytest.raises(UserError, match="'step' is none of constant"):
+    with pytest.raises(UserError, match="'step': must be one of constant"):
         algorithms.build_schedule("step", 0.1, 0, 10)

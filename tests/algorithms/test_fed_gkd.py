@@ -11,6 +11,8 @@ import tf_keras
 from tests import tiny
 from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
 from tff_tx import algorithms, models
+from tff_tx.algorithms import chain, distill, dp_sgd, proximal
+from tff_tx.algorithms.client import Context
 from tff_tx.algorithms.distillation import EnsembleDistillation
 from tff_tx.algorithms.distillation.ensemble import Student
 from tff_tx.core.errors import UserError
@@ -20,8 +22,8 @@ SIZES = (7, 12)
 CLIENTS = [tiny.batches(*tiny.client_data(n, seed=i), 4) for i, n in enumerate(SIZES)]
 
 
-def run(opts, rounds=1, name="fed_avg", data=CLIENTS):
-    with LocalEngine(algorithms.ALGORITHMS[name](tiny.linear_model(), opts)) as engine:
+def run(opts, rounds=1, name="fed_gkd", data=CLIENTS):
+    with LocalEngine(algorithms.ALGORITHMS[name].build(tiny.linear_model(), opts)) as engine:
         return tiny.run_rounds(engine, data, rounds)
 
 
@@ -74,11 +76,11 @@ def test_the_loss_agrees_with_tensorflows_divergence():
 
 @pytest.mark.parametrize(("gamma", "temperature"), [(0.2, 1.0), (3.0, 2.0)])
 def test_rounds_equal_numpy(gamma, temperature):
-    distillation = algorithms.GlobalDistillation(gamma, temperature)
+    taught = distill(gamma, temperature)
     expected = start()
     for _ in range(2):
         expected = numpy_round(expected, expected, gamma, temperature)
-    assert_close(tiny.weights_of(run(options(distillation=distillation), rounds=2).state), expected)
+    assert_close(tiny.weights_of(run(options(transforms=chain(taught)), rounds=2).state), expected)
 
 
 def test_the_teacher_may_be_the_average_of_the_last_models():
@@ -87,36 +89,36 @@ def test_the_teacher_may_be_the_average_of_the_last_models():
     for _ in range(3):
         teacher = tuple(np.mean([w[k] for w in history[-2:]], 0) for k in (0, 1))
         history.append(numpy_round(history[-1], teacher, gamma, 1.0))
-    opts = options(distillation=algorithms.GlobalDistillation(gamma, models=2))
+    opts = options(transforms=chain(distill(gamma, models=2)))
     with LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), opts)) as engine:
         assert_close(tiny.weights_of(tiny.run_rounds(engine, CLIENTS, 3).state), history[-1])
         assert engine.traffic().download_bytes == 2 * 4 * (5 * 3 + 3) + 4  # and the rate
 
 
 def test_it_goes_with_fed_prox():
-    opts = options(proximal_strength=0.5, distillation=algorithms.GlobalDistillation(2.0))
+    opts = options(transforms=chain(proximal(0.5), distill(2.0)))
     assert_close(tiny.weights_of(run(opts, name="fed_prox").state), numpy_round(start(), start(), 2.0, 1.0, mu=0.5))
 
 
 @pytest.mark.parametrize("models_averaged", [1, 3])
 def test_weight_0_is_fed_avg(models_averaged):
-    distillation = algorithms.GlobalDistillation(0.0, models=models_averaged)
+    taught = distill(0.0, models=models_averaged)
     without = run(options(), rounds=2)
     assert_close(
-        tiny.weights_of(run(options(distillation=distillation), rounds=2).state), tiny.weights_of(without.state), 0
+        tiny.weights_of(run(options(transforms=chain(taught)), rounds=2).state), tiny.weights_of(without.state), 0
     )
 
 
 def test_one_local_step_is_fed_avg():
     """Where a client still is its teacher, it has nothing to learn from it."""
     whole = [tiny.batches(*tiny.client_data(n, seed=i), 100) for i, n in enumerate(SIZES)]
-    taught = run(options(distillation=algorithms.GlobalDistillation(50.0)), data=whole)
-    assert_close(tiny.weights_of(taught.state), tiny.weights_of(run(options(), data=whole).state))
+    output = run(options(transforms=chain(distill(50.0))), data=whole)
+    assert_close(tiny.weights_of(output.state), tiny.weights_of(run(options(), data=whole).state))
 
 
 def test_metrics_are_those_of_the_labels():
     """Before the first step, where both have the same model, and also where they have not."""
-    taught = run(options(rate=0.0, distillation=algorithms.GlobalDistillation(50.0, models=2)), rounds=2)
+    taught = run(options(rate=0.0, transforms=chain(distill(50.0, models=2))), rounds=2)
     plain = run(options(rate=0.0), rounds=2)
     assert taught.metrics["client_work"]["train"]["loss"] == pytest.approx(
         plain.metrics["client_work"]["train"]["loss"]
@@ -125,12 +127,12 @@ def test_metrics_are_those_of_the_labels():
 
 def test_clipped_gradients_of_examples_have_the_term():
     """DP-SGD without noise and with a clip that never binds is plain training."""
-    distillation = algorithms.GlobalDistillation(3.0, 2.0)
-    privacy = algorithms.ExamplePrivacy(clip=1e6, batch_size=4)
+    taught = distill(3.0, 2.0)
+    privacy = dp_sgd(clip=1e6, batch_size=4)
     one = [tiny.batches(*tiny.client_data(12, seed=1), 4)]  # only whole batches
-    private = run(options(distillation=distillation, example_privacy=privacy), data=one)
+    private = run(options(transforms=chain(taught, privacy)), data=one)
     assert_close(
-        tiny.weights_of(private.state), tiny.weights_of(run(options(distillation=distillation), data=one).state)
+        tiny.weights_of(private.state), tiny.weights_of(run(options(transforms=chain(taught)), data=one).state)
     )
 
 
@@ -147,7 +149,9 @@ def test_tokens_without_a_label_teach_nothing():
     def term(x):
         batch = {"inputs": tf.constant(x, tf.float32)}
         output = model.predict_on_batch(student, batch, training=True)
-        return float(algorithms.GlobalDistillation(1.0).term(model, teacher, batch, labels, output))
+        transform = distill(1.0)
+        context = Context(model, student[0], (), {transform: teacher[0]})
+        return float(transform.loss(context, batch, labels, output, 0.0))
 
     x = rng.normal(size=[1, 3, 3])
     changed = [x + 5.0 * np.eye(3)[None, position][..., None] for position in range(3)]
@@ -161,28 +165,38 @@ def test_models_that_predict_numbers_are_refused():
     objective = dataclasses.replace(models.classification(), label_spec=tf.TensorSpec([None], tf.float32))
     model = models.functional_model(linear.keras_model, objective, linear.input_spec[0])
     with pytest.raises(UserError, match="the labels here are float32 numbers"):
-        algorithms.build_fed_avg(model, options(distillation=algorithms.GlobalDistillation(0.2)))
+        algorithms.build_fed_avg(model, options(transforms=chain(distill(0.2))))
     with pytest.raises(UserError, match="the labels here are float32 numbers"):
         Student(model, EnsembleDistillation())
 
 
-@pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])
-def test_others_refuse_it(name):
-    with pytest.raises(UserError, match=f"--distillation_weight=0.2 is for clients of fed_avg.*--algorithm is {name}"):
-        algorithms.ALGORITHMS[name](
-            tiny.linear_model(), dataclasses.replace(options(), distillation=algorithms.GlobalDistillation(0.2))
-        )
+def test_it_is_a_transform_of_fed_avg():
+    opts = options(transforms=chain(distill(3.0, 2.0, 2)))
+    assert_close(tiny.weights_of(run(opts).state), tiny.weights_of(run(opts, name="fed_avg").state), tolerance=0)
+
+
+def test_mime_lite_has_the_term_in_both_passes():
+    """With plain SGD its clients are those of FedAvg, whatever the loss."""
+    opts = options(transforms=chain(distill(3.0, 2.0)))
+    mime, avg = (run(opts, rounds=2, name=name) for name in ("mime_lite", "fed_avg"))
+    assert_close(tiny.weights_of(mime.state), tiny.weights_of(avg.state))
+
+
+def test_clients_without_steps_of_their_own_are_rejected():
+    """Where a client has the server's model it agrees with its teacher."""
+    with pytest.raises(UserError, match="Distillation cannot be combined with FedSGD: its clients take no steps"):
+        run(options(transforms=chain(distill(0.2))), name="fed_sgd")
 
 
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
     [
-        ((-1.0,), "--distillation_weight=-1.0 has to be 0 or more"),
-        ((float("nan"),), "--distillation_weight=nan"),
-        ((1.0, 0.0), "--distillation_temperature=0.0 has to be above 0"),
-        ((1.0, 1.0, 0), "--distillation_models=0 has to be 1 or more"),
+        ((-1.0,), "algorithm.distillation_weight=-1.0: must be at least 0"),
+        ((float("nan"),), "algorithm.distillation_weight=nan"),
+        ((1.0, 0.0), "algorithm.distillation_temperature=0.0: must be above 0"),
+        ((1.0, 1.0, 0), "algorithm.distillation_models=0: must be at least 1"),
     ],
 )
 def test_numbers_without_meaning_are_refused(numbers, sentence):
     with pytest.raises(UserError, match=sentence):
-        algorithms.GlobalDistillation(*numbers)
+        distill(*numbers)

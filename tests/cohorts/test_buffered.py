@@ -1,4 +1,4 @@
-"""The timeline of clients that do not wait for each other, by hand and by its laws."""
+"""The schedule of clients that do not wait for each other, by hand and by its laws."""
 
 import collections
 
@@ -15,8 +15,8 @@ IDS = [f"client{i}" for i in range(60)]
 EXAMPLES = {c: 5 + i for i, c in enumerate(IDS)}
 
 
-def timeline(devices=None, sample=None, examples=EXAMPLES, concurrency=12, buffer_size=4, max_staleness=100):
-    return asynchrony.Timeline(
+def schedule(devices=None, sample=None, examples=EXAMPLES, concurrency=12, buffer_size=4, max_staleness=100):
+    return asynchrony.AsyncSchedule(
         sample or cohorts.uniform(IDS, concurrency + buffer_size - 1, 1),
         devices or Devices(seconds_per_example=1, speed_spread=1.0, dropout_rate=0.2, seed=1),
         concurrency=concurrency,
@@ -45,7 +45,7 @@ class TestByHand:
     ]
 
     def run(self, max_staleness, rounds, **devices):
-        line = timeline(
+        line = schedule(
             Devices(seconds_per_example=1, **devices),
             sample=lambda number: list("abcd"),
             examples=dict(a=2, b=3, c=10, d=2),
@@ -68,7 +68,7 @@ class TestByHand:
         assert (pairs(last), last.stale, last.seconds) == (arrivals, stale, 3.0)
 
     def test_the_cohort_has_pairs_of_argument_and_staleness(self):
-        line = timeline(
+        line = schedule(
             Devices(seconds_per_example=1),
             sample=lambda number: list("abcd"),
             examples=dict(a=2, b=3, c=10, d=2),
@@ -80,24 +80,24 @@ class TestByHand:
         cohort = cohort_fn(4, 0, 7.0)
         assert cohort.reported == ["a", "b"]
         assert cohort.arguments == [(("a", 4), 0), (("b", 4), 0)]
-        assert (cohort.asked, cohort.stragglers, cohort.seconds) == (["a", "b", "c"], ["c"], 3.0)
+        assert (cohort.selected, cohort.stragglers, cohort.seconds) == (["a", "b", "c"], ["c"], 3.0)
         # d started when round 1 was going on, and has missed that update.
         assert cohort_fn(2, 0, 3.0).arguments == [(("d", 1), 1), (("a", 2), 0)]
-        with pytest.raises(UserError, match="lower --min_clients"):
+        with pytest.raises(UserError, match="lower cohort.min_clients"):
             cohort_fn(4, 1, 7.0)
 
 
 def test_the_order_of_asking_changes_nothing():
-    line = timeline()
+    line = schedule()
     forward = [line.buffer(r) for r in range(1, 31)]
-    again = timeline()
+    again = schedule()
     assert [again.buffer(r) for r in range(30, 0, -1)] == forward[::-1]
-    assert timeline(Devices(seconds_per_example=1, speed_spread=1.0, seed=2)).buffer(30) != forward[-1]
+    assert schedule(Devices(seconds_per_example=1, speed_spread=1.0, seed=2)).buffer(30) != forward[-1]
 
 
 def test_equally_fast_clients_are_the_synchronous_cohorts():
     devices = Devices(bytes_per_second=10, dropout_rate=0.0)
-    line = asynchrony.Timeline(
+    line = asynchrony.AsyncSchedule(
         cohorts.uniform(IDS, 15, 1), devices, concurrency=8, buffer_size=8, max_staleness=0, bytes_per_client=30
     )
     synchronous = participation.build_cohort_fn(
@@ -112,7 +112,7 @@ def test_equally_fast_clients_are_the_synchronous_cohorts():
 
 
 def test_nobody_is_twice_at_work_or_in_a_buffer_or_trains_twice_on_a_version():
-    line, seen = timeline(), collections.Counter()
+    line, seen = schedule(), collections.Counter()
     for r in range(1, 200):
         arrivals = pairs(line.buffer(r))
         assert len(arrivals) == 4
@@ -125,7 +125,7 @@ def test_nobody_is_twice_at_work_or_in_a_buffer_or_trains_twice_on_a_version():
 def test_so_many_are_always_at_work():
     """Little's law: work done, in client-seconds, is concurrency times the time that passed."""
     devices = Devices(seconds_per_example=1, speed_spread=0.5, seed=1)
-    line, work, time = timeline(devices), 0.0, 0.0
+    line, work, time = schedule(devices), 0.0, 0.0
     for r in range(1, 500):
         buffer = line.buffer(r)
         work += sum(devices.duration(c, EXAMPLES[c], 0) for c, _ in pairs(buffer))
@@ -135,7 +135,7 @@ def test_so_many_are_always_at_work():
 
 def test_it_is_as_fast_as_the_median_not_the_slowest():
     devices = Devices(seconds_per_example=1, speed_spread=1.0, seed=1)
-    line = timeline(devices)
+    line = schedule(devices)
     synchronous = participation.build_cohort_fn(
         cohorts.uniform(IDS, 12, 1), lambda ids, r: ids, devices=devices, num_examples=EXAMPLES
     )
@@ -145,7 +145,7 @@ def test_it_is_as_fast_as_the_median_not_the_slowest():
 
 
 def test_dropouts_have_their_rate_and_may_come_back():
-    line = timeline(Devices(seconds_per_example=1, dropout_rate=0.3, seed=1), concurrency=30, buffer_size=10)
+    line = schedule(Devices(seconds_per_example=1, dropout_rate=0.3, seed=1), concurrency=30, buffer_size=10)
     buffers = [line.buffer(r) for r in range(1, 301)]
     dropped = [c for b in buffers for c in b.dropped]
     rate = len(dropped) / (len(dropped) + 3000)
@@ -155,21 +155,21 @@ def test_dropouts_have_their_rate_and_may_come_back():
 
 def test_who_sleeps_is_not_started():
     devices = Devices(seconds_per_example=60, availability="diurnal", seed=1)
-    line = timeline(devices, sample=cohorts.uniform(IDS, 60, 1))
+    line = schedule(devices, sample=cohorts.uniform(IDS, 60, 1))
     hours = sum(line.buffer(r).seconds for r in range(1, 301)) / 3600
     assert hours > 24
-    always = timeline(Devices(seconds_per_example=60, seed=1), sample=cohorts.uniform(IDS, 60, 1))
+    always = schedule(Devices(seconds_per_example=60, seed=1), sample=cohorts.uniform(IDS, 60, 1))
     assert line.buffer(1).arrivals != always.buffer(1).arrivals
 
 
 def test_a_population_smaller_than_the_buffer_is_told():
-    line = timeline(Devices(seconds_per_example=1), sample=lambda number: IDS[:3], concurrency=3, buffer_size=4)
-    with pytest.raises(UserError, match="--buffer_size=4 reports do not come together"):
+    line = schedule(Devices(seconds_per_example=1), sample=lambda number: IDS[:3], concurrency=3, buffer_size=4)
+    with pytest.raises(UserError, match="cohort.buffer_size=4 reports never arrive"):
         line.buffer(1)
 
 
 def test_a_population_of_the_size_of_the_buffer_will_do():
-    line = timeline(
+    line = schedule(
         Devices(seconds_per_example=1, dropout_rate=0.5), sample=lambda number: IDS[:4], concurrency=4, buffer_size=4
     )
     assert all(sorted(c for c, _ in pairs(line.buffer(r))) == IDS[:4] for r in range(1, 20))

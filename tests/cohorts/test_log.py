@@ -64,7 +64,7 @@ class TestCohortLog:
     def test_damage_before_the_last_line_is_told(self, tmp_path):
         whole = self.write(tmp_path, [1, 2, 3]).splitlines(keepends=True)
         (tmp_path / "cohorts.jsonl").write_bytes(whole[0] + b"{\n" + whole[2])
-        with pytest.raises(UserError, match="cohorts.jsonl, line 2: no valid JSON"):
+        with pytest.raises(UserError, match="cohorts.jsonl, line 2: not valid JSON"):
             CohortLog(str(tmp_path), 3)
         assert (tmp_path / "cohorts.jsonl").read_bytes() == whole[0] + b"{\n" + whole[2]
 

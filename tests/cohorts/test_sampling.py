@@ -65,7 +65,7 @@ class TestEverySampler:
         assert np.mean(shared) == pytest.approx((chance**2).sum(), abs=5 * np.std(shared) / np.sqrt(1000))
 
     def test_more_clients_than_there_are_is_told(self, name):
-        with pytest.raises(UserError, match="--clients_per_round=21 is more than the 20 training clients"):
+        with pytest.raises(UserError, match="cohort.clients_per_round=21 is more than the 20 training clients"):
             sampler(name, size=21)
 
     def test_all_clients_can_be_asked(self, name):
@@ -199,13 +199,13 @@ class TestFixed:
     @pytest.mark.parametrize(
         ("bad", "sentence"),
         [
-            ("{nonsense\n", "line 2: no valid JSON; correct the line"),
-            ("\udcff\n", "line 2: no valid JSON"),
-            ("\n", "line 2: no valid JSON"),
-            ("[1]\n", "line 2: no object with a whole number as round_num"),
-            ({"clients": []}, "line 2: no object with a whole number as round_num"),
-            ({"round_num": "2", "clients": []}, "line 2: no object with a whole number"),
-            ({"round_num": True, "clients": []}, "line 2: no object with a whole number"),
+            ("{nonsense\n", "line 2: not valid JSON; correct the line"),
+            ("\udcff\n", "line 2: not valid JSON"),
+            ("\n", "line 2: not valid JSON"),
+            ("[1]\n", "line 2: must be an object with a whole number as round_num"),
+            ({"clients": []}, "line 2: must be an object with a whole number as round_num"),
+            ({"round_num": "2", "clients": []}, "line 2: must be an object with a whole number"),
+            ({"round_num": True, "clients": []}, "line 2: must be an object with a whole number"),
             ({"round_num": 2}, "line 2: clients must be a list of client ids"),
             ({"round_num": 2, "clients": "client1"}, "line 2: clients must be a list"),
             ({"round_num": 2, "clients": [1]}, "line 2: clients must be a list"),
@@ -220,21 +220,25 @@ class TestFixed:
         (tmp_path / "c").write_bytes((good + bad).encode(errors="surrogateescape"))
         with pytest.raises(UserError) as told:
             build_sampler("fixed", IDS, 5, 1, path=str(tmp_path / "c"))
-        assert str(told.value).startswith(f"--cohorts={tmp_path / 'c'}, {sentence}")
+        assert str(told.value).startswith(f"cohort.cohorts={tmp_path / 'c'}, {sentence}")
 
     def test_a_missing_round_is_told_before_the_run(self, tmp_path):
         path = lines(tmp_path / "c", *({"round_num": r, "clients": ["client1"]} for r in (1, 2, 4)))
         build_sampler("fixed", IDS, 5, 1, path=path, rounds=2)
-        with pytest.raises(UserError, match=r"^--cohorts=.*c has no cohort for round 3: lower --rounds"):
+        with pytest.raises(UserError, match=r"^cohort.cohorts=.*c has no cohort for round 3: lower run.rounds"):
             build_sampler("fixed", IDS, 5, 1, path=path, rounds=4)
 
     def test_there_is_no_other_cohort_to_retry_with(self, tmp_path):
         replay = SAMPLERS["fixed"](IDS, lines(tmp_path / "c", {"round_num": 1, "clients": ["client1"]}))
-        with pytest.raises(UserError, match="one cohort for round 1, and too few of it reported: lower --min_clients"):
+        with pytest.raises(
+            UserError, match="one cohort for round 1, and too few of it reported: lower cohort.min_clients"
+        ):
             replay(1, 1)
 
     def test_a_file_that_cannot_be_read_is_told(self, tmp_path):
-        with pytest.raises(UserError, match=r"--cohorts=.*absent cannot be read \(No such file or directory\): name"):
+        with pytest.raises(
+            UserError, match=r"cohort.cohorts=.*absent cannot be read \(No such file or directory\): name"
+        ):
             SAMPLERS["fixed"](IDS, str(tmp_path / "absent"))
         with pytest.raises(UserError, match="Is a directory"):
             SAMPLERS["fixed"](IDS, str(tmp_path))
@@ -274,5 +278,7 @@ class TestMinSeparation:
         assert [self.sample(seed=2)(r) for r in range(1, 10)] != forth
 
     def test_too_few_clients_a_group_are_told(self):
-        with pytest.raises(UserError, match="--min_separation=7 leaves 2 of the 20 .* --clients_per_round=3: lower"):
+        with pytest.raises(
+            UserError, match="cohort.min_separation=7 leaves 2 of the 20 .* cohort.clients_per_round=3: lower"
+        ):
             self.sample(separation=7, size=3)

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from tff_tx import datasets
-from tff_tx.datasets import DataSpec, LanguageModelingEncoder, SqliteClientData, embedded
+from tff_tx.datasets import DataSpec, LanguageModelingEncoder, SqliteClientData
+from tff_tx.datasets.sources import open_source
 
-ALL = frozenset(["text", "client", "pixels", "label"])
+
+def chunks_of(name):
+    source = open_source(DataSpec(name))
+    return list(source.pools["train"](source.columns()))
 
 
 def test_stdlib_is_the_library_and_no_tests():
-    modules = [row for chunk in embedded.stdlib().pools["train"](ALL) for row in chunk.itertuples()]
+    modules = [row for chunk in chunks_of("stdlib") for row in chunk.itertuples()]
     names = [row.client for row in modules]
     assert len(names) == len(set(names)) > 400
     assert {"os", "json.decoder", "asyncio", "email.message"} <= set(names)
@@ -25,15 +29,15 @@ def test_stdlib_is_the_library_and_no_tests():
 
 
 def test_stdlib_comes_in_chunks_and_in_order():
-    first = [chunk["client"].tolist() for chunk in embedded.stdlib().pools["train"](ALL)]
-    again = [chunk["client"].tolist() for chunk in embedded.stdlib().pools["train"](ALL)]
+    first = [chunk["client"].tolist() for chunk in chunks_of("stdlib")]
+    again = [chunk["client"].tolist() for chunk in chunks_of("stdlib")]
     assert first == again
     assert len(first) > 5
-    assert embedded.stdlib().digest() == embedded.stdlib().digest()
+    assert datasets.survey(DataSpec()).digest == datasets.survey(DataSpec()).digest
 
 
 def test_digits():
-    chunks = list(embedded.digits().pools["train"](ALL))
+    chunks = chunks_of("digits")
     pixels = np.stack([image for chunk in chunks for image in chunk["pixels"]])
     assert pixels.shape == (1797, 1, 8, 8)
     assert pixels.dtype == np.float32
@@ -74,7 +78,7 @@ def test_loading_stdlib(stdlib_spec, byte_tokenizer):
         "train": 18,
         "test": 2,
     }
-    texts = {row.client: row.text for chunk in embedded.stdlib().pools["train"](ALL) for row in chunk.itertuples()}
+    texts = {row.client: row.text for chunk in chunks_of("stdlib") for row in chunk.itertuples()}
     for part in (data.train, data.test):
         client = min(part.client_ids, key=part.num_examples)
         blocks = [e["input_ids"].numpy() for e in part.create_tf_dataset_for_client(client)]

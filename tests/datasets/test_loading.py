@@ -111,12 +111,13 @@ def test_label_names(spec, tmp_path):
     named = dataclasses.replace(spec, label_names=("l3", "l2", "l1", "l0"))
     assert load(named).label_names == ("l3", "l2", "l1", "l0")
     assert everything(load(named))[0] == (0, 3)
-    numbers = tmp_path / "n.csv"
-    numbers.write_text("text,label\na,10\nb,9\nc,-1\nd,x\n")
-    assert datasets.label_names(DataSpec("file", files=(str(numbers),))) == ("-1", "9", "10", "x")
-    tags = tmp_path / "t.conll"
-    tags.write_text("a I-X\nb O\nc B-Y\nd B-X\n")
-    assert datasets.label_names(DataSpec("file", files=(str(tags),))) == ("O", "B-X", "I-X", "B-Y")
+    for name, content, names in (
+        ("n.csv", "text,label\na,10\nb,9\nc,-1\nd,x\n", ("-1", "9", "10", "x")),
+        ("t.conll", "a I-X\nb O\nc B-Y\nd B-X\n", ("O", "B-X", "I-X", "B-Y")),
+    ):
+        (tmp_path / name).write_text(content)
+        other = DataSpec("file", files=(str(tmp_path / name),), cache_dir=str(tmp_path))
+        assert datasets.label_names(other) == names
 
 
 def test_the_seed_decides(spec):
@@ -162,7 +163,7 @@ def test_the_default_cache(monkeypatch, tmp_path):
 
 
 def test_image_shapes():
-    from tff_tx.datasets.federated import _channels_height_width as shape_of
+    from tff_tx.datasets.surveys import channels_height_width as shape_of
 
     shapes = [(784,), (3072,), (28, 28), (3, 32, 30), (32, 30, 3), (1, 8, 8)]
     assert [shape_of(shape) for shape in shapes] == [

@@ -90,7 +90,7 @@ def test_parquet_with_word_tags(tmp_path):
     path = tmp_path / "x.parquet"
     pd.DataFrame({"words": [["a", "b"]], "ner": [["O", "B-X"]]}).to_parquet(path)
     spec = file_spec(path, text_column=("words",), label_column="ner")
-    assert open_source(spec).tagged
+    assert "tags" in open_source(spec).columns()
     found = read(spec, "tokens", "tags")
     assert (found["tokens"][0], found["tags"][0]) == (["a", "b"], ["O", "B-X"])
 
@@ -115,7 +115,7 @@ def test_conll(tmp_path, separator):
     lines = ["-DOCSTART-|O", "", "In|O", "New|B-LOC", "York|I-LOC", "", "", "Yes|O"]
     path.write_text("\n".join(lines).replace("|", separator))
     spec = file_spec(path)
-    assert open_source(spec).tagged
+    assert "tags" in open_source(spec).columns()
     found = read(spec, "tokens", "tags")
     assert found["tokens"].tolist() == [["In", "New", "York"], ["Yes"]]
     assert found["tags"].tolist() == [["O", "B-LOC", "I-LOC"], ["O"]]

@@ -115,7 +115,7 @@ def test_images(make, name, shape, labels):
 def test_a_column_that_is_not_there_is_refused(make):
     source = open_source(make("tff:shakespeare"))
     with pytest.raises(UserError, match=r"shakespeare\.sqlite has no label, only text"):
-        source.pools["train"](frozenset(["text", "label"]))
+        next(source.pools["train"](frozenset(["text", "label"])))
 
 
 def test_a_damaged_file_is_refused(tmp_path):

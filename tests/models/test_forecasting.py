@@ -15,7 +15,9 @@ TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 
 @pytest.fixture(scope="module")
 def model():
-    return models.from_config("forecasting", "patch_transformer", {**TINY, "prediction_length": 5}, seed=3)
+    return models.from_config(
+        patch_transformer.TFAutoModelForForecasting, "patch_transformer", {**TINY, "prediction_length": 5}, seed=3
+    )
 
 
 def test_patches_overlap_and_the_last_value_is_repeated():
@@ -67,7 +69,7 @@ def test_the_unit_of_a_series_does_not_matter(model, rng):
 
 def test_saving_and_loading_keeps_the_model(model, tmp_path, rng):
     models.save_pretrained(model, str(tmp_path))
-    loaded = models.from_pretrained("forecasting", str(tmp_path))
+    loaded = models.from_pretrained(patch_transformer.TFAutoModelForForecasting, str(tmp_path))
     past = tf.constant(rng.normal(size=[2, 12]), tf.float32)
     np.testing.assert_allclose(loaded(past_values=past), model(past_values=past), rtol=1e-6)
     assert loaded.config.prediction_length == 5
@@ -84,7 +86,7 @@ def test_saving_and_loading_keeps_the_model(model, tmp_path, rng):
 )
 def test_configurations_that_do_not_fit_are_refused(config, told):
     with pytest.raises(UserError, match=told):
-        models.from_config("forecasting", "patch_transformer", {**TINY, **config})
+        models.from_config(patch_transformer.TFAutoModelForForecasting, "patch_transformer", {**TINY, **config})
 
 
 def test_metrics_over_batches_are_those_of_all_windows(rng):

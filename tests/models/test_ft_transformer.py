@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tff_tx import models
+from tff_tx.models.zoo.ft_transformer import TFAutoModelForTables
 
 TINY = {
     **{"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 3, "num_labels": 3},
@@ -17,7 +18,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def model():
-    return models.from_config("tabular_classification", "ft_transformer", TINY, seed=3)
+    return models.from_config(TFAutoModelForTables, "ft_transformer", TINY, seed=3)
 
 
 def test_the_model_is_what_the_paper_writes(model, rng):
@@ -57,7 +58,7 @@ def test_numbers_or_categories_alone(left_out, rng):
     fields = {"numbers": {"numeric_features": [], "means": [], "deviations": []}, "categories": {}}[left_out]
     if left_out == "categories":
         fields = {"categorical_features": [], "categories": []}
-    model = models.from_config("tabular_classification", "ft_transformer", {**TINY, **fields})
+    model = models.from_config(TFAutoModelForTables, "ft_transformer", {**TINY, **fields})
     inputs = {"numbers": tf.ones([2, 2]), "categories": tf.ones([2, 2], tf.int32)}
     del inputs[left_out]
     assert model(inputs).shape == (2, 3)
@@ -68,7 +69,7 @@ def test_numbers_or_categories_alone(left_out, rng):
 
 def test_saving_and_loading_keeps_model_and_statistics(model, tmp_path):
     models.save_pretrained(model, str(tmp_path))
-    loaded = models.from_pretrained("tabular_classification", str(tmp_path))
+    loaded = models.from_pretrained(TFAutoModelForTables, str(tmp_path))
     row = {"numbers": tf.constant([[3.0, 5.0]]), "categories": tf.constant([[1, 2]])}
     np.testing.assert_allclose(loaded(row), model(row), rtol=1e-6)
     assert (loaded.config.means, loaded.config.categories) == ([1.0, -2.0], [["x", "y"], ["u", "v", "w"]])

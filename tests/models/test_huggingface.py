@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 from tests.models import zoo
 from tff_tx import models
 from tff_tx.core.errors import UserError
-from tff_tx.models import hugging_face as huggingface
 
 TINY = dict(
     vocab_size=50,
@@ -28,8 +27,8 @@ TINY = dict(
 )
 
 
-def tiny(seed=0, kind="masked_lm", **config):
-    return models.from_config(kind, "bert", {**TINY, **config}, seed)
+def tiny(seed=0, auto_class="TFAutoModelForMaskedLM", **config):
+    return models.from_config(auto_class, "bert", {**TINY, **config}, seed)
 
 
 def values(model):
@@ -87,14 +86,14 @@ def test_global_generators_go_on_as_if_nothing_had_happened(tmp_path):
     try:
         expected = draw(lambda: None)
         assert draw(lambda: tiny(7)) == expected
-        assert draw(lambda: models.from_pretrained("masked_lm", str(tmp_path))) == expected
+        assert draw(lambda: models.from_pretrained("TFAutoModelForMaskedLM", str(tmp_path))) == expected
         assert draw(lambda: message(tiny, hidden_size=9)) == expected
     finally:
         tf_keras.src.backend._SEED_GENERATOR.generator = None
 
 
 def test_aliases_and_undeclared_fields_of_a_configuration_are_accepted():
-    gpt = models.from_config("causal_lm", "gpt2", dict(hidden_size=8, n_layer=1, n_head=2))
+    gpt = models.from_config("TFAutoModelForCausalLM", "gpt2", dict(hidden_size=8, n_layer=1, n_head=2))
     assert gpt.config.n_embd == 8
     deberta = zoo.BY_NAME["deberta-v2"].build()
     assert deberta.config.position_buckets == 8
@@ -120,25 +119,25 @@ def test_max_positions_of_relative_positions_is_none():
 
 
 @pytest.mark.parametrize(
-    ("kind", "architecture"),
+    ("auto_class", "architecture"),
     [
-        ("masked_lm", "bert"),
-        ("token_classification", "roberta"),
-        ("sequence_classification", "albert"),
-        ("causal_lm", "gpt2"),
-        ("image_classification", "vit"),
+        ("TFAutoModelForMaskedLM", "bert"),
+        ("TFAutoModelForTokenClassification", "roberta"),
+        ("TFAutoModelForSequenceClassification", "albert"),
+        ("TFAutoModelForCausalLM", "gpt2"),
+        ("TFAutoModelForImageClassification", "vit"),
     ],
 )
-def test_saved_models_load_with_equal_outputs(kind, architecture, tmp_path):
+def test_saved_models_load_with_equal_outputs(auto_class, architecture, tmp_path):
     member = zoo.BY_NAME[architecture]
     model = member.build()
     directory = str(tmp_path / "model")
     models.save_pretrained(model, directory)
     x, _ = member.sample(seed=None)
     expected = model(x, training=False).logits
-    auto = huggingface.AUTO_CLASSES[kind].from_pretrained(directory)
+    auto = getattr(transformers, auto_class).from_pretrained(directory)
     np.testing.assert_allclose(auto(x, training=False).logits, expected, atol=1e-5)
-    ours = models.from_pretrained(kind, directory, seed=9)
+    ours = models.from_pretrained(auto_class, directory, seed=9)
     np.testing.assert_allclose(ours(x, training=False).logits, expected, atol=1e-5)
     assert ours.fresh_weights == ()
     assert same(model, ours)
@@ -148,7 +147,7 @@ def test_a_checkpoint_stays_what_it_was_as_a_functional_model(tmp_path):
     member = zoo.BY_NAME["distilbert"]
     models.save_pretrained(member.build(), tmp_path)
     on_disk = load_file(tmp_path / "model.safetensors")
-    model = member.functional(models.from_pretrained("sequence_classification", str(tmp_path)))
+    model = member.functional(models.from_pretrained("TFAutoModelForSequenceClassification", str(tmp_path)))
     expected = sorted((v.shape, float(v.sum())) for v in on_disk.values())
     found = sorted((v.shape, float(v.sum())) for part in model.initial_weights for v in part)
     assert found == expected
@@ -158,7 +157,7 @@ def test_weights_the_checkpoint_lacks_are_seeded_and_named(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
 
     def load(seed):
-        return models.from_pretrained("token_classification", str(tmp_path), {"num_labels": 3}, seed)
+        return models.from_pretrained("TFAutoModelForTokenClassification", str(tmp_path), {"num_labels": 3}, seed)
 
     model = load(1)
     assert sorted(model.fresh_weights) == ["classifier/bias:0", "classifier/kernel:0"]
@@ -173,8 +172,8 @@ def test_weights_the_checkpoint_lacks_are_seeded_and_named(tmp_path):
 
 
 def test_a_head_of_another_size_is_fresh(tmp_path):
-    models.save_pretrained(tiny(kind="sequence_classification", num_labels=3), tmp_path)
-    model = models.from_pretrained("sequence_classification", str(tmp_path), {"num_labels": 5})
+    models.save_pretrained(tiny(auto_class="TFAutoModelForSequenceClassification", num_labels=3), tmp_path)
+    model = models.from_pretrained("TFAutoModelForSequenceClassification", str(tmp_path), {"num_labels": 5})
     assert sorted(model.fresh_weights) == ["classifier/bias:0", "classifier/kernel:0"]
     assert logits(model).shape == (3, 5)
 
@@ -182,7 +181,9 @@ def test_a_head_of_another_size_is_fresh(tmp_path):
 def test_fields_of_the_configuration_change_on_loading(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
     names = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
-    model = models.from_pretrained("sequence_classification", str(tmp_path), {"hidden_dropout_prob": 0.4, **names})
+    model = models.from_pretrained(
+        "TFAutoModelForSequenceClassification", str(tmp_path), {"hidden_dropout_prob": 0.4, **names}
+    )
     assert model.config.hidden_dropout_prob == 0.4
     assert model.config.id2label == names["id2label"]
 
@@ -196,7 +197,7 @@ def minilm():
 
 
 def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
-    model = models.from_pretrained("sequence_classification", str(minilm), {"num_labels": 4})
+    model = models.from_pretrained("TFAutoModelForSequenceClassification", str(minilm), {"num_labels": 4})
     on_disk = load_file(minilm / "model.safetensors")
     assert sorted(model.fresh_weights) == ["classifier.bias", "classifier.weight"]
     bert = model.bert
@@ -239,10 +240,9 @@ def test_the_byte_tokenizer_goes_along(tmp_path):
 
 
 def test_unknown_architecture_for_the_task():
-    text = message(models.from_config, "masked_lm", "gpt2", {})
+    text = message(models.from_config, "TFAutoModelForMaskedLM", "gpt2", {})
     assert text.startswith(
-        "--architecture=gpt2: Hugging Face has no TensorFlow model of that type for masked_lm; "
-        "choose one of albert, bert, "
+        "--architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; choose one of albert, bert, "
     )
 
 
@@ -253,7 +253,7 @@ def test_unknown_field():
 
 def test_unknown_field_of_a_checkpoint(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
-    text = message(models.from_pretrained, "masked_lm", str(tmp_path), {"layers": 2, "heads": 1})
+    text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path), {"layers": 2, "heads": 1})
     assert text == "--model_config: bert has no field heads, layers; see the fields of BertConfig."
 
 
@@ -270,7 +270,7 @@ def test_a_field_that_does_not_fit(field, value, reason):
 
 
 def test_a_directory_without_configuration(tmp_path):
-    assert message(models.from_pretrained, "masked_lm", str(tmp_path)) == (
+    assert message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path)) == (
         f"--pretrained={tmp_path} is a directory without config.json, so not a model: give a "
         "directory written by save_pretrained, or a hub id."
     )
@@ -281,7 +281,7 @@ REMEDY = "give a directory with config.json and weights as safetensors, or a hub
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/directory", "not a name!"])
 def test_a_name_that_is_neither_directory_nor_hub_id(name):
-    text = message(models.from_pretrained, "masked_lm", name)
+    text = message(models.from_pretrained, "TFAutoModelForMaskedLM", name)
     assert text.startswith(f"--pretrained={name} cannot be loaded (")
     assert text.endswith(f"): {REMEDY}")
 
@@ -303,7 +303,7 @@ def test_a_name_that_is_neither_directory_nor_hub_id(name):
 def test_a_broken_checkpoint(files, reason, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    text = message(models.from_pretrained, "masked_lm", str(tmp_path))
+    text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path))
     assert text.startswith(f"--pretrained={tmp_path} cannot be loaded (")
     assert reason in text
     assert text.endswith(f"): {REMEDY}")
@@ -311,10 +311,10 @@ def test_a_broken_checkpoint(files, reason, tmp_path):
 
 def test_a_checkpoint_of_a_type_without_the_task(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    text = message(models.from_pretrained, "masked_lm", str(tmp_path))
+    text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path))
     assert text.startswith(
-        f"--pretrained={tmp_path} is a gpt2 model, of which Hugging Face has no TensorFlow class "
-        "for masked_lm; choose a model of one of the types albert, bert, "
+        f"--pretrained={tmp_path} is a gpt2 model, of which TFAutoModelForMaskedLM has none in TensorFlow; "
+        "choose a model of one of the types albert, bert, "
     )
 
 

@@ -140,7 +140,7 @@ def test_frozen_a_is_not_trained():
 def test_dropout_is_of_the_adapters_alone_and_a_function_of_the_seed():
     member = zoo.BY_NAME["vit"]
     keras_model = models.from_config(
-        "image_classification",
+        "TFAutoModelForImageClassification",
         "vit",
         {**keras_config(member), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     )

@@ -17,7 +17,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def model():
-    return models.from_config("next_item", "sasrec", TINY, seed=3)
+    return models.from_config(sasrec.TFAutoModelForNextItem, "sasrec", TINY, seed=3)
 
 
 def scores(model, history, candidates):
@@ -60,7 +60,7 @@ def test_the_items_are_trained_and_there_is_one_table(model):
 
 def test_saving_and_loading_keeps_the_model(model, tmp_path):
     models.save_pretrained(model, str(tmp_path))
-    loaded = models.from_pretrained("next_item", str(tmp_path))
+    loaded = models.from_pretrained(sasrec.TFAutoModelForNextItem, str(tmp_path))
     np.testing.assert_allclose(scores(loaded, [3, 5], [[1, 2]]), scores(model, [3, 5], [[1, 2]]), rtol=1e-6)
 
 

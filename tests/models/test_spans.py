@@ -121,7 +121,7 @@ def test_a_batch_without_labels_counts_for_nothing():
 
 @pytest.fixture(scope="module", params=ENCODERS)
 def encoder(request):
-    return models.from_config("question_answering", request.param, ENCODERS[request.param])
+    return models.from_config("TFAutoModelForQuestionAnswering", request.param, ENCODERS[request.param])
 
 
 def functional(model, **how):
@@ -183,4 +183,4 @@ def test_distillation_of_places_is_refused(encoder):
 
 def test_models_of_two_models_are_refused():
     with pytest.raises(UserError, match="--architecture=encoder-decoder: .* choose one of bart, .*, t5"):
-        models.from_config("sequence_to_sequence", "encoder-decoder", {})
+        models.from_config("TFAutoModelForSeq2SeqLM", "encoder-decoder", {})

@@ -121,23 +121,23 @@ _ENCODER = dict(
 _WITH_TYPES = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def _member(kind, architecture, objective, config, **fields):
-    if kind in ("sequence_classification", "token_classification", "image_classification"):
+def _member(auto_class, architecture, objective, config, **fields):
+    if auto_class.endswith("Classification"):
         config = {**config, "num_labels": CLASSES}
-    build = functools.partial(models.from_config, kind, architecture, config)
+    build = functools.partial(models.from_config, auto_class, architecture, config)
     return Member(architecture, build, objective, **fields)
 
 
 MEMBERS = (
     _member(
-        "masked_lm",
+        "TFAutoModelForMaskedLM",
         "bert",
         models.language_modeling("masked_lm"),
         _ENCODER,
         inputs=_WITH_TYPES,
     ),
     _member(
-        "sequence_classification",
+        "TFAutoModelForSequenceClassification",
         "distilbert",
         models.classification(),
         dict(
@@ -154,26 +154,26 @@ MEMBERS = (
         ),
     ),
     _member(
-        "token_classification",
+        "TFAutoModelForTokenClassification",
         "roberta",
         models.token_classification(TAGS),
         {**_ENCODER, "classifier_dropout": 0.1},
     ),
     _member(
-        "sequence_classification",
+        "TFAutoModelForSequenceClassification",
         "albert",
         models.classification(),
         {**_ENCODER, "embedding_size": 8, "classifier_dropout_prob": 0.1},
         inputs=_WITH_TYPES,
     ),
     _member(
-        "token_classification",
+        "TFAutoModelForTokenClassification",
         "electra",
         models.token_classification(TAGS),
         {**_ENCODER, "embedding_size": 8, "classifier_dropout": 0.1},
     ),
     _member(
-        "sequence_classification",
+        "TFAutoModelForSequenceClassification",
         "deberta-v2",
         models.classification(),
         {
@@ -188,7 +188,7 @@ MEMBERS = (
         },
     ),
     _member(
-        "causal_lm",
+        "TFAutoModelForCausalLM",
         "gpt2",
         models.language_modeling("causal_lm"),
         dict(
@@ -203,7 +203,7 @@ MEMBERS = (
         ),
     ),
     _member(
-        "causal_lm",
+        "TFAutoModelForCausalLM",
         "opt",
         models.language_modeling("causal_lm"),
         dict(
@@ -221,11 +221,11 @@ MEMBERS = (
     Member(
         "t5",
         _t5,
-        models.language_modeling("sequence_to_sequence"),
+        models.sequence_to_sequence(),
         ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"),
     ),
     _member(
-        "image_classification",
+        "TFAutoModelForImageClassification",
         "vit",
         models.classification("image_classification"),
         dict(
@@ -241,7 +241,7 @@ MEMBERS = (
         inputs=(),
     ),
     _member(
-        "image_classification",
+        "TFAutoModelForImageClassification",
         "swin",
         models.classification("image_classification"),
         dict(

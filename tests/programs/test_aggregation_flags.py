@@ -34,9 +34,12 @@ def test_by_default_the_algorithms_own_aggregator_and_no_attack(parse):
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        (["--aggregator=median", "--clipping=2"], lambda x, w: reference.median(clipped(x, 2), w)),
-        (["--aggregator=mean", "--zeroing=2.5"], lambda x, w: reference.mean(zeroed(x, 2.5), w)),
-        (["--zeroing=2.5", "--clipping=2"], lambda x, w: reference.mean(clipped(zeroed(x, 2.5), 2), w)),
+        (["--aggregator=median", "--update_clip_norm=2"], lambda x, w: reference.median(clipped(x, 2), w)),
+        (["--aggregator=mean", "--update_zeroing_norm=2.5"], lambda x, w: reference.mean(zeroed(x, 2.5), w)),
+        (
+            ["--update_zeroing_norm=2.5", "--update_clip_norm=2"],
+            lambda x, w: reference.mean(clipped(zeroed(x, 2.5), 2), w),
+        ),
         (["--aggregator=trimmed_mean", "--assumed_attackers=0.3"], lambda x, w: reference.trimmed_mean(x, w, 2)),
         (
             ["--aggregator=attention", "--attention_temperature=0.3", "--attention_floor=0.5"],
@@ -47,7 +50,7 @@ def test_by_default_the_algorithms_own_aggregator_and_no_attack(parse):
             lambda x, w: reference.geometric_median(x, w, 3),
         ),
         (
-            ["--aggregator=centered_clipping", "--clipping_radius=2"],
+            ["--aggregator=centered_clipping", "--centered_clip_norm=2"],
             lambda x, w: reference.centered_clipping([(x, w)], 2),
         ),
     ],
@@ -72,7 +75,7 @@ def zeroed(x, norm):
 
 
 def test_adaptive_norms_are_estimated(parse):
-    parse("--clipping=adaptive", "--zeroing=adaptive")
+    parse("--update_clip_norm=adaptive", "--update_zeroing_norm=adaptive")
     aggregation_flags.check()
     process = aggregation_flags.options(seed=1)["aggregator"].create(
         tff.TensorType(np.float32, [2]), tff.TensorType(np.float32)
@@ -99,7 +102,7 @@ def test_attention_by_loss_makes_clients_send_it(parse):
         (["--aggregator=bulyan", "--assumed_attackers=0.25"], "bulyan withstands less than 0.25"),
         (["--aggregator=krum", "--clients_per_round=4"], None),
         (["--aggregator=bulyan"], "withstands 1 attackers (--assumed_attackers=0.2) among 7 clients or more"),
-        (["--aggregator=centered_clipping"], "needs --clipping_radius above 0"),
+        (["--aggregator=centered_clipping"], "needs --centered_clip_norm above 0"),
         (["--aggregator=attention", "--attention_temperature=0"], "--attention_temperature=0.0 has to be above 0"),
         (["--aggregator=attention", "--attention_step_size=inf"], "--attention_step_size=inf has to be above 0"),
         (
@@ -107,8 +110,8 @@ def test_attention_by_loss_makes_clients_send_it(parse):
             "those of --algorithm=mime_lite cannot",
         ),
         (["--aggregator=attention", "--attention_key=loss", "--local_epochs=2"], "set it to 1"),
-        (["--clipping=much"], "--clipping=much is neither adaptive nor a norm"),
-        (["--zeroing=-1"], "--zeroing=-1 is neither adaptive nor a norm"),
+        (["--update_clip_norm=much"], "--update_clip_norm=much is neither adaptive nor a norm"),
+        (["--update_zeroing_norm=-1"], "--update_zeroing_norm=-1 is neither adaptive nor a norm"),
         (["--attackers=0.1"], "--attackers=0.1 belongs to --attack=label_flip or"),
         (["--attack=sign_flip", "--attack_noise=1"], "--attack_noise=1.0 belongs to --attack=gaussian or free_rider"),
         (["--attack=sign_flip", "--algorithm=fed_sgd"], "--algorithm is fed_sgd: change one"),

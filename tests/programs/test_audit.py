@@ -15,7 +15,7 @@ STDLIB = [
 ]
 BY_HEART = ["--algorithm=fed_sgd", "--server_optimizer=adam", "--server_learning_rate=0.02", "--rounds=80"]
 PRIVATE = [
-    *("--dp_mechanism=gaussian", "--noise_multiplier=2", "--clipping_norm=1", "--dp_noise_seed=1", "--rounds=8"),
+    *("--dp_mechanism=gaussian", "--noise_multiplier=2", "--dp_clip_norm=1", "--dp_noise_seed=1", "--rounds=8"),
     *("--sampling=poisson", "--client_optimizer=sgd", "--client_learning_rate=0.1"),
 ]
 
@@ -57,9 +57,9 @@ def test_a_private_model_does_not(place, cache):
 @pytest.mark.parametrize(
     "mechanism",
     [
-        ["--local_dp_clip=0.5", "--local_dp_noise_multiplier=4"],
+        ["--local_dp_clip_norm=0.5", "--local_dp_noise_multiplier=4"],
         ["--dp_mechanism=gaussian", "--noise_multiplier=2", "--dp_noise_seed=1"],
-        pytest.param(["--example_clip=0.5", "--example_noise_multiplier=2"], marks=pytest.mark.slow),
+        pytest.param(["--example_dp_clip_norm=0.5", "--example_dp_noise_multiplier=2"], marks=pytest.mark.slow),
         pytest.param(
             ["--dp_mechanism=tree", "--noise_multiplier=2", "--dp_noise_seed=1", "--sampling=min_separation"],
             marks=pytest.mark.slow,

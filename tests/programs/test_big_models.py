@@ -58,8 +58,8 @@ def test_a_run_with_all_of_it(place, cache):
             "--gradient_accumulation_steps=2 is for clients of fed_avg or fed_prox",
         ),
         (
-            ["--gradient_accumulation_steps=2", "--example_clip=1", "--example_noise_multiplier=1"],
-            "--gradient_accumulation_steps=2 and --example_clip",
+            ["--gradient_accumulation_steps=2", "--example_dp_clip_norm=1", "--example_dp_noise_multiplier=1"],
+            "--gradient_accumulation_steps=2 and --example_dp_clip_norm",
         ),
         (
             ["--dataset=digits", "--task=image_classification", "--architecture=vit", "--bucket_by_length"],

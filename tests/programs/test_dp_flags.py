@@ -49,18 +49,18 @@ def test_runs_are_not_private_by_default(plan):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (["--clipping_norm=1"], "--clipping_norm=1.0 means nothing without --dp_mechanism"),
+        (["--dp_clip_norm=1"], "--dp_clip_norm=1.0 means nothing without --dp_mechanism"),
         (["--target_epsilon=1"], "--target_epsilon=1.0 means nothing without --dp_mechanism"),
         (["--dp_metrics=private"], "--dp_metrics=private means nothing without --dp_mechanism"),
         (["--dp_mechanism=gaussian"], "set exactly one"),
         ([*GAUSSIAN, "--target_epsilon=1"], "set exactly one"),
-        ([*GAUSSIAN, "--clipping_norm=0"], "--clipping_norm=0.0 must be above 0: correct it"),
-        ([*GAUSSIAN, "--clipping_norm=inf"], "--clipping_norm=inf must be above 0"),
+        ([*GAUSSIAN, "--dp_clip_norm=0"], "--dp_clip_norm=0.0 must be above 0: correct it"),
+        ([*GAUSSIAN, "--dp_clip_norm=inf"], "--dp_clip_norm=inf must be above 0"),
         (
             [*GAUSSIAN, "--dp_metrics=private", "--dp_metrics_share=1"],
             "--dp_metrics_share=1.0 must be above 0 and below 1",
         ),
-        ([*GAUSSIAN, "--clip_quantile=0.4"], "--clip_quantile=0.4 belongs to --dp_mechanism=adaptive"),
+        ([*GAUSSIAN, "--dp_clip_quantile=0.4"], "--dp_clip_quantile=0.4 belongs to --dp_mechanism=adaptive"),
         ([*GAUSSIAN, "--dp_metrics_share=0.1"], "--dp_metrics_share=0.1 belongs to --dp_metrics=private"),
         ([*GAUSSIAN, "--restart_rounds=8"], "--restart_rounds=8 belongs to --dp_mechanism=tree"),
         ([*TREE, "--bands=8"], "--bands=8 belongs to --dp_mechanism=banded"),
@@ -130,8 +130,8 @@ def test_what_keeps_it_is_not(parse, line):
             "--bands=6 is more than the 5 rounds",
         ),
         (
-            ["--dp_mechanism=adaptive", *GAUSSIAN[1:], "--clip_count_stddev=0.5"],
-            "--clip_count_stddev=0.5 would spend more than the whole budget",
+            ["--dp_mechanism=adaptive", *GAUSSIAN[1:], "--dp_clip_count_stddev=0.5"],
+            "--dp_clip_count_stddev=0.5 would spend more than the whole budget",
         ),
     ],
 )
@@ -198,12 +198,12 @@ def first_noise(found, size=20_000):
     [
         (GAUSSIAN, 0.3 / 5),
         ((*GAUSSIAN, "--compression=eden1"), 0.3 / 5),
-        ((*GAUSSIAN, "--clipping_norm=2", "--population=10000"), 2 / 5 / 100),
+        ((*GAUSSIAN, "--dp_clip_norm=2", "--population=10000"), 2 / 5 / 100),
         ((*GAUSSIAN, "--dp_metrics=withheld"), 0.3 / 5),
         # A fiftieth of the budget is the metrics': z' = z / sqrt(0.98).
         ((*GAUSSIAN, "--dp_metrics=private"), 0.3 / 5 / math.sqrt(0.98)),
         # And of the rest (2 * 3)^-2 the count's.
-        (("--dp_mechanism=adaptive", *GAUSSIAN[1:], "--clip_count_stddev=3"), 0.3 / 5 / math.sqrt(1 - 1 / 36)),
+        (("--dp_mechanism=adaptive", *GAUSSIAN[1:], "--dp_clip_count_stddev=3"), 0.3 / 5 / math.sqrt(1 - 1 / 36)),
         (TREE, 0.3 / 5),
         (("--dp_mechanism=banded", *TREE[1:], "--bands=1"), 0.3 / 5),
     ],
@@ -239,7 +239,7 @@ def test_the_statement_names_what_is_outside(plan):
     told = plan(*GAUSSIAN).statement()
     assert "metrics of training (`train/`" in told
     assert "`cohorts.jsonl`" in told
-    assert "--clipping_norm=0.3" in told
+    assert "--dp_clip_norm=0.3" in told
     assert "operating system's randomness" in told
     assert "simulates" not in told
     for metrics in ("private", "withheld"):

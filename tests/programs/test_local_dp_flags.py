@@ -8,8 +8,8 @@ from programs import canary_flags, data_flags, local_dp_flags, model_flags, trai
 from tests.analysis.auditing.gaussian import gaussian_epsilon
 from tff_tx.core.errors import UserError
 
-EXAMPLES = ("--example_clip=2", "--example_noise_multiplier=1.5", "--local_epochs=3")
-UPDATES = ("--noweighted", "--local_dp_clip=2", "--local_dp_noise_multiplier=8")
+EXAMPLES = ("--example_dp_clip_norm=2", "--example_dp_noise_multiplier=1.5", "--local_epochs=3")
+UPDATES = ("--noweighted", "--local_dp_clip_norm=2", "--local_dp_noise_multiplier=8")
 
 
 def test_updates_are_accounted_as_replaced_in_every_round(parse):
@@ -42,13 +42,13 @@ def test_an_example_moves_a_microbatch_by_twice_the_clip(parse):
     ("line", "told"),
     [
         (UPDATES[1:], "add --noweighted"),
-        (("--example_clip=1",), "--example_clip=1.0 needs --example_noise_multiplier"),
-        (("--example_noise_multiplier=1",), "in units of --example_clip"),
+        (("--example_dp_clip_norm=1",), "--example_dp_clip_norm=1.0 needs --example_dp_noise_multiplier"),
+        (("--example_dp_noise_multiplier=1",), "in units of --example_dp_clip_norm"),
         (("--microbatches=2",), "--microbatches=2 parts batches"),
         ((*EXAMPLES, "--microbatches=5"), "5 microbatches do not part a batch of 16"),
         ((*EXAMPLES, "--algorithm=fed_sgd"), "choose fed_avg or fed_prox"),
-        ((*EXAMPLES, "--example_clip=inf"), "infinite clip"),
-        ((*EXAMPLES, "--example_clip=0"), "clip of 0.0 would stop"),
+        ((*EXAMPLES, "--example_dp_clip_norm=inf"), "infinite clip"),
+        ((*EXAMPLES, "--example_dp_clip_norm=0"), "clip of 0.0 would stop"),
         ((*EXAMPLES[:2], "--local_steps=4"), "may be in a batch twice: set --local_epochs"),
     ],
 )

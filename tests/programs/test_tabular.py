@@ -87,7 +87,10 @@ def test_the_embedded_table_needs_no_flags(place, cache_dir):
     [
         (["--numeric_columns=", "--categorical_columns="], "--numeric_columns and --categorical_columns are empty"),
         (["--numeric_columns=ward", "--categorical_columns="], "the column 'ward' has 'a', which is no finite number"),
-        (["--local_dp_clip=1", "--local_dp_noise_multiplier=1", "--noweighted"], "--standardize adds up exact sums"),
+        (
+            ["--local_dp_clip_norm=1", "--local_dp_noise_multiplier=1", "--noweighted"],
+            "--standardize adds up exact sums",
+        ),
         (["--dp_mechanism=gaussian", "--noise_multiplier=1"], "--standardize adds up exact sums"),
     ],
 )

@@ -213,7 +213,7 @@ def test_evaluation_pools_examples_and_spreads_clients(digits_task):
             logits = digits_task.model.keras_model(x["pixel_values"], training=False).logits
             right += (np.argmax(logits, -1) == y.numpy()).sum()
     assert pooled["accuracy"] == pytest.approx(right / counts.sum())
-    table = spread(by_client)
+    table = spread(by_client, digits_task.metrics)
     assert table.loc["accuracy", "worst"] == by_client["accuracy"].min()
     assert table.loc["loss", "worst"] == by_client["loss"].max()
     assert table.loc["loss", "p50"] == pytest.approx(np.percentile(by_client["loss"], 50))

@@ -32,8 +32,8 @@ PROCESSES = {
         "fed_avg",
         dataclasses.replace(OPTIONS, client_schedule=algorithms.build_schedule("linear", 0.1, 1, 5)),
     ),
-    "fed_prox": ("fed_prox", dataclasses.replace(OPTIONS, proximal_strength=0.1)),
-    "fed_gkd": ("fed_avg", dataclasses.replace(OPTIONS, distillation=algorithms.GlobalDistillation(2.0, 2.0, 2))),
+    "fed_prox": ("fed_prox", dataclasses.replace(OPTIONS, transforms=(algorithms.proximal(0.1),))),
+    "fed_gkd": ("fed_gkd", dataclasses.replace(OPTIONS, transforms=(algorithms.distill(2.0, 2.0, 2),))),
     "fed_sgd": ("fed_sgd", OPTIONS),
     "mime_lite": ("mime_lite", OPTIONS),
     "unweighted": ("fed_avg", dataclasses.replace(OPTIONS, weighted=False)),
@@ -102,7 +102,7 @@ def run_open(engine, rounds):
 def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients, ray_cluster):
     algorithm, options = PROCESSES[name]
     task = tiny.linear_digits_task(digits_task)
-    check_conformance(task.process(algorithms.ALGORITHMS[algorithm](task.model, options)), clients, ray_cluster)
+    check_conformance(task.process(algorithms.ALGORITHMS[algorithm].build(task.model, options)), clients, ray_cluster)
 
 
 def test_all_engines_give_the_same_state_and_metrics_of_a_transformer(process, clients, ray_cluster):

@@ -9,13 +9,14 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
-from tff_tx import algorithms, cohorts, tasks
+from tff_tx import algorithms, tasks
 from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.cohorts import sampling
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.cohorts.devices import Devices
 from tff_tx.core.errors import UserError
 from tff_tx.run import training
-from tff_tx.runtime import FedBuffEngine, LocalEngine, TooFewClientsError
+from tff_tx.runtime import LocalEngine, Staleness, TooFewClientsError
 
 RATE = 0.1
 OPTIONS = algorithms.Options(
@@ -28,8 +29,9 @@ DATA = [tiny.client_data(n, seed=n) for n in (4, 7, 12, 5)]
 CLIENTS = [tiny.batches(x, y, 100) for x, y in DATA]
 
 
-def build(options=PLAIN, algorithm="fed_avg", **kwargs):
-    return FedBuffEngine(algorithms.ALGORITHMS[algorithm](tiny.linear_model(), options), **kwargs)
+def build(options=PLAIN, algorithm="fed_avg", threads=2, hooks=(), **kwargs):
+    process = algorithms.ALGORITHMS[algorithm].build(tiny.linear_model(), options)
+    return LocalEngine(process, threads, hooks=[Staleness(**kwargs), *hooks])
 
 
 def gradients(weights, x, y):
@@ -126,7 +128,7 @@ def test_too_few_clients_leave_the_state_as_it_was():
 def test_what_does_not_change_is_kept_once():
     """Twice the same work on the same model is twice the same step, with a frozen layer in front as well."""
     process = algorithms.build_fed_avg(tiny.linear_model(frozen=True), PLAIN)
-    with FedBuffEngine(process, max_staleness=2, staleness_exponent=0.0) as engine:
+    with LocalEngine(process, hooks=[Staleness(2, 0.0)]) as engine:
         states = [engine.initialize()]
         for tau in (0, 1):
             states.append(engine.run_round(states[-1], [(CLIENTS[0], tau)]).state)
@@ -170,7 +172,7 @@ class TestTraining:
     @pytest.fixture(scope="class")
     def engine(self, digits_task):
         process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
-        with FedBuffEngine(process, max_staleness=3) as engine:
+        with LocalEngine(process, hooks=[Staleness(3)]) as engine:
             yield engine
 
     @staticmethod
@@ -188,8 +190,8 @@ class TestTraining:
     @staticmethod
     def cohort_fn(task, devices, concurrency, buffer_size):
         ids = task.train.client_ids
-        line = asynchrony.Timeline(
-            cohorts.uniform(ids, min(len(ids), concurrency + buffer_size - 1), 1),
+        line = asynchrony.AsyncSchedule(
+            sampling.uniform(ids, min(len(ids), concurrency + buffer_size - 1), 1),
             devices,
             concurrency=concurrency,
             buffer_size=buffer_size,
@@ -219,7 +221,7 @@ class TestTraining:
             (tmp_path / name).mkdir()
         ours, rows = self.train(engine, tmp_path / "ours", self.cohort_fn(digits_task, devices, 3, 3))
         synchronous = participation.build_cohort_fn(
-            cohorts.uniform(digits_task.train.client_ids, 3, 1),
+            sampling.uniform(digits_task.train.client_ids, 3, 1),
             lambda c, r: tasks.client_arguments(c, 1, r),
             devices=devices,
             bytes_per_client=100,

@@ -30,7 +30,7 @@ def text_task(cache_dir, kind="causal_lm", **model):
         ({"config": {**GPT2, "vocab_size": 100}}, "ids up to 258, the model has a vocabulary of 100"),
         ({"tokenizer": None}, "--task=causal_lm needs a tokenizer"),
         ({"architecture": None}, "set exactly one"),
-        ({"architecture": "vit"}, "no TensorFlow model of that type for causal_lm"),
+        ({"architecture": "vit"}, "TFAutoModelForCausalLM has no TensorFlow model of that type"),
         ({"config": {"hidden": 3}}, "gpt2 has no field hidden"),
     ],
 )
@@ -46,7 +46,7 @@ def test_masked_lm_needs_a_mask_token(cache_dir, tmp_path):
 
 
 def test_an_unknown_task_is_told(cache_dir):
-    with pytest.raises(UserError, match="--task=translation is none of"):
+    with pytest.raises(UserError, match="--task=translation: must be one of"):
         text_task(cache_dir, kind="translation")
 
 

@@ -94,7 +94,7 @@ def published_gpt2(directory):
     (directory / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.GPT2TokenizerFast(str(directory / "vocab.json"), str(directory / "merges.txt"))
     assert tokenizer.pad_token is None
-    model = models.from_config("causal_lm", "gpt2", {**GPT2, "vocab_size": len(tokenizer)}, seed=1)
+    model = models.from_config("TFAutoModelForCausalLM", "gpt2", {**GPT2, "vocab_size": len(tokenizer)}, seed=1)
     assert model.config.pad_token_id is None
     models.save_pretrained(model, directory, tokenizer)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tff_tx.tasks import LocalTraining, Preprocessing, recipes
+from tff_tx.tasks import LocalTraining, Preprocessing
+from tff_tx.tasks.kinds.next_item import draw_unseen
 
 SEED = tf.constant([3, 4], tf.int64)
 
@@ -60,7 +61,7 @@ def test_for_evaluation_the_last_item_is_among_100_others_the_same_every_time():
 def test_unseen_items_are_drawn_alike_often(seen):
     """All that are not in the history, and only those, at frequencies within five standard errors."""
     rows = tf.constant([seen + [-1] * (8 - len(seen))])
-    drawn = recipes.draw_unseen(rows, 8, tf.constant([1, 40, 100]), SEED).numpy().ravel()
+    drawn = draw_unseen(rows, 8, tf.constant([1, 40, 100]), SEED).numpy().ravel()
     left = sorted(set(range(1, 9)) - set(seen))
     counts = collections.Counter(drawn.tolist())
     assert sorted(counts) == left

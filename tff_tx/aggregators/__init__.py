@@ -1,5 +1,6 @@
 """Aggregators: `tff.aggregators` factories that wrap one another; more of differential privacy are in `dp`."""
 
+from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.attention import AttentionFactory
 from tff_tx.aggregators.bulyan import bulyan_factory
 from tff_tx.aggregators.centered_clipping import centered_clipping_factory
@@ -8,19 +9,10 @@ from tff_tx.aggregators.gathering import GatheringFactory
 from tff_tx.aggregators.geometric_median import geometric_median_factory
 from tff_tx.aggregators.krum import krum_factory
 from tff_tx.aggregators.median import median_factory, trimmed_mean_factory
-from tff_tx.aggregators.stacks import (
-    AGGREGATORS,
-    NEEDS_ALL_UPDATES,
-    clipping,
-    mean_factory,
-    refuse_hidden_updates,
-    stack,
-    zeroing,
-)
+from tff_tx.aggregators.stacks import clipping, mean_factory, stack, zeroing
 
 __all__ = [
-    "AGGREGATORS",
-    "NEEDS_ALL_UPDATES",
+    "Aggregator",
     "AttentionFactory",
     "GatheringFactory",
     "bulyan_factory",
@@ -31,7 +23,6 @@ __all__ = [
     "krum_factory",
     "mean_factory",
     "median_factory",
-    "refuse_hidden_updates",
     "stack",
     "trimmed_mean_factory",
     "zeroing",

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.gathering import structure_of
 
 KEYS = ("distance", "loss")
@@ -206,3 +207,13 @@ def _scaled(value, factors):
 
 def _times(layers, factors):
     return [layer * tf.cast(factor, layer.dtype) for layer, factor in zip(layers, tf.unstack(factors))]
+
+
+ATTENTION = Aggregator(
+    build=lambda settings, cohort: AttentionFactory(
+        settings.attention_key,
+        settings.attention_temperature,
+        settings.attention_step_size,
+        settings.attention_floor,
+    )
+)

@@ -7,7 +7,8 @@ import math
 
 import tensorflow as tf
 
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, check_share
+from tff_tx.aggregators.aggregator import Aggregator
+from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, capacity, check_share
 from tff_tx.aggregators.krum import krum_scores
 
 
@@ -62,3 +63,11 @@ def _choose(squared_distances, how_many, attackers):
     chosen = tf.TensorArray(tf.int32, how_many, element_shape=[])
     _, _, chosen = tf.while_loop(lambda i, *_: i < how_many, choose, (0, squared_distances, chosen))
     return chosen.stack()
+
+
+BULYAN = Aggregator(
+    build=lambda settings, cohort: bulyan_factory(settings.assumed_attackers, capacity(cohort)),
+    needs_all_updates=True,
+    breakdown=0.25,
+    least_clients=lambda f: 4 * f + 3,
+)

@@ -8,6 +8,7 @@ import math
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.gathering import structure_of
 
 
@@ -114,3 +115,8 @@ def _create(radius, inner, value_type, *weight_type):
             return next_impl(state, value)
 
     return tff.templates.AggregationProcess(initialize, next_fn)
+
+
+CENTERED_CLIPPING = Aggregator(
+    build=lambda settings, cohort: centered_clipping_factory(settings.centered_clip_norm), breakdown=0.5
+)

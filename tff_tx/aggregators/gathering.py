@@ -17,8 +17,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.config import CohortConfig
+
 MAX_CLIENTS = 1023
-"""Clients of a round that are held by default."""
+"""Maximum number of clients whose updates are held in a round, by default."""
 
 _COLUMNS = 1 << 14  # of a chunk: 13 MB for a hundred clients in float64
 
@@ -223,6 +225,11 @@ class _Matrix:
         result, measurements = rule(Updates(blocks, tf.concat([weights, tf.ones([none])], 0)))
         measurements["clients"] = num_rows
         return collections.OrderedDict(result=_unflattened(result, self._specs), measurements=measurements)
+
+
+def capacity(cohort: CohortConfig) -> int:
+    """Maximum number of clients whose updates are held; cohorts of random size are hardly ever twice as large."""
+    return max(MAX_CLIENTS, 2 * cohort.clients_per_round)
 
 
 def structure_of(value_type: tff.Type) -> Any:

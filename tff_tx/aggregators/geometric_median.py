@@ -6,7 +6,8 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory
+from tff_tx.aggregators.aggregator import Aggregator
+from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, capacity
 
 
 def geometric_median_factory(
@@ -50,3 +51,10 @@ def geometric_median_factory(
         return median, collections.OrderedDict(largest_share=tf.reduce_max(shares))
 
     return GatheringFactory(rule, max_clients)
+
+
+GEOMETRIC_MEDIAN = Aggregator(
+    build=lambda settings, cohort: geometric_median_factory(settings.median_iterations, max_clients=capacity(cohort)),
+    needs_all_updates=True,
+    breakdown=0.5,
+)

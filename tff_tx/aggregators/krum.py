@@ -6,7 +6,8 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, check_share
+from tff_tx.aggregators.aggregator import Aggregator
+from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, capacity, check_share
 
 
 def krum_scores(squared_distances: tf.Tensor, num_attackers: tf.Tensor) -> tf.Tensor:
@@ -53,3 +54,15 @@ def krum_factory(attacker_share: float = 0.2, multi: bool = False, max_clients: 
         return updates.mean_of(selected), collections.OrderedDict(selected=tf.size(selected))
 
     return GatheringFactory(rule, max_clients)
+
+
+def _record(multi):
+    return Aggregator(
+        build=lambda settings, cohort: krum_factory(settings.assumed_attackers, multi, capacity(cohort)),
+        needs_all_updates=True,
+        breakdown=0.5,
+        least_clients=lambda f: 2 * f + 3,
+    )
+
+
+KRUM, MULTI_KRUM = _record(multi=False), _record(multi=True)

@@ -6,7 +6,8 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, check_share
+from tff_tx.aggregators.aggregator import Aggregator
+from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, capacity, check_share
 
 
 def median_factory(max_clients: int = MAX_CLIENTS) -> GatheringFactory:
@@ -57,3 +58,14 @@ def trimmed_mean_factory(attacker_share: float = 0.2, max_clients: int = MAX_CLI
         return updates.map_columns(trimmed_mean), collections.OrderedDict(trimmed=trimmed)
 
     return GatheringFactory(rule, max_clients)
+
+
+MEDIAN = Aggregator(
+    build=lambda settings, cohort: median_factory(capacity(cohort)), needs_all_updates=True, breakdown=0.5
+)
+TRIMMED_MEAN = Aggregator(
+    build=lambda settings, cohort: trimmed_mean_factory(settings.assumed_attackers, capacity(cohort)),
+    needs_all_updates=True,
+    breakdown=0.5,
+    least_clients=lambda f: 2 * f + 1,
+)

@@ -1,4 +1,4 @@
-"""Aggregators by name, and stacks of them: each layer changes what clients send, the last adds it up."""
+"""The mean, and stacks of aggregators: each layer changes what clients send, the last aggregates it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import Any, Callable
 
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.attention import AttentionFactory
-from tff_tx.aggregators.bulyan import bulyan_factory
-from tff_tx.aggregators.centered_clipping import centered_clipping_factory
-from tff_tx.aggregators.geometric_median import geometric_median_factory
-from tff_tx.aggregators.krum import krum_factory
-from tff_tx.aggregators.median import median_factory, trimmed_mean_factory
-from tff_tx.core.errors import UserError
+from tff_tx.aggregators.aggregator import Aggregator
 
 # From the factory inside to the factory around it.
 Wrapper = Callable[[tff.aggregators.AggregationFactory], tff.aggregators.AggregationFactory]
@@ -25,21 +19,7 @@ def mean_factory() -> tff.aggregators.WeightedAggregationFactory:
     return tff.aggregators.MeanFactory(no_nan_division=True)
 
 
-AGGREGATORS: dict[str, Callable[..., tff.aggregators.AggregationFactory]] = {
-    "mean": mean_factory,
-    "attention": AttentionFactory,
-    "median": median_factory,
-    "trimmed_mean": trimmed_mean_factory,
-    "krum": functools.partial(krum_factory, multi=False),
-    "multi_krum": functools.partial(krum_factory, multi=True),
-    "bulyan": bulyan_factory,
-    "geometric_median": geometric_median_factory,
-    "centered_clipping": centered_clipping_factory,
-}
-"""By the name of `--aggregator`."""
-
-NEEDS_ALL_UPDATES = ("median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median")
-"""Those that hold every client's update of a round, see `GatheringFactory`."""
+MEAN = Aggregator(build=lambda settings, cohort: mean_factory())
 
 
 def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
@@ -91,28 +71,4 @@ def _norm(norm, initial_estimate, target_quantile, learning_rate, **adjusted):
         return float(norm)
     return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
         initial_estimate, target_quantile, learning_rate, **adjusted
-    )
-
-
-def refuse_hidden_updates(name: str, flag: str, hides: str) -> None:
-    """Refuses an aggregator that needs all updates where nobody may look at one.
-
-    Args:
-      name: One of `AGGREGATORS`.
-      flag: What was asked for besides, such as "--dp_noise_multiplier=1.0".
-      hides: What that is: "differential privacy" or "secure aggregation".
-
-    Raises:
-      UserError: If they contradict each other; the message says why.
-    """
-    if name not in NEEDS_ALL_UPDATES:
-        return
-    reason = {
-        "differential privacy": "which has to bound what one client changes in the result, and here one client can "
-        "decide which others count",
-        "secure aggregation": "which shows the server sums alone",
-    }[hides]
-    raise UserError(
-        f"--aggregator={name} looks at every single update, and {flag} is {hides}, {reason}: use mean or "
-        "centered_clipping, or drop it."
     )

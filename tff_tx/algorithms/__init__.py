@@ -1,14 +1,17 @@
-"""Algorithms, each a builder from a functional model and `Options` to a `LearningProcess`.
+"""Algorithms, each a record whose `build` makes a `LearningProcess` of a functional model and `Options`.
 
-A new one is a file here and a line in `ALGORITHMS`.
+A new one is a file here and a line in `tff_tx.config.registries`; outside of the package,
+`@ALGORITHMS.register(name)`.
 """
 
+from tff_tx.algorithms import capabilities
+from tff_tx.algorithms.algorithm import Algorithm, check
+from tff_tx.algorithms.client import ClientTransform, accumulate, chain, distill, dp_sgd, local_dp, proximal
 from tff_tx.algorithms.fed_avg import build_fed_avg
-from tff_tx.algorithms.fed_gkd import GlobalDistillation
+from tff_tx.algorithms.fed_gkd import build_fed_gkd
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
-from tff_tx.algorithms.local_privacy import ExamplePrivacy, LocalPrivacy
-from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg
+from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg, build_process
 from tff_tx.algorithms.mime_lite import build_mime_lite
 from tff_tx.algorithms.optimizers import (
     OPTIMIZERS,
@@ -18,29 +21,32 @@ from tff_tx.algorithms.optimizers import (
     schedule_learning_rate,
 )
 from tff_tx.algorithms.options import Options
-
-ALGORITHMS = {
-    "fed_avg": build_fed_avg,
-    "fed_prox": build_fed_prox,
-    "fed_sgd": build_fed_sgd,
-    "mime_lite": build_mime_lite,
-}
+from tff_tx.config.registries import ALGORITHMS
 
 __all__ = [
     "ALGORITHMS",
     "LORA_AGGREGATIONS",
     "OPTIMIZERS",
     "SCHEDULES",
-    "ExamplePrivacy",
-    "GlobalDistillation",
-    "LocalPrivacy",
+    "Algorithm",
+    "ClientTransform",
     "Options",
+    "accumulate",
     "build_fed_avg",
+    "build_fed_gkd",
     "build_fed_prox",
     "build_fed_sgd",
     "build_lora_fed_avg",
     "build_mime_lite",
     "build_optimizer",
+    "build_process",
     "build_schedule",
+    "capabilities",
+    "chain",
+    "check",
+    "distill",
+    "dp_sgd",
+    "local_dp",
+    "proximal",
     "schedule_learning_rate",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
+from tff_tx.algorithms import capabilities, client
+from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.fed_avg import build_fed_avg
-from tff_tx.algorithms.local_training import build_local_training_process
 from tff_tx.algorithms.options import Options
 
 
@@ -14,9 +15,19 @@ def build_fed_prox(
 ) -> tff.learning.templates.LearningProcess:
     """Builds FedProx: FedAvg whose clients stay close to the server's model w_t.
 
-    They minimize F_k(w) + mu/2 |w - w_t|^2, https://arxiv.org/abs/1812.06127, Algorithm 2; mu is
-    `options.proximal_strength`, and 0 gives FedAvg. Not over TFF's builder, see `local_training`.
+    https://arxiv.org/abs/1812.06127, Algorithm 2: client k finds a w that minimizes approximately
+    h_k(w; w_t) = F_k(w) + mu/2 |w - w_t|^2, here by w <- w - eta (grad l(w; b) + mu (w - w_t)) for each batch b; the
+    server averages. mu is that of `proximal` in `options.transforms`; without it, or with 0, this is FedAvg.
     """
-    if options.proximal_strength == 0:
-        return build_fed_avg(model, options)
-    return build_local_training_process(model, options)
+    check(FED_PROX, options, model)
+    return build_fed_avg(model, options)
+
+
+FED_PROX = Algorithm(
+    name="fed_prox",
+    title="FedProx",
+    paper="https://arxiv.org/abs/1812.06127",
+    build=build_fed_prox,
+    capabilities=capabilities.ALL,
+    transform=client.proximal,
+)

@@ -12,15 +12,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.algorithms import local_training
+from tff_tx.algorithms import client
+from tff_tx.algorithms.algorithm import Algorithm, check
+from tff_tx.algorithms.capabilities import LORA_PRODUCTS
+from tff_tx.algorithms.client import work
+from tff_tx.algorithms.fed_avg import FED_AVG, client_update
 from tff_tx.algorithms.options import Options
-from tff_tx.core.errors import UserError
+from tff_tx.config.model import LORA_AGGREGATIONS
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import RANK, TransformerModel
 
 _templates = tff.learning.templates
-
-LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
-"""What becomes of the clients' factors, see `build_lora_fed_avg`."""
 
 
 def build_lora_fed_avg(
@@ -54,58 +56,73 @@ def build_lora_fed_avg(
       UserError: If the model has no adapters or none as `aggregation` needs them, or an aggregator is set that it does
         not go with.
     """
+    check(FED_AVG, options, model)
     _check(model, options, aggregation)
-
-    @tff.tensorflow.computation
-    def initial_weights():
-        return tff.learning.models.ModelWeights(*model.initial_weights)
-
-    weights_type = initial_weights.type_signature.result
-    client_work = local_training._build_client_work(model, weights_type, options)
+    weights_type = work.weights_type(model)
+    client_work = client.build_client_work(model, options, client_update)
     if len(set(model.lora.ranks)) > 1:
         client_work = _with_ranks(client_work, model, weights_type, by_norm=aggregation == "average")
-    weight_type = client_work.next.type_signature.result.result.member.update_weight
-    if options.wrap_client_work is not None:
-        client_work = options.wrap_client_work(client_work)
-    finalizer = _templates.build_apply_optimizer_finalizer(options.server_optimizer, weights_type)
+    finalizer = client.build_server_update(model, options)
     if aggregation == "average":
-        aggregator = options.weighted_aggregator.create(weights_type.trainable, weight_type)
-    else:
-        aggregator = _build_products_aggregator(model, weights_type.trainable)
-        finalizer = _build_finalizer(model, weights_type, aggregation, finalizer, aggregator)
-    distributor = options.distributor(model) or _templates.build_broadcast_process(weights_type)
-    return _templates.compose_learning_process(initial_weights, distributor, client_work, aggregator, finalizer)
+        return client.compose(model, options, client_work, finalizer)
+    aggregator = _build_products_aggregator(model, weights_type.trainable)
+    finalizer = _build_finalizer(model, weights_type, aggregation, finalizer, aggregator)
+    return client.compose(model, options, client_work, finalizer, aggregator)
+
+
+def build_process(
+    algorithm: Algorithm, model: TransformerModel, options: Options, lora_aggregation: str = "average"
+) -> _templates.LearningProcess:
+    """Builds an algorithm's process, that of adapters where these need one of their own.
+
+    Args:
+      algorithm: The algorithm, with `LORA_PRODUCTS` if adapters are not averaged like other weights.
+      model: The model.
+      options: The algorithm's parts.
+      lora_aggregation: One of `LORA_AGGREGATIONS`; "average" for a model without adapters.
+
+    Raises:
+      UserError: If the parts do not fit together.
+    """
+    check(algorithm, options, model)
+    lora = getattr(model, "lora", None)
+    if lora_aggregation == "average" and (lora is None or len(set(lora.ranks)) == 1):
+        return algorithm.build(model, options)
+    algorithm.require(LORA_PRODUCTS, f"aggregating adapters of several ranks or by {lora_aggregation!r}")
+    return build_lora_fed_avg(model, options, lora_aggregation)
 
 
 def _check(model, options, aggregation):
+    chosen = f"{setting('lora.aggregation')}={aggregation}"
     if aggregation not in LORA_AGGREGATIONS:
-        raise UserError(f"--lora_aggregation={aggregation} is none of {', '.join(LORA_AGGREGATIONS)}.")
-    flag = f"--lora_aggregation={aggregation}"
+        raise UserError(f"{chosen}: must be one of {', '.join(LORA_AGGREGATIONS)}.")
     if model.lora is None:
-        raise UserError(f"{flag} is about the adapters of --trainable=lora, and the model has none: set that.")
+        raise UserError(f"{chosen} needs adapters, and the model has none: set {setting('model.trainable')}=lora.")
     if options.sends_loss and len(set(model.lora.ranks)) > 1:
         raise UserError(
-            "clients of different ranks (--lora_rank) count by the norm of what they have learned, and cannot by their "
-            "loss (--attention_key=loss): drop one of them."
+            f"clients of different ranks ({setting('lora.rank')}) are weighted by the norm of what they learned, not "
+            f"by their loss ({setting('aggregation.attention_key')}=loss): remove one of them."
         )
-    if options.sends_teacher:
+    if options.transforms.broadcasts(work.weights_type(model)):
         raise UserError(
-            f"--distillation_models={options.distillation.models} averages adapters of several rounds, which do not "
-            f"belong together with {flag} or several of --lora_rank: drop it, and the teacher is the model that "
-            "clients get."
+            f"{setting('algorithm.distillation_models')} above 1 averages factors of several rounds, whose product is "
+            f"no average with {chosen} or several of {setting('lora.rank')}: remove it, and the teacher is the model "
+            "that clients get."
         )
     if aggregation == "average":
         return
     if options.aggregator is not None:
         raise UserError(
-            f"{flag} adds up products of clients' factors, to which no other aggregator applies: use average, or leave "
-            "the aggregator out."
+            f"{chosen} adds up products of clients' factors, to which no other aggregator applies: use average, or "
+            "remove the aggregator."
         )
     if model.lora.freeze_a:
-        raise UserError(f"{flag} means nothing to --lora_freeze_a, whose average is exact: drop one of them.")
+        raise UserError(
+            f"{chosen} has no effect with {setting('lora.freeze_a')}, whose average is exact: remove one of them."
+        )
     if (aggregation in ("residual", "stack")) != model.lora.residual:
         raise UserError(
-            f"{flag} needs a model {'without' if model.lora.residual else 'with'} Lora.residual: build one."
+            f"{chosen} needs a model {'without' if model.lora.residual else 'with'} Lora.residual: build one."
         )
 
 

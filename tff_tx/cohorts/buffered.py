@@ -1,11 +1,11 @@
-"""Who arrives when, if no client waits for another: the timeline of FedBuff.
+"""Asynchronous rounds (FedBuff): the schedule of clients that do not wait for each other.
 
 Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation" (2022), https://arxiv.org/abs/2106.06639,
-Algorithm 1: so many clients are always at work, each on the model that it found when it started; after every so many
-arrivals the server makes an update, which is a new version of the model and here a round of the run.
+Algorithm 1: a fixed number of clients is always at work, each on the model that was current when it started; after
+every K arrivals the server makes an update, which is a new version of the model and here a round of the run.
 
-How long a client takes does not depend on what it learns, so the timeline is known before anything is trained. It is
-computed from its beginning, as far as it is asked for: a resumed run sees the one it saw before.
+A client's duration does not depend on what it learns, so the schedule is known before anything is trained. It is
+computed from its beginning, as far as it is needed: a resumed run has the same one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 from tff_tx.cohorts.devices import Devices
 from tff_tx.cohorts.sampling import Cohort, Sampler
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 _SECONDS_TO_NEXT_LOOK = 60.0
 _MOST_LOOKS = 7 * 24 * 60  # a week: longer than every night
@@ -28,8 +28,8 @@ class Arrival:
     """A client's report.
 
     Attributes:
-      client_id: Whose it is.
-      version: Of the model it was trained from: 0 for the initial one, r for that after round r.
+      client_id: The client.
+      version: Version of the model it started from: 0 for the initial one, r for that after round r.
     """
 
     client_id: str
@@ -38,13 +38,13 @@ class Arrival:
 
 @dataclasses.dataclass(frozen=True)
 class Buffer:
-    """What came in between two updates of the server.
+    """Reports between two updates of the server.
 
     Attributes:
-      arrivals: The reports the update is made of, in the order they came; each client's at most once.
+      arrivals: Reports that the update aggregates, in order of arrival; at most one per client.
       dropped: Clients that vanished.
-      stale: Clients whose reports came too late to count.
-      seconds: Simulated seconds since the update before.
+      stale: Clients whose reports exceeded the maximum staleness.
+      seconds: Simulated seconds since the previous update.
     """
 
     arrivals: list[Arrival]
@@ -64,25 +64,25 @@ class _Work:
     gone: bool = dataclasses.field(compare=False)
 
 
-class Timeline:
-    """Simulates clients that come and go.
+class AsyncSchedule:
+    """Simulates clients that start and report one by one.
 
-    As soon as a client reports or should have reported (a vanished one is not missed earlier), the server starts
-    another, drawn from those that are available, not at work and have no report in the buffer. What ends at the same
-    moment comes in before anybody starts. Where nobody can be started, fewer are at work until the next report.
+    As soon as a client reports or should have reported (a dropout is not noticed earlier), the server starts another,
+    drawn from those that are available, not at work and have no report in the buffer. Reports of the same moment arrive
+    before any client starts. If no client can be started, fewer are at work until the next report.
 
-    With as many clients at work as reports make an update, and all equally fast, this is the synchronous timeline, and
-    draws the same cohorts.
+    With a concurrency equal to the buffer size and equally fast clients, this is the synchronous schedule, with the
+    same cohorts.
 
     Args:
-      sample: From the number of a drawing, counted from 1, to distinct clients in random order; to find one whenever
-        there is one, `concurrency` + `buffer_size` - 1 of them.
-      devices: The clients' devices. An over-selection, a deadline and the server's overhead mean nothing here.
+      sample: From the number of a drawing, counted from 1, to distinct clients in random order: `concurrency` +
+        `buffer_size` - 1 of them, so that an idle client is found whenever there is one.
+      devices: The clients' devices. Over-selection, deadline and the server's overhead have no effect.
       concurrency: Clients at work at the same time.
-      buffer_size: Reports an update is made of (K in the paper).
-      max_staleness: Reports of clients that have missed more updates than this are thrown away.
-      num_examples: By client id, how many examples it trains on.
-      bytes_per_client: What a client receives and sends.
+      buffer_size: Reports per update (K in the paper).
+      max_staleness: Reports of clients that have missed more updates than this are dropped.
+      num_examples: Examples that a client trains on, by its id.
+      bytes_per_client: Bytes that a client receives and sends.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Timeline:
         self._ahead = self._buffers()
 
     def buffer(self, round_num: int) -> Buffer:
-        """What the update of a round, counted from 1, is made of.
+        """Reports of the update of a round, counted from 1.
 
         Raises:
-          UserError: If nobody can be asked for a week.
+          UserError: If no client can be started for a week.
         """
         while len(self._known) < round_num:
             self._known.append(next(self._ahead))
@@ -130,8 +130,8 @@ class Timeline:
                 now, looks = now + _SECONDS_TO_NEXT_LOOK, looks + 1
                 if looks == _MOST_LOOKS:
                     raise UserError(
-                        f"--buffer_size={self._buffer_size} reports do not come together, as nobody can be asked any "
-                        "more: lower it, or deal the data to more clients with --num_clients."
+                        f"{setting('cohort.buffer_size')}={self._buffer_size} reports never arrive, as no more clients "
+                        f"can be started: lower it, or raise {setting('data.num_clients')}."
                     )
                 continue
             now, looks = at_work[0].end, 0
@@ -155,37 +155,37 @@ class Timeline:
 
 
 def build_cohort_fn(
-    timeline: Timeline, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
+    schedule: AsyncSchedule, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
 ) -> Callable[[int, int, float], Cohort]:
-    """The rounds of a timeline as `training.train` asks for them.
+    """The rounds of a schedule.
 
     Args:
-      timeline: Who arrives when.
-      arguments_fn: From (ids, round) to what the process is told of each. A client is told of the round it started in;
-        it trains in each at most once.
+      schedule: The schedule.
+      arguments_fn: From (ids, round) to the process's argument for each. The round is the one in which a client
+        started; it starts in each at most once.
 
     Returns:
-      From (round, attempt, simulated seconds) to the cohort, whose arguments are pairs (what the process is told,
-      staleness: how many updates the client has missed). The seconds are not looked at, as the timeline has its own.
-      There is no further attempt at a round: the next reports belong to the next one, and a timeline that depended on
-      what clients' training came to would be another in a resumed run.
+      From (round, attempt, simulated seconds) to the cohort, whose arguments are pairs (the process's argument,
+      staleness: number of updates that the client has missed). The seconds are not read, as the schedule has its own.
+      A round has one attempt: the next reports belong to the next round, and a schedule that depended on the outcome of
+      clients' training would be another in a resumed run.
     """
 
     def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:
         if attempt:
             raise UserError(
-                f"round {round_num} has no other reports than those in its buffer, and the work of too many failed: "
-                "lower --min_clients, or the learning rate if their updates are not finite."
+                f"round {round_num} has no other reports than those in its buffer, and too many of them failed: lower "
+                f"{setting('cohort.min_clients')}, or {setting('client.learning_rate')} if updates are not finite."
             )
-        buffer = timeline.buffer(round_num)
+        buffer = schedule.buffer(round_num)
         reported = [arrival.client_id for arrival in buffer.arrivals]
         arguments = [
             (arguments_fn([arrival.client_id], arrival.version + 1)[0], round_num - 1 - arrival.version)
             for arrival in buffer.arrivals
         ]
         return Cohort(
-            # Someone who vanished may have been asked again and reported.
-            asked=list(dict.fromkeys([*reported, *buffer.dropped, *buffer.stale])),
+            # A client that vanished may have been started again and reported.
+            selected=list(dict.fromkeys([*reported, *buffer.dropped, *buffer.stale])),
             reported=reported,
             arguments=arguments,
             dropped=buffer.dropped,

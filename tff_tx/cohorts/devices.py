@@ -1,10 +1,11 @@
-"""Simulated reality: devices that are asleep, slow, or gone before they report.
+"""Simulated devices: availability, speed and dropouts.
 
-After Bonawitz et al., "Towards Federated Learning at Scale: System Design" (2019), sections 2 and 3: the server asks
-more devices than it needs, those that are idle and charging answer, and the round is over when enough have reported or
-its time is. What a round will be is known before anything is trained, so only the clients that report need be.
+After Bonawitz et al., "Towards Federated Learning at Scale: System Design" (2019), sections 2 and 3: the
+server selects more devices than it needs from those that are idle and charging, and a round ends when enough have
+reported or at its deadline. A round is simulated before anything is trained, so that only the clients that report are
+trained.
 
-Nothing here has a state: the same seed, round, attempt and clients give the same, in a resumed run as well.
+Everything is a pure function of seed, round, attempt and clients, and the same in a resumed run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from tff_tx.core.errors import UserError
-
-AVAILABILITIES = ("always", "diurnal")
+from tff_tx.config import DevicesConfig
 
 # Between day and night a fourfold difference, as Bonawitz et al. saw it (section 9).
 _LEAST_AVAILABLE, _MOST_AVAILABLE = 0.2, 0.8
@@ -28,7 +27,7 @@ _HOUR = 3600.0
 
 @dataclasses.dataclass(frozen=True)
 class RoundSimulation:
-    """How a round goes.
+    """A simulated round.
 
     Attributes:
       reported: Clients whose work counts, in the order of the cohort.
@@ -44,78 +43,33 @@ class RoundSimulation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Devices:
+class Devices(DevicesConfig):
     """The clients' devices and what the server expects of them; by default, all report at once.
 
+    A client trains exp(speed_spread * z) times as long as the median device, its z drawn once from a standard normal
+    distribution. `round_overhead_seconds` are the server's, and not part of a client's deadline.
+
     Attributes:
-      dropout_rate: Probability, in [0, 1), that a client vanishes in a round.
-      over_selection: How many times as many clients are asked as needed. With 1 none is asked in excess, and the round
-        waits for its whole cohort.
-      report_deadline: Seconds a client has to report; None: any number.
-      seconds_per_example: What the median device takes to train on an example.
-      speed_spread: Standard deviation, between clients, of the logarithm of that time: a client takes
-        exp(speed_spread * z) times the median, its z drawn once from a standard normal distribution.
-      round_overhead_seconds: What the server takes for a round besides; not part of a client's deadline.
-      bytes_per_second: A device's connection; None: it takes no time.
-      availability: "always", or "diurnal": see `probability`.
-      seed: Decides everything random.
+      over_selection: Selected clients per needed report, at least 1. With 1 the round waits for its whole cohort.
+      seed: Seed of everything random.
+
+    Raises:
+      UserError: At construction, if a setting is out of its range.
     """
 
-    dropout_rate: float = 0.0
     over_selection: float = 1.0
-    report_deadline: float | None = None
-    seconds_per_example: float = 0.0
-    speed_spread: float = 0.0
-    round_overhead_seconds: float = 0.0
-    bytes_per_second: float | None = None
-    availability: str = "always"
     seed: int = 0
 
-    def __post_init__(self):
-        """Refuses values that no device has.
-
-        Raises:
-          UserError: With the first of them.
-        """
-        if not 0 <= self.dropout_rate < 1:
-            raise UserError(f"--dropout_rate is a probability in [0, 1) and is {self.dropout_rate}: give 0.1, say.")
-        if not 1 <= self.over_selection < math.inf:
-            raise UserError(
-                f"--over_selection={self.over_selection} would ask fewer clients than are needed: give 1 or more, "
-                "as 1.3."
-            )
-        for flag, value in (
-            ("report_deadline", self.report_deadline),
-            ("device_bytes_per_second", self.bytes_per_second),
-        ):
-            if value is not None and not 0 < value < math.inf:
-                raise UserError(f"--{flag} must be above 0 and is {value}: raise it or leave it out.")
-        for flag, value in (
-            ("seconds_per_example", self.seconds_per_example),
-            ("round_overhead_seconds", self.round_overhead_seconds),
-        ):
-            if not 0 <= value < math.inf:
-                raise UserError(f"--{flag} must be 0 or more and is {value}: raise it or leave it out.")
-        if not 0 <= self.speed_spread <= 10:
-            raise UserError(
-                f"--device_speed_spread must be between 0 and 10 and is {self.speed_spread}: give 0.5, say, with which "
-                "one device in forty takes more than 2.7 times as long as the median."
-            )
-        if self.availability not in AVAILABILITIES:
-            raise UserError(
-                f"--availability={self.availability} is unknown; choose one of {', '.join(AVAILABILITIES)}."
-            )
-
-    def asked(self, goal: int) -> int:
-        """How many clients are asked, so that `goal` report."""
+    def num_selected(self, goal: int) -> int:
+        """Number of clients that are selected, so that `goal` report."""
         # Rounding first: 100 * 1.1 is a hair above 110.
         return math.ceil(round(goal * self.over_selection, 6))
 
     def candidates(self, goal: int) -> int:
-        """How many clients to draw, so that `select` can be expected to find `asked(goal)` at any hour."""
+        """Number of clients to draw, so that `select` can be expected to find `num_selected(goal)` at any hour."""
         if self.availability == "always":
-            return self.asked(goal)
-        return math.ceil(round(self.asked(goal) / _LEAST_AVAILABLE, 6))
+            return self.num_selected(goal)
+        return math.ceil(round(self.num_selected(goal) / _LEAST_AVAILABLE, 6))
 
     def select(self, candidates: Iterable[str], simulated_time: float, limit: int | None = None) -> list[str]:
         """The first `limit` of the candidates that are available at a time; all of those by default.
@@ -123,7 +77,7 @@ class Devices:
         Args:
           candidates: Client ids; in random order if there is a limit, else the same are always preferred.
           simulated_time: Seconds since a midnight, universal time.
-          limit: How many to ask at most.
+          limit: Maximum number of clients; None: no limit.
         """
         return list(itertools.islice((c for c in candidates if self.is_available(c, simulated_time)), limit))
 
@@ -141,7 +95,7 @@ class Devices:
         return _LEAST_AVAILABLE + (_MOST_AVAILABLE - _LEAST_AVAILABLE) * curve
 
     def is_available(self, client_id: str, simulated_time: float) -> bool:
-        """Whether a client is available, with `probability`; it is without a break, from an evening to a morning."""
+        """Whether a client is available: with `probability`, and without a break from an evening to a morning."""
         if self.availability == "always":
             return True
         # One draw from one afternoon to the next: the curve rises above it once and falls below it once.
@@ -149,7 +103,7 @@ class Devices:
         return self._uniform("available", day, client_id) < self.probability(client_id, simulated_time)
 
     def duration(self, client_id: str, num_examples: int, num_bytes: int) -> float:
-        """Seconds from being asked to reporting.
+        """Seconds from selection to report.
 
         Args:
           client_id: The client.
@@ -166,7 +120,7 @@ class Devices:
         Args:
           client_id: The client.
           simulated_time: When it would report: if it is not available then, it is gone.
-          *key: Which occasion it is; on each, it vanishes independently with probability `dropout_rate`.
+          *key: Identifies the occasion; on each, it vanishes independently with probability `dropout_rate`.
         """
         vanishes = self._uniform("dropout", *key, client_id) < self.dropout_rate
         return vanishes or not self.is_available(client_id, simulated_time)
@@ -181,7 +135,7 @@ class Devices:
         start_time: float,
         attempt: int = 0,
     ) -> RoundSimulation:
-        """How a round goes.
+        """Simulates a round.
 
         A client drops out with probability `dropout_rate`, anew each attempt at each round, and if it is no longer
         available when it would report. The others report after their `duration`; the round ends when `goal` of them
@@ -191,9 +145,9 @@ class Devices:
 
         Args:
           client_ids: The cohort, distinct.
-          num_examples: By client id, how many examples it trains on in the round; not read if those take no time.
+          num_examples: Examples that a client trains on in the round, by its id; not read if those take no time.
           bytes_per_client: Bytes that a client receives and sends in a round.
-          goal: How many reports the server needs.
+          goal: Number of reports that the server needs.
           round_num: The round.
           start_time: Seconds since a midnight, universal time, when the round starts.
           attempt: The attempt at it.

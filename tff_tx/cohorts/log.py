@@ -1,4 +1,4 @@
-"""The record of who was asked in each round, and of what they had to download."""
+"""The log of cohorts, and of the bytes that clients download."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ LOG = "cohorts.jsonl"
 
 
 class DownloadLedger:
-    """What clients download where the server sends out what changes, round by round.
+    """Bytes that clients download if the server sends the model's change of each round.
 
-    A client that was last asked in round s needs, in round t, the changes of rounds s + 1 to t, or the model, whichever
-    is less; one that is asked for the first time needs the model.
+    A client that was last selected in round s needs, in round t, the changes of rounds s + 1 to t, or the model,
+    whichever is smaller; one that is selected for the first time needs the model.
     """
 
     def __init__(self):
         self._sums: dict[int, int] = {0: 0}
-        self._asked: dict[str, int] = {}
+        self._last_selected: dict[str, int] = {}
         self._last = 0
 
     def mean_bytes(self, clients: Sequence[str], delta_bytes: int, model_bytes: int) -> float:
-        """Bytes a client downloads in the next round, in the mean over those that are asked.
+        """Mean bytes that a selected client downloads in the next round.
 
         Args:
-          clients: Who is asked.
-          delta_bytes: What the round's change takes.
-          model_bytes: What the model takes.
+          clients: The selected clients.
+          delta_bytes: Size of the round's change.
+          model_bytes: Size of the model.
         """
         total = self._sums[self._last] + delta_bytes
         needed = [
-            min(model_bytes, total - self._sums[self._asked[c]]) if c in self._asked else model_bytes for c in clients
+            min(model_bytes, total - self._sums[self._last_selected[c]]) if c in self._last_selected else model_bytes
+            for c in clients
         ]
         return sum(needed) / max(1, len(needed))
 
@@ -42,14 +43,14 @@ class DownloadLedger:
         """Records a round, later than those before it."""
         self._sums[round_num] = self._sums[self._last] + delta_bytes
         self._last = round_num
-        self._asked.update(dict.fromkeys(clients, round_num))
+        self._last_selected.update(dict.fromkeys(clients, round_num))
 
 
 class CohortLog:
-    """The record of the cohorts of a run, a JSON object a line in `cohorts.jsonl`; `tff_tx.cohorts.fixed` replays it.
+    """The log of a run's cohorts, JSON lines in `cohorts.jsonl`; sampling `fixed` replays it.
 
-    A line is on the disk before `append` returns. What a kill leaves of a line is dropped when the log is opened
-    again, and so are rounds after the one that the run resumes from, which will be run anew.
+    A line is on the disk before `append` returns. An incomplete line, as a kill leaves it, is dropped when the log is
+    opened again, and so are rounds after the one that the run resumes from, which are run again.
 
     Attributes:
       ledger: The `DownloadLedger` of the rounds in the log.
@@ -66,17 +67,17 @@ class CohortLog:
           UserError: If a line before the last is damaged.
         """
         path = os.path.join(run_dir, LOG)
-        kept = []
+        retained = []
         if os.path.exists(path):
-            kept = [record for _, record in records(path, path) if record["round_num"] <= resumed_round]
+            retained = [record for _, record in records(path, path) if record["round_num"] <= resumed_round]
         temporary = f"{path}.tmp"
         with open(temporary, "wb") as file:
-            file.write(b"".join(map(_line, kept)))
+            file.write(b"".join(map(_line, retained)))
             _flush(file)
         os.replace(temporary, path)
-        self._seconds = sum((record.get("seconds", 0.0) for record in kept), 0.0)
+        self._seconds = sum((record.get("seconds", 0.0) for record in retained), 0.0)
         self.ledger = DownloadLedger()
-        for record in kept:
+        for record in retained:
             self.ledger.add(record["round_num"], record["clients"], record.get("delta_bytes", 0))
         self._file = open(path, "ab")  # noqa: SIM115
 
@@ -102,13 +103,13 @@ class CohortLog:
         Args:
           round_num: The round, counted from 1.
           attempt: The attempt at it that counted.
-          clients: Who was asked.
-          reported: Whose work the round used.
-          dropped: Who vanished.
-          stragglers: Who was too late.
-          failed: Whose work failed, and why.
+          clients: The selected clients.
+          reported: The participants, whose work the round used.
+          dropped: Clients that vanished.
+          stragglers: Clients that were too late.
+          failed: Reasons of failures, by client id.
           seconds: Simulated duration of the round, with the attempts before this one.
-          delta_bytes: Of the change that was sent out, where that is what is sent.
+          delta_bytes: Size of the change that was sent, if changes are sent.
         """
         record = {
             "round_num": round_num,
@@ -154,9 +155,11 @@ def records(path: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 # No beginning of a JSON object is one: without an end of line, this was torn off.
                 if not line.endswith(b"\n"):
                     return
-                raise UserError(f"{where}: no valid JSON; correct the line or drop it.") from None
+                raise UserError(f"{where}: not valid JSON; correct the line or remove it.") from None
             if not isinstance(record, dict) or type(record.get("round_num")) is not int:
-                raise UserError(f"{where}: no object with a whole number as round_num; correct the line or drop it.")
+                raise UserError(
+                    f"{where}: must be an object with a whole number as round_num; correct the line or remove it."
+                )
             yield where, record
 
 

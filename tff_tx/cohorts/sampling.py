@@ -1,7 +1,7 @@
-"""Who is asked in a round.
+"""Client sampling.
 
-A sampler is a pure function of the round, the attempt at it and the seed: a run that is resumed, or asks from several
-threads, asks the same clients.
+A sampler is a pure function of the round, the attempt at it and the seed: a resumed run, or one that samples from
+several threads, samples the same clients.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.cohorts import log as cohort_log
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
-# (round_num, attempt=0) -> distinct client ids. A round too few clients reported in is tried again with attempt 1, 2
-# and so on: independent draws of the same law.
+# (round_num, attempt=0) -> distinct client ids. A round with too few reports is retried with attempt 1, 2 and so on:
+# independent draws of the same law.
 Sampler = Callable[..., list[str]]
 
 
@@ -27,15 +27,15 @@ class Cohort:
     """The clients of one attempt at a round.
 
     Attributes:
-      asked: Ids of the clients that were asked.
-      reported: Of those, who reports in time: the clients to train.
-      arguments: What the process is told of each of `reported`, in their order.
-      dropped: Who vanishes.
-      stragglers: Who would be late.
+      selected: Ids of the selected clients.
+      reported: Those of them that report in time: the clients to train.
+      arguments: The process's argument for each of `reported`, in their order.
+      dropped: Clients that vanish.
+      stragglers: Clients that would be late.
       seconds: Simulated duration.
     """
 
-    asked: Sequence[str]
+    selected: Sequence[str]
     reported: Sequence[str]
     arguments: Sequence[Any]
     dropped: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Cohort:
 
 
 def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
-    """Asks `clients_per_round` clients, every set of so many as likely as any other, in random order.
+    """Samples `clients_per_round` clients without replacement, in random order.
 
     This is `tff.simulation.build_uniform_sampling_fn`; a further attempt at a round draws with another seed.
     """
@@ -60,7 +60,7 @@ def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sam
 
 
 def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
-    """Asks every client independently with probability `clients_per_round` / number of clients.
+    """Samples every client independently with probability `clients_per_round` / number of clients.
 
     This is the sampling that the accountants of differential privacy amplify by (Mironov, Talwar and Zhang, "Renyi
     Differential Privacy of the Sampled Gaussian Mechanism", 2019). Sizes vary around `clients_per_round`, binomially,
@@ -71,8 +71,8 @@ def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sam
     probability = clients_per_round / len(ids)
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
-        asked = _generator(seed, round_num, attempt).random(len(ids)) < probability
-        return [ids[i] for i in np.flatnonzero(asked)]
+        sampled = _generator(seed, round_num, attempt).random(len(ids)) < probability
+        return [ids[i] for i in np.flatnonzero(sampled)]
 
     return sample
 
@@ -80,15 +80,14 @@ def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sam
 def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes: Mapping[str, int]) -> Sampler:
     """Draws clients one after another, each time in proportion to size among those not drawn yet.
 
-    A client of size s rings after an exponential time of rate s, and the first to ring are asked (Efraimidis and
+    A client of size s rings after an exponential time of rate s, and the first to ring are sampled (Efraimidis and
     Spirakis, "Weighted random sampling with a reservoir", 2006): the same law, without a loop. They come in the order
-    of the draws, so the first k of a cohort are what a sampler of k clients could have asked. Clients without examples
-    are never asked.
+    of the draws, so the first k of a cohort are a sample of k clients. Clients without examples are never sampled.
 
     Args:
-      client_ids: Whom to draw from.
+      client_ids: Clients to sample from.
       clients_per_round: The size of a cohort.
-      seed: Decides the draws.
+      seed: Seed of the draws.
       sizes: Number of examples by client id, for all of `client_ids`.
 
     Raises:
@@ -107,17 +106,17 @@ def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes:
 
 
 def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int, separation: int) -> Sampler:
-    """Asks a client at most once in any `separation` consecutive rounds.
+    """Samples a client at most once in any `separation` consecutive rounds.
 
-    Clients are dealt at random to as many groups of equal size, give or take one; the groups take turns, and of the
-    group whose turn it is `clients_per_round` are drawn uniformly. This is the b-min-sep-participation that
+    Clients are partitioned at random into `separation` groups of equal size, give or take one; the groups take turns,
+    and `clients_per_round` of a group are drawn uniformly. This is the b-min-sep-participation that
     privacy accounting of tree and banded noise assumes (Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153);
     in T rounds a client takes part at most ceil(T / separation) times.
 
     Args:
-      client_ids: Whom to draw from.
+      client_ids: Clients to sample from.
       clients_per_round: The size of a cohort.
-      seed: Decides groups and draws.
+      seed: Seed of groups and draws.
       separation: b, at least 1.
 
     Raises:
@@ -126,8 +125,9 @@ def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int,
     ids = list(client_ids)
     if clients_per_round > len(ids) // separation:
         raise UserError(
-            f"--min_separation={separation} leaves {len(ids) // separation} of the {len(ids)} training clients for "
-            f"each round, fewer than --clients_per_round={clients_per_round}: lower one of them."
+            f"{setting('cohort.min_separation')}={separation} leaves {len(ids) // separation} of the {len(ids)} "
+            f"training clients for each round, fewer than {setting('cohort.clients_per_round')}={clients_per_round}: "
+            "lower one of them."
         )
     order = _generator(seed, "groups", 0).permutation(len(ids))
 
@@ -140,41 +140,43 @@ def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int,
 
 
 def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
-    """Asks whom a record names: a `cohorts.jsonl`, or any JSON lines with `round_num` and `clients`.
+    """Replays a record: a `cohorts.jsonl`, or any JSON lines with `round_num` and `clients`.
 
     Args:
-      client_ids: Whom the record may name.
-      path: The record, the value of --cohorts. A last line that a kill tore off is passed over.
-      rounds: How many rounds, from 1, must be in the record.
+      client_ids: Clients that the record may name.
+      path: The record. An incomplete last line, as a kill leaves it, is skipped.
+      rounds: Number of rounds, from 1, that must be in the record.
 
     Returns:
-      The sampler; it raises `UserError` for a round that the record lacks, and for any second attempt, as there is
-      nobody else to ask.
+      The sampler; it raises `UserError` for a round that the record lacks, and for any second attempt, as there is no
+      other cohort.
 
     Raises:
       UserError: If the record cannot be read, is malformed, names an unknown client, or lacks one of `rounds`.
     """
-    flag, known, cohorts = f"--cohorts={path}", frozenset(client_ids), {}
+    name, known, cohorts = f"{setting('cohort.cohorts')}={path}", frozenset(client_ids), {}
     try:
-        for where, record in cohort_log.records(path, flag):
+        for where, record in cohort_log.records(path, name):
             _check_cohort(where, record, known)
             if record["round_num"] in cohorts:
-                raise UserError(f"{where}: round {record['round_num']} is recorded for the second time; drop a line.")
+                raise UserError(f"{where}: round {record['round_num']} is recorded for the second time; remove a line.")
             cohorts[record["round_num"]] = record["clients"]
     except OSError as error:
         raise UserError(
-            f"{flag} cannot be read ({error.strerror}): name the {cohort_log.LOG} of an earlier run, or a file like it."
+            f"{name} cannot be read ({error.strerror}): name the {cohort_log.LOG} of an earlier run, or a file like it."
         ) from error
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
         if round_num not in cohorts:
             raise UserError(
-                f"{flag} has no cohort for round {round_num}: lower --rounds, or name the record of a run as long."
+                f"{name} has no cohort for round {round_num}: lower {setting('run.rounds')}, or name the record of a "
+                "longer run."
             )
         if attempt:
             raise UserError(
-                f"{flag} has one cohort for round {round_num}, and too few of it reported: lower --min_clients or "
-                "--dropout_rate, or draw cohorts with --sampling=uniform."
+                f"{name} has one cohort for round {round_num}, and too few of it reported: lower "
+                f"{setting('cohort.min_clients')} or {setting('devices.dropout_rate')}, or set "
+                f"{setting('cohort.sampling')}=uniform."
             )
         return list(cohorts[round_num])
 
@@ -206,19 +208,19 @@ def build_sampler(
 
     Args:
       name: Its name.
-      client_ids: Whom it may ask.
+      client_ids: Clients to sample from.
       clients_per_round: The size of a cohort, for `poisson` the mean size; unused by `fixed`.
-      seed: Decides the draws.
+      seed: Seed of the draws.
       sizes: Number of examples by client id, for `by_size`.
       path: The record, for `fixed`.
-      rounds: How many rounds must be in the record, for `fixed`.
-      separation: Rounds from one participation of a client to the next, for `min_separation`.
+      rounds: Number of rounds that must be in the record, for `fixed`.
+      separation: Minimum number of rounds from one participation of a client to the next, for `min_separation`.
 
     Returns:
       From (round_num, attempt=0) to distinct client ids.
 
     Raises:
-      UserError: If there are too few clients, or the record of `fixed` will not do.
+      UserError: If there are too few clients, or the record of `fixed` cannot be replayed.
     """
     if name == "fixed":
         return fixed(client_ids, path, rounds)
@@ -242,8 +244,8 @@ def _hash(seed, round_num, attempt):
 def _check_enough(clients_per_round, available, what):
     if clients_per_round > available:
         raise UserError(
-            f"--clients_per_round={clients_per_round} is more than the {available} {what}: lower it, or deal the data "
-            "to more with --num_clients."
+            f"{setting('cohort.clients_per_round')}={clients_per_round} is more than the {available} {what}: lower it, "
+            f"or raise {setting('data.num_clients')}."
         )
 
 
@@ -257,6 +259,6 @@ def _check_cohort(where, record, known):
     for client in clients:
         if client not in known:
             raise UserError(
-                f"{where}: client {client!r} is not among the {len(known)} training clients; use the data flags and "
-                "the seed that the record was made with."
+                f"{where}: client {client!r} is not among the {len(known)} training clients; use the data and the "
+                "seed that the record was made with."
             )

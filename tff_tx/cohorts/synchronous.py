@@ -1,4 +1,4 @@
-"""Who takes part in a round: whom the sampler names, of those who is available, of those who reports."""
+"""Synchronous rounds: sampling, availability and dropouts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def build_cohort_fn(
     num_examples: Mapping[str, int] | None = None,
     bytes_per_client: int = 0,
 ) -> Callable[[int, int, float], Cohort]:
-    """Joins a sampler and simulated devices.
+    """Combines a sampler and simulated devices.
 
     Args:
-      sample: From (round, attempt) to the ids of clients that may be asked.
-      arguments_fn: From (ids, round) to what the process is told of each.
+      sample: From (round, attempt) to the ids of clients that may be selected.
+      arguments_fn: From (ids, round) to the process's argument for each.
       devices: The clients' devices; None: all report at once.
-      goal: How many reports a round needs, see `Devices.simulate`.
-      limit: How many of the available are asked; None: all.
-      num_examples: By client id, how many examples it trains on a round.
-      bytes_per_client: What a client receives and sends a round.
+      goal: Number of reports that a round needs, see `Devices.simulate`.
+      limit: Maximum number of available clients that are selected; None: all.
+      num_examples: Examples that a client trains on per round, by its id.
+      bytes_per_client: Bytes that a client receives and sends per round.
 
     Returns:
       From (round, attempt, simulated seconds at its start) to the cohort; depends on nothing else.
@@ -36,10 +36,10 @@ def build_cohort_fn(
     devices = devices or Devices()
 
     def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:
-        asked = devices.select(sample(round_num, attempt), start, limit)
-        result = devices.simulate(asked, num_examples or {}, bytes_per_client, goal, round_num, start, attempt)
+        selected = devices.select(sample(round_num, attempt), start, limit)
+        result = devices.simulate(selected, num_examples or {}, bytes_per_client, goal, round_num, start, attempt)
         return Cohort(
-            asked=asked,
+            selected=selected,
             reported=result.reported,
             arguments=arguments_fn(result.reported, round_num),
             dropped=result.dropped,

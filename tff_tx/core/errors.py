@@ -1,9 +1,40 @@
 """The one exception that means: the user, not the program, can put this right."""
 
+from __future__ import annotations
+
+import re
+from typing import Callable
+
+# Control characters around the name of a setting: no text that people write has them, so whoever shows the message can
+# find the names in it, whatever values stand beside them.
+_OPEN, _CLOSE = "\x02", "\x03"
+_NAME = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+
 
 class UserError(ValueError):
-    """A mistake in a flag or in the data, told in one sentence.
+    """A mistake in a setting or in the data, said in one sentence.
 
-    The message says what is wrong, where (flag, file and line), the value found and the remedy. Programs print it
-    without a traceback and exit with code 2, leaving nothing half-written.
+    The message says what is wrong, where (setting, file and line), the value found and the remedy. Settings in it are
+    made by `setting`. Programs print the message without a traceback and exit with code 2, and leave nothing
+    half-written.
     """
+
+    def __str__(self) -> str:
+        return self.describe(lambda path: path)
+
+    def describe(self, name_fn: Callable[[str], str]) -> str:
+        """The message, with settings shown as `name_fn` names them.
+
+        Args:
+          name_fn: From the path of a setting, such as "client.learning_rate", to its name where the message is shown.
+        """
+        return _NAME.sub(lambda match: name_fn(match[1]), super().__str__())
+
+
+def setting(path: str) -> str:
+    """The name of a setting in the message of a `UserError`.
+
+    Args:
+      path: Section and field of `tff_tx.config.RunConfig`, such as "client.learning_rate".
+    """
+    return f"{_OPEN}{path}{_CLOSE}"

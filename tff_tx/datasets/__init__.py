@@ -1,72 +1,39 @@
-"""Data as clients: readers, partitioners, tokenization, and the store they end up in."""
+"""Data as clients: readers, partitions, encoders, and the store that encoded clients end up in."""
 
-from tff_tx.datasets.dealt import dealt_records
-from tff_tx.datasets.encoding import (
-    IGNORED_LABEL,
-    Encoder,
-    ImageClassificationEncoder,
-    LanguageModelingEncoder,
-    SequenceClassificationEncoder,
-    TokenClassificationEncoder,
-)
-from tff_tx.datasets.federated import (
-    FederatedDataset,
-    default_cache_dir,
-    image_shape,
-    label_names,
-    load,
-    open_store,
-    ordered_label_names,
-)
-from tff_tx.datasets.histories import NextItemEncoder
-from tff_tx.datasets.pairs import SequenceToSequenceEncoder, start_and_end
-from tff_tx.datasets.questions import ContextWindows, QuestionAnsweringEncoder, Window
-from tff_tx.datasets.readers import FORMATS
-from tff_tx.datasets.series import ForecastingEncoder
-from tff_tx.datasets.silos import SiloClientData, in_silo, join_silos, load_silo, silo_of
-from tff_tx.datasets.sources import read_records
-from tff_tx.datasets.spec import DATASETS, PARTITIONS, SPLITS, DataSpec
-from tff_tx.datasets.store import SqliteClientData, StoreWriter, client_dataset
-from tff_tx.datasets.tables import Features, TabularClassificationEncoder, features, federated_mean_and_deviation
+import importlib
 
-__all__ = [
-    "DATASETS",
-    "FORMATS",
-    "IGNORED_LABEL",
-    "PARTITIONS",
-    "SPLITS",
-    "ContextWindows",
-    "DataSpec",
-    "Encoder",
-    "Features",
-    "FederatedDataset",
-    "ForecastingEncoder",
-    "ImageClassificationEncoder",
-    "LanguageModelingEncoder",
-    "NextItemEncoder",
-    "QuestionAnsweringEncoder",
-    "SequenceClassificationEncoder",
-    "SequenceToSequenceEncoder",
-    "SiloClientData",
-    "SqliteClientData",
-    "StoreWriter",
-    "TabularClassificationEncoder",
-    "TokenClassificationEncoder",
-    "Window",
-    "client_dataset",
-    "dealt_records",
-    "default_cache_dir",
-    "features",
-    "federated_mean_and_deviation",
-    "image_shape",
-    "in_silo",
-    "join_silos",
-    "label_names",
-    "load",
-    "load_silo",
-    "open_store",
-    "ordered_label_names",
-    "read_records",
-    "silo_of",
-    "start_and_end",
-]
+from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
+
+_EXPORTS = {
+    "cache": ("default_cache_dir",),
+    "dealt": ("dealt_records",),
+    "encoders.encoder": ("IGNORED_LABEL", "Encoder", "Stream"),
+    "encoders.histories": ("NextItemEncoder",),
+    "encoders.images": ("ImageClassificationEncoder",),
+    "encoders.pairs": ("SequenceToSequenceEncoder", "start_and_end"),
+    "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
+    "encoders.series": ("ForecastingEncoder",),
+    "encoders.tables": ("TabularClassificationEncoder", "federated_mean_and_deviation"),
+    "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "TokenClassificationEncoder"),
+    "federated": ("FederatedDataset", "load", "open_store"),
+    "data_set": ("DataSet",),
+    "partition": ("Partition",),
+    "readers.format": ("Format",),
+    "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
+    "sources": ("read_records",),
+    "spec": ("DataSpec",),
+    "splits": ("Split",),
+    "store": ("SqliteClientData", "StoreWriter", "client_dataset"),
+    "survey_pass": ("image_shape", "label_names", "survey"),
+    "surveys": ("Features", "Survey", "ordered_label_names"),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = ["DATASETS", "FORMATS", "PARTITIONS", "SPLITS", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str):
+    # What describes data is of use where TensorFlow, which takes seconds to import, is not.
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,16 +1,17 @@
-"""The first pass over the data: which row belongs to which client of which split."""
+"""Which row belongs to which client of which split."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
+from tff_tx.config.registries import PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import partition, splits
-from tff_tx.datasets.records import Read, Source
+from tff_tx.datasets import splits
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.surveys import Survey
 
 DROPPED = -1
 _DEFAULT_NUM_CLIENTS = 100
@@ -34,20 +35,20 @@ class Assignment:
 
 @dataclasses.dataclass(frozen=True)
 class _Index:
-    """Labels and clients of all rows as numbers: a few bytes a row, whatever the texts weigh."""
+    """Labels and clients of rows as numbers."""
 
     num_rows: int
     labels: np.ndarray | None
     clients: np.ndarray | None
-    client_ids: list
+    client_ids: Sequence[str]
 
 
-def assign(spec: DataSpec, source: Source, ordered: bool = False) -> dict[str, Assignment]:
-    """Deals the rows of every pool of a source.
+def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, Assignment]:
+    """Deals the rows of every pool of a data set.
 
     Args:
         spec: How.
-        source: The rows.
+        survey: Of the data.
         ordered: Whether a client's rows mean something only together and in their order.
 
     Returns:
@@ -58,13 +59,13 @@ def assign(spec: DataSpec, source: Source, ordered: bool = False) -> dict[str, A
     """
     how = spec.partition
     if how == "auto":
-        how = "column" if source.has_clients else "iid"
-    if how == "column" and not source.has_clients:
+        how = "column" if survey.source.has_clients else "iid"
+    if how == "column" and not survey.source.has_clients:
         raise UserError(
             "--partition=column needs the data to say who owns each example; name a "
             "--client_column or choose another --partition, for instance iid."
         )
-    if how in ("dirichlet", "shards") and source.tagged:
+    if PARTITIONS[how].by_label and survey.tagged:
         raise UserError(
             f"--partition={how} needs one label an example, and these data have one a word; choose iid or power_law."
         )
@@ -75,13 +76,13 @@ def assign(spec: DataSpec, source: Source, ordered: bool = False) -> dict[str, A
         _refuse_disorder(how, held_out)
     assignments = {}
     for code, pool in enumerate(splits.NAMES):
-        if pool not in source.pools:
+        if pool not in survey.pools:
             continue
-        index = _index(source.pools[pool], how)
+        index = _index(survey, pool, how)
         rng = np.random.default_rng([spec.seed, code])
         if code == splits.TRAIN:
-            validation = 0.0 if "validation" in source.pools else spec.validation_fraction
-            test = 0.0 if "test" in source.pools else spec.test_fraction
+            validation = 0.0 if "validation" in survey.pools else spec.validation_fraction
+            test = 0.0 if "test" in survey.pools else spec.test_fraction
             assignments[pool] = _deal_and_split(spec, how, held_out, index, validation, test, rng)
             train_rows = index.num_rows
             train = assignments[pool].codes == splits.TRAIN
@@ -100,32 +101,28 @@ def _refuse_disorder(how: str, held_out: str) -> None:
             f"--partition={how} deals records out one by one, and the task needs the records of a client together and "
             "in order; name a --client_column and keep to --partition=column."
         )
-    if held_out not in ("client", "time"):
+    if not SPLITS[held_out].keeps_order:
         raise UserError(
             f"--split={held_out} takes records from between others, and the task needs the records of a client in "
             "order; choose --split=time, which holds out the last ones, or client."
         )
 
 
-def _index(read: Read, how: str) -> _Index:
-    wants = {"column": {"client"}, "dirichlet": {"label"}, "shards": {"label"}}.get(how, set())
-    numbers: dict[str, list] = {column: [] for column in wants}
-    known: dict[str, dict] = {column: {} for column in wants}
-    num_rows = 0
-    for chunk in read(frozenset(wants)):
-        num_rows += len(chunk)
-        for column in wants:
-            codes, values = pd.factorize(chunk[column])
-            table = known[column]
-            ids = np.array([table.setdefault(value, len(table)) for value in values], np.int32)
-            numbers[column].append(ids[codes])
-    arrays = {column: np.concatenate(parts) for column, parts in numbers.items()}
-    return _Index(num_rows, arrays.get("label"), arrays.get("client"), list(known.get("client", ())))
+def _index(survey: Survey, name: str, how: str) -> _Index:
+    pool = survey.pools[name]
+    if how == "column":
+        survey.require(name, "client")
+        return _Index(pool.num_rows, None, pool.clients, pool.client_ids)
+    if not PARTITIONS[how].by_label:
+        return _Index(pool.num_rows, None, None, ())
+    survey.require(name, "label")
+    return _Index(pool.num_rows, pool.labels, None, ())
 
 
 def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assignment:
-    if held_out == "example":
-        codes = splits.by_example(index.num_rows, validation, test, rng)
+    split = SPLITS[held_out]
+    if split.before_dealing:
+        codes = split.draw(np.arange(index.num_rows), validation, test, rng)
         return _deal_each_split(spec, how, index, codes, rng)
     number = _number_of_clients(spec, index.num_rows)
     owners, ids = _deal(spec, how, index, number, "client", rng)
@@ -133,11 +130,7 @@ def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assign
     if how == "column" and spec.num_clients is not None:
         owners, ids, kept = _draw_clients(owners, ids, spec.num_clients, rng)
     codes = np.full(len(owners), DROPPED, dtype=np.int8)
-    if held_out == "time":
-        codes[kept] = splits.in_time(owners[kept], validation, test)
-    else:
-        split = splits.by_client if held_out == "client" else splits.within_client
-        codes[kept] = split(owners[kept], validation, test, rng)
+    codes[kept] = split.draw(owners[kept], validation, test, rng)
     return Assignment(codes, owners, dict.fromkeys(range(len(splits.NAMES)), ids))
 
 
@@ -164,16 +157,9 @@ def _deal_each_split(spec, how, index, codes, rng) -> Assignment:
 
 
 def _deal(spec: DataSpec, how: str, index: _Index, number: int, prefix: str, rng) -> tuple:
+    owners = PARTITIONS[how].deal(index, number, spec, rng)
     if how == "column":
-        return index.clients.astype(np.int64), index.client_ids
-    if how == "iid":
-        owners = partition.iid(index.num_rows, number, rng)
-    elif how == "power_law":
-        owners = partition.power_law(index.num_rows, number, spec.power_law_exponent, rng)
-    elif how == "dirichlet":
-        owners = partition.dirichlet(index.labels, number, spec.dirichlet_alpha, rng)
-    else:
-        owners = partition.shards(index.labels, number, spec.shards_per_client, rng)
+        return owners, index.client_ids
     width = len(str(number - 1))
     return owners, [f"{prefix}_{client:0{width}d}" for client in range(number)]
 

@@ -10,6 +10,7 @@ from tff_tx.datasets import splits
 from tff_tx.datasets.assignment import assign
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.survey_pass import survey
 
 
 def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.DataFrame]:
@@ -24,7 +25,7 @@ def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.Data
         UserError: If the data cannot be read or dealt.
     """
     source, code = open_source(spec), splits.NAMES.index(split)
-    for pool, assignment in assign(spec, source).items():
+    for pool, assignment in assign(spec, survey(spec)).items():
         start = 0
         for chunk in source.pools[pool](frozenset(columns)):
             rows = slice(start, start + len(chunk))

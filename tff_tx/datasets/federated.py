@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tqdm
@@ -16,11 +14,13 @@ import tqdm
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
-from tff_tx.datasets.encoding import Encoder
-from tff_tx.datasets.records import Source
+from tff_tx.datasets.cache import cache_path, locked
+from tff_tx.datasets.encoders.encoder import Encoder
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.store import SqliteClientData
+from tff_tx.datasets.survey_pass import survey as make_survey
+from tff_tx.datasets.surveys import Survey
 
 # Raised when the same spec, data and encoder would give other examples than before.
 _RECIPE_VERSION = 1
@@ -58,109 +58,27 @@ class FederatedDataset:
         }
 
 
-def default_cache_dir() -> str:
-    """Where encoded data are kept: `$XDG_CACHE_HOME/tff_tx`, or `~/.cache/tff_tx`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "tff_tx")
-
-
-def label_names(spec: DataSpec) -> tuple:
-    """The label names of a data set, which a model needs before the data can be encoded.
-
-    One pass over the training files, whatever part of them is held out later. Numbers come in the
-    order of their value, other names in alphabetical order; word tags with "O" first and B- before
-    I-.
-
-    Raises:
-        UserError: If the data cannot be read or have no labels.
-    """
-    if spec.label_names:
-        return tuple(spec.label_names)
-    source = open_source(spec)
-    if source.label_names is not None:
-        return tuple(source.label_names)
-    found: set = set()
-    column = "tags" if source.tagged else "label"
-    for chunk in source.pools["train"](frozenset([column])):
-        if source.tagged:
-            found.update(*chunk[column])
-        else:
-            found.update(chunk[column].unique())
-    return ordered_label_names(found, source.tagged)
-
-
-def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
-    """Label names in the order in which a model has them, see `label_names`.
-
-    Args:
-        found: The names.
-        tagged: Whether they are tags of words.
-    """
-    return tuple(sorted(found, key=_tag_order if tagged else _label_order))
-
-
-def _label_order(label: str) -> tuple:
-    try:
-        return (0, float(label), label)
-    except ValueError:
-        return (1, 0.0, label)
-
-
-def _tag_order(tag: str) -> tuple:
-    prefix, _, entity = tag.partition("-")
-    return (tag != "O", entity, prefix)
-
-
-def image_shape(spec: DataSpec) -> tuple:
-    """(channels, height, width) of the first training image, for a model made to measure.
-
-    Raises:
-        UserError: If the data cannot be read or have no images.
-    """
-    chunk = next(iter(open_source(spec).pools["train"](frozenset(["pixels"]))))
-    return _channels_height_width(np.asarray(chunk["pixels"].iloc[0]).shape)
-
-
-def _channels_height_width(shape: tuple) -> tuple:
-    if len(shape) == 1:
-        for channels in (1, 3, 4):
-            side = int(round((shape[0] / channels) ** 0.5))
-            if channels * side * side == shape[0]:
-                return (channels, side, side)
-    if len(shape) == 2:
-        return (1, *shape)
-    if len(shape) == 3 and shape[0] in (1, 3, 4):
-        return tuple(shape)
-    if len(shape) == 3 and shape[2] in (1, 3, 4):
-        return (shape[2], *shape[:2])
-    raise UserError(
-        f"--data: an image of the shape {list(shape)} is neither [H, W], [H, W, C], [C, H, W] "
-        "with 1, 3 or 4 channels, nor a flat square; convert the images."
-    )
-
-
-def load(spec: DataSpec, encoder: Encoder, progress: bool = True) -> FederatedDataset:
+def load(spec: DataSpec, encoder: Encoder, progress: bool = True, survey: Survey | None = None) -> FederatedDataset:
     """Opens the clients of a data set, encoding them first if that was not done before.
 
-    The store lies in the cache directory under a name made of the data's content, the spec and the
-    encoder's fingerprint. Two runs at once are safe: the second waits and opens what the first
-    wrote.
+    The store lies in the cache directory under a name made of the data's content, the spec and the encoder's
+    fingerprint. Two runs at once are safe: the second waits and opens what the first wrote.
 
     Args:
-        spec: What to load.
-        encoder: What to make of the records.
-        progress: Whether to show progress on stderr if it takes more than two seconds.
+      spec: What to load.
+      encoder: What to make of the records.
+      progress: Whether to show progress on stderr if it takes more than two seconds.
+      survey: That of the data if it was made already.
 
     Raises:
-        UserError: If the data or the spec are wrong, or the cache directory cannot be written.
+      UserError: If the data or the spec are wrong, or the cache directory cannot be written.
     """
-    source = open_source(spec)
-    directory = os.path.abspath(os.path.expanduser(spec.cache_dir or default_cache_dir()))
-    path = os.path.join(directory, f"{_key(spec, source, encoder)}.sqlite")
+    found = survey or make_survey(spec)
+    path = cache_path(spec, f"{_key(spec, found, encoder)}.sqlite")
     if not os.path.exists(path):
-        with _locked(path):
+        with locked(path):
             if not os.path.exists(path):
-                _write(path, spec, source, encoder, progress)
+                _write(path, spec, found, encoder, progress)
     return open_store(path)
 
 
@@ -175,34 +93,17 @@ def open_store(path: str) -> FederatedDataset:
     return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts)
 
 
-def _key(spec: DataSpec, source: Source, encoder: Encoder) -> str:
+def _key(spec: DataSpec, survey: Survey, encoder: Encoder) -> str:
     settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in _NOT_CONTENT}
     versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
-    recipe = json.dumps(
-        [versions, settings, sorted(source.pools), source.digest(), encoder.fingerprint],
-        sort_keys=True,
-    )
+    digests = {name: pool.digest for name, pool in survey.pools.items()}
+    recipe = json.dumps([versions, settings, digests, encoder.fingerprint], sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()[:32]
 
 
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
-    # The system drops the lock when its holder ends, however it ends.
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        lock = open(path + ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(
-            f"--cache_dir: cannot write to {os.path.dirname(path)} ({error.strerror}); name a "
-            "directory that can be written."
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _write(path: str, spec: DataSpec, source: Source, encoder: Encoder, progress: bool) -> None:
-    assignments = assign(spec, source, encoder.ordered)
+def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress: bool) -> None:
+    assignments = assign(spec, survey, encoder.ordered)
+    source = open_source(spec)
     meta = {
         "kind": encoder.kind,
         "label_names": list(encoder.label_names),

@@ -6,6 +6,9 @@ one example. The same generator state gives the same answer.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, Callable
+
 import numpy as np
 
 from tff_tx.core.errors import UserError
@@ -123,3 +126,33 @@ def _check_enough(num_examples: int, num_clients: int) -> None:
             f"--num_clients={num_clients} is more than the {num_examples} examples there are, and "
             f"every client needs one; give at most {num_examples}."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """A way of dealing examples to clients.
+
+    Attributes:
+      deal: (rows with `num_rows` and, as needed, `labels` or `clients`, int [rows]; number of clients; `DataSpec`;
+        generator) -> owners, int64 [rows].
+      by_label: Whether it goes by the labels.
+    """
+
+    deal: Callable[[Any, int, Any, np.random.Generator], np.ndarray]
+    by_label: bool = False
+
+
+COLUMN = Partition(lambda rows, clients, spec, rng: rows.clients.astype(np.int64))
+"""The data's own clients."""
+
+AUTO = COLUMN
+"""If the data have clients; else `IID`."""
+
+IID = Partition(lambda rows, clients, spec, rng: iid(rows.num_rows, clients, rng))
+DIRICHLET = Partition(
+    lambda rows, clients, spec, rng: dirichlet(rows.labels, clients, spec.dirichlet_alpha, rng), by_label=True
+)
+SHARDS = Partition(
+    lambda rows, clients, spec, rng: shards(rows.labels, clients, spec.shards_per_client, rng), by_label=True
+)
+POWER_LAW = Partition(lambda rows, clients, spec, rng: power_law(rows.num_rows, clients, spec.power_law_exponent, rng))

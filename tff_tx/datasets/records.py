@@ -1,7 +1,6 @@
 """What flows between readers and encoders: chunks of records, and the sources that yield them.
 
-A chunk is a pandas DataFrame of at most `CHUNK_ROWS` rows. Its columns, of which a source yields
-those it was asked for:
+A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns that are wanted, of:
 
     text     str, one text                             target  str, what is to be made of it
     question str, and   context  str, the text to look for the answer in
@@ -19,17 +18,57 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Callable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
-import pandas as pd
+from tff_tx.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK_ROWS = 1000
 # Where a row is a whole file, fewer make a chunk.
 FILES_PER_CHUNK = 64
 
-# Asked for a set of column names, a fresh pass over the records of one split.
-Read = Callable[[frozenset], Iterator[pd.DataFrame]]
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Successive rows of a pool, parsed but not yet converted to records.
+
+    Attributes:
+      rows: The parsed rows; not empty.
+      columns: The record columns that the first row has.
+      convert: (rows, record columns) -> DataFrame with these and `where`; raises a `UserError` for a column or value
+        that is missing or of the wrong kind.
+    """
+
+    rows: Sequence[Any]
+    columns: frozenset
+    convert: Callable[[Sequence[Any], frozenset], pd.DataFrame]
+
+    def read(self, wants: Iterable[str], most: int | None = None) -> pd.DataFrame:
+        """The wanted columns of the chunk, or of its first rows.
+
+        Args:
+          wants: Record columns.
+          most: The number of rows at most; None for all.
+        """
+        return self.convert(self.rows[:most], frozenset(wants))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The records of one split as the data come; calling it with record columns reads them.
+
+    Attributes:
+      chunks: Starts a pass over the records.
+    """
+
+    chunks: Callable[[], Iterator[Chunk]]
+
+    def __call__(self, wants: Iterable[str]) -> Iterator[pd.DataFrame]:
+        """A pass over the wanted columns."""
+        return (chunk.read(wants) for chunk in self.chunks())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +76,24 @@ class Source:
     """Records that can be read several times, never all at once.
 
     Attributes:
-        pools: Split name ("train", and "validation" or "test" if the data have their own) -> read.
-        digest: Returns a string that changes when the content changes.
-        has_clients: Whether the records carry a `client`.
-        columns: Returns the record columns that there are, going by the first record.
-        label_names: The label names in their known order, or None if they have to be looked for.
-        numeric_names: What `numbers` are, where the data themselves say it.
+      pools: Split name ("train", and "validation" or "test" if the data have their own) -> records.
+      has_clients: Whether the records carry a `client`.
+      digest: Split name -> a string that changes when the split's content does, without parsing it; None if only the
+        records can say.
+      label_names: The label names in their known order, or None if they must be looked for.
+      numeric_names: Names of `numbers`, where the data themselves have them.
     """
 
-    pools: Mapping[str, Read]
-    digest: Callable[[], str]
+    pools: Mapping[str, Pool]
     has_clients: bool
-    columns: Callable[[], frozenset]
+    digest: Callable[[str], str] | None = None
     label_names: tuple | None = None
     numeric_names: tuple = ()
 
-    @property
-    def tagged(self) -> bool:
-        """Whether labels are one a word (`tags`) instead of one a record (`label`)."""
-        return "tags" in self.columns()
+    def columns(self) -> frozenset:
+        """The record columns that the first training record has."""
+        first = next(self.pools["train"].chunks(), None)
+        return frozenset() if first is None else first.columns
 
 
 def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
@@ -64,17 +102,44 @@ def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
     return iter(lambda: list(itertools.islice(rows, size)), [])
 
 
-def chunks_of(rows: Iterable[Mapping], size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
-    """Gathers row dictionaries, which all have the same keys, into chunks."""
-    return map(pd.DataFrame, grouped(rows, size))
+def record_pool(name: str, columns: frozenset, rows: Callable[[], Iterable[Mapping]], size: int = CHUNK_ROWS) -> Pool:
+    """A pool of rows that are records already.
+
+    Args:
+      name: Name of the data, for messages.
+      columns: The columns of the records besides `where`.
+      rows: Starts a pass over the records, mappings from columns to values.
+      size: Rows a chunk.
+    """
+
+    def convert(rows: Sequence[Mapping], wants: frozenset) -> pd.DataFrame:
+        import pandas as pd
+
+        require_columns(name, columns, wants)
+        return pd.DataFrame(list(rows))
+
+    return Pool(lambda: (Chunk(chunk, columns, convert) for chunk in grouped(rows(), size)))
+
+
+def require_columns(name: str, columns: frozenset, wants: frozenset) -> None:
+    """Rejects record columns that data do not have.
+
+    Raises:
+      UserError: If one is wanted.
+    """
+    if missing := wants - columns:
+        raise UserError(
+            f"--dataset: {name} has no {', '.join(sorted(missing))}, only {', '.join(sorted(columns - {'client'}))}; "
+            "choose another --task or data set."
+        )
 
 
 def file_digest(paths: Iterable[str]) -> str:
     """SHA-256 of the files' contents in their order, whatever their names; hexadecimal."""
     total = hashlib.sha256()
     for path in paths:
-        one = hashlib.sha256()
         with open(path, "rb") as file:
+            one = hashlib.sha256()
             for block in iter(lambda: file.read(1 << 20), b""):
                 one.update(block)
         total.update(one.digest())

@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import federated, store
+from tff_tx.datasets.cache import default_cache_dir
 from tff_tx.datasets.spec import DataSpec
 
 PLACE = "{silo}"
@@ -56,7 +57,7 @@ def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments:
     Raises:
       UserError: If the data cannot be read; the message names the silo.
     """
-    cache_dir = (spec.cache_dir or federated.default_cache_dir()).replace(PLACE, silo)
+    cache_dir = (spec.cache_dir or default_cache_dir()).replace(PLACE, silo)
     own = dataclasses.replace(
         spec,
         files=tuple(path.replace(PLACE, silo) for path in spec.files),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from tff_tx.datasets import embedded
-from tff_tx.datasets.readers import file_source
+from tff_tx.config.registries import DATASETS
 from tff_tx.datasets.records import Source
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.tff_sets import tff_source
 
-_EMBEDDED = {"stdlib": embedded.stdlib, "digits": embedded.digits, "breast_cancer": embedded.breast_cancer}
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
@@ -36,8 +34,4 @@ def open_source(spec: DataSpec) -> Source:
     Raises:
         UserError: If files do not exist or their format is unknown.
     """
-    if spec.dataset == "file":
-        return file_source(spec)
-    if spec.dataset.startswith("tff:"):
-        return tff_source(spec.dataset, spec.cache_dir)
-    return _EMBEDDED[spec.dataset]()
+    return DATASETS[spec.dataset].open(spec)

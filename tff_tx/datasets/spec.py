@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tff_tx.config.registries import DATASETS, PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
-
-PARTITIONS = ("auto", "column", "iid", "dirichlet", "shards", "power_law")
-SPLITS = ("auto", "client", "within_client", "time", "example")
-TFF_SETS = (
-    "tff:shakespeare",
-    "tff:stackoverflow",
-    "tff:emnist",
-    "tff:emnist_all",
-    "tff:cifar100",
-)
-DATASETS = ("stdlib", "digits", "breast_cancer", "file") + TFF_SETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +47,7 @@ class DataSpec:
         test_fraction: The same for testing. Data with a test split of their own keep that instead.
         max_train_examples_per_client: Where a training client is cut off.
         label_names: The labels in their order; found in the training data if empty.
-        cache_dir: Where the encoded data are kept, see `federated.default_cache_dir`.
+        cache_dir: Where the encoded data are kept, see `cache.default_cache_dir`.
         seed: Decides dealing and splitting.
     """
 

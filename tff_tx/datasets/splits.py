@@ -6,6 +6,9 @@ at least one example, client, or example of each client, to train on.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Callable
+
 import numpy as np
 
 from tff_tx.core.errors import UserError
@@ -123,3 +126,27 @@ def _amounts(sizes: np.ndarray, part: float) -> np.ndarray:
     if part >= 1:
         return np.full(len(sizes), int(part))
     return np.rint(part * sizes).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A way of holding out.
+
+    Attributes:
+      draw: (owners int64 [rows], validation, test, generator) -> int8 [rows].
+      before_dealing: Whether rows are drawn before they have owners; `owners` then numbers the rows.
+      keeps_order: Whether what a client has in a split are successive records.
+    """
+
+    draw: Callable[[np.ndarray, float, float, np.random.Generator], np.ndarray]
+    before_dealing: bool = False
+    keeps_order: bool = False
+
+
+CLIENT = Split(by_client, keeps_order=True)
+WITHIN_CLIENT = Split(within_client)
+TIME = Split(lambda owners, validation, test, rng: in_time(owners, validation, test), keeps_order=True)
+EXAMPLE = Split(lambda rows, validation, test, rng: by_example(len(rows), validation, test, rng), before_dealing=True)
+
+AUTO = CLIENT
+"""If the data have clients and keep them; else `EXAMPLE`."""

@@ -12,9 +12,9 @@ import pandas as pd
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.assignment import DROPPED, assign
-from tff_tx.datasets.federated import label_names
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.survey_pass import survey
 
 _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""
@@ -60,16 +60,16 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
         UserError: If the data or the spec are wrong, or a label of another split is not in
             training.
     """
-    source = open_source(spec)
-    columns = source.columns()
+    source, found = open_source(spec), survey(spec)
+    columns = found.pools["train"].columns
     label = next((name for name in ("tags", "label") if name in columns), None)
     if label is None and spec.label_column != DataSpec.label_column:
         label = "label"
     content = next((name for name in _CONTENT if name in columns), None if label == "label" else "text")
-    names = label_names(spec) if label else ()
+    names = found.label_names if label else ()
     wants = frozenset(filter(None, [content, label]))
     parts: dict[int, list] = {}
-    for pool, assignment in assign(spec, source).items():
+    for pool, assignment in assign(spec, found).items():
         start = 0
         for chunk in source.pools[pool](wants):
             rows = slice(start, start + len(chunk))

@@ -1,1 +1,5 @@
-"""Inference with trained models: predictors, generators, and the scoring of texts and records."""
+"""Inference with trained models: predictors of all tasks, and the scoring of what they write."""
+
+from tff_tx.inference.predictor import Options, Predictor, build_predictor
+
+__all__ = ["Options", "Predictor", "build_predictor"]

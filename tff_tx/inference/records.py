@@ -1,113 +1,118 @@
-"""Predictions of a saved model for records of files: forecasts of series, recommendations, classes of rows."""
+"""Predictions for records of files: forecasts of series, recommendations, classes of rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx import datasets, models
+from tff_tx import datasets
 from tff_tx.core.errors import UserError
+from tff_tx.inference.classes import most_likely
+from tff_tx.inference.predictor import Predictor
+from tff_tx.tasks.kinds.tabular_classification import columns_of
 
 _CLIENTS = "client"
 
 
-def predict_records(
-    kind: str, directory: str, data: datasets.DataSpec, batch_size: int = 32, top_k: int = 3
-) -> list[dict]:
-    """Predicts for the records of files.
+class RecordPredictor(Predictor):
+    """Predicts from records, given as chunks with the columns of `tff_tx.datasets.read_records`."""
 
-    Args:
-      kind: A key of `PREDICTIONS`.
-      directory: A model directory.
-      data: Which files, and the names of their columns, those that the model was trained on.
-      batch_size: Inputs a batch.
-      top_k: Items or classes told of each input.
+    columns: tuple[str, ...] = ()
 
-    Returns:
-      JSON-ready predictions: of "forecasting" one a series, the client's and column's, with the values to come; of
-      "next_item" one a client, with the items of the highest scores that its history does not have; of
-      "tabular_classification" one a row, with the most likely classes.
-
-    Raises:
-      UserError: If the files cannot be read or have too few records.
-    """
-    model = models.from_pretrained(kind, directory)
-    return list(PREDICTIONS[kind](model, data, batch_size, top_k))
-
-
-def _forecasting(model, data, batch_size, top_k) -> Iterator[dict]:
-    del top_k
-    length = model.config.context_length
-    series = []
-    for client, rows in _by_client(data, "numbers"):
-        values = np.stack(rows["numbers"].tolist())
-        if len(values) < length:
+    def read(self, *, texts=(), question=None, files=()):
+        """Records of files with the columns of the data of the run."""
+        if texts or question or not files:
             raise UserError(
-                f"{rows['where'].iloc[-1]}: the series {client} has {len(values)} records, and the model looks at "
-                f"{length}; give more."
+                "the model takes records: name files with --input, with the columns of the data of the run."
             )
-        names = zip(data.numeric_columns, values[-length:].T)
-        series += [({_CLIENTS: client, "column": name}, past) for name, past in names]
-    for start in range(0, len(series), batch_size):
-        told, pasts = zip(*series[start : start + batch_size])
-        forecasts = model(past_values=tf.constant(np.stack(pasts), tf.float32), training=False).numpy()
-        for who, forecast in zip(told, forecasts):
-            yield {**who, "forecast": [round(float(value), 4) for value in forecast]}
+        return datasets.read_records(self.files_spec(files), *self.columns)
 
 
-def _next_item(model, data, batch_size, top_k) -> Iterator[dict]:
-    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    encoder = datasets.NextItemEncoder(names, model.config.max_position_embeddings)
-    everything = tf.range(1, len(names) + 1)[tf.newaxis, tf.newaxis]
-    del batch_size  # everything is scored for each history
-    for client, rows in _by_client(data, "label"):
-        history = encoder.numbers(rows)
-        last = tf.constant([history[-model.config.max_position_embeddings :]], tf.int32)
-        scores = model(item_ids=last, candidates=everything, training=False).numpy()[0, 0]
-        scores[np.asarray(history) - 1] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        yield {
-            _CLIENTS: client,
-            "items": {names[i]: round(float(scores[i]), 4) for i in best if np.isfinite(scores[i])},
-        }
+class Forecaster(RecordPredictor):
+    """The values to come of each column of each client's series."""
+
+    columns = ("numbers", _CLIENTS)
+
+    def predict(self, inputs):
+        return super().predict(self._series(inputs))
+
+    def _series(self, chunks):
+        length = self.model.config.context_length
+        for client, rows in _by_client(chunks):
+            values = np.stack(rows["numbers"].tolist())
+            if len(values) < length:
+                raise UserError(
+                    f"{rows['where'].iloc[-1]}: the series {client} has {len(values)} records, and the model looks at "
+                    f"{length}; give more."
+                )
+            for name, past in zip(self.data.numeric_columns, values[-length:].T):
+                yield {_CLIENTS: client, "column": name}, past
+
+    def predict_batch(self, inputs):
+        series, pasts = zip(*inputs)
+        forecasts = self.model(past_values=tf.constant(np.stack(pasts), tf.float32), training=False).numpy()
+        for name, forecast in zip(series, forecasts):
+            yield {**name, "forecast": [round(float(value), 4) for value in forecast]}
 
 
-def _tabular_classification(model, data, batch_size, top_k) -> Iterator[dict]:
-    config = model.config
-    columns = datasets.Features(config.numeric_features, config.categorical_features, config.categories)
-    encoder = datasets.TabularClassificationEncoder((), columns)
-    data = dataclasses.replace(
-        data, numeric_columns=tuple(columns.numeric), categorical_columns=tuple(columns.categorical)
-    )
-    for chunk in datasets.read_records(data, *(name for name in encoder.columns if name != "label")):
-        inputs = encoder.inputs(chunk)
-        for start in range(0, len(inputs), batch_size):
-            some = inputs[start : start + batch_size]
-            batch = {name: tf.constant(np.stack([row[name] for row in some])) for name in some[0]}
-            for probabilities in tf.nn.softmax(model(batch, training=False)).numpy():
-                best = np.argsort(-probabilities)[:top_k]
-                yield {
-                    "label": config.id2label[int(best[0])],
-                    "probabilities": {config.id2label[int(i)]: round(float(probabilities[i]), 4) for i in best},
-                }
+class Recommender(RecordPredictor):
+    """For each client the items of the highest scores that its history does not have."""
+
+    columns = ("label", _CLIENTS)
+
+    def predict(self, inputs):
+        return self.predict_batch(list(_by_client(inputs)))
+
+    def predict_batch(self, inputs):
+        config = self.model.config
+        names = [config.id2label[i] for i in range(config.num_labels)]
+        encoder = datasets.NextItemEncoder(names, config.max_position_embeddings)
+        everything = tf.range(1, len(names) + 1)[tf.newaxis, tf.newaxis]
+        for client, rows in inputs:
+            history = encoder.numbers(rows)
+            last = tf.constant([history[-config.max_position_embeddings :]], tf.int32)
+            scores = self.model(item_ids=last, candidates=everything, training=False).numpy()[0, 0]
+            scores[np.asarray(history) - 1] = -np.inf
+            best = np.argsort(-scores, kind="stable")[: self.options.top_k]
+            items = {names[i]: round(float(scores[i]), 4) for i in best if np.isfinite(scores[i])}
+            yield {_CLIENTS: client, "items": items}
 
 
-def _by_client(data, column) -> Iterator[tuple[str, pd.DataFrame]]:
+class RowClassifier(RecordPredictor):
+    """The most likely classes of each row."""
+
+    @functools.cached_property
+    def _encoder(self):
+        return datasets.TabularClassificationEncoder((), columns_of(self.model.config))
+
+    @property
+    def columns(self):
+        """What the model reads of a row."""
+        return tuple(name for name in self._encoder.columns if name != "label")
+
+    def files_spec(self, files):
+        found = columns_of(self.model.config)
+        spec = super().files_spec(files)
+        return dataclasses.replace(spec, numeric_columns=found.numeric, categorical_columns=found.categorical)
+
+    def predict(self, inputs):
+        for chunk in inputs:
+            yield from super().predict(self._encoder.inputs(chunk))
+
+    def predict_batch(self, inputs):
+        batch = {name: tf.constant(np.stack([row[name] for row in inputs])) for name in inputs[0]}
+        for logits in self.model(batch, training=False):
+            yield most_likely(logits, self.model.config, self.options.top_k)
+
+
+def _by_client(chunks: Iterable[pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The records of each client in their order; all of them together where they carry no client."""
-    chunks = datasets.read_records(data, column, _CLIENTS)
     rows = pd.concat(list(chunks), ignore_index=True)
     if _CLIENTS not in rows:
         rows[_CLIENTS] = "all"
     yield from rows.groupby(_CLIENTS, sort=False)
-
-
-PREDICTIONS = {
-    "forecasting": _forecasting,
-    "next_item": _next_item,
-    "tabular_classification": _tabular_classification,
-}
-"""The tasks, and how their models predict: (model, data, batch size, top_k) -> predictions."""

@@ -6,6 +6,7 @@ from tff_tx.models.hugging_face import (
     from_config,
     from_pretrained,
     has_segments,
+    image_shape,
     load_tokenizer,
     max_positions,
     read_config,
@@ -14,11 +15,13 @@ from tff_tx.models.hugging_face import (
 from tff_tx.models.lora import RANK, Lora
 from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.objectives.forecasting import forecasting
+from tff_tx.models.objectives.metric import Metric
 from tff_tx.models.objectives.objective import (
     IGNORED,
     Objective,
     classification,
     language_modeling,
+    sequence_to_sequence,
     token_classification,
 )
 from tff_tx.models.objectives.ranking import next_item
@@ -35,6 +38,7 @@ __all__ = [
     "SEED",
     "FeatureExtractor",
     "Lora",
+    "Metric",
     "Objective",
     "StatefulModelError",
     "TransformerModel",
@@ -48,6 +52,7 @@ __all__ = [
     "from_pretrained",
     "functional_model",
     "has_segments",
+    "image_shape",
     "language_modeling",
     "load_tokenizer",
     "max_positions",
@@ -56,6 +61,7 @@ __all__ = [
     "read_config",
     "save_adapter",
     "save_pretrained",
+    "sequence_to_sequence",
     "token_classification",
     "vectorized_map",
 ]

@@ -27,9 +27,6 @@ from tff_tx.models.weights_file import WeightsFile
 FROZEN_DTYPES = ("float32", "bfloat16")
 """Types in which weights that are not trained can be stored."""
 
-_WITH_NEW_HEAD = ("classification", "question_answering")
-"""How the names of objectives end for which a checkpoint has no head as a rule."""
-
 
 @dataclasses.dataclass(frozen=True)
 class AdapterPositions:
@@ -230,7 +227,7 @@ def functional_model(
     if trainable == "lora":
         function = LoraFunction(model, lora or Lora())
         adapters = function.adapters
-        chosen = chosen if objective.name.endswith(_WITH_NEW_HEAD) else []
+        chosen = chosen if objective.new_head else []
         for adapter in adapters:
             chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
     wanted = {id(v) for v in chosen}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Mapping
@@ -16,23 +17,6 @@ from safetensors import SafetensorError
 from tff_tx.core.errors import UserError
 from tff_tx.models.tracing import initial_weights
 from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes
-from tff_tx.models.zoo.ft_transformer import TFAutoModelForTables
-from tff_tx.models.zoo.patch_transformer import TFAutoModelForForecasting
-from tff_tx.models.zoo.sasrec import TFAutoModelForNextItem
-
-AUTO_CLASSES = {
-    "sequence_classification": transformers.TFAutoModelForSequenceClassification,
-    "token_classification": transformers.TFAutoModelForTokenClassification,
-    "masked_lm": transformers.TFAutoModelForMaskedLM,
-    "causal_lm": transformers.TFAutoModelForCausalLM,
-    "sequence_to_sequence": transformers.TFAutoModelForSeq2SeqLM,
-    "question_answering": transformers.TFAutoModelForQuestionAnswering,
-    "image_classification": transformers.TFAutoModelForImageClassification,
-    "forecasting": TFAutoModelForForecasting,
-    "next_item": TFAutoModelForNextItem,
-    "tabular_classification": TFAutoModelForTables,
-}
-"""The TF class that carries each task's head."""
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
 
@@ -48,13 +32,13 @@ _POSITIONS_AFTER_PADDING = (
 """Architectures that number positions from the padding index on, and so have fewer of them."""
 
 
-def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
     """Builds a model with random weights.
 
     Args:
-      kind: A task, key of `AUTO_CLASSES`.
-      architecture: A Hugging Face model type that has a TF class for the task, such as "bert" or
-        "gpt2".
+      auto_class: Carries the head: a class such as `transformers.TFAutoModelForCausalLM`, its name in transformers, or
+        "module:attribute".
+      architecture: A Hugging Face model type of that class, such as "bert" or "gpt2".
       config: Fields of the configuration that differ from the architecture's defaults.
       seed: Seed of the initial weights.
 
@@ -62,32 +46,32 @@ def from_config(kind: str, architecture: str, config: Mapping[str, Any], seed: i
       A built `transformers.TFPreTrainedModel`.
 
     Raises:
-      UserError: If there is no such architecture for the task in TensorFlow, or a field does not
-        fit it.
+      UserError: If the automatic class has no such architecture in TensorFlow, or a field does not fit it.
     """
-    if architecture not in _architectures(kind):
+    auto = _resolved(auto_class)
+    if architecture not in _architectures(auto):
         raise UserError(
-            f"--architecture={architecture}: Hugging Face has no TensorFlow model of that type for "
-            f"{kind}; choose one of {', '.join(_architectures(kind))}."
+            f"--architecture={architecture}: {auto.__name__} has no TensorFlow model of that type; choose one of "
+            f"{', '.join(_architectures(auto))}."
         )
     config_class = CONFIG_CLASSES[architecture]
-    _check_fields(kind, config_class(), config)
+    _check_fields(auto, config_class(), config)
     what = f"--architecture={architecture} --model_config={dict(config)}"
     remedy = f"choose fields that fit one another, see {config_class.__name__}"
     with initial_weights.seeded(seed), _readable(what, remedy):
-        model = AUTO_CLASSES[kind].from_config(config_class(**config))
+        model = auto.from_config(config_class(**config))
         model.build_in_name_scope()
     return model
 
 
-def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
+def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
     """Loads a model from a checkpoint.
 
     Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
     names are in `fresh_weights` of the result.
 
     Args:
-      kind: A task, key of `AUTO_CLASSES`.
+      auto_class: As for `from_config`.
       name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub
         id.
       config: Fields of the configuration to change, such as `num_labels` or dropout rates.
@@ -95,7 +79,7 @@ def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = Non
 
     Raises:
       UserError: If `name` is neither a model directory nor a hub id that can be reached, its
-        architecture has no TensorFlow class for the task, or a field does not fit it.
+        architecture is none of the automatic class's in TensorFlow, or a field does not fit it.
     """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise UserError(
@@ -103,10 +87,11 @@ def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = Non
             "directory written by save_pretrained, or a hub id."
         )
     what = f"--pretrained={name}"
-    found = read_config(kind, name)
-    _check_fields(kind, found, config or {})
+    auto = _resolved(auto_class)
+    found = read_config(auto, name)
+    _check_fields(auto, found, config or {})
     with initial_weights.seeded(seed), _readable(what, _LOADABLE):
-        model, info = AUTO_CLASSES[kind].from_pretrained(
+        model, info = auto.from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
     mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
@@ -114,18 +99,19 @@ def from_pretrained(kind: str, name: str, config: Mapping[str, Any] | None = Non
     return model
 
 
-def read_config(kind: str, name: str) -> Any:
-    """The configuration of a model directory or hub id, which must be of a model for the task.
+def read_config(auto_class: Any, name: str) -> Any:
+    """The configuration of a model directory or hub id, which must be of a model of the automatic class.
 
     Raises:
       UserError: If there is none, or it is another model's.
     """
+    auto = _resolved(auto_class)  # first, as importing it may register model types
     with _readable(f"--pretrained={name}", _LOADABLE):
         found = transformers.AutoConfig.from_pretrained(name)
-    if found.model_type not in _architectures(kind):
+    if found.model_type not in _architectures(auto):
         raise UserError(
-            f"--pretrained={name} is a {found.model_type} model, of which Hugging Face has no TensorFlow class "
-            f"for {kind}; choose a model of one of the types {', '.join(_architectures(kind))}."
+            f"--pretrained={name} is a {found.model_type} model, of which {auto.__name__} has none in TensorFlow; "
+            f"choose a model of one of the types {', '.join(_architectures(auto))}."
         )
     return found
 
@@ -166,18 +152,24 @@ def _readable(what: str, remedy: str):
         raise UserError(f"{what} cannot be loaded ({reason}): {remedy}.") from error
 
 
-def _architectures(kind: str) -> list[str]:
-    """Those of the task, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
-    found = model_classes(AUTO_CLASSES[kind])
+def _resolved(auto_class: Any) -> Any:
+    if not isinstance(auto_class, str):
+        return auto_class
+    return pkgutil.resolve_name(auto_class if ":" in auto_class else f"transformers:{auto_class}")
+
+
+def _architectures(auto: Any) -> list[str]:
+    """Of an automatic class, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
+    found = model_classes(auto)
     return sorted(config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init)
 
 
-def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
+def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
     """Refuses changes to fields that neither the configuration declares nor the model's code reads.
 
     The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
     """
-    model_class = model_classes(AUTO_CLASSES[kind])[type(config)]
+    model_class = model_classes(auto)[type(config)]
     model_class = model_class[0] if isinstance(model_class, tuple) else model_class
     source = inspect.getsource(sys.modules[model_class.__module__])
     read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))
@@ -193,6 +185,12 @@ def _check_fields(kind: str, config: Any, changes: Mapping[str, Any]) -> None:
 def has_segments(config: Any) -> bool:
     """Whether a model tells a first text from a second by `token_type_ids`, as BERT does and RoBERTa does not."""
     return getattr(config, "type_vocab_size", 0) > 1
+
+
+def image_shape(config: Any) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that a model takes."""
+    size = config.image_size
+    return (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
 
 
 def max_positions(config: Any) -> int | None:

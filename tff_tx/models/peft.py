@@ -19,15 +19,17 @@ from tff_tx.core.errors import UserError
 from tff_tx.models.functional import TransformerModel
 from tff_tx.models.lora import Adapter
 from tff_tx.models.tracing.adapted_layers import CONV1D, dense_layers
-from tff_tx.models.tracing.hugging_face import pytorch_module, pytorch_weight
+from tff_tx.models.tracing.hugging_face import model_classes, pytorch_module, pytorch_weight
 
 _TASK_TYPES = {
-    "sequence_classification": "SEQ_CLS",
-    "token_classification": "TOKEN_CLS",
-    "causal_lm": "CAUSAL_LM",
-    "sequence_to_sequence": "SEQ_2_SEQ_LM",
-    "question_answering": "QUESTION_ANS",
+    transformers.TFAutoModelForSequenceClassification: "SEQ_CLS",
+    transformers.TFAutoModelForTokenClassification: "TOKEN_CLS",
+    transformers.TFAutoModelForCausalLM: "CAUSAL_LM",
+    transformers.TFAutoModelForSeq2SeqLM: "SEQ_2_SEQ_LM",
+    transformers.TFAutoModelForQuestionAnswering: "QUESTION_ANS",
 }
+"""PEFT's name of a model's head, by the automatic class that the model is one of."""
+
 _PREFIX = "base_model.model."
 
 
@@ -80,7 +82,7 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
     kernels = {type(dense[id(adapter.weight)]) for adapter in model.adapters}
     config = {
         "peft_type": "LORA",
-        "task_type": _TASK_TYPES.get(model.objective.name),
+        "task_type": _task_type(model.keras_model),
         "base_model_name_or_path": base,
         "inference_mode": True,
         "r": model.lora.rank,
@@ -97,6 +99,14 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
     with open(os.path.join(directory, "adapter_config.json"), "w", encoding="utf-8") as file:
         json.dump(config, file, indent=2)
         file.write("\n")
+
+
+def _task_type(keras_model) -> str | None:
+    for auto, name in _TASK_TYPES.items():
+        found = model_classes(auto).get(type(keras_model.config), ())
+        if type(keras_model) in (found if isinstance(found, tuple) else (found,)):
+            return name
+    return None
 
 
 def _factors(adapter: Adapter, lora) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,7 +1,6 @@
 """Accounting of differential privacy: what was run <-> (epsilon, delta). Needs no TensorFlow, and starts fast."""
 
 from tff_tx.privacy.accounting import (
-    ACCOUNTANTS,
     Ledger,
     default_delta,
     delta_for,
@@ -11,11 +10,12 @@ from tff_tx.privacy.accounting import (
     gaussian_epsilon,
     rho,
 )
+from tff_tx.privacy.calculator import CalculatorReport, report
+from tff_tx.privacy.client_side import ClientSideLedgers, build_client_side_ledgers
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 from tff_tx.privacy.matrix_factorization import BandedMatrix, optimize_banded, workload
 from tff_tx.privacy.mechanism import Mechanism
 from tff_tx.privacy.mechanisms import (
-    SAMPLING,
     AdaptiveClipping,
     Gaussian,
     MatrixFactorization,
@@ -23,16 +23,17 @@ from tff_tx.privacy.mechanisms import (
     amplification,
 )
 from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.plan import Plan, build_plan
 from tff_tx.privacy.price import Price, price
 from tff_tx.privacy.skellam import skellam_epsilon, skellam_rdp
 from tff_tx.privacy.sparse_histogram import SparseHistogram, find_sparse_histogram
 from tff_tx.privacy.statement import statement
 
 __all__ = [
-    "ACCOUNTANTS",
-    "SAMPLING",
     "AdaptiveClipping",
     "BandedMatrix",
+    "CalculatorReport",
+    "ClientSideLedgers",
     "ExampleLevelSgd",
     "Gaussian",
     "Ledger",
@@ -40,10 +41,13 @@ __all__ = [
     "MatrixFactorization",
     "Mechanism",
     "Participation",
+    "Plan",
     "Price",
     "SparseHistogram",
     "TreeAggregation",
     "amplification",
+    "build_client_side_ledgers",
+    "build_plan",
     "default_delta",
     "delta_for",
     "epsilon",
@@ -53,6 +57,7 @@ __all__ = [
     "gaussian_epsilon",
     "optimize_banded",
     "price",
+    "report",
     "rho",
     "skellam_epsilon",
     "skellam_rdp",

@@ -1,9 +1,9 @@
-"""From what was run to (epsilon, delta), and back.
+"""Accounting: epsilon of a mechanism, and the noise of a target epsilon.
 
 Everything composed of sampled Gaussians goes to the accountants of `dp_accounting`: privacy loss distributions (PLD,
 Koskela et al. 2020, https://arxiv.org/abs/1906.03049; Doroshenko et al. 2022, https://arxiv.org/abs/2207.04380) or
 Renyi differential privacy (RDP, Mironov 2017, https://arxiv.org/abs/1702.07476). What is one Gaussian release (no
-sampling, trees, matrix factorization, local noise) is told by one number, its zCDP parameter
+sampling, trees, matrix factorization, local noise) is described by one number, its zCDP parameter
 rho = (sensitivity / standard deviation)^2 / 2, and has an exact privacy profile in closed form.
 """
 
@@ -17,10 +17,9 @@ import dp_accounting
 import scipy.optimize
 from dp_accounting import pld, rdp
 
-from tff_tx.core.errors import UserError
+from tff_tx.config.privacy import ACCOUNTANTS
+from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.mechanism import Mechanism
-
-ACCOUNTANTS = ("pld", "rdp")
 
 _REPLACE_ONE = dp_accounting.NeighboringRelation.REPLACE_ONE
 # Without replacement an order takes time with its square, up to 256; those in between are interpolations anyway.
@@ -66,22 +65,22 @@ def _log_delta_gap(rho, log_delta, epsilon):
 
 
 def default_delta(population: int) -> float:
-    """The usual delta for so many clients, population^-1.1: well below one over their number."""
+    """Default delta for a population, population^-1.1: well below one over its size."""
     return min(0.1, float(population) ** -1.1)
 
 
 def delta_for(population: int, target_delta: float | None = None) -> float:
-    """Delta of a guarantee for so many clients: the one that is wanted, or the usual one.
+    """Delta of a guarantee for a population: the target, or the default.
 
     Raises:
-      UserError: If it would allow to publish one of them.
+      UserError: If it would allow publishing one of them.
     """
     if target_delta is None:
         return default_delta(population)
     if target_delta * population > 1:
         raise UserError(
-            f"--target_delta={target_delta} is more than one over the {population} clients, which would allow to "
-            f"publish all data of one of them: lower it, for example to {default_delta(population):.1g}."
+            f"{setting('privacy.target_delta')}={target_delta} is more than one over the {population} clients, which "
+            f"would allow publishing all data of one of them: lower it, for example to {default_delta(population):.1g}."
         )
     return target_delta
 
@@ -95,21 +94,21 @@ def rho(mechanism: Mechanism, rounds: int) -> float | None:
 
 
 def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | None = None) -> float:
-    """An upper bound on epsilon after so many rounds, infinite without noise.
+    """Upper bound on epsilon after `rounds` rounds, infinite without noise.
 
     Args:
       mechanism: What is run.
       rounds: Number of rounds, 0 or more.
       delta: Above 0 and below 1.
-      accountant: One of `ACCOUNTANTS`; None: the tighter of those that know the mechanism.
+      accountant: One of `tff_tx.config.privacy.ACCOUNTANTS`; None: the tighter of those that cover the mechanism.
 
     Raises:
-      UserError: If a value is out of range, or the accountant does not know the mechanism.
+      UserError: If a value is out of range, or the accountant does not cover the mechanism.
     """
     accountant = accountant_for(mechanism, accountant)
     check_delta(delta)
     if rounds < 0:
-        raise UserError(f"--rounds={rounds} must be 0 or more: correct it.")
+        raise UserError(f"rounds={rounds}: must be at least 0.")
     if rounds == 0:
         return 0.0
     if mechanism.noise_multiplier == 0:
@@ -131,16 +130,16 @@ def accountant_for(mechanism: Mechanism, accountant: str | None = None) -> str:
     """The accountant that `epsilon` uses.
 
     Raises:
-      UserError: If the one that is asked for does not know the mechanism.
+      UserError: If the requested one does not cover the mechanism.
     """
     if accountant not in (None, *ACCOUNTANTS):
-        raise UserError(f"--accountant={accountant} must be one of {', '.join(ACCOUNTANTS)}: correct it.")
+        raise UserError(f"accountant={accountant}: must be one of {', '.join(ACCOUNTANTS)}.")
     if not _is_fixed_size(mechanism.event(1)):
         return accountant or "pld"
     if accountant == "pld":
         raise UserError(
-            "--accountant=pld knows no sampling without replacement: use --accountant=rdp, or sample with "
-            "--sampling=poisson."
+            f"{setting('privacy.accountant')}=pld does not cover sampling without replacement: use "
+            f"{setting('privacy.accountant')}=rdp, or {setting('cohort.sampling')}=poisson."
         )
     return "rdp"
 
@@ -194,10 +193,10 @@ def _pld_of_one(event, interval):
 def find_noise_multiplier(
     mechanism: Mechanism, rounds: int, target_epsilon: float, delta: float, accountant: str | None = None
 ) -> float:
-    """The least noise multiplier with which so many rounds stay within an epsilon.
+    """Least noise multiplier with which `rounds` rounds stay within an epsilon.
 
     Args:
-      mechanism: What is to be run; its own noise multiplier is passed over.
+      mechanism: What is to be run; its own noise multiplier is ignored.
       rounds: Number of rounds, 1 or more.
       target_epsilon: Above 0; infinity asks for no noise.
       delta: Above 0 and below 1.
@@ -210,11 +209,11 @@ def find_noise_multiplier(
       UserError: If a value is out of range, or no noise will do.
     """
     if not target_epsilon > 0:
-        raise UserError(f"--target_epsilon={target_epsilon} must be a number above 0: correct it.")
+        raise UserError(f"{setting('privacy.target_epsilon')}={target_epsilon}: must be above 0.")
     if target_epsilon == math.inf:
         return 0.0
     if rounds < 1:
-        raise UserError(f"--rounds={rounds} must be 1 or more: raise it.")
+        raise UserError(f"rounds={rounds}: must be at least 1.")
     accountant = accountant_for(mechanism.with_noise(1.0), accountant)
     check_delta(delta)
 
@@ -236,7 +235,8 @@ def _bracket(excess, target_epsilon):
         while excess(high := high + step) > 0:
             if high > 40:
                 raise UserError(
-                    f"--target_epsilon={target_epsilon} is out of reach of any noise: raise it, or --target_delta."
+                    f"{setting('privacy.target_epsilon')}={target_epsilon} is out of reach of any noise: raise it, or "
+                    f"{setting('privacy.target_delta')}."
                 )
     else:
         while excess(low := low - step) <= 0:
@@ -247,12 +247,11 @@ def _bracket(excess, target_epsilon):
 class Ledger:
     """Epsilon of a run, round by round.
 
-    A function of the number of rounds alone, so that a run that is resumed has the same figures. Asked for every round
-    it takes some hundredths of a second, and nothing for a round it was asked for before.
+    A function of the number of rounds alone, so that a resumed run has the same figures. Values are cached.
     """
 
     def __init__(self, mechanism: Mechanism, delta: float, accountant: str | None = None):
-        """Checks that the accountant knows the mechanism.
+        """Checks that the accountant covers the mechanism.
 
         Args:
           mechanism: What is run.
@@ -260,7 +259,7 @@ class Ledger:
           accountant: As for `epsilon`.
 
         Raises:
-          UserError: If a value is out of range, or the accountant does not know the mechanism.
+          UserError: If a value is out of range, or the accountant does not cover the mechanism.
         """
         check_delta(delta)
         self.mechanism, self.delta = mechanism, float(delta)
@@ -268,7 +267,7 @@ class Ledger:
         self._known = {}
 
     def epsilon(self, rounds: int) -> float:
-        """Epsilon after so many rounds, 0 or more; infinite without noise. Never falls with more rounds."""
+        """Epsilon after `rounds` rounds, 0 or more; infinite without noise. Non-decreasing in rounds."""
         if rounds not in self._known:
             self._known[rounds] = epsilon(self.mechanism, rounds, self.delta, self.accountant)
         return self._known[rounds]
@@ -285,8 +284,8 @@ class Ledger:
         return within
 
     @property
-    def accountant_told(self) -> str:
-        """The accountant in words."""
+    def accountant_name(self) -> str:
+        """Name of the accountant in statements."""
         event = self.mechanism.event(1)
         if self.accountant == "rdp":
             return "Renyi differential privacy (RDP)"
@@ -296,10 +295,10 @@ class Ledger:
 
 
 def check_delta(delta: float) -> None:
-    """Refuses what is no probability of a failure.
+    """Checks that delta is a probability.
 
     Raises:
       UserError: If it is not above 0 and below 1.
     """
     if not 0 < delta < 1:
-        raise UserError(f"--target_delta={delta} must be above 0 and below 1: correct it.")
+        raise UserError(f"{setting('privacy.target_delta')}={delta}: must be above 0 and below 1.")

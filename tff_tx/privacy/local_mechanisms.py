@@ -1,4 +1,4 @@
-"""The mechanisms that clients run by themselves: noise in their updates, or in their steps."""
+"""Mechanisms of clients: noise in their updates, or in their local steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import dp_accounting
 
 from tff_tx.core.errors import UserError
-from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, OneGaussian, participation_told
+from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, OneGaussian
 from tff_tx.privacy.participation import Participation
 
 
@@ -38,7 +38,7 @@ class LocalGaussian(OneGaussian):
 
     @property
     def sampling_assumption(self):
-        return participation_told(self.participation) + "; no amplification by sampling, shuffling or aggregation"
+        return self.participation.describe() + "; no amplification by sampling, shuffling or aggregation"
 
     def sensitivity(self, rounds):
         return 2 * math.sqrt(self.participation.count(rounds))
@@ -81,10 +81,10 @@ class ExampleLevelSgd(Mechanism):
     def __post_init__(self):
         super().__post_init__()
         if self.sampling not in ("poisson", "none"):
-            raise UserError(f"--amplification={self.sampling} must be poisson or none for DP-SGD: correct it.")
+            raise UserError(f"sampling={self.sampling}: must be poisson or none for DP-SGD.")
         for name in ("num_examples", "batch_size", "steps", "microbatch_size"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)} must be 1 or more: correct it.")
+                raise UserError(f"{name}={getattr(self, name)}: must be at least 1.")
 
     @property
     def name(self):
@@ -103,7 +103,7 @@ class ExampleLevelSgd(Mechanism):
             else f"a client's {self.num_examples:,} examples are dealt out to batches, each once a pass; no "
             "amplification by sampling"
         )
-        return f"{participation_told(self.participation)}; {batches}"
+        return f"{self.participation.describe()}; {batches}"
 
     def event(self, rounds):
         noise_multiplier = self.noise_multiplier / (2 if self.microbatch_size > 1 else 1)

@@ -16,7 +16,7 @@ import scipy.linalg
 import scipy.optimize
 import threadpoolctl
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.participation import Participation, largest_sum
 
 
@@ -89,7 +89,7 @@ class BandedMatrix:
         """
         rounds = self.rounds if rounds is None else rounds
         if rounds > self.rounds:
-            raise UserError(f"--rounds={rounds} is more than the {self.rounds} rounds that the noise was made for.")
+            raise UserError(f"rounds={rounds} is more than the {self.rounds} rounds that the noise was made for.")
         if self.bands <= participation.min_separation:
             return float(np.sqrt(largest_sum(self._squared_column_norms(rounds), participation)))
         released = _dense(self.rows[:rounds])
@@ -126,9 +126,9 @@ def workload(rounds: int, momentum: float = 0.0, learning_rates: np.ndarray | No
       UserError: If a value is out of range.
     """
     if rounds < 1:
-        raise UserError(f"--rounds={rounds} must be 1 or more: raise it.")
+        raise UserError(f"rounds={rounds}: must be at least 1.")
     if not 0 <= momentum < 1:
-        raise UserError(f"--server_momentum={momentum} must be 0 or more and below 1: correct it.")
+        raise UserError(f"{setting('server.momentum')}={momentum}: must be at least 0 and below 1.")
     rates = np.ones(rounds) if learning_rates is None else np.asarray(learning_rates, float)
     if rates.shape != (rounds,):
         raise ValueError(f"learning_rates has the shape {rates.shape}, not ({rounds},).")
@@ -174,7 +174,7 @@ def optimize_banded(
       UserError: If there is no such matrix.
     """
     if rounds < 1 or bands < 1:
-        raise UserError(f"--rounds={rounds} and --bands={bands} must both be 1 or more: raise them.")
+        raise UserError(f"rounds={rounds} and bands={bands}: must both be at least 1.")
     bands = min(bands, rounds)
     target = np.tri(rounds) if target is None else np.asarray(target, float)
     if target.shape != (rounds, rounds):

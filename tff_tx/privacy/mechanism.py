@@ -1,7 +1,7 @@
-"""What all mechanisms of differential privacy have: noise, sampling, adjacency, and as which events their rounds count.
+"""Mechanisms of differential privacy: noise, sampling, adjacency, and the event that their rounds compose to.
 
-Noise multipliers are standard deviations in units of the clip norm. A mechanism says as which `dp_accounting.DpEvent`
-so many rounds of it count; `tff_tx.privacy.accounting` makes numbers of that.
+Noise multipliers are standard deviations in units of the clip norm. A mechanism gives the `dp_accounting.DpEvent` of a
+number of rounds; `tff_tx.privacy.accounting` computes epsilon from it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import dp_accounting
 
 from tff_tx.core.errors import UserError
-from tff_tx.privacy.participation import Participation
 
 ADD_OR_REMOVE = "add-or-remove-one {}: the data sets differ by the presence of one {}, and the size is not public"
 REPLACE = "replace-one {}: one {} is replaced by any other, and the number of them is public"
@@ -24,7 +23,7 @@ ZERO_OUT = (
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-    """What all mechanisms have.
+    """A mechanism.
 
     Attributes:
       noise_multiplier: z, 0 or more; 0 is no privacy.
@@ -36,33 +35,33 @@ class Mechanism:
     noise_multiplier: float
 
     unit = "client"
-    """Whose data the guarantee hides: client or example."""
+    """Unit of privacy: client or example."""
 
     def __post_init__(self):
         if not 0 <= self.noise_multiplier < math.inf:
-            raise UserError(f"--noise_multiplier={self.noise_multiplier} must be a number of 0 or more: correct it.")
+            raise UserError(f"noise_multiplier={self.noise_multiplier}: must be a number, at least 0.")
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name in statements."""
         raise NotImplementedError
 
     @property
     def adjacency(self) -> str:
-        """Which data sets are neighbours."""
+        """Adjacency: which data sets are neighbours."""
         raise NotImplementedError
 
     @property
     def sampling_assumption(self) -> str:
-        """What is assumed of who takes part when."""
+        """Assumption on the rounds that a client takes part in."""
         raise NotImplementedError
 
     def event(self, rounds: int) -> dp_accounting.DpEvent:
-        """As what so many rounds count, 1 or more."""
+        """Composition of `rounds` rounds, 1 or more."""
         raise NotImplementedError
 
     def sum_stddev(self, rounds: int) -> float:
-        """Standard deviation of each number of the noise in the sum of the updates of so many rounds, in clip norms."""
+        """Standard deviation of a coordinate of the noise in the sum of all rounds' updates, in clip norms."""
         raise NotImplementedError
 
     def with_noise(self, noise_multiplier: float) -> Mechanism:
@@ -78,20 +77,8 @@ class OneGaussian(Mechanism):
     """
 
     def sensitivity(self, rounds: int) -> float:
-        """By how much a client of clip norm 1 changes what noise is added to, in L2 norm."""
+        """L2 sensitivity of what noise is added to, for updates of clip norm 1."""
         raise NotImplementedError
 
     def event(self, rounds):
         return dp_accounting.GaussianDpEvent(self.noise_multiplier / self.sensitivity(rounds))
-
-
-def participation_told(participation: Participation) -> str:
-    """Who takes part when, in words."""
-    most = (
-        ""
-        if participation.max_participations is None
-        else f", at most {participation.max_participations} rounds in all"
-    )
-    if participation.min_separation == 1:
-        return f"a client may be in any round{most}"
-    return f"a client is in at most one of any {participation.min_separation} consecutive rounds{most}"

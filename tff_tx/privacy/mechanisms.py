@@ -1,31 +1,30 @@
-"""The mechanisms of the server, which hide clients: independent, tree and banded noise, and what sampling amplifies."""
+"""Mechanisms of the server, which hide clients: independent, tree and banded noise; amplification by sampling."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import dp_accounting
 
-from tff_tx.core.errors import UserError
+from tff_tx.config.privacy import SAMPLING
+from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy import tree
 from tff_tx.privacy.matrix_factorization import BandedMatrix
-from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, OneGaussian, participation_told
+from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, OneGaussian
 from tff_tx.privacy.participation import Participation
 
-SAMPLING = ("poisson", "without_replacement", "none")
-"""By what a guarantee may be amplified."""
-
 _BY_SAMPLER = {"poisson": "poisson", "uniform": "without_replacement"}
-"""By what the samplers of `tff_tx.cohorts` amplify; all others by nothing."""
+"""Amplification by sampler of `tff_tx.cohorts`; all others have none."""
 
 
 def amplification(sampler: str, claimed: str | None = None) -> str:
-    """By which sampling a guarantee is amplified, which is for the sampler to say that draws the cohorts.
+    """The sampling by which a guarantee is amplified.
 
     Args:
-      sampler: The name of a sampler of `tff_tx.cohorts`, the value of --sampling.
-      claimed: One of `SAMPLING` that the accounting should assume; None: the best that holds.
+      sampler: Name of a sampler of `tff_tx.cohorts`.
+      claimed: One of `tff_tx.config.privacy.SAMPLING` that the accounting should assume; None: that of the sampler.
 
     Raises:
       UserError: If the sampler does not sample as claimed.
@@ -35,8 +34,8 @@ def amplification(sampler: str, claimed: str | None = None) -> str:
         return claimed or holds
     wanted = next(name for name, sampling in _BY_SAMPLER.items() if sampling == claimed)
     raise UserError(
-        f"--amplification={claimed} does not hold for --sampling={sampler}, whose cohorts are drawn otherwise: sample "
-        f"with --sampling={wanted}, or account with --amplification={holds}."
+        f"{setting('privacy.amplification')}={claimed} does not hold with {setting('cohort.sampling')}={sampler}: set "
+        f"{setting('cohort.sampling')}={wanted}, or {setting('privacy.amplification')}={holds}."
     )
 
 
@@ -49,8 +48,8 @@ class Gaussian(OneGaussian):
     another gained, so that the noise multiplier counts half; zero-out without sampling.
 
     Attributes:
-      noise_multiplier: Of the sum over a cohort; with adaptive clipping `AdaptiveClipping.noise_multiplier`.
-      sampling: One of `SAMPLING`.
+      noise_multiplier: Of the sum over a cohort.
+      sampling: One of `tff_tx.config.privacy.SAMPLING`.
       clients_per_round: Size of a cohort, mean size with Poisson sampling; needed with sampling.
       population: Number of clients to draw from; needed with sampling.
       participation: Rounds a client may take part in, without sampling; with it, any.
@@ -67,18 +66,19 @@ class Gaussian(OneGaussian):
     def __post_init__(self):
         super().__post_init__()
         if self.sampling not in SAMPLING:
-            raise UserError(f"--amplification={self.sampling} must be one of {', '.join(SAMPLING)}: correct it.")
+            raise UserError(f"sampling={self.sampling}: must be one of {', '.join(SAMPLING)}.")
         if self.sampling == "none":
             return
-        for name in ("clients_per_round", "population"):
-            if not (getattr(self, name) or 0) > 0:
+        for path in ("cohort.clients_per_round", "privacy.population"):
+            value = getattr(self, path.partition(".")[2])
+            if not (value or 0) > 0:
                 raise UserError(
-                    f"--{name}={getattr(self, name)} must be above 0 to account with --amplification={self.sampling}: "
-                    "say how many."
+                    f"{setting(path)}={value}: must be above 0 for amplification by sampling ({self.sampling}); set it."
                 )
         if self.clients_per_round > self.population:
             raise UserError(
-                f"--clients_per_round={self.clients_per_round} is more than --population={self.population}: lower it."
+                f"{setting('cohort.clients_per_round')}={self.clients_per_round:g} is more than "
+                f"{setting('privacy.population')}={self.population}: lower it."
             )
 
     @property
@@ -107,7 +107,7 @@ class Gaussian(OneGaussian):
                 f"every round has {self.clients_per_round:,.0f} of {self.population:,} clients, drawn uniformly "
                 "without replacement"
             )
-        return participation_told(self.participation) + "; no amplification by sampling"
+        return self.participation.describe() + "; no amplification by sampling"
 
     def sensitivity(self, rounds):
         return math.sqrt(self.participation.count(rounds))
@@ -130,27 +130,42 @@ class Gaussian(OneGaussian):
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveClipping:
-    """The two releases of a round of adaptive clipping, which together are one Gaussian mechanism.
+class AdaptiveClipping(Gaussian):
+    """Independent noise in two releases a round: the sum of clipped updates, and the count that the clip norm follows.
 
-    Andrew et al. 2021, https://arxiv.org/abs/1905.03871, Theorem 1: z = (z_delta^-2 + (2 sigma_b)^-2)^(-1/2), as a
-    client changes the shifted count by at most a half. TFF splits z so in
-    `tff.aggregators.DifferentiallyPrivateFactory.gaussian_adaptive`; this puts together what was run.
+    Andrew et al. 2021, https://arxiv.org/abs/1905.03871, Theorem 1: both together are one Gaussian mechanism with
+    z = (z_delta^-2 + (2 sigma_b)^-2)^(-1/2), as a client changes the shifted count by at most a half. So epsilon and
+    adjacency are those of `Gaussian`, whatever z is split into.
 
     Attributes:
-      value_noise_multiplier: z_delta, of the sum of updates, in units of the clip norm of the round.
-      count_stddev: sigma_b, of the number of clients below the clip norm.
+      noise_multiplier: z, of both releases.
+      count_stddev: sigma_b, the standard deviation of the noise of the number of clients below the clip norm; None: not
+        chosen yet.
     """
 
-    value_noise_multiplier: float
-    count_stddev: float
+    count_stddev: float | None = None
+
+    @classmethod
+    def of_releases(cls, value_noise_multiplier: float, count_stddev: float, **sampling: Any) -> AdaptiveClipping:
+        """The mechanism of two releases.
+
+        Args:
+          value_noise_multiplier: z_delta, of the sum of updates, in units of the clip norm of the round.
+          count_stddev: sigma_b.
+          **sampling: Other attributes.
+        """
+        noise_multiplier = 0.0
+        if value_noise_multiplier and count_stddev:
+            noise_multiplier = (value_noise_multiplier**-2 + (2 * count_stddev) ** -2) ** -0.5
+        return cls(noise_multiplier, count_stddev=count_stddev, **sampling)
 
     @property
-    def noise_multiplier(self) -> float:
-        """z: the noise multiplier of both."""
-        if not self.value_noise_multiplier or not self.count_stddev:
-            return 0.0
-        return (self.value_noise_multiplier**-2 + (2 * self.count_stddev) ** -2) ** -0.5
+    def name(self):
+        stddev = "" if self.count_stddev is None else f" of standard deviation {self.count_stddev:.4g}"
+        return (
+            "Gaussian noise, independent in every round, with adaptive clipping (DP-FedAvg; the clip norm follows a "
+            f"quantile, estimated from a count with noise{stddev} that is part of the budget)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +187,7 @@ class TreeAggregation(OneGaussian):
     def __post_init__(self):
         super().__post_init__()
         if self.restart_every is not None and self.restart_every < 1:
-            raise UserError(f"--restart_rounds={self.restart_every} must be 1 or more: raise it, or leave it out.")
+            raise UserError(f"restart_every={self.restart_every}: must be at least 1.")
 
     @property
     def name(self):
@@ -185,7 +200,7 @@ class TreeAggregation(OneGaussian):
 
     @property
     def sampling_assumption(self):
-        return participation_told(self.participation) + "; no amplification by sampling"
+        return self.participation.describe() + "; no amplification by sampling"
 
     def sensitivity(self, rounds):
         return math.sqrt(tree.squared_sensitivity(rounds, self.participation, self.restart_every))
@@ -219,7 +234,7 @@ class MatrixFactorization(OneGaussian):
 
     @property
     def sampling_assumption(self):
-        return participation_told(self.participation) + "; no amplification by sampling"
+        return self.participation.describe() + "; no amplification by sampling"
 
     def sensitivity(self, rounds):
         return self.matrix.sensitivity(self.participation, rounds)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from tff_tx.config import CohortConfig
 from tff_tx.core.errors import UserError
 
 
@@ -32,12 +33,32 @@ class Participation:
         for name in ("min_separation", "max_participations"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"--{name}={value} must be 1 or more: raise it, or leave it out.")
+                raise UserError(f"{name}={value}: must be at least 1; raise it, or leave it out.")
+
+    @classmethod
+    def of(cls, cohort: CohortConfig, num_clients: int, max_participations: int | None = None) -> Participation:
+        """The participation that a sampler ensures.
+
+        Args:
+          cohort: Settings of the sampler.
+          num_clients: Clients that it samples from.
+          max_participations: k.
+        """
+        if cohort.sampling != "min_separation":
+            return cls(1, max_participations)
+        return cls(cohort.min_separation or max(1, num_clients // cohort.clients_per_round), max_participations)
 
     def count(self, rounds: int) -> int:
-        """The most participations of a client in so many rounds."""
+        """Maximum number of participations of a client in `rounds` rounds."""
         most = math.ceil(rounds / self.min_separation)
         return most if self.max_participations is None else min(most, self.max_participations)
+
+    def describe(self) -> str:
+        """The assumption in words."""
+        most = "" if self.max_participations is None else f", at most {self.max_participations} rounds in all"
+        if self.min_separation == 1:
+            return f"a client may be in any round{most}"
+        return f"a client is in at most one of any {self.min_separation} consecutive rounds{most}"
 
 
 def largest_sum(values: np.ndarray, participation: Participation) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What privacy costs: how far the noise drowns the clients' updates, and how many clients it would take."""
+"""The price of privacy: signal-to-noise ratio of the noised updates, and the cohort that it would take."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def _needed_of_population(ledger, rounds, dimension):
 
     def log_excess(log_clients):
         clients = min(math.exp(log_clients), mechanism.population)
-        as_loud_as_they = _signal_to_noise(mechanism.with_noise(1.0), rounds, clients, dimension)
-        return math.log(epsilon_of(clients, as_loud_as_they) / target)
+        equally_loud = _signal_to_noise(mechanism.with_noise(1.0), rounds, clients, dimension)
+        return math.log(epsilon_of(clients, equally_loud) / target)
 
     most = math.log(mechanism.population)
     if log_excess(most) > 0:

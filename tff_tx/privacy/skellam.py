@@ -53,7 +53,7 @@ def skellam_epsilon(
       UserError: If a value is out of range.
     """
     if not 0 < delta < 1:
-        raise UserError(f"delta={delta} must be above 0 and below 1: correct it.")
+        raise UserError(f"delta={delta}: must be above 0 and below 1.")
     for name, value in (
         ("l1_sensitivity", l1_sensitivity),
         ("l2_sensitivity", l2_sensitivity),
@@ -61,7 +61,7 @@ def skellam_epsilon(
         ("participations", participations),
     ):
         if not 0 <= value < math.inf:
-            raise UserError(f"{name}={value} must be a number of 0 or more: correct it.")
+            raise UserError(f"{name}={value}: must be a number, at least 0.")
     if participations == 0:
         return 0.0
     if variance == 0:

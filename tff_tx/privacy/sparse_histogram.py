@@ -1,10 +1,10 @@
-"""Counts of things nobody can list beforehand, such as words: noise on those that occur, and a threshold.
+"""Histograms over items nobody can list beforehand, such as words: noise on those that occur, and a threshold.
 
-A client adds 1 to the counts of at most k things, each count gets Gaussian noise, and what stays below a threshold is
-not released: a thing that one client alone has would otherwise tell of the client by being there at all, whatever its
-count (Korolova et al. 2009, https://doi.org/10.1145/1526709.1526733, which released words of search queries so, and
-Wilson et al. 2020, https://arxiv.org/abs/1909.01917, Section 3.2, which has the bound that adds both deltas). Delta is
-computed exactly here.
+A client adds 1 to the counts of at most k items, each count gets Gaussian noise, and what stays below a threshold is
+not released: an item that a single client has would otherwise reveal the client by its presence, whatever its count
+(Korolova et al. 2009, https://doi.org/10.1145/1526709.1526733, which released words of search queries so, and Wilson et
+al. 2020, https://arxiv.org/abs/1909.01917, Section 3.2, which has the bound that adds both deltas). Delta is computed
+exactly here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import scipy.optimize
 from scipy import stats
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import check_delta, gaussian_delta
 
 
@@ -63,7 +63,7 @@ class SparseHistogram:
         return np.where(shared == 0, nothing_shared, np.maximum(0.0, upper - lower))
 
     def release_probability(self, count: float) -> float:
-        """That a thing which so many clients have is released."""
+        """Probability that an item held by `count` clients is released."""
         return float(stats.norm.sf((self.threshold - count) / self.noise_stddev))
 
 
@@ -79,7 +79,7 @@ def find_sparse_histogram(max_items: int, target_epsilon: float, delta: float) -
       UserError: If a value is out of range.
     """
     if not 0 < target_epsilon < math.inf:
-        raise UserError(f"--target_epsilon={target_epsilon} must be a number above 0: correct it.")
+        raise UserError(f"{setting('privacy.target_epsilon')}={target_epsilon}: must be a finite number above 0.")
     check_delta(delta)
 
     def log_excess(log_stddev):

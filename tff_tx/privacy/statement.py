@@ -27,16 +27,16 @@ def statement(
     Args:
       ledger: Of the run.
       rounds: Rounds that were run.
-      hyperparameters: What was chosen on the data without being accounted for, as sentences or names.
-      released_outside: What left the run without noise, such as metrics.
-      notes: Anything else that a reader has to know, such as that the noise was seeded.
+      hyperparameters: Settings chosen on the data without being accounted for, as sentences or names.
+      released_outside: Outputs without noise, such as metrics.
+      notes: Further paragraphs, such as that the noise was seeded.
 
     Returns:
       The section, from its heading on, without a last line end.
     """
     mechanism = ledger.mechanism
     epsilon = ledger.epsilon(rounds)
-    guarantee = f"epsilon = {_told(epsilon)} at delta = {ledger.delta:.3g}, after {rounds:,} rounds"
+    guarantee = f"epsilon = {_number(epsilon)} at delta = {ledger.delta:.3g}, after {rounds:,} rounds"
     concentrated = rho(mechanism, rounds) if rounds else None
     if concentrated is not None and mechanism.noise_multiplier > 0:
         guarantee += f"; rho = {concentrated:.4g} zero-concentrated differential privacy (zCDP)"
@@ -49,11 +49,11 @@ def statement(
         ("Adjacency", mechanism.adjacency),
         ("Mechanism", f"{mechanism.name}, noise multiplier {mechanism.noise_multiplier:.6g}"),
         ("Sampling assumption", mechanism.sampling_assumption),
-        ("Accountant", ledger.accountant_told),
+        ("Accountant", ledger.accountant_name),
         ("Hyper-parameters outside the guarantee", "; ".join(hyperparameters) or _ALL_CHOSEN),
         ("Released outside the guarantee", "; ".join(released_outside) or "nothing"),
     ]
-    lines = ["## Privacy", "", "| | |", "|---|---|", *(f"| {name} | {_sentence(told)} |" for name, told in rows)]
+    lines = ["## Privacy", "", "| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in rows)]
     for note in notes:
         lines += ["", note]
     lines += [
@@ -88,9 +88,9 @@ def _unit(mechanism):
     return f"one of the {mechanism.num_examples:,} examples of a client (the smallest client, where they differ)"
 
 
-def _told(epsilon):
+def _number(epsilon):
     return f"{epsilon:.4g}" if epsilon < 100 else f"{epsilon:,.0f}"
 
 
-def _sentence(told):
-    return told.replace("|", "\\|")
+def _cell(text):
+    return text.replace("|", "\\|")

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import Any
 
+from tff_tx.config import RunConfig, check_resume
 from tff_tx.core import files
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 CONFIG = "config.json"
 METRICS = "metrics.csv"
 MODEL = "model"
+RESULTS = "results.json"
 
-_PACKAGES = (
-    "tensorflow",
-    "tensorflow-federated",
-    "tensorflow-privacy",
-    "tf-keras",
-    "transformers",
-    "numpy",
-)
+_PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "tf-keras", "transformers", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredRun:
+    """What `config.json` says of a run.
+
+    Attributes:
+      directory: The run directory.
+      config: The settings.
+      facts: What else there is: `versions`, `label_names`, `clients` by split, `parameters`, `privacy` ...
+    """
+
+    directory: str
+    config: RunConfig
+    facts: Mapping[str, Any]
+
+    @property
+    def model(self) -> str:
+        """The directory of the trained model.
+
+        Raises:
+          UserError: If the run has not ended.
+        """
+        path = os.path.join(self.directory, MODEL)
+        if not os.path.isdir(path):
+            raise UserError(
+                f"{setting('run.directory')}={self.directory} has no model yet: let the run finish (the same command "
+                "resumes it)."
+            )
+        return path
 
 
 def versions() -> dict[str, str]:
@@ -32,34 +58,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def write_config(run_dir: str, config: Mapping[str, Any], may_change: tuple[str, ...]) -> None:
-    """Writes `config.json`, or checks that the run that is there was asked for the same.
+def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> None:
+    """Writes `config.json`, or checks that the run that is there can go on with these settings.
 
     Args:
       run_dir: An existing directory.
-      config: Must have a mapping `flags`.
-      may_change: Flags that a resumed run may set differently.
+      config: The settings.
+      facts: What else to store, plain values.
 
     Raises:
-      UserError: If the directory holds a run with other flags.
+      UserError: If the directory holds a run with other settings.
     """
     path = os.path.join(run_dir, CONFIG)
     if os.path.exists(path):
-        before = read_config(run_dir)["flags"]
-        now = json.loads(json.dumps(config["flags"]))
-        names = sorted((set(before) | set(now)) - set(may_change))
-        differing = [n for n in names if before.get(n) != now.get(n)]
-        if differing:
-            told = ", ".join(f"--{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in differing[:5])
-            raise UserError(
-                f"--run_dir={run_dir} holds a run with other flags ({told}): use its flags to resume it, or another "
-                "directory to start anew."
-            )
-    files.write_json(path, config)
+        check_resume(read_run(run_dir).config, RunConfig.from_json(json.loads(json.dumps(config.to_json()))))
+    files.write_json(path, {**config.to_json(), "facts": {"versions": versions(), **facts}})
 
 
-def read_config(run_dir: str) -> dict[str, Any]:
-    """Reads `config.json`.
+def read_run(run_dir: str) -> StoredRun:
+    """Reads `config.json`, also of version 1.
 
     Raises:
       UserError: If there is none, or it is damaged.
@@ -67,15 +84,17 @@ def read_config(run_dir: str) -> dict[str, Any]:
     path = os.path.join(run_dir, CONFIG)
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            stored = json.load(file)
+        config = RunConfig.from_json(stored)
     except FileNotFoundError:
         raise UserError(
-            f"--run_dir={run_dir} has no {CONFIG}, so is not the directory of a run: check the path."
+            f"{setting('run.directory')}={run_dir} has no {CONFIG}, so it is not a run directory: check the path."
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): restore it or start a new run.") from error
+        raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
+    return StoredRun(run_dir, config, stored.get("facts") or _facts_of_version_1(stored))
 
 
-def write_model(run_dir: str, save_fn: Callable[[str], Any]) -> str:
-    """Writes the model directory as a whole or not at all; see `files.write_directory`."""
-    return files.write_directory(run_dir, MODEL, save_fn)
+def _facts_of_version_1(stored):
+    facts = {name: stored[name] for name in ("versions", "clients", "parameters", "privacy") if name in stored}
+    return {**facts, "label_names": stored.get("task", {}).get("label_names", [])}

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tqdm
 
-from tff_tx import runtime
+from tff_tx import models, runtime
 
 
 class Evaluator:
@@ -97,23 +97,24 @@ def _add(total, sums):
     return tf.nest.map_structure(tf.add, total, sums)
 
 
-def spread(by_client: pd.DataFrame) -> pd.DataFrame:
+def spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric]) -> pd.DataFrame:
     """How metrics are spread over clients: mean, standard deviation, percentiles, worst and best.
 
-    The worst is the largest loss, perplexity or error and the smallest of the others.
+    The worst is the largest where lower is better, such as of losses, and the smallest of the others.
 
     Args:
       by_client: As `Evaluator.evaluate` gives it.
+      metrics: What is known of its columns; counts are left out, and of columns that are not there more is better.
 
     Returns:
       A row a metric.
     """
-    figures = by_client.drop(columns=["num_examples", "num_items"], errors="ignore")
+    figures = by_client.drop(columns=[m.name for m in metrics if m.higher_is_better is None], errors="ignore")
     table = figures.agg(["mean", "std", "min", "max"]).T
     table["std"] = figures.std(ddof=0)
     for percent in (10, 50, 90):
         table[f"p{percent}"] = figures.quantile(percent / 100)
-    lower_is_better = table.index.str.contains(r"^(?:loss|perplexity|bits_per_token)$|(?:^|_)(?:mae|rmse)(?:_|$)")
+    lower_is_better = table.index.isin([m.name for m in metrics if m.higher_is_better is False])
     table["worst"] = table["max"].where(lower_is_better, table["min"])
     table["best"] = table["min"].where(lower_is_better, table["max"])
     return table[["mean", "std", "p10", "p50", "p90", "worst", "best"]]

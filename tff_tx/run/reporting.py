@@ -5,63 +5,54 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from tff_tx.run.directory import METRICS
+from tff_tx import models
+from tff_tx.core import plots
+from tff_tx.run.directory import METRICS, StoredRun
 
 REPORT = "report.md"
 
-_TITLES = {
-    "loss": "Loss",
-    "accuracy": "Accuracy",
-    "perplexity": "Perplexity",
-    "bits_per_token": "Bits per token",
-    "f1": "F1",
-    "exact_match": "Exact match",
-    "rouge_l": "ROUGE-L",
-    "text_f1": "F1 of words",
-    "hr_at_10": "Hit rate at 10",
-    "ndcg_at_10": "NDCG at 10",
-    "mae": "Mean absolute error",
-    "rmse": "Root mean squared error",
-}
-
 
 def write_report(
-    run_dir: str, config: Mapping[str, Any], results: Mapping[str, Any], privacy: str | None = None
+    run: StoredRun,
+    results: Mapping[str, Any],
+    metrics: Sequence[models.Metric],
+    privacy: str | None = None,
 ) -> str:
     """Writes `report.md` and its plots.
 
     Args:
-      run_dir: A directory with `metrics.csv`.
-      config: As in `config.json`.
+      run: A run with `metrics.csv`.
       results: Final figures by split and metric.
+      metrics: What is known of the task's metrics.
       privacy: What a private run guarantees, a section in Markdown.
 
     Returns:
       The path of the report.
     """
-    rows = pd.read_csv(os.path.join(run_dir, METRICS))
-    plots = os.path.join(run_dir, "plots")
-    os.makedirs(plots, exist_ok=True)
-    images = [_plot(rows, name, title, plots) for name, title in _TITLES.items()]
+    rows = pd.read_csv(os.path.join(run.directory, METRICS))
+    directory = os.path.join(run.directory, "plots")
+    os.makedirs(directory, exist_ok=True)
+    images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
+    how = {"settings": run.config.changed(), "versions": run.facts["versions"]}
     parts = [
-        f"# {config['task']['kind']} on {config['task']['data']['dataset']}",
-        _summary(rows, config),
+        f"# {run.config.task.kind} on {run.config.data.dataset}",
+        _summary(rows, run),
         "## Results",
-        *(_table(split, figures) for split, figures in results.items()),
+        *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),
         "## Training",
-        *(f"![{os.path.basename(p)}](plots/{os.path.basename(p)})" for p in images if p),
+        *(f"![{name}](plots/{name})" for name in images),
         "## Cost",
         _cost(rows),
-        "## How it was run",
-        "```json\n" + json.dumps({"flags": _set_flags(config), "versions": config["versions"]}, indent=2) + "\n```",
+        "## Settings",
+        "```json\n" + json.dumps(how, indent=2) + "\n```",
     ]
-    return _write(run_dir, "\n\n".join(parts) + "\n")
+    return _write(run.directory, "\n\n".join(parts) + "\n")
 
 
 def write_section(run_dir: str, title: str, text: str) -> str:
@@ -92,24 +83,20 @@ def _write(run_dir, text):
     return path
 
 
-def _set_flags(config):
-    return {name: value for name, value in config["flags"].items() if value not in (None, "", [])}
-
-
-def _summary(rows, config):
-    clients = config["clients"]
+def _summary(rows, run):
+    clients, parameters = run.facts["clients"], run.facts["parameters"]
     return (
-        f"{len(rows)} rounds of {config['flags']['algorithm']} with {int(rows['clients/sampled'].iloc[-1])} of "
-        f"{clients['train']} clients each; {config['parameters']['trainable']:,} trainable and "
-        f"{config['parameters']['non_trainable']:,} frozen parameters."
+        f"{len(rows)} rounds of {run.config.algorithm.name} with {int(rows['clients/sampled'].iloc[-1])} of "
+        f"{clients['train']} clients each; {parameters['trainable']:,} trainable and {parameters['non_trainable']:,} "
+        "frozen parameters."
     )
 
 
-def _table(split, figures):
+def _table(split, figures, formats):
     lines = [f"| {split} | |", "|---|---|"]
     for name, value in figures.items():
-        told = f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
-        lines.append(f"| {name} | {told} |")
+        shown = format(value, formats.get(name, ".4f" if isinstance(value, float) else ","))
+        lines.append(f"| {name} | {shown} |")
     return "\n".join(lines)
 
 
@@ -128,24 +115,28 @@ def _cost(rows):
     )
 
 
-def plot_spread(by_client: pd.DataFrame, path: str) -> str:
+def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path: str) -> str:
     """Draws a histogram over clients for each metric.
 
     Args:
       by_client: A row a client, a column a metric.
+      metrics: What is known of the metrics.
       path: The picture to write.
 
     Returns:
       `path`.
     """
-    names = [name for name in _TITLES if name in by_client]
-    figure, axes = _pyplot().subplots(1, len(names), figsize=(3.5 * len(names), 3), layout="constrained", squeeze=False)
-    for name, axis in zip(names, axes[0]):
-        axis.hist(by_client[name], bins=20)
-        axis.axvline(by_client[name].mean(), color="black", linestyle="--", label="mean")
-        axis.set(xlabel=_TITLES[name], ylabel="clients")
+    shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
+    figure, axes = plots.pyplot().subplots(
+        1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False
+    )
+    for metric, axis in zip(shown, axes[0]):
+        values = by_client[metric.name]
+        axis.hist(values, bins=20)
+        axis.axvline(values.mean(), color="black", linestyle="--", label="mean")
+        axis.set(xlabel=metric.title, ylabel="clients")
         axis.legend()
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
 def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
@@ -161,41 +152,26 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
       `path`.
     """
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
-    figure, axes = _pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
     axes.barh(range(len(shown)), shown["value"], xerr=2 * shown["standard_error"].fillna(0))
     axes.set_yticks(range(len(shown)), shown.index, fontsize="small")
     axes.set(xlabel=what)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    return _save(figure, path)
+    return plots.save(figure, path)
 
 
-def _plot(rows, name, title, directory):
+def _plot(rows, metric, directory):
     # Several models have train/MODEL/NAME and eval/MODEL/NAME.
-    columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{name}")]
+    columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{metric.name}")]
     if not columns:
         return None
-    figure, axes = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    figure, axes = plots.pyplot().subplots(figsize=(6, 3.5), layout="constrained")
     for column in columns:
         style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
         axes.plot(points["round_num"], points[column], style, label=column, markersize=3)
-    axes.set(xlabel="round", ylabel=title)
+    axes.set(xlabel="round", ylabel=metric.title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(figure, os.path.join(directory, f"{name}.png"))
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
-    return path
+    return plots.save(figure, os.path.join(directory, f"{metric.name}.png"))

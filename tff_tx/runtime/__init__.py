@@ -4,11 +4,12 @@ import contextlib
 
 import tensorflow as tf
 
+from tff_tx.runtime.client_compression import ClientCompression
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
-from tff_tx.runtime.error_feedback import ErrorFeedbackEngine
-from tff_tx.runtime.fed_buff import FedBuffEngine
+from tff_tx.runtime.engine import Engine, process_state, with_model
+from tff_tx.runtime.fed_buff import Staleness
 from tff_tx.runtime.graphs import step_function
+from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals import default_context  # noqa: F401 -- lets go of TFF's default context at exit
 from tff_tx.runtime.internals.calls import PRECISIONS
 from tff_tx.runtime.local import LocalEngine
@@ -18,6 +19,7 @@ from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.ray_record import Limits
 from tff_tx.runtime.reading import ClientReader
+from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 
 @contextlib.contextmanager
@@ -37,10 +39,11 @@ __all__ = [
     "ENGINES",
     "MOST_LEAVES",
     "PRECISIONS",
+    "ClientCompression",
     "ClientReader",
     "Engine",
-    "ErrorFeedbackEngine",
-    "FedBuffEngine",
+    "Hook",
+    "Job",
     "Limits",
     "LocalEngine",
     "NativeContext",
@@ -48,10 +51,12 @@ __all__ = [
     "RayCluster",
     "RayEngine",
     "RoundOutput",
+    "Staleness",
     "TooFewClientsError",
     "Traffic",
     "configure_tensorflow",
     "numbered",
+    "process_state",
     "profile",
     "step_function",
     "untuned",

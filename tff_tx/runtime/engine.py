@@ -1,65 +1,23 @@
-"""What every engine can do."""
+"""Engines: one template of a round (prepare, collect, accumulate, update), of which each has its own way to collect."""
 
 from __future__ import annotations
 
 import abc
+import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.runtime import form as form_lib
+from tff_tx.runtime.hooks import Hook, Job
+from tff_tx.runtime.rounds import Clock, RoundOutput, TooFewClientsError, Traffic
 
-@dataclasses.dataclass(frozen=True)
-class Traffic:
-    """Bytes that cross the network between the server and one client in one round, uncompressed.
-
-    Attributes:
-      download_bytes: What the server broadcasts; where it broadcasts changes of a model, the model. What stays as it is
-        in every round, such as frozen weights, does not count: a client needs it once.
-      upload_bytes: What the client sends back: update, weight and metrics.
-    """
-
-    download_bytes: int
-    upload_bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class RoundOutput:
-    """What a round gives.
-
-    Attributes:
-      state: The server's new state.
-      metrics: The round's metrics, as the process has them.
-      failures: Why clients were left out: the reason by the client's position in the cohort.
-      seconds: Where the time went, by "prepare" (what is broadcast), "clients" (from the first client's start to the
-        last one's end), "data" (of that, what threads waited for data, summed over clients), "aggregation" (adding up)
-        and "server" (the update); on a cluster also what the workers' processors did while clients ran, summed over
-        them: "busy" computing, only "reading" data, or "idle". As far as the engine knows.
-      upload_bytes: What a client really sent, in the mean over those that finished; None: not measured.
-      download_bytes: What was really sent to a client that had all that was sent before; None: not measured.
-    """
-
-    state: Any
-    metrics: Any
-    failures: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    upload_bytes: float | None = None
-    download_bytes: int | None = None
-
-
-class TooFewClientsError(RuntimeError):
-    """Fewer clients than asked for finished a round; the state is as it was.
-
-    Attributes:
-      failures: As in `RoundOutput`.
-    """
-
-    def __init__(self, finished: int, wanted: int, failures: Mapping[int, str]):
-        reasons = "; ".join(list(dict.fromkeys(failures.values()))[:3])
-        super().__init__(f"{finished} of at least {wanted} clients finished" + (f" ({reasons})" if reasons else ""))
-        self.failures = failures
+_CURRENT = "current"
 
 
 class Engine(abc.ABC):
@@ -67,19 +25,58 @@ class Engine(abc.ABC):
 
     Clients are named by plain data (the process reads their examples where it runs), so that an engine may run them
     anywhere. An engine is a context manager; leaving it ends whatever it started.
+
+    A state is the process's own; with hooks that have states it is `OrderedDict(current, NAME, ...)` of the process's
+    state and the hooks' own by `Hook.state_name`. What takes a state takes either.
+
+    Args:
+      process: The process.
+      form: Its form; None: it is made when first needed.
+      hooks: What intervenes between clients and the sum.
+      encode: From NumPy arrays to the bytes that would travel, with which rounds measure what clients send, and what is
+        sent to them where only changes are (`compression.build_delta_distributor`); None: not measured.
     """
 
-    def __init__(self, process: tff.learning.templates.LearningProcess):
-        self.process = process
+    hooks: Sequence[Hook] = ()
+
+    def __init__(
+        self,
+        process: tff.learning.templates.LearningProcess,
+        form: form_lib.RoundForm | None = None,
+        hooks: Sequence[Hook] = (),
+        encode: Callable[[list], bytes] | None = None,
+    ):
+        self.process, self.hooks, self._encode = process, tuple(hooks), encode
         signature = process.next.type_signature
         self._state_type, self._client_type = (t.member for _, t in tff.structure.iter_elements(signature.parameter))
         self._metrics_type = signature.result.metrics.member
+        if form is not None:
+            self.parts = Parts(form)
+        names = [hook.state_name for hook in self.hooks if hook.state_name]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two hooks of one engine have the state {max(names, key=names.count)!r}.")
+        for hook in self.hooks:
+            hook.bind(self)
 
-    @abc.abstractmethod
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """The server's parts of the process, as graphs."""
+        return Parts(form_lib.RoundForm.of(self.process))
+
+    @property
+    def weights_type(self) -> tff.Type:
+        """The type of the model's weights."""
+        return self._state_type.global_model_weights
+
     def initialize(self) -> Any:
-        """The state before the first round, of the type `process.initialize` has."""
+        """The state before the first round."""
+        leaves = self.parts.initialize()
+        current = form_lib.unflatten(leaves, self._state_type)
+        if not any(hook.state_name for hook in self.hooks):
+            return current
+        broadcast = self.parts.prepare(*leaves)
+        return self._with_hooks(current, lambda hook: hook.initialize(broadcast))
 
-    @abc.abstractmethod
     def run_round(
         self,
         state: Any,
@@ -87,26 +84,117 @@ class Engine(abc.ABC):
         *,
         min_clients: int = 1,
         on_progress: Callable[[int], None] | None = None,
+        on_contribution: Callable[[int, list], None] | None = None,
     ) -> RoundOutput:
         """Runs `process.next`.
 
         Args:
           state: The server's state.
-          clients: One argument a client of the round, of the member type of `process.next`'s second parameter.
-          min_clients: Clients that have to finish for the round to count.
+          clients: One argument a client of the round, of the member type of `process.next`'s second parameter, or as a
+            hook takes it.
+          min_clients: Number of clients that must finish for the round to count.
           on_progress: Called with the number of clients done so far, as often as the engine knows it.
+          on_contribution: As `Hook.on_counted`, for this round.
 
         Raises:
           TooFewClientsError: If fewer than `min_clients` finish.
         """
+        observers = [hook.on_counted for hook in self.hooks if hook.observes]
+        gathered = Gathered(len(clients), [*observers, *filter(None, [on_contribution])], on_progress)
+        try:
+            return self._run(state, clients, gathered, min_clients)
+        except BaseException:
+            for hook in self.hooks:
+                hook.fail_round()
+            raise
+
+    def _run(self, state, clients, gathered, min_clients):
+        clock = gathered.clock
+        flat_state = [tf.convert_to_tensor(leaf) for leaf in self._leaves(state)]
+        broadcast = self.parts.prepare(*flat_state)
+        sent = self.parts.sent_deltas
+        download_bytes = self._num_bytes([broadcast[i] for i in sent]) if sent and self._encode else None
+        for hook in self.hooks:
+            hook.start_round(self, state, broadcast, clients)
+        clock.stop("prepare")
+        total = self._collect(clients, functools.partial(self._job, broadcast), gathered)
+        finished = len(clients) - len(gathered.failures)
+        if finished < min_clients:
+            raise TooFewClientsError(finished, min_clients, gathered.failures)
+        results = self.parts.update(*flat_state, *self.parts.report(*total))
+        metrics = form_lib.unflatten([leaf.numpy() for leaf in results[len(flat_state) :]], self._metrics_type)
+        for added in filter(None, (hook.metrics() for hook in self.hooks)):
+            metrics = collections.OrderedDict(metrics, **added)
+        clock.stop("server")
+        current = form_lib.unflatten(results[: len(flat_state)], self._state_type)
+        return RoundOutput(
+            self._with_hooks(current, lambda hook: hook.end_round(gathered.failures)),
+            metrics,
+            gathered.failures,
+            {**clock.seconds, **gathered.seconds},
+            sum(gathered.sent_bytes) / len(gathered.sent_bytes) if gathered.sent_bytes else None,
+            download_bytes,
+        )
+
+    def _job(self, broadcast: list, client: Any) -> Job:
+        job = Job(client, broadcast)
+        for hook in self.hooks:
+            job = hook.start_client(job)
+        return job
 
     @abc.abstractmethod
+    def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
+        """Runs the clients; gives the sum of their contributions.
+
+        Args:
+          clients: As of `run_round`.
+          job_fn: From one of them to its `Job`.
+          gathered: To be filled in.
+        """
+
+    def combine(self, state: Any, contributions: Iterable[Sequence[Any]]) -> Any:
+        """The process's state that a round with these contributions and no others leads to.
+
+        It is that of the round to the bit where contributions come in the order in which the round added them up.
+
+        Args:
+          state: The server's state before the round.
+          contributions: As observers saw them in a round from this state; at least one.
+        """
+        flat_state = [tf.convert_to_tensor(leaf) for leaf in self._leaves(state)]
+        total = self.parts.zero()
+        for contribution in contributions:
+            total = self.parts.accumulate(*total, *contribution)
+        results = self.parts.update(*flat_state, *self.parts.report(*total))
+        return form_lib.unflatten(results[: len(flat_state)], self._state_type)
+
+    def flatten_state(self, state: Any) -> list[np.ndarray]:
+        """The leaves of the process's state, without those of hooks, as NumPy arrays."""
+        return [np.asarray(leaf) for leaf in self._leaves(state)]
+
+    def unflatten_state(self, leaves: Sequence[Any]) -> Any:
+        """The process's state with the given leaves: the inverse of `flatten_state`.
+
+        Raises:
+          ValueError: If a state of this process has another number of leaves.
+        """
+        if len(leaves) != (expected := len(form_lib.paths(self._state_type))):
+            raise ValueError(f"a state of this process has {expected} leaves, and {len(leaves)} are given.")
+        return form_lib.unflatten(list(leaves), self._state_type)
+
     def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
         """The model in a state, as NumPy arrays."""
+        weights = process_state(state).global_model_weights
+        return tf.nest.map_structure(lambda leaf: tf.convert_to_tensor(leaf).numpy(), weights)
 
-    @abc.abstractmethod
     def traffic(self) -> Traffic:
         """What a round sends to and from each client."""
+        return self.parts.traffic
+
+    def commit_round(self, round_num: int, client_ids: Sequence[str]) -> None:
+        """Tells the hooks that a round is done, see `Hook.commit`."""
+        for hook in self.hooks:
+            hook.commit(round_num, client_ids)
 
     def close(self) -> None:  # noqa: B027 -- nothing to end is a fine default
         """Ends what the engine started."""
@@ -116,6 +204,77 @@ class Engine(abc.ABC):
 
     def __exit__(self, *unused):
         self.close()
+
+    def _leaves(self, state):
+        return form_lib.flatten(process_state(state), self._state_type)
+
+    def _with_hooks(self, current, own_fn):
+        own = [(hook.state_name, own_fn(hook)) for hook in self.hooks]
+        own = [(name, value) for name, value in own if name is not None]
+        return collections.OrderedDict([(_CURRENT, current), *own]) if own else current
+
+    def _num_bytes(self, leaves):
+        return len(self._encode([leaf.numpy() for leaf in leaves]))
+
+
+class Parts:
+    """The parts of a form that run at the server, and what is known of the others. It does not hold the form.
+
+    Attributes:
+      broadcast_type: Of what `prepare` gives.
+      contribution_type: Of what a client's work gives.
+      constants: Leaves of the broadcast that are the same in every round.
+      sent_deltas: Leaves of the broadcast that travel, where others are with the clients already; else none.
+      traffic: Of the form.
+    """
+
+    def __init__(self, form: form_lib.RoundForm):
+        self.initialize, self.prepare, self.zero, self.accumulate, self.report, self.update = (
+            form.graph(part).whole(internal=part not in ("initialize", "update"))
+            for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
+        )
+        self.broadcast_type, self.contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
+        self.traffic, self.constants = form.traffic, form.constants()
+        held = [form_lib.NON_TRAINABLE_STATE in path for path in form_lib.paths(self.broadcast_type)]
+        self.sent_deltas = [i for i, has in enumerate(held) if not has] if any(held) else []
+
+
+@dataclasses.dataclass
+class Gathered:
+    """What comes in while a round's clients run.
+
+    Attributes:
+      num_clients: Of the cohort.
+      observers: See each contribution that counts, with its position.
+      on_progress: As of `run_round`.
+      clock: Of the round.
+      failures: As in `RoundOutput`.
+      seconds: Of it, what the clock does not know.
+      sent_bytes: Of each client that finished, if they are measured.
+    """
+
+    num_clients: int
+    observers: Sequence[Callable[[int, list], None]]
+    on_progress: Callable[[int], None] | None
+    clock: Clock = dataclasses.field(default_factory=Clock)
+    failures: dict[int, str] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    sent_bytes: list[int] = dataclasses.field(default_factory=list)
+
+    def count(self, position: int, contribution: list) -> None:
+        """Shows a contribution that counts to the observers."""
+        for observe in self.observers:
+            observe(position, contribution)
+
+    def progress(self, done: int) -> None:
+        """Tells how many clients are done."""
+        if self.on_progress is not None:
+            self.on_progress(done)
+
+
+def process_state(state: Any) -> Any:
+    """The process's state within an engine's."""
+    return state[_CURRENT] if isinstance(state, Mapping) else state
 
 
 def with_model(state: Any, weights: tff.learning.models.ModelWeights) -> Any:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any, Callable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import RoundOutput
-from tff_tx.runtime.local import Job, LocalEngine
+from tff_tx.runtime.hooks import Hook, Job
 
 
-class FedBuffEngine(LocalEngine):
+class Staleness(Hook):
     """Buffered asynchronous aggregation over any process whose clients send one update of the model.
 
     Nguyen et al. 2022, https://arxiv.org/abs/2106.06639, Algorithm 1: the server's step is along the mean over the
@@ -23,109 +22,73 @@ class FedBuffEngine(LocalEngine):
     that model is behind the server's, and s(tau) = (1 + tau)^-a; a = 1/2 is FedBuff's, 0 counts all alike, others are
     the polynomial weighting of Xie et al. 2019, https://arxiv.org/abs/1903.03934 (section 5.2).
 
-    Only updates are scaled. A weighted mean is divided by the sum of the clients' weights as they are, so that an old
-    report also makes the step shorter, as in the paper; metrics and what an aggregator counts stay as they are.
+    Only updates are scaled, after they are decoded. A weighted mean is divided by the sum of the clients' weights as
+    they are, so that an old report also makes the step shorter, as in the paper; metrics and what an aggregator counts
+    stay as they are. Where the download is compressed (`compression.build_delta_distributor`), a client starts from the
+    model h_t that clients decoded in the round t it started in.
 
-    A state is `OrderedDict(current, past)`: the process's state, and what the last `max_staleness` rounds broadcast,
-    the newest first, as lists of leaves without the model's frozen weights, which are the same in every round. A
-    client of a round is a pair of its argument and its staleness.
+    Its state, `past`, is what the last `max_staleness` rounds broadcast, the newest first, as lists of leaves without
+    those that are the same in every round, such as frozen weights. A client of a round is a pair of its argument and
+    its staleness. The round's metrics also have `staleness`, its mean and maximum over the clients.
 
     Args:
-      process: As for `LocalEngine`.
-      threads: As for `LocalEngine`.
-      precision: As for `LocalEngine`.
       max_staleness: The largest staleness there will be, 0 or more; the state grows with it.
       staleness_exponent: a, 0 or more.
 
     Raises:
-      UserError: If clients send no update of the model's shape, or several, as in Mime Lite.
+      UserError: When bound, if clients send no update of the model's shape, or several, as in Mime Lite.
+      ValueError: When a round starts, if a client is staler than `max_staleness`.
     """
 
-    def __init__(
-        self,
-        process: tff.learning.templates.LearningProcess,
-        threads: int = 2,
-        precision: str = "float32",
-        *,
-        max_staleness: int = 10,
-        staleness_exponent: float = 0.5,
-    ):
-        super().__init__(process, threads, precision)
+    state_name = "past"
+
+    def __init__(self, max_staleness: int = 10, staleness_exponent: float = 0.5):
         self._max_staleness, self._exponent = max_staleness, staleness_exponent
-        weights = self._state_type.global_model_weights
+
+    def bind(self, engine: Any) -> None:
         self._update_leaves = form_lib.only_update(
-            self._contribution_type, weights.trainable, "--buffer_size scales down", "drop it"
+            engine.parts.contribution_type, engine.weights_type.trainable, "--buffer_size scales down", "drop it"
         )
-        paths = form_lib.paths(self._broadcast_type)
-        self._changing = [i for i, path in enumerate(paths) if "non_trainable" not in path]
+        constants = engine.parts.constants
+        self._changing = [i for i in range(len(form_lib.paths(engine.parts.broadcast_type))) if i not in constants]
 
-    def initialize(self) -> Any:
-        current = super().initialize()
-        return _state(current, [self._kept(self._broadcast(current))] * self._max_staleness)
+    def initialize(self, broadcast: list) -> Any:
+        return [[broadcast[i] for i in self._changing]] * self._max_staleness
 
-    def run_round(
-        self,
-        state: Any,
-        clients: Sequence[tuple[Any, int]],
-        *,
-        min_clients: int = 1,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> RoundOutput:
-        """Runs a round.
+    def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[tuple[Any, int]]) -> None:
+        self._staleness = [tau for _, tau in clients]
+        if not all(0 <= tau <= self._max_staleness for tau in self._staleness):
+            raise ValueError(
+                f"staleness={self._staleness}: must be between 0 and {self._max_staleness} for each client."
+            )
+        self._past = [[broadcast[i] for i in self._changing], *state[self.state_name]]
+        # All of a round's clients that start from the same model share its tensors.
+        self._models = {tau: self._model(broadcast, tau) for tau in set(self._staleness)}
 
-        Args:
-          state: The server's state.
-          clients: Pairs of what the process is told of a client and the client's staleness.
-          min_clients: As for every engine.
-          on_progress: As for every engine.
+    def start_client(self, job: Job) -> Job:
+        client, tau = job.client
+        job = dataclasses.replace(job, client=client, broadcast=self._models[tau])
+        weight = (1.0 + tau) ** -self._exponent
+        if weight == 1:
+            return job
+        scaled = functools.partial(_scaled, leaves=self._update_leaves, weight=weight)
+        return dataclasses.replace(job, at_server=(*job.at_server, scaled))
 
-        Returns:
-          As every engine; the metrics also have `staleness`, its mean and maximum over `clients`.
+    def end_round(self, failures: Mapping[int, str]) -> Any:
+        self._models = {}
+        return self._past[: self._max_staleness]
 
-        Raises:
-          TooFewClientsError: If fewer than `min_clients` finish.
-          ValueError: If a client is staler than `max_staleness`.
-        """
-        staleness = [tau for _, tau in clients]
-        if not all(0 <= tau <= self._max_staleness for tau in staleness):
-            raise ValueError(f"staleness is between 0 and {self._max_staleness} here, and one of {staleness} is not.")
-        past = []
+    def metrics(self) -> Mapping[str, Any]:
+        taus = self._staleness
+        mean = sum(taus) / max(1, len(taus))
+        return {"staleness": collections.OrderedDict(mean=mean, max=max(taus, default=0))}
 
-        def job_fn(broadcast):
-            past.extend([self._kept(broadcast), *state["past"]])
-            models = {tau: self._model(broadcast, past[tau]) for tau in set(staleness)}
-            return lambda pair: Job(pair[0], models[pair[1]], self._scaling(pair[1]))
-
-        output = self._run(state["current"], clients, job_fn, min_clients, on_progress)
-        metrics = collections.OrderedDict(output.metrics)
-        metrics["staleness"] = collections.OrderedDict(
-            mean=sum(staleness) / max(1, len(staleness)), max=max(staleness, default=0)
-        )
-        return RoundOutput(_state(output.state, past[: self._max_staleness]), metrics, output.failures, output.seconds)
-
-    def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
-        return super().model_weights(state["current"])
-
-    def _kept(self, broadcast: list) -> list:
-        return [broadcast[i] for i in self._changing]
-
-    def _model(self, broadcast: list, kept: list) -> list:
-        """The broadcast that `kept` was kept of; all of a round's clients share its tensors."""
+    def _model(self, broadcast: list, tau: int) -> list:
         model = list(broadcast)
-        for i, leaf in zip(self._changing, kept):
+        for i, leaf in zip(self._changing, self._past[tau]):
             model[i] = tf.convert_to_tensor(leaf)
         return model
 
-    def _scaling(self, tau: int) -> Callable[[list], list] | None:
-        weight = (1.0 + tau) ** -self._exponent
-        return None if weight == 1 else functools.partial(self._scaled, weight=weight)
 
-    def _scaled(self, contribution: list, weight: float) -> list:
-        return [
-            leaf * tf.cast(weight, leaf.dtype) if i in self._update_leaves else leaf
-            for i, leaf in enumerate(contribution)
-        ]
-
-
-def _state(current: Any, past: list) -> collections.OrderedDict:
-    return collections.OrderedDict(current=current, past=past)
+def _scaled(contribution: list, leaves: range, weight: float) -> list:
+    return [leaf * tf.cast(weight, leaf.dtype) if i in leaves else leaf for i, leaf in enumerate(contribution)]

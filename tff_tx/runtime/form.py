@@ -11,10 +11,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError
-from tff_tx.runtime.engine import Traffic
 from tff_tx.runtime.graphs import ImportedGraph
 from tff_tx.runtime.internals import computations
 from tff_tx.runtime.internals.computations import Computation, tensor_names
+from tff_tx.runtime.rounds import Traffic
 
 NON_TRAINABLE_STATE = "held"
 """Name, within the broadcast, of what clients have already."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,8 +19,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import Engine, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.engine import Engine, process_state
 from tff_tx.runtime.internals.native_context import RemoteContext
+from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 _WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
 _UNTIL_PARENT_DIES = '"$@" & worker=$!; cat >/dev/null; kill -9 $worker'
@@ -60,7 +60,8 @@ class NativeContext:
 class NativeEngine(Engine):
     """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
 
-    The reference for other engines. A client that fails fails the round.
+    The reference for other engines: it does not take a round apart, and so has no hooks and shows no contributions. A
+    client that fails fails the round.
 
     Args:
       process: Any `LearningProcess` the runtime takes.
@@ -74,23 +75,20 @@ class NativeEngine(Engine):
     def initialize(self) -> Any:
         return self._call(self.process.initialize)
 
-    def run_round(
-        self,
-        state: Any,
-        clients: Sequence[Any],
-        *,
-        min_clients: int = 1,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> RoundOutput:
+    def _run(self, state, clients, gathered, min_clients):
+        if gathered.observers:
+            raise ValueError("TFF's runtime does not show contributions: use another engine.")
         if len(clients) < min_clients:
             raise TooFewClientsError(len(clients), min_clients, {})
         output = self._call(self.process.next, state, list(clients))
-        if on_progress is not None:
-            on_progress(len(clients))
+        gathered.progress(len(clients))
         return RoundOutput(output.state, output.metrics)
 
+    def _collect(self, clients, job_fn, gathered):
+        raise NotImplementedError("whole rounds run at once")
+
     def model_weights(self, state: Any) -> tff.learning.models.ModelWeights:
-        return tf.nest.map_structure(np.asarray, self._call(self.process.get_model_weights, state))
+        return tf.nest.map_structure(np.asarray, self._call(self.process.get_model_weights, process_state(state)))
 
     def traffic(self) -> Traffic:
         return form_lib.RoundForm.of(self.process).traffic

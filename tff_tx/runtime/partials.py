@@ -1,4 +1,4 @@
-"""Which clients are added up together, and in which order the sums are: the same wherever they are computed.
+"""Which clients are added up together, and in which order: the same wherever sums are computed. And who starts when.
 
 Floating-point sums depend on their order. So that a round's result does not depend on how many processes it runs on,
 the cohort is cut into leaves, each is added up client by client, and the leaves' sums are merged along one binary tree.
@@ -8,6 +8,7 @@ Leaves and tree follow from the cohort and what its clients cost alone; who comp
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -86,6 +87,24 @@ def shares(costs: Sequence[float], speeds: Sequence[float]) -> list[Span]:
         spans.append(Span(start, end))
         start = end
     return spans
+
+
+def start_order(costs: Sequence[float], threads: int) -> list[int]:
+    """The order in which a cohort starts, if it is added up in its own order: each client to end as its turn comes.
+
+    With all threads at work, the turn of a client comes when it and those before it are done: at sum_{q <= p} c_q /
+    threads. It starts its cost before that, so that small clients do not wait behind a large one, which would let
+    either memory grow or threads idle. The last few start with the largest, so that threads end at about the same time.
+
+    Args:
+      costs: What each client is expected to cost, in any unit, 0 or more.
+      threads: Clients at work at the same time.
+    """
+    turns = itertools.accumulate(costs)
+    starts = [turn / threads - cost for turn, cost in zip(turns, costs)]
+    order = sorted(range(len(costs)), key=starts.__getitem__)
+    last = 2 * threads
+    return order[:-last] + sorted(order[-last:], key=lambda position: -costs[position])
 
 
 class Partials:

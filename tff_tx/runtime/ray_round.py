@@ -20,9 +20,10 @@ from typing import Any, Callable
 import numpy as np
 
 from tff_tx.runtime import partials
+from tff_tx.runtime.hooks import Job
 from tff_tx.runtime.ray_cluster import Member, RayCluster
 from tff_tx.runtime.ray_record import Limits, RoundRecord
-from tff_tx.runtime.ray_worker import LEAVES, SUMS, RoundTask
+from tff_tx.runtime.ray_worker import LEAVES, SUMS, LeafReport, RoundTask
 
 _LOOK_SECONDS = 1.0
 _SUSPECTED_AFTER = 2
@@ -53,7 +54,7 @@ class Round:
 
     Args:
       cluster: Where.
-      clients: What the process is told of each.
+      clients: Their jobs, `broadcast` being the number of one of the task's.
       costs: What each is expected to cost.
       silos: In which silo each one's data are; None: anywhere.
       task_fn: From the number of leaves to what they have in common.
@@ -62,6 +63,8 @@ class Round:
       limits: How long to wait for what.
       speeds: Cost a second of the workers so far, which the round adds to.
       record: Where it is written what the round does.
+      on_contribution: Called with the position and the contribution of each client that a leaf has added up, if the
+        task has them returned.
 
     Attributes:
       failures: Why clients are left out, by position.
@@ -70,7 +73,7 @@ class Round:
     def __init__(
         self,
         cluster: RayCluster,
-        clients: Sequence[Any],
+        clients: Sequence[Job],
         *,
         costs: Sequence[float],
         silos: Sequence[str | None],
@@ -80,6 +83,7 @@ class Round:
         limits: Limits,
         speeds: dict[Member, collections.Counter],
         record: RoundRecord,
+        on_contribution: Callable[[int, list], None],
     ):
         import ray
 
@@ -97,15 +101,21 @@ class Round:
         self._probe_deaths: collections.Counter = collections.Counter()
         self._without: dict[str | None, float] = {}  # since when a silo has had no worker
         self._seen: dict[Member, float] = {}
-        self._told: dict[int, dict[int, str]] = {}
+        self._reports: dict[int, LeafReport] = {}
+        self._on_contribution, self._shown = on_contribution, set()
         self._blamed: dict[int, str] = {}
 
     @property
     def failures(self) -> dict[int, str]:
         found = dict(self._blamed)
-        for told in self._told.values():
-            found.update(told)
+        for report in self._reports.values():
+            found.update(report.failures)
         return dict(sorted(found.items()))
+
+    @property
+    def sent_bytes(self) -> list[int]:
+        """What clients have sent, if it is measured."""
+        return [sent for report in self._reports.values() for sent in report.sent_bytes]
 
     def train(self, on_progress: Callable[[int], None] | None = None) -> None:
         """Runs all clients that are not done; their sums are with the workers then."""
@@ -244,6 +254,8 @@ class Round:
     def _finish(self, ref: Any, call: _Call) -> None:
         try:
             report = self._ray.get(ref)
+            if call.probed is None:
+                self._show(report)
         except self._ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, self._ray.exceptions.RayError):
                 raise
@@ -256,7 +268,7 @@ class Round:
         if call.probed is not None:
             self._end_probe(call.leaf)
             return
-        self._told[call.leaf] = report.failures
+        self._reports[call.leaf] = dataclasses.replace(report, contributions=())
         self._held[call.member].add(call.leaf)
         self._record.busy_seconds += report.busy_seconds
         self._record.read_seconds += report.read_seconds
@@ -264,6 +276,13 @@ class Round:
         self._speeds.setdefault(call.member, collections.Counter()).update(
             cost=self._leaves[call.leaf].cost, seconds=report.busy_seconds
         )
+
+    def _show(self, report: LeafReport) -> None:
+        """Fetches contributions one by one; those of a leaf that is run again are the same, and not shown again."""
+        for position, ref in report.contributions:
+            if position not in self._shown:
+                self._on_contribution(position, self._ray.get(ref))
+                self._shown.add(position)
 
     def _end_probe(self, leaf: int) -> None:
         """Once all clients of a suspected leaf are tried out, what is left of it is run."""

@@ -8,7 +8,7 @@ import functools
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -16,8 +16,9 @@ from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.configure import configure_tensorflow
+from tff_tx.runtime.hooks import Job
 from tff_tx.runtime.internals.calls import step_options
-from tff_tx.runtime.local import reason
+from tff_tx.runtime.rounds import reason
 from tff_tx.runtime.usage import Usage
 
 LEAVES, SUMS = "leaves", "sums"
@@ -36,9 +37,12 @@ class RoundTask:
       form: Reference of the `RoundForm`.
       precision: See `internals.calls.step_options`.
       num_leaves: Of the tree of partial sums.
-      changing: Reference of the leaves of the broadcast that differ from round to round, NumPy arrays.
-      frozen: The same of those that do not.
+      changing: For each model that clients of the round start from, the reference of those leaves of its broadcast that
+        differ from round to round, NumPy arrays.
+      frozen: Reference of the others.
       frozen_places: Which leaves of the broadcast those are.
+      encode: As of `Engine`.
+      returns_contributions: Whether reports have clients' contributions, besides the sum that stays.
     """
 
     key: str
@@ -46,9 +50,11 @@ class RoundTask:
     form: Any
     precision: str
     num_leaves: int
-    changing: Any
+    changing: tuple[Any, ...]
     frozen: Any
     frozen_places: tuple[int, ...]
+    encode: Callable[[list], bytes] | None
+    returns_contributions: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +66,16 @@ class LeafReport:
       busy_seconds: How long a processor was at it.
       read_seconds: How long processors that had nothing to compute were reading, since the report before.
       data_seconds: Of the busy time, how long it waited for data.
+      sent_bytes: Of each client that finished, if they are measured.
+      contributions: Positions of those clients and references of what was added up, if they are returned.
     """
 
     failures: dict[int, str]
     busy_seconds: float
     read_seconds: float
     data_seconds: float
+    sent_bytes: Sequence[int] = ()
+    contributions: Sequence[tuple[int, Any]] = ()
 
 
 class Worker:
@@ -86,22 +96,25 @@ class Worker:
         """Returns as soon as the process is up."""
         return True
 
-    def run_leaf(self, task: RoundTask, leaf: int, clients: Sequence[tuple[int, Any]]) -> LeafReport:
+    def run_leaf(self, task: RoundTask, leaf: int, clients: Sequence[tuple[int, Job]]) -> LeafReport:
         """Trains some clients one after another and adds their contributions up.
 
         Args:
           task: Of the round.
           leaf: The leaf's number.
-          clients: Each one's position in the cohort, and what it is told.
+          clients: Each one's position in the cohort and its job, with the number of its broadcast.
         """
-        graphs, current = self._load(task)
-        total, failures, busy, waited = graphs.zero(), {}, 0.0, 0.0
-        for position, opened in self._read_ahead(graphs, current, clients):
+        graphs, current = self._load(task, clients)
+        total, failures, busy, waited, sent_bytes, contributions = graphs.zero(), {}, 0.0, 0.0, [], []
+        for (position, job), opened in self._read_ahead(graphs, current, clients):
             try:
                 client = opened.result()
                 with self._processors, self._usage.computing():
                     started = time.monotonic()
-                    contribution = graphs.work.run(client)
+                    contribution, sent = job.finish(graphs.work.run(client))
+                    sent_bytes += [] if task.encode is None else [len(task.encode(_arrays(sent)))]
+                    if task.returns_contributions:
+                        contributions.append((position, _put(_arrays(contribution))))
                     total = graphs.accumulate(*total, *contribution)
                     busy += time.monotonic() - started
                 waited += client.data_seconds
@@ -109,12 +122,12 @@ class Worker:
                 failures[position] = reason(error)
         with self._adding:
             current.partials.add(partials.Span(leaf, leaf + 1), total)
-        return LeafReport(failures, busy, self._usage.take_read_seconds(), waited)
+        return LeafReport(failures, busy, self._usage.take_read_seconds(), waited, sent_bytes, contributions)
 
-    def probe(self, task: RoundTask, client: Any) -> bool:
+    def probe(self, task: RoundTask, job: Job) -> bool:
         """Trains a client for nothing, to see whether this process outlives it."""
-        graphs, current = self._load(task)
-        for _, opened in self._read_ahead(graphs, current, [(0, client)]):
+        graphs, current = self._load(task, [(0, job)])
+        for _, opened in self._read_ahead(graphs, current, [(0, job)]):
             try:
                 graphs.work.run(opened.result())
             except Exception:  # it will be told when it counts
@@ -129,27 +142,27 @@ class Worker:
     def take(self, span: partials.Span) -> list:
         """The sum of a node, as NumPy arrays; it also stays, in case it gets lost on its way."""
         with self._adding:
-            return [leaf.numpy() for leaf in self._round.partials.sums[span]]
+            return _arrays(self._round.partials.sums[span])
 
     def merge(self, left: list, right: list) -> list:
         """The sum of two sums."""
-        return [leaf.numpy() for leaf in self._graphs.merge(left, right)]
+        return _arrays(self._graphs.merge(left, right))
 
     def _read_ahead(self, graphs, current, clients):
         """Yields the clients, each one's data being read while the one before computes."""
 
-        def read(client):
+        def read(job):
             with self._usage.reading():
-                return graphs.open(client, current.broadcast)
+                return graphs.open(job.client, current.broadcasts[job.broadcast])
 
-        waiting = [self._readers.submit(read, client) for _, client in clients[:1]]
-        for number, (position, _) in enumerate(clients):
+        waiting = [self._readers.submit(read, job) for _, job in clients[:1]]
+        for number, client in enumerate(clients):
             if number + 1 < len(clients):
                 waiting.append(self._readers.submit(read, clients[number + 1][1]))
-            yield position, waiting.pop(0)
+            yield client, waiting.pop(0)
 
-    def _load(self, task: RoundTask):
-        """The graphs, imported once, and the round's weights, fetched once."""
+    def _load(self, task: RoundTask, clients: Sequence[tuple[int, Job]]):
+        """The graphs, imported once, and the weights that these clients start from, each fetched once a round."""
         import ray
 
         with self._loading:
@@ -159,16 +172,17 @@ class Worker:
             if self._round is None or self._round.key != task.key:
                 if self._frozen is None or self._frozen[0] != task.frozen:
                     self._frozen = task.frozen, _tensors(ray.get(task.frozen))
-                broadcast = _joined(_tensors(ray.get(task.changing)), self._frozen[1], task.frozen_places)
-                sums = partials.Partials(task.num_leaves, self._graphs.merge)
-                self._round = _Round(task.key, broadcast, sums)
+                self._round = _Round(task.key, {}, partials.Partials(task.num_leaves, self._graphs.merge))
+            for number in {job.broadcast for _, job in clients}.difference(self._round.broadcasts):
+                changing = _tensors(ray.get(task.changing[number]))
+                self._round.broadcasts[number] = _joined(changing, self._frozen[1], task.frozen_places)
             return self._graphs, self._round
 
 
 @dataclasses.dataclass
 class _Round:
     key: str
-    broadcast: list
+    broadcasts: dict[int, list]
     partials: partials.Partials
 
 
@@ -184,6 +198,16 @@ class _Graphs:
 
     def open(self, client: Any, broadcast: list) -> Any:
         return self.work.open([*form_lib.flatten(client, self._client_type), *broadcast])
+
+
+def _arrays(tensors: Sequence[tf.Tensor]) -> list:
+    return [leaf.numpy() for leaf in tensors]
+
+
+def _put(value: Any) -> Any:
+    import ray
+
+    return ray.put(value)
 
 
 def _tensors(arrays: Sequence[Any]) -> list[tf.Tensor]:

@@ -1,18 +1,26 @@
 """Tasks: what is learned from whose data, checked to fit together."""
 
-from tff_tx.tasks.create import ModelSpec, create_task
+from tff_tx.tasks.create import create_task
 from tff_tx.tasks.features import FeatureCache
-from tff_tx.tasks.federated_task import FederatedTask, build_objective, client_arguments
-from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
+from tff_tx.tasks.federated_task import FederatedTask, client_arguments
+from tff_tx.tasks.kind import Facts, TaskKind, TextTask, task_kind
+from tff_tx.tasks.model_spec import ModelSpec
+from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
+from tff_tx.tasks.recipe import LabelledRecipe, Recipe, TextRecipe
 
 __all__ = [
-    "KINDS",
+    "Facts",
     "FeatureCache",
     "FederatedTask",
+    "LabelledRecipe",
     "LocalTraining",
     "ModelSpec",
     "Preprocessing",
-    "build_objective",
+    "Recipe",
+    "TaskKind",
+    "TextRecipe",
+    "TextTask",
     "client_arguments",
     "create_task",
+    "task_kind",
 ]

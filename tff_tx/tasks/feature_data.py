@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import datasets, models
+from tff_tx.tasks.recipe import Recipe
 
 LABEL = "label"
 """The name of the label among what is stored of an example."""
@@ -78,8 +79,8 @@ class FeatureClientData(tff.simulation.datasets.ClientData):
         return self.serializable_dataset_fn(client_id)
 
 
-class FeatureRecipe:
-    """Batches of stored features: a recipe of `Preprocessing`.
+class FeatureRecipe(Recipe):
+    """Batches of stored features.
 
     Args:
       extractor: A `models.FeatureExtractor`.

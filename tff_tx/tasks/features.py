@@ -26,7 +26,6 @@ from tff_tx.tasks.federated_task import FederatedTask
 from tff_tx.tasks.preprocessing import Preprocessing
 
 _MASK = "attention_mask"
-_DRAWN_ANEW = ("masked_lm", "next_item")
 _SOME = 10
 _PAGE, _PAGES_OF_A_FILE, _BYTES_OF_A_ROW = 4096, 8, 80
 
@@ -51,7 +50,7 @@ class FeatureCache:
     """
 
     def __init__(self, task: FederatedTask, directory: str, max_bytes: int, threads: int = 1):
-        if task.kind in _DRAWN_ANEW:
+        if "activation_cache" not in task.definition.capabilities:
             raise UserError(
                 f"--cache_features: the inputs of --task={task.kind} are drawn anew in every epoch, so that there is "
                 "nothing to keep: drop the flag."

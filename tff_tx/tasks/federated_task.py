@@ -15,33 +15,10 @@ import tensorflow_federated as tff
 from tff_tx import models
 from tff_tx.core.errors import UserError
 from tff_tx.tasks.bucketing import padding_share
-from tff_tx.tasks.preprocessing import KINDS, LocalTraining, Preprocessing
+from tff_tx.tasks.kind import TaskKind, task_kind
+from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
 
 _MOST_SHUFFLED = 10_000
-
-
-def build_objective(
-    kind: str, label_names: Sequence[str] = (), horizons: Sequence[int] = (1,), max_answer_length: int = 30
-) -> models.Objective:
-    """The objective of a task.
-
-    Args:
-      kind: One of `KINDS`.
-      label_names: The classes in order, for the classification tasks.
-      horizons: How far ahead forecasts are, in steps, see `tff_tx.models.objectives.forecasting`.
-      max_answer_length: Tokens of an answer at most, see `tff_tx.models.question_answering`.
-    """
-    if kind == "forecasting":
-        return models.forecasting(horizons)
-    if kind == "next_item":
-        return models.next_item()
-    if kind in ("sequence_classification", "image_classification", "tabular_classification"):
-        return models.classification(kind)
-    if kind == "question_answering":
-        return models.question_answering(max_answer_length)
-    if kind == "token_classification":
-        return models.token_classification(label_names)
-    return models.language_modeling(kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +26,7 @@ class FederatedTask:
     """What is to be learned, from whom.
 
     Attributes:
-      kind: One of `KINDS`.
+      kind: Its name in `tff_tx.config.registries.TASKS`.
       train: `tff.simulation.datasets.ClientData` of stored examples (see `tff_tx.datasets`).
       validation: The same for held-out clients or examples, or None.
       test: The same, or None.
@@ -81,11 +58,21 @@ class FederatedTask:
         if hasattr(self.model.keras_model, "config") and self.preprocessing.reads_examples:
             check_config(
                 self.model.keras_model.config,
-                self.kind,
+                self.definition,
                 self.train.element_type_structure,
                 self.label_names,
                 self.tokenizer,
             )
+
+    @property
+    def definition(self) -> TaskKind:
+        """What the task is."""
+        return task_kind(self.kind)
+
+    @property
+    def metrics(self) -> tuple[models.Metric, ...]:
+        """What is known of the metrics that evaluation gives."""
+        return (*self.model.objective.metrics, *self.definition.score_metrics)
 
     @property
     def train_batches(self) -> tff.Computation:
@@ -178,8 +165,6 @@ def _client_seed(client_id, seed, round_num):
 
 def _check_specs_agree(task):
     x_spec, _ = task.model.input_spec
-    if task.kind not in KINDS:
-        raise UserError(f"task {task.kind!r} is none of {', '.join(KINDS)}.")
     for name, clients in (("train", task.train), ("validation", task.validation), ("test", task.test)):
         if clients is None:
             continue
@@ -198,12 +183,12 @@ def _check_specs_agree(task):
         )
 
 
-def check_config(config, kind: str, element_spec, label_names: Sequence[str], tokenizer) -> None:
+def check_config(config, definition: TaskKind, element_spec, label_names: Sequence[str], tokenizer) -> None:
     """Checks that a Hugging Face model takes the data.
 
     Args:
       config: The model's configuration.
-      kind: One of `KINDS`.
+      definition: The task.
       element_spec: Spec of a stored example.
       label_names: The classes in order; empty for language modeling.
       tokenizer: Of the text tasks.
@@ -221,30 +206,7 @@ def check_config(config, kind: str, element_spec, label_names: Sequence[str], to
             f"the tokenizer makes ids up to {len(tokenizer) - 1}, the model has a vocabulary of "
             f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
         )
-    if kind == "forecasting":
-        for name, field in (("past_values", "context_length"), ("future_values", "prediction_length")):
-            if element_spec[name].shape != (getattr(config, field),):
-                raise UserError(
-                    f"the windows have {element_spec[name].shape[0]} {name}, the model has "
-                    f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
-                )
-    if kind == "tabular_classification":
-        for name, features in (("numbers", config.numeric_features), ("categories", config.categories)):
-            there = element_spec[name].shape[0] if name in element_spec else 0
-            if there != len(features):
-                raise UserError(
-                    f"the rows have {there} {name}, the model takes {len(features)}: name the columns that it was made "
-                    "for with --numeric_columns and --categorical_columns."
-                )
-    if kind == "image_classification":
-        channels, height, width = element_spec["pixel_values"].shape
-        size = config.image_size
-        wanted = (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
-        if (channels, height, width) != wanted:
-            raise UserError(
-                f"the images are {channels}x{height}x{width} (channels, height, width), the model takes "
-                f"{'x'.join(map(str, wanted))}: set num_channels and image_size in --model_config."
-            )
+    definition.check_config(config, element_spec)
 
 
 def _told(spec):

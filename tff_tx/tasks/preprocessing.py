@@ -15,121 +15,10 @@ import tensorflow as tf
 
 from tff_tx import runtime
 from tff_tx.core.errors import UserError
-from tff_tx.models import IGNORED, RANK, SEED
-from tff_tx.tasks import pairs, recipes, tokens
+from tff_tx.models import RANK, SEED
 from tff_tx.tasks.bucketing import WINDOW, bucketed
-
-_PADDING = tokens.PADDING
-
-
-class _TextClassification:
-    """One label a text: `input_ids` are padded to the longest of the batch."""
-
-    pads = {"input_ids": _PADDING, "label": IGNORED}
-    lengthwise = ("input_ids",)
-
-    def __init__(self, tokenizer, num_labels=0, config=None):
-        del num_labels, config
-        self.pad_id = tokenizer.pad_token_id or 0
-
-    def inputs(self, element_spec):
-        del element_spec
-        return collections.OrderedDict(attention_mask=tokens.IDS, input_ids=tokens.IDS)
-
-    def batch(self, features, seed):
-        del seed
-        return self._tokens(features["input_ids"]), features["label"]
-
-    def _tokens(self, ids):
-        return tokens.masked(ids, self.pad_id)
-
-
-class _TokenClassification(_TextClassification):
-    """One label a token."""
-
-    pads = {"input_ids": _PADDING, "labels": IGNORED}
-    lengthwise = ("input_ids", "labels")
-
-    def batch(self, features, seed):
-        del seed
-        return self._tokens(features["input_ids"]), features["labels"]
-
-
-class _CausalLM(_TextClassification):
-    """The label of a token is the next one."""
-
-    pads = {"input_ids": _PADDING}
-
-    def batch(self, features, seed):
-        del seed
-        ids, following = features["input_ids"][:, :-1], features["input_ids"][:, 1:]
-        labels = tf.where(tf.equal(following, _PADDING), IGNORED, following)
-        return self._tokens(ids), labels
-
-
-class _MaskedLM(_TextClassification):
-    """Masked language modeling as in BERT (Devlin et al. 2019, section 3.1).
-
-    Each token but special ones is chosen with probability 0.15 and becomes the mask token (80 %),
-    a random token (10 %) or stays (10 %); the labels are the chosen tokens as they were. Masks are
-    fresh in every epoch and round.
-    """
-
-    pads = {"input_ids": _PADDING}
-
-    def __init__(self, tokenizer, num_labels=0, config=None, rate=0.15):
-        super().__init__(tokenizer, num_labels, config)
-        self._rate, self._mask_id = rate, tokenizer.mask_token_id
-        self._vocabulary = len(tokenizer)
-        self._special_ids = np.array(sorted(set(tokenizer.all_special_ids)), np.int32)
-
-    def batch(self, features, seed):
-        x = self._tokens(features["input_ids"])
-        ids = x["input_ids"]
-        draws = tf.random.stateless_uniform([2, *tf.unstack(tf.shape(ids))], seed)
-        random_ids = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, self._vocabulary, tf.int32)
-        special = tf.reduce_any(tf.equal(ids[..., tf.newaxis], self._special_ids), -1)
-        chosen = (draws[0] < self._rate) & ~special & tf.equal(x["attention_mask"], 1)
-        x["input_ids"] = tf.where(
-            chosen & (draws[1] < 0.8),
-            self._mask_id,
-            tf.where(chosen & (draws[1] >= 0.9), random_ids, ids),
-        )
-        return x, tf.where(chosen, ids, IGNORED)
-
-
-class _ImageClassification:
-    """One label an image, float32 [channels, height, width]."""
-
-    pads = {"pixel_values": 0.0, "label": IGNORED}
-
-    def __init__(self, tokenizer, num_labels, config):
-        del tokenizer, num_labels, config
-
-    def inputs(self, element_spec):
-        shape = element_spec["pixel_values"].shape
-        return collections.OrderedDict(pixel_values=tf.TensorSpec([None, *shape], tf.float32))
-
-    def batch(self, features, seed):
-        del seed
-        return collections.OrderedDict(pixel_values=features["pixel_values"]), features["label"]
-
-
-_RECIPES = {
-    "sequence_classification": _TextClassification,
-    "token_classification": _TokenClassification,
-    "masked_lm": _MaskedLM,
-    "causal_lm": _CausalLM,
-    "sequence_to_sequence": pairs.SequenceToSequence,
-    "question_answering": pairs.QuestionAnswering,
-    "image_classification": _ImageClassification,
-    "forecasting": recipes.Forecasting,
-    "next_item": recipes.NextItem,
-    "tabular_classification": recipes.Table,
-}
-
-KINDS = tuple(_RECIPES)
-"""The tasks."""
+from tff_tx.tasks.kind import task_kind
+from tff_tx.tasks.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,22 +65,21 @@ class Preprocessing:
         ranks: Sequence[int] = (),
         num_labels: int = 0,
         config=None,
-        recipe=None,
+        recipe: Recipe | None = None,
     ):
         """Makes the preprocessing.
 
         Args:
-          kind: One of `KINDS`.
+          kind: The task's name.
           element_spec: Spec of a stored example, as `tff_tx.datasets` writes it for this kind.
           tokenizer: Hugging Face tokenizer of text tasks.
           ranks: Of the clients' adapters, see `tff_tx.models.Lora`; if they differ, a client's is a part of x.
           num_labels: How many classes or items there are.
-          config: The model's configuration, which decides some inputs of "sequence_to_sequence" and
-            "question_answering".
-          recipe: What makes batches in place of the kind's own.
+          config: The model's configuration, which decides some inputs of some tasks.
+          recipe: Makes batches in place of the task's own.
         """
         self._kind = kind
-        self._recipe = recipe or _RECIPES[kind](tokenizer, num_labels, config)
+        self._recipe = recipe or task_kind(kind).recipe(tokenizer, num_labels, config)
         self.reads_examples = recipe is None
         self.ranks = tuple(ranks) if len(set(ranks)) > 1 else ()
         self.x_spec = self.x_spec_of(element_spec)
@@ -207,7 +95,7 @@ class Preprocessing:
     @property
     def pads(self) -> dict[str, int]:
         """What the tokens of x have in padding, by name; empty where there are none."""
-        return {"input_ids": self._recipe.pad_id} if hasattr(self._recipe, "pad_id") else {}
+        return {} if self._recipe.pad_id is None else {"input_ids": self._recipe.pad_id}
 
     def rank_of(self, client_id):
         """A client's rank, an int32 scalar that its id decides; None if all have the same."""
@@ -221,7 +109,7 @@ class Preprocessing:
         Raises:
           UserError: If examples that are all of one length are to be sorted by it.
         """
-        if local.bucket_by_length and not hasattr(self._recipe, "lengthwise"):
+        if local.bucket_by_length and not self._recipe.lengthwise:
             raise UserError(
                 f"--bucket_by_length sorts texts or histories by their length, and all examples of --task={self._kind} "
                 "have the same: drop it."
@@ -268,8 +156,7 @@ class Preprocessing:
     def evaluate(self, examples: tf.data.Dataset, seed, batch_size: int) -> tf.data.Dataset:
         """One client's batches for evaluation, in stored order; the same seed gives the same masks and draws."""
         rank = max(self.ranks) if self.ranks else None
-        make = getattr(self._recipe, "evaluation_batch", self._recipe.batch)
-        return self._finish(self._padded(examples, batch_size), seed, rank, make)
+        return self._finish(self._padded(examples, batch_size), seed, rank, self._recipe.evaluation_batch)
 
     def _padded(self, examples, batch_size):
         return examples.padded_batch(batch_size, padding_values=self._pads(examples))

@@ -16,7 +16,7 @@ from tff_tx.aggregators.compression import build_compressor
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.core.errors import UserError
 from tff_tx.run import training
-from tff_tx.runtime import ErrorFeedbackEngine, LocalEngine, NativeEngine, TooFewClientsError
+from tff_tx.runtime import ClientCompression, LocalEngine, NativeEngine, TooFewClientsError
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
@@ -100,8 +100,8 @@ def test_no_client_changes_a_private_sum_by_more_than_the_clip(name):
     value_type = tff.TensorType(np.float32, [64])
     x = np.random.default_rng(2).normal(size=64).astype(np.float32)
 
-    def norm(amend, value):
-        decoded_sum = compression.CompressedSumFactory(build_compressor(name), seed=3, amend=amend)
+    def norm(finalize, value):
+        decoded_sum = compression.CompressedSumFactory(build_compressor(name), seed=3, finalize=finalize)
         process = dp.fixed_clip_aggregator(1.0, 1.0, sum_factory=decoded_sum).create(value_type)
         return np.linalg.norm(process.next(process.initialize(), [value]).result)
 
@@ -166,13 +166,8 @@ def named_process():
 
 
 def feedback_engine(directory, compressor, rounds_kept=10, threads=2):
-    return ErrorFeedbackEngine(
-        named_process(),
-        threads,
-        encode=compression.encode,
-        compressor=compressor,
-        residuals=compression.ResidualStore(str(directory), rounds_kept),
-    )
+    feedback = ClientCompression(compressor, compression.ResidualStore(str(directory), rounds_kept))
+    return LocalEngine(named_process(), threads, encode=compression.encode, hooks=[feedback])
 
 
 COHORTS = ((b"a", b"b", b"c"), (b"a", b"c"), (b"b", b"c"), (b"a", b"b"))
@@ -279,10 +274,9 @@ def test_residuals_that_no_checkpoint_needs_are_removed(tmp_path):
 
 def test_error_feedback_of_clients_that_send_codes_is_refused(tmp_path):
     with pytest.raises(UserError, match="send none of the model's shape: use --noerror_feedback"):
-        ErrorFeedbackEngine(
+        LocalEngine(
             process(aggregator=mean_of_codes("eden1")),
-            compressor=compression.TopK(0.1),
-            residuals=compression.ResidualStore(str(tmp_path), 1),
+            hooks=[ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))],
         )
 
 
@@ -292,9 +286,12 @@ def distributor_fn(name):
 
 @pytest.mark.parametrize("algorithm", ["fed_prox", "mime_lite"])
 def test_a_download_that_loses_nothing_changes_nothing(algorithm):
-    options = {"proximal_strength": 0.1, "distributor_fn": lambda i: compression.build_delta_distributor(i, whole)}
+    options = {
+        "transforms": (algorithms.proximal(0.1),),
+        "distributor_fn": lambda i: compression.build_delta_distributor(i, whole),
+    }
     whole = compression.TopK(1.0)
-    build = algorithms.ALGORITHMS[algorithm]
+    build = algorithms.ALGORITHMS[algorithm].build
     results = []
     for chosen in (options, {**options, "distributor_fn": None}):
         with LocalEngine(process(build, **chosen)) as engine:

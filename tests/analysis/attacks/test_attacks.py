@@ -163,10 +163,20 @@ def test_how_little_is_enough():
         attacks.little_is_enough_z(50, 25)
 
 
-@pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])
-def test_algorithms_whose_clients_cannot_attack_say_so(task, name):
+def test_attackers_of_fed_sgd_forge_their_gradient(task):
+    attack, names = attacks.Attack(update=attacks.SignFlip(2.0)), task.train.client_ids[:2]
+    changes = []
+    for attackers in ([], names[:1]):
+        process = attacks.simulate(task, algorithms.build_fed_sgd(task.model, options(attack)), attack, attackers)
+        with LocalEngine(process, threads=1) as engine:
+            changes.append([change(engine, task, [name])[0] for name in names])
+    (honest, other), (forged, same) = changes
+    assert np.abs(honest).max() > 1e-3
+    np.testing.assert_allclose(forged, -2.0 * honest, atol=1e-6)
+    np.testing.assert_array_equal(same, other)
+
+
+def test_mime_lite_whose_clients_also_send_a_gradient_cannot_attack(task):
     attack = attacks.Attack(update=attacks.SignFlip())
-    with pytest.raises(UserError, match=f"clients of {name} cannot be wrapped"):
-        algorithms.ALGORITHMS[name](task.model, options(attack))
-    with pytest.raises(UserError, match=f"clients of {name} cannot send their loss"):
-        algorithms.ALGORITHMS[name](task.model, options(sends_loss=True))
+    with pytest.raises(UserError, match="an attack on updates cannot be combined with Mime Lite: its clients send"):
+        algorithms.build_mime_lite(task.model, options(attack))

@@ -35,7 +35,7 @@ def central(noise_multiplier=SIGMA, clip=CLIP):
 
 
 def examples(noise_multiplier=SIGMA, clip=CLIP):
-    return process(example_privacy=algorithms.ExamplePrivacy(clip, noise_multiplier, batch_size=AUDIT.canaries))
+    return process(transforms=(algorithms.dp_sgd(clip, noise_multiplier, batch_size=AUDIT.canaries),))
 
 
 def test_sound_central_noise_is_not_refuted_and_not_trivial():
@@ -76,7 +76,7 @@ def test_broken_dp_sgd_is_caught(broken):
 
 
 LOCAL = gaussian_epsilon(SIGMA, DELTA)
-SOUND = algorithms.LocalPrivacy(CLIP, 2 * SIGMA).release  # an update moves by twice the clip
+SOUND = algorithms.local_dp(CLIP, 2 * SIGMA).privatized  # an update moves by twice the clip
 
 
 def test_sound_local_privacy_is_not_refuted_and_not_trivial():
@@ -89,7 +89,7 @@ def unclipped(update, seed):
 
 
 @pytest.mark.parametrize(
-    "broken", [unclipped, algorithms.LocalPrivacy(CLIP, SIGMA / 5).release], ids=["no clipping", "too little noise"]
+    "broken", [unclipped, algorithms.local_dp(CLIP, SIGMA / 5).privatized], ids=["no clipping", "too little noise"]
 )
 def test_broken_local_privacy_is_caught(broken):
     assert auditing.audit_updates(broken, AUDIT).epsilon > LOCAL

@@ -18,7 +18,7 @@ def model(request, words_tokenizer):
         config |= dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     else:
         config |= dict(dim=16, n_layers=1, n_heads=2, hidden_dim=16)
-    return models.from_config("question_answering", request.param, config, seed=5)
+    return models.from_config("TFAutoModelForQuestionAnswering", request.param, config, seed=5)
 
 
 def by_hand(model, tokenizer, question, context, most):

@@ -22,7 +22,7 @@ def model(request, words_tokenizer):
             for name, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))
         }
         fields = dict(d_model=16, max_position_embeddings=32, init_std=1.0, **sides)
-    model = models.from_config("sequence_to_sequence", request.param, {**common, **fields}, seed=3)
+    model = models.from_config("TFAutoModelForSeq2SeqLM", request.param, {**common, **fields}, seed=3)
     if request.param == "bart":  # which would write nothing but special tokens
         bias = np.zeros(model.bias_layer.bias.shape, np.float32)
         bias[:, :4] = -20.0
@@ -74,7 +74,7 @@ def test_texts_are_cut_to_the_models_length(model, words_tokenizer):
 
 def test_a_model_that_was_saved_writes_the_same(model, words_tokenizer, tmp_path):
     models.save_pretrained(model, str(tmp_path), words_tokenizer)
-    again = models.from_pretrained("sequence_to_sequence", str(tmp_path))
+    again = models.from_pretrained("TFAutoModelForSeq2SeqLM", str(tmp_path))
     tokenizer = models.load_tokenizer(str(tmp_path))
     settings = dict(max_length=16, max_new_tokens=5)
     assert texts.Generator(again, tokenizer, **settings)(TEXTS) == texts.Generator(model, words_tokenizer, **settings)(
@@ -86,6 +86,6 @@ def test_the_byte_tokenizer_writes_text():
     tokenizer = models.load_tokenizer("bytes")
     config = dict(vocab_size=len(tokenizer), pad_token_id=0, decoder_start_token_id=0, eos_token_id=1)
     fields = dict(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    model = models.from_config("sequence_to_sequence", "t5", {**config, **fields})
+    model = models.from_config("TFAutoModelForSeq2SeqLM", "t5", {**config, **fields})
     (found,) = texts.Generator(model, tokenizer, max_length=8, max_new_tokens=6)(["ünïcode"])
     assert isinstance(found, str)

@@ -1,6 +1,6 @@
 """Compression of what clients and the server send: codes, the bytes of codes, and factories that use them."""
 
-from tff_tx.aggregators.compression.catalogue import COMPRESSORS, build_compressor
+from tff_tx.aggregators.compression.catalogue import build_compressor
 from tff_tx.aggregators.compression.codec import CodecError, decode, encode
 from tff_tx.aggregators.compression.compressor import Compressor, VectorCompressor
 from tff_tx.aggregators.compression.download import build_delta_distributor
@@ -12,7 +12,6 @@ from tff_tx.aggregators.compression.rotation import Rotated
 from tff_tx.aggregators.compression.sparsification import RandomK, TopK
 
 __all__ = [
-    "COMPRESSORS",
     "CodecError",
     "CompressedFactory",
     "CompressedSumFactory",

@@ -1,4 +1,4 @@
-"""Compressors by name, as `--compression` spells them."""
+"""Compressors by name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from tff_tx.aggregators.compression.low_rank import LowRank
 from tff_tx.aggregators.compression.quantization import GaussianQuantizer, UniformQuantizer
 from tff_tx.aggregators.compression.rotation import Rotated
 from tff_tx.aggregators.compression.sparsification import RandomK, TopK
-
-QUANTIZERS = ("uniform", "stochastic", "rotated", "eden")
-"""Followed by the number of bits, 1 to 8."""
-
-COMPRESSORS = (*(f"{name}{bits}" for name in QUANTIZERS for bits in range(1, 9)), "top_k", "random_k", "low_rank")
+from tff_tx.config.aggregation import COMPRESSORS, QUANTIZERS
 
 ROTATION_BLOCK = 4096
 
@@ -22,10 +18,11 @@ def build_compressor(name: str, fraction: float = 0.01, rank: int = 2, error_fee
     """Builds a compressor.
 
     Args:
-      name: One of `COMPRESSORS`: `uniform` rounds to the nearest level, `stochastic` by chance, `rotated` by chance
-        after a rotation, `eden` is EDEN, with one bit DRIVE.
-      fraction: Of the coordinates that `top_k` and `random_k` send.
-      rank: Of `low_rank`.
+      name: One of `tff_tx.config.aggregation.COMPRESSORS`: a quantizer and its bits, `uniform` to the nearest level,
+        `stochastic` by chance, `rotated` by chance after a rotation, `eden` EDEN (with one bit DRIVE); or a sparsifier
+        or sketch.
+      fraction: Share of coordinates that `top_k` and `random_k` send.
+      rank: Rank of `low_rank`.
       error_feedback: Whether what is lost is sent later, so that `random_k` need not be scaled.
 
     Raises:
@@ -39,7 +36,7 @@ def build_compressor(name: str, fraction: float = 0.01, rank: int = 2, error_fee
         return LowRank(rank)
     found = re.fullmatch(f"({'|'.join(QUANTIZERS)})([1-8])", name)
     if found is None:
-        raise ValueError(f"compressor {name!r} is none of {', '.join(COMPRESSORS)}.")
+        raise ValueError(f"compressor {name!r} must be one of {', '.join(COMPRESSORS)}.")
     kind, bits = found[1], int(found[2])
     if kind == "eden":
         return Rotated(GaussianQuantizer(bits, ROTATION_BLOCK), ROTATION_BLOCK)

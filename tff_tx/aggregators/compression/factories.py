@@ -27,16 +27,16 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
     whose arithmetic differs in a last bit draws others. Two clients with values alike to the last bit err alike.
 
     A code may decode to a larger value than it was made of. As the sum inside of differential privacy it therefore has
-    to clip what it decodes, once more, with `amend`.
+    to clip what it decodes, once more, with `finalize`.
 
     Args:
       compressor: What makes the codes.
       seed: Decides everything random.
-      amend: What becomes of a decoded value, a structure of tensors, before it is added; None: it stays.
+      finalize: What becomes of a decoded value, a structure of tensors, before it is added; None: the value itself.
     """
 
-    def __init__(self, compressor: Compressor, seed: int = 0, amend: Callable[[Any], Any] | None = None):
-        self._compressor, self._seed, self._amend = compressor, seed, amend or (lambda value: value)
+    def __init__(self, compressor: Compressor, seed: int = 0, finalize: Callable[[Any], Any] | None = None):
+        self._compressor, self._seed, self._finalize = compressor, seed, finalize or (lambda value: value)
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
         client = _Client(self._compressor, value_type)
@@ -54,7 +54,7 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
         @tff.tensorflow.computation(value_type, code_type)
         def accumulate(total, code):
-            return tf.nest.map_structure(tf.add, total, self._amend(client.decode(code)))
+            return tf.nest.map_structure(tf.add, total, self._finalize(client.decode(code)))
 
         @tff.tensorflow.computation(value_type, value_type)
         def merge(a, b):

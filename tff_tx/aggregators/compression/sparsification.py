@@ -10,7 +10,7 @@ from tff_tx.aggregators.compression.compressor import PHILOX, Code, VectorCompre
 class TopK(VectorCompressor):
     """The largest coordinates by magnitude (Aji and Heafield 2017, https://arxiv.org/abs/1704.05021).
 
-    Biased: what is left out is lost, unless error feedback (`runtime.ErrorFeedbackEngine`) sends it later.
+    Biased: what is left out is lost, unless error feedback (`runtime.ClientCompression`) sends it later.
 
     Args:
       fraction: Of all coordinates, in (0, 1]; at least one is sent.

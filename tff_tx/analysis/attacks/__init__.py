@@ -1,6 +1,7 @@
-"""Attacks on federated training, simulated: what attackers do to their data and to the updates that they send."""
+"""Simulated attacks on federated training: poisoned data and forged updates."""
 
 from tff_tx.analysis.attacks.attackers import choose_attackers
+from tff_tx.analysis.attacks.kind import AttackKind
 from tff_tx.analysis.attacks.poisoning import Backdoor, LabelFlip, pixel_trigger, text_trigger
 from tff_tx.analysis.attacks.simulation import Attack, simulate
 from tff_tx.analysis.attacks.updates import (
@@ -14,6 +15,7 @@ from tff_tx.analysis.attacks.updates import (
 
 __all__ = [
     "Attack",
+    "AttackKind",
     "Backdoor",
     "FreeRider",
     "GaussianUpdate",

@@ -1,7 +1,4 @@
-"""Attacks on data: what attackers train on instead of what they have.
-
-From batches (x, y) to batches of the same spec.
-"""
+"""Data poisoning: from an attacker's batches (x, y) to batches of the same spec."""
 
 from __future__ import annotations
 
@@ -12,7 +9,11 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-_IGNORED = -100  # models.IGNORED, the label that counts for nothing
+from tff_tx.analysis.attacks.kind import AttackKind
+from tff_tx.analysis.attacks.simulation import Attack
+from tff_tx.config import AttackConfig
+from tff_tx.core.errors import UserError, setting
+from tff_tx.models import IGNORED
 
 # A batch's inputs with the trigger in all of its examples.
 Trigger = Callable[[Any], Any]
@@ -30,21 +31,21 @@ class LabelFlip:
 
     def poison(self, x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
         """A batch as an attacker trains on it; labels int32 of any shape."""
-        return x, tf.where(tf.equal(y, _IGNORED), y, self.num_classes - 1 - y)
+        return x, tf.where(tf.equal(y, IGNORED), y, self.num_classes - 1 - y)
 
 
 @dataclasses.dataclass(frozen=True)
 class Backdoor:
-    """Some examples of a batch get a trigger and the label of the attacker's choice, the others stay.
+    """Some examples of a batch get a trigger and the attacker's target label.
 
     Gu et al. 2017, "BadNets", https://arxiv.org/abs/1708.06733, section 4; in federated learning Bagdasaryan et al.
     2020, https://arxiv.org/abs/1807.00459, section 4.1, where a part of each batch is poisoned, so that the model also
-    stays good on the main task. For tasks with one label an example.
+    stays good on the main task. For tasks with one label per example.
 
     Attributes:
       trigger: Puts the trigger into examples.
-      target: The label that the model is to give to examples with the trigger.
-      share: Of a batch's examples that are poisoned, rounded up: its first ones, which are random, as batches are.
+      target: Label of examples with the trigger.
+      share: Share of a batch's examples that are poisoned, rounded up: its first ones, as batches are shuffled.
     """
 
     trigger: Trigger
@@ -68,19 +69,19 @@ class Backdoor:
         return mixed, tf.where(poisoned, self.target, y)
 
     def trap(self, x: Any, y: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        """A batch to measure success on: its accuracy is the share of examples that the trigger turns.
+        """A batch whose accuracy is the attack's success rate.
 
-        All get the trigger and the target for a label; those that have it by right do not count.
+        All examples get the trigger and the target label; those of the target class are ignored.
         """
-        return self.trigger(x), tf.where(tf.equal(y, self.target), _IGNORED, self.target)
+        return self.trigger(x), tf.where(tf.equal(y, self.target), IGNORED, self.target)
 
 
 def pixel_trigger(size: int = 2, value: float = 1.0) -> Trigger:
-    """A square in the lower right corner of a picture.
+    """A square in the lower right corner of an image.
 
     Args:
-      size: Of its side, in pixels.
-      value: Of its pixels in all channels; 1 is the brightest, where pictures are not normalized.
+      size: Length of its side, in pixels.
+      value: Value of its pixels in all channels; 1 is the brightest, where images are not normalized.
     """
 
     def trigger(x):
@@ -95,11 +96,11 @@ def pixel_trigger(size: int = 2, value: float = 1.0) -> Trigger:
 
 
 def text_trigger(token_ids: Sequence[int], start: int = 1) -> Trigger:
-    """Words in place of those at the beginning of a text (Dai et al. 2019, https://arxiv.org/abs/1905.12457).
+    """Words that replace the first words of a text (Dai et al. 2019, https://arxiv.org/abs/1905.12457).
 
     Args:
       token_ids: The trigger's tokens.
-      start: Where the first goes; 1 is after the token for the beginning. What is beyond the text stays padding.
+      start: Position of the first; 1 is after a token for the beginning. Padding is not replaced.
     """
 
     def trigger(x):
@@ -112,3 +113,45 @@ def text_trigger(token_ids: Sequence[int], start: int = 1) -> Trigger:
         return changed
 
     return trigger
+
+
+def build_label_flip(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that train on flipped labels."""
+    del settings, clients_per_round
+    return Attack(data=LabelFlip(len(task.label_names)))
+
+
+def build_backdoor(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that train with a backdoor.
+
+    Raises:
+      UserError: If the task has no such label, the trigger no token, or examples have no place for it.
+    """
+    del clients_per_round
+    names = task.label_names
+    target = names[0] if settings.backdoor_target is None else settings.backdoor_target
+    if target not in names:
+        raise UserError(f"{setting('attack.backdoor_target')}={target}: must be one of {', '.join(names[:20])}.")
+    return Attack(data=Backdoor(_trigger(settings, task), names.index(target), settings.backdoor_share))
+
+
+def _trigger(settings, task):
+    inputs, _ = task.model.input_spec
+    if "pixel_values" in inputs:
+        return pixel_trigger(settings.backdoor_pixels)
+    if "input_ids" not in inputs:
+        raise UserError(
+            f"{setting('attack.name')}={settings.name} puts a trigger into texts or images, and examples of "
+            f"{setting('task.kind')}={task.kind} are neither: choose another attack or task."
+        )
+    token_ids = task.tokenizer(settings.backdoor_text, add_special_tokens=False)["input_ids"]
+    if not token_ids:
+        raise UserError(f"{setting('attack.backdoor_text')}={settings.backdoor_text!r}: must have at least one token.")
+    has_start = len(task.tokenizer("", add_special_tokens=True)["input_ids"]) > 1
+    return text_trigger(token_ids, start=1 if has_start else 0)
+
+
+BACKDOOR_SETTINGS = ("backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels")
+
+LABEL_FLIP = AttackKind(build_label_flip, needs_task="classes")
+BACKDOOR = AttackKind(build_backdoor, BACKDOOR_SETTINGS, needs_task="one_class", changes_inputs=True)

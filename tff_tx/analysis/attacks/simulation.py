@@ -1,8 +1,9 @@
 """Attackers among the clients of a learning process.
 
-Who attacks is decided where a client's data are read: an attacker's batches are poisoned there, and beside them the
-client's work finds whether it is an attacker's, which it forges the update for. Aggregation comes after that, with the
-parts of it that are computed at clients, such as clipping: attackers do not get around them, as a server could do them.
+Where a client's data are read it is known whether it attacks: an attacker's batches are poisoned there, and a flag
+beside them lets the client's work forge the update. Aggregation follows, with its parts that are computed at clients,
+such as
+clipping: attackers cannot bypass them, as a server could compute them too.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ _SALT = 0xA77AC
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """What attackers do.
+    """The behaviour of attackers.
 
     Attributes:
-      data: `LabelFlip` or `Backdoor`; None: their data stay as they are.
-      update: One of the attacks in `updates`; None: they send what they have computed.
+      data: Data poisoning, such as `LabelFlip`; None: they train on their own data.
+      update: Forged updates, such as `SignFlip`; None: they send the update that they compute.
     """
 
     data: Any = None
     update: Any = None
 
     def wrap_client_work(self, work: _templates.ClientWorkProcess) -> _templates.ClientWorkProcess:
-        """For `algorithms.Options.wrap_client_work`: clients' work whose attackers forge their updates.
+        """The clients' work with forged updates, for `algorithms.Options.wrap_client_work`.
 
         A client's data become `OrderedDict(batches, attacker)`, the second a sequence of one
         `OrderedDict(is_attacker, seed)`, as `simulate` makes them.
@@ -44,7 +45,7 @@ class Attack:
           ValueError: If updates are not forged.
         """
         if self.update is None:
-            raise ValueError("this attack is on data alone, and needs no other work of clients.")
+            raise ValueError("this attack forges no updates.")
         return _wrap_together(self.update, work) if hasattr(self.update, "omniscient") else _wrap(self.update, work)
 
 
@@ -56,7 +57,7 @@ def simulate(
     Args:
       task: A `tasks.FederatedTask`.
       process: Built with `Options.wrap_client_work=attack.wrap_client_work`, if the attack is on updates.
-      attack: What they do.
+      attack: The attackers' behaviour.
       attackers: Their client ids.
     """
     ids = [a.encode() for a in attackers]
@@ -128,7 +129,7 @@ def _wrap(update_attack, work):
 
 
 def _wrap_together(update_attack, work):
-    """Attackers who know each other's updates of the round before, through the state of the clients' work."""
+    """Attackers that know each other's updates of the previous round, through the state of the clients' work."""
     state_type, weights_type, data_type, update_type = _types(work)
     known_type = tff.to_type(collections.OrderedDict(known=np.bool_, mean=update_type, deviation=update_type))
 
@@ -148,22 +149,22 @@ def _wrap_together(update_attack, work):
         )
         counts = tf.constant(True) if update_attack.omniscient else is_attacker
         share = tf.cast(counts, tf.float32)
-        told = collections.OrderedDict(
+        sums = collections.OrderedDict(
             number=share,
             total=tf.nest.map_structure(lambda leaf: share * leaf, update),
             squares=tf.nest.map_structure(lambda leaf: share * leaf**2, update),
         )
-        return forged, told
+        return forged, sums
 
     @tff.tensorflow.computation(known_type, forge.type_signature.result[1])
-    def learn(known, told):
-        number = tf.maximum(told["number"], 1.0)
-        mean = tf.nest.map_structure(lambda total: total / number, told["total"])
+    def learn(known, sums):
+        number = tf.maximum(sums["number"], 1.0)
+        mean = tf.nest.map_structure(lambda total: total / number, sums["total"])
         deviation = tf.nest.map_structure(
-            lambda squares, mu: tf.sqrt(tf.maximum(squares / number - mu**2, 0.0)), told["squares"], mean
+            lambda squares, mu: tf.sqrt(tf.maximum(squares / number - mu**2, 0.0)), sums["squares"], mean
         )
         learned = collections.OrderedDict(known=tf.constant(True), mean=mean, deviation=deviation)
-        return tf.nest.map_structure(lambda new, old: tf.where(told["number"] >= 2.0, new, old), learned, known)
+        return tf.nest.map_structure(lambda new, old: tf.where(sums["number"] >= 2.0, new, old), learned, known)
 
     @tff.federated_computation
     def initialize():

@@ -1,4 +1,4 @@
-"""Attacks on updates: what attackers send instead of what they have computed.
+"""Forged updates.
 
 An update is the server's weights minus the client's, float32, as in `tff.learning`.
 """
@@ -10,6 +10,11 @@ from typing import Any
 
 import scipy.stats
 import tensorflow as tf
+
+from tff_tx.analysis.attacks import poisoning
+from tff_tx.analysis.attacks.kind import AttackKind
+from tff_tx.analysis.attacks.simulation import Attack
+from tff_tx.config import AttackConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +28,7 @@ class SignFlip:
     scale: float = 1.0
 
     def forge(self, update: Any, seed: tf.Tensor) -> Any:
-        """The forged update; `seed` is int64 [2], other for each client and round."""
+        """The forged update; `seed` is int64 [2], unique to client and round."""
         del seed
         return tf.nest.map_structure(lambda leaf: -self.scale * leaf, update)
 
@@ -39,13 +44,13 @@ class GaussianUpdate:
     noise: float = 1.0
 
     def forge(self, update: Any, seed: tf.Tensor) -> Any:
-        """The forged update; `seed` is int64 [2], other for each client and round."""
+        """The forged update; `seed` is int64 [2], unique to client and round."""
         return _noise(update, seed, self.noise)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelReplacement:
-    """Sends gamma Delta, Delta from poisoned data, so that the mean becomes the attacker's model.
+    """Sends gamma Delta, with Delta from poisoned data, so that the mean becomes the attacker's model.
 
     Bagdasaryan et al. 2020, https://arxiv.org/abs/1807.00459, equation 3: with gamma = n / eta, n clients a round and
     the server's rate eta, a single attacker among clients that have converged replaces the model.
@@ -57,17 +62,17 @@ class ModelReplacement:
     scale: float
 
     def forge(self, update: Any, seed: tf.Tensor) -> Any:
-        """The forged update; `seed` is int64 [2], other for each client and round."""
+        """The forged update; `seed` is int64 [2], unique to client and round."""
         del seed
         return tf.nest.map_structure(lambda leaf: self.scale * leaf, update)
 
 
 @dataclasses.dataclass(frozen=True)
 class FreeRider:
-    """Sends no update, or noise that looks like one, to get the model for nothing.
+    """Sends no update, or noise that looks like one, and takes the model.
 
     Fraboni, Vidal and Lorenzi 2021, https://arxiv.org/abs/2006.11901, section 3: plain free-riders return the model
-    they were given; disguised ones add noise. What they claim to have trained on still counts as their weight.
+    they were given; disguised ones add noise. Their number of examples still counts as their weight.
 
     Attributes:
       noise: Standard deviation, in units of the weights; 0: a plain free-rider.
@@ -76,23 +81,23 @@ class FreeRider:
     noise: float = 0.0
 
     def forge(self, update: Any, seed: tf.Tensor) -> Any:
-        """The forged update; `seed` is int64 [2], other for each client and round."""
+        """The forged update; `seed` is int64 [2], unique to client and round."""
         return _noise(update, seed, self.noise)
 
 
 @dataclasses.dataclass(frozen=True)
 class LittleIsEnough:
-    """All attackers send mu - z sigma, mean and standard deviation of each coordinate: within the spread of the honest.
+    """Colluding attackers send mu - z sigma, which stays within the spread of honest updates.
 
-    Baruch, Baruch and Goldberg 2019, "A Little Is Enough", https://arxiv.org/abs/1902.06156, Algorithm 3. The attackers
-    work together: mu and sigma are of the updates that they compute themselves, or of all clients' if they are
-    omniscient, as the paper also has it. In a round of TFF clients hear of each other through the next broadcast at the
-    earliest, so mu and sigma are of the last round in which there were attackers (at least 2, for a spread); until then
-    they send what they have computed. mu and sigma add two models to what a client is sent, and two to what it sends.
+    Baruch, Baruch and Goldberg 2019, "A Little Is Enough", https://arxiv.org/abs/1902.06156, Algorithm 3. mu and
+    sigma are mean and standard deviation of each coordinate, of the updates that the attackers compute themselves, or
+    of all clients' if they are omniscient, as in the paper too. In a round of TFF clients learn of each other through
+    the next broadcast at the earliest, so mu and sigma are of the last round with at least 2 attackers; until then they
+    send honest updates. mu and sigma add two models to a client's download, and two to its upload.
 
     Attributes:
-      z: How many standard deviations from the mean; see `little_is_enough_z`.
-      omniscient: Whether they know what all clients send.
+      z: Number of standard deviations from the mean; see `little_is_enough_z`.
+      omniscient: Whether they know the updates of all clients.
     """
 
     z: float
@@ -104,14 +109,14 @@ class LittleIsEnough:
 
 
 def little_is_enough_z(num_clients: int, num_attackers: int) -> float:
-    """How far the attackers may go so that enough of the honest are further out: the paper's z_max.
+    """The largest z at which enough honest clients are further out: the paper's z_max.
 
     Algorithm 3: s = floor(n / 2 + 1) - m supporters are needed for a majority, and z_max is the quantile (n - m - s) /
     (n - m) of the standard normal distribution.
 
     Args:
-      num_clients: n of a round, attackers among them.
-      num_attackers: m, of a round; less than half.
+      num_clients: n, cohort size, attackers included.
+      num_attackers: m, attackers in a cohort; less than half.
 
     Raises:
       ValueError: If the attackers are not a minority.
@@ -130,3 +135,57 @@ def _noise(update, seed, deviation):
     seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))]
     forged = [tf.random.stateless_normal(leaf.shape, s, 0.0, deviation, leaf.dtype) for leaf, s in zip(leaves, seeds)]
     return tf.nest.pack_sequence_as(update, forged)
+
+
+def build_sign_flip(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that send sign-flipped updates."""
+    del clients_per_round, task
+    return Attack(update=SignFlip(1.0 if settings.scale is None else settings.scale))
+
+
+def build_gaussian(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that send noise."""
+    del clients_per_round, task
+    return Attack(update=GaussianUpdate(1.0 if settings.noise is None else settings.noise))
+
+
+def build_model_replacement(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that send scaled updates with a backdoor.
+
+    Raises:
+      UserError: As of `poisoning.build_backdoor`.
+    """
+    scale = clients_per_round if settings.scale is None else settings.scale
+    backdoor = poisoning.build_backdoor(settings, clients_per_round, task)
+    return dataclasses.replace(backdoor, update=ModelReplacement(scale))
+
+
+def build_free_rider(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that send no update, or noise."""
+    del clients_per_round, task
+    return Attack(update=FreeRider(settings.noise or 0.0))
+
+
+def build_little_is_enough(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
+    """Attackers that collude.
+
+    Raises:
+      ValueError: If no scale is set, and the attackers are not a minority.
+    """
+    del task
+    z = settings.scale
+    if z is None:
+        z = little_is_enough_z(clients_per_round, settings.per_round(clients_per_round))
+    return Attack(update=LittleIsEnough(z, settings.omniscient))
+
+
+SIGN_FLIP = AttackKind(build_sign_flip, ("scale",), forges_updates=True)
+GAUSSIAN = AttackKind(build_gaussian, ("noise",), forges_updates=True)
+MODEL_REPLACEMENT = dataclasses.replace(
+    poisoning.BACKDOOR,
+    build=build_model_replacement,
+    settings=("scale", *poisoning.BACKDOOR_SETTINGS),
+    forges_updates=True,
+)
+FREE_RIDER = AttackKind(build_free_rider, ("noise",), forges_updates=True)
+LITTLE_IS_ENOUGH = AttackKind(build_little_is_enough, ("scale", "omniscient"), forges_updates=True)

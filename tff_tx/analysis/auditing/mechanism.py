@@ -91,7 +91,7 @@ def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAu
     rounds.
 
     Args:
-      release_fn: From (update, seed int64 [2]) to what leaves, such as `LocalPrivacy.release`.
+      release_fn: From (update, seed int64 [2]) to what leaves, such as `local_dp(...).privatized`.
       audit: How; clients are independent, so that m of them audit one mechanism.
     """
     was_in = audit.coins()

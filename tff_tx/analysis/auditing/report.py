@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tff_tx.analysis.auditing.membership import Attack
+from tff_tx.core import plots
 
 
 def table(rows: Sequence[tuple[str, str, str]]) -> str:
@@ -27,9 +28,8 @@ def plot_audit(attacks: Mapping[str, Attack], exposures: Mapping[int, np.ndarray
     Returns:
       `path`.
     """
-    pyplot = _pyplot()
     count = 1 + bool(exposures)
-    figure, axes = pyplot.subplots(1, count, figsize=(4.5 * count, 4), layout="constrained", squeeze=False)
+    figure, axes = plots.pyplot().subplots(1, count, figsize=(4.5 * count, 4), layout="constrained", squeeze=False)
     roc, low = axes[0][0], 1e-3
     for name, attack in attacks.items():
         false, true = attack.roc
@@ -43,15 +43,4 @@ def plot_audit(attacks: Mapping[str, Attack], exposures: Mapping[int, np.ndarray
         names = sorted(exposures)
         axis.boxplot([exposures[r] for r in names], labels=[str(r) for r in names])
         axis.set(xlabel="repetitions (0: not trained on)", ylabel="exposure (bits)", title="canaries")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")  # no screen needed
-    from matplotlib import pyplot
-
-    return pyplot
+    return plots.save(figure, path)

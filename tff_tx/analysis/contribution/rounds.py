@@ -34,7 +34,7 @@ def value_clients(
     over the rounds it was in; so the values of all clients sum to what all rounds gained.
 
     Args:
-      engine: A `runtime.LocalEngine` of the run's process.
+      engine: A `runtime.LocalEngine` of the run's process; it needs no hooks, whichever the run had.
       store: The run's updates.
       utility_fn: From `ModelWeights` to the model's utility, more being better.
       method: One of `METHODS`.
@@ -86,4 +86,4 @@ def _values(game, method, seed, options):
         return shapley.truncated_monte_carlo(game, seed, **options)
     if method == "gtg_shapley":
         return shapley.gtg_shapley(game, seed, **options)
-    raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}.")
+    raise ValueError(f"method {method!r} must be one of {', '.join(METHODS)}.")

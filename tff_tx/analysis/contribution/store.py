@@ -7,57 +7,59 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.aggregators import compression
 from tff_tx.core.errors import UserError
+from tff_tx.runtime import Hook
 
 UPDATES = "updates"
 
 _PENDING = ".round"
-_CLIENTS = "clients.json"
+_CLIENT, _CLIENTS = "client_", "clients.json"
 _STATE = "state.tftx"
 _WEIGHTS_AND_METRICS = 20_000
 _ROUND = re.compile(r"round_(\d+)")
 
 
-class UpdateStore:
-    """Keeps, for each round, the state before it and what each client contributed.
+class UpdateStore(Hook):
+    """Stores, for each round, the process's state before it and what of each client was added up.
 
-    Contributions are written as they come, so that memory does not grow with the cohort, and appear as a round when the
-    round counts. A round that is run again replaces what was there.
+    That is the contribution after compression and the scaling of stale updates, so that `Engine.combine` replays the
+    round. Contributions are written as they come, so that memory does not grow with the cohort, and appear as a round
+    when it is committed. A round that is run again replaces what was there.
 
     Args:
       run_dir: The directory of the run.
     """
 
+    observes = True
+
     def __init__(self, run_dir: str):
         self._directory = os.path.join(run_dir, UPDATES)
         self._pending = os.path.join(self._directory, _PENDING)
-        self._positions: list[int] = []
+        self._positions: set[int] = set()
 
-    def start(self, state: Sequence[np.ndarray]) -> None:
-        """Begins a round, or another attempt at it, from a state."""
+    def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         shutil.rmtree(self._pending, ignore_errors=True)
         os.makedirs(self._pending)
-        self._positions = []
-        self._write(_STATE, state)
+        self._positions.clear()
+        self._write(_STATE, engine.flatten_state(state))
 
-    def add(self, position: int, contribution: Sequence) -> None:
-        """Keeps the contribution of the client at a position of the cohort."""
-        self._write(_file(len(self._positions)), [np.asarray(leaf) for leaf in contribution])
-        self._positions.append(position)
+    def on_counted(self, position: int, contribution: list) -> None:
+        self._write(_file(position), [np.asarray(leaf) for leaf in contribution])
+        self._positions.add(position)
+
+    def end_round(self, failures: Mapping[int, str]) -> None:
+        for position in self._positions.intersection(failures):  # it failed when a lost worker's clients ran again
+            os.remove(os.path.join(self._pending, _file(position)))
+            self._positions.remove(position)
 
     def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
-        """Ends the round.
-
-        Args:
-          round_num: Counted from 1.
-          client_ids: Whose contributions they were, in order.
-        """
         if len(client_ids) != len(self._positions):
             raise ValueError(f"{len(self._positions)} contributions came of {len(client_ids)} clients.")
         with open(os.path.join(self._pending, _CLIENTS), "w", encoding="utf-8") as file:
@@ -88,9 +90,10 @@ class UpdateStore:
         try:
             with open(os.path.join(directory, _CLIENTS), encoding="utf-8") as file:
                 clients = json.load(file)
-            state, *contributions = (
-                _read(os.path.join(directory, name)) for name in (_STATE, *map(_file, range(len(clients))))
-            )
+            names = sorted(name for name in os.listdir(directory) if name.startswith(_CLIENT))
+            if len(names) != len(clients):
+                raise ValueError(f"{len(names)} contributions of {len(clients)} clients")
+            state, *contributions = (_read(os.path.join(directory, name)) for name in (_STATE, *names))
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{directory} is damaged ({error}): restore it, or train again with --keep_updates in a new --run_dir."
@@ -122,8 +125,8 @@ def _num_bytes(value_type):
     return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in tff.structure.flatten(value_type))
 
 
-def _file(index):
-    return f"client_{index:06d}.tftx"
+def _file(position):
+    return f"{_CLIENT}{position:06d}.tftx"
 
 
 def _read(path):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tff_tx import datasets
 from tff_tx.analysis.vocabulary.tokenizer import pre_tokenization
-from tff_tx.datasets.encoding import Stream
+from tff_tx.datasets.encoders.encoder import Stream
 
 
 @dataclasses.dataclass(frozen=True)

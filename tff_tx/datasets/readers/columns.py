@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 import numpy as np
-import pandas as pd
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.spec import DataSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tff_tx.datasets.spec import DataSpec
 
 
 def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.DataFrame:
@@ -19,6 +22,8 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     Raises:
         UserError: If a column is missing, or a value is missing or of the wrong kind.
     """
+    import pandas as pd
+
     # Object dtype throughout: pandas would turn the label 3 into 3.0 if another row had none.
     chunk = {"where": pd.Series([where for where, _ in rows], dtype=object)}
     for column in sorted(wants):

@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers.lines import Rows, utf8_lines
+from tff_tx.datasets.readers.format import Format, Rows
+from tff_tx.datasets.readers.lines import utf8_lines
 from tff_tx.datasets.records import CHUNK_ROWS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def read_parquet(path: str, columns: Sequence[str]) -> Rows:
@@ -187,6 +191,8 @@ def sqlite_splits(path: str) -> list:
 
 def read_sqlite(path: str, split: str) -> Rows:
     """TFF's SQLite ClientData: every feature of the examples of one split, in the order written."""
+    import tensorflow as tf
+
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         query = "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? ORDER BY rowid"
@@ -208,3 +214,12 @@ def _feature(feature: tf.train.Feature, where: str):
     if len(values) == 1:
         return values[0]
     return np.asarray(values, np.float32 if kind == "float_list" else np.int64)
+
+
+PARQUET = Format(read_parquet, (".parquet",))
+SQUAD = Format(read_squad)
+LEAF = Format(read_leaf, (".json",), has_clients=True, one_file_a_client=True)
+HDF5 = Format(read_hdf5, (".h5", ".hdf5"), has_clients=True, one_file_a_client=True)
+SQLITE = Format(
+    read_sqlite, (".sqlite", ".sqlite3", ".db"), has_clients=True, one_file_a_client=True, splits=sqlite_splits
+)

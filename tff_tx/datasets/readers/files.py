@@ -8,53 +8,18 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Callable
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers import columns, containers, lines
-from tff_tx.datasets.records import CHUNK_ROWS, FILES_PER_CHUNK, Source, file_digest, grouped
-from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.readers import columns
+from tff_tx.datasets.readers.format import Format, Rows
+from tff_tx.datasets.records import Chunk, Pool, Source, file_digest, grouped
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A file format.
-
-    Attributes:
-        read: (path, columns, or split for SQLite) -> (place, row) pairs.
-        extensions: File name ends that are taken for this format.
-        has_clients: Whether the format itself says who owns what.
-        one_file_a_client: Whether a client in two files is a mistake.
-        chunk_rows: How many rows make a chunk.
-    """
-
-    read: Callable
-    extensions: tuple = ()
-    has_clients: bool = False
-    one_file_a_client: bool = False
-    chunk_rows: int = CHUNK_ROWS
-
-
-FORMATS = {
-    "csv": Format(lines.read_csv, (".csv",)),
-    "tsv": Format(lines.read_tsv, (".tsv",)),
-    "jsonl": Format(lines.read_jsonl, (".jsonl", ".ndjson")),
-    "parquet": Format(containers.read_parquet, (".parquet",)),
-    "conll": Format(lines.read_conll, (".conll", ".bio", ".iob")),
-    "squad": Format(containers.read_squad),
-    "leaf": Format(containers.read_leaf, (".json",), has_clients=True, one_file_a_client=True),
-    "text": Format(
-        lines.read_text,
-        has_clients=True,
-        one_file_a_client=True,
-        chunk_rows=FILES_PER_CHUNK,
-    ),
-    "dialogue": Format(lines.read_dialogue, has_clients=True),
-    "hdf5": Format(containers.read_hdf5, (".h5", ".hdf5"), True, one_file_a_client=True),
-    "sqlite": Format(containers.read_sqlite, (".sqlite", ".sqlite3", ".db"), True, one_file_a_client=True),
-}
+    from tff_tx.datasets.spec import DataSpec
 
 # What the splits of files in TFF's format are called, by pool.
 _SPLIT_NAMES = {
@@ -86,15 +51,13 @@ def file_source(spec: DataSpec) -> Source:
     name = spec.format or _format_of([file for files in found.values() for file in files])
     if name not in FORMATS:
         raise UserError(f"--data_format={name} is unknown; choose one of {', '.join(FORMATS)}.")
-    if name == "sqlite":
-        found = _by_split(found)
     fmt = FORMATS[name]
-    pools = {pool: functools.partial(_records, files, spec, fmt) for pool, files in found.items()}
+    if fmt.splits is not None:
+        found = _by_split(found, fmt)
     return Source(
-        pools,
-        functools.partial(_digest, found, name),
+        {pool: Pool(functools.partial(_chunks, files, spec, fmt)) for pool, files in found.items()},
         has_clients=fmt.has_clients or spec.client_column is not None,
-        columns=functools.partial(_columns, found["train"][0], spec, fmt),
+        digest=lambda pool: _digest(found[pool], name),
     )
 
 
@@ -142,12 +105,12 @@ def _format_of(files: Sequence[_File]) -> str:
     return names.pop()
 
 
-def _by_split(found: dict) -> dict:
-    """Gives each pool the split of the SQLite files that is meant; one file may serve several."""
+def _by_split(found: dict, fmt: Format) -> dict:
+    """Gives each pool the split of the files that is meant; one file may serve several."""
     pools: dict = {}
     for pool, files in found.items():
         for file in files:
-            there = containers.sqlite_splits(file.path)
+            there = fmt.splits(file.path)
             for target, names in _SPLIT_NAMES.items():
                 split = next((name for name in names if name in there), None)
                 if split is None and target == pool and len(there) == 1:
@@ -165,25 +128,28 @@ def _by_split(found: dict) -> dict:
     return pools
 
 
-def _records(files, spec: DataSpec, fmt: Format, wants: frozenset) -> Iterator[pd.DataFrame]:
+def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
     seen: dict = {}
     for file in files:
         empty = True
+        convert = functools.partial(_converted, file.path, spec, fmt, seen)
         for rows in grouped(_rows(file, spec, fmt), fmt.chunk_rows):
             empty = False
-            chunk = columns.normalized(rows, spec, wants)
-            if fmt.one_file_a_client and "client" in chunk and spec.client_column is None:
-                _check_one_file(chunk["client"].unique(), file.path, seen)
-            yield chunk
+            yield Chunk(rows, columns.available(rows[0][1], spec), convert)
         if empty:
             raise UserError(f"{file.path}: the file is empty; fill it or leave it out.")
 
 
-def _rows(file: _File, spec: DataSpec, fmt: Format) -> Iterator[tuple]:
-    if fmt.read is containers.read_sqlite:
-        return fmt.read(file.path, file.split)
-    rows = fmt.read(file.path, spec.columns)
-    if fmt.read is lines.read_text:
+def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequence, wants: frozenset) -> pd.DataFrame:
+    chunk = columns.normalized(rows, spec, wants)
+    if fmt.one_file_a_client and "client" in chunk and spec.client_column is None:
+        _check_one_file(chunk["client"].unique(), path, seen)
+    return chunk
+
+
+def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
+    rows = fmt.read(file.path, spec.columns if file.split is None else file.split)
+    if fmt.named_clients:
         return ((where, {"client": file.name, **row}) for where, row in rows)
     return rows
 
@@ -194,15 +160,9 @@ def _check_one_file(clients, path: str, seen: dict) -> None:
             raise UserError(f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them.")
 
 
-def _columns(file: _File, spec: DataSpec, fmt: Format) -> frozenset:
-    _, row = next(_rows(file, spec, fmt), (None, {}))
-    return columns.available(row, spec)
-
-
-def _digest(found: dict, name: str) -> str:
-    content = [name]
-    for pool, files in found.items():
-        # Names count where they are data: as the client of a text.
-        names = [file.name for file in files] if name == "text" else []
-        content.append(f"{pool} {file_digest(file.path for file in files)} {names}")
-    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+def _digest(files: Sequence[_File], name: str) -> str:
+    # Names count where they are data: as the clients.
+    names = [file.name for file in files] if FORMATS[name].named_clients else []
+    splits = [file.split for file in files]
+    content = f"{name} {file_digest(file.path for file in files)} {names} {splits}"
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError
-
-Rows = Iterator[tuple]
+from tff_tx.datasets.readers.format import Format, Rows
+from tff_tx.datasets.records import FILES_PER_CHUNK
 
 
 def utf8_lines(path: str) -> Iterator[str]:
@@ -153,3 +153,11 @@ def read_text(path: str, columns: Sequence[str]) -> Rows:
     text = "".join(utf8_lines(path))
     if text:
         yield path, {"text": text}
+
+
+CSV = Format(read_csv, (".csv",))
+TSV = Format(read_tsv, (".tsv",))
+JSONL = Format(read_jsonl, (".jsonl", ".ndjson"))
+CONLL = Format(read_conll, (".conll", ".bio", ".iob"))
+DIALOGUE = Format(read_dialogue, has_clients=True)
+TEXT = Format(read_text, has_clients=True, one_file_a_client=True, named_clients=True, chunk_rows=FILES_PER_CHUNK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models
+from tff_tx.core.errors import UserError
+from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.texts.scoring import score_answers
 
 
 class Answer(NamedTuple):
@@ -89,6 +93,38 @@ class Answerer:
         found = (part.numpy() for part in models.best_spans(logits, allowed, self._max_answer_length))
         nulls = logits.numpy().sum(-1)[np.arange(len(windows)), [w.null for w in windows]]
         return zip(*found, nulls)
+
+
+class QuestionAnswerer(Predictor):
+    """Answers to questions, given with their contexts as pairs of texts."""
+
+    def read(self, *, texts=(), question=None, files=()):
+        """One question about each text, or files with both."""
+        if (question is not None, bool(texts), bool(files)) not in ((True, True, False), (False, False, True)):
+            raise UserError("the model answers questions: set --question and --text, or --input to files with both.")
+        if not files:
+            return [(question, text) for text in texts]
+        chunks = datasets.read_records(self.files_spec(files), "question", "context")
+        return (pair for chunk in chunks for pair in zip(chunk["question"], chunk["context"]))
+
+    @functools.cached_property
+    def _answer(self):
+        return Answerer(
+            self.model,
+            self.tokenizer,
+            max_length=self.spec.max_length,
+            overlap=self.spec.context_overlap,
+            max_answer_length=self.spec.max_answer_length,
+            batch_size=self.options.batch_size,
+        )
+
+    def predict_batch(self, inputs):
+        questions, contexts = zip(*inputs)
+        for question, found in zip(questions, self._answer(questions, contexts)):
+            yield {"question": question, "answer": found.text, "start": found.start, "score": round(found.score, 4)}
+
+    def score(self, records):
+        return score_answers(self._answer, records)
 
 
 def _stacked(rows: Sequence[np.ndarray], fill) -> np.ndarray:

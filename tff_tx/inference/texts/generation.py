@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
+
+from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.texts.scoring import score_targets
 
 
 class Generator:
@@ -43,3 +47,26 @@ class Generator:
         )
         ids = self._model.generate(encoded["input_ids"], attention_mask=encoded["attention_mask"], **self._settings)
         return [text.strip() for text in self._tokenizer.batch_decode(ids.numpy(), skip_special_tokens=True)]
+
+
+class Writer(Predictor):
+    """The texts that a model makes of texts."""
+
+    @functools.cached_property
+    def _write(self):
+        options = self.options
+        return Generator(
+            self.model,
+            self.tokenizer,
+            max_length=self.spec.max_length,
+            max_new_tokens=options.max_new_tokens or self.spec.max_target_length,
+            num_beams=options.num_beams,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
+
+    def predict_batch(self, inputs):
+        return [{"text": text, "written": written} for text, written in zip(inputs, self._write(inputs))]
+
+    def score(self, records):
+        return score_targets(self._write, records, self.options.batch_size)

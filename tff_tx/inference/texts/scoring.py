@@ -9,12 +9,6 @@ import pandas as pd
 from tff_tx.inference.texts.rouge import rouge_l, rouge_n
 from tff_tx.inference.texts.squad import exact_match, word_f1
 
-METRICS = {
-    "sequence_to_sequence": ("rouge_1", "rouge_2", "rouge_l"),
-    "question_answering": ("text_exact_match", "text_f1"),
-}
-"""By task, the columns of its scores."""
-
 
 def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-L.
@@ -25,7 +19,7 @@ def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataF
       batch_size: Texts a batch.
 
     Returns:
-      A row a record, in their order, with the columns of `METRICS`.
+      A row a record, in their order, with the columns `rouge_1`, `rouge_2` and `rouge_l`.
     """
     scores = []
     for start in range(0, len(records), batch_size):
@@ -33,7 +27,7 @@ def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataF
         for text, target in zip(write(some["text"].tolist()), some["target"]):
             found = (rouge_n(text, target, 1), rouge_n(text, target, 2), rouge_l(text, target))
             scores.append([score.f1 for score in found])
-    return pd.DataFrame(scores, records.index, METRICS["sequence_to_sequence"])
+    return pd.DataFrame(scores, records.index, ["rouge_1", "rouge_2", "rouge_l"])
 
 
 def score_answers(answer: Callable, records: pd.DataFrame) -> pd.DataFrame:
@@ -44,11 +38,11 @@ def score_answers(answer: Callable, records: pd.DataFrame) -> pd.DataFrame:
       records: With columns `question`, `context` and `answers`, pairs of a text and its place.
 
     Returns:
-      A row a record, in their order, with the columns of `METRICS`.
+      A row a record, in their order, with the columns `text_exact_match` and `text_f1`.
     """
     found = answer(records["question"].tolist(), records["context"].tolist())
     scores = []
     for given, answers in zip(found, records["answers"]):
         texts = [text for text, _ in answers]
         scores.append((exact_match(given.text, texts), word_f1(given.text, texts)))
-    return pd.DataFrame(scores, records.index, METRICS["question_answering"])
+    return pd.DataFrame(scores, records.index, ["text_exact_match", "text_f1"])

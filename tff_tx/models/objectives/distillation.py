@@ -33,13 +33,6 @@ def distillation_loss(
     return temperature**2 * tf.math.divide_no_nan(tf.reduce_sum(divergences * counted), tf.reduce_sum(counted))
 
 
-_NO_CLASSES = {
-    "question_answering": "probabilities of places in a text",
-    "sequence_to_sequence": "made with targets as inputs, and those of public data are not to be used",
-}
-"""By objective, what its predictions are instead."""
-
-
 def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
     """Refuses models to whose predictions `distillation_loss` does not apply, as to forecasts of numbers.
 
@@ -47,12 +40,12 @@ def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
       UserError: If predictions are not of classes, from inputs alone.
     """
     label_spec = model.input_spec[1]
-    name = getattr(getattr(model, "objective", None), "name", None)
+    objective = getattr(model, "objective", None)
     told = None
     if not label_spec.dtype.is_integer:
         told = f"the labels here are {label_spec.dtype.name} numbers"
-    elif name in _NO_CLASSES:
-        told = f"the predictions of {name} are {_NO_CLASSES[name]}"
+    elif objective is not None and objective.not_classes is not None:
+        told = f"the predictions of {objective.name} are {objective.not_classes}"
     if told is not None:
         raise UserError(
             f"distillation compares probabilities of classes, and {told}: choose another --task, or drop "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
 from tff_tx.models.objectives.objective import Objective
 
 
@@ -56,4 +57,18 @@ def forecasting(horizons: Sequence[int]) -> Objective:
         return metrics
 
     table = tf.TensorSpec([None, None], tf.float32)
-    return Objective("forecasting", table, loss, sums, finalize, output_spec=table)
+    metrics = (LOSS, *_errors("", "", plotted=True), *(m for h in horizons for m in _errors_at(h)), *COUNTS)
+    return Objective("forecasting", table, loss, sums, finalize, metrics, output_spec=table)
+
+
+def _errors_at(horizon: int) -> tuple[Metric, ...]:
+    within = f", {horizon} steps ahead"
+    return (
+        *_errors("", f"_{horizon}", within),
+        *_errors("last_value_", f"_{horizon}", f"{within}, of the last value"),
+    )
+
+
+def _errors(prefix: str, suffix: str, title: str = "", plotted: bool = False) -> tuple[Metric, ...]:
+    names = (("mae", "Mean absolute error"), ("rmse", "Root mean squared error"))
+    return tuple(Metric(f"{prefix}{n}{suffix}", t + title, higher_is_better=False, plotted=plotted) for n, t in names)

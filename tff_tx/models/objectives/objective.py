@@ -14,6 +14,8 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from tff_tx.models.objectives.metric import ACCURACY, COUNTS, LOSS, Metric
+
 IGNORED = -100
 """The label of a token that counts neither in loss nor in metrics, as in Hugging Face."""
 
@@ -23,7 +25,7 @@ class Objective:
     """A training objective.
 
     Attributes:
-      name: The task's name, as in `tff_tx.tasks`.
+      name: What it is for, in messages: as a rule a task of `tff_tx.tasks`.
       label_spec: `tf.TensorSpec` of a batch of labels: int32 [batch] for one label an example,
         [batch, length] for one a token (`IGNORED` where there is none).
       loss_fn: (predictions, labels, sample_weight=None) -> scalar float32, a mean over labelled items: of classes and
@@ -31,8 +33,12 @@ class Objective:
       sums_fn: (predictions, labels, loss) -> OrderedDict of scalar sums over the batch; `items` is how many the loss is
         the mean over.
       finalize_fn: sums -> OrderedDict of scalar metrics.
+      metrics: What is known of these metrics.
       output_spec: `tf.TensorSpec` of a batch of predictions; None: that of logits, which have a dimension more than
         labels.
+      new_head: Whether checkpoints have no head for it as a rule, so that the head is trained beside adapters.
+      not_classes: What predictions are where they are not logits of classes that depend on inputs alone, which
+        distillation compares.
     """
 
     name: str
@@ -40,7 +46,10 @@ class Objective:
     loss_fn: Callable[..., tf.Tensor]
     sums_fn: Callable[..., collections.OrderedDict]
     finalize_fn: Callable[..., collections.OrderedDict]
+    metrics: tuple[Metric, ...] = (LOSS, *COUNTS)
     output_spec: tf.TensorSpec | None = None
+    new_head: bool = False
+    not_classes: str | None = None
 
     @property
     def metrics_fns(self):
@@ -71,7 +80,7 @@ def classification(name: str = "sequence_classification") -> Objective:
 
     Logits float32 [batch, classes], labels int32 [batch].
     """
-    return _cross_entropy(name, label_rank=1, finalize_fn=_finalize)
+    return _cross_entropy(name, label_rank=1, finalize_fn=_finalize, new_head=True)
 
 
 def language_modeling(name: str) -> Objective:
@@ -87,7 +96,17 @@ def language_modeling(name: str) -> Objective:
         metrics["bits_per_token"] = metrics["loss"] / math.log(2.0)
         return metrics
 
-    return _cross_entropy(name, label_rank=2, finalize_fn=finalize)
+    more = (
+        Metric("perplexity", "Perplexity", higher_is_better=False),
+        Metric("bits_per_token", "Bits per token", higher_is_better=False),
+    )
+    return _cross_entropy(name, label_rank=2, finalize_fn=finalize, metrics=more)
+
+
+def sequence_to_sequence() -> Objective:
+    """`language_modeling` of the tokens of targets, which the decoder reads one late."""
+    inputs = "made with targets as inputs, and those of public data are not to be used"
+    return dataclasses.replace(language_modeling("sequence_to_sequence"), not_classes=inputs)
 
 
 def token_classification(label_names) -> Objective:
@@ -113,10 +132,13 @@ def token_classification(label_names) -> Objective:
         metrics["f1"] = tf.math.divide_no_nan(2.0 * correct, predicted + true)
         return metrics
 
-    return _cross_entropy("token_classification", 2, finalize, more_sums_fn=entity_sums)
+    more = (Metric("precision", "Precision", plotted=False), Metric("recall", "Recall", plotted=False))
+    return _cross_entropy(
+        "token_classification", 2, finalize, entity_sums, metrics=(*more, Metric("f1", "F1")), new_head=True
+    )
 
 
-def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None) -> Objective:
+def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None, metrics=(), **fields) -> Objective:
     def loss(output, label, sample_weight=None):
         del sample_weight  # TFF passes None; examples are weighted by their number
         counted = tf.not_equal(label, IGNORED)
@@ -140,7 +162,8 @@ def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None) -> Objectiv
             result.update(more_sums_fn(logits, labels))
         return result
 
-    return Objective(name, tf.TensorSpec([None] * label_rank, tf.int32), loss, sums, finalize_fn)
+    metrics = (LOSS, ACCURACY, *metrics, *COUNTS)
+    return Objective(name, tf.TensorSpec([None] * label_rank, tf.int32), loss, sums, finalize_fn, metrics, **fields)
 
 
 def _finalize(sums: Any) -> collections.OrderedDict:

@@ -7,6 +7,7 @@ import math
 
 import tensorflow as tf
 
+from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
 from tff_tx.models.objectives.objective import IGNORED, Objective
 
 _CUT = 10
@@ -61,4 +62,6 @@ def next_item() -> Objective:
             num_items=sums["items"],
         )
 
-    return Objective("next_item", tf.TensorSpec([None, None], tf.int32), loss, sums, finalize)
+    ranks = (Metric("hr_at_10", "Hit rate at 10"), Metric("ndcg_at_10", "NDCG at 10"))
+    metrics = (LOSS, Metric("auc", "AUC", plotted=False), *ranks, *COUNTS)
+    return Objective("next_item", tf.TensorSpec([None, None], tf.int32), loss, sums, finalize, metrics)

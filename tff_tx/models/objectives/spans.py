@@ -6,6 +6,7 @@ import collections
 
 import tensorflow as tf
 
+from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
 from tff_tx.models.objectives.objective import IGNORED, Objective
 
 _IMPOSSIBLE = -1e9
@@ -68,6 +69,9 @@ def question_answering(max_answer_length: int = 30) -> Objective:
         loss,
         sums,
         finalize,
+        metrics=(LOSS, Metric("exact_match", "Exact match"), Metric("f1", "F1"), *COUNTS),
+        new_head=True,
+        not_classes="probabilities of places in a text",
         output_spec=tf.TensorSpec([None, None, 2], tf.float32),
     )
 

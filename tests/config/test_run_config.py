@@ -1,0 +1,116 @@
+"""The configuration as data: types, bounds, names, its form on disk, resuming."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.config.samples import other_value
+from tff_tx.config import FIELDS, SECTIONS, RunConfig, check_resume, flag_of, resolve
+from tff_tx.core.errors import UserError, setting
+
+BASE = {
+    "flags": {
+        **{"dataset": "digits", "rounds": 3, "clip_norm": 1.5, "clipping": "adaptive", "lora_rank": ["8"], "seed": 1},
+        **{"model_config": '{"hidden_size": 8}', "horizons": ["3", "6"], "local_dp_clip": 0.5, "weighted": False},
+        **{"local_dp_noise_multiplier": 1.0, "data": ["x.csv"], "flagfile": "", "run_dir": "runs/x"},
+    },
+    "seed": 1,
+    "task": {"kind": "image_classification", "data": {"files": ["/there/x.csv"]}, "label_names": ["0", "1"]},
+}
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_every_setting_survives_the_disk(path):
+    config = RunConfig.of({path: other_value(path)})
+    assert config.is_set(path)
+    assert config.changed() == {path: config.get(path)}
+    stored = json.loads(json.dumps(config.to_json()))
+    assert RunConfig.from_json(stored) == config
+
+
+def test_a_stored_configuration_of_version_1_is_read():
+    config = RunConfig.from_json(BASE)
+    assert (config.client.clip_norm, config.aggregation.clip_norm) == (1.5, "adaptive")
+    assert config.model.config == {"hidden_size": 8}
+    assert config.task.horizons == (3, 6)
+    assert config.local_privacy.clip_norm == 0.5
+    assert config.data.files == ("/there/x.csv",)
+    assert config.algorithm.weighted is False
+
+
+@pytest.mark.parametrize("stored", [[], {}, {"version": 99}, {"flags": 3}])
+def test_what_is_no_configuration_is_a_sentence(stored):
+    with pytest.raises(UserError, match="stored configuration"):
+        RunConfig.from_json(stored)
+
+
+def test_names_are_unique_and_documented():
+    flags = [field.flag for field in FIELDS.values()]
+    former = [name for field in FIELDS.values() for name in field.option.formerly]
+    assert len({*flags, *former}) == len(flags) + len(former)
+    for path, field in FIELDS.items():
+        assert field.option.help.endswith("."), path
+        assert "--" not in field.option.help, path
+    assert all(section.title() for section in SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("run.rounds", -1, "run.rounds=-1: must be at least 1."),
+        ("run.rounds", "x", "run.rounds=x: must be a whole number."),
+        ("run.rounds", 2.5, "run.rounds=2.5: must be a whole number."),
+        ("run.seed", 2**64, "must be at most"),
+        ("client.clip_norm", 0.0, "client.clip_norm=0.0: must be above 0."),
+        ("client.learning_rate", float("nan"), "must be a number"),
+        ("privacy.target_delta", 1.0, "must be below 1"),
+        ("algorithm.name", "fed_magic", "algorithm.name=fed_magic: must be one of fed_avg, "),
+        ("model.config", "{", "must be a JSON object"),
+        ("model.config", "[]", "must be a JSON object"),
+        ("lora.rank", "2,x", "must be a list of whole numbers"),
+        ("lora.rank", (2, 0), "must be at least 1"),
+        ("aggregation.clip_norm", "much", "must be adaptive or a norm above 0"),
+        ("run.profile", 3, "must be true or false"),
+        ("run.nothing", 3, "there is no setting run.nothing"),
+    ],
+)
+def test_wrong_values(path, value, sentence):
+    with pytest.raises(UserError) as caught:
+        RunConfig.of({path: value})
+    assert sentence in str(caught.value)
+
+
+def test_the_command_line_names_flags_where_the_library_names_fields():
+    error = UserError(f"{setting('data.files')}=x: no {setting('run.directory')}.")
+    assert str(error) == "data.files=x: no run.directory."
+    assert error.describe(flag_of) == "--data=x: no --run_dir."
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_what_may_change_on_resume(path):
+    before = resolve(RunConfig())
+    now = before.replace({path: other_value(path)})
+    if FIELDS[path].option.may_change:
+        check_resume(before, now)
+    else:
+        with pytest.raises(UserError, match=f"{path} was"):
+            check_resume(before, now)
+
+
+@pytest.mark.parametrize(
+    "setting_path", [{"client.schedule": "cosine"}, {"server.schedule": "linear"}, {"privacy.target_epsilon": 3.0}]
+)
+def test_more_rounds_are_rejected_where_earlier_rounds_depend_on_them(setting_path):
+    before = RunConfig.of(setting_path)
+    with pytest.raises(UserError, match="run.rounds was 30, is 40"):
+        check_resume(before, before.replace({"run.rounds": 40}))
+
+
+def test_no_default_is_wrong_and_none_needs_tensorflow():
+    code = (
+        "import sys, tff_tx.config as c; c.check(c.resolve(c.RunConfig()), c.rules.RULES);"
+        "assert not any(m.split('.')[0] in ('tensorflow', 'transformers') for m in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,88 @@
+"""Rows of tables, and statistics over clients."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.datasets
+
+from tff_tx import datasets
+from tff_tx.core.errors import UserError
+
+
+def spec_of(path, tmp_path, **fields):
+    columns = {"numeric_columns": ("age", "dose"), "categorical_columns": ("ward",)}
+    return datasets.DataSpec("file", files=(str(path),), cache_dir=str(tmp_path), **{**columns, **fields})
+
+
+def load(spec):
+    survey = datasets.survey(spec)
+    encoder = datasets.TabularClassificationEncoder(survey.label_names, survey.features)
+    return datasets.load(spec, encoder, progress=False, survey=survey)
+
+
+def rows_of(clients):
+    for client in clients.client_ids:
+        yield from clients.create_tf_dataset_for_client(client).as_numpy_iterator()
+
+
+def test_numbers_stay_and_categories_are_numbered(tmp_path):
+    (tmp_path / "x.csv").write_text("ward,age,dose,label,id\nb,3,0.5,no,1\na,-4,1e3,yes,2\nb,7,0,no,3\n")
+    found = load(spec_of(tmp_path / "x.csv", tmp_path, num_clients=1, test_fraction=0))
+    assert found.label_names == ("no", "yes")
+    rows = [(r["numbers"].tolist(), r["categories"].tolist(), int(r["label"])) for r in rows_of(found.train)]
+    assert rows == [([3, 0.5], [2], 0), ([-4, 1000], [1], 1), ([7, 0], [2], 0)]
+
+
+def test_a_value_that_training_does_not_have_is_unknown(tmp_path):
+    (tmp_path / "x.csv").write_text("ward,age,dose,label\na,1,1,no\nb,2,2,yes\n")
+    (tmp_path / "y.csv").write_text("ward,age,dose,label\nz,1,1,no\n")
+    spec = spec_of(tmp_path / "x.csv", tmp_path, test_files=(str(tmp_path / "y.csv"),), num_clients=1)
+    (row,) = rows_of(load(spec).test)
+    assert row["categories"].tolist() == [0]
+
+
+def test_statistics_of_the_federation_are_those_of_all_rows(tmp_path, rng):
+    """Unequal clients with unequal means, beside NumPy over everything at once."""
+    ages, doses = rng.normal(40, 12, 90), rng.normal(1e4, 5, 90)
+    clients = [f"c{i}" for i in np.repeat([0, 1, 2], [60, 25, 5])]
+    ages += np.repeat([0, 30, -50], [60, 25, 5])
+    table = pd.DataFrame({"client": clients, "age": ages, "dose": doses, "label": "x"})
+    table.to_csv(tmp_path / "x.csv", index=False)
+    spec = spec_of(tmp_path / "x.csv", tmp_path, client_column="client", categorical_columns=(), test_fraction=0)
+    found = load(spec).train
+    assert found.sizes() == {"c0": 60, "c1": 25, "c2": 5}
+    mean, deviation = datasets.federated_mean_and_deviation(found)
+    np.testing.assert_allclose(mean, [ages.mean(), doses.mean()], rtol=1e-6)
+    np.testing.assert_allclose(deviation, [ages.std(), doses.std()], rtol=1e-4)
+
+
+def test_breast_cancer_is_scikit_learns(tmp_path):
+    bunch = sklearn.datasets.load_breast_cancer()
+    spec = datasets.DataSpec("breast_cancer", num_clients=1, test_fraction=0, cache_dir=str(tmp_path))
+    found = load(spec)
+    assert found.label_names == tuple(bunch.target_names)
+    assert datasets.survey(spec).features.numeric[:2] == ("mean_radius", "mean_texture")
+    rows = list(rows_of(found.train))
+    np.testing.assert_allclose([row["numbers"] for row in rows], bunch.data, rtol=1e-6)
+    assert [row["label"] for row in rows] == bunch.target.tolist()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"numeric_columns": (), "categorical_columns": ()}, "--numeric_columns and --categorical_columns are empty"),
+        ({"numeric_columns": ("ward",), "categorical_columns": ()}, "line 2: .*'ward' has 'a', which is no finite"),
+        ({"numeric_columns": ("dose",)}, "line 3: the column 'dose' has 'nan', which is no finite number"),
+        ({"numeric_columns": ("weight",)}, "there is no column 'weight' .--numeric_columns."),
+        ({"categorical_columns": ("town",)}, "there is no column 'town' .--categorical_columns."),
+    ],
+)
+def test_wrong_columns_are_refused(tmp_path, fields, told):
+    (tmp_path / "x.csv").write_text("ward,age,dose,label\na,1,1,no\nb,2,nan,yes\n")
+    with pytest.raises(UserError, match=told):
+        load(spec_of(tmp_path / "x.csv", tmp_path, num_clients=1, test_fraction=0, **fields))
+
+
+def test_columns_of_embedded_data_are_refused():
+    with pytest.raises(UserError, match="are columns of files, and --dataset is breast_cancer"):
+        datasets.DataSpec("breast_cancer", numeric_columns=("mean_radius",))

@@ -1,0 +1,178 @@
+"""A notebook's way through a run: load, compose, fit, resume, go on, evaluate, predict, save."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_federated as tff
+import transformers
+
+import tff_tx as ft
+from tff_tx.core.errors import UserError
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(6, alpha=1.0), test=100),
+        model=ft.Model(config=TINY),
+        cache_dir=str(tmp_path_factory.mktemp("cache")),
+    )
+
+
+def trainer(task, run_dir, **parts):
+    chosen = {"algorithm": ft.FedAvg(client=ft.Adam(1e-3), steps=2), "clients_per_round": 2, "progress": False}
+    return ft.Trainer(task, run_dir=str(run_dir), **{**chosen, **parts})
+
+
+def figures(directory):
+    table = pd.read_csv(directory / "metrics.csv", dtype=str)
+    return table[[column for column in table if not column.startswith("time/")]]
+
+
+def model_bytes(directory):
+    return (directory / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def straight(task, tmp_path_factory):
+    """A run of five rounds."""
+    directory = tmp_path_factory.mktemp("straight")
+    found = trainer(task, directory, rounds_per_evaluation=2)
+    return found, found.fit(rounds=5), directory
+
+
+def test_fit_gives_a_row_a_round(straight):
+    _, history, _ = straight
+    assert history["round_num"].tolist() == [1, 2, 3, 4, 5]
+    assert history["eval/loss"].notna().tolist() == [False, True, False, True, True]
+
+
+def test_fit_again_changes_nothing(straight):
+    found, history, directory = straight
+    before = model_bytes(directory)
+    pd.testing.assert_frame_equal(found.fit(rounds=5), history)
+    assert model_bytes(directory) == before
+
+
+def test_more_rounds_equal_a_straight_run(task, straight, tmp_path):
+    trainer(task, tmp_path, rounds_per_evaluation=2).fit(rounds=3)
+    assert figures(tmp_path)["eval/loss"].notna().tolist() == [False, True, True]
+    trainer(task, tmp_path, rounds_per_evaluation=2).fit(rounds=5)
+    pd.testing.assert_frame_equal(figures(tmp_path), figures(straight[2]))
+    assert model_bytes(tmp_path) == model_bytes(straight[2])
+
+
+def test_more_rounds_are_rejected_where_a_schedule_depends_on_them(task, tmp_path):
+    parts = {"algorithm": ft.FedAvg(client=ft.Adam(1e-3, schedule="cosine"), steps=2)}
+    trainer(task, tmp_path, **parts).fit(rounds=1)
+    with pytest.raises(UserError, match=r"run.rounds was 1, is 2, and client.schedule=cosine depends on it"):
+        trainer(task, tmp_path, **parts).fit(rounds=2)
+
+
+def test_evaluate_predict_and_save(straight, tmp_path):
+    found, _, directory = straight
+    evaluation = found.evaluate("test")
+    results = pd.read_json(directory / "results.json")["test"]
+    assert evaluation.overall["loss"] == pytest.approx(results["loss"], rel=1e-5)
+    assert evaluation.by_client["num_examples"].sum() == 100
+    assert "accuracy" in str(evaluation)
+    saved = found.save(tmp_path / "model")
+    model = transformers.TFAutoModelForImageClassification.from_pretrained(saved)
+    pixels = np.random.default_rng(0).random([8, 8]).astype(np.float32)
+    (prediction,) = found.predict([pixels[np.newaxis]])
+    assert prediction["label"] == str(np.argmax(model(pixels[np.newaxis, np.newaxis]).logits))
+
+
+def test_parts_compose(task, tmp_path):
+    found = trainer(
+        task,
+        tmp_path,
+        algorithm=ft.FedProx(mu=0.2, client=ft.SGD(0.1, momentum=0.9), steps=2, batch_size=8),
+        aggregation=ft.stack(ft.zero("adaptive"), ft.clip(1.0), ft.compress("uniform8"), ft.mean()),
+        attack=ft.Attack("sign_flip", share=0.5),
+        devices=ft.Devices(dropout_rate=0.1),
+    )
+    config = found.config
+    assert (config.algorithm.name, config.algorithm.proximal_strength, config.client.momentum) == ("fed_prox", 0.2, 0.9)
+    assert (config.aggregation.clip_norm, config.compression.upload) == ("1.0", "uniform8")
+    history = found.fit(rounds=1)
+    assert np.isfinite(history["train/loss"]).all()
+
+
+def test_any_factory_aggregates(task, tmp_path):
+    zero = tff.aggregators.UnweightedMeanFactory()
+    history = trainer(task, tmp_path, aggregation=zero).fit(rounds=1)
+    assert len(history) == 1
+
+
+def test_privacy_is_known_before_training(task, tmp_path):
+    found = trainer(task, tmp_path, privacy=ft.DPFedAvg(target_epsilon=4.0, population=10_000, clip_norm=0.5))
+    assert found.config.cohort.sampling == "poisson"
+    assert found.privacy.ledger.epsilon(found.config.run.rounds) == pytest.approx(4.0, rel=1e-2)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_early_stopping_and_the_best_model(task, tmp_path):
+    """Steps that are far too long: an early evaluation is the best."""
+    found = trainer(
+        task,
+        tmp_path,
+        algorithm=ft.FedAvg(client=ft.SGD(10.0, clip_norm=1.0), steps=4),
+        rounds_per_evaluation=1,
+        patience=2,
+        keep_best=True,
+    )
+    history = found.fit(rounds=20)
+    losses = history["eval/loss"]
+    best = losses.idxmin()
+    assert len(history) == best + 1 + 2
+    clients = found.evaluate("test")
+    assert clients.overall["loss"] == pytest.approx(losses[best], rel=1e-4)
+    pd.testing.assert_frame_equal(found.fit(rounds=20), history)
+
+
+def test_callbacks_see_rounds_and_may_add_columns(task, tmp_path):
+    seen = []
+
+    class Norm(ft.Callback):
+        def on_round_end(self, result):
+            result.row["own/norm"] = sum(float((w**2).sum()) for w in result.weights().trainable)
+
+        def on_evaluation(self, result):
+            seen.append((result.round_num, result.evaluation["loss"]))
+
+    history = trainer(task, tmp_path, callbacks=[Norm()], rounds_per_evaluation=2).fit(rounds=3)
+    assert (history["own/norm"] > 0).all()
+    assert [n for n, _ in seen] == [2, 3]
+    assert [loss for _, loss in seen] == pytest.approx(history["eval/loss"][1:].tolist())
+
+
+def test_as_flags_is_the_same_run(task, tmp_path):
+    flags = trainer(task, tmp_path).as_flags()
+    assert "--dataset=digits" in flags
+    assert "--client_learning_rate=0.001" in flags
+    assert f"--run_dir={tmp_path}" in flags
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"clients_per_rounds": 3}, "there is no setting 'clients_per_rounds'"),
+        ({"min_separation": 3}, "cohort.min_separation=3 has no effect with cohort.sampling=uniform"),
+        ({"algorithm": ft.Algorithm("fed_magic")}, "algorithm.name=fed_magic: must be one of"),
+        ({"privacy": ft.DPFedAvg(), "clients_per_round": 2}, "set exactly one, the noise or the epsilon"),
+    ],
+)
+def test_mistakes_are_found_at_once(task, tmp_path, parts, sentence):
+    with pytest.raises(UserError) as caught:
+        trainer(task, tmp_path / "run", **parts)
+    assert sentence in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_settings_in_the_same_directory_are_rejected(task, straight):
+    _, _, directory = straight
+    with pytest.raises(UserError, match="client.learning_rate was 0.001, is 0.01"):
+        trainer(task, directory, client_learning_rate=0.01, rounds_per_evaluation=2).fit(rounds=5)

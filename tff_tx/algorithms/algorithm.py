@@ -1,0 +1,83 @@
+"""An algorithm's record, and what it can be combined with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable
+
+import tensorflow_federated as tff
+
+from tff_tx.algorithms.capabilities import (
+    CLIENT_OPTIMIZER,
+    CLIENT_WEIGHTING,
+    ONE_UPDATE,
+    PRIVATE_METRICS,
+    REASONS,
+    SENDS_LOSS,
+)
+from tff_tx.algorithms.client.transforms import ClientTransform
+from tff_tx.algorithms.options import Options
+from tff_tx.core.errors import UserError
+
+_BUILD = Callable[[tff.learning.models.FunctionalModel, Options], tff.learning.templates.LearningProcess]
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """A federated algorithm.
+
+    Attributes:
+      name: In the registry, such as "fed_avg".
+      title: As its paper writes it.
+      paper: Link.
+      build: From a functional model and `Options` to the `LearningProcess`.
+      capabilities: Of `tff_tx.algorithms.capabilities`.
+      transform: If not None, the client transform in `Options.transforms` that makes FedAvg this algorithm.
+    """
+
+    name: str
+    title: str
+    paper: str
+    build: _BUILD
+    capabilities: frozenset[str]
+    transform: type[ClientTransform] | None = None
+
+    def require(self, capability: str, what: str) -> None:
+        """Checks for a capability.
+
+        Args:
+          capability: Of `capabilities`.
+          what: What needs it, the subject of the error.
+
+        Raises:
+          UserError: If the algorithm does not have it.
+        """
+        if capability not in self.capabilities:
+            raise UserError(f"{what} cannot be combined with {self.title}: {REASONS[capability]}.")
+
+
+def check(algorithm: Algorithm, options: Options, model: tff.learning.models.FunctionalModel | None = None) -> None:
+    """Checks that an algorithm has a place for all parts of its options.
+
+    Args:
+      algorithm: What is to be built.
+      options: Its parts.
+      model: If not None, transforms are checked against it, too.
+
+    Raises:
+      UserError: With the first part that does not fit, and the reason.
+    """
+    for transform in options.transforms:
+        for capability in sorted(transform.requires):
+            algorithm.require(capability, f"the client transform {type(transform).__name__}")
+        transform.check(model, options)
+    parts = {
+        (CLIENT_OPTIMIZER, "a schedule of the client's learning rate"): options.client_schedule is not None,
+        (CLIENT_WEIGHTING, "counting clients equally"): not options.weighted,
+        (SENDS_LOSS, "an aggregator that goes by clients' losses"): options.sends_loss,
+        (PRIVATE_METRICS, "an aggregator of metrics"): options.metrics_aggregator is not None,
+        (ONE_UPDATE, "an attack on updates"): options.wrap_client_work is not None,
+    }
+    for (capability, what), is_there in parts.items():
+        if is_there:
+            algorithm.require(capability, what)

@@ -1,0 +1,44 @@
+"""Properties of an algorithm that decide what it combines with.
+
+Each is a string that an algorithm's file lists in its record. `REASONS` says why something cannot be combined with an
+algorithm that lacks the property.
+"""
+
+CLIENT_OPTIMIZER = "client_optimizer"
+"""Clients take steps of an optimizer. Learning rate, schedule and gradient clipping, and terms that bind a client to
+the server's model, have an effect only then."""
+CLIENT_TRANSFORMS = "client_transforms"
+"""The client's step is a chain of `ClientTransform`."""
+CLIENT_WEIGHTING = "client_weighting"
+"""Clients may count by their number of examples or equally."""
+ONE_UPDATE = "one_update"
+"""A client sends exactly one value of the model's shape. FedBuff, error feedback, forged updates and local DP are
+defined on it: a second value would be stale, lose its residual, stay honest, or leave the client without noise."""
+SENDS_MODEL = "sends_model"
+"""The server's model minus a client's update is the client's model, which can teach others."""
+SENDS_LOSS = "sends_loss"
+"""Clients can send their mean loss beside their weight, for attention by loss."""
+PRIVATE_METRICS = "private_metrics"
+"""The round's metrics come from an aggregator, which may noise or withhold them."""
+CENTRAL_DP = "central_dp"
+"""All that is released of clients' data is the aggregate of their updates, so noise on that is enough."""
+EXAMPLE_DP = "example_dp"
+"""A pass over a client's data uses the gradient of each example once, as the accounting of DP-SGD assumes."""
+LORA_PRODUCTS = "lora_products"
+"""Updates are differences of adapters after local training, so that products of factors are what centralized averaging
+would give. A product of gradients is not the gradient of the product."""
+
+REASONS = {
+    CLIENT_OPTIMIZER: "its clients take no steps of an optimizer: they send a gradient at the server's model",
+    CLIENT_TRANSFORMS: "its client step is no chain of transforms",
+    CLIENT_WEIGHTING: "its weights of clients are part of the algorithm",
+    ONE_UPDATE: "its clients send more than one update of the model's shape",
+    SENDS_MODEL: "what its clients send is not the change of a model of their own",
+    SENDS_LOSS: "its clients do not send their loss",
+    PRIVATE_METRICS: "its metrics are exact sums",
+    CENTRAL_DP: "its server sees more of clients than the aggregate of their updates",
+    EXAMPLE_DP: "a pass of its clients uses each example more than once",
+    LORA_PRODUCTS: "its updates are not differences of trained adapters",
+}
+
+ALL = frozenset(REASONS)

@@ -1,0 +1,143 @@
+"""A client's round: its loop over batches, with the hooks of a chain of transforms, and what it sends.
+
+An algorithm's client update calls `Client.train` with the step it takes for each batch, and `Client.result`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.algorithms.client.noise import NO_SEED, split_seed
+from tff_tx.algorithms.client.transforms import Context
+
+if TYPE_CHECKING:
+    from tff_tx.algorithms.options import Options
+
+
+class Seen(NamedTuple):
+    """What a pass over a client's batches found besides what was learned.
+
+    Attributes:
+      losses: Sum of the examples' losses, each batch's as it was before the step on it; float32.
+      metrics: Unfinished metrics of the model.
+      examples: Number of examples, int64.
+      seed: The last batch's, int64 [2], if updates are released with noise: no other client or round has it.
+    """
+
+    losses: tf.Tensor
+    metrics: Any
+    examples: tf.Tensor
+    seed: tf.Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Client:
+    """A client in a round, with what it got from the server.
+
+    Attributes:
+      context: The model and the server's weights.
+      options: The parts of the algorithm.
+    """
+
+    context: Context
+    options: Options
+
+    @classmethod
+    def receive(cls, model: tff.learning.models.FunctionalModel, options: Options, received: Any) -> Client:
+        """With what `client.work.distributor` sends."""
+        others = {}
+        if not isinstance(received, tff.learning.models.ModelWeights):
+            others = {options.transforms[int(i)]: value for i, value in received["others"].items()}
+            received = received["model"]
+        weights = tuple(received.trainable), tuple(received.non_trainable)
+        return cls(Context(model, *weights, others), options)
+
+    @property
+    def server(self) -> tuple:
+        """w_t, the trainable weights that the client got."""
+        return self.context.server
+
+    def train(
+        self,
+        batches: tf.data.Dataset,
+        start: Any,
+        step: Callable[[Any, tuple, tf.Tensor], Any],
+        weights: Callable[[Any], tuple] = lambda learned: learned[0],
+    ) -> tuple[Any, Seen]:
+        """Goes through a client's batches once.
+
+        Args:
+          batches: Dataset of (x, y).
+          start: What is learned before the first batch, a structure of tensors.
+          step: (learned, gradients, examples) -> learned, for each batch.
+          weights: From what is learned to the trainable weights at which gradients are taken.
+
+        Returns:
+          What is learned after the last batch, and what was seen.
+        """
+        context, transforms, model = self.context, self.options.transforms, self.context.model
+        gather = transforms.only("gather")
+
+        def body(state, element):
+            learned, memory, metrics, num_examples, *seed = state
+            part = transforms.part(context, weights(learned[0]), element)
+
+            def whole_batch(learned, gradients, loss, examples):
+                own, losses = learned
+                gradients = transforms.direction(context, weights(own), gradients, part.x)
+                return step(own, gradients, examples), losses + loss * tf.cast(examples, tf.float32)
+
+            learned, memory = gather.gather(context, memory, learned, part, whole_batch)
+            metrics = model.update_metrics_state(
+                metrics,
+                labels=part.y,
+                batch_output=tff.learning.models.BatchOutput(part.loss, part.output, part.examples),
+            )
+            return learned, memory, metrics, num_examples + part.examples, *(_seed_of(part.x) for _ in seed)
+
+        state = (
+            (start, tf.constant(0.0)),
+            gather.memory(context),
+            model.initialize_metrics_state(),
+            tf.constant(0, tf.int64),
+            *([tf.zeros([2], tf.int64)] if transforms.releases else []),
+        )
+        (learned, losses), _, *seen = transforms.cut(batches).reduce(state, body)
+        return learned, Seen(losses, *seen)
+
+    def result(self, update: Any, seen: Seen) -> tuple[tff.learning.templates.ClientResult, Any]:
+        """What leaves the client, and its unfinished metrics.
+
+        The weight is the number of examples, or 1 for all; an update that is not finite becomes zero, of weight and
+        metrics 0. With `Options.sends_loss` the weight is `OrderedDict(weight, loss)`, with the mean of the examples'
+        losses before the steps on them: with one pass over the data the loss on examples not trained on yet, the
+        progressive validation of Blum, Kalai and Langford 1999, "Beating the Hold-Out".
+
+        Args:
+          update: Of the trainable weights.
+          seen: From `train`.
+        """
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
+        update = tf.nest.map_structure(lambda u: tf.where(finite, u, tf.zeros_like(u)), update)
+        weight = tf.cast(seen.examples, tf.float32) if self.options.weighted else tf.constant(1.0)
+        weight *= tf.cast(finite, tf.float32)
+        update, weight = self.options.transforms.release(update, weight, seen.seed)
+        metrics = tf.nest.map_structure(
+            lambda m, zero: tf.where(finite, m, zero), seen.metrics, self.context.model.initialize_metrics_state()
+        )
+        if self.options.sends_loss:
+            mean_loss = tf.math.divide_no_nan(seen.losses, tf.cast(seen.examples, tf.float32))
+            weight = collections.OrderedDict(weight=weight, loss=tf.where(finite, mean_loss, 0.0))
+        return tff.learning.templates.ClientResult(update=update, update_weight=weight), metrics
+
+
+def _seed_of(x):
+    _, seed = split_seed(x)
+    if seed is None:
+        raise ValueError(NO_SEED)
+    return tf.cast(tf.ensure_shape(seed, [2]), tf.int64)

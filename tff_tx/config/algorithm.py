@@ -1,0 +1,149 @@
+"""The federated algorithm: what clients and the server compute in a round."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tff_tx.config.model import DTYPES
+from tff_tx.config.option import Section, option
+from tff_tx.config.registries import ALGORITHMS
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
+TEACHERS = ("clients", "groups")
+
+
+@dataclasses.dataclass(frozen=True)
+class AlgorithmConfig(Section):
+    """Algorithm."""
+
+    section = "algorithm"
+
+    name: str = option("fed_avg", "Federated algorithm.", flag="algorithm", choices=ALGORITHMS)
+    weighted: bool | None = option(
+        None, "Weights clients by their number of examples; default: yes, but not in a private run."
+    )
+    warmup_rounds: int = option(0, "Rounds over which the learning rates rise.", least=0)
+    proximal_strength: float = option(0.1, "FedProx: mu of the proximal term mu/2 |w - w_t|^2.", least=0.0)
+    distillation_weight: float = option(
+        0.0, "FedGKD: gamma/2 * KL(global || local) is added to the client loss; 0.2 is the paper's.", least=0.0
+    )
+    distillation_temperature: float = option(1.0, "FedGKD: temperature that divides both models' logits.", above=0.0)
+    distillation_models: int = option(
+        1,
+        "FedGKD: the teacher averages this many of the last global models; with more than 1 it is sent along.",
+        least=1,
+    )
+
+    @property
+    def distillation_strength(self) -> float:
+        """Gamma of FedGKD; 0: no distillation."""
+        if self.distillation_weight is None:
+            return 0.2 if self.name == "fed_gkd" else 0.0
+        return self.distillation_weight
+
+    @property
+    def distills(self) -> bool:
+        """Whether the global model teaches the clients'."""
+        return self.distillation_strength > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientConfig(Section):
+    """Local training."""
+
+    section = "client"
+
+    batch_size: int = option(16, "Examples per batch.", least=1, stated=True)
+    epochs: int = option(1, "Local epochs per round.", flag="local_epochs", least=1, stated=True)
+    steps: int | None = option(
+        None,
+        "Local batches per round, instead of {client.epochs}; default for stdlib: 16.",
+        flag="local_steps",
+        least=1,
+        stated=True,
+    )
+    max_examples: int | None = option(
+        None, "Maximum number of examples per local epoch, drawn anew each time.", least=1, stated=True
+    )
+    gradient_accumulation_steps: int = option(
+        1, "Parts in which a batch is computed, one after another, before the optimizer's step.", least=1
+    )
+    bucket_by_length: bool = option(False, "Batches examples of similar length, to compute less padding.")
+    optimizer: str = option("adam", "Client optimizer.", flag="client_optimizer", choices=OPTIMIZERS, stated=True)
+    learning_rate: float = option(2e-3, "Client learning rate.", flag="client_learning_rate", least=0.0, stated=True)
+    momentum: float = option(0.0, "Client momentum, for sgd.", flag="client_momentum", least=0.0, most=1.0)
+    weight_decay: float = option(0.01, "Client weight decay, for adamw.", flag="client_weight_decay", least=0.0)
+    clip_norm: float | None = option(
+        None,
+        "L2 norm to which clients clip the gradients of a batch.",
+        flag="client_clip_norm",
+        formerly=("clip_norm",),
+        above=0.0,
+    )
+    schedule: str | None = option(
+        None,
+        "Client learning rate by round, after the warm-up; default: constant.",
+        flag="client_schedule",
+        choices=SCHEDULES,
+    )
+    mixed_precision: str = option("float32", "dtype of client matrix multiplications.", choices=DTYPES)
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerConfig(Section):
+    """Server optimizer."""
+
+    section = "server"
+
+    optimizer: str = option(
+        "sgd",
+        "Server optimizer; sgd with rate 1 is FedAvg, with momentum FedAvgM, adagrad FedAdagrad, adam FedAdam, yogi "
+        "FedYogi.",
+        flag="server_optimizer",
+        choices=OPTIMIZERS,
+        stated=True,
+    )
+    learning_rate: float = option(1.0, "Server learning rate.", flag="server_learning_rate", least=0.0, stated=True)
+    momentum: float = option(0.0, "Server momentum, for sgd.", flag="server_momentum", least=0.0, most=1.0, stated=True)
+    epsilon: float = option(
+        1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", flag="server_epsilon", least=0.0
+    )
+    schedule: str | None = option(
+        None, "Server learning rate by round; default: constant.", flag="server_schedule", choices=SCHEDULES
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig(Section):
+    """Ensemble distillation on the server (FedDF)."""
+
+    section = "ensemble"
+
+    enabled: bool = option(
+        False,
+        "After each round the model learns from its clients' predictions on the validation split (FedDF).",
+        flag="ensemble_distillation",
+    )
+    groups: tuple[str, ...] = option(
+        (),
+        'A group of clients with a model of its own, as JSON: {"name": "small", "architecture": "distilbert", '
+        '"model_config": {"dim": 128}}, or with "pretrained"; repeated. Default: one group with the model of the other '
+        "settings.",
+        flag="group",
+        repeated=True,
+    )
+    steps: int = option(100, "Distillation steps on the server per round; 0: none.", flag="ensemble_steps", least=0)
+    batch_size: int = option(64, "Public examples per distillation step.", flag="ensemble_batch_size", least=1)
+    learning_rate: float = option(
+        1e-3,
+        "Adam's rate in the first distillation step of a round; decays to 0.",
+        flag="ensemble_learning_rate",
+        above=0.0,
+    )
+    teachers: str = option(
+        "clients",
+        "Models whose mean logits are learned: those of the round's clients (FedDF), or those of the groups, for which "
+        "the server sees averages only.",
+        choices=TEACHERS,
+    )

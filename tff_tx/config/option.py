@@ -1,0 +1,215 @@
+"""Settings: fields of frozen dataclasses that know their help, their range, and what depends on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tff_tx.core.errors import UserError, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is known of a setting besides its name, type and default.
+
+    Attributes:
+      help: One sentence.
+      flag: Its name on the command line; None: the field's own.
+      formerly: Earlier names on the command line, which are rejected with the present one.
+      choices: The values it may have: a collection of strings, or a `Registry`.
+      least, most: Bounds that are allowed values.
+      above, below: Bounds that are not.
+      may_change: Whether a resumed run may have another value.
+      stated: Whether a privacy statement lists it among what was chosen without being accounted for.
+      is_path: Whether it names files, which are stored as absolute paths.
+      repeated: Whether the flag is repeated for each item, rather than given once with commas between them.
+    """
+
+    help: str
+    flag: str | None = None
+    formerly: tuple[str, ...] = ()
+    choices: Iterable[str] | None = None
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    may_change: bool = False
+    stated: bool = False
+    is_path: bool = False
+    repeated: bool = False
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value by itself, as "must be at least 1"; None: nothing."""
+        if value is None:
+            return None
+        if isinstance(value, tuple):
+            return next((found for item in value if (found := self.problem(item))), None)
+        if self.choices is not None and value not in self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        if isinstance(value, float) and math.isnan(value):
+            return "must be a number"
+        bounds = (
+            (self.least, "at least", lambda v, b: v >= b),
+            (self.most, "at most", lambda v, b: v <= b),
+            (self.above, "above", lambda v, b: v > b),
+            (self.below, "below", lambda v, b: v < b),
+        )
+        broken = [f"{word} {bound:g}" for bound, word, holds in bounds if bound is not None and not holds(value, bound)]
+        return f"must be {' and '.join(broken)}" if broken else None
+
+
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """A field of a section.
+
+    Args:
+      default: Its default; a mapping or a collection must be immutable, or empty.
+      help: One sentence.
+      **facts: Of `Option`.
+    """
+    metadata = {"option": Option(help, **facts)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section:
+    """A group of settings; subclasses are frozen dataclasses whose docstring begins with its title.
+
+    Raises:
+      UserError: At construction, if a setting has a value out of its range.
+    """
+
+    section: typing.ClassVar[str]
+    """Its field in `RunConfig`."""
+
+    def __post_init__(self):
+        for field in self.fields():
+            value = field.parse(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            if (problem := field.option.problem(value)) is not None:
+                raise UserError(f"{setting(field.path)}={show(value)}: {problem}.")
+
+    @classmethod
+    def fields(cls) -> tuple[Field, ...]:
+        """Its settings, in order."""
+        if "_fields" not in cls.__dict__:
+            found = (Field(cls.section, f.name, f.type, _default(f), f.metadata["option"]) for f in _own(cls))
+            cls._fields = tuple(found)
+        return cls._fields
+
+    @classmethod
+    def title(cls) -> str:
+        """What a group of flags is headed by: the first sentence of the docstring."""
+        return (cls.__doc__ or "").partition(".")[0]
+
+
+def _own(cls):
+    return [f for f in dataclasses.fields(cls) if "option" in f.metadata]
+
+
+def _default(field):
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A setting.
+
+    Attributes:
+      section: Name of its section.
+      name: Name within the section.
+      annotation: Its type, as it is written: "int", "float | None", "tuple[str, ...]" or "dict[str, Any]".
+      default: Its default.
+      option: What else is known of it.
+    """
+
+    section: str
+    name: str
+    annotation: str
+    default: Any
+    option: Option
+
+    @property
+    def path(self) -> str:
+        """Section and name, as in "client.learning_rate"."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line, without dashes."""
+        return self.option.flag or self.name
+
+    @property
+    def type(self) -> type:
+        """bool, int, float, str, tuple or dict; of an optional setting the type that it has if it is set."""
+        return {"bool": bool, "int": int, "float": float, "tuple": tuple, "dict": dict}.get(self._stem, str)
+
+    @property
+    def item_type(self) -> type:
+        """int, float or str, of a tuple's items."""
+        item = self.annotation.partition("[")[2].partition(",")[0]
+        return {"int": int, "float": float}.get(item, str)
+
+    @property
+    def _stem(self):
+        return self.annotation.partition("|")[0].partition("[")[0].strip()
+
+    def parse(self, value: Any) -> Any:
+        """A value of the setting's type, from one of Python, JSON or the command line.
+
+        Raises:
+          UserError: If it is no such value.
+        """
+        if value is None:
+            return None
+        try:
+            return self._convert(value)
+        except (TypeError, ValueError) as error:
+            wanted = {dict: "a JSON object", int: "a whole number", float: "a number", bool: "true or false"}
+            item = f"a list of {wanted.get(self.item_type, 'texts')}s".replace("a whole", "whole").replace("a n", "n")
+            told = item if self.type is tuple else wanted.get(self.type, "a text")
+            raise UserError(f"{setting(self.path)}={show(value)}: must be {told}.") from error
+
+    def _convert(self, value):
+        if self.type is tuple:
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(_scalar(self.item_type, item) for item in items)
+        if self.type is dict:
+            found = json.loads(value or "{}") if isinstance(value, str) else value
+            if not isinstance(found, Mapping):
+                raise ValueError("no object")
+            return dict(found)
+        return _scalar(self.type, value)
+
+
+def _scalar(kind, value):
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError("no boolean")
+        return value
+    if kind is str:
+        if not isinstance(value, str):
+            return str(value)
+        return value
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
+        raise ValueError("no number")
+    return kind(value)
+
+
+def show(value: Any) -> str:
+    """A value as it is written on a command line."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value))
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    return str(value)
+
+
+def walk(sections: Iterable[type[Section]]) -> Iterator[Field]:
+    """All settings of sections."""
+    for section in sections:
+        yield from section.fields()

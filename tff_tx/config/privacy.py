@@ -1,0 +1,174 @@
+"""Differential privacy: in the aggregation, of a client's update, and of single examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tff_tx.config.option import Section, option
+
+MECHANISMS = ("none", "gaussian", "adaptive", "tree", "banded")
+METRICS = ("exact", "private", "withheld")
+ACCOUNTANTS = ("pld", "rdp")
+SAMPLING = ("poisson", "without_replacement", "none")
+MOST_BANDS = 32
+"""The default of bands goes no higher: there are as many copies of the model in memory, and more gain little."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyConfig(Section):
+    """Client-level differential privacy."""
+
+    section = "privacy"
+
+    mechanism: str = option(
+        "none",
+        "Client-level DP: independent noise in every round, with a fixed (gaussian) or adaptive clip; tree aggregation "
+        "(DP-FTRL); or a banded matrix factorization (BandMF). The last two need {cohort.sampling}=min_separation.",
+        flag="dp_mechanism",
+        choices=MECHANISMS,
+    )
+    clip_norm: float = option(
+        0.3,
+        "L2 norm to which clients' updates are clipped; initial value with {privacy.mechanism}=adaptive.",
+        flag="dp_clip_norm",
+        formerly=("clipping_norm",),
+        above=0.0,
+        below=math.inf,
+        stated=True,
+    )
+    noise_multiplier: float | None = option(
+        None,
+        "Standard deviation of the noise of a sum of updates, in units of the clip norm.",
+        least=0.0,
+        below=math.inf,
+    )
+    target_epsilon: float | None = option(
+        None, "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.", above=0.0
+    )
+    target_delta: float | None = option(None, "Delta of the guarantee; default: population^-1.1.", above=0.0, below=1.0)
+    stop_at_epsilon: float | None = option(
+        None, "Stops before the round that would exceed this epsilon.", above=0.0, below=math.inf
+    )
+    population: int | None = option(
+        None, "Number of clients that the guarantee is for; default: the training clients.", least=1
+    )
+    accountant: str | None = option(
+        None,
+        "Privacy loss distributions or Renyi divergences; default: the tighter one that covers the mechanism.",
+        choices=ACCOUNTANTS,
+    )
+    amplification: str | None = option(
+        None, "Sampling that the accounting assumes; default: that of {cohort.sampling}.", choices=SAMPLING
+    )
+    clip_quantile: float = option(
+        0.5,
+        "Share of clients that an adaptive clip leaves unclipped.",
+        flag="dp_clip_quantile",
+        formerly=("clip_quantile",),
+        above=0.0,
+        below=1.0,
+    )
+    clip_learning_rate: float = option(
+        0.2,
+        "Maximum change of the logarithm of an adaptive clip per round.",
+        flag="dp_clip_learning_rate",
+        formerly=("clip_learning_rate",),
+        above=0.0,
+        below=math.inf,
+    )
+    clip_count_stddev: float | None = option(
+        None,
+        "Noise of the number of unclipped clients, which an adaptive clip follows; default: a twentieth of the cohort, "
+        "or twice the noise multiplier if that is more.",
+        flag="dp_clip_count_stddev",
+        formerly=("clip_count_stddev",),
+        above=0.0,
+        below=math.inf,
+    )
+    bands: int | None = option(
+        None,
+        f"Bands of a banded factorization; default: rounds between a client's turns, at most {MOST_BANDS}.",
+        least=1,
+    )
+    restart_rounds: int | None = option(
+        None, "Rounds after which tree aggregation begins a new tree; default: one tree for all.", least=1
+    )
+    metrics: str = option(
+        "exact",
+        "Training metrics: exact, outside the guarantee; private: noised means over clients; or withheld.",
+        flag="dp_metrics",
+        choices=METRICS,
+    )
+    metrics_share: float = option(
+        0.02, "Share of the budget that private metrics spend.", flag="dp_metrics_share", above=0.0, below=1.0
+    )
+    metrics_loss_bound: float = option(
+        10.0,
+        "Bound to which a client's loss is clipped in private metrics, in nats.",
+        flag="dp_metrics_loss_bound",
+        above=0.0,
+        below=math.inf,
+    )
+    noise_seed: int | None = option(
+        None,
+        "Seed of the noise, for repeatable experiments: gives no protection against those who know it. Default: the "
+        "system's randomness, stored in the checkpoints.",
+        flag="dp_noise_seed",
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the run has client-level differential privacy."""
+        return self.mechanism != "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalPrivacyConfig(Section):
+    """Local differential privacy of updates."""
+
+    section = "local_privacy"
+
+    clip_norm: float | None = option(
+        None,
+        "L2 norm to which a client clips its update before it adds noise.",
+        flag="local_dp_clip_norm",
+        formerly=("local_dp_clip",),
+        above=0.0,
+        below=math.inf,
+    )
+    noise_multiplier: float | None = option(
+        None,
+        "Standard deviation of that noise, in units of {local_privacy.clip_norm}.",
+        flag="local_dp_noise_multiplier",
+        least=0.0,
+        below=math.inf,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExamplePrivacyConfig(Section):
+    """Example-level differential privacy in the client (DP-SGD)."""
+
+    section = "example_privacy"
+
+    clip_norm: float | None = option(
+        None,
+        "L2 norm to which the gradient of each example is clipped.",
+        flag="example_dp_clip_norm",
+        formerly=("example_clip",),
+        above=0.0,
+        below=math.inf,
+    )
+    noise_multiplier: float | None = option(
+        None,
+        "Standard deviation of the noise of a batch's sum of clipped gradients, in units of "
+        "{example_privacy.clip_norm}.",
+        flag="example_dp_noise_multiplier",
+        formerly=("example_noise_multiplier",),
+        least=0.0,
+        below=math.inf,
+    )
+    microbatches: int | None = option(
+        None, "Groups of examples of a batch whose mean gradients are clipped; default: one per example.", least=1
+    )

@@ -1,0 +1,441 @@
+"""What settings forbid one another: one table, in the order in which it is checked.
+
+Each combination is rejected for a reason that a paper would give. Rules that need what a chosen algorithm, aggregator
+or task is capable of come last: only they import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tff_tx.config import laws
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Needs, Relation, Requires, is_, is_not, is_set
+from tff_tx.config.defaults import resolve
+from tff_tx.config.registries import ALGORITHMS, ATTACKS, TASKS
+from tff_tx.config.run_config import FIELDS, RunConfig, describe
+from tff_tx.core.errors import UserError, setting
+
+__all__ = ["CAPABILITIES", "RULES", "check", "check_resume", "resolve"]
+
+_PRIVATE = is_not("privacy.mechanism", "none")
+_BUFFERED = is_set("cohort.buffer_size")
+_PRODUCTS = is_not("lora.aggregation", "average")
+_LOCAL_DP = is_set("local_privacy.clip_norm")
+_EXAMPLE_DP = is_set("example_privacy.clip_norm")
+
+
+def _belong(owner, *paths) -> list[BelongsTo]:
+    return [BelongsTo(path, owner) for path in paths]
+
+
+def _section(name, *names) -> list[str]:
+    return [f"{name}.{n}" for n in names]
+
+
+_DATA = [
+    Requires(is_("data.dataset", "file"), is_set("data.files"), "there is nothing else to train on"),
+    *_belong(
+        is_("data.dataset", "file"),
+        *_section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
+    ),
+    Requires(is_set("data.silos"), is_set("engine.ray_address"), "the silos' nodes must have joined that cluster"),
+    *(
+        Conflict(is_set("data.silos"), is_set(f"data.{part}_fraction"), reason, remedy)
+        for part in ("validation", "test")
+        for reason, remedy in [
+            (
+                "held-out data would be taken from the silos, where nobody else reads them",
+                f"remove it, and name held-out files of the coordinator in data.{part}_files",
+            )
+        ]
+    ),
+    Conflict(is_set("data.silos"), is_set("canaries.number"), "canaries are clients of no silo"),
+    Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
+    Relation(("data.label_names",), laws.names_are_distinct("data.label_names")),
+    Relation(("data.silos",), laws.names_are_distinct("data.silos")),
+]
+
+_MODEL = [
+    Conflict(is_set("model.pretrained"), is_set("model.architecture"), "both say which model to start from"),
+    Conflict(
+        is_set("model.frozen_dtype"),
+        is_("model.trainable", "all"),
+        "no weight is frozen",
+        "remove it, or train a part of the model, as with trainable=lora",
+    ),
+    *_belong(
+        is_("model.trainable", "lora"),
+        *_section("lora", "rank", "alpha", "targets", "dropout", "freeze_a", "aggregation"),
+    ),
+    *_belong(is_("model.cache_features", True), "model.feature_cache_bytes"),
+    Conflict(
+        is_set("model.cache_features"),
+        is_("model.trainable", "all"),
+        "there are no frozen weights whose activations could be stored",
+        "train the head, upper layers or adapters",
+    ),
+    Conflict(
+        is_set("model.cache_features"), is_set("client.bucket_by_length"), "activations have no length to sort by"
+    ),
+    Conflict(
+        is_set("model.cache_features"),
+        is_set("model.gradient_checkpointing"),
+        "blocks that are computed once are not computed again",
+    ),
+    Conflict(
+        is_set("model.cache_features"),
+        is_("engine.name", "ray"),
+        "the cache is on this machine's disk, not the workers'",
+    ),
+]
+
+_LORA_PRODUCTS = [
+    *(
+        Conflict(_PRODUCTS, is_set(path), "it adds up products of clients' A and B, to which this does not apply")
+        for path in (
+            *_section("aggregation", "aggregator", "clip_norm", "zeroing_norm"),
+            *("compression.upload", "privacy.mechanism"),
+        )
+    ),
+    *(
+        Conflict(
+            is_("lora.aggregation", "stack", "svd"),
+            is_set(f"server.{name}"),
+            "it sets A and B, so that the server optimizer would be that of the head alone",
+        )
+        for name in ("optimizer", "learning_rate")
+    ),
+    Conflict(_PRODUCTS, _BUFFERED, "all clients of a round must start from the same A and B"),
+    Relation(("lora.rank", "cohort.buffer_size"), laws.ranks_are_synchronous),
+]
+
+_ALGORITHM = [
+    Conflict(is_set("client.steps"), is_set("client.epochs"), "both set how long a client trains"),
+    *_belong(is_("algorithm.name", "fed_prox"), "algorithm.proximal_strength"),
+    Relation(("algorithm.distillation_temperature", "algorithm.distillation_models"), laws.distillation_is_on),
+    Conflict(
+        is_set("client.mixed_precision"), is_("engine.name", "tff_native"), "TFF's runtime computes the graph as it is"
+    ),
+    Relation(("algorithm.warmup_rounds", "run.rounds"), laws.warmup_ends),
+    Conflict(
+        is_set("client.gradient_accumulation_steps"),
+        _EXAMPLE_DP,
+        "noise is added to a batch as a whole, and would be added to each part",
+    ),
+]
+
+_COHORTS = [
+    Requires(is_("cohort.sampling", "fixed"), is_set("cohort.cohorts"), "it replays them"),
+    *_belong(is_("cohort.sampling", "fixed"), "cohort.cohorts"),
+    *_belong(is_("cohort.sampling", "min_separation"), "cohort.min_separation"),
+    Relation(("cohort.min_clients", "cohort.clients_per_round", "cohort.buffer_size"), laws.enough_report),
+    Conflict(is_("cohort.sampling", "poisson"), is_set("cohort.over_selection"), "every sampled client counts"),
+    Conflict(is_("cohort.sampling", "fixed"), is_set("cohort.max_round_retries"), "a round has one recorded cohort"),
+    Conflict(is_("cohort.sampling", "fixed"), is_set("devices.availability"), "the recorded clients were available"),
+    *_belong(is_set("devices.seconds_per_example"), "devices.speed_spread"),
+    Relation(("devices.report_deadline",), laws.time_passes("devices.report_deadline")),
+    Relation(("devices.availability",), laws.time_passes("devices.availability", overhead=True)),
+    Relation(("cohort.over_selection",), laws.clients_are_late),
+]
+
+_FED_BUFF = [
+    *_belong(_BUFFERED, *_section("cohort", "concurrency", "staleness_exponent", "max_staleness")),
+    Conflict(_BUFFERED, is_not("engine.name", "local"), "clients start one by one, from models of different rounds"),
+    Conflict(
+        _BUFFERED,
+        is_("cohort.sampling", "poisson", "fixed", "min_separation"),
+        "these draw whole rounds, and FedBuff starts clients one by one",
+        "sample with uniform or by_size",
+    ),
+    *(
+        Conflict(_BUFFERED, is_set(path), reason, "remove it")
+        for path, reason in (
+            ("cohort.over_selection", "the server never waits for a slow client"),
+            ("devices.report_deadline", "the server never waits; reports that are too old exceed max_staleness"),
+            ("devices.round_overhead_seconds", "the server updates while clients work"),
+            ("cohort.max_round_retries", "there are no other reports to retry a round with"),
+        )
+    ),
+    Conflict(
+        _BUFFERED,
+        is_set("compression.download"),
+        "changes of the model are decoded by a client that had the previous model, and FedBuff's clients skip models",
+    ),
+    Relation(("cohort.buffer_size",), laws.clients_take_time),
+]
+
+_AGGREGATION = [
+    *_belong(
+        is_("aggregation.aggregator", "trimmed_mean", "krum", "multi_krum", "bulyan"), "aggregation.assumed_attackers"
+    ),
+    *_belong(
+        is_("aggregation.aggregator", "attention"),
+        *_section("aggregation", "attention_key", "attention_temperature", "attention_step_size", "attention_floor"),
+    ),
+    *_belong(is_("aggregation.aggregator", "centered_clipping"), "aggregation.centered_clip_norm"),
+    *_belong(is_("aggregation.aggregator", "geometric_median"), "aggregation.median_iterations"),
+    Requires(
+        is_("aggregation.aggregator", "centered_clipping"),
+        is_set("aggregation.centered_clip_norm"),
+        "set it to about the norm of an honest update",
+    ),
+    Conflict(
+        is_("aggregation.attention_key", "loss"),
+        is_set("client.epochs"),
+        "attention uses the loss on examples not trained on yet, and a second epoch trains on each again",
+        "set it to 1, or set client.steps",
+    ),
+    Relation(("compression.fraction",), laws.compressor_uses("fraction", "top_k", "random_k")),
+    Relation(("compression.rank",), laws.compressor_uses("rank", "low_rank")),
+    Conflict(is_("compression.error_feedback", True), is_("compression.upload", "none"), "nothing is left out"),
+    Relation(("compression.error_feedback", "engine.name"), laws.residuals_stay_with_clients),
+]
+
+_ATTACK = [
+    *_belong(is_not("attack.name", "none"), "attack.share"),
+    Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
+    *_belong(is_set("canaries.number"), "canaries.repetitions", "canaries.length"),
+    Relation(("canaries.length", "task.max_length"), laws.canaries_fit),
+]
+
+_PRIVACY = [
+    *_belong(
+        _PRIVATE,
+        *_section(
+            "privacy",
+            *("clip_norm", "metrics", "noise_seed", "noise_multiplier", "target_epsilon", "target_delta"),
+            *("stop_at_epsilon", "population", "accountant", "amplification"),
+        ),
+    ),
+    *_belong(
+        is_("privacy.mechanism", "adaptive"),
+        *_section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev"),
+    ),
+    *_belong(is_("privacy.mechanism", "tree"), "privacy.restart_rounds"),
+    *_belong(is_("privacy.mechanism", "banded"), "privacy.bands"),
+    *_belong(is_("privacy.metrics", "private"), "privacy.metrics_share", "privacy.metrics_loss_bound"),
+    Relation(("privacy.noise_multiplier", "privacy.target_epsilon"), laws.noise_or_epsilon),
+    Conflict(_PRIVATE, _LOCAL_DP, "clients would be protected twice, by their own noise and by that of the sum"),
+    *(
+        Conflict(_PRIVATE, is_set(f"aggregation.{name}"), "the accounting covers its own clip and mean alone")
+        for name in ("aggregator", "clip_norm", "zeroing_norm")
+    ),
+    Conflict(
+        _PRIVATE,
+        is_("algorithm.weighted", True),
+        "a client that counts by its number of examples may count without bound",
+        "remove it",
+    ),
+    Conflict(
+        is_("privacy.mechanism", "adaptive"),
+        is_set("compression.upload"),
+        "the server clips once more what it decodes as it adds up, which needs a fixed clip",
+        "choose the mechanism gaussian, or remove it",
+    ),
+    Relation(("privacy.mechanism", "compression.error_feedback"), laws.residuals_are_bounded),
+    Conflict(_PRIVATE, _BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"),
+    Conflict(
+        _PRIVATE,
+        is_set("cohort.over_selection"),
+        "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
+    ),
+    Relation(("privacy.mechanism", "devices.availability"), laws.cohorts_are_as_accounted),
+    *(
+        Conflict(
+            _PRIVATE,
+            is_set(f"cohort.{name}"),
+            "the number of clients would decide what is released; a private round counts however many report",
+            "remove it",
+        )
+        for name in ("min_clients", "max_round_retries")
+    ),
+    Requires(
+        is_("privacy.mechanism", "tree", "banded"),
+        is_("cohort.sampling", "min_separation"),
+        "correlated noise is accounted by the number of rounds between a client's turns",
+    ),
+    Conflict(_PRIVATE, is_set("run.keep_updates"), "it stores the single updates that the mechanism hides"),
+]
+
+_CLIENT_PRIVACY = [
+    *_belong(_LOCAL_DP, "local_privacy.noise_multiplier"),
+    *_belong(_EXAMPLE_DP, *_section("example_privacy", "noise_multiplier", "microbatches")),
+    Requires(_LOCAL_DP, is_set("local_privacy.noise_multiplier"), "set it; 0 clips without noise"),
+    Requires(_EXAMPLE_DP, is_set("example_privacy.noise_multiplier"), "set it; 0 clips without noise"),
+    Conflict(
+        _LOCAL_DP, is_("algorithm.weighted", True), "a client's number of examples would not be hidden", "remove it"
+    ),
+    Conflict(_LOCAL_DP, is_("aggregation.attention_key", "loss"), "the loss that clients would send is not hidden"),
+    Conflict(
+        _EXAMPLE_DP,
+        is_set("client.steps"),
+        "an example may be in a batch twice",
+        "set client.epochs, and client.max_examples to make rounds short",
+    ),
+]
+
+_ENGINE = [
+    *_belong(
+        is_("engine.name", "ray"),
+        *_section(
+            "engine",
+            *("ray_address", "ray_tls_dir", "ray_cpus_per_worker", "ray_leaves", "ray_client_seconds"),
+            "ray_worker_seconds",
+        ),
+        "data.silos",
+    ),
+    Conflict(
+        is_set("run.keep_updates"), is_("engine.name", "tff_native"), "TFF's runtime shows sums, not single updates"
+    ),
+    Relation(("run.monitor",), laws.something_is_monitored),
+]
+
+_ENSEMBLE = [
+    *_belong(
+        is_("ensemble.enabled", True),
+        *_section("ensemble", "groups", "steps", "batch_size", "learning_rate", "teachers"),
+    ),
+    *(
+        Conflict(is_("ensemble.enabled", True), condition, because)
+        for condition, because in (
+            (is_set("compression.upload"), "the server learns from models, not from codes"),
+            (is_set("compression.download"), "groups have models of their own"),
+            (_LOCAL_DP, "teachers would be noise"),
+            (_EXAMPLE_DP, "distillation on the server is not covered by the accounting"),
+            (_PRIVATE, "the server looks at single models"),
+            (_BUFFERED, "all teachers of a round start from the same model"),
+            (is_("engine.name", "ray"), "the server needs each group's engine in its own process"),
+            (_PRODUCTS, "the groups' models are averaged"),
+            (is_set("run.keep_updates"), "groups have states of their own"),
+            (is_set("model.cache_features"), "groups have models of their own"),
+            (is_not("attack.name", "none"), "attackers are simulated in federations of one model"),
+            (is_set("canaries.number"), "canaries are for federations of one model"),
+        )
+    ),
+    Relation(("ensemble.enabled", "data.validation_fraction", "data.validation_files"), laws.public_data),
+    Relation(("ensemble.teachers", "engine.name"), laws.teachers_are_seen),
+]
+
+RULES = (
+    *_DATA,
+    *_MODEL,
+    *_LORA_PRODUCTS,
+    *_ALGORITHM,
+    *_COHORTS,
+    *_FED_BUFF,
+    *_AGGREGATION,
+    *_ATTACK,
+    *_PRIVACY,
+    *_CLIENT_PRIVACY,
+    *_ENGINE,
+    *_ENSEMBLE,
+)
+"""What can be checked without importing anything."""
+
+
+_FORGED = Chosen("attack.name", ATTACKS, "forges_updates")
+
+
+def _algorithm(condition, capability, because) -> Needs:
+    return Needs(condition, "algorithm.name", ALGORITHMS, capability, because)
+
+
+CAPABILITIES = (
+    *(
+        _algorithm(
+            is_set(path),
+            "client_optimizer",
+            "its clients send a gradient over all their examples, and have no optimizer",
+        )
+        for path in _section(
+            "client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay"
+        )
+    ),
+    _algorithm(is_("algorithm.weighted", False), "client_weighting", "its clients count by their examples"),
+    *(
+        _algorithm(is_set(path), "client_transforms", "its clients take no local steps that this could change")
+        for path in (
+            "client.gradient_accumulation_steps",
+            "algorithm.distillation_weight",
+        )
+    ),
+    _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
+    *(
+        _algorithm(condition, "one_update", "its clients send a gradient besides their update")
+        for condition in (_BUFFERED, is_("compression.error_feedback", True), _FORGED, _LOCAL_DP)
+    ),
+    Relation(("compression.upload", "algorithm.name"), laws.feedback_needs_one_update),
+    _algorithm(is_("aggregation.attention_key", "loss"), "sends_loss", "its clients have no loss by batch to send"),
+    _algorithm(_PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
+    _algorithm(is_not("privacy.metrics", "exact"), "private_metrics", "its metrics are pooled over clients"),
+    _algorithm(_PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
+    Relation(("lora.rank", "algorithm.name"), laws.ranks_need_products),
+    Needs(
+        is_set("ensemble.enabled"),
+        "algorithm.name",
+        ALGORITHMS,
+        "one_update",
+        "the server learns from the models that clients send",
+    ),
+    Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
+    Relation(("aggregation.aggregator", "compression.error_feedback"), laws.residuals_are_added_up),
+    Needs(is_set("canaries.number"), "task.kind", TASKS, "texts", "canaries are texts"),
+    *(
+        Relation((f"attack.{name}", "attack.name"), laws.attack_reads(name))
+        for name in (
+            *("scale", "noise", "omniscient", "backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels"),
+        )
+    ),
+    Conflict(
+        is_set("model.cache_features"),
+        Chosen("attack.name", ATTACKS, "changes_inputs"),
+        "triggers are put into examples, and clients train on stored activations",
+    ),
+    Relation(("attack.name", "task.kind"), laws.attack_fits_task),
+    Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Relation(("task.standardize",), laws.statistics_are_hidden),
+)
+"""What needs to know what an algorithm, an aggregator or a task is capable of."""
+
+
+def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> None:
+    """Checks the rules.
+
+    Args:
+      config: With derived defaults, see `resolve`.
+      rules: All of them, or `RULES` for those that import nothing.
+
+    Raises:
+      UserError: With the first that is broken.
+    """
+    for rule in rules:
+        if (problem := rule.problem(config)) is not None:
+            raise UserError(problem)
+
+
+def check_resume(before: RunConfig, now: RunConfig) -> None:
+    """Checks that a run can go on with other settings.
+
+    Args:
+      before: The settings that it began with.
+      now: Those it is to go on with.
+
+    Raises:
+      UserError: If one differs that decides the numbers of the rounds to come, or of those that have been.
+    """
+    differing = [p for p, f in FIELDS.items() if before.get(p) != now.get(p) and not f.option.may_change]
+    if differing:
+        shown = ", ".join(f"{setting(p)} was {before.get(p)!r}, is {now.get(p)!r}" for p in differing[:5])
+        raise UserError(
+            f"{setting('run.directory')} holds a run with other settings ({shown}): use its settings to resume it, or "
+            "another directory to start anew."
+        )
+    if before.run.rounds != now.run.rounds and (depends := laws.depends_on_rounds(now)):
+        raise UserError(
+            f"{setting('run.rounds')} was {before.run.rounds}, is {now.run.rounds}, and {describe(now, depends)} "
+            f"depends "
+            f"on it: rounds that have been run would have been others; resume with {before.run.rounds} rounds, or "
+            f"start "
+            "a new run directory."
+        )

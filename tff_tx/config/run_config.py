@@ -1,0 +1,156 @@
+"""`RunConfig`: everything a run is asked for, and its one form on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tff_tx.config.aggregation import AggregationConfig, CompressionConfig
+from tff_tx.config.algorithm import AlgorithmConfig, ClientConfig, EnsembleConfig, ServerConfig
+from tff_tx.config.attack import AttackConfig, CanariesConfig
+from tff_tx.config.cohort import CohortConfig, DevicesConfig
+from tff_tx.config.data import DataConfig
+from tff_tx.config.engine import EngineConfig
+from tff_tx.config.model import LoraConfig, ModelConfig, TaskConfig
+from tff_tx.config.option import Field, Section, show, walk
+from tff_tx.config.privacy import ExamplePrivacyConfig, LocalPrivacyConfig, PrivacyConfig
+from tff_tx.config.run import RunSettings
+from tff_tx.core.errors import UserError, setting
+
+VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A run, as data; its attributes are sections of settings.
+
+    What the settings forbid one another is checked by `rules.check`.
+    """
+
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    lora: LoraConfig = LoraConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    client: ClientConfig = ClientConfig()
+    server: ServerConfig = ServerConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+    compression: CompressionConfig = CompressionConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    local_privacy: LocalPrivacyConfig = LocalPrivacyConfig()
+    example_privacy: ExamplePrivacyConfig = ExamplePrivacyConfig()
+    cohort: CohortConfig = CohortConfig()
+    devices: DevicesConfig = DevicesConfig()
+    attack: AttackConfig = AttackConfig()
+    canaries: CanariesConfig = CanariesConfig()
+    engine: EngineConfig = EngineConfig()
+    run: RunSettings = RunSettings()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> RunConfig:
+        """The defaults, but for some settings.
+
+        Args:
+          values: By path, such as "client.learning_rate".
+
+        Raises:
+          UserError: If there is no such setting, or a value is out of its range.
+        """
+        return cls().replace(values)
+
+    def get(self, path: str) -> Any:
+        """The value of a setting, by its path."""
+        section, _, name = path.partition(".")
+        return getattr(getattr(self, section), name)
+
+    def replace(self, values: Mapping[str, Any]) -> RunConfig:
+        """The same with other values of some settings; see `of`."""
+        by_section: dict[str, dict[str, Any]] = {}
+        for path, value in values.items():
+            if path not in FIELDS:
+                raise UserError(f"there is no setting {setting(path)}; see the list of settings in the documentation.")
+            by_section.setdefault(FIELDS[path].section, {})[FIELDS[path].name] = value
+        changed = {name: dataclasses.replace(getattr(self, name), **some) for name, some in by_section.items()}
+        return dataclasses.replace(self, **changed)
+
+    def is_set(self, path: str) -> bool:
+        """Whether a setting has another value than its default."""
+        return self.get(path) != FIELDS[path].default
+
+    def changed(self) -> dict[str, Any]:
+        """What differs from the defaults, by path."""
+        return {path: self.get(path) for path in FIELDS if self.is_set(path)}
+
+    def with_absolute_paths(self) -> RunConfig:
+        """The same files wherever on this machine they are opened from; those of silos are elsewhere."""
+        found = {}
+        for path, field in FIELDS.items():
+            value = self.get(path)
+            if not field.option.is_path or not value or (path == "data.files" and self.data.silos):
+                continue
+            found[path] = os.path.abspath(value) if isinstance(value, str) else tuple(map(os.path.abspath, value))
+        return self.replace(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads: plain values by section and setting."""
+        return {"version": VERSION, **{section.section: _plain(getattr(self, section.section)) for section in SECTIONS}}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RunConfig:
+        """The configuration that `to_json` gave, or a `config.json` of version 1, which stores flags.
+
+        Raises:
+          UserError: If it is of a later version, or nothing of the kind.
+        """
+        if not isinstance(stored, Mapping):
+            raise UserError("the stored configuration is not an object: restore config.json, or start a new run.")
+        version = stored.get("version", 1)
+        if version == 1:
+            return cls.of(_of_flags(stored))
+        if version != VERSION:
+            raise UserError(
+                f"the stored configuration is of version {version}, and this is version {VERSION}: use the tff_tx that "
+                "wrote it."
+            )
+        known = {path: stored[f.section][f.name] for path, f in FIELDS.items() if f.name in stored.get(f.section, {})}
+        return cls.of(known)
+
+
+SECTIONS: tuple[type[Section], ...] = tuple(type(f.default) for f in dataclasses.fields(RunConfig))
+FIELDS: dict[str, Field] = {field.path: field for field in walk(SECTIONS)}
+"""All settings by path."""
+
+
+def flag_of(path: str) -> str:
+    """The name of a setting on the command line, with dashes; for `UserError.describe`."""
+    return f"--{FIELDS[path].flag}" if path in FIELDS else path
+
+
+def describe(config: RunConfig, path: str) -> str:
+    """A setting and its value, for the message of a `UserError`."""
+    return f"{setting(path)}={show(config.get(path))}"
+
+
+def _plain(section):
+    values = {field.name: getattr(section, field.name) for field in section.fields()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _of_flags(stored):
+    """Settings of version 1, by path: flags had other names, and absolute paths of files stood beside them."""
+    flags = stored.get("flags")
+    if not isinstance(flags, Mapping):
+        raise UserError("the stored configuration has neither a version nor flags: restore config.json.")
+    found = {}
+    for path, field in FIELDS.items():
+        for name in (field.flag, *field.option.formerly):
+            if name in flags and flags[name] is not None:
+                found[path] = flags[name]
+    data = stored.get("task", {}).get("data", {})
+    for name in ("files", "validation_files", "test_files"):
+        if data.get(name):
+            found[f"data.{name}"] = data[name]
+    return found

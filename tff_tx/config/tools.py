@@ -1,0 +1,186 @@
+"""Settings of the programs besides training, a section each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tff_tx.config.option import Section, option
+
+MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
+CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
+VOCABULARIES = ("wordpiece", "bpe")
+SPLIT_NAMES = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Evaluation of a trained model."""
+
+    section = "evaluate"
+
+    run_dir: str | None = option(None, "Run directory.")
+    model: str | None = option(None, "Model directory, in place of a run.")
+    split_name: str = option("test", "Split to evaluate on.", choices=SPLIT_NAMES)
+    output_dir: str | None = option(None, "Directory for results; default: evaluation/ in the run or model directory.")
+    eval_batch_size: int = option(32, "Examples per batch.", least=1)
+    words: bool = option(True, "Also generates texts, or answers questions, and scores them by their words.")
+    num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Section):
+    """Prediction."""
+
+    section = "predict"
+
+    run_dir: str | None = option(None, "Run directory.")
+    text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
+    question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
+    input: tuple[str, ...] = option((), "Files: texts, one per line; images; or records as in training.")
+    output: str | None = option(None, "File for the JSON lines; default: standard output.")
+    batch_size: int = option(32, "Inputs per batch.", least=1)
+    top_k: int = option(3, "Number of labels, words or items per input.", least=1)
+    max_new_tokens: int | None = option(
+        None, "Length of generated text; default: 100, or that of targets in training.", least=1
+    )
+    num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
+    temperature: float = option(0.0, "Sampling temperature; 0: greedy.", least=0.0)
+    seed: int = option(1, "Seed of sampling.", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig(Section):
+    """Audit."""
+
+    section = "audit"
+
+    run_dir: str | None = option(None, "Run directory.")
+    mechanism: bool = option(False, "Audits the privacy mechanism of the other settings, without a run.")
+    output_dir: str | None = option(None, "Directory for results; default: audit/ in the run directory.")
+    max_examples: int = option(
+        2000,
+        "Maximum number of examples sampled from members and from non-members each.",
+        flag="max_audited_examples",
+        least=10,
+    )
+    eval_batch_size: int = option(32, "Examples per batch.", least=1)
+    references: int = option(1000, "Number of reference texts that canaries are ranked among.", least=100)
+    delta: float | None = option(
+        None,
+        "Delta of the lower bound on epsilon; default: that of the run's guarantee, else 1e-5.",
+        flag="audit_delta",
+        least=0.0,
+        most=1.0,
+    )
+    confidence: float = option(0.95, "Confidence level of the lower bound.", least=0.5, most=0.9999)
+    canaries: int = option(1000, "Canaries of an audited mechanism.", flag="audit_canaries", least=10)
+    rounds: int = option(1, "Releases of an audited mechanism, with the same canaries.", flag="audit_rounds", least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContributionConfig(Section):
+    """Contribution of clients."""
+
+    section = "contribution"
+
+    run_dir: str | None = option(None, "Directory of a run that stored its updates.")
+    method: str = option(
+        "gtg_shapley",
+        "Shapley values by guided truncated sampling, by truncated Monte Carlo sampling, or exact, over all coalitions "
+        "of a round's clients; or leave-one-out.",
+        choices=CONTRIBUTION_METHODS,
+    )
+    metric: str = option("loss", "Utility: a metric of evaluation, by its direction.")
+    split_name: str = option("test", "Split that the metric is evaluated on.", choices=SPLIT_NAMES[1:])
+    eval_clients: int = option(50, "Held-out clients of each evaluation.", least=1)
+    eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1)
+    first_round: int = option(1, "First round.", least=1)
+    last_round: int | None = option(None, "Last round; default: the last of the run.", least=1)
+    truncation: float = option(
+        0.0,
+        "A permutation is truncated once its clients come as near to the whole cohort's gain as this share of it.",
+        least=0.0,
+        most=1.0,
+    )
+    round_truncation: float = option(
+        0.0, "Rounds that change the metric by no more than this are shared equally.", least=0.0
+    )
+    tolerance: float = option(
+        0.05, "Sampling stops at standard errors of this share of a round's largest value.", least=0.0
+    )
+    max_sweeps: int = option(20, "Maximum number of permutations per client.", least=1)
+    threads: int | None = option(None, "Clients evaluated at the same time; default: one per processor.", least=1)
+    cache_dir: str | None = option(None, "Directory for encoded data; default: that of the run.")
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabularyConfig(Section):
+    """Federated vocabulary."""
+
+    section = "vocabulary"
+
+    output: str | None = option(None, "Directory for the tokenizer; one that this program wrote is replaced.")
+    size: int = option(4096, "Maximum number of entries.", flag="vocab_size", least=1)
+    tokenizer_type: str = option(
+        "wordpiece", "WordPiece, as in BERT, or byte-level BPE, as in GPT-2.", choices=VOCABULARIES
+    )
+    lowercase: bool = option(False, "Lowercases texts and drops accents; WordPiece only.")
+    max_words_per_client: int = option(
+        500,
+        "Distinct words that a client contributes, its most frequent ones; noise grows with the root of it.",
+        least=1,
+    )
+    max_word_bytes: int = option(20, "Longer words are left out.", least=1)
+    clients_per_cohort: int = option(
+        10, "Clients whose words are added up at once; memory and time grow with it.", least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataReportConfig(Section):
+    """Data report."""
+
+    section = "report"
+
+    plot: str | None = option(None, "Picture to write (.png, .pdf or .svg); default: none.")
+    tokenizer: str = option(
+        "whitespace", "What counts as a token: whitespace, bytes, or a Hugging Face directory or hub id."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyReportConfig(Section):
+    """Privacy calculator."""
+
+    section = "calculator"
+
+    mechanism: str = option(
+        "gaussian",
+        "Independent noise with a fixed or an adaptive clip; tree aggregation (DP-FTRL); a banded factorization "
+        "(BandMF); noise added by every client to its update (local); or example-level DP-SGD in clients.",
+        flag="dp_mechanism",
+        choices=MECHANISMS,
+    )
+    max_participations: int | None = option(
+        None, "Maximum number of rounds of a client in all, without amplification.", least=1
+    )
+    parameters: int | None = option(None, "Trained weights, for the signal-to-noise ratio.", least=1)
+    num_examples: int | None = option(None, "Examples of a client, for example-level DP.", least=1)
+    batch_size: int = option(16, "Examples per batch, for example-level DP.", least=1)
+    local_steps: int = option(1, "Batches per round, for example-level DP.", least=1)
+    microbatch_size: int = option(1, "Examples clipped together, for example-level DP.", least=1)
+    plot: str | None = option(None, "Picture to write (.png, .pdf or .svg); default: none.")
+
+
+@dataclasses.dataclass(frozen=True)
+class CertificatesConfig(Section):
+    """Certificates."""
+
+    section = "certificates"
+
+    directory: str = option("certs", "Directory of the authority, made if need be, and of the nodes' directories.")
+    node: str = option("node", "Name of the node, and of its directory.")
+    hosts: tuple[str, ...] = option(
+        (), "Addresses and host names by which others reach the node; default: those of this machine."
+    )
+    days: int = option(365, "Validity of a certificate, in days.", least=1)

@@ -1,0 +1,46 @@
+"""Plots, drawn without a screen."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tff_tx.core.errors import UserError, setting
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def pyplot() -> Any:
+    """`matplotlib.pyplot`, which is slow to import."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # no screen needed
+    from matplotlib import pyplot as found
+
+    return found
+
+
+def save(figure: Any, path: str) -> str:
+    """Writes a figure and closes it; returns the path."""
+    figure.savefig(path, dpi=120)
+    pyplot().close(figure)
+    return path
+
+
+def check_path(path: str | None, name: str) -> None:
+    """Checks that a plot can be written.
+
+    Args:
+      path: The picture; None: there is none.
+      name: Path of the setting that names it.
+
+    Raises:
+      UserError: If its format is unknown or its directory cannot be written.
+    """
+    if path is None:
+        return
+    if not path.endswith(FORMATS):
+        raise UserError(f"{setting(name)}={path}: must end with {', '.join(FORMATS)}.")
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.access(directory, os.W_OK):
+        raise UserError(f"{setting(name)}={path}: cannot write to {directory}; choose another directory.")

@@ -1,0 +1,46 @@
+"""The cache directory of encoded data and of surveys."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tff_tx.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tff_tx.datasets.spec import DataSpec
+
+
+def default_cache_dir() -> str:
+    """The cache directory unless another is chosen: `$XDG_CACHE_HOME/tff_tx`, or `~/.cache/tff_tx`."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "tff_tx")
+
+
+def cache_path(spec: DataSpec, name: str) -> str:
+    """The path of a file in the cache directory of a specification."""
+    return os.path.join(os.path.abspath(os.path.expanduser(spec.cache_dir or default_cache_dir())), name)
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Holds the lock of a file that is about to be written, and makes its directory.
+
+    Raises:
+      UserError: If the directory cannot be written.
+    """
+    # The system drops the lock when its holder ends, however it ends.
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        lock = open(path + ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"--cache_dir: cannot write to {os.path.dirname(path)} ({error.strerror}); name a "
+            "directory that can be written."
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""Encoders: from records to the examples that are stored, one a kind of task."""

@@ -1,0 +1,104 @@
+"""What encoders share: from records to model examples, one encoder a kind of task.
+
+What is stored is what tokenization alone decides. Padding, attention masks, shifting and masking
+belong to the preprocessing of a batch and are not stored.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from tff_tx.core.errors import UserError
+from tff_tx.datasets import splits
+
+# The label of a token that is no word's first piece; losses and metrics skip it.
+IGNORED_LABEL = -100
+
+
+class Encoder(abc.ABC):
+    """Turns records into examples.
+
+    Attributes:
+        kind: The kind of task.
+        columns: The record columns it reads.
+        label_names: The labels' names; the index of a name is the label.
+        element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
+        ordered: Whether a client's records mean something only together and in their order.
+        may_skip: Whether a client may have too few records for an example; it is then left out.
+        fingerprint: A string that changes whenever the output would.
+    """
+
+    kind: str
+    columns: tuple
+    label_names: tuple = ()
+    element_spec: collections.OrderedDict
+    ordered: bool = False
+    may_skip: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes whenever the output would."""
+        parts = [self.kind, list(self.label_names), self._settings()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @abc.abstractmethod
+    def _settings(self) -> list:
+        """Whatever beside kind and label names the output depends on, as JSON."""
+
+    def stream(self) -> Stream:
+        """Starts a pass over records that come in chunks."""
+        return Stream(self)
+
+    def encode(self, rows: pd.DataFrame) -> list[dict]:
+        """The examples of the records of one client.
+
+        Raises:
+            UserError: If a record cannot be encoded.
+        """
+        stream = self.stream()
+        pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
+        return [example for _, example in pairs]
+
+    @abc.abstractmethod
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        """The examples of each record by itself."""
+
+
+class Stream:
+    """One pass of an encoder over records that come in chunks, several owners mixed."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+
+    def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
+        """Yields (owner, example) pairs; `owners` has a pair of a split's code and a client's number per row."""
+        for owner, examples in zip(owners, self._encoder._encode_rows(rows)):
+            for example in examples:
+                yield owner, example
+
+    def finish(self) -> Iterator[tuple]:
+        """Yields the (owner, example) pairs that had to wait for the end."""
+        return iter(())
+
+
+class LabelIndex:
+    """From a label's name to its number."""
+
+    def __init__(self, names: Sequence[str]):
+        self._index = {name: number for number, name in enumerate(names)}
+
+    def __call__(self, name: str, row) -> int:
+        index = self._index.get(name)
+        if index is None:
+            known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
+            raise UserError(
+                f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
+                f"labels ({known}); correct the row, or name all labels with --label_names."
+            )
+        return index

@@ -1,0 +1,91 @@
+"""From rows of a table to examples, and the statistics of its columns that a federation has to agree on."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex
+from tff_tx.datasets.surveys import Features
+
+
+class TabularClassificationEncoder(Encoder):
+    """One row and one label a record.
+
+    Examples: `numbers` float32 [numeric columns] as they stand in the data, `categories` int32 [categorical columns],
+    1 more than the place of the value or 0 for an unknown one (either is missing if there are no such columns);
+    `label` int32 [].
+
+    Args:
+        label_names: The labels in their order.
+        columns: The table's.
+    """
+
+    kind = "tabular_classification"
+
+    def __init__(self, label_names: Sequence[str], columns: Features):
+        self.label_names = tuple(label_names)
+        self._features = columns
+        self._places = [{value: i for i, value in enumerate(values, start=1)} for values in columns.categories]
+        self.element_spec = collections.OrderedDict()
+        if columns.numeric:
+            self.element_spec["numbers"] = tf.TensorSpec([len(columns.numeric)], tf.float32)
+        if columns.categorical:
+            self.element_spec["categories"] = tf.TensorSpec([len(columns.categorical)], tf.int32)
+        self.columns = (*self.element_spec, "label")
+        self.element_spec["label"] = tf.TensorSpec([], tf.int32)
+
+    def _settings(self) -> list:
+        return [list(self._features.numeric), list(self._features.categorical), self._features.categories]
+
+    def inputs(self, rows: pd.DataFrame) -> list[dict]:
+        """The examples of records without their labels."""
+        return [
+            {
+                name: np.asarray(row.numbers, np.float32) if name == "numbers" else self._numbered(row.categories)
+                for name in self.columns
+                if name != "label"
+            }
+            for row in rows.itertuples()
+        ]
+
+    def _numbered(self, values):
+        return np.asarray([places.get(value, 0) for places, value in zip(self._places, values)], np.int32)
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = LabelIndex(self.label_names)
+        for example, row in zip(self.inputs(rows), rows.itertuples()):
+            yield [{**example, "label": np.int32(label_of(row.label, row))}]
+
+
+def federated_mean_and_deviation(clients: Any, name: str = "numbers") -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column over all examples of all clients.
+
+    As a federation computes them: a client gives three sums over its examples, their number, the values and their
+    squares; the server adds these up and sees nothing else (with secure aggregation not even a single client's).
+    The sums are exact, so they are outside of any differential privacy of the training that follows.
+
+    Args:
+        clients: A ClientData.
+        name: Of the feature, float [columns].
+
+    Returns:
+        (mean, standard deviation), float64 [columns] each; the deviation is that of the population.
+    """
+    number, total, squares = 0, 0.0, 0.0
+    for client_id in clients.client_ids:
+        their_number, their_total, their_squares = _sums(clients.create_tf_dataset_for_client(client_id), name)
+        number, total, squares = number + their_number, total + their_total, squares + their_squares
+    mean = total / number
+    return mean, np.sqrt(np.maximum(squares / number - mean**2, 0.0))
+
+
+def _sums(examples: tf.data.Dataset, name: str) -> tuple:
+    """What a client gives away."""
+    values = np.stack([example[name] for example in examples.as_numpy_iterator()]).astype(np.float64)
+    return len(values), values.sum(0), np.square(values).sum(0)

@@ -1,0 +1,182 @@
+"""Texts, sentences in words, and running text, tokenized."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tff_tx.core.errors import UserError
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
+
+
+class SequenceClassificationEncoder(Encoder):
+    """One text and one label a record.
+
+    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; `label` int32
+    [].
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        label_names: The labels in their order.
+        max_length: The longest sequence, in tokens, special tokens included.
+    """
+
+    kind = "sequence_classification"
+    columns = ("text", "label")
+
+    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
+        self.label_names = tuple(label_names)
+        self.element_spec = collections.OrderedDict(
+            input_ids=tf.TensorSpec([None], tf.int32), label=tf.TensorSpec([], tf.int32)
+        )
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
+        self._tokenize = Tokenize(tokenizer)
+        self._max_length = max_length
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = LabelIndex(self.label_names)
+        encoded = self._tokenize.whole(rows["text"].tolist(), self._max_length)
+        for ids, row in zip(encoded, rows.itertuples()):
+            if not len(ids):
+                raise UserError(
+                    f"{row.where}: the text {row.text!r} gives no token; remove the row or "
+                    "choose another --text_column."
+                )
+            yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
+
+
+class TokenClassificationEncoder(Encoder):
+    """One sentence in words and one tag a word in a record.
+
+    Examples: `input_ids` int32 [None], special tokens included; `labels` int32 [None], a word's tag
+    on its first piece and -100 on its other pieces and on special tokens. A sentence longer than
+    `max_length` is cut between words into several examples, so that no word is lost to the metrics.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        label_names: The tags in their order.
+        max_length: The longest sequence, in tokens, special tokens included.
+    """
+
+    kind = "token_classification"
+    columns = ("tokens", "tags")
+
+    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
+        self.label_names = tuple(label_names)
+        self.element_spec = collections.OrderedDict(
+            input_ids=tf.TensorSpec([None], tf.int32), labels=tf.TensorSpec([None], tf.int32)
+        )
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        label_of = LabelIndex(self.label_names)
+        encoded = word_pieces(self._tokenizer, rows["tokens"].tolist())
+        for (ids, words), row in zip(encoded, rows.itertuples()):
+            tags = [label_of(tag, row) for tag in row.tags]
+            yield [self._example(*piece) for piece in self._cut(row.tokens, tags, ids, words)]
+
+    def _cut(self, tokens, tags, ids, words) -> Iterator[tuple]:
+        if len(ids) <= self._max_length:
+            yield ids, words, tags
+        elif len(tokens) == 1:
+            yield ids[: self._max_length], words[: self._max_length], tags
+        else:
+            middle = len(tokens) // 2
+            for part in (slice(None, middle), slice(middle, None)):
+                ((part_ids, part_words),) = word_pieces(self._tokenizer, [tokens[part]])
+                yield from self._cut(tokens[part], tags[part], part_ids, part_words)
+
+    @staticmethod
+    def _example(ids, words, tags) -> dict:
+        labels, before = [], None
+        for word in words:
+            first = word is not None and word != before
+            labels.append(tags[word] if first else IGNORED_LABEL)
+            before = word
+        return {"input_ids": np.asarray(ids, np.int32), "labels": np.asarray(labels, np.int32)}
+
+
+class LanguageModelingEncoder(Encoder):
+    """Texts, tokenized, joined within a client, and cut into blocks.
+
+    Examples: `input_ids` int32 [None] of `block_length` tokens; the last block of a client may be
+    shorter and is dropped if it has a single token of text. For a causal model pass `block_length =
+    max_length + 1`, as inputs and targets are the same block shifted; the end of each text is
+    marked with the tokenizer's eos token, if it has one. For a masked model each block is wrapped
+    in the tokenizer's special tokens, which count towards `block_length`.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        block_length: Tokens a block, at least 2 beside the special tokens.
+        masked: Whether the blocks are for a masked rather than a causal model.
+    """
+
+    columns = ("text",)
+
+    def __init__(self, tokenizer, block_length: int, masked: bool = False):
+        self.kind = "masked_lm" if masked else "causal_lm"
+        self.element_spec = collections.OrderedDict(input_ids=tf.TensorSpec([None], tf.int32))
+        self._fingerprint = [tokenizer_fingerprint(tokenizer), block_length]
+        self._tokenize = Tokenize(tokenizer)
+        self._end: int | None = None if masked else tokenizer.eos_token_id
+        self._wrap = tokenizer.build_inputs_with_special_tokens if masked else None
+        self.text_length = block_length - (tokenizer.num_special_tokens_to_add() if masked else 0)
+        if self.text_length < 2:
+            raise UserError(
+                f"A block of {block_length} tokens has room for {self.text_length} tokens of "
+                "text; raise --max_length so that there are at least 2."
+            )
+
+    def _settings(self) -> list:
+        return self._fingerprint
+
+    def stream(self) -> Stream:
+        """Starts a pass over records that come in chunks."""
+        return _BlockStream(self)
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+        for ids in self._tokenize.plain(rows["text"].tolist()):
+            yield ids if self._end is None else np.append(ids, np.int32(self._end))
+
+    def example(self, block: np.ndarray) -> dict:
+        """The example of one block of text tokens."""
+        if self._wrap is not None:
+            block = np.asarray(self._wrap(block.tolist()), np.int32)
+        return {"input_ids": block}
+
+
+class _BlockStream(Stream):
+    """Keeps what does not fill a block, by owner, until more comes or all is read."""
+
+    def __init__(self, encoder: LanguageModelingEncoder):
+        super().__init__(encoder)
+        self._rest: dict = {}
+
+    def add(self, owners, rows):
+        length = self._encoder.text_length
+        for owner, ids in zip(owners, self._encoder._encode_rows(rows)):
+            if owner in self._rest:
+                ids = np.concatenate([self._rest[owner], ids])
+            full = len(ids) - len(ids) % length
+            for start in range(0, full, length):
+                yield owner, self._encoder.example(ids[start : start + length])
+            # A copy, as a view would keep the whole text in memory.
+            self._rest[owner] = ids[full:].copy()
+
+    def finish(self):
+        for owner, ids in self._rest.items():
+            if len(ids) >= 2:
+                yield owner, self._encoder.example(ids)

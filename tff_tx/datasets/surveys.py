@@ -1,0 +1,189 @@
+"""The survey of a data set: what must be known of raw data before they can be dealt and encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tff_tx.core.errors import UserError
+from tff_tx.datasets.records import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """The columns of a table.
+
+    Attributes:
+      numeric: Names of those with numbers.
+      categorical: Names of those with categories.
+      categories: The values of each categorical column, in alphabetical order.
+    """
+
+    numeric: tuple
+    categorical: tuple
+    categories: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSurvey:
+    """One split as the data come; a few bytes a record, however long the records are.
+
+    Attributes:
+      digest: Changes when the content does.
+      num_rows: The number of records.
+      columns: The record columns of the first record.
+      label_values: The labels in the order in which they first occur; tags of words in any order.
+      labels: int32 [records], index into `label_values`; empty for tags.
+      client_ids: The clients in the order in which they first occur.
+      clients: int32 [records], index into `client_ids`; empty if records have no client.
+      categories: The values of each categorical column, in alphabetical order.
+      shape: Shape of the first image as it is stored; empty if there is none.
+      unreadable: The record columns that were looked for and cannot be read.
+    """
+
+    digest: str
+    num_rows: int
+    columns: frozenset
+    label_values: tuple
+    labels: np.ndarray
+    client_ids: tuple
+    clients: np.ndarray
+    categories: tuple
+    shape: tuple
+    unreadable: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What must be known of a data set before it can be dealt and encoded, whatever the encoder.
+
+    A column that cannot be read is no error until something needs it: not every task reads every column.
+
+    Attributes:
+      pools: Split name as the data have them ("train", ...) -> survey of the split.
+      source: The records.
+      known_labels: Label names known without looking; empty if there are none.
+      numeric: Names of the numeric columns.
+      categorical: Names of the categorical columns.
+    """
+
+    pools: Mapping[str, PoolSurvey]
+    source: Source
+    known_labels: tuple
+    numeric: tuple
+    categorical: tuple
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content of the training data; that of held-out data of their own is in `pools`."""
+        return self.pools["train"].digest
+
+    def require(self, pool: str, column: str) -> None:
+        """Rejects a record column that cannot be read.
+
+        Args:
+          pool: Name of a split as the data have them.
+          column: Name of the record column.
+
+        Raises:
+          UserError: If so; the message names the place in the data.
+        """
+        if column in self.pools[pool].unreadable:
+            for _ in self.source.pools[pool]([column]):
+                pass
+            raise UserError(f"the {pool} data changed while they were read; start again.")
+
+    @property
+    def tagged(self) -> bool:
+        """Whether labels are one a word (`tags`) instead of one a record (`label`)."""
+        return "tags" in self.pools["train"].columns
+
+    @property
+    def label_names(self) -> tuple:
+        """The label names in the order of the classes of a model, see `ordered_label_names`.
+
+        Those of all training files, whatever part of them is held out later.
+
+        Raises:
+          UserError: If the data have no labels, or a record has none.
+        """
+        if self.known_labels:
+            return self.known_labels
+        self.require("train", "tags" if self.tagged else "label")
+        return ordered_label_names(self.pools["train"].label_values, self.tagged)
+
+    @property
+    def image_shape(self) -> tuple:
+        """(channels, height, width) of the first training image.
+
+        Raises:
+          UserError: If there are no images, or the shape is not one of an image.
+        """
+        self.require("train", "pixels")
+        return channels_height_width(self.pools["train"].shape)
+
+    @property
+    def features(self) -> Features:
+        """The columns of a table.
+
+        Raises:
+          UserError: If no columns are named, or a categorical column cannot be read.
+        """
+        if not self.numeric and not self.categorical:
+            raise UserError(
+                "--numeric_columns and --categorical_columns are empty: name the columns of the table that classes are "
+                "to be told from."
+            )
+        if self.categorical:
+            self.require("train", "categories")
+        return Features(self.numeric, self.categorical, self.pools["train"].categories)
+
+
+def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
+    """Label names in the order of the classes of a model.
+
+    Numbers come in the order of their value, other names in alphabetical order; word tags with "O" first and B- before
+    I-.
+
+    Args:
+      found: The names.
+      tagged: Whether they are tags of words.
+    """
+    return tuple(sorted(found, key=_tag_order if tagged else _label_order))
+
+
+def _label_order(label: str) -> tuple:
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)
+
+
+def _tag_order(tag: str) -> tuple:
+    prefix, _, entity = tag.partition("-")
+    return (tag != "O", entity, prefix)
+
+
+def channels_height_width(shape: tuple) -> tuple:
+    """(channels, height, width) of an image that is stored as an array of some shape.
+
+    Raises:
+      UserError: If that is not the shape of an image.
+    """
+    if len(shape) == 1:
+        for channels in (1, 3, 4):
+            side = int(round((shape[0] / channels) ** 0.5))
+            if channels * side * side == shape[0]:
+                return (channels, side, side)
+    if len(shape) == 2:
+        return (1, *shape)
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return tuple(shape)
+    if len(shape) == 3 and shape[2] in (1, 3, 4):
+        return (shape[2], *shape[:2])
+    raise UserError(
+        f"--data: an image of the shape {list(shape)} is neither [H, W], [H, W, C], [C, H, W] "
+        "with 1, 3 or 4 channels, nor a flat square; convert the images."
+    )

@@ -1,0 +1,78 @@
+"""Predictions of language models: words behind mask tokens, and continuations."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx import models
+from tff_tx.core.errors import UserError
+from tff_tx.inference.classes import encode, model_inputs
+from tff_tx.inference.predictor import Predictor
+
+_CONTINUATION = 100
+"""Tokens of a continuation where nothing is set."""
+
+
+class MaskFiller(Predictor):
+    """The most likely tokens behind each mask token of a text."""
+
+    def predict_batch(self, inputs):
+        mask = self.tokenizer.mask_token
+        for text in inputs:
+            if mask not in text:
+                raise UserError(f"the text {text!r} has no {mask} to fill in: put one where a word is to be found.")
+        encoded = encode(self.tokenizer, inputs, self.spec.max_length)
+        logits = self.model(model_inputs(encoded), training=False).logits.numpy()
+        for text, ids, row in zip(inputs, encoded["input_ids"].numpy(), logits):
+            masks = np.flatnonzero(ids == self.tokenizer.mask_token_id)
+            yield {"text": text, "fillings": [self._filling(row[position]) for position in masks]}
+
+    def _filling(self, logits):
+        probabilities = tf.nn.softmax(logits).numpy()
+        best = np.argsort(-probabilities)[: self.options.top_k]
+        return {self.tokenizer.decode([i]): round(float(probabilities[i]), 4) for i in best}
+
+
+class Continuer(Predictor):
+    """Continuations of texts, a token at a time; a prompt longer than the model's positions keeps its end."""
+
+    def predict_batch(self, inputs):
+        return [{"text": text, "continuation": self._continue(text)} for text in inputs]
+
+    def _continue(self, text):
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise UserError("an empty text has no continuation: give at least one character.")
+        start, generator = len(ids), np.random.default_rng(self.options.seed)
+        while len(ids) < start + (self.options.max_new_tokens or _CONTINUATION):
+            window = ids[-self._limit :]
+            # One shape for the whole continuation: what is behind the last token cannot influence it.
+            padded = window + [0] * (self._limit - len(window))
+            logits = self._step(tf.constant([padded], tf.int32), tf.constant(len(window) - 1)).numpy()
+            token = self._draw(logits, generator)
+            if token == self.tokenizer.eos_token_id:
+                break
+            ids.append(token)
+        return self.tokenizer.decode(ids[start:])
+
+    @functools.cached_property
+    def _limit(self):
+        longest = self.spec.max_length
+        return min(models.max_positions(self.model.config) or longest, longest)
+
+    @functools.cached_property
+    def _step(self):
+        return tf.function(
+            lambda window, last: self.model(
+                {"input_ids": window, "attention_mask": tf.ones_like(window)}, training=False
+            ).logits[0, last]
+        )
+
+    def _draw(self, logits, generator):
+        if self.options.temperature == 0:
+            return int(np.argmax(logits))
+        gumbel = generator.gumbel(size=logits.shape)
+        return int(np.argmax(logits / self.options.temperature + gumbel))

@@ -1,0 +1,145 @@
+"""Aggregation from a configuration: the stack of aggregators, and compression in both directions."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import psutil
+import tensorflow_federated as tff
+
+from tff_tx import aggregators
+from tff_tx.aggregators import compression
+from tff_tx.config import RunConfig
+from tff_tx.config.aggregation import ADAPTIVE, NONE
+from tff_tx.config.registries import AGGREGATORS
+from tff_tx.config.run_config import describe
+from tff_tx.core.errors import UserError, setting
+
+_MEAN = "mean"
+
+
+def build_aggregation(config: RunConfig) -> dict[str, Any]:
+    """The fields of `algorithms.Options` that aggregation and compression decide.
+
+    Returns:
+      `weighted`; `aggregator`, None for the algorithm's own; `sends_loss`; and `distributor_fn`, None if the model is
+      broadcast as it is.
+    """
+    settings = config.aggregation
+    layers = [
+        layer(None if norm == ADAPTIVE else norm)
+        for norm, layer in (
+            (settings.norm("zeroing_norm"), aggregators.zeroing),
+            (settings.norm("clip_norm"), aggregators.clipping),
+        )
+        if norm is not None
+    ]
+    innermost = _innermost(config)
+    if innermost is None and layers:
+        innermost = aggregators.mean_factory()
+    return {
+        "weighted": is_weighted(config),
+        "aggregator": None if innermost is None else aggregators.stack(*layers, innermost),
+        "sends_loss": settings.attention_key == "loss",
+        "distributor_fn": _distributor_fn(config),
+    }
+
+
+def is_weighted(config: RunConfig) -> bool:
+    """Whether clients count by their number of examples: by default, unless the updates are private."""
+    if config.algorithm.weighted is not None:
+        return config.algorithm.weighted
+    return not config.privacy.enabled and config.local_privacy.clip_norm is None
+
+
+def _innermost(config):
+    """Aggregates updates, or what is decoded from their codes; None: the algorithm's own mean."""
+    name = config.aggregation.aggregator
+    inner = None if name == _MEAN else AGGREGATORS[name].build(config.aggregation, config.cohort)
+    if config.compression.upload == NONE or config.compression.has_error_feedback:
+        return inner
+    if inner is None:
+        mean = tff.aggregators.MeanFactory if is_weighted(config) else tff.aggregators.UnweightedMeanFactory
+        return mean(compressed_sum(config))
+    weighted = isinstance(inner, tff.aggregators.WeightedAggregationFactory)
+    factory = compression.WeightedCompressedFactory if weighted else compression.CompressedFactory
+    return factory(_compressor(config, config.compression.upload), inner, config.run.seed)
+
+
+def compressed_sum(
+    config: RunConfig, finalize: Callable[[Any], Any] | None = None
+) -> compression.CompressedSumFactory | None:
+    """Sums what is decoded from clients' codes; None if updates are not compressed.
+
+    Args:
+      config: The run.
+      finalize: As of `compression.CompressedSumFactory`.
+    """
+    if config.compression.upload == NONE:
+        return None
+    return compression.CompressedSumFactory(_compressor(config, config.compression.upload), config.run.seed, finalize)
+
+
+def feedback_compressor(config: RunConfig) -> compression.Compressor | None:
+    """The compressor of updates for an engine with error feedback; None: there is no error feedback."""
+    if not config.compression.has_error_feedback:
+        return None
+    return _compressor(config, config.compression.upload, error_feedback=True)
+
+
+def payload_encoder(config: RunConfig) -> Callable[[Any], bytes] | None:
+    """Encodes payloads, so that their bytes are measured; None if nothing is compressed."""
+    return None if config.compression.upload == config.compression.download == NONE else compression.encode
+
+
+def _distributor_fn(config):
+    """From a function of initial weights to the distributor of compressed changes."""
+    if config.compression.download == NONE:
+        return None
+    compressor = _compressor(config, config.compression.download, error_feedback=True)
+    return lambda initial_weights_fn: compression.build_delta_distributor(
+        initial_weights_fn, compressor, config.run.seed
+    )
+
+
+def _compressor(config, name, error_feedback=False):
+    return compression.build_compressor(name, config.compression.fraction, config.compression.rank, error_feedback)
+
+
+def residual_bytes(config: RunConfig, trainable_bytes: int, num_clients: int, cohort_size: int) -> int:
+    """Maximum number of bytes of the residuals that clients keep between rounds.
+
+    Args:
+      config: The run.
+      trainable_bytes: Size of the trainable weights.
+      num_clients: Training clients.
+      cohort_size: Largest cohort.
+    """
+    if not config.compression.has_error_feedback:
+        return 0
+    clients = min(num_clients, cohort_size * config.run.rounds)
+    return trainable_bytes * (clients + cohort_size * (config.run.rounds_per_checkpoint + 1))
+
+
+def check_memory(config: RunConfig, num_parameters: int) -> None:
+    """Checks that an aggregator that holds a round's updates at once has the memory for them.
+
+    Args:
+      config: The run.
+      num_parameters: Trainable ones.
+
+    Raises:
+      UserError: If it does not.
+    """
+    if not AGGREGATORS[config.aggregation.aggregator].needs_all_updates:
+        return
+    # The rows, and as much again while the largest block is put together.
+    needed = 2 * 4 * num_parameters * config.cohort.clients_per_round
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{describe(config, 'aggregation.aggregator')} holds the updates of all clients of a round at once: "
+            f"{needed / 1e9:.1f} GB for {describe(config, 'cohort.clients_per_round')}, and {free / 1e9:.1f} GB are "
+            f"free: lower {setting('cohort.clients_per_round')}, train fewer weights, or use centered_clipping, which "
+            "adds updates up."
+        )

@@ -1,0 +1,210 @@
+"""A run of one model, put together from its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import tensorflow_federated as tff
+
+from tff_tx import models, privacy, runtime, tasks
+from tff_tx.config import RunConfig
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.run.assemble import aggregation, algorithm, attacks, cohorts, engine
+from tff_tx.run.assemble import privacy as private
+from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.directory import MODEL
+
+
+@dataclasses.dataclass
+class Assembly:
+    """The parts of a run.
+
+    Attributes:
+      config: The configuration, resolved.
+      task: The task, with canaries if there are any.
+      canaries: Those.
+      attack: What attackers do, or None.
+      cache: The activation cache, or None; with it, clients train on its task.
+      plan: What client-level differential privacy guarantees, or None.
+      accounts: What privacy inside of clients guarantees.
+      process: The learning process, of clients named by `tasks.client_arguments`.
+    """
+
+    config: RunConfig
+    task: tasks.FederatedTask
+    canaries: list
+    attack: Any
+    cache: tasks.FeatureCache | None
+    plan: privacy.Plan | None
+    accounts: Any
+    process: tff.learning.templates.LearningProcess
+
+    @classmethod
+    def build(cls, config: RunConfig, task: tasks.FederatedTask, aggregator: Any = None) -> Assembly:
+        """Puts the parts together; writes nothing.
+
+        Args:
+          config: The configuration, resolved and checked.
+          task: Of `load_task`.
+          aggregator: A factory in place of the configuration's aggregation, or None.
+
+        Raises:
+          UserError: If they do not fit.
+        """
+        task = task_parts.with_training(task, config)
+        weights = sum(w.size for w in task.model.initial_weights[0])
+        aggregation.check_memory(config, weights)
+        task, canaries = attacks.insert_canaries(config, task)
+        attack = attacks.build_attack(config, task)
+        cache = task_parts.feature_cache(config, task)
+        trained = task if cache is None else cache.task
+        plan = privacy.build_plan(config, len(task.train.client_ids), weights, algorithm.server_rates(config))
+        accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
+        parts = {**aggregation.build_aggregation(config), **attacks.option_parts(attack)}
+        if aggregator is not None:
+            parts["aggregator"] = aggregator
+        if plan is not None:
+            parts.update(private.private_parts(plan))
+        options = algorithm.build_options(config, **parts)
+        process = attacks.named_process(
+            config, trained, algorithm.build_process(config, trained.model, options), attack
+        )
+        return cls(config, task, canaries, attack, cache, plan, accounts, process)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds to run: those of the configuration, or fewer by a bound on epsilon."""
+        return self.plan.rounds if self.plan else self.config.run.rounds
+
+    def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
+        """The engine, a context manager."""
+        return engine.build_engine(self.config, self.process, self.task.costs(), found, engine.build_hooks(self.config))
+
+    def cohort_fn(self, traffic: runtime.Traffic) -> Callable:
+        """From (round, attempt, simulated seconds) to the cohort."""
+        return cohorts.build_cohort_fn(self.config, self.task, traffic)
+
+    def evaluators(self) -> dict[str, Any]:
+        """Evaluators of the held-out splits, by name."""
+        held_out = {name: clients for name, clients in task_parts.splits(self.task).items() if name != "train"}
+        threads = self.config.engine.num_threads
+        return {name: attacks.build_evaluator(self.task, c, self.attack, threads) for name, c in held_out.items()}
+
+    def evaluate_fn(self, evaluators: Mapping[str, Any]) -> Callable[[Any], Mapping[str, float]] | None:
+        """Evaluates on the same held-out clients each time, by their activations where these are cached."""
+        if not evaluators:
+            return None
+        split = "validation" if "validation" in evaluators else "test"
+        client_ids = getattr(self.task, split).client_ids
+        sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=self.config.run.seed)
+        some = sample(0, min(self.config.run.eval_clients, len(client_ids)))
+        cached = task_parts.cached_evaluation(self.config, self.cache, split, some)
+        return cached or (lambda weights: evaluators[split].metrics(weights, some))
+
+    def figures(self, round_num: int) -> dict[str, float]:
+        """What a round's row has besides: epsilon."""
+        return {**self.accounts.figures(round_num), **(self.plan.figures(round_num) if self.plan else {})}
+
+    def facts(self) -> dict[str, Any]:
+        """What `config.json` says besides the settings."""
+        trainable, non_trainable = (sum(w.size for w in part) for part in self.task.model.initial_weights)
+        return {
+            "label_names": list(self.task.label_names),
+            "clients": {split: len(clients.client_ids) for split, clients in task_parts.splits(self.task).items()},
+            "parameters": {"trainable": trainable, "non_trainable": non_trainable},
+            **({"privacy": self.plan.config()} if self.plan else {}),
+            "client_privacy": self.accounts.config(),
+        }
+
+    def bytes_needed(self) -> int:
+        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
+        config, cohort = self.config, cohorts.largest_cohort(self.config)
+        trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
+        residuals = aggregation.residual_bytes(config, trainable, len(self.task.train.client_ids), cohort)
+        retained = cohorts.stored_model_bytes(config, trainable) + private.noise_state_bytes(config, trainable)
+        retained += (config.algorithm.distillation_models - 1) * trainable
+        total = 6 * (trainable + non_trainable) + 3 * retained + residuals + 20_000_000
+        return total + self.update_bytes() + self.cache_bytes()
+
+    def update_bytes(self) -> int:
+        """Bytes of stored updates, at most."""
+        if not self.config.run.keep_updates:
+            return 0
+        updates = 2 if self.config.algorithm.name == "mime_lite" else 1
+        return engine.update_bytes(self.process, self.config.run.rounds, cohorts.largest_cohort(self.config), updates)
+
+    def cache_bytes(self) -> int:
+        """Bytes of the activation cache, at most."""
+        if self.cache is None:
+            return 0
+        all_clients = int(self.cache.mean_bytes * len(self.task.train.client_ids))
+        return min(self.config.model.feature_cache_bytes, all_clients)
+
+    def prepare(self, run_dir: str) -> None:
+        """Records in the run directory what the run must not forget: attackers and canaries."""
+        attacks.record_attackers(self.config, self.task, self.attack, run_dir)
+        attacks.record_canaries(self.config, self.task, self.canaries, run_dir)
+
+    def prepare_fn(self) -> Callable | None:
+        """What makes a cohort's data ready before a round; None: nothing does."""
+        if self.cache is None:
+            return None
+        return lambda ids, on_progress: self.cache.prepare(ids, on_progress=on_progress)
+
+    def evaluate_all(
+        self, evaluators: Mapping[str, Any], weights: Any, progress: bool
+    ) -> dict[str, Mapping[str, float]]:
+        """The metrics over all clients of each held-out split."""
+        return {
+            split: evaluator.metrics(weights, getattr(self.task, split).client_ids, show_progress=progress)
+            for split, evaluator in evaluators.items()
+        }
+
+    def save(self, weights: Any, run_dir: str) -> None:
+        """Writes `model/`, and `adapter/` where PEFT has a format for the adapters."""
+        model = self.task.model
+        if model.lora is not None:
+            _save_adapter(model, weights, run_dir, self.config.model.pretrained)
+        model.assign(weights)
+        files.write_directory(
+            run_dir, MODEL, lambda d: models.save_pretrained(model.keras_model, d, self.task.tokenizer)
+        )
+
+    def statements(self) -> dict[str, str]:
+        """Sections of the report on privacy, Markdown by title."""
+        return self.accounts.statements(self.config.run.rounds)
+
+    def describe(self) -> list[str]:
+        """What the run is, in lines."""
+        trainable, _ = self.task.model.initial_weights
+        sizes = {split: len(clients.client_ids) for split, clients in task_parts.splits(self.task).items()}
+        clients = ", ".join(f"{n} {split}" for split, n in sizes.items())
+        config, directory = self.config, self.config.run.directory
+        lines = [
+            f"{self.task.kind} on {config.data.dataset}: {clients} clients; {sum(w.size for w in trainable):,} "
+            f"trainable "
+            f"parameters; {self.rounds} rounds of {config.algorithm.name} into {directory}"
+        ]
+        lines += task_parts.describe_padding(config, self.task)
+        if self.plan:
+            lines.append(self.plan.describe())
+        if config.run.keep_updates:
+            where = os.path.join(directory, "updates")
+            lines.append(f"updates of clients: up to {self.update_bytes() / 1e6:,.0f} MB in {where}")
+        if self.cache is not None:
+            where = os.path.join(directory, "features")
+            lines.append(f"activation cache: up to {self.cache_bytes() / 1e6:,.0f} MB in {where}")
+        return lines
+
+
+def _save_adapter(model, weights, run_dir, pretrained):
+    try:
+        models.check_adapter_format(model)
+    except UserError as error:
+        print(f"The adapters are in the model only: {error}")
+        return
+    files.write_directory(run_dir, "adapter", lambda d: models.save_adapter(model, weights, d, pretrained))

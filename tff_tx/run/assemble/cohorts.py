@@ -1,0 +1,161 @@
+"""Client sampling, simulated devices and the rounds of a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from tff_tx import cohorts, runtime, tasks
+from tff_tx.cohorts import buffered, synchronous
+from tff_tx.config import RunConfig
+from tff_tx.config.run_config import describe
+from tff_tx.core.errors import UserError, setting
+
+
+def build_devices(config: RunConfig) -> cohorts.Devices:
+    """The simulated devices."""
+    return cohorts.Devices(
+        **dataclasses.asdict(config.devices), over_selection=config.cohort.over_selection, seed=config.run.seed
+    )
+
+
+def num_sampled(config: RunConfig) -> int | None:
+    """Number of available clients that a round selects; None: all that were drawn, as with poisson and fixed."""
+    if config.cohort.sampling in ("poisson", "fixed"):
+        return None
+    return build_devices(config).num_selected(config.cohort.clients_per_round)
+
+
+def largest_cohort(config: RunConfig) -> int:
+    """Number of clients that memory and disk space must suffice for; hardly any cohort of random size is larger."""
+    return num_sampled(config) or 2 * config.cohort.clients_per_round
+
+
+def stored_model_bytes(config: RunConfig, trainable_bytes: int) -> int:
+    """Bytes of the past models in a checkpoint, which FedBuff stores.
+
+    Args:
+      config: The run.
+      trainable_bytes: Size of the trainable weights.
+    """
+    return config.cohort.max_staleness * trainable_bytes if config.cohort.is_buffered else 0
+
+
+def min_separation(config: RunConfig, num_clients: int) -> int:
+    """Minimum number of rounds from one participation of a client to the next; 1 with other samplers.
+
+    Args:
+      config: The run.
+      num_clients: Number of training clients.
+    """
+    if config.cohort.sampling != "min_separation":
+        return 1
+    return config.cohort.min_separation or max(1, num_clients // num_sampled(config))
+
+
+def build_sampler(config: RunConfig, client_ids: Sequence[str], sizes: Mapping[str, int]) -> cohorts.Sampler:
+    """The sampler of clients that a round may select, or that FedBuff may start next.
+
+    Args:
+      config: The run.
+      client_ids: The training clients.
+      sizes: Their numbers of examples.
+
+    Returns:
+      From (round_num, attempt=0) to distinct client ids; of FedBuff, from the number of a drawing.
+
+    Raises:
+      UserError: If there are too few clients, or the cohorts to replay cannot be.
+    """
+    by_size = config.cohort.sampling == "by_size"
+    drawable = sum(sizes[c] > 0 for c in client_ids) if by_size else len(client_ids)
+    drawn, separation = config.cohort.clients_per_round, 1
+    if config.cohort.is_buffered:
+        drawn = _candidates_to_start(config, drawable)
+    elif num_sampled(config) is not None:
+        separation = min_separation(config, len(client_ids))
+        drawn = _candidates(config, drawable, separation)
+    return cohorts.build_sampler(
+        config.cohort.sampling,
+        client_ids,
+        drawn,
+        config.run.seed,
+        sizes=sizes,
+        path=config.cohort.cohorts,
+        rounds=config.run.rounds,
+        separation=separation,
+    )
+
+
+def _candidates(config, drawable, separation):
+    """Number of clients to draw for a synchronous round."""
+    selected = num_sampled(config)
+    if selected > drawable:
+        found, remedy = "is", "it"
+        if config.cohort.over_selection > 1:
+            found = f"times {describe(config, 'cohort.over_selection')} is {selected} clients per round,"
+            remedy = "one of them"
+        raise UserError(
+            f"{describe(config, 'cohort.clients_per_round')} {found} more than the {drawable} training clients with "
+            f"examples: lower {remedy}, or raise {setting('data.num_clients')}."
+        )
+    if config.cohort.sampling == "min_separation":
+        drawable = max(selected, drawable // separation)
+    return min(build_devices(config).candidates(config.cohort.clients_per_round), drawable)
+
+
+def _candidates_to_start(config, drawable):
+    """Number of clients to draw so that one of them is idle."""
+    cohort = config.cohort
+    name = "clients_per_round" if cohort.concurrency is None else "concurrency"
+    for path in (f"cohort.{name}", "cohort.buffer_size"):
+        if config.get(path) > drawable:
+            raise UserError(
+                f"{describe(config, path)} is more than the {drawable} training clients with examples: lower it, or "
+                f"raise {setting('data.num_clients')}."
+            )
+    # Some of those drawn are at work or in the buffer already.
+    return min(build_devices(config).candidates(cohort.num_concurrent + cohort.buffer_size - 1), drawable)
+
+
+def build_cohort_fn(
+    config: RunConfig, task: tasks.FederatedTask, traffic: runtime.Traffic
+) -> Callable[[int, int, float], cohorts.Cohort]:
+    """The rounds of a run, synchronous or FedBuff's.
+
+    Args:
+      config: The run.
+      task: Has the training clients.
+      traffic: Bytes that a client receives and sends per round.
+
+    Returns:
+      From (round counted from 1, attempt, simulated seconds at its start) to the cohort, whose arguments are those of
+      `tasks.client_arguments`; with FedBuff, pairs of these and the staleness.
+
+    Raises:
+      UserError: As of `build_sampler`.
+    """
+    sizes = task.train.sizes()
+    sample = build_sampler(config, task.train.client_ids, sizes)
+    shared: dict[str, Any] = {
+        "devices": build_devices(config),
+        "num_examples": {c: task.local.num_examples(n) for c, n in sizes.items()},
+        "bytes_per_client": traffic.download_bytes + traffic.upload_bytes,
+    }
+
+    def arguments(client_ids, round_num):
+        return tasks.client_arguments(client_ids, config.run.seed, round_num)
+
+    if config.cohort.is_buffered:
+        schedule = cohorts.AsyncSchedule(
+            sample,
+            concurrency=config.cohort.num_concurrent,
+            buffer_size=config.cohort.buffer_size,
+            max_staleness=config.cohort.max_staleness,
+            **shared,
+        )
+        return buffered.build_cohort_fn(schedule, arguments)
+    return synchronous.build_cohort_fn(
+        sample, arguments, goal=config.cohort.clients_per_round, limit=num_sampled(config), **shared
+    )

@@ -1,0 +1,200 @@
+"""The task of a configuration: its data, its model, and what a client computes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from tff_tx import datasets, inference, models, tasks
+from tff_tx.config import RunConfig
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run.directory import StoredRun
+from tff_tx.run.evaluation import Evaluator
+
+_LENGTHS = ("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons")
+
+
+def data_spec(config: RunConfig) -> datasets.DataSpec:
+    """The data."""
+    names = [field.name for field in dataclasses.fields(datasets.DataSpec) if field.name != "seed"]
+    return datasets.DataSpec(**{name: getattr(config.data, name) for name in names}, seed=config.run.seed)
+
+
+def model_spec(config: RunConfig) -> tasks.ModelSpec:
+    """The model, with what of it is trained."""
+    model, lora = config.model, None
+    if model.trainable == "lora":
+        lora = models.Lora(
+            ranks=config.lora.rank,
+            alpha=config.lora.alpha,
+            targets=config.lora.targets,
+            dropout=config.lora.dropout,
+            freeze_a=config.lora.freeze_a,
+            residual=config.lora.aggregation in ("residual", "stack"),
+            seed=config.run.seed,
+        )
+    return tasks.ModelSpec(
+        pretrained=model.pretrained,
+        architecture=model.architecture,
+        config=model.config,
+        tokenizer=model.tokenizer,
+        standardize=config.task.standardize,
+        trainable=model.trainable,
+        lora=lora,
+        gradient_checkpointing=model.gradient_checkpointing,
+        frozen_dtype=model.frozen_dtype,
+        frozen_dropout=not model.cache_features,
+        **{name: getattr(config.task, name) for name in _LENGTHS},
+    )
+
+
+def local_training(config: RunConfig) -> tasks.LocalTraining:
+    """How much a client computes a round."""
+    client = config.client
+    return tasks.LocalTraining(
+        batch_size=client.batch_size,
+        epochs=client.epochs,
+        steps=client.steps,
+        max_examples=client.max_examples,
+        bucket_by_length=client.bucket_by_length,
+    )
+
+
+def load_task(
+    config: RunConfig, on_silos: Callable[..., Mapping[str, Any]] | None = None, progress: bool = True
+) -> tasks.FederatedTask:
+    """Loads data and model.
+
+    Args:
+      config: The configuration, resolved.
+      on_silos: As of `tasks.create_task`, for data in silos.
+      progress: Whether to show a bar while data are encoded.
+
+    Raises:
+      UserError: If something cannot be loaded, or data and model do not fit.
+    """
+    return tasks.create_task(
+        config.task.kind,
+        data_spec(config),
+        model_spec(config),
+        local_training(config),
+        eval_batch_size=config.run.eval_batch_size,
+        seed=config.run.seed,
+        progress=progress,
+        on_silos=on_silos,
+    )
+
+
+def with_training(task: tasks.FederatedTask, config: RunConfig) -> tasks.FederatedTask:
+    """A loaded task with the local training of a configuration."""
+    return dataclasses.replace(task, local=local_training(config), eval_batch_size=config.run.eval_batch_size)
+
+
+def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
+    """The configuration that loads a run's trained model, for evaluation.
+
+    Args:
+      run: A run that has ended.
+      data: Whose section `data` takes the place of the run's, or None.
+
+    Raises:
+      UserError: If the run has no model yet, or its data are in silos.
+    """
+    config = run.config.replace(
+        {"model.pretrained": run.model, "model.architecture": None, "model.config": {}, "model.tokenizer": None}
+    ).replace({"model.trainable": "all", "model.cache_features": False, "model.frozen_dtype": "float32"})
+    names = tuple(run.facts.get("label_names", ()))
+    if data is not None:
+        found = dataclasses.replace(data.data, label_names=data.data.label_names or names)
+        return dataclasses.replace(config, data=found)
+    if config.data.silos:
+        raise UserError(
+            f"{setting('run.directory')}={run.directory} was trained on data of the silos "
+            f"{', '.join(config.data.silos)}, which are read there only: evaluate on files of this machine, with "
+            f"{setting('data.dataset')}=file and {setting('data.files')}."
+        )
+    return config
+
+
+def splits(task: tasks.FederatedTask) -> dict[str, Any]:
+    """The splits that a task has, by name."""
+    found = {"train": task.train, "validation": task.validation, "test": task.test}
+    return {name: clients for name, clients in found.items() if clients is not None}
+
+
+def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.FeatureCache | None:
+    """The activation cache of a run; None without one.
+
+    Raises:
+      UserError: If nothing of the model can be cached, or a cohort does not fit.
+    """
+    if not config.model.cache_features:
+        return None
+    directory, budget = os.path.join(config.run.directory, "features"), config.model.feature_cache_bytes
+    found = tasks.FeatureCache(task, directory, budget, config.engine.num_threads)
+    expected = config.cohort.clients_per_round * found.mean_bytes
+    if expected > budget:
+        raise UserError(
+            f"{setting('model.feature_cache_bytes')}={budget} is less than the {expected:,.0f} bytes that the "
+            f"activations of {setting('cohort.clients_per_round')}={config.cohort.clients_per_round} clients take: "
+            f"raise "
+            f"it, lower that, or train without {setting('model.cache_features')}."
+        )
+    return found
+
+
+_EVALUATION_SHARE = 0.5
+"""Of the cache's budget: more of it would leave too little for training clients."""
+
+
+def cached_evaluation(
+    config: RunConfig, cache: tasks.FeatureCache | None, split: str, client_ids: Sequence[str]
+) -> Callable[[Any], Mapping[str, float]] | None:
+    """From model weights to metrics by cached activations; None where there are none, or they would be too large.
+
+    Args:
+      config: The configuration, resolved.
+      cache: Of `feature_cache`.
+      split: "validation" or "test".
+      client_ids: Clients of it.
+    """
+    if cache is None:
+        return None
+    if sum(cache.bytes_of_client(c, split) for c in client_ids) > _EVALUATION_SHARE * config.model.feature_cache_bytes:
+        return None
+    batches_fn = cache.task.eval_batches_fn(getattr(cache.task, split))
+    evaluator = Evaluator(cache.task.model, batches_fn, config.engine.num_threads)
+
+    def evaluate(weights):
+        cache.prepare(client_ids, split)
+        return evaluator.metrics(weights, client_ids)
+
+    return evaluate
+
+
+_MEASURED = 10
+"""Number of clients whose padding is measured."""
+
+
+def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
+    """What batches of similar length save, in a line, by the first round's batches of a few clients."""
+    if not config.client.bucket_by_length or config.data.silos:
+        return []
+    clients = tasks.client_arguments(task.train.client_ids[:_MEASURED], config.run.seed, 1)
+    share = task.padding_share(clients)
+    if share is None:
+        return []
+    plain = dataclasses.replace(task, local=dataclasses.replace(task.local, bucket_by_length=False))
+    return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
+
+
+def run_predictor(run: StoredRun, **options: Any) -> inference.Predictor:
+    """The predictor of a run's trained model; `options` are fields of `inference.Options`.
+
+    Raises:
+      UserError: If the run has no model yet, or models of its task do not predict.
+    """
+    spec, data = model_spec(run.config), data_spec(run.config)
+    return inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)

@@ -1,0 +1,294 @@
+"""Audits of a run, by attacks on its model, and of a privacy mechanism by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx import algorithms, privacy, tasks
+from tff_tx.analysis import auditing
+from tff_tx.cohorts import log as cohort_log
+from tff_tx.config import RunConfig, check, resolve
+from tff_tx.config.run_config import describe
+from tff_tx.config.tools import AuditConfig
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run import directory, reporting
+from tff_tx.run.assemble import algorithm
+from tff_tx.run.assemble import privacy as private
+from tff_tx.run.assemble import tasks as task_parts
+
+_DELTA = 1e-5
+_FEWEST_TO_TRAIN = 8
+"""An attacker trains on no fewer members and non-members."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditReport:
+    """What the model of a run reveals of its training data.
+
+    Attributes:
+      attacks: Membership inference attacks, by name.
+      exposures: Exposure of canaries in bits, by repetitions; 0: canaries that were not trained on.
+      bound: Lower bound on epsilon; None: the run had no canaries.
+      accounted: Epsilon of the run's own accounting; None: it was not private.
+      files: What was written: `audit.json`, a plot, and the report with a section on the audit.
+    """
+
+    attacks: Mapping[str, auditing.Attack]
+    exposures: Mapping[int, np.ndarray]
+    bound: auditing.Bound | None
+    accounted: float | None
+    files: tuple[str, ...] = ()
+
+    def figures(self) -> dict[str, Any]:
+        """The results, as in `audit.json`."""
+        found: dict[str, Any] = {"membership": {name: attack.figures() for name, attack in self.attacks.items()}}
+        if self.bound is not None:
+            bits = {r: {"mean": v.mean(), "max": v.max(), "n": len(v)} for r, v in self.exposures.items()}
+            found |= {"exposure": bits, "epsilon": {"lower_bound": self.bound, "accounted": self.accounted}}
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.table()}\nWritten: {', '.join(self.files)}"
+
+    def table(self) -> str:
+        """The results as a Markdown table."""
+        rows = [
+            (
+                f"membership: {name}",
+                f"AUC {a.auc:.3f} ± {a.standard_error:.3f}; "
+                f"{a.true_positive_rates[0.01]:.1%} found at 1 % false positives",
+                "AUC 0.5; 1 % found",
+            )
+            for name, a in self.attacks.items()
+        ]
+        for repetitions, bits in self.exposures.items():
+            kind = f"canaries with {repetitions} copies" if repetitions else "canaries not trained on"
+            figures = f"mean {bits.mean():.2f} bits, maximum {bits.max():.2f}"
+            rows.append((f"exposure: {len(bits)} {kind}", figures, "mean 1.44 bits"))
+        if self.bound is not None:
+            bound, accounted = self.bound, self.accounted
+            upper = "none accounted" if accounted is None else f"{accounted:.3g} accounted"
+            rows.append(
+                (
+                    f"epsilon at delta {bound.delta:g}, confidence {bound.confidence:.0%}",
+                    f"at least {bound.epsilon:.3f} ({bound.correct} of {bound.guesses} guesses right)",
+                    f"0; {upper}",
+                )
+            )
+        return auditing.table(rows)
+
+
+def audit_run(run_dir: str, settings: AuditConfig) -> AuditReport:
+    """Infers membership of examples and clients, and measures canaries if the run had some; writes the results.
+
+    Args:
+      run_dir: A run that has ended.
+      settings: Of the audit.
+
+    Raises:
+      UserError: If there is no such run, its predictions are no class probabilities, or it held no data out.
+    """
+    run = directory.read_run(run_dir)
+    config = task_parts.stored_config(run).replace({"run.eval_batch_size": settings.eval_batch_size})
+    task = task_parts.load_task(config)
+    if not task.definition.predicts_class_probabilities:
+        raise UserError(
+            f"{setting('audit.run_dir')}={run_dir} is a run of {task.kind}, whose predictions are no class "
+            f"probabilities, which the attacks use: audit another run, or set {setting('audit.mechanism')}."
+        )
+    output_dir = settings.output_dir or os.path.join(run_dir, "audit")
+    files.make_directory(output_dir, setting("audit.output_dir"))
+    audit = _RunAudit(run, task, settings)
+    exposures, bound = audit.canaries()
+    report = AuditReport(audit.membership(), exposures, bound, _accounted(run_dir))
+    return _write(report, run_dir, output_dir)
+
+
+def _write(report, run_dir, output_dir):
+    path = os.path.join(output_dir, "audit.json")
+    files.write_json(path, report.figures())
+    picture = auditing.plot_audit(report.attacks, report.exposures, os.path.join(output_dir, "audit.png"))
+    image = f"![audit]({os.path.relpath(picture, run_dir)})"
+    section = reporting.write_section(run_dir, "Audit", f"{report.table()}\n\n{image}")
+    return dataclasses.replace(report, files=(path, picture, section))
+
+
+class _RunAudit:
+    """The attacks on the model of a run."""
+
+    def __init__(self, run: directory.StoredRun, task: tasks.FederatedTask, settings: AuditConfig):
+        self._run, self._task, self._settings = run, task, settings
+        self._weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
+        self._scorer = auditing.ExampleScorer(
+            task.model, task.eval_batches_fn(task.train)(tf.constant("")).element_spec
+        )
+
+    def membership(self) -> dict[str, auditing.Attack]:
+        """Attacks on examples and on clients: participants against held-out clients."""
+        held_out = self._task.test or self._task.validation
+        if held_out is None:
+            raise UserError(
+                f"{setting('audit.run_dir')}={self._run.directory} held no data out to compare its training data with: "
+                f"audit a run with {setting('data.test_fraction')} or {setting('data.validation_fraction')}."
+            )
+        members = self._score(self._task.train, _participants(self._run.directory))
+        others = self._score(held_out, held_out.client_ids)
+        attacks = {"examples, by loss": auditing.threshold_attack(members[0][:, 0], others[0][:, 0])}
+        if min(len(members[0]), len(others[0])) >= _FEWEST_TO_TRAIN:
+            attacks["examples, trained attacker"] = auditing.trained_attack(members[0], others[0], self._seed)
+        attacks["clients, by mean loss"] = auditing.threshold_attack(
+            [mean[0] for mean in members[1]], [mean[0] for mean in others[1]]
+        )
+        return attacks
+
+    @property
+    def _seed(self):
+        return self._run.config.run.seed
+
+    def _score(self, clients, client_ids):
+        order = np.random.default_rng(self._seed).permutation(sorted(client_ids)).tolist()
+        batches_fn = self._task.eval_batches_fn(clients)
+        return self._scorer.of_clients(self._weights, batches_fn, order, self._settings.max_examples)
+
+    def canaries(self) -> tuple[dict[int, np.ndarray], auditing.Bound | None]:
+        """Exposure of the canaries by repetitions, and the bound on epsilon."""
+        canaries, token_ids, seed = auditing.read_canaries(self._run.directory)
+        if not canaries:
+            return {}, None
+        length = len(canaries[0].tokens)
+        references = self._losses(auditing.make_references(self._settings.references, length, token_ids, seed))
+        losses = self._losses([canary.tokens for canary in canaries])
+        bits = auditing.exposure_by_rank(losses, references)
+        repetitions = np.array([canary.repetitions if canary.is_in else 0 for canary in canaries])
+        exposures = {int(r): bits[repetitions == r] for r in np.unique(repetitions)}
+        was_in = [canary.is_in for canary in canaries]
+        return exposures, auditing.audit(-losses, was_in, self._delta(), self._settings.confidence)
+
+    def _losses(self, texts):
+        examples, seed = auditing.canary_examples(texts), tf.constant([0, 0], tf.int64)
+        batches = self._task.preprocessing.evaluate(examples, seed, self._settings.eval_batch_size)
+        return self._scorer(self._weights, batches)[:, 0]
+
+    def _delta(self):
+        """Delta of the settings, else of the run's own guarantee."""
+        facts = self._run.facts
+        guarantee = facts.get("privacy") or facts.get("client_privacy", {}).get("clients") or {}
+        return self._settings.delta or guarantee.get("delta", _DELTA)
+
+
+def _participants(run_dir):
+    """Ids of the training clients whose work the run used, other than canaries."""
+    path = os.path.join(run_dir, cohort_log.LOG)
+    try:
+        reported = {client for _, record in cohort_log.records(path, path) for client in record["reported"]}
+    except (OSError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not name the participants ({error}): audit a whole run directory.") from error
+    return [client for client in reported if not client.startswith(auditing.PREFIX)]
+
+
+def _accounted(run_dir):
+    """Epsilon of the run as accounted; None: it is not private."""
+    rows = pd.read_csv(os.path.join(run_dir, directory.METRICS))
+    return float(rows["privacy/epsilon"].iloc[-1]) if "privacy/epsilon" in rows else None
+
+
+@dataclasses.dataclass(frozen=True)
+class MechanismReport:
+    """The audit of a mechanism.
+
+    Attributes:
+      bound: Lower bound on epsilon.
+      accounted: Epsilon of its accounting, for the same number of releases.
+      file: `mechanism.json`, if it was written.
+    """
+
+    bound: auditing.Bound
+    accounted: float
+    file: str | None = None
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the mechanism, or its accounting, is wrong."""
+        return self.bound.epsilon > self.accounted
+
+    def __str__(self) -> str:
+        bound, verdict = self.bound, "refuted" if self.refuted else "not refuted"
+        guesses = f"{bound.correct} of {bound.guesses} guesses about {bound.canaries} canaries right"
+        return (
+            f"epsilon is at least {bound.epsilon:.3f} ({guesses}; confidence {bound.confidence:.0%}, delta "
+            f"{bound.delta:g}); accounted {self.accounted:.3f}: {verdict}"
+            + (f"\nWritten: {self.file}" if self.file else "")
+        )
+
+
+def audit_mechanism(config: RunConfig, settings: AuditConfig) -> MechanismReport:
+    """Audits the one mechanism of a configuration, with canaries that are updates or gradients, without a run.
+
+    Args:
+      config: Has a mechanism in one of the sections privacy, local_privacy and example_privacy.
+      settings: Of the audit; with an output directory, `mechanism.json` is written into it.
+
+    Raises:
+      UserError: If the configuration has no mechanism or several, or its settings do not fit together.
+    """
+    paths = ("privacy.mechanism", "local_privacy.clip_norm", "example_privacy.clip_norm")
+    if sum(map(config.is_set, paths)) != 1:
+        found = ", ".join(describe(config, path) for path in paths)
+        raise UserError(f"one mechanism is audited at a time, and {found}: set exactly one, with its noise.")
+    check(resolve(config))
+    clip = config.local_privacy.clip_norm or config.example_privacy.clip_norm or config.privacy.clip_norm
+    canaries = auditing.CanaryAudit(
+        settings.canaries,
+        10 * clip,
+        settings.rounds,
+        config.run.seed,
+        settings.delta or _DELTA,
+        settings.confidence,
+    )
+    local = config.local_privacy
+    if local.clip_norm is not None:
+        update = algorithms.local_dp(local.clip_norm, local.noise_multiplier)
+        bound = auditing.audit_updates(update.privatized, canaries)
+        mechanism = privacy.LocalGaussian(local.noise_multiplier)
+    else:
+        bound, mechanism = _audit_process(config, canaries)
+    report = MechanismReport(bound, privacy.epsilon(mechanism, canaries.rounds, canaries.delta))
+    if settings.output_dir:
+        files.make_directory(settings.output_dir, setting("audit.output_dir"))
+        path = os.path.join(settings.output_dir, "mechanism.json")
+        files.write_json(path, {"lower_bound": report.bound, "accounted": report.accounted})
+        report = dataclasses.replace(report, file=path)
+    return report
+
+
+def _audit_process(config, canaries):
+    """Audits what FedAvg does to updates or gradients; also the mechanism, as it is accounted for canaries."""
+    options = algorithms.Options(
+        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=1.0,
+    )
+    example, number = config.example_privacy, canaries.canaries
+    if example.clip_norm is not None:
+        unit, mechanism = "example", privacy.ExampleLevelSgd(example.noise_multiplier)
+        transform = algorithms.dp_sgd(example.clip_norm, example.noise_multiplier, number, None)
+        options = dataclasses.replace(options, transforms=(transform,))
+    else:
+        unit, plan = "client", privacy.build_plan(config, number, number, algorithm.server_rates(config))
+        options = dataclasses.replace(options, **private.private_parts(plan))
+        # Canaries are in all rounds or in none: no sampling amplifies.
+        sampling = {"sampling": "none"} if isinstance(plan.ledger.mechanism, privacy.Gaussian) else {}
+        mechanism = dataclasses.replace(plan.ledger.mechanism, participation=privacy.Participation(), **sampling)
+    bound = auditing.audit_process(
+        lambda model: algorithms.build_fed_avg(model, options), unit, canaries, config.engine.num_threads
+    )
+    return bound, mechanism

@@ -1,0 +1,154 @@
+"""A data set in numbers: clients, examples, labels and lengths of every split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+
+from tff_tx.config import RunConfig
+from tff_tx.config.tools import DataReportConfig
+from tff_tx.core import plots
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
+from tff_tx.run.assemble import tasks as task_parts
+
+_QUANTILES = (("min", 0), ("10%", 10), ("median", 50), ("90%", 90), ("max", 100))
+_MOST_LABELS = 30
+
+
+def data_report(config: RunConfig, settings: DataReportConfig) -> str:
+    """The distribution of examples, labels and lengths over clients, as tables; and as a plot, if one is named.
+
+    Args:
+      config: The data.
+      settings: Of the report.
+
+    Raises:
+      UserError: If the data cannot be read, or the plot not be written.
+    """
+    plots.check_path(settings.plot, "report.plot")
+    spec = task_parts.data_spec(config)
+    statistics = describe(spec, _token_counter(settings.tokenizer))
+    title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
+    report = f"Data set: {title}\n\n{table(statistics)}"
+    if settings.plot:
+        report += f"\n\nPlot: {draw(statistics, title, settings.plot)}"
+    return report
+
+
+def _token_counter(tokenizer: str) -> Callable[[Sequence[str]], Sequence[int]]:
+    if tokenizer == "whitespace":
+        return lambda texts: [len(text.split()) for text in texts]
+    if tokenizer == "bytes":
+        return lambda texts: [len(text.encode()) for text in texts]
+    import transformers
+
+    try:
+        loaded = transformers.AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{setting('report.tokenizer')}={tokenizer}: must be whitespace, bytes, a directory with a tokenizer, or a "
+            "hub id that can be downloaded."
+        ) from error
+
+    def count(texts: Sequence[str]) -> list[int]:
+        encoded = loaded(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [len(ids) for ids in encoded]
+
+    return count
+
+
+def table(statistics: Statistics) -> str:
+    """The statistics as text."""
+    sections = [_sizes(statistics)]
+    for name, split in statistics.splits.items():
+        if split.labels is not None:
+            sections.append(_labels(name, split, statistics.label_names))
+    return "\n\n".join(sections)
+
+
+def _sizes(statistics):
+    rows = [["split", "clients", "total", "", *(name for name, _ in _QUANTILES)]]
+    for name, split in statistics.splits.items():
+        measures = (
+            ("records per client", split.records),
+            ("tokens per client", split.tokens),
+            ("tokens per record", split.lengths),
+        )
+        for measure, values in measures:
+            if values is not None:
+                quantiles = [f"{np.percentile(values, q):.0f}" for _, q in _QUANTILES]
+                rows.append([name, str(len(split.records)), str(values.sum()), measure, *quantiles])
+    return _aligned(rows)
+
+
+def _shares(split: SplitStatistics) -> np.ndarray:
+    return split.labels / split.labels.sum(axis=1, keepdims=True)
+
+
+def _labels(name, split, names):
+    rows = [[f"label ({name})", "count", "share", "over clients: 10%", "median", "90%"]]
+    shares, total = _shares(split), split.labels.sum(axis=0)
+    for number, label in list(enumerate(names))[:_MOST_LABELS]:
+        spread = [f"{np.percentile(shares[:, number], q):.1%}" for q in (10, 50, 90)]
+        rows.append([label, str(total[number]), f"{total[number] / total.sum():.1%}", *spread])
+    more = len(names) - _MOST_LABELS
+    return _aligned(rows) + (f"\n... and {more} more labels" if more > 0 else "")
+
+
+def _aligned(rows):
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first = row[0].ljust(widths[0])
+        lines.append("  ".join([first, *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]))
+    return "\n".join(lines)
+
+
+def draw(statistics: Statistics, title: str, path: str) -> str:
+    """Draws client sizes, labels (lines: 10th to 90th percentile over clients) and lengths; returns the path."""
+    train = statistics.splits["train"]
+    panels = [_draw_sizes]
+    if train.labels is not None:
+        panels.append(_draw_labels)
+    if train.lengths is not None:
+        panels.append(_draw_lengths)
+    figure, axes = plots.pyplot().subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
+    for panel, axis in zip(panels, axes[0]):
+        panel(statistics, axis)
+    figure.suptitle(title)
+    figure.tight_layout()
+    return plots.save(figure, path)
+
+
+def _draw_sizes(statistics: Statistics, axis: Any) -> None:
+    for name, split in statistics.splits.items():
+        sizes = split.records if split.tokens is None else split.tokens
+        axis.plot(np.linspace(0, 100, len(sizes)), np.sort(sizes)[::-1], label=name)
+    axis.set_yscale("symlog")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("clients, largest first (%)")
+    axis.set_ylabel("records per client" if split.tokens is None else "tokens per client")
+    axis.legend()
+
+
+def _draw_labels(statistics: Statistics, axis: Any) -> None:
+    train = statistics.splits["train"]
+    overall = train.labels.sum(axis=0) / train.labels.sum()
+    low, high = np.percentile(_shares(train), (10, 90), axis=0)
+    shown = slice(None, _MOST_LABELS)
+    positions = np.arange(len(overall))[shown]
+    axis.bar(positions, overall[shown])
+    axis.vlines(positions, low[shown], high[shown], color="black")
+    axis.set_xticks(positions, statistics.label_names[shown], rotation=90)
+    axis.set_ylabel("share in training; lines: 10-90 % of clients")
+
+
+def _draw_lengths(statistics: Statistics, axis: Any) -> None:
+    for name, split in statistics.splits.items():
+        axis.hist(split.lengths, bins=40, histtype="step", density=True, label=name)
+    axis.set_xlabel("tokens per record")
+    axis.legend()

@@ -1,0 +1,302 @@
+"""The round loop: sample a cohort, run the round, evaluate, call back, resume."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import gc
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow_federated as tff
+
+from tff_tx.cohorts import CohortLog
+from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints
+from tff_tx.run.checkpoints import Checkpoints
+from tff_tx.run.progress import Progress
+from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
+
+_PROFILED = 2  # the first round still compiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a run is and what happens between rounds.
+
+    Attributes:
+      rounds: Rounds to run in all.
+      rounds_per_evaluation: Evaluate after every so many rounds and after the last; 0 never.
+      rounds_per_checkpoint: Save the state after every so many rounds and after the last.
+      min_clients: A round in which fewer clients finish is tried again with another cohort; 0: none is.
+      max_retries: How often, before the run ends.
+    """
+
+    rounds: int
+    rounds_per_evaluation: int = 10
+    rounds_per_checkpoint: int = 10
+    min_clients: int = 1
+    max_retries: int = 3
+
+    def evaluates(self, round_num: int) -> bool:
+        """Whether the model is evaluated after a round."""
+        return _is_due(round_num, self.rounds_per_evaluation, self.rounds)
+
+    def saves(self, round_num: int) -> bool:
+        """Whether the state is saved after a round."""
+        return _is_due(round_num, self.rounds_per_checkpoint, self.rounds)
+
+
+class Interrupted(Exception):
+    """The run ended early, by the user or because too few clients finished; its state is saved.
+
+    The same command goes on from there.
+    """
+
+
+def train(
+    engine: Engine,
+    run_dir: str,
+    schedule: Schedule,
+    *,
+    cohort_fn: Callable[[int, int, float], Any],
+    evaluate_fn: Callable[[tff.learning.models.ModelWeights], dict] | None = None,
+    callbacks: Sequence[Callback] = (),
+    show_progress: bool = True,
+    profiled: bool = False,
+    prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] | None = None,
+) -> tff.learning.models.ModelWeights:
+    """Trains, from the last checkpoint in `run_dir` if there is one.
+
+    Cohorts go to `cohorts.jsonl` in `run_dir`, the state to `checkpoints/`, all else is up to the callbacks. A run that
+    is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
+
+    Args:
+      engine: What runs the rounds.
+      run_dir: An existing directory.
+      schedule: Length of the run.
+      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `cohorts.Cohort`; must depend on
+        nothing else.
+      evaluate_fn: From model weights to metrics.
+      callbacks: Called in this order, and then the checkpoint is saved if it is due.
+      show_progress: Whether to draw a progress bar.
+      profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
+      prepare_fn: Called before a round with the ids of its clients, and with a function that shows progress (done,
+        total); takes `time/features_seconds`.
+
+    Returns:
+      The model in the end.
+
+    Raises:
+      Interrupted: On Ctrl-C, or when a round had too few clients too often; after saving the state of the last whole
+        round.
+    """
+    checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"))
+    state, first = checkpoints.load_latest(engine.initialize())
+    run = RunState(engine, run_dir, schedule, first)
+    callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
+    done = first
+    try:
+        with (
+            _settled_heap(),
+            CohortLog(run_dir, first) as log,
+            Progress(schedule.rounds, first, show_progress) as progress,
+        ):
+            for callback in callbacks:
+                callback.on_start(run)
+            for round_num in range(first + 1, schedule.rounds + 1):
+                if run.stopped:
+                    break
+                trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
+                attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
+                started = time.monotonic()
+                with trace:
+                    attempt.run(state, round_num, log.seconds)
+                result = attempt.result(run, round_num, log)
+                result.row["time/round_seconds"] = time.monotonic() - started
+                if prepare_fn is not None:
+                    result.row["time/features_seconds"] = attempt.preparing_seconds
+                if evaluate_fn is not None and schedule.evaluates(round_num):
+                    _evaluate(result, evaluate_fn, callbacks)
+                attempt.record(log, round_num)
+                engine.commit_round(round_num, result.finished)
+                for callback in callbacks:
+                    callback.on_round_end(result)
+                state, done = result.state, round_num
+                progress.end_round(result.row)
+    except (KeyboardInterrupt, TooFewClientsError) as error:
+        if done > first:
+            checkpoints.save(state, done)
+        message = f"stopped after round {done} of {schedule.rounds}"
+        if isinstance(error, TooFewClientsError):
+            message += f", as in {schedule.max_retries + 1} attempts at the next {error}"
+        raise Interrupted(message) from None
+    run.weights = engine.model_weights(state)
+    for callback in callbacks:
+        callback.on_end(run)
+    if run.stopped:
+        logging.warning("stopped early: %s", run.stopped)
+    return run.weights
+
+
+def _evaluate(result, evaluate_fn, callbacks):
+    started = time.monotonic()
+    result.evaluation = dict(evaluate_fn(result.weights()))
+    result.row.update({f"eval/{name}": value for name, value in result.evaluation.items()})
+    result.row["time/evaluation_seconds"] = time.monotonic() - started
+    for callback in callbacks:
+        callback.on_evaluation(result)
+
+
+class _Attempt:
+    """Attempts at one round, until enough clients finish."""
+
+    def __init__(self, engine, schedule, cohort_fn, progress, prepare_fn):
+        self._engine, self._schedule, self._cohort_fn, self._progress = engine, schedule, cohort_fn, progress
+        self._prepare_fn = prepare_fn
+        self.number, self.seconds, self.preparing_seconds = 0, 0.0, 0.0
+        self.cohort: Any = None
+        self.output: RoundOutput | None = None
+
+    def run(self, state, round_num, start):
+        """Runs the round, and leaves what came of it in the attributes.
+
+        Raises:
+          TooFewClientsError: When the retries are used up.
+        """
+        while True:
+            self.cohort = self._cohort_fn(round_num, self.number, start + self.seconds)
+            self.seconds += self.cohort.seconds
+            try:
+                self.output = self._try(state, round_num)
+                self._log_failures(round_num, self.output.failures)
+                return
+            except TooFewClientsError as error:
+                self._log_failures(round_num, error.failures)
+                if self.number == self._schedule.max_retries:
+                    raise
+                logging.warning("round %d is tried again with another cohort: %s", round_num, error)
+                self.number += 1
+
+    def _try(self, state, round_num):
+        arguments, least = self.cohort.arguments, self._schedule.min_clients
+        self._prepare(round_num)
+        self._progress.start_round(round_num, len(arguments))
+        if len(arguments) < least:
+            raise TooFewClientsError(len(arguments), least, {})
+        return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
+
+    def _prepare(self, round_num):
+        if self._prepare_fn is None:
+            return
+        started, number = time.monotonic(), len(self.cohort.reported)
+        tell = functools.partial(self._progress.prepare_round, round_num, number)
+        self._prepare_fn(self.cohort.reported, tell)
+        self.preparing_seconds += time.monotonic() - started
+
+    def _log_failures(self, round_num, failures):
+        for position, reason in failures.items():
+            logging.warning("round %d: client %s is left out: %s", round_num, self.cohort.reported[position], reason)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why clients were left out, by id."""
+        return {self.cohort.reported[position]: reason for position, reason in self.output.failures.items()}
+
+    @property
+    def finished(self) -> list[str]:
+        """The clients whose work the round used, in order."""
+        return [c for i, c in enumerate(self.cohort.reported) if i not in self.output.failures]
+
+    def result(self, run, round_num, log) -> RoundResult:
+        """What callbacks get; `log` has the rounds before."""
+        row = _row(self, self._engine.traffic(), log)
+        return RoundResult(run, round_num, row, self.output.state, self.cohort, self.output, self.finished)
+
+    def record(self, log, round_num):
+        """Writes the cohort into the log."""
+        cohort, failed = self.cohort, self.failed
+        log.append(
+            round_num,
+            self.number,
+            cohort.selected,
+            self.finished,
+            cohort.dropped,
+            cohort.stragglers,
+            failed,
+            self.seconds,
+            self.output.download_bytes,
+        )
+
+
+def _row(attempt, traffic, log) -> collections.OrderedDict:
+    """A round's metrics by column name; `log` has the rounds before."""
+    row, cohort, output = _training_row(attempt.output.metrics), attempt.cohort, attempt.output
+    row["clients/sampled"] = len(cohort.selected)
+    row["clients/finished"] = len(cohort.reported) - len(output.failures)
+    row["clients/failed"] = len(output.failures)
+    row["clients/dropped"] = len(cohort.dropped)
+    row["clients/stragglers"] = len(cohort.stragglers)
+    row["clients/retries"] = attempt.number
+    if attempt.seconds:
+        row["simulated/round_seconds"] = attempt.seconds
+        row["simulated/total_seconds"] = log.seconds + attempt.seconds
+    row["comm/upload_bytes_per_client"] = _known(output.upload_bytes, traffic.upload_bytes)
+    row["comm/download_bytes_per_client"] = traffic.download_bytes
+    if output.download_bytes is not None:
+        row["comm/delta_bytes"] = output.download_bytes
+        row["comm/download_bytes_per_client"] = log.ledger.mean_bytes(
+            cohort.selected, output.download_bytes, traffic.download_bytes
+        )
+    row.update({f"time/{name}_seconds": seconds for name, seconds in output.seconds.items()})
+    if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "reading", "idle")):
+        row["time/idle_share"] = output.seconds["idle"] / there
+    return row
+
+
+def _known(measured, otherwise):
+    return otherwise if measured is None else measured
+
+
+@contextlib.contextmanager
+def _settled_heap():
+    """Keeps Python from counting what is there already among the garbage to look for.
+
+    Saving leaves graphs behind that refer to themselves. Python looks for such garbage when objects have become a
+    quarter more, and after importing TensorFlow that is hundreds of megabytes later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # which counts what is left: the quarter is of that
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _is_due(round_num, every, last):
+    return every > 0 and (round_num % every == 0 or round_num == last)
+
+
+def _training_row(metrics) -> collections.OrderedDict:
+    """The round's metrics by column name."""
+    names = {"client_work": "", "finalizer": "server", "aggregator": "aggregator", "distributor": "distributor"}
+    row = collections.OrderedDict()
+    for part, value in metrics.items():
+        for name, leaf in _leaves(value, names.get(part, part)):
+            name = "train/learning_rate" if name == "learning_rate" else name
+            row[name] = np.asarray(leaf).item()
+    return row
+
+
+def _leaves(value, path):
+    if hasattr(value, "items"):
+        for name, part in value.items():
+            yield from _leaves(part, f"{path}/{name}" if path else name)
+    elif np.ndim(value) == 0 and not isinstance(value, (tuple, list)):
+        yield path, value

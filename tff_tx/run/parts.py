@@ -1,0 +1,295 @@
+"""What a notebook composes a run of: each function names some settings by the field's terms.
+
+    FedAvg(client=Adam(1e-3, schedule="cosine"), epochs=1, batch_size=16)
+
+is the settings `algorithm.name`, `client.optimizer`, `client.learning_rate` and so on; there is nothing here that
+settings do not say. Where a function takes `**settings`, these are named as flags are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tff_tx.config import FIELDS
+from tff_tx.config.registries import DATASETS
+from tff_tx.core.errors import UserError
+
+_BY_FLAG = {field.flag: path for path, field in FIELDS.items()}
+
+
+class Part(dict):
+    """Values of settings, by path."""
+
+    def __or__(self, other: Mapping) -> Part:
+        return Part({**self, **other})
+
+
+def settings(**by_flag: Any) -> Part:
+    """Any settings, named as flags are; a `Part` among them stands for its own settings, and None for the default.
+
+    Raises:
+      UserError: If there is no such setting.
+    """
+    found = Part()
+    for name, value in by_flag.items():
+        if isinstance(value, Part):
+            found |= value
+        elif name not in _BY_FLAG:
+            raise UserError(f"there is no setting {name!r}; see the list of settings in the documentation.")
+        elif value is not None:
+            found[_BY_FLAG[name]] = value
+    return found
+
+
+def section(name: str, /, **values: Any) -> Part:
+    """Settings of one section, by their names in it; None stands for the default."""
+    return Part({f"{name}.{field}": value for field, value in values.items() if value is not None})
+
+
+# Data and their clients.
+
+
+def Data(source: str | list = "stdlib", clients: Part | None = None, validation: Any = None, test: Any = None, **more):
+    """Data of a name, such as "digits", or from files.
+
+    Args:
+      source: Name of a data set, or files, folders or globs.
+      clients: Partition, such as `Dirichlet(100, alpha=1.0)`; None: the data's own clients, or iid.
+      validation: Size of the validation split (a fraction, or a number from 1 on), or files.
+      test: The same for the test split.
+      **more: Further settings, such as `client_column`.
+    """
+    part = (
+        section("data", dataset=source) if source in DATASETS else section("data", dataset="file", files=_files(source))
+    )
+    for name, value in (("validation", validation), ("test", test)):
+        is_size = isinstance(value, (int, float))
+        part |= section("data", **{f"{name}_{'fraction' if is_size else 'files'}": value if is_size else _files(value)})
+    return part | (clients or {}) | settings(**more)
+
+
+def _files(value):
+    return (value,) if isinstance(value, str) else value and tuple(map(str, value))
+
+
+def Dirichlet(num_clients: int, alpha: float = 1.0):
+    """Label distributions of clients drawn from a Dirichlet distribution (Hsu et al. 2019)."""
+    return section("data", partition="dirichlet", num_clients=num_clients, dirichlet_alpha=alpha)
+
+
+def Iid(num_clients: int):
+    """Examples dealt out at random, evenly."""
+    return section("data", partition="iid", num_clients=num_clients)
+
+
+def Shards(num_clients: int, shards: int = 2):
+    """Shards of the examples sorted by label (McMahan et al. 2017)."""
+    return section("data", partition="shards", num_clients=num_clients, shards_per_client=shards)
+
+
+def PowerLaw(num_clients: int, exponent: float = 1.5):
+    """Client sizes that follow a power law."""
+    return section("data", partition="power_law", num_clients=num_clients, power_law_exponent=exponent)
+
+
+def ByColumn(column: str, num_clients: int | None = None):
+    """The clients that a column of the data names."""
+    return section("data", partition="column", client_column=column, num_clients=num_clients)
+
+
+# The model.
+
+
+def Model(pretrained: str | None = None, *, architecture=None, config=None, tokenizer=None, trainable="all", **more):
+    """A checkpoint, or a model with random weights; `trainable` may be `LoRA(...)`."""
+    part = section("model", pretrained=pretrained, architecture=architecture, config=config, tokenizer=tokenizer)
+    chosen = trainable if isinstance(trainable, Part) else section("model", trainable=trainable)
+    return part | chosen | settings(**more)
+
+
+def LoRA(rank: int | tuple = 8, **more: Any):
+    """Low-rank adapters (Hu et al. 2022); `more` are alpha, targets, dropout, freeze_a and aggregation."""
+    ranks = (rank,) if isinstance(rank, int) else tuple(rank)
+    return section("model", trainable="lora") | section("lora", rank=ranks, **more)
+
+
+# Algorithms.
+
+
+class Optimizer(dict):
+    """An optimizer of clients or of the server: its settings by their names in the sections `client` and `server`."""
+
+
+def _optimizer(name, learning_rate, **more):
+    return Optimizer({"optimizer": name, "learning_rate": learning_rate, **more})
+
+
+def SGD(learning_rate: float, **more: Any):
+    """SGD; `more` are momentum, schedule, and for clients clip_norm."""
+    return _optimizer("sgd", learning_rate, **more)
+
+
+def Adam(learning_rate: float, **more: Any):
+    """Adam; `more` are schedule, for clients clip_norm, for the server epsilon."""
+    return _optimizer("adam", learning_rate, **more)
+
+
+def AdamW(learning_rate: float, **more: Any):
+    """AdamW for clients; `more` are weight_decay, schedule and clip_norm."""
+    return _optimizer("adamw", learning_rate, **more)
+
+
+def Adagrad(learning_rate: float, **more: Any):
+    """Adagrad; `more` are schedule, and for the server epsilon."""
+    return _optimizer("adagrad", learning_rate, **more)
+
+
+def Yogi(learning_rate: float, **more: Any):
+    """Yogi; `more` are schedule, and for the server epsilon."""
+    return _optimizer("yogi", learning_rate, **more)
+
+
+def Algorithm(name: str, client=None, server=None, epochs=None, steps=None, batch_size=None, **more):
+    """An algorithm by its name, a plug-in's too.
+
+    Args:
+      name: Of the registry of algorithms.
+      client: The clients' `Optimizer`.
+      server: The server's.
+      epochs: Local epochs a round.
+      steps: Local batches a round, instead.
+      batch_size: Examples a batch.
+      **more: Further settings, named as flags are.
+    """
+    part = section("algorithm", name=name) | section("client", epochs=epochs, steps=steps, batch_size=batch_size)
+    return part | section("client", **(client or {})) | section("server", **(server or {})) | settings(**more)
+
+
+def FedAvg(**parts: Any):
+    """FedAvg (McMahan et al. 2017), and with another server optimizer FedOpt (Reddi et al. 2021)."""
+    return Algorithm("fed_avg", **parts)
+
+
+def FedProx(mu: float = 0.1, **parts: Any):
+    """FedProx (Li et al. 2020)."""
+    return Algorithm("fed_prox", proximal_strength=mu, **parts)
+
+
+def FedGKD(gamma: float = 0.2, temperature: float | None = None, models: int | None = None, **parts: Any):
+    """FedGKD (Yao et al. 2021)."""
+    details = {"distillation_temperature": temperature, "distillation_models": models}
+    return Algorithm("fed_gkd", distillation_weight=gamma, **details, **parts)
+
+
+def FedSGD(**parts: Any):
+    """FedSGD (McMahan et al. 2017)."""
+    return Algorithm("fed_sgd", **parts)
+
+
+def MimeLite(**parts: Any):
+    """Mime Lite (Karimireddy et al. 2021)."""
+    return Algorithm("mime_lite", **parts)
+
+
+def FedBuff(buffer_size: int, **parts: Any):
+    """FedBuff (Nguyen et al. 2022); of `parts`, concurrency, staleness_exponent and max_staleness are its own."""
+    return Algorithm("fed_avg", buffer_size=buffer_size, **parts)
+
+
+def FedDF(groups: tuple = (), steps: int | None = None, learning_rate: float | None = None, **parts: Any):
+    """FedDF (Lin et al. 2020): distillation on the server; of `parts`, teachers and ensemble_batch_size are its own."""
+    own = section("ensemble", enabled=True, groups=groups, steps=steps, learning_rate=learning_rate)
+    return own | Algorithm("fed_avg", **parts)
+
+
+# Aggregation.
+
+
+def stack(*layers: Part):
+    """Layers of aggregation: zeroing, clipping, compression, aggregator; an update passes them in this order."""
+    found = Part()
+    for layer in layers:
+        found |= layer
+    return found
+
+
+def clip(norm: float | str):
+    """Clips updates to an L2 norm, or with "adaptive" to a quantile of theirs."""
+    return section("aggregation", clip_norm=str(norm))
+
+
+def zero(norm: float | str):
+    """Replaces updates with an element above a magnitude, or with "adaptive" above what is usual, by 0."""
+    return section("aggregation", zeroing_norm=str(norm))
+
+
+def compress(name: str, download: str | None = None, **more: Any):
+    """Compresses updates, and downloads; `more` are fraction, rank and error_feedback."""
+    return section("compression", upload=name, download=download, **more)
+
+
+def aggregator(name: str, **more: Any):
+    """An aggregator by its name, a plug-in's too; `more` are settings of the section `aggregation`."""
+    return section("aggregation", aggregator=name, **more)
+
+
+def mean():
+    """The mean of the updates."""
+    return aggregator("mean")
+
+
+# Privacy.
+
+
+def _private(mechanism, epsilon, noise, more):
+    return section("privacy", mechanism=mechanism, target_epsilon=epsilon, noise_multiplier=noise, **more)
+
+
+def DPFedAvg(target_epsilon: float | None = None, noise_multiplier: float | None = None, **more: Any):
+    """DP-FedAvg (McMahan et al. 2018), by default with Poisson sampling; `more` are settings of `privacy`."""
+    return section("cohort", sampling="poisson") | _private("gaussian", target_epsilon, noise_multiplier, more)
+
+
+def AdaptiveDPFedAvg(target_epsilon: float | None = None, noise_multiplier: float | None = None, **more: Any):
+    """DP-FedAvg with an adaptive clip (Andrew et al. 2021); as `DPFedAvg`."""
+    return section("cohort", sampling="poisson") | _private("adaptive", target_epsilon, noise_multiplier, more)
+
+
+def DPFTRL(target_epsilon: float | None = None, noise_multiplier: float | None = None, **more: Any):
+    """DP-FTRL by tree aggregation (Kairouz et al. 2021), with a minimum separation; `more` as in `DPFedAvg`."""
+    return section("cohort", sampling="min_separation") | _private("tree", target_epsilon, noise_multiplier, more)
+
+
+def BandMF(target_epsilon: float | None = None, noise_multiplier: float | None = None, **more: Any):
+    """Banded matrix factorization (Choquette-Choo et al. 2023), with a minimum separation; as `DPFTRL`."""
+    return section("cohort", sampling="min_separation") | _private("banded", target_epsilon, noise_multiplier, more)
+
+
+def LocalDP(clip_norm: float, noise_multiplier: float):
+    """Local differential privacy of updates."""
+    return section("local_privacy", clip_norm=clip_norm, noise_multiplier=noise_multiplier)
+
+
+def DPSGD(clip_norm: float, noise_multiplier: float, microbatches: int | None = None):
+    """Example-level differential privacy in the client (Abadi et al. 2016)."""
+    values = {"noise_multiplier": noise_multiplier, "microbatches": microbatches}
+    return section("example_privacy", clip_norm=clip_norm, **values)
+
+
+# Devices, attackers, engines.
+
+
+def Devices(**values: Any):
+    """Simulated devices, by the names of the section `devices`."""
+    return section("devices", **values)
+
+
+def Attack(name: str, share: float | None = None, **more: Any):
+    """Attackers among the clients, by the names of the section `attack`."""
+    return section("attack", name=name, share=share, **more)
+
+
+def Ray(address: str | None = None, silos: tuple = (), **more: Any):
+    """The Ray engine, on this machine or a cluster; `more` are named as flags are."""
+    return section("engine", name="ray", ray_address=address) | section("data", silos=silos) | settings(**more)

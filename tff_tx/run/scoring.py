@@ -1,0 +1,99 @@
+"""The evaluation of a trained model on all clients of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import tensorflow_federated as tff
+
+from tff_tx import inference, models
+from tff_tx.config import RunConfig
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run import reporting
+from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.evaluation import Evaluator, spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a model on a split.
+
+    Attributes:
+      split: Its name.
+      overall: Metrics over the pooled data of all clients, by name.
+      by_client: A row a client, a column a metric.
+      metrics: What is known of the metrics.
+    """
+
+    split: str
+    overall: Mapping[str, float]
+    by_client: pd.DataFrame
+    metrics: tuple[models.Metric, ...]
+
+    @property
+    def spread(self) -> pd.DataFrame:
+        """How metrics are spread over clients, a row a metric, see `evaluation.spread`."""
+        return spread(self.by_client, self.metrics)
+
+    def write(self, directory: str) -> tuple[str, str]:
+        """Writes SPLIT.json and a plot, SPLIT.png; returns their paths."""
+        path = os.path.join(directory, f"{self.split}.json")
+        parts = {"over_clients": self.spread, "clients": self.by_client}
+        files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
+        plot = os.path.join(directory, f"{self.split}.png")
+        return path, reporting.plot_spread(self.by_client, self.metrics, plot)
+
+    def __str__(self) -> str:
+        lines = [f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
+        for name, value in self.overall.items():
+            lines.append(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
+        return "\n".join([*lines, "Over clients:", self.spread.to_string(float_format="%.4f")])
+
+
+def evaluate(
+    config: RunConfig, split: str = "test", *, words: bool = False, num_beams: int = 1, progress: bool = True
+) -> Evaluation:
+    """Evaluates a trained model.
+
+    Args:
+      config: Its `model.pretrained` is the trained model, as of `assemble.tasks.stored_config`.
+      split: "train", "validation" or "test".
+      words: Whether texts are also generated, or questions answered, and scored by their words.
+      num_beams: Beams of the search for texts.
+      progress: Whether to draw a bar.
+
+    Raises:
+      UserError: If the data have no such split, or data and model do not fit.
+    """
+    task = task_parts.load_task(config, progress=progress)
+    clients = getattr(task, split)
+    if clients is None:
+        parts = f"{setting('data.test_fraction')} or {setting('data.validation_fraction')}"
+        raise UserError(
+            f"the data have no {split} split: choose another, or hold some out with {parts}, or files of their own."
+        )
+    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads)
+    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
+    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
+    if words and task.definition.score_metrics:
+        scores = _predictor(config, task, num_beams).score_split(split)
+        by_client = by_client.join(scores.groupby("client").mean())
+        overall.update(scores.drop(columns="client").mean())
+    return Evaluation(split, overall, by_client, tuple(task.metrics))
+
+
+def _predictor(config, task, num_beams) -> Any:
+    return inference.build_predictor(
+        config.task.kind,
+        task.model.keras_model,
+        task_parts.model_spec(config),
+        data=task_parts.data_spec(config),
+        tokenizer=task.tokenizer,
+        batch_size=config.run.eval_batch_size,
+        num_beams=num_beams,
+    )

@@ -1,0 +1,255 @@
+"""`Trainer`: a run from its parts to its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tff_tx import tasks
+from tff_tx.config import FIELDS, RunConfig, check, resolve, show
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run import assemble, directory, loop, reporting, scoring
+from tff_tx.run.assemble.tasks import run_predictor, stored_config
+from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard
+from tff_tx.run.parts import Part, settings
+from tff_tx.runtime import configure_tensorflow
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A loaded task: data and model, known to fit.
+
+    Attributes:
+      config: The settings that it was loaded with.
+      task: The federated task.
+    """
+
+    config: RunConfig
+    task: tasks.FederatedTask
+
+
+def load_task(kind: str | None = None, data: Part | None = None, model: Part | None = None, **more: Any) -> Task:
+    """Loads data and model.
+
+    Args:
+      kind: The task, such as "sequence_classification"; None: the usual one of an embedded data set.
+      data: Of `Data`; None: the embedded default.
+      model: Of `Model`; None: the usual one of an embedded data set.
+      **more: Further settings, named as flags are, such as `max_length` or `seed`.
+
+    Raises:
+      UserError: If something cannot be loaded, or data and model do not fit.
+    """
+    return _load(RunConfig.of(settings(task=kind, data=data, model=model, **more)))
+
+
+def _load(config: RunConfig, progress: bool = True) -> Task:
+    configure_tensorflow()
+    resolved = resolve(config)
+    if not config.data.silos:
+        return Task(config, assemble.load_task(resolved, progress=progress))
+    with assemble.cluster(resolved) as cluster:
+        return Task(config, assemble.load_task(resolved, assemble.on_silos(resolved, cluster), progress))
+
+
+class Trainer:
+    """Trains a task federatedly, and keeps all that a run leaves in its run directory.
+
+    Args:
+      task: Of `load_task`.
+      callbacks: Called beside the rounds, in this order.
+      aggregation: A part such as `stack(clip(1.0), mean())`, or any `tff.aggregators` factory.
+      progress: Whether to show progress.
+      **parts: Parts such as `algorithm=FedAvg(...)`, `privacy=DPFedAvg(...)`, `attack=Attack(...)`, and settings named
+        as flags are, such as `clients_per_round=10` or `run_dir="runs/news"`.
+
+    Raises:
+      UserError: If settings do not fit together.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        callbacks: Sequence[Callback] = (),
+        aggregation: Any = None,
+        progress: bool = True,
+        **parts: Any,
+    ):
+        is_part = isinstance(aggregation, Part) or aggregation is None
+        self._aggregator = None if is_part else aggregation
+        chosen = {name: value for name, value in parts.items() if isinstance(value, Part) and value is not None}
+        others = {name: value for name, value in parts.items() if name not in chosen}
+        own = Part() if aggregation is None or not is_part else aggregation
+        found = own | settings(**chosen) | settings(**others)
+        self._task, self._callbacks, self._progress = task, tuple(callbacks), progress
+        self.config = resolve(task.config.replace(found)).with_absolute_paths()
+        check(self.config)
+        self._results: dict[str, Mapping[str, float]] = {}
+
+    @classmethod
+    def from_config(cls, config: RunConfig, **more: Any) -> Trainer:
+        """The trainer of a whole configuration, loaded.
+
+        Args:
+          config: The configuration.
+          **more: `callbacks` and `progress`, as of the class.
+
+        Raises:
+          UserError: If settings do not fit together, or something cannot be loaded.
+        """
+        check(resolve(config))
+        return cls(_load(config, more.get("progress", True)), **more)
+
+    @functools.cached_property
+    def _assembly(self) -> Any:
+        return assemble.assemble(self.config, self._task.task, self._aggregator)
+
+    @property
+    def process(self) -> Any:
+        """The `tff.learning.templates.LearningProcess`, of clients named by `tasks.client_arguments`."""
+        return self._assembly.process
+
+    @property
+    def privacy(self) -> Any:
+        """What the run guarantees, before or after training; None: nothing."""
+        return self._assembly.plan or self._assembly.accounts
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row a round, as in `metrics.csv`."""
+        return pd.read_csv(os.path.join(self.config.run.directory, directory.METRICS))
+
+    def as_flags(self) -> list[str]:
+        """The command line of the same run: arguments of `python -m programs.train`."""
+        flags = []
+        for path, value in self._task.config.replace(self.config.changed()).changed().items():
+            flag = FIELDS[path].flag
+            flags.append(f"--{'' if value else 'no'}{flag}" if isinstance(value, bool) else f"--{flag}={show(value)}")
+        return flags
+
+    def fit(self, rounds: int | None = None) -> pd.DataFrame:
+        """Trains, evaluates and writes the run directory; goes on where a run there has stopped.
+
+        Args:
+          rounds: Rounds in all; None: as configured. A run may go on with more rounds than it was begun with, unless a
+            schedule or a privacy budget depends on their number.
+
+        Returns:
+          `history`.
+
+        Raises:
+          UserError: If the run directory cannot be written, or holds another run.
+          loop.Interrupted: On Ctrl-C, or when too few clients finished too often; `fit` again goes on.
+        """
+        if rounds is not None and rounds != self.config.run.rounds:
+            self.config = self.config.replace({"run.rounds": rounds})
+            check(self.config)
+            self.__dict__.pop("_assembly", None)
+        started = time.monotonic()
+        run_dir, parts = self.config.run.directory, self._assembly
+        files.make_directory(run_dir, setting("run.directory"))
+        files.check_space(run_dir, parts.bytes_needed())
+        directory.write_config(run_dir, self.config, parts.facts())
+        parts.prepare(run_dir)
+        self._say(*parts.describe())
+        evaluators = parts.evaluators()
+        with assemble.cluster(self.config) as cluster, parts.engine(cluster) as engine:
+            weights = loop.train(
+                engine,
+                run_dir,
+                self._schedule(),
+                cohort_fn=parts.cohort_fn(engine.traffic()),
+                evaluate_fn=parts.evaluate_fn(evaluators),
+                callbacks=[Ledger(parts.figures), *self._callbacks, *self._monitors(), MetricsCsv(), TensorBoard()],
+                show_progress=self._progress,
+                profiled=self.config.run.profile,
+                prepare_fn=parts.prepare_fn(),
+            )
+        self._results = parts.evaluate_all(evaluators, weights, self._progress)
+        parts.save(weights, run_dir)
+        self._report()
+        for split, figures in self._results.items():
+            self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        self._say(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
+        return self.history
+
+    def _say(self, *lines):
+        if self._progress:
+            print("\n".join(lines))
+            sys.stdout.flush()
+
+    def _monitors(self):
+        run = self.config.run
+        if run.patience is None and not run.keep_best:
+            return []
+        higher = next((m.higher_is_better for m in self._task.task.metrics if m.name == run.monitor), False)
+        stopping = [EarlyStopping(run.monitor, higher, run.patience)] if run.patience is not None else []
+        return [*stopping, *([KeepBest(run.monitor, higher)] if run.keep_best else [])]
+
+    def _schedule(self):
+        config, private = self.config, self._assembly.plan is not None
+        once = private or config.cohort.sampling == "fixed" or config.cohort.is_buffered
+        return loop.Schedule(
+            rounds=self._assembly.rounds,
+            rounds_per_evaluation=config.run.rounds_per_evaluation,
+            rounds_per_checkpoint=config.run.rounds_per_checkpoint,
+            min_clients=0 if private else config.cohort.min_clients,
+            max_retries=0 if once else config.cohort.max_round_retries,
+        )
+
+    def _report(self):
+        run_dir, plan = self.config.run.directory, self._assembly.plan
+        files.write_json(os.path.join(run_dir, directory.RESULTS), self._results)
+        metrics = self._task.task.metrics
+        reporting.write_report(directory.read_run(run_dir), self._results, metrics, plan.statement() if plan else None)
+        for title, text in self._assembly.statements().items():
+            reporting.write_section(run_dir, title, text)
+
+    def _model_directory(self) -> str:
+        path = os.path.join(self.config.run.directory, directory.MODEL)
+        if not os.path.isdir(path):
+            raise UserError(f"{self.config.run.directory} has no trained model: call fit() first.")
+        return path
+
+    def evaluate(self, split: str = "test") -> scoring.Evaluation:
+        """Evaluates the trained model on each client of a split.
+
+        Args:
+          split: "train", "validation" or "test".
+
+        Raises:
+          UserError: If there is no such split, or no trained model yet.
+        """
+        self._model_directory()
+        config = stored_config(directory.read_run(self.config.run.directory))
+        return scoring.evaluate(config, split, progress=self._progress)
+
+    def predict(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
+        """Predicts with the trained model.
+
+        Args:
+          inputs: Texts, image files, or records, as the task takes them.
+          **options: Fields of `inference.Options`, such as `top_k`.
+
+        Raises:
+          UserError: If there is no trained model yet, or the inputs are not the task's.
+        """
+        self._model_directory()
+        return list(run_predictor(directory.read_run(self.config.run.directory), **options).predict(inputs))
+
+    def save(self, path: str) -> str:
+        """Writes the trained model in Hugging Face format, with its tokenizer; returns the directory."""
+        parent, name = os.path.split(os.path.abspath(path))
+        files.make_directory(parent, "path")
+        source = self._model_directory()
+        return files.write_directory(parent, name, lambda d: shutil.copytree(source, d, dirs_exist_ok=True))

@@ -1,0 +1,99 @@
+"""Hooks: what intervenes between a client's contribution and the sum.
+
+A process is cut into graphs that know nothing of clients that report late, of what a device retains between rounds, or
+of who else wants to see a contribution. Such things are hooks of an engine, so that they combine with one another:
+
+    LocalEngine(process, hooks=[Staleness(), ClientCompression(compressor, residuals), UpdateStore(run_dir)])
+
+A contribution passes first what hooks do at the client, then what they do at the server, in the order of the hooks:
+compression precedes the scaling of stale updates whatever the order. Observers see what is added up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from tff_tx.runtime.engine import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A client's part in a round. Without its broadcast it is small and pickles.
+
+    Attributes:
+      client: Of the member type of `process.next`'s second parameter.
+      broadcast: The leaves that it trains from; on its way to a worker, the number of those among the round's.
+      at_client: Functions from a contribution's leaves to (the leaves that the server decodes, those that are sent).
+      at_server: Functions from a contribution's leaves to those that are added up instead.
+    """
+
+    client: Any
+    broadcast: Any
+    at_client: tuple[Callable[[list], tuple[list, list]], ...] = ()
+    at_server: tuple[Callable[[list], list], ...] = ()
+
+    def finish(self, contribution: list) -> tuple[list, list]:
+        """The leaves that are added up, and those that are sent, for what the client's work has given."""
+        counted = sent = contribution
+        for compress in self.at_client:
+            counted, sent = compress(counted)
+        for scale in self.at_server:
+            counted = scale(counted)
+        return counted, sent
+
+
+class Hook:
+    """One hook; by default it does nothing. A hook belongs to one engine, which runs one round at a time.
+
+    Attributes:
+      state_name: Under which name the hook's own state is in the engine's; None: it has none.
+      observes: Whether `on_counted` is to be called.
+      local_only: Why the hook does not run on a cluster; "" if it does.
+    """
+
+    state_name: str | None = None
+    observes = False
+    local_only = ""
+
+    def bind(self, engine: Engine) -> None:
+        """Looks at the engine's process, once.
+
+        Raises:
+          UserError: If the hook is not defined for such a process.
+        """
+
+    def initialize(self, broadcast: list) -> Any:
+        """Its own state before the first round, from what the initial state broadcasts."""
+
+    def start_round(self, engine: Engine, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
+        """Begins a round, or another attempt at it.
+
+        Args:
+          engine: What runs it.
+          state: The engine's, with the hooks' own.
+          broadcast: The leaves that the process broadcasts.
+          clients: As given to `run_round`.
+        """
+
+    def start_client(self, job: Job) -> Job:
+        """Changes what a client is given, or what becomes of its contribution. May be called twice for a client."""
+        return job
+
+    def on_counted(self, position: int, contribution: list) -> None:
+        """Sees what is added up, once for each client: in the order of the cohort, on a cluster as leaves come in."""
+
+    def end_round(self, failures: Mapping[int, str]) -> Any:
+        """Its own state after a round that counts; `failures` are those of `RoundOutput`."""
+
+    def fail_round(self) -> None:
+        """Undoes a round that does not count."""
+
+    def metrics(self) -> Mapping[str, Any]:
+        """What it adds to the metrics of the round."""
+        return {}
+
+    def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
+        """Is told, after the round, its number (from 1) and the participants' ids, in the order of the cohort."""

@@ -1,0 +1,1 @@
+"""One file a task; `tff_tx.config.registries.TASKS` names them."""

@@ -1,0 +1,74 @@
+"""Forecasting: the next values of a series."""
+
+from __future__ import annotations
+
+import collections
+
+import tensorflow as tf
+
+from tff_tx import datasets, models
+from tff_tx.core.errors import UserError
+from tff_tx.tasks.kind import TaskKind
+from tff_tx.tasks.recipe import Recipe
+
+_FIELDS = {"past_values": "context_length", "future_values": "prediction_length"}
+"""By feature, the field of the model's configuration with its length."""
+
+
+class Windows(Recipe):
+    """A window of a series: what to forecast from, and the last value followed by what was to come."""
+
+    pads = {"past_values": 0.0, "future_values": 0.0}
+
+    def inputs(self, element_spec):
+        return collections.OrderedDict(past_values=tf.TensorSpec([None, *element_spec["past_values"].shape]))
+
+    def batch(self, features, seed):
+        past = features["past_values"]
+        labels = tf.concat([past[:, -1:], features["future_values"]], axis=1)
+        return collections.OrderedDict(past_values=past), labels
+
+
+class Forecasting(TaskKind):
+    """Windows of series: the mean squared error."""
+
+    name = "forecasting"
+    title = "Forecasting"
+    auto_class = "tff_tx.models.zoo.patch_transformer:TFAutoModelForForecasting"
+    predictor = "tff_tx.inference.records:Forecaster"
+
+    def encoder(self, facts):
+        model = facts.model
+        if not facts.data.numeric_columns:
+            raise UserError(
+                f"--task={self.name} needs --numeric_columns, the columns of the series that are to be forecast: name "
+                "them."
+            )
+        if model.context_length < 1:
+            raise UserError(f"--context_length={model.context_length} is less than 1: give the steps to look at.")
+        if not model.horizons or min(model.horizons) < 1:
+            raise UserError(
+                f"--horizons={','.join(map(str, model.horizons))}: a forecast is 1 step ahead or more; give for "
+                "instance 3,6,12."
+            )
+        return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
+
+    def recipe(self, tokenizer, num_labels, config):
+        return Windows()
+
+    def objective(self, label_names, model):
+        return models.forecasting(model.horizons)
+
+    def new_config(self, facts, train):
+        return {field: train.element_type_structure[name].shape[0] for name, field in _FIELDS.items()}
+
+    def check_config(self, config, element_spec):
+        for name, field in _FIELDS.items():
+            if element_spec[name].shape != (getattr(config, field),):
+                raise UserError(
+                    f"the windows have {element_spec[name].shape[0]} {name}, the model has "
+                    f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
+                )
+
+
+TASK = Forecasting()

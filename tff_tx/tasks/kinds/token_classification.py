@@ -1,0 +1,41 @@
+"""Token classification: a tag in the IOB2 scheme for each word, such as of named entities."""
+
+from __future__ import annotations
+
+from tff_tx import datasets, models
+from tff_tx.tasks.kind import TextTask
+from tff_tx.tasks.recipe import PADDING, TextRecipe
+
+
+class Recipe(TextRecipe):
+    """One label a token."""
+
+    pads = {"input_ids": PADDING, "labels": models.IGNORED}
+    lengthwise = ("input_ids", "labels")
+
+    def batch(self, features, seed):
+        return self.tokens(features["input_ids"]), features["labels"]
+
+
+class TokenClassification(TextTask):
+    """Words with one tag each: cross-entropy, precision, recall and F1 of entities."""
+
+    name = "token_classification"
+    title = "Token classification"
+    auto_class = "TFAutoModelForTokenClassification"
+    predictor = "tff_tx.inference.classes:EntityTagger"
+    needs_label_names = True
+    tagged = True
+    capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "silos"})
+
+    def encoder(self, facts):
+        return datasets.TokenClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)
+
+    def recipe(self, tokenizer, num_labels, config):
+        return Recipe(tokenizer)
+
+    def objective(self, label_names, model):
+        return models.token_classification(label_names)
+
+
+TASK = TokenClassification()

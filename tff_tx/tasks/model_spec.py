@@ -1,0 +1,51 @@
+"""Which model a task trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tff_tx import models
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Which model.
+
+    Attributes:
+      pretrained: Directory or hub id of a checkpoint, or None for random weights.
+      architecture: Hugging Face model type where there is no checkpoint, such as "bert".
+      config: Fields of the configuration to set.
+      tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
+      max_length: Tokens an example at most.
+      max_target_length: Tokens of the target of a text at most.
+      context_overlap: Tokens that two windows of a long context share, see `tff_tx.datasets.ContextWindows`.
+      max_answer_length: Tokens of an answer at most.
+      standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
+        clients, see `tff_tx.datasets.federated_mean_and_deviation`.
+      context_length: Steps of a series that a forecast is made from.
+      horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
+      trainable: Which weights are trained, see `tff_tx.models.functional_model`.
+      lora: With trainable "lora", how the model is adapted.
+      gradient_checkpointing: Whether training computes Transformer blocks again instead of keeping what is in them.
+      frozen_dtype: In which weights that are not trained are held, "float32" or "bfloat16".
+      frozen_dropout: Whether dropout also drops what no trained weight has touched.
+    """
+
+    pretrained: str | None = None
+    architecture: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tokenizer: str | None = None
+    max_length: int = 128
+    max_target_length: int = 32
+    context_overlap: int = 16
+    max_answer_length: int = 30
+    standardize: bool = True
+    context_length: int = 12
+    horizons: tuple[int, ...] = (3, 6, 12)
+    trainable: str = "all"
+    lora: models.Lora | None = None
+    gradient_checkpointing: bool = False
+    frozen_dtype: str = "float32"
+    frozen_dropout: bool = True
