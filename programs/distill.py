@@ -63,7 +63,7 @@ def main(_) -> int:
         for name, task in found.items()
         if task.test is not None
     }
-    with _engine(found, run_dir) as engine:
+    with _engine(found) as engine:
         try:
             state = training.train(
                 engine,
@@ -124,13 +124,13 @@ def _config(task, spec):
     }
 
 
-def _engine(found, run_dir):
+def _engine(found):
     first = next(iter(found.values()))
     group_of = deal(first.train.client_ids, list(found), FLAGS.seed)
 
     def group(name, task):
         process = algorithms.ALGORITHMS[FLAGS.algorithm](task.model, training_flags.options(FLAGS.seed))
-        return Group(task.model, training_flags.engine(task.process(process), run_dir))
+        return Group(task.model, training_flags.engine(task.process(process)))
 
     return FedDFEngine(
         {name: group(name, task) for name, task in found.items()},
