@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
 from tff_tx.datasets.cache import cache_path, locked
@@ -150,7 +150,9 @@ def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, ba
                 "records are too short to make one; remove them from the data."
             )
     if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
-        raise UserError("--data: no client has enough records for an example; join clients or give more data.")
+        raise UserError(
+            f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
+        )
 
 
 def _clients(assignment: Assignment) -> Iterator[tuple]:

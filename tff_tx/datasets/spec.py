@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tff_tx.config.registries import DATASETS, PARTITIONS, SPLITS
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 
 
@@ -87,36 +87,46 @@ class DataSpec:
         Raises:
             UserError: If a field has a value that it cannot have.
         """
-        for flag, value, choices in (
+        for name, value, choices in (
             ("dataset", self.dataset, DATASETS),
             ("partition", self.partition, PARTITIONS),
             ("split", self.split, SPLITS),
         ):
             if value not in choices:
-                raise UserError(f"--{flag}={value} is unknown; choose one of {', '.join(choices)}.")
+                raise UserError(f"{setting(f'data.{name}')}={value}: must be one of {', '.join(choices)}.")
         if self.dataset == "file" and not self.files:
-            raise UserError("--dataset=file needs --data, the training files; name at least one.")
+            raise UserError(
+                f"{setting('data.dataset')}=file needs {setting('data.files')}, the training files; name at least one."
+            )
         if self.dataset != "file" and (self.files or self.validation_files or self.test_files):
             raise UserError(
-                f"--data is read with --dataset=file only, and --dataset is {self.dataset}; drop one of them."
+                f"{setting('data.files')} is read with {setting('data.dataset')}=file only, and "
+                f"{setting('data.dataset')} is {self.dataset}; drop one of them."
             )
         if self.silos and self.dataset != "file":
-            raise UserError(f"--silos hold files, and --dataset is {self.dataset}; drop one, or set --dataset=file.")
+            raise UserError(
+                f"{setting('data.silos')} hold files, and {setting('data.dataset')} is {self.dataset}; drop one, or "
+                f"set {setting('data.dataset')}=file."
+            )
         named = (*self.numeric_columns, *self.categorical_columns)
         if twice := [name for name in named if named.count(name) > 1]:
             raise UserError(
-                f"--numeric_columns and --categorical_columns name the column {twice[0]!r} twice; name it once."
+                f"{setting('data.numeric_columns')} and {setting('data.categorical_columns')} name the column "
+                f"{twice[0]!r} twice; name it once."
             )
         if self.dataset != "file" and named:
             raise UserError(
-                f"--numeric_columns and --categorical_columns are columns of files, and --dataset is {self.dataset}; "
+                f"{setting('data.numeric_columns')} and {setting('data.categorical_columns')} are columns of files, "
+                f"and {setting('data.dataset')} is {self.dataset}; "
                 "drop them."
             )
         splits.check_part("validation_fraction", self.validation_fraction)
         splits.check_part("test_fraction", self.test_fraction)
-        for flag in ("num_clients", "max_train_examples_per_client"):
-            value = getattr(self, flag)
+        for name in ("num_clients", "max_train_examples_per_client"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"--{flag} must be 1 or more; it is {value}.")
+                raise UserError(f"{setting(f'data.{name}')}={value}: must be 1 or more.")
         if len(set(self.label_names)) < len(self.label_names):
-            raise UserError(f"--label_names names a label twice: {', '.join(self.label_names)}; name each once.")
+            raise UserError(
+                f"{setting('data.label_names')} names a label twice: {', '.join(self.label_names)}; name each once."
+            )

@@ -11,13 +11,13 @@ from typing import Callable
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")
 
 
-def check_part(flag: str, part: float) -> None:
+def check_part(name: str, part: float) -> None:
     """Refuses a part that is neither 0, nor a fraction, nor a whole number.
 
     Raises:
@@ -25,8 +25,8 @@ def check_part(flag: str, part: float) -> None:
     """
     if part < 0 or (part > 1 and part != int(part)):
         raise UserError(
-            f"--{flag} must be a fraction between 0 and 1, or a whole number of at least 1; it is "
-            f"{part}, give for instance 0.1."
+            f"{setting(f'data.{name}')}={part}: must be a fraction between 0 and 1, or a whole number of at least 1; "
+            "give for instance 0.1."
         )
 
 
@@ -53,7 +53,7 @@ def _draw(count: int, unit: str, validation: float, test: float, rng) -> np.ndar
     num_validation, num_test = _amount(count, validation), _amount(count, test)
     if num_validation + num_test >= count:
         raise UserError(
-            f"--validation_fraction={validation:g} and --test_fraction={test:g} take "
+            f"{setting('data.validation_fraction')}={validation:g} and {setting('data.test_fraction')}={test:g} take "
             f"{num_validation + num_test} of {count} {unit}s and leave none to train on; lower "
             "them."
         )
@@ -102,9 +102,10 @@ def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: 
     for name, part, taken in parts:
         if part and not taken.any():
             raise UserError(
-                f"--split={split} with --{name}_fraction={part:g} takes no example of any "
+                f"{setting('data.split')}={split} with {setting(f'data.{name}_fraction')}={part:g} takes no example "
+                "of any "
                 f"client, as the largest has {sizes.max()}; raise the fraction or use "
-                "--split=client."
+                f"{setting('data.split')}=client."
             )
     return num_validation, num_test
 

@@ -9,7 +9,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 from tff_tx.datasets.assignment import DROPPED, assign
 from tff_tx.datasets.sources import open_source
@@ -101,7 +101,7 @@ def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> lis
         if unknown:
             raise UserError(
                 f"{where}: the label {unknown[0]!r} does not occur in the training data; correct "
-                "the row, or name all labels with --label_names."
+                f"the row, or name all labels with {setting('data.label_names')}."
             )
         found.append([numbers[value] for value in values])
     return found

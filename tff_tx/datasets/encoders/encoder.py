@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
@@ -99,6 +99,6 @@ class LabelIndex:
             known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
             raise UserError(
                 f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
-                f"labels ({known}); correct the row, or name all labels with --label_names."
+                f"labels ({known}); correct the row, or name all labels with {setting('data.label_names')}."
             )
         return index

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import Encoder
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint
 
@@ -28,7 +28,8 @@ def start_and_end(tokenizer) -> tuple[int, int]:
     if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
         return tokenizer.cls_token_id, tokenizer.sep_token_id
     raise UserError(
-        f"--tokenizer: {type(tokenizer).__name__} has no token for the end of a text, neither eos nor [SEP], so that "
+        f"{setting('model.tokenizer')}: {type(tokenizer).__name__} has no token for the end of a text, "
+        "neither eos nor [SEP], so that "
         "texts would never end; choose another."
     )
 
@@ -67,7 +68,9 @@ class SequenceToSequenceEncoder(Encoder):
         targets = self._tokenize.targets(rows["target"].tolist(), self._max_target_length + 1)
         for ids, target, where in zip(texts, targets, rows["where"]):
             if not len(ids):
-                raise UserError(f"{where}: the text gives no token; remove the row or choose another --text_column.")
+                raise UserError(
+                    f"{where}: the text gives no token; remove the row or choose another {setting('data.text_column')}."
+                )
             yield [{"input_ids": ids, "labels": self._labels(target)}]
 
     def _labels(self, ids: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder, LabelIndex, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 
@@ -48,7 +48,7 @@ class SequenceClassificationEncoder(Encoder):
             if not len(ids):
                 raise UserError(
                     f"{row.where}: the text {row.text!r} gives no token; remove the row or "
-                    "choose another --text_column."
+                    f"choose another {setting('data.text_column')}."
                 )
             yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
 
@@ -137,7 +137,7 @@ class LanguageModelingEncoder(Encoder):
         if self.text_length < 2:
             raise UserError(
                 f"A block of {block_length} tokens has room for {self.text_length} tokens of "
-                "text; raise --max_length so that there are at least 2."
+                f"text; raise {setting('task.max_length')} so that there are at least 2."
             )
 
     def _settings(self) -> list:
