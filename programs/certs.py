@@ -6,6 +6,8 @@ whoever has it can admit anybody. Existing authorities do as well: Ray reads ca.
 
 from __future__ import annotations
 
+import dataclasses
+
 from programs import cli
 from tff_tx.config.tools import CertificatesConfig
 
@@ -14,7 +16,7 @@ def main(settings: cli.Settings) -> None:
     """Writes the authority, if need be, and a node's certificate."""
     from tff_tx.core import certificates
 
-    print(certificates.make_node_certificate(settings[CertificatesConfig]))
+    print(certificates.make_node_certificate(**dataclasses.asdict(settings[CertificatesConfig])))
 
 
 PROGRAM = cli.Program(main, CertificatesConfig)

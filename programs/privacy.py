@@ -1,8 +1,8 @@
 """How private a run would be, and what that costs, without training.
 
 `python -m programs.privacy --noise_multiplier=1 --population=10000 --clients_per_round=100 --sampling=poisson
---rounds=1000` computes epsilon; with --target_epsilon in place of --noise_multiplier it finds the noise. Flags mean what
-they mean to `programs.train`. Prints tables of epsilon over rounds and over noise; with --plot the same as a picture.
+--rounds=1000` computes epsilon; with --target_epsilon in place of --noise_multiplier it finds the noise. Flags mean
+what they mean to `programs.train`. Prints tables of epsilon over rounds and noise; --plot draws them.
 """
 
 from __future__ import annotations

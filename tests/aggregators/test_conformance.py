@@ -1,6 +1,6 @@
 """What every aggregator has to do, alone and in a stack: one test for all of them.
 
-A new one is a line in `MEMBERS`; a new wrapper one in `WRAPPERS`.
+A new one is a line in `MEMBERS`; a new wrapper one in `WRAPPERS`. Registered ones are built by their records.
 """
 
 import collections
@@ -14,9 +14,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import updates
-from tests.aggregators import reference
+from tests.aggregators import reference, registered
 from tff_tx import aggregators
 from tff_tx.aggregators import compression, dp
+from tff_tx.config.registries import AGGREGATORS
 from tff_tx.run import training
 from tff_tx.runtime import LocalEngine, NativeEngine
 from tff_tx.runtime import form as form_lib
@@ -51,11 +52,10 @@ def _shortened(x, norm):
     return x / np.maximum(1.0, np.linalg.norm(x, axis=1, keepdims=True) / norm)
 
 
-ROBUST = aggregators.AGGREGATORS
 LOSSES = np.linspace(0.5, 2.5, 11)
 
 MEMBERS = {
-    "mean": Member(ROBUST["mean"], reference.mean, ignores_not_finite=False),
+    "mean": Member(functools.partial(registered.build, "mean"), reference.mean, ignores_not_finite=False),
     "tff unweighted mean": Member(
         tff.aggregators.UnweightedMeanFactory,
         lambda x, w: x.mean(0),
@@ -64,32 +64,39 @@ MEMBERS = {
         zero_if_empty=False,
     ),
     "attention": Member(
-        lambda: ROBUST["attention"](temperature=0.5, step_size=1.2),
+        lambda: registered.build("attention", attention_temperature=0.5, attention_step_size=1.2),
         functools.partial(reference.attention, layers=updates.LAYERS, temperature=0.5, step_size=1.2),
         by_vector=False,
     ),
     "attention with a floor": Member(
-        lambda: ROBUST["attention"](temperature=0.2, floor=0.3),
+        lambda: registered.build("attention", attention_temperature=0.2, attention_floor=0.3),
         functools.partial(reference.attention, layers=updates.LAYERS, temperature=0.2, floor=0.3),
         by_vector=False,
     ),
     "attention by loss": Member(
-        lambda: ROBUST["attention"](key="loss", temperature=0.7),
+        lambda: registered.build("attention", attention_key="loss", attention_temperature=0.7),
         lambda x, w: reference.attention(x, w, updates.LAYERS, temperature=0.7, losses=LOSSES[: len(x)]),
         weight_type=updates.SCORED,
     ),
-    "median": Member(ROBUST["median"], reference.median),
-    "trimmed_mean": Member(ROBUST["trimmed_mean"], lambda x, w: reference.trimmed_mean(x, w, len(x) // 5)),
-    "krum": Member(ROBUST["krum"], lambda x, w: reference.krum(x, w, len(x) // 5)),
-    "multi_krum": Member(ROBUST["multi_krum"], lambda x, w: reference.krum(x, w, len(x) // 5, m=len(x) - len(x) // 5)),
+    "median": Member(functools.partial(registered.build, "median"), reference.median),
+    "trimmed_mean": Member(
+        functools.partial(registered.build, "trimmed_mean"), lambda x, w: reference.trimmed_mean(x, w, len(x) // 5)
+    ),
+    "krum": Member(functools.partial(registered.build, "krum"), lambda x, w: reference.krum(x, w, len(x) // 5)),
+    "multi_krum": Member(
+        functools.partial(registered.build, "multi_krum"),
+        lambda x, w: reference.krum(x, w, len(x) // 5, m=len(x) - len(x) // 5),
+    ),
     "bulyan": Member(
-        ROBUST["bulyan"], lambda x, w: reference.bulyan(x, w, min(len(x) // 5, max(0, (len(x) - 3) // 4)))
+        functools.partial(registered.build, "bulyan"),
+        lambda x, w: reference.bulyan(x, w, min(len(x) // 5, max(0, (len(x) - 3) // 4))),
     ),
     "geometric_median": Member(
-        ROBUST["geometric_median"], functools.partial(reference.geometric_median, iterations=32)
+        functools.partial(registered.build, "geometric_median"),
+        functools.partial(reference.geometric_median, iterations=32),
     ),
     "centered_clipping": Member(
-        lambda: ROBUST["centered_clipping"](radius=4.0),
+        lambda: registered.build("centered_clipping", centered_clip_norm=4.0),
         lambda x, w: reference.centered_clipping([(x, w)], 4.0),
         ignores_not_finite=False,
     ),
@@ -108,14 +115,16 @@ MEMBERS = {
     ),
     "private mean of codes": Member(lambda: _private_mean_of_codes("uniform8"), ignores_weight_0=False),
     "krum of codes": Member(
-        lambda: compression.WeightedCompressedFactory(compression.build_compressor("rotated4"), ROBUST["krum"]())
+        lambda: compression.WeightedCompressedFactory(
+            compression.build_compressor("rotated4"), registered.build("krum")
+        )
     ),
 }
 
 
 def _private_mean_of_codes(name):
     decoded_sum = compression.CompressedSumFactory(
-        compression.build_compressor(name), amend=lambda value: dp.clip_to_norm(value, 2.0)[0]
+        compression.build_compressor(name), finalize=lambda value: dp.clip_to_norm(value, 2.0)[0]
     )
     return dp.fixed_clip_aggregator(2.0, 11, sum_factory=decoded_sum)
 
@@ -194,6 +203,10 @@ def x(rng):
 
 
 WEIGHTS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], np.float32)
+
+
+def test_every_registered_aggregator_is_a_member():
+    assert set(AGGREGATORS) <= set(MEMBERS)
 
 
 def assert_close(found, wanted, tolerance=2e-5):

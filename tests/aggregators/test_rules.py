@@ -9,10 +9,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import updates
-from tests.aggregators import reference
+from tests.aggregators import reference, registered
 from tff_tx import aggregators
 from tff_tx.aggregators import gathering
-from tff_tx.core.errors import UserError
+from tff_tx.config.registries import AGGREGATORS
 from tff_tx.runtime import LocalEngine
 
 WEIGHTS = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32)
@@ -90,7 +90,7 @@ def test_an_attacker_of_any_size_and_weight_is_kept_out(name, x):
     """The result stays where the honest ones are, which that of the mean does not. 1e30 squared is no float32."""
     x[2] = 1e30
     weights = np.ones(8)
-    [(found, _)] = aggregate(aggregators.AGGREGATORS[name](), [(x, weights)])
+    [(found, _)] = aggregate(registered.build(name), [(x, weights)])
     assert np.linalg.norm(found) <= np.linalg.norm(np.delete(x, 2, 0), axis=1).max()
     [(averaged, _)] = aggregate(aggregators.mean_factory(), [(x, weights)])
     assert np.linalg.norm(averaged.astype(np.float64)) > 1e29
@@ -115,7 +115,7 @@ def test_many_columns_are_taken_in_chunks(name, rng, monkeypatch):
     """Five chunks, the last not full."""
     monkeypatch.setattr(gathering, "_COLUMNS", 1000)
     x = rng.normal(size=[13, 4321]).astype(np.float32)
-    factory = aggregators.AGGREGATORS[name]()
+    factory = registered.build(name)
     zero, append, report = parts_of(factory, 4321)
     total = zero()
     for row in x:
@@ -195,9 +195,12 @@ def test_a_stack_is_passed_from_left_to_right(x):
     np.testing.assert_array_equal(zeroed_first, np.zeros(updates.SIZE))
 
 
-def test_what_looks_at_every_update_is_refused_where_nobody_may():
-    with pytest.raises(UserError, match="--aggregator=krum looks at every single update, and --dp is differential"):
-        aggregators.refuse_hidden_updates("krum", "--dp", "differential privacy")
-    with pytest.raises(UserError, match="shows the server sums alone"):
-        aggregators.refuse_hidden_updates("median", "--secure", "secure aggregation")
-    aggregators.refuse_hidden_updates("centered_clipping", "--dp", "differential privacy")
+@pytest.mark.parametrize(("name", "record"), AGGREGATORS.items())
+def test_records_hold_all_updates_exactly_where_their_factory_gathers_them(name, record):
+    factory = registered.build(name, **({"centered_clip_norm": 1.0} if name == "centered_clipping" else {}))
+    assert record.needs_all_updates == isinstance(factory, aggregators.GatheringFactory)
+
+
+def test_a_record_of_a_robust_rule_has_a_breakdown_point():
+    with pytest.raises(ValueError, match="least_clients needs a breakdown"):
+        aggregators.Aggregator(lambda settings, cohort: None, least_clients=lambda f: 2 * f + 1)

@@ -279,8 +279,8 @@ def test_an_aggregator_of_tffs_composes():
     assert "clipping_norm" in str(output.metrics["aggregator"])
 
 
-def test_unknown_names_are_told():
-    with pytest.raises(UserError, match="'nadam' is none of sgd, adam"):
+def test_unknown_names_are_rejected():
+    with pytest.raises(UserError, match="'nadam': must be one of sgd, adam"):
         algorithms.build_optimizer("nadam", 0.1)
-    with pytest.raises(UserError, match="'step' is none of constant"):
+    with pytest.raises(UserError, match="'step': must be one of constant"):
         algorithms.build_schedule("step", 0.1, 0, 10)

@@ -191,10 +191,10 @@ def test_clients_without_steps_of_their_own_are_rejected():
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
     [
-        ((-1.0,), "--distillation_weight=-1.0: must be at least 0"),
-        ((float("nan"),), "--distillation_weight=nan"),
-        ((1.0, 0.0), "--distillation_temperature=0.0: must be above 0"),
-        ((1.0, 1.0, 0), "--distillation_models=0: must be at least 1"),
+        ((-1.0,), "algorithm.distillation_weight=-1.0: must be at least 0"),
+        ((float("nan"),), "algorithm.distillation_weight=nan"),
+        ((1.0, 0.0), "algorithm.distillation_temperature=0.0: must be above 0"),
+        ((1.0, 1.0, 0), "algorithm.distillation_models=0: must be at least 1"),
     ],
 )
 def test_numbers_without_meaning_are_refused(numbers, sentence):

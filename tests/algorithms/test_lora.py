@@ -208,9 +208,9 @@ def test_clients_send_factors_only():
 @pytest.mark.parametrize(
     ("fields", "aggregation", "sentence"),
     [
-        ({"freeze_a": True}, "svd", "--lora_aggregation=svd has no effect with --lora_freeze_a"),
-        ({}, "residual", "--lora_aggregation=residual needs a model with Lora.residual"),
-        ({}, "mean", "--lora_aggregation=mean must be one of average, residual, stack, svd"),
+        ({"freeze_a": True}, "svd", "lora.aggregation=svd has no effect with lora.freeze_a"),
+        ({}, "residual", "lora.aggregation=residual needs a model with Lora.residual"),
+        ({}, "mean", "lora.aggregation=mean: must be one of average, residual, stack, svd"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, aggregation, sentence):
@@ -219,5 +219,5 @@ def test_what_does_not_fit_is_refused(fields, aggregation, sentence):
 
 
 def test_a_model_without_adapters_is_refused():
-    with pytest.raises(UserError, match="is about the adapters of --trainable=lora"):
+    with pytest.raises(UserError, match="needs adapters, and the model has none"):
         algorithms.build_lora_fed_avg(tiny.linear_model(), options())

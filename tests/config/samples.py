@@ -1,6 +1,7 @@
 """Values of settings that are valid, and not their defaults."""
 
 from tff_tx.config import FIELDS, RunConfig
+from tff_tx.config.conditions import Chosen
 
 _TEXTS = {"aggregation.clip_norm": "2.0", "aggregation.zeroing_norm": "2.0", "run.monitor": "accuracy"}
 
@@ -26,6 +27,10 @@ def other_value(path):
 def make_hold(config: RunConfig, condition, holds=True):
     """The configuration with one setting changed so that a condition holds, or does not."""
     path = condition.path
+    if isinstance(condition, Chosen):
+        return config.replace(
+            {path: next(name for name in condition.registry if condition.holds(config.replace({path: name})))}
+        )
     wants_default = (condition.values is None) == (condition.negated == holds)
     if condition.values is None:
         return config.replace({path: FIELDS[path].default if wants_default else other_value(path)})

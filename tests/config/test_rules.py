@@ -6,7 +6,7 @@ import pytest
 
 from tests.config.samples import make_hold, other_value
 from tff_tx.config import FIELDS, RunConfig, check, flag_of, resolve
-from tff_tx.config.conditions import BelongsTo, Conflict, Needs, Relation, Requires, paths_of
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Needs, Relation, Requires, paths_of
 from tff_tx.config.rules import CAPABILITIES, RULES
 from tff_tx.core.errors import UserError
 
@@ -51,9 +51,14 @@ def test_rules_are_about_settings_that_exist(rule):
     assert set(paths_of(rule)) <= set(FIELDS)
 
 
+def imports_records(rule):
+    parts = (getattr(rule, name, None) for name in ("first", "second"))
+    return isinstance(rule, Needs) or any(isinstance(part, Chosen) for part in parts)
+
+
 def test_rules_that_import_nothing_are_apart():
-    assert not any(isinstance(rule, Needs) for rule in RULES)
-    assert all(isinstance(rule, (Needs, Relation)) for rule in CAPABILITIES)
+    assert not any(imports_records(rule) for rule in RULES)
+    assert all(isinstance(rule, Relation) or imports_records(rule) for rule in CAPABILITIES)
 
 
 FILE = {
@@ -110,7 +115,7 @@ RELATIONS = [
         {"ensemble.enabled": True, "data.validation_fraction": 0.1, "server.momentum": 0.5},
         "another model of a client's update",
     ),
-    ({"aggregation.aggregator": "krum"}, "withstands 1 attackers"),
+    ({"aggregation.aggregator": "krum", "aggregation.assumed_attackers": 0.4}, "withstands 2 attackers"),
     ({"aggregation.aggregator": "median", "compression.upload": "top_k"}, "compares single updates"),
     ({"algorithm.name": "mime_lite", "compression.upload": "top_k"}, "send a gradient besides their update"),
     ({"algorithm.name": "mime_lite", "model.trainable": "lora", "lora.rank": (2, 4)}, "several ranks"),

@@ -276,7 +276,7 @@ class TestLedger:
         assert Ledger(poisson(1.0, 0.02), 1e-6).accountant == "pld"
         assert Ledger(poisson(1.0, 0.02), 1e-6, "rdp").accountant == "rdp"
         assert Ledger(without_replacement(1.0, 2, 100), 1e-6).accountant == "rdp"
-        assert "Balle" in Ledger(Gaussian(1.0), 1e-6).accountant_told
+        assert "Balle" in Ledger(Gaussian(1.0), 1e-6).accountant_name
 
 
 def test_sampling_amplifies():
@@ -306,13 +306,16 @@ def test_delta_of_a_population():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: epsilon(Gaussian(1.0), 1, 0.0), "--target_delta=0.0 must be above 0 and below 1"),
-        (lambda: epsilon(Gaussian(1.0), -1, 0.1), "--rounds=-1 must be 0 or more"),
-        (lambda: epsilon(Gaussian(1.0), 1, 0.1, "x"), "--accountant=x must be one of pld, rdp"),
-        (lambda: Ledger(Gaussian(1.0), 2.0), "--target_delta=2.0 must be above"),
-        (lambda: Ledger(without_replacement(1.0, 2, 9), 0.1, "pld"), "--accountant=pld knows no sampling without"),
-        (lambda: find_noise_multiplier(Gaussian(1.0), 1, 0.0, 0.1), "--target_epsilon=0.0 must be a number above 0"),
-        (lambda: find_noise_multiplier(Gaussian(1.0), 0, 1.0, 0.1), "--rounds=0 must be 1 or more"),
+        (lambda: epsilon(Gaussian(1.0), 1, 0.0), "privacy.target_delta=0.0: must be above 0 and below 1"),
+        (lambda: epsilon(Gaussian(1.0), -1, 0.1), "rounds=-1: must be at least 0"),
+        (lambda: epsilon(Gaussian(1.0), 1, 0.1, "x"), "accountant=x: must be one of pld, rdp"),
+        (lambda: Ledger(Gaussian(1.0), 2.0), "privacy.target_delta=2.0: must be above"),
+        (
+            lambda: Ledger(without_replacement(1.0, 2, 9), 0.1, "pld"),
+            "privacy.accountant=pld does not cover sampling without",
+        ),
+        (lambda: find_noise_multiplier(Gaussian(1.0), 1, 0.0, 0.1), "privacy.target_epsilon=0.0: must be above 0"),
+        (lambda: find_noise_multiplier(Gaussian(1.0), 0, 1.0, 0.1), "rounds=0: must be at least 1"),
     ],
 )
 def test_what_means_nothing_is_refused(call, sentence):

@@ -172,7 +172,7 @@ class TestSensitivity:
             np.testing.assert_allclose(found, expected)
 
     def test_no_noise_for_more_rounds(self):
-        with pytest.raises(UserError, match="--rounds=11 is more than the 10 rounds that the noise was made for"):
+        with pytest.raises(UserError, match="rounds=11 is more than the 10 rounds that the noise was made for"):
             optimize_banded(10, 2).sensitivity(Participation(2), 11)
 
 
@@ -214,7 +214,7 @@ class TestWorkload:
         np.testing.assert_array_equal(workload(5), np.tri(5))
 
     @pytest.mark.parametrize(
-        ("arguments", "sentence"), [((0,), "--rounds=0 must"), ((3, 1.0), "--server_momentum=1.0 must be 0 or more")]
+        ("arguments", "sentence"), [((0,), "rounds=0: must"), ((3, 1.0), "server.momentum=1.0: must be at least 0")]
     )
     def test_what_means_nothing_is_refused(self, arguments, sentence):
         with pytest.raises(UserError, match=sentence):
@@ -222,5 +222,5 @@ class TestWorkload:
 
 
 def test_no_bands_are_refused():
-    with pytest.raises(UserError, match="--rounds=3 and --bands=0 must both be 1 or more"):
+    with pytest.raises(UserError, match="rounds=3 and bands=0: must both be at least 1"):
         optimize_banded(3, 0)

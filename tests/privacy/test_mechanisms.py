@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tensorflow_federated.python.aggregators import differential_privacy
 
+from tff_tx.aggregators import dp
 from tff_tx.core.errors import UserError
 from tff_tx.privacy import (
     AdaptiveClipping,
@@ -17,6 +18,7 @@ from tff_tx.privacy import (
     Participation,
     TreeAggregation,
     amplification,
+    epsilon,
     optimize_banded,
 )
 
@@ -42,14 +44,16 @@ class TestAmplification:
     @pytest.mark.parametrize(
         ("sampler", "claimed", "remedy"),
         [
-            ("uniform", "poisson", "--sampling=poisson, or account with --amplification=without_replacement"),
-            ("by_size", "poisson", "--sampling=poisson, or account with --amplification=none"),
-            ("min_separation", "without_replacement", "--sampling=uniform, or account with --amplification=none"),
-            ("poisson", "without_replacement", "--sampling=uniform, or account with --amplification=poisson"),
+            ("uniform", "poisson", "cohort.sampling=poisson, or privacy.amplification=without_replacement"),
+            ("by_size", "poisson", "cohort.sampling=poisson, or privacy.amplification=none"),
+            ("min_separation", "without_replacement", "cohort.sampling=uniform, or privacy.amplification=none"),
+            ("poisson", "without_replacement", "cohort.sampling=uniform, or privacy.amplification=poisson"),
         ],
     )
     def test_what_does_not_hold_is_refused(self, sampler, claimed, remedy):
-        with pytest.raises(UserError, match=f"--amplification={claimed} does not hold for --sampling={sampler}") as e:
+        with pytest.raises(
+            UserError, match=f"privacy.amplification={claimed} does not hold with cohort.sampling={sampler}"
+        ) as e:
             amplification(sampler, claimed)
         assert remedy in str(e.value)
 
@@ -115,23 +119,35 @@ def test_participations_are_counted(rounds, participation, most):
 def test_adaptive_clipping_puts_together_what_tff_splits(noise, cohort, count_stddev):
     value_noise, count_stddev = differential_privacy.adaptive_clip_noise_params(noise, cohort, count_stddev)
     assert value_noise > noise
-    assert AdaptiveClipping(value_noise, count_stddev).noise_multiplier == pytest.approx(noise)
-    assert AdaptiveClipping(0.0, count_stddev).noise_multiplier == 0.0
+    assert AdaptiveClipping.of_releases(value_noise, count_stddev).noise_multiplier == pytest.approx(noise)
+    assert AdaptiveClipping.of_releases(0.0, count_stddev).noise_multiplier == 0.0
+    assert dp.split_noise(noise, count_stddev) == pytest.approx(value_noise)
+
+
+def test_adaptive_clipping_is_accounted_as_one_gaussian():
+    sampling = dict(sampling="poisson", clients_per_round=20, population=1000)
+    adaptive = AdaptiveClipping.of_releases(1.2, 3.0, **sampling)
+    gaussian = Gaussian(adaptive.noise_multiplier, **sampling)
+    for rounds in (1, 10):
+        assert epsilon(adaptive, rounds, 1e-5) == epsilon(gaussian, rounds, 1e-5)
+    assert adaptive.adjacency == gaussian.adjacency
+    assert "adaptive clipping" in adaptive.name
+    assert "standard deviation 3 " in adaptive.name
 
 
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: Gaussian(-1.0), "--noise_multiplier=-1.0 must be a number of 0 or more"),
-        (lambda: Gaussian(math.nan), "--noise_multiplier=nan must be"),
-        (lambda: Gaussian(1.0, "x"), "--amplification=x must be one of poisson, without_replacement, none"),
-        (lambda: Gaussian(1.0, "poisson", 5), "--population=None must be above 0 to account with --amplification"),
-        (lambda: Gaussian(1.0, "poisson", None, 5), "--clients_per_round=None must be above 0"),
-        (lambda: Gaussian(1.0, "poisson", 6, 5), "--clients_per_round=6 is more than --population=5"),
-        (lambda: TreeAggregation(1.0, 0), "--restart_rounds=0 must be 1 or more"),
-        (lambda: Participation(0), "--min_separation=0 must be 1 or more"),
-        (lambda: Participation(1, 0), "--max_participations=0 must be 1 or more"),
-        (lambda: ExampleLevelSgd(1.0, 0), "num_examples=0 must be 1 or more"),
+        (lambda: Gaussian(-1.0), "noise_multiplier=-1.0: must be a number, at least 0"),
+        (lambda: Gaussian(math.nan), "noise_multiplier=nan: must be"),
+        (lambda: Gaussian(1.0, "x"), "sampling=x: must be one of poisson, without_replacement, none"),
+        (lambda: Gaussian(1.0, "poisson", 5), "privacy.population=None: must be above 0 for amplification"),
+        (lambda: Gaussian(1.0, "poisson", None, 5), "cohort.clients_per_round=None: must be above 0"),
+        (lambda: Gaussian(1.0, "poisson", 6, 5), "cohort.clients_per_round=6 is more than privacy.population=5"),
+        (lambda: TreeAggregation(1.0, 0), "restart_every=0: must be at least 1"),
+        (lambda: Participation(0), "min_separation=0: must be at least 1"),
+        (lambda: Participation(1, 0), "max_participations=0: must be at least 1"),
+        (lambda: ExampleLevelSgd(1.0, 0), "num_examples=0: must be at least 1"),
         (lambda: ExampleLevelSgd(1.0, 5, sampling="without_replacement"), "must be poisson or none for DP-SGD"),
     ],
 )

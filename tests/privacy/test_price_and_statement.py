@@ -67,7 +67,7 @@ class TestStatement:
         told = statement(
             ledger,
             30,
-            hyperparameters=["--dp_clip_norm=0.3"],
+            hyperparameters=["privacy.clip_norm=0.3"],
             released_outside=["metrics | of training"],
             notes=["Note."],
         )
@@ -81,7 +81,7 @@ class TestStatement:
         assert "noise multiplier 1.2" in rows["Mechanism"]
         assert "probability 0.02" in rows["Sampling assumption"]
         assert rows["Accountant"] == "privacy loss distributions (PLD)"
-        assert rows["Hyper-parameters outside the guarantee"] == "--dp_clip_norm=0.3"
+        assert rows["Hyper-parameters outside the guarantee"] == "privacy.clip_norm=0.3"
         assert rows["Released outside the guarantee"] == r"metrics \| of training"
         assert "\n\nNote.\n" in told
         assert {"Setting", "Data accesses covered", "Output covered"} < set(rows)

@@ -76,7 +76,7 @@ def test_things_of_one_client_are_seen_as_rarely_as_delta_says():
 
 @pytest.mark.parametrize(
     ("epsilon", "delta", "named"),
-    [(0.0, 1e-5, "--target_epsilon=0"), (math.inf, 1e-5, "inf"), (1.0, 1.0, "--target_delta")],
+    [(0.0, 1e-5, "privacy.target_epsilon=0"), (math.inf, 1e-5, "inf"), (1.0, 1.0, "privacy.target_delta")],
 )
 def test_what_is_out_of_range_is_refused(epsilon, delta, named):
     with pytest.raises(UserError, match=named):

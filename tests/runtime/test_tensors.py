@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 import tensorflow as tf
-from tff_tx.runtime.tensors import leave_nothing
 
 from tests import tiny
 from tff_tx import algorithms, runtime
+from tff_tx.runtime.internals.tensors import drop_python_state
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
@@ -38,16 +38,16 @@ def bytes_lost(fn, times):
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python makes no room for attributes")
 def test_tensorflow_loses_memory_with_every_tensor():
-    """When this fails `leave_nothing` can go."""
+    """When this fails `drop_python_state` can go."""
     x = tf.constant(1.0)
     assert bytes_lost(lambda: [tf.identity(x) for _ in range(10)], 100) >= 10 * 16
 
 
-def test_nothing_is_lost_with_tensors_that_leave_nothing():
+def test_nothing_is_lost_with_tensors_that_drop_their_state():
     x = tf.constant(1.0)
 
     def make():
-        leave_nothing([tf.identity(x) for _ in range(10)])
+        drop_python_state([tf.identity(x) for _ in range(10)])
 
     assert bytes_lost(make, 1000) < 40
 
@@ -63,9 +63,30 @@ def test_the_engine_loses_next_to_nothing_with_a_client():
 
 def test_tensors_keep_their_values_and_gradients():
     x = tf.constant([1.0, 2.0])
-    leave_nothing([x])
+    drop_python_state([x])
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = tf.reduce_sum(x * x)
     assert tape.gradient(y, x).numpy().tolist() == [2.0, 4.0]
     assert tf.identity(x).numpy().tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("source", ["initialize", "run_round", "combine", "on_contribution", "step_function"])
+def test_an_attribute_of_a_tensor_that_users_get_is_its_own(source):
+    clients = [tiny.batches(*tiny.client_data(12, seed=n), batch_size=5) for n in range(2)]
+    contributions = []
+    with runtime.LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=1) as engine:
+        state = engine.initialize()
+        output = engine.run_round(state, clients, on_contribution=lambda _, leaves: contributions.append(leaves))
+        given = {
+            "initialize": lambda: state,
+            "run_round": lambda: output.state,
+            "combine": lambda: engine.combine(state, contributions),
+            "on_contribution": lambda: contributions,
+            "step_function": lambda: runtime.step_function(lambda x: (x, 2 * x), tf.TensorSpec([]))(tf.constant(1.0)),
+        }[source]()
+    tensors = [leaf for leaf in tf.nest.flatten(given) if isinstance(leaf, tf.Tensor)]
+    assert len(tensors) > 1
+    tensors[0].mark = "mine"
+    assert not [t for t in tensors[1:] if hasattr(t, "mark")]
+    assert not hasattr(tf.constant(0.0), "mark")

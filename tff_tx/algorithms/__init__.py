@@ -1,6 +1,7 @@
 """Algorithms, each a record whose `build` makes a `LearningProcess` of a functional model and `Options`.
 
-A new one is a file here and a line in `ALGORITHMS`.
+A new one is a file here and a line in `tff_tx.config.registries`; outside of the package,
+`@ALGORITHMS.register(name)`.
 """
 
 from tff_tx.algorithms import capabilities

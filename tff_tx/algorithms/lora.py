@@ -18,13 +18,11 @@ from tff_tx.algorithms.capabilities import LORA_PRODUCTS
 from tff_tx.algorithms.client import work
 from tff_tx.algorithms.fed_avg import FED_AVG, client_update
 from tff_tx.algorithms.options import Options
-from tff_tx.core.errors import UserError
+from tff_tx.config.model import LORA_AGGREGATIONS
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import RANK, TransformerModel
 
 _templates = tff.learning.templates
-
-LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
-"""What becomes of the clients' factors, see `build_lora_fed_avg`."""
 
 
 def build_lora_fed_avg(
@@ -95,35 +93,36 @@ def build_process(
 
 
 def _check(model, options, aggregation):
+    chosen = f"{setting('lora.aggregation')}={aggregation}"
     if aggregation not in LORA_AGGREGATIONS:
-        raise UserError(f"--lora_aggregation={aggregation} must be one of {', '.join(LORA_AGGREGATIONS)}.")
-    flag = f"--lora_aggregation={aggregation}"
+        raise UserError(f"{chosen}: must be one of {', '.join(LORA_AGGREGATIONS)}.")
     if model.lora is None:
-        raise UserError(f"{flag} is about the adapters of --trainable=lora, and the model has none: set that.")
+        raise UserError(f"{chosen} needs adapters, and the model has none: set {setting('model.trainable')}=lora.")
     if options.sends_loss and len(set(model.lora.ranks)) > 1:
         raise UserError(
-            "clients of different ranks (--lora_rank) count by the norm of what they have learned, and cannot by their "
-            "loss (--attention_key=loss): drop one of them."
+            f"clients of different ranks ({setting('lora.rank')}) are weighted by the norm of what they learned, not "
+            f"by their loss ({setting('aggregation.attention_key')}=loss): remove one of them."
         )
     if options.transforms.broadcasts(work.weights_type(model)):
-        models = max(getattr(transform, "models", 1) for transform in options.transforms)
         raise UserError(
-            f"--distillation_models={models} averages adapters of several rounds, which do not "
-            f"belong together with {flag} or several of --lora_rank: drop it, and the teacher is the model that "
-            "clients get."
+            f"{setting('algorithm.distillation_models')} above 1 averages factors of several rounds, whose product is "
+            f"no average with {chosen} or several of {setting('lora.rank')}: remove it, and the teacher is the model "
+            "that clients get."
         )
     if aggregation == "average":
         return
     if options.aggregator is not None:
         raise UserError(
-            f"{flag} adds up products of clients' factors, to which no other aggregator applies: use average, or leave "
-            "the aggregator out."
+            f"{chosen} adds up products of clients' factors, to which no other aggregator applies: use average, or "
+            "remove the aggregator."
         )
     if model.lora.freeze_a:
-        raise UserError(f"{flag} has no effect with --lora_freeze_a, whose average is exact: remove one of them.")
+        raise UserError(
+            f"{chosen} has no effect with {setting('lora.freeze_a')}, whose average is exact: remove one of them."
+        )
     if (aggregation in ("residual", "stack")) != model.lora.residual:
         raise UserError(
-            f"{flag} needs a model {'without' if model.lora.residual else 'with'} Lora.residual: build one."
+            f"{chosen} needs a model {'without' if model.lora.residual else 'with'} Lora.residual: build one."
         )
 
 

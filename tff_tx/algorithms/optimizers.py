@@ -8,10 +8,8 @@ from typing import Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.config.algorithm import OPTIMIZERS, SCHEDULES
 from tff_tx.core.errors import UserError
-
-OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
-SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 
 schedule_learning_rate = tff.learning.optimizers.schedule_learning_rate
 """A server optimizer whose rate follows the round, as TFF has it."""
@@ -57,7 +55,7 @@ def build_optimizer(
     elif name == "yogi":
         optimizer = build.build_yogi(learning_rate, beta_1, beta_2, epsilon, epsilon**2)
     else:
-        raise UserError(f"optimizer {name!r} is none of {', '.join(OPTIMIZERS)}.")
+        raise UserError(f"optimizer {name!r}: must be one of {', '.join(OPTIMIZERS)}.")
     return optimizer if clip_norm is None else ClippedOptimizer(optimizer, clip_norm)
 
 
@@ -128,7 +126,7 @@ def build_schedule(name: str, peak: float, warmup_rounds: int, total_rounds: int
       A function from the round, an int32 scalar counted from 0, to a float32 scalar.
     """
     if name not in SCHEDULES:
-        raise UserError(f"schedule {name!r} is none of {', '.join(SCHEDULES)}.")
+        raise UserError(f"schedule {name!r}: must be one of {', '.join(SCHEDULES)}.")
     pi = 3.141592653589793
 
     def learning_rate(round_num):

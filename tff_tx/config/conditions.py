@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -42,7 +43,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """A setting whose chosen record has a property; looking it up imports it, unless nothing is chosen.
+    """A setting whose chosen record has a property; looking it up imports it, unless it is the default.
 
     Attributes:
       path: The setting.
@@ -53,6 +54,12 @@ class Chosen:
     path: str
     registry: Registry
     attribute: str
+    negated: typing.ClassVar[bool] = False
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the records with the property."""
+        return tuple(name for name, record in self.registry.items() if getattr(record, self.attribute))
 
     def holds(self, config: RunConfig) -> bool:
         return config.is_set(self.path) and bool(getattr(self.registry[config.get(self.path)], self.attribute))

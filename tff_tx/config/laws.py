@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import RunConfig, describe
 from tff_tx.core.errors import setting
 
-Found = str | None
+Found = Optional[str]  # noqa: UP045 -- evaluated, also by Python 3.9
 
 
 def columns_are_distinct(config: RunConfig) -> Found:
@@ -275,7 +275,9 @@ def cohorts_are_as_accounted(config: RunConfig) -> Found:
 def statistics_are_hidden(config: RunConfig) -> Found:
     """Exact statistics of a table are in the released model."""
     private = config.privacy.enabled or config.local_privacy.clip_norm or config.example_privacy.clip_norm
-    if not private or not config.task.standardize or config.task.kind != "tabular_classification":
+    if not private or not config.task.standardize or config.task.kind is None:
+        return None
+    if "silos" in TASKS[config.task.kind].capabilities:
         return None
     return (
         f"{describe(config, 'task.standardize')} adds up exact sums over the clients' columns, which no noise hides: "

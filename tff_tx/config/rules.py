@@ -273,7 +273,6 @@ _CLIENT_PRIVACY = [
         "an example may be in a batch twice",
         "set client.epochs, and client.max_examples to make rounds short",
     ),
-    Relation(("task.standardize",), laws.statistics_are_hidden),
 ]
 
 _ENGINE = [
@@ -359,13 +358,12 @@ CAPABILITIES = (
         for path in (
             "client.gradient_accumulation_steps",
             "algorithm.distillation_weight",
-            "example_privacy.clip_norm",
-            "local_privacy.clip_norm",
         )
     ),
+    _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
     *(
         _algorithm(condition, "one_update", "its clients send a gradient besides their update")
-        for condition in (_BUFFERED, is_("compression.error_feedback", True), _FORGED)
+        for condition in (_BUFFERED, is_("compression.error_feedback", True), _FORGED, _LOCAL_DP)
     ),
     Relation(("compression.upload", "algorithm.name"), laws.feedback_needs_one_update),
     _algorithm(is_("aggregation.attention_key", "loss"), "sends_loss", "its clients have no loss by batch to send"),
@@ -396,6 +394,7 @@ CAPABILITIES = (
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Relation(("task.standardize",), laws.statistics_are_hidden),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""
 

@@ -56,6 +56,9 @@ class AuditReport:
             found |= {"exposure": bits, "epsilon": {"lower_bound": self.bound, "accounted": self.accounted}}
         return found
 
+    def __str__(self) -> str:
+        return f"{self.table()}\nWritten: {', '.join(self.files)}"
+
     def table(self) -> str:
         """The results as a Markdown table."""
         rows = [
@@ -205,23 +208,25 @@ class MechanismReport:
     Attributes:
       bound: Lower bound on epsilon.
       accounted: Epsilon of its accounting, for the same number of releases.
+      file: `mechanism.json`, if it was written.
     """
 
     bound: auditing.Bound
     accounted: float
+    file: str | None = None
 
     @property
     def refuted(self) -> bool:
         """Whether the mechanism, or its accounting, is wrong."""
         return self.bound.epsilon > self.accounted
 
-    def describe(self) -> str:
-        """The result in a sentence."""
+    def __str__(self) -> str:
         bound, verdict = self.bound, "refuted" if self.refuted else "not refuted"
         guesses = f"{bound.correct} of {bound.guesses} guesses about {bound.canaries} canaries right"
         return (
             f"epsilon is at least {bound.epsilon:.3f} ({guesses}; confidence {bound.confidence:.0%}, delta "
             f"{bound.delta:g}); accounted {self.accounted:.3f}: {verdict}"
+            + (f"\nWritten: {self.file}" if self.file else "")
         )
 
 
@@ -261,6 +266,7 @@ def audit_mechanism(config: RunConfig, settings: AuditConfig) -> MechanismReport
         files.make_directory(settings.output_dir, setting("audit.output_dir"))
         path = os.path.join(settings.output_dir, "mechanism.json")
         files.write_json(path, {"lower_bound": report.bound, "accounted": report.accounted})
+        report = dataclasses.replace(report, file=path)
     return report
 
 

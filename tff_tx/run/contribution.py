@@ -38,13 +38,13 @@ class ContributionReport:
     subject: str
     files: tuple[str, ...]
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         """The ranking, and the cost of finding it."""
         attrs = self.table.attrs
         return (
             f"{self.table.to_string(float_format='%.5f')}\nSum {self.table['value'].sum():.5f}; all rounds together "
             f"gained {attrs['gain']:.5f} ({self.subject}). {attrs['evaluations']:,} models evaluated in "
-            f"{attrs['seconds']:.0f} s."
+            f"{attrs['seconds']:.0f} s.\nWritten: {', '.join(self.files)}"
         )
 
 

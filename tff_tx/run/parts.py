@@ -42,7 +42,7 @@ def settings(**by_flag: Any) -> Part:
     return found
 
 
-def section(name: str, **values: Any) -> Part:
+def section(name: str, /, **values: Any) -> Part:
     """Settings of one section, by their names in it; None stands for the default."""
     return Part({f"{name}.{field}": value for field, value in values.items() if value is not None})
 
@@ -207,7 +207,7 @@ def FedDF(groups: tuple = (), steps: int | None = None, learning_rate: float | N
 
 
 def stack(*layers: Part):
-    """Layers of aggregation, in the order in which an update passes them: zeroing, clipping, compression, aggregator."""
+    """Layers of aggregation: zeroing, clipping, compression, aggregator; an update passes them in this order."""
     found = Part()
     for layer in layers:
         found |= layer

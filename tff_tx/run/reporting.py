@@ -127,7 +127,9 @@ def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path:
       `path`.
     """
     shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
-    figure, axes = plots.pyplot().subplots(1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False)
+    figure, axes = plots.pyplot().subplots(
+        1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False
+    )
     for metric, axis in zip(shown, axes[0]):
         values = by_client[metric.name]
         axis.hist(values, bins=20)

@@ -40,7 +40,7 @@ class VocabularyReport:
     entries: int
     privacy: Mapping[str, Any] | None
 
-    def describe(self) -> str:
+    def __str__(self) -> str:
         """The result and its guarantee, in two lines."""
         line = f"{self.words:,} words of {self.clients:,} clients; {self.entries:,} entries in {self.path}"
         return f"{line}\n{_describe_guarantee(self.privacy)}"

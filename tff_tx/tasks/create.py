@@ -43,7 +43,7 @@ def create_task(
     definition = task_kind(kind)
     if data.silos and on_silos is None:
         raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
-    if data.silos and definition.pools_statistics:
+    if data.silos and "silos" not in definition.capabilities:
         raise UserError(
             f"--task={kind} takes statistics of all training data together, which the silos {', '.join(data.silos)} do "
             "not give out: choose another task, or files that this machine sees."

@@ -50,7 +50,7 @@ class FeatureCache:
     """
 
     def __init__(self, task: FederatedTask, directory: str, max_bytes: int, threads: int = 1):
-        if task.definition.draws_inputs:
+        if "activation_cache" not in task.definition.capabilities:
             raise UserError(
                 f"--cache_features: the inputs of --task={task.kind} are drawn anew in every epoch, so that there is "
                 "nothing to keep: drop the flag."

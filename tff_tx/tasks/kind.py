@@ -52,14 +52,16 @@ class TaskKind(abc.ABC):
       limited_lengths: Fields of `ModelSpec` that must not exceed the model's positions.
       score_metrics: Of texts that a model writes, the columns of its predictor's `score`; empty: it writes none.
       scored_columns: Columns of the records that these are scored against.
-      labels_are_classes: Whether labels are places in the label names, which an attacker can flip.
-      predicts_class_probabilities: Whether predictions are logits of classes, by which membership is inferred.
-      trigger_feature: The input that a backdoor's trigger is put on, "input_ids" or "pixel_values", of a task with one
-        class an example; None: there is no backdoor.
-      takes_plain_text: Whether any sequence of tokens is an example, so that canaries are.
-      draws_inputs: Whether inputs are drawn anew in every epoch, so that no activations of them can be cached.
-      pools_statistics: Whether exact statistics of all training data are made: silos do not give them out, and no noise
-        hides them.
+      capabilities: Names out of those below.
+      trigger_feature: With "one_class", the input that a backdoor's trigger is put on: "input_ids" or "pixel_values".
+
+    Capabilities, by which settings and programs suit a task or not:
+      activation_cache: Inputs are the same in every epoch, so that activations of them can be cached.
+      class_probabilities: Predictions are logits of classes, by which membership is inferred.
+      classes: Labels are places in the label names, which an attacker can flip.
+      one_class: An example has one class, which a backdoor can open to.
+      silos: No exact statistics are made of all training data together, which silos do not give out and no noise hides.
+      texts: Any sequence of tokens is an example, so that canaries are.
     """
 
     name: str
@@ -74,12 +76,8 @@ class TaskKind(abc.ABC):
     limited_lengths: tuple[str, ...] = ()
     score_metrics: tuple[models.Metric, ...] = ()
     scored_columns: tuple[str, ...] = ()
-    labels_are_classes: bool = False
-    predicts_class_probabilities: bool = False
+    capabilities: frozenset[str] = frozenset({"activation_cache", "silos"})
     trigger_feature: str | None = None
-    takes_plain_text: bool = False
-    draws_inputs: bool = False
-    pools_statistics: bool = False
 
     @abc.abstractmethod
     def encoder(self, facts: Facts) -> datasets.Encoder:

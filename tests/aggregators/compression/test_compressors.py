@@ -160,7 +160,7 @@ def test_low_rank_is_exact_for_matrices_of_that_rank_and_near_the_best_for_other
 
 @pytest.mark.parametrize("name", ["uniform", "uniform9", "eden0", "topk", "none"])
 def test_unknown_names_are_told(name):
-    with pytest.raises(ValueError, match=f"compressor '{name}' is none of"):
+    with pytest.raises(ValueError, match=f"compressor '{name}' must be one of"):
         build_compressor(name)
 
 

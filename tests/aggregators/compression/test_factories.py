@@ -100,8 +100,8 @@ def test_no_client_changes_a_private_sum_by_more_than_the_clip(name):
     value_type = tff.TensorType(np.float32, [64])
     x = np.random.default_rng(2).normal(size=64).astype(np.float32)
 
-    def norm(amend, value):
-        decoded_sum = compression.CompressedSumFactory(build_compressor(name), seed=3, amend=amend)
+    def norm(finalize, value):
+        decoded_sum = compression.CompressedSumFactory(build_compressor(name), seed=3, finalize=finalize)
         process = dp.fixed_clip_aggregator(1.0, 1.0, sum_factory=decoded_sum).create(value_type)
         return np.linalg.norm(process.next(process.initialize(), [value]).result)
 

@@ -290,7 +290,7 @@ def test_the_same_seed_gives_the_same_noise_on_any_engine_and_number_of_threads(
 
 
 def test_weights_that_tell_of_the_data_are_rejected():
-    with pytest.raises(UserError, match="--noweighted"):
+    with pytest.raises(UserError, match="algorithm.weighted=False"):
         run(options(transforms=chain(local_dp(1.0, 1.0))), clients())
 
 

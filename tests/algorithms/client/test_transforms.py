@@ -168,7 +168,7 @@ def _record(name):
 
 
 def test_every_reason_is_of_a_capability():
-    for algorithm in algorithms.ALGORITHMS.values():
+    for _, algorithm in algorithms.ALGORITHMS.items():
         assert algorithm.capabilities <= algorithms.capabilities.ALL
         for capability in algorithms.capabilities.ALL - algorithm.capabilities:
             with pytest.raises(UserError, match=f"this cannot be combined with {algorithm.title}: "):

@@ -119,6 +119,6 @@ def test_a_word_of_one_client_is_released_as_rarely_as_delta_says():
 
 def test_clients_that_stand_for_others_count_as_many():
     mechanism = SparseHistogram(noise_stddev=10.0, threshold=150.0, max_items=1)
-    found = release({"two": 2, "one": 1}, mechanism, stands_for=100.0, seed=1)
+    found = release({"two": 2, "one": 1}, mechanism, scale_factor=100.0, seed=1)
     assert list(found) == ["two"]
     assert found["two"] == pytest.approx(2, abs=0.5)

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.client.transforms import ClientTransform, Context, Part
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import SEED
 
 
@@ -36,7 +36,7 @@ class Accumulation(ClientTransform):
 
     def __post_init__(self):
         if self.steps < 1:
-            raise UserError(f"--gradient_accumulation_steps={self.steps}: must be at least 1.")
+            raise UserError(f"{setting('client.gradient_accumulation_steps')}={self.steps}: must be at least 1.")
 
     @property
     def is_identity(self) -> bool:

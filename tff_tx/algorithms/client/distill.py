@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms.capabilities import CLIENT_OPTIMIZER, CLIENT_TRANSFORMS
 from tff_tx.algorithms.client.transforms import Broadcast, ClientTransform, Context
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import IGNORED, check_predicts_classes, distillation_loss
 
 
@@ -42,11 +42,11 @@ class Distillation(ClientTransform):
 
     def __post_init__(self):
         if not 0 <= self.weight < math.inf:
-            raise UserError(f"--distillation_weight={self.weight}: must be at least 0.")
+            raise UserError(f"{setting('algorithm.distillation_weight')}={self.weight}: must be at least 0.")
         if not 0 < self.temperature < math.inf:
-            raise UserError(f"--distillation_temperature={self.temperature}: must be above 0.")
+            raise UserError(f"{setting('algorithm.distillation_temperature')}={self.temperature}: must be above 0.")
         if self.models < 1:
-            raise UserError(f"--distillation_models={self.models}: must be at least 1.")
+            raise UserError(f"{setting('algorithm.distillation_models')}={self.models}: must be at least 1.")
 
     @property
     def is_identity(self) -> bool:

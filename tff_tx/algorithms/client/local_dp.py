@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from tff_tx.algorithms.capabilities import CLIENT_TRANSFORMS, ONE_UPDATE
 from tff_tx.algorithms.client.noise import GaussianNoise, add_noise, clip_factors, squared_norms, weighted_sum
 from tff_tx.algorithms.client.transforms import ClientTransform
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 _UPDATE_NOISE = -2
 
@@ -31,13 +31,13 @@ class LocalDp(GaussianNoise, ClientTransform):
     def check(self, model: tff.learning.models.FunctionalModel, options: Any) -> None:
         if options.weighted:
             raise UserError(
-                "local differential privacy of updates (--local_dp_clip) does not cover how many examples a client "
-                "has: count clients equally, with --noweighted."
+                f"{setting('local_privacy.clip_norm')} does not hide how many examples a client has: count clients "
+                f"equally, with {setting('algorithm.weighted')}=False."
             )
         if options.sends_loss:
             raise UserError(
-                "local differential privacy of updates (--local_dp_clip) does not cover the loss that clients would "
-                "send (--attention_key=loss): drop one of them."
+                f"{setting('local_privacy.clip_norm')} does not hide the loss that clients send for "
+                f"{setting('aggregation.attention_key')}=loss: remove one of them."
             )
 
     def release(self, update: Sequence[tf.Tensor], weight: tf.Tensor, seed: tf.Tensor) -> tuple[tuple, tf.Tensor]:

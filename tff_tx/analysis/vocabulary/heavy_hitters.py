@@ -87,7 +87,7 @@ def _computation(clients, bounds, capacity, seed):
 
 
 def release(
-    counts: Mapping[str, int], mechanism: SparseHistogram, *, stands_for: float = 1.0, seed: int | None = None
+    counts: Mapping[str, int], mechanism: SparseHistogram, *, scale_factor: float = 1.0, seed: int | None = None
 ) -> dict[str, float]:
     """The words that may be known, with their noisy counts.
 
@@ -98,13 +98,13 @@ def release(
     Args:
       counts: By word, how many clients have it.
       mechanism: Noise and threshold.
-      stands_for: As many alike clients as each of the counted ones stands for; the guarantee is then for those.
+      scale_factor: As many alike clients as each of the counted ones stands for; the guarantee is then for those.
       seed: Of the noise; None: the operating system's randomness. Noise whose seed is known hides nobody.
 
     Returns:
       By word, its noisy count in units of counted clients, words in alphabetical order.
     """
     words = sorted(counts)
-    exact = stands_for * np.array([counts[word] for word in words], np.float64)
+    exact = scale_factor * np.array([counts[word] for word in words], np.float64)
     noisy = exact + np.random.default_rng(seed).normal(0.0, mechanism.noise_stddev, len(words))
-    return {w: float(n) / stands_for for w, n in zip(words, noisy) if n >= mechanism.threshold}
+    return {w: float(n) / scale_factor for w, n in zip(words, noisy) if n >= mechanism.threshold}

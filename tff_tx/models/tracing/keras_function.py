@@ -92,7 +92,7 @@ class Slot:
     """An attribute of a layer that holds variables.
 
     Attributes:
-      attributes: The layer's.
+      attributes: The `__dict__` of the layer.
       name: Which.
       positions: Of the variables, set of int.
       replaced: From tensors by position to a copy of the attribute's value in which they stand for the variables.

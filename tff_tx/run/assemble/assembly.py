@@ -185,7 +185,8 @@ class Assembly:
         clients = ", ".join(f"{n} {split}" for split, n in sizes.items())
         config, directory = self.config, self.config.run.directory
         lines = [
-            f"{self.task.kind} on {config.data.dataset}: {clients} clients; {sum(w.size for w in trainable):,} trainable "
+            f"{self.task.kind} on {config.data.dataset}: {clients} clients; {sum(w.size for w in trainable):,} "
+            f"trainable "
             f"parameters; {self.rounds} rounds of {config.algorithm.name} into {directory}"
         ]
         lines += task_parts.describe_padding(config, self.task)

@@ -136,7 +136,7 @@ class EnsembleAssembly:
         return {**found[0], "parameters": parameters, "groups": list(self.groups)}
 
     def bytes_needed(self) -> int:
-        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the models."""
+        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies."""
         weights = (w for _, task in self.groups.values() for part in task.model.initial_weights for w in part)
         return 6 * sum(w.nbytes for w in weights) + 20_000_000
 
@@ -177,7 +177,8 @@ class EnsembleAssembly:
         first, config = self.first, self.config
         sizes = ", ".join(f"{n} {_facts(task)['parameters']['trainable']:,}" for n, (_, task) in self.groups.items())
         return [
-            f"{first.kind} on {config.data.dataset}: {len(first.train.client_ids)} train clients; trainable parameters: "
+            f"{first.kind} on {config.data.dataset}: {len(first.train.client_ids)} train clients; trainable "
+            f"parameters: "
             f"{sizes}; {sum(first.validation.sizes().values()):,} public examples; {self.rounds} rounds of "
             f"{config.algorithm.name} with distillation into {config.run.directory}"
         ]
@@ -246,6 +247,7 @@ def _check_memory(config, task):
     if needed > free:
         raise UserError(
             f"{setting('ensemble.steps')}={ensemble.steps} of {setting('ensemble.batch_size')}={ensemble.batch_size} "
-            f"need {needed / 1e9:.1f} GB for logits of {classes:,} classes, and {free / 1e9:.1f} GB are free: lower one "
+            f"need {needed / 1e9:.1f} GB for logits of {classes:,} classes, and {free / 1e9:.1f} GB are free: lower "
+            f"one "
             f"of them, or {setting('task.max_length')}."
         )

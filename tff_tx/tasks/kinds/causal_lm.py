@@ -25,8 +25,7 @@ class CausalLM(TextTask):
     title = "Causal language modeling"
     auto_class = "TFAutoModelForCausalLM"
     predictor = "tff_tx.inference.language:Continuer"
-    predicts_class_probabilities = True
-    takes_plain_text = True
+    capabilities = frozenset({"activation_cache", "class_probabilities", "silos", "texts"})
 
     def encoder(self, facts):
         # Inputs and labels are the block without its last and its first token.

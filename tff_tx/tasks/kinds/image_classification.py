@@ -17,9 +17,8 @@ class ImageClassification(TaskKind):
     predictor = "tff_tx.inference.classes:ImageClassifier"
     needs_label_names = True
     needs_image_shape = True
-    labels_are_classes = True
-    predicts_class_probabilities = True
     trigger_feature = "pixel_values"
+    capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos"})
 
     def encoder(self, facts):
         return datasets.ImageClassificationEncoder(facts.label_names, facts.image_shape)

@@ -49,9 +49,7 @@ class MaskedLM(TextTask):
     title = "Masked language modeling"
     auto_class = "TFAutoModelForMaskedLM"
     predictor = "tff_tx.inference.language:MaskFiller"
-    predicts_class_probabilities = True
-    takes_plain_text = True
-    draws_inputs = True
+    capabilities = frozenset({"class_probabilities", "silos", "texts"})
 
     def load_tokenizer(self, model):
         """A tokenizer with a mask token."""

@@ -97,7 +97,7 @@ class NextItem(TaskKind):
     predictor = "tff_tx.inference.records:Recommender"
     needs_label_names = True
     limited_lengths = ("max_length",)
-    draws_inputs = True
+    capabilities = frozenset({"silos"})
 
     def encoder(self, facts):
         if len(facts.label_names) < 2:

@@ -24,9 +24,8 @@ class SequenceClassification(TextTask):
     auto_class = "TFAutoModelForSequenceClassification"
     predictor = "tff_tx.inference.classes:TextClassifier"
     needs_label_names = True
-    labels_are_classes = True
-    predicts_class_probabilities = True
     trigger_feature = "input_ids"
+    capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos"})
 
     def encoder(self, facts):
         return datasets.SequenceClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)

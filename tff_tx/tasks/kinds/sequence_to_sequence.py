@@ -56,7 +56,7 @@ class SequenceToSequence(TextTask):
         models.Metric("rouge_l", "ROUGE-L"),
     )
     scored_columns = ("text", "target")
-    predicts_class_probabilities = True
+    capabilities = frozenset({"activation_cache", "class_probabilities", "silos"})
 
     def encoder(self, facts):
         model = facts.model

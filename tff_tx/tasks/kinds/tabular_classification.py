@@ -17,9 +17,7 @@ class TabularClassification(TaskKind):
     predictor = "tff_tx.inference.records:RowClassifier"
     needs_label_names = True
     needs_features = True
-    labels_are_classes = True
-    predicts_class_probabilities = True
-    pools_statistics = True
+    capabilities = frozenset({"activation_cache", "class_probabilities", "classes"})
 
     def encoder(self, facts):
         found, pretrained = facts.features, facts.model.pretrained

@@ -26,8 +26,7 @@ class TokenClassification(TextTask):
     predictor = "tff_tx.inference.classes:EntityTagger"
     needs_label_names = True
     tagged = True
-    labels_are_classes = True
-    predicts_class_probabilities = True
+    capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "silos"})
 
     def encoder(self, facts):
         return datasets.TokenClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)

@@ -12,13 +12,13 @@ import datetime
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tff_tx.config.tools import CertificatesConfig
 from tff_tx.core.errors import UserError, setting
 
 _LOCAL = ("localhost", "127.0.0.1")
@@ -36,45 +36,48 @@ class NodeCertificate:
     directory: str
     hosts: tuple[str, ...]
 
-    def environment(self) -> str:
-        """The shell command that sets the environment of `ray start`."""
+    def __str__(self) -> str:
+        """Its use, with the shell command that sets the environment of `ray start`."""
         path = os.path.abspath(self.directory)
         return (
+            f"{self.directory} is for {', '.join(self.hosts)}: name it there as the node's Ray TLS directory, or set\n"
             f"export RAY_USE_TLS=1 RAY_TLS_CA_CERT={path}/ca.crt RAY_TLS_SERVER_CERT={path}/node.crt "
             f"RAY_TLS_SERVER_KEY={path}/node.key"
         )
 
 
-def make_node_certificate(settings: CertificatesConfig) -> NodeCertificate:
+def make_node_certificate(directory: str, node: str, hosts: Sequence[str] = (), days: int = 365) -> NodeCertificate:
     """Writes a node's certificate, and an authority if there is none in the directory.
 
     The authority's key, `ca.key`, stays in the directory; whoever has it can admit any node.
 
     Args:
-      settings: Node, hosts and validity.
+      directory: Directory of the authority, and of the nodes' directories.
+      node: Name of the node, and of its directory.
+      hosts: Addresses and host names by which others reach the node; default: those of this machine.
+      days: Validity, in days.
 
     Raises:
       UserError: If the node exists, or the directory cannot be written.
     """
-    node = f"{setting('certificates.node')}={settings.node}"
-    if os.path.basename(settings.node) != settings.node or not settings.node:
-        raise UserError(f"{node}: must be the name of a directory, without slashes.")
-    node_dir = os.path.join(settings.directory, settings.node)
+    name = f"{setting('certificates.node')}={node}"
+    if os.path.basename(node) != node or not node:
+        raise UserError(f"{name}: must be the name of a directory, without slashes.")
+    node_dir = os.path.join(directory, node)
     if os.path.exists(node_dir):
-        raise UserError(f"{node}: {node_dir} exists already; remove it, or choose another name.")
-    hosts = tuple(dict.fromkeys([*(settings.hosts or _own_hosts()), *_LOCAL]))
+        raise UserError(f"{name}: {node_dir} exists already; remove it, or choose another name.")
+    hosts = tuple(dict.fromkeys([*(hosts or _own_hosts()), *_LOCAL]))
     try:
-        os.makedirs(settings.directory, exist_ok=True)
-        authority = _authority(settings.directory, settings.days)
-        key, certificate = _certificate(settings.node, settings.days, authority, _names(hosts))
+        os.makedirs(directory, exist_ok=True)
+        authority = _authority(directory, days)
+        key, certificate = _certificate(node, days, authority, _names(hosts))
         os.makedirs(node_dir)
         _write(os.path.join(node_dir, "ca.crt"), _pem(authority[1]))
         _write(os.path.join(node_dir, "node.crt"), _pem(certificate))
         _write_key(os.path.join(node_dir, "node.key"), key)
     except OSError as error:
         raise UserError(
-            f"{setting('certificates.directory')}={settings.directory} cannot be written ({error.strerror}): choose "
-            "another."
+            f"{setting('certificates.directory')}={directory} cannot be written ({error.strerror}): choose another."
         ) from None
     return NodeCertificate(node_dir, hosts)
 

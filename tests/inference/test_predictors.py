@@ -1,0 +1,154 @@
+"""Predictors against the models' own outputs, for every task that predicts from texts and images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from tests import tiny
+from tff_tx import datasets, inference, models, tasks
+from tff_tx.core.errors import UserError
+
+WORDS = ("ann", "bob", "is", "was", "here", "there")
+TEXTS = ["ann is here", "bob was there is ann", "bob"]
+BERT = dict(vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+SPEC = tasks.ModelSpec(max_length=8)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    found = tiny.words_tokenizer(WORDS)
+    found.add_special_tokens({"mask_token": "[MASK]"})
+    return found
+
+
+def bert(kind, **fields):
+    fields = {**BERT, "max_position_embeddings": 16, "initializer_range": 1.0, **fields}
+    return models.from_config(tasks.task_kind(kind).auto_class, "bert", fields, seed=3)
+
+
+def named(*names):
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+
+
+def predicted(kind, model, tokenizer, inputs=TEXTS, **options):
+    return list(inference.build_predictor(kind, model, SPEC, tokenizer=tokenizer, **options).predict(inputs))
+
+
+def logits(model, tokenizer, text):
+    return model(dict(tokenizer(text, return_tensors="tf")), training=False).logits.numpy()[0]
+
+
+def test_classes_of_texts(tokenizer):
+    model = bert("sequence_classification", **named("bad", "good", "odd"))
+    found = predicted("sequence_classification", model, tokenizer, top_k=2, batch_size=2)
+    for text, prediction in zip(TEXTS, found, strict=True):
+        probabilities = tf.nn.softmax(logits(model, tokenizer, text)).numpy()
+        first, second = np.argsort(-probabilities)[:2]
+        names = model.config.id2label
+        assert (prediction["text"], prediction["label"]) == (text, names[first])
+        expected = {names[i]: float(probabilities[i]) for i in (first, second)}
+        assert prediction["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_entities_of_texts(tokenizer):
+    model = bert("token_classification", **named("O", "B-P", "I-P"))
+    texts = [" ".join(np.random.default_rng(n).choice(WORDS, 6)) for n in range(8)]
+    found = predicted("token_classification", model, tokenizer, texts)
+    assert any(prediction["entities"] for prediction in found)
+    for text, prediction in zip(texts, found, strict=True):
+        tags = np.argmax(logits(model, tokenizer, text), -1)[1:-1]  # a token a word
+        words, inside = text.split(), sum(len(entity["text"].split()) for entity in prediction["entities"])
+        assert inside == sum(tags != 0)
+        starts = [i for i, tag in enumerate(tags) if tag == 1 or tag == 2 and (i == 0 or tags[i - 1] == 0)]
+        assert [entity["text"].split()[0] for entity in prediction["entities"]] == [words[i] for i in starts]
+
+
+def test_words_behind_masks(tokenizer):
+    model = bert("masked_lm")
+    (found,) = predicted("masked_lm", model, tokenizer, ["ann [MASK] here [MASK]"], top_k=1)
+    best = np.argmax(logits(model, tokenizer, "ann [MASK] here [MASK]"), -1)
+    assert [list(filling) for filling in found["fillings"]] == [[tokenizer.decode([best[i]])] for i in (2, 4)]
+    with pytest.raises(UserError, match=r"has no \[MASK\] to fill in"):
+        predicted("masked_lm", model, tokenizer, ["ann"])
+
+
+def test_continuations(tokenizer):
+    config = dict(n_embd=8, n_layer=1, n_head=2, n_positions=6, vocab_size=11, initializer_range=1.0)
+    model = models.from_config("TFAutoModelForCausalLM", "gpt2", config, seed=1)
+    (found,) = predicted("causal_lm", model, tokenizer, TEXTS[:1], max_new_tokens=9)
+    ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    for _ in range(9):  # of the 6 positions that the model has
+        ids.append(int(np.argmax(model(input_ids=tf.constant([ids[-6:]]), training=False).logits[0, -1])))
+    assert found == {"text": TEXTS[0], "continuation": tokenizer.decode(ids[3:])}
+    sampled = [
+        predicted("causal_lm", model, tokenizer, TEXTS, max_new_tokens=9, temperature=3.0, seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+def test_images_are_made_to_fit():
+    config = {**tiny.VIT, "image_size": 8, "num_channels": 1, **named("no", "yes")}
+    model = models.from_config("TFAutoModelForImageClassification", "vit", config, seed=1)
+    grey = np.random.default_rng(0).random((1, 8, 8), np.float32)
+    large = np.repeat(np.kron(grey, np.ones([1, 2, 2], np.float32)), 3, 0)
+    one, other = predicted("image_classification", model, None, [grey, large], batch_size=1)
+    assert one["label"] == other["label"]
+    assert one["probabilities"] == pytest.approx(other["probabilities"], abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["sequence_classification", "masked_lm"])
+def test_a_saved_model_predicts_the_same_in_batches_of_any_size(kind, tokenizer, tmp_path):
+    model = bert(kind, **(named("a", "b") if kind == "sequence_classification" else {}))
+    models.save_pretrained(model, str(tmp_path), tokenizer)
+    texts = [f"{text} [MASK]" for text in TEXTS]
+    expected = predicted(kind, model, tokenizer, texts)
+    assert predicted(kind, str(tmp_path), None, texts, batch_size=1) == expected
+
+
+def test_records_are_read_by_the_names_of_the_data(tmp_path):
+    columns = {"numeric_features": ["age"], "categorical_features": ["ward"], "categories": [["a", "b"]]}
+    config = {**columns, "hidden_size": 4, "num_attention_heads": 1, **named("no", "yes")}
+    model = models.from_config(tasks.task_kind("tabular_classification").auto_class, "ft_transformer", config, seed=1)
+    pd.DataFrame({"ward": ["a", "c", "b"], "more": [0, 0, 0], "age": [1.0, 2.0, 3.0]}).to_csv(tmp_path / "x.csv")
+    predictor = inference.build_predictor("tabular_classification", model, SPEC, batch_size=2, top_k=1)
+    found = list(predictor.predict(predictor.read(files=[str(tmp_path / "x.csv")])))
+    x = {"numbers": tf.constant([[1.0], [2.0], [3.0]]), "categories": tf.constant([[1], [0], [2]])}
+    best = np.argmax(model(x, training=False), -1)
+    assert [prediction["label"] for prediction in found] == [("no", "yes")[i] for i in best]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "sentence"),
+    [
+        ("sequence_classification", {}, "there is nothing to predict"),
+        ("sequence_classification", {"files": ["nowhere.txt"]}, "nowhere.txt cannot be read"),
+        ("image_classification", {"texts": ["a"]}, "takes images"),
+        ("question_answering", {"texts": ["a"]}, "answers questions"),
+        ("question_answering", {"texts": ["a"], "question": "b", "files": ["c"]}, "answers questions"),
+        ("forecasting", {"texts": ["a"]}, "takes records"),
+        ("next_item", {}, "takes records"),
+        ("tabular_classification", {"files": ["x.csv"], "question": "b"}, "takes records"),
+    ],
+)
+def test_inputs_that_a_model_does_not_take(kind, given, sentence):
+    """Without loading a model: there is none in the directory."""
+    predictor = inference.build_predictor(kind, "nowhere", SPEC, data=datasets.DataSpec())
+    with pytest.raises(UserError, match=sentence):
+        predictor.read(**given)
+
+
+def test_scores_have_the_columns_that_the_task_names(tokenizer):
+    config = dict(vocab_size=11, pad_token_id=0, decoder_start_token_id=2, eos_token_id=3)
+    t5 = dict(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    written = models.from_config("TFAutoModelForSeq2SeqLM", "t5", {**config, **t5})
+    records = pd.DataFrame({"text": TEXTS, "target": TEXTS, "question": TEXTS, "context": TEXTS, "answers": [[]] * 3})
+    for kind, model in (("sequence_to_sequence", written), ("question_answering", bert("question_answering"))):
+        definition = tasks.task_kind(kind)
+        predictor = inference.build_predictor(
+            kind, model, tasks.ModelSpec(max_length=16, context_overlap=2), tokenizer=tokenizer
+        )
+        scores = predictor.score(records[list(definition.scored_columns)])
+        assert list(scores) == [metric.name for metric in definition.score_metrics]
+        assert len(scores) == len(records)
