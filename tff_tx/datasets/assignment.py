@@ -22,10 +22,10 @@ class Assignment:
     """Where the rows of one pool go, in the order they are read.
 
     Attributes:
-        codes: int8 [rows], index into `splits.NAMES`, or `DROPPED`.
-        owners: int64 [rows], index into the client names of the row's split.
-        client_ids: Split code -> client ids; a table may have clients that have no row in the
-            split.
+      codes: int8 [rows], index into `splits.NAMES`, or `DROPPED`.
+      owners: int64 [rows], index into the client names of the row's split.
+      client_ids: Split code -> client ids; a table may have clients that have no row in the
+        split.
     """
 
     codes: np.ndarray
@@ -47,15 +47,15 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
     """Deals the rows of every pool of a data set.
 
     Args:
-        spec: How.
-        survey: Of the data.
-        ordered: Whether a client's rows mean something only together and in their order.
+      spec: How.
+      survey: Of the data.
+      ordered: Whether a client's rows mean something only together and in their order.
 
     Returns:
-        Pool name -> assignment, pools in the order of `splits.NAMES`.
+      Pool name -> assignment, pools in the order of `splits.NAMES`.
 
     Raises:
-        UserError: If the data cannot be dealt or split as the spec asks.
+      UserError: If the data cannot be dealt or split as the spec asks.
     """
     how = spec.partition
     if how == "auto":

@@ -33,12 +33,12 @@ class FederatedDataset:
     """Encoded clients, by split.
 
     Attributes:
-        train: The training clients.
-        validation: The validation clients, or None.
-        test: The test clients, or None.
-        label_names: The label names; empty if the kind has no labels.
-        kind: The kind of task that the encoder was for.
-        path: The store.
+      train: The training clients.
+      validation: The validation clients, or None.
+      test: The test clients, or None.
+      label_names: The label names; empty if the kind has no labels.
+      kind: The kind of task that the encoder was for.
+      path: The store.
     """
 
     train: SqliteClientData
@@ -86,7 +86,7 @@ def open_store(path: str) -> FederatedDataset:
     """Opens a store that `load` wrote, by its path alone.
 
     Raises:
-        UserError: If the file is no store.
+      UserError: If the file is no store.
     """
     meta = store.read_meta(path)
     parts = {name: store.open_split(path, name) for name in splits.NAMES}

@@ -18,7 +18,7 @@ def iid(num_examples: int, num_clients: int, rng: np.random.Generator) -> np.nda
     """Spreads the examples at random, sizes equal up to one.
 
     Raises:
-        UserError: If there are more clients than examples.
+      UserError: If there are more clients than examples.
     """
     _check_enough(num_examples, num_clients)
     return rng.permutation(np.arange(num_examples) % num_clients)
@@ -30,7 +30,7 @@ def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.rand
     Every client has one example before the rest is shared out, so `exponent=0` gives equal sizes.
 
     Raises:
-        UserError: If there are more clients than examples, or the exponent is negative.
+      UserError: If there are more clients than examples, or the exponent is negative.
     """
     _check_enough(num_examples, num_clients)
     if exponent < 0:
@@ -54,13 +54,13 @@ def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random
     to infinity gives every client the overall distribution, `alpha` to 0 a single label each.
 
     Args:
-        labels: int [n], the label of each example.
-        num_clients: How many clients, at most n.
-        alpha: The concentration, above 0.
-        rng: Where the randomness comes from.
+      labels: int [n], the label of each example.
+      num_clients: How many clients, at most n.
+      alpha: The concentration, above 0.
+      rng: Where the randomness comes from.
 
     Raises:
-        UserError: If there are more clients than examples, or alpha is not above 0.
+      UserError: If there are more clients than examples, or alpha is not above 0.
     """
     _check_enough(len(labels), num_clients)
     if not alpha > 0:
@@ -97,7 +97,7 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
     (2017), section 3: the "pathological non-IID" partition; most clients see as many labels.
 
     Raises:
-        UserError: If there are more shards than examples, or less than one shard a client.
+      UserError: If there are more shards than examples, or less than one shard a client.
     """
     if shards_per_client < 1:
         raise UserError(

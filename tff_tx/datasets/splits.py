@@ -21,7 +21,7 @@ def check_part(name: str, part: float) -> None:
     """Refuses a part that is neither 0, nor a fraction, nor a whole number.
 
     Raises:
-        UserError: If so.
+      UserError: If so.
     """
     if part < 0 or (part > 1 and part != int(part)):
         raise UserError(
@@ -34,7 +34,7 @@ def by_example(num_examples: int, validation: float, test: float, rng: np.random
     """Draws examples at random, whoever owns them; int8 [num_examples].
 
     Raises:
-        UserError: If nothing is left to train on.
+      UserError: If nothing is left to train on.
     """
     return _draw(num_examples, "example", validation, test, rng)
 
@@ -43,7 +43,7 @@ def by_client(owners: np.ndarray, validation: float, test: float, rng: np.random
     """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps).
 
     Raises:
-        UserError: If no client is left to train on.
+      UserError: If no client is left to train on.
     """
     num_clients = int(owners.max()) + 1
     return _draw(num_clients, "client", validation, test, rng)[owners]
@@ -77,7 +77,7 @@ def within_client(owners: np.ndarray, validation: float, test: float, rng: np.ra
     client too small for a part is missing in that split.
 
     Raises:
-        UserError: If all clients are too small for a part that was asked for.
+      UserError: If all clients are too small for a part that was asked for.
     """
     num_validation, num_test = _amounts_of_clients("within_client", np.bincount(owners), validation, test)
     return _first_in_order(owners, rng.permutation(len(owners)), num_validation, num_test)

@@ -28,11 +28,11 @@ class SplitStatistics:
     """One split in numbers; the rows of the arrays are clients in the same order.
 
     Attributes:
-        records: int64 [clients], records a client.
-        labels: int64 [clients, labels], how often a client has a label; None if there are no
-            labels, or too many.
-        lengths: int64 [records], tokens a record; None if the records are no texts.
-        tokens: int64 [clients], tokens a client; None if the records are no texts.
+      records: int64 [clients], records a client.
+      labels: int64 [clients, labels], how often a client has a label; None if there are no
+        labels, or too many.
+      lengths: int64 [records], tokens a record; None if the records are no texts.
+      tokens: int64 [clients], tokens a client; None if the records are no texts.
     """
 
     records: np.ndarray
@@ -53,12 +53,12 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     """Reads and deals a data set as `load` does, and counts instead of encoding.
 
     Args:
-        spec: What to load.
-        count_tokens: Texts -> the number of tokens of each.
+      spec: What to load.
+      count_tokens: Texts -> the number of tokens of each.
 
     Raises:
-        UserError: If the data or the spec are wrong, or a label of another split is not in
-            training.
+      UserError: If the data or the spec are wrong, or a label of another split is not in
+        training.
     """
     source, found = open_source(spec), survey(spec)
     columns = found.pools["train"].columns

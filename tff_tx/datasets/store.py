@@ -46,14 +46,14 @@ class StoreWriter:
     bounded by one batch of rows and one counter a client.
 
     Args:
-        path: The final path; an existing file is replaced.
-        element_spec: Feature name -> unbatched `tf.TensorSpec`; string, integer or float; the shape
-            is fully known or `[None]`.
-        meta: What `read_meta` is to give back beside the element spec; must be JSON.
-        chosen_by: The setting that chose the place, for messages.
+      path: The final path; an existing file is replaced.
+      element_spec: Feature name -> unbatched `tf.TensorSpec`; string, integer or float; the shape
+        is fully known or `[None]`.
+      meta: What `read_meta` is to give back beside the element spec; must be JSON.
+      chosen_by: The setting that chose the place, for messages.
 
     Raises:
-        UserError: If the directory cannot be written or the disk is full.
+      UserError: If the directory cannot be written or the disk is full.
     """
 
     def __init__(
@@ -146,11 +146,11 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
     it is unpickled.
 
     Args:
-        path: A file written by `StoreWriter`.
-        split: The split's name.
+      path: A file written by `StoreWriter`.
+      split: The split's name.
 
     Raises:
-        UserError: If there is no such store, or no such split in it.
+      UserError: If there is no such store, or no such split in it.
     """
 
     def __init__(self, path: str, split: str):
@@ -206,7 +206,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         """The examples of one client in the order written.
 
         Raises:
-            ValueError: If there is no such client.
+          ValueError: If there is no such client.
         """
         if client_id not in self._sizes:
             raise ValueError(f"{client_id!r} is not a client of the split {self.split!r} of {self.path}.")
@@ -233,7 +233,7 @@ def read_meta(path: str) -> dict:
     """What the store says of itself; `element_spec` is an OrderedDict of `tf.TensorSpec`.
 
     Raises:
-        UserError: If the file does not exist or is not a store of this format version.
+      UserError: If the file does not exist or is not a store of this format version.
     """
     try:
         with _connect(path) as connection:

@@ -25,13 +25,13 @@ class Encoder(abc.ABC):
     """Turns records into examples.
 
     Attributes:
-        kind: The kind of task.
-        columns: The record columns it reads.
-        label_names: The labels' names; the index of a name is the label.
-        element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
-        ordered: Whether a client's records mean something only together and in their order.
-        may_skip: Whether a client may have too few records for an example; it is then left out.
-        fingerprint: A string that changes whenever the output would.
+      kind: The kind of task.
+      columns: The record columns it reads.
+      label_names: The labels' names; the index of a name is the label.
+      element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
+      ordered: Whether a client's records mean something only together and in their order.
+      may_skip: Whether a client may have too few records for an example; it is then left out.
+      fingerprint: A string that changes whenever the output would.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Encoder(abc.ABC):
         """The examples of the records of one client.
 
         Raises:
-            UserError: If a record cannot be encoded.
+          UserError: If a record cannot be encoded.
         """
         stream = self.stream()
         pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]

@@ -21,7 +21,7 @@ def start_and_end(tokenizer) -> tuple[int, int]:
     that marks no ends, as BERT's, [CLS] and [SEP], which it puts around every text.
 
     Raises:
-        UserError: If the tokenizer has neither.
+      UserError: If the tokenizer has neither.
     """
     if tokenizer.eos_token_id is not None:
         return tokenizer.pad_token_id, tokenizer.eos_token_id
@@ -42,9 +42,9 @@ class SequenceToSequenceEncoder(Encoder):
     target so that it keeps its end.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        max_length: The longest text, in tokens, special tokens included.
-        max_target_length: The longest target, likewise.
+      tokenizer: A Hugging Face tokenizer.
+      max_length: The longest text, in tokens, special tokens included.
+      max_target_length: The longest target, likewise.
     """
 
     kind = "sequence_to_sequence"

@@ -132,9 +132,9 @@ class QuestionAnsweringEncoder(Encoder):
     2019 have it (section 4.3). Of several answers the first counts.
 
     Args:
-        tokenizer: See `ContextWindows`.
-        max_length: Likewise.
-        overlap: Likewise.
+      tokenizer: See `ContextWindows`.
+      max_length: Likewise.
+      overlap: Likewise.
     """
 
     kind = "question_answering"

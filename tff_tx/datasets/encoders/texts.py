@@ -21,9 +21,9 @@ class SequenceClassificationEncoder(Encoder):
     [].
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        label_names: The labels in their order.
-        max_length: The longest sequence, in tokens, special tokens included.
+      tokenizer: A Hugging Face tokenizer.
+      label_names: The labels in their order.
+      max_length: The longest sequence, in tokens, special tokens included.
     """
 
     kind = "sequence_classification"
@@ -61,9 +61,9 @@ class TokenClassificationEncoder(Encoder):
     `max_length` is cut between words into several examples, so that no word is lost to the metrics.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        label_names: The tags in their order.
-        max_length: The longest sequence, in tokens, special tokens included.
+      tokenizer: A Hugging Face tokenizer.
+      label_names: The tags in their order.
+      max_length: The longest sequence, in tokens, special tokens included.
     """
 
     kind = "token_classification"
@@ -119,9 +119,9 @@ class LanguageModelingEncoder(Encoder):
     in the tokenizer's special tokens, which count towards `block_length`.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        block_length: Tokens a block, at least 2 beside the special tokens.
-        masked: Whether the blocks are for a masked rather than a causal model.
+      tokenizer: A Hugging Face tokenizer.
+      block_length: Tokens a block, at least 2 beside the special tokens.
+      masked: Whether the blocks are for a masked rather than a causal model.
     """
 
     columns = ("text",)

@@ -63,7 +63,7 @@ def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
     """Sentences in words -> (ids with special tokens, the index of each id's word or None) of each.
 
     Raises:
-        UserError: If the tokenizer cannot take text that is split into words.
+      UserError: If the tokenizer cannot take text that is split into words.
     """
     if not tokenizer.is_fast:
         return [_slow_word_pieces(tokenizer, words) for words in sentences]

@@ -20,7 +20,7 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     """The wanted record columns of (place, row) pairs.
 
     Raises:
-        UserError: If a column is missing, or a value is missing or of the wrong kind.
+      UserError: If a column is missing, or a value is missing or of the wrong kind.
     """
     import pandas as pd
 

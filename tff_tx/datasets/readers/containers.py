@@ -167,7 +167,7 @@ def sqlite_splits(path: str) -> list:
     """The split names in a file of TFF's SQLite ClientData format.
 
     Raises:
-        UserError: If the file is none of that format, or a client has no example or is there twice.
+      UserError: If the file is none of that format, or a client has no example or is there twice.
     """
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)

@@ -42,7 +42,7 @@ def file_source(spec: DataSpec) -> Source:
     """The records of the files of a spec.
 
     Raises:
-        UserError: If a file does not exist or its format is unknown or another file's is different.
+      UserError: If a file does not exist or its format is unknown or another file's is different.
     """
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {

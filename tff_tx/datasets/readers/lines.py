@@ -21,7 +21,7 @@ def utf8_lines(path: str) -> Iterator[str]:
     """The lines of a file with their ends, decoded one by one so that a bad byte has a line number.
 
     Raises:
-        UserError: At the first line that is not UTF-8.
+      UserError: At the first line that is not UTF-8.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
