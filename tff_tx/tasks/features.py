@@ -185,7 +185,7 @@ class FeatureCache:
         path, client_id = item
         stored = collections.OrderedDict((name, tf.TensorSpec([], tf.string)) for name in self._spec)
         try:
-            with datasets.StoreWriter(path, stored, {}, flag="--run_dir") as writer:
+            with datasets.StoreWriter(path, stored, {}, chosen_by="run.directory") as writer:
                 for x, y in self._readers[split](client_id):
                     for example in self._examples(x, y):
                         writer.add(split, client_id, example)
