@@ -31,7 +31,7 @@ class LocalEngine(Engine):
     Args:
       process: Of functional models, with clients named by plain data or datasets.
       threads: Clients at work at the same time; the best is one a processor.
-      precision: In which matrix products of a step are computed, see `graphs.step_options`.
+      precision: In which matrix products of a step are computed, see `internals.calls.step_options`.
       encode: As of `Engine`.
       hooks: As of `Engine`.
       cost_fn: What a client of a round is expected to cost, in any unit, from its argument; None: all the same.
