@@ -20,3 +20,5 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 # takes a quarter of the imports' time. `cli` returns to what is usual.
 usual_gc_threshold = gc.get_threshold()
 gc.set_threshold(1_000_000)
+
+quick_imports.install()
