@@ -88,9 +88,9 @@ def test_nested_structures_of_floats_are_summed_and_others_refused():
     assert output.result["b"][1] == 14
     with pytest.raises(TypeError, match="only floats"):
         factory.create(tff.TensorType(np.int32))
-    with pytest.raises(TypeError, match="has to be an unweighted one"):
+    with pytest.raises(TypeError, match="must be an unweighted one"):
         compression.CompressedFactory(compression.TopK(1.0), tff.aggregators.MeanFactory())
-    with pytest.raises(TypeError, match="has to be a weighted one"):
+    with pytest.raises(TypeError, match="must be a weighted one"):
         compression.WeightedCompressedFactory(compression.TopK(1.0), tff.aggregators.SumFactory())
 
 
