@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from programs import quick_imports
+
 try:
     import tff_tx  # noqa: F401
 except ImportError as error:  # not of this platform
