@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from tff_tx import models
+from tff_tx import models, tasks
 from tff_tx.run.directory import METRICS
 
 REPORT = "report.md"
@@ -40,7 +40,7 @@ def write_report(
     os.makedirs(plots, exist_ok=True)
     images = [_plot(rows, metric, plots) for metric in metrics if metric.plotted]
     parts = [
-        f"# {config['task']['kind']} on {config['task']['data']['dataset']}",
+        f"# {tasks.task_kind(config['task']['kind']).title} on {config['task']['data']['dataset']}",
         _summary(rows, config),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
