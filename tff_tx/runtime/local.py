@@ -66,7 +66,7 @@ class LocalEngine(ProcessEngine):
                 gathered.sent_bytes += sent_bytes
                 total = self.parts.accumulate(*total, *contribution)
                 gathered.count(position, contribution)
-                if not gathered.observers:
+                if not (gathered.observers or self.hooks):  # which may give it to users
                     drop_python_state(contribution)
             gathered.progress(position + 1)
             gathered.clock.stop("aggregation")
