@@ -102,6 +102,6 @@ def test_it_comes_back_from_its_directory(model, tmp_path):
 
 @pytest.mark.parametrize(("model", "least"), [("wordpiece", 161), ("bpe", 261)])
 def test_a_vocabulary_without_room_for_letters_is_refused(model, least):
-    with pytest.raises(UserError, match=f"--vocab_size={least - 1} has no room .* at least {least}"):
+    with pytest.raises(UserError, match=f"vocabulary.size={least - 1}: must be at least {least}"):
         build_tokenizer(model, {}, least - 1)
     assert len(build_tokenizer(model, {"a": 1}, least)) == least
