@@ -66,7 +66,10 @@ def run(train):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"method": "exact", "tolerance": 0.1}, "contribution.tolerance=0.1 has no effect with contribution.method=exact"),
+        (
+            {"method": "exact", "tolerance": 0.1},
+            "contribution.tolerance=0.1 has no effect with contribution.method=exact",
+        ),
         ({"method": "leave_one_out", "max_sweeps": 2}, "contribution.max_sweeps=2 has no effect with"),
         ({"method": "truncated_monte_carlo", "round_truncation": 0.1}, "remove it, or use gtg_shapley"),
         ({"first_round": 9}, "contribution.first_round=9 and contribution.last_round=None leave none of the 3 rounds"),
