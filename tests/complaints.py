@@ -35,10 +35,14 @@ def complaint(*line: str, loads: bool = False) -> str:
       loads: Whether data and model are loaded, and the run is put together.
     """
     with pytest.raises(UserError) as caught:
-        config = resolve(config_of(*line))
-        check(config)
-        if loads:
-            assemble.assemble(config, assemble.load_task(config, progress=False))
+        _prepare(line, loads)
     sentence = caught.value.describe(flag_of)
     assert len(sentence.splitlines()) == 1
     return sentence
+
+
+def _prepare(line, loads):
+    config = resolve(config_of(*line))
+    check(config)
+    if loads:
+        assemble.assemble(config, assemble.load_task(config, progress=False))
