@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import transformers
 
-from tests.complaints import complaint, config_of
+from tests.complaints import config_of
 from tests.processes import run
 from tests.programs.test_trainable import TINY_VIT
-from tff_tx.config import flag_of
+from tff_tx.config import check, flag_of, resolve
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble.ensemble import group_configs
 
@@ -111,10 +111,12 @@ def test_a_bert_a_distilbert_and_a_smaller_one_are_one_federation(tmp_path, cach
 )
 def test_mistakes(flags, sentence):
     line = [*DIGITS, "--ensemble_distillation", *flags]
-    try:
-        found = group_configs(config_of(*line))
-    except UserError as error:
-        assert sentence in error.describe(flag_of)
-    else:
-        assert found
-        assert sentence in complaint(*line)
+    with pytest.raises(UserError) as caught:
+        _check(*line)
+    assert sentence in caught.value.describe(flag_of)
+
+
+def _check(*line):
+    config = resolve(config_of(*line))
+    check(config)
+    group_configs(config)

@@ -16,6 +16,7 @@ import portpicker
 import psutil
 import pytest
 
+from tests.complaints import complaint
 from tests.processes import ROOT, run, start
 from tff_tx import datasets
 
