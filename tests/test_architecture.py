@@ -110,12 +110,6 @@ def test_flags_are_read_by_programs_alone():
         assert not any(target.startswith("absl.flags") for target in imported(path)), path
 
 
-def test_only_the_runtime_touches_tffs_internals():
-    for path in (ROOT / "tff_tx").rglob("*.py"):
-        internal = [t for t in imported(path) if t.startswith("tensorflow_federated.python")]
-        assert not internal or "runtime" in path.parts, (path, internal)
-
-
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_a_package_offers_is_there_and_documented(package):
     module = importlib.import_module(f"tff_tx.{package}")

@@ -66,8 +66,6 @@ class Reaches(ast.NodeVisitor):
         of_self = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
         if private and not of_self and node.attr not in self.own:
             self.found.add(node.attr)
-        if node.attr == "__dict__":
-            self.patches.add("__dict__")
         self.generic_visit(node)
 
     def visit_Call(self, node):
@@ -78,10 +76,11 @@ class Reaches(ast.NodeVisitor):
 
     def visit_Assign(self, node):
         for target in node.targets:
-            if isinstance(target, ast.Subscript) and getattr(getattr(target.value, "func", None), "id", None) == "vars":
+            held = target.value if isinstance(target, ast.Subscript) else target
+            if getattr(getattr(held, "func", None), "id", None) == "vars":
                 self.patches.add("vars")
-            if isinstance(target, ast.Attribute) and re.fullmatch(r"__\w+__", target.attr):
-                self.patches.add(target.attr)
+            elif isinstance(held, ast.Attribute) and re.fullmatch(r"__\w+__", held.attr):
+                self.patches.add(held.attr)
         self.generic_visit(node)
 
     def visit_Constant(self, node):
@@ -193,7 +192,9 @@ def test_a_reach_is_seen(code):
     assert visitor.found
 
 
-@pytest.mark.parametrize("code", ['setattr(x, "a", 1)', "x.__dict__ = {}", 'vars(x)["a"] = 1', "x.__call__ = f"])
+@pytest.mark.parametrize(
+    "code", ['setattr(x, "a", 1)', "x.__dict__ = {}", 'x.__dict__["a"] = 1', 'vars(x)["a"] = 1', "x.__call__ = f"]
+)
 def test_a_patch_is_seen(code):
     visitor = Reaches(set())
     visitor.visit(ast.parse(code))

@@ -89,6 +89,27 @@ def test_setup_stops_with_the_sentence_alone(tmp_path):
     assert not run.stdout
 
 
+def test_importing_never_ends_the_interpreter(tmp_path):
+    """It raises an ImportError with the sentence, which programs end with, by the code of a mistake."""
+    stub = "import platform; platform.system = lambda: 'Darwin'\n"
+    guarded = "try:\n  import tff_tx\nexcept ImportError as error:\n  print('caught', error)"
+    for program, code in ((guarded, 0), ("import programs.privacy", 2)):
+        run = subprocess.run([sys.executable, "-c", stub + program], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == code, run.stderr
+        assert (run.stdout + run.stderr).removeprefix("caught ").startswith("tff_tx runs on Linux x86-64")
+        assert (run.stdout + run.stderr).count("\n") == 1
+
+
+def test_importing_is_quick_and_offers_what_it_lists():
+    program = (
+        "import sys, time; start = time.perf_counter(); import tff_tx; seconds = time.perf_counter() - start;"
+        "assert not {'numpy', 'tensorflow', 'transformers'} & set(sys.modules); assert seconds < 0.2, seconds;"
+        "assert set(tff_tx.__all__) <= set(dir(tff_tx)); assert not hasattr(tff_tx, 'no_such_name')"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("path", [CHECK, ROOT / "setup.py"])
 def test_unsupported_pythons_can_parse_the_check(path):
     """An f-string or an annotation would show a syntax error instead of the sentence."""
@@ -206,7 +227,7 @@ def test_make_turns_an_unsupported_python_away(tmp_path):
     """`make` finds none but a Python that is too new: one sentence, and nothing is installed."""
     for name in ("Makefile", "requirements.txt", "setup.py"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / "tff_tx").mkdir()
+    (tmp_path / "tff_tx" / "core").mkdir(parents=True)
     check = CHECK.read_text("utf-8").replace("sys.version_info,", "(3, 12, 1),")
     (tmp_path / "tff_tx" / "core" / "platform_check.py").write_text(check)
     run = _make("test", cwd=tmp_path)

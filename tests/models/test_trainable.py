@@ -74,7 +74,7 @@ def test_layers_are_chosen_by_a_regular_expression():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("heads", "--trainable=heads is none of all, head, bias, layers:RE, lora"),
+        ("heads", "--trainable=heads: must be one of all, head, bias, layers:RE, lora"),
         ("layers:(", r"--trainable=layers:\( is no regular expression"),
         ("layers:nowhere", "--trainable=layers:nowhere: TFDistilBert.* has no such weights"),
     ],

@@ -51,7 +51,7 @@ def test_a_run_with_all_of_it(place, cache):
     [
         (
             ["--frozen_dtype=bfloat16"],
-            "--frozen_dtype=bfloat16 is about weights that are not trained, and --trainable=all",
+            "--frozen_dtype=bfloat16 has no effect with --trainable=all",
         ),
         (
             ["--gradient_accumulation_steps=2", "--algorithm=fed_sgd"],

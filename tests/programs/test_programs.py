@@ -1,19 +1,22 @@
 """The programs as users start them: processes, tiny models."""
 
+import importlib.util
 import json
 import os
+import pathlib
 import re
 import signal
+import subprocess
 import time
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import transformers
 from PIL import Image
 
 from tests.processes import run, start
+from tests.workers import running_in
 
 TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
@@ -87,10 +90,16 @@ def test_predict_continues_text(stdlib_run, place):
     assert tokenizer("a")["input_ids"] == [ord("a") + 3, 1]
 
 
-def test_nothing_is_left_running(stdlib_run):
-    """The native engine's worker is gone with the program that the fixture ran."""
-    ours = [p for p in psutil.process_iter(["name", "cmdline"]) if "worker_binary" in (p.info["name"] or "")]
-    assert not [p for p in ours if "stdlib" in " ".join(p.info["cmdline"] or [])]
+def test_nothing_is_left_running(stdlib_run, place, tmp_path):
+    """The native engine's worker is gone with the program that the fixture ran in this directory."""
+    assert running_in(place) == []
+    worker = pathlib.Path(importlib.util.find_spec("tensorflow_federated").origin).parent / "data" / "worker_binary"
+    left = subprocess.Popen([worker, "--port=0"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert [process.pid for process in running_in(tmp_path)] == [left.pid]  # or the test could not fail
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_killed_and_started_again_ends_the_same(digits_run, place, cache):

@@ -53,7 +53,7 @@ def test_the_head_alone_is_sent(place, cache):
     ("flags", "sentence"),
     [
         (["--lora_rank=4"], "--lora_rank belongs to --trainable=lora, and --trainable is all"),
-        (["--trainable=heads"], "--trainable=heads is none of all, head, bias, layers:RE, lora"),
+        (["--trainable=heads"], "--trainable=heads: must be one of all, head, bias, layers:RE, lora"),
         (["--trainable=lora", "--lora_rank=big"], "--lora_rank=big is no list of whole numbers"),
         (
             ["--trainable=lora", "--lora_aggregation=svd", "--algorithm=mime_lite"],

@@ -124,5 +124,5 @@ def test_mixed_precision_is_near_and_an_unknown_one_is_refused():
     for ours, theirs in zip(tiny.weights_of(rough.state), tiny.weights_of(fine.state)):
         np.testing.assert_allclose(ours, theirs, atol=0.05)
         assert ours.dtype == np.float32
-    with pytest.raises(ValueError, match="precision 'float16' is none of float32, bfloat16"):
+    with pytest.raises(ValueError, match="precision 'float16' must be one of float32, bfloat16"):
         LocalEngine(process, precision="float16")

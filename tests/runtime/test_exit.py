@@ -1,9 +1,12 @@
-"""What importing the runtime leaves behind when a program ends: nothing."""
+"""What importing the runtime leaves behind when a program ends: nothing; and what is not its own it leaves alone."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -20,6 +23,12 @@ print(add_one(1))
 """
 
 
+def run(program, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, **kwargs
+    )
+
+
 @pytest.mark.parametrize(
     ("ending", "code", "out", "err"),
     [
@@ -32,11 +41,62 @@ print(add_one(1))
     ids=["normal", "exit", "exception", "default context used"],
 )
 def test_a_program_ends_without_noise(ending, code, out, err):
-    program = f"import tff_tx.runtime\n{ending}\n"
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    ended = run(f"import tff_tx.runtime\n{ending}\n")
     assert (ended.returncode, ended.stdout) == (code, out), ended.stderr
     assert "Exception ignored" not in ended.stderr
     assert "__del__" not in ended.stderr
     assert all(line in ended.stderr for line in err)
+
+
+def test_tffs_default_context_goes_on_working_where_it_was_used_before():
+    ended = run(f"{USED}\nimport tff_tx.runtime\nprint(add_one(2))")
+    assert (ended.returncode, ended.stdout) == (0, "2\n3\n"), ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+def test_a_worker_that_is_none_of_ours_survives():
+    """A child of the same name, and that of a context which the program made itself."""
+    program = """
+import os, subprocess, sys
+import tensorflow_federated as tff
+import tff_tx.runtime
+
+worker = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
+child = subprocess.Popen([worker, "--port=0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid)
+"""
+    ended = run(program)
+    pid = int(ended.stdout)
+    assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE, ended.stderr
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_context_that_the_program_has_set_is_left_alone():
+    program = """
+import atexit
+
+@atexit.register
+def compute():
+    print(add_one(1))
+
+import tensorflow_federated as tff
+import tff_tx.runtime
+
+class Mine(tff.framework.SyncContext):
+    def invoke(self, comp, arg):
+        return "mine"
+
+tff.framework.set_default_context(Mine())
+
+@tff.tensorflow.computation(int)
+def add_one(x):
+    return x + 1
+""".replace("(int)", "(__import__('numpy').int32)")
+    ended = run(program)
+    assert (ended.returncode, ended.stdout) == (0, "mine\n"), ended.stderr
+
+
+def test_a_program_ends_where_it_ignores_interrupts():
+    """As after `nohup python x.py &`: a worker of TFF's default context would be waited for and never end."""
+    ended = run("import tff_tx.runtime", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.15
 
 _BATCHES = (5, 4)
 _LENGTHS = {"length": (2, 3), "decoder_length": (3, 2)}
-"""Sizes of two small batches, by which a tensor's dimensions are told apart: no two run alike."""
+"""Sizes of two small batches that tell a tensor's dimensions apart: no two of them grow alike."""
 
 
 class FeatureExtractor:
@@ -80,7 +80,7 @@ class FeatureExtractor:
         if below < _LEAST_SHARE * products:
             raise UserError(
                 f"--cache_features: below the lowest trained weight {self._kind} has {below} of its {products} matrix "
-                "products, too little to be worth keeping: train the head, upper layers (--trainable=layers:RE), or "
+                "products, too little to be worth caching: train the head, upper layers (--trainable=layers:RE), or "
                 "adapters of upper layers (--lora_targets)."
             )
 
@@ -124,7 +124,7 @@ class _Side:
                 )
 
     def _dims(self):
-        """By tensor what its dimensions are: what is the same for two batches of different sizes is a number."""
+        """The dimensions of each tensor: those that are the same for two batches of different sizes are numbers."""
         tensors = self._dependences.features()
         run = self._function([t.name for t in tensors], lambda outputs: [tf.shape(t) for t in outputs])
         shapes = [run(*self._sample(i)) for i in range(len(_BATCHES))]
@@ -183,7 +183,7 @@ class _Side:
         return [tf.TensorSpec(v.shape, v.dtype) for v in self._variables]
 
     def feature_specs(self) -> list[tf.TensorSpec]:
-        """Of each feature of a batch, by its dimensions."""
+        """The spec of each feature of a batch, from its dimensions."""
         graph = self._traced.graph
         return [
             tf.TensorSpec([d if isinstance(d, int) else None for d in dims], graph.get_tensor_by_name(name).dtype)
@@ -235,7 +235,7 @@ def _sorted(x_spec) -> list[str]:
 
 
 def _words(name, spec) -> tuple:
-    """What the dimensions of an input are."""
+    """The dimensions of an input: numbers, `cut.BATCH` and lengths."""
     first = [cut.BATCH if d is None else d for d in spec.shape[:1]]
     return (*first, *(_length_of(name) if d is None else d for d in spec.shape[1:]))
 

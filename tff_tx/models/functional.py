@@ -25,7 +25,7 @@ from tff_tx.models.tracing.layer_stacks import transformer_blocks
 from tff_tx.models.weights_file import WeightsFile
 
 FROZEN_DTYPES = ("float32", "bfloat16")
-"""In which weights that are not trained can be held."""
+"""Types in which weights that are not trained can be stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
 
     @property
     def is_changing(self) -> list[bool]:
-        """Of each of `variables`, whether rounds change it: it is trained, or the residual of an adapter."""
+        """Whether rounds change each of `variables`: it is trained, or the residual of an adapter."""
         changing = {id(v) for v in self._trainable} | {id(adapter.residual) for adapter in self.adapters}
         return [id(v) in changing for v in self._function.variables]
 
@@ -272,20 +272,20 @@ def _recompute_blocks(function, x_spec):
 
 def _hold_frozen(function, dtype, trainable):
     if dtype not in FROZEN_DTYPES:
-        raise UserError(f"--frozen_dtype={dtype} is none of {', '.join(FROZEN_DTYPES)}.")
+        raise UserError(f"--frozen_dtype={dtype}: must be one of {', '.join(FROZEN_DTYPES)}.")
     positions = {id(v): i for i, v in enumerate(function.variables)}
     # Without what adapters add: the server changes it, by less than bfloat16 has digits for.
     held = {positions[id(v)] for v in function.model.weights if v.dtype == tf.float32} & function.frozen
     if not held:
         raise UserError(
-            f"--frozen_dtype={dtype} is about weights that are not trained, and --trainable={trainable} trains all of "
-            "them: drop it, or train a part of the model, as with --trainable=lora."
+            f"--frozen_dtype={dtype} has no effect with --trainable={trainable}, which trains all weights; "
+            "remove it or train a part of the model, as with --trainable=lora."
         )
     for position in held:
         function.dtypes[position] = tf.as_dtype(dtype)
     within = {id(layer) for block in function.recomputed for layer in block.submodules}
     dense = dense_layers(function.model)
-    # Or the cast kernel would be kept from the forward to the backward pass.
+    # Or the cast kernel would stay in memory from the forward to the backward pass.
     function.recomputed += [
         dense[id(function.variables[i])]
         for i in sorted(held)

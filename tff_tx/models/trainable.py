@@ -8,7 +8,7 @@ from typing import Any
 from tff_tx.core.errors import UserError
 
 KINDS = ("all", "head", "bias", "layers:RE", "lora")
-"""What `trainable` may be; RE is a regular expression, searched in the names of weights."""
+"""Values of `trainable`; RE is a regular expression, searched in the names of weights."""
 
 _ENCODERS_WITHOUT_NAME = ("shared", "encoder", "decoder")
 """The parts of Hugging Face models, such as T5, that keep no base model in an attribute of its own."""
@@ -30,7 +30,7 @@ def selected(model: Any, trainable: str) -> list:
       Variables, those of them that the model itself has as trainable, in the model's order.
 
     Raises:
-      UserError: If there are none, or `trainable` is none of `KINDS`.
+      UserError: If there are none, or `trainable` is not one of `KINDS`.
     """
     weights = _unique(model.trainable_weights)
     if trainable == "all":
@@ -46,7 +46,7 @@ def selected(model: Any, trainable: str) -> list:
         pattern = compiled(trainable[len("layers:") :], f"--trainable={trainable}")
         chosen = [v for v in weights if pattern.search(v.name)]
     else:
-        raise UserError(f"--trainable={trainable} is none of {', '.join(KINDS)}.")
+        raise UserError(f"--trainable={trainable}: must be one of {', '.join(KINDS)}.")
     if not chosen:
         raise UserError(
             f"--trainable={trainable}: {type(model).__name__} has no such weights; choose another of "
@@ -68,7 +68,7 @@ def compiled(pattern: str, flag: str) -> re.Pattern:
 
 
 def some_names(variables: list) -> str:
-    """A few of the names, to choose by."""
+    """The first names and the last one, for messages."""
     names = [v.name for v in variables]
     return ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")
 

@@ -1,4 +1,4 @@
-"""How TensorFlow is to be set up in every process that runs clients."""
+"""TensorFlow's settings in every process that runs clients."""
 
 import tensorflow as tf
 

@@ -52,7 +52,7 @@ class RoundForm:
         )
         protos = {name: tff.framework.serialize_computation(part) for name, part in parts.items()}
         # All but its steps, which are optimized when first called, takes less time to run than to optimize; but its
-        # loop has to come out of the functions it is in.
+        # loop must come out of the functions it is in.
         protos["work"] = computations.inlined(protos["work"])
         return cls({name: proto.SerializeToString() for name, proto in protos.items()})
 
@@ -89,8 +89,8 @@ class RoundForm:
     def constants(self) -> set[int]:
         """Those leaves of the broadcast that are leaves of the state which `update` gives back as they are."""
         broadcast, updated = _passed_on(self._proto("prepare")), _passed_on(self._proto("update"))
-        kept = {i for i, source in enumerate(updated) if source == i}
-        return {i for i, source in enumerate(broadcast) if source in kept}
+        unchanged = {i for i, source in enumerate(updated) if source == i}
+        return {i for i, source in enumerate(broadcast) if source in unchanged}
 
 
 def _no_grappler() -> tf.compat.v1.ConfigProto:
@@ -101,7 +101,7 @@ def _no_grappler() -> tf.compat.v1.ConfigProto:
 
 
 def _passed_on(computation: Computation) -> list[int | None]:
-    """Of each leaf of a computation's result the leaf of its parameter that it is, unchanged; None: it is computed."""
+    """The leaf of the parameter that each leaf of the result is, unchanged; None where it is computed."""
     nodes = {node.name: node for node in computations.graph_def_of(computation).node}
     feeds = {_plain(name): i for i, name in enumerate(tensor_names(computation.tensorflow.parameter))}
 

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
-from tff_tx.runtime.engine import Engine, Gathered
+from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.calls import step_options
 from tff_tx.runtime.internals.tensors import drop_python_state
@@ -21,7 +21,7 @@ _IN_FLIGHT = 3
 """Clients a thread that are read, computed or wait for their turn to be added up."""
 
 
-class LocalEngine(Engine):
+class LocalEngine(ProcessEngine):
     """Runs clients on threads of this process and adds up their contributions in the order of the cohort.
 
     At any time it holds the model, one sum and the contributions of a few clients, whatever the size of the cohort. The
@@ -31,7 +31,7 @@ class LocalEngine(Engine):
     Args:
       process: Of functional models, with clients named by plain data or datasets.
       threads: Clients at work at the same time; the best is one a processor.
-      precision: In which matrix products of a step are computed, see `graphs.step_options`.
+      precision: In which matrix products of a step are computed, see `internals.calls.step_options`.
       encode: As of `Engine`.
       hooks: As of `Engine`.
       cost_fn: What a client of a round is expected to cost, in any unit, from its argument; None: all the same.
@@ -66,7 +66,7 @@ class LocalEngine(Engine):
                 gathered.sent_bytes += sent_bytes
                 total = self.parts.accumulate(*total, *contribution)
                 gathered.count(position, contribution)
-                if not gathered.observers:
+                if not (gathered.observers or self.hooks):  # which may give it to users
                     drop_python_state(contribution)
             gathered.progress(position + 1)
             gathered.clock.stop("aggregation")

@@ -35,7 +35,7 @@ class RoundTask:
       key: Different for every round.
       form_key: The same for all rounds of an engine.
       form: Reference of the `RoundForm`.
-      precision: See `graphs.step_options`.
+      precision: See `internals.calls.step_options`.
       num_leaves: Of the tree of partial sums.
       changing: For each model that clients of the round start from, the reference of those leaves of its broadcast that
         differ from round to round, NumPy arrays.

@@ -1,4 +1,4 @@
-"""What the processors of a worker do: compute, read data meanwhile, or neither."""
+"""Processor usage of a worker: computing, reading data, or idle."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Usage:
             self._change(reading=-1)
 
     def take_read_seconds(self) -> float:
-        """Seconds that processors only read since this was last asked, summed over processors."""
+        """Seconds that processors spent only reading since the last call, summed over processors."""
         self._change()
         with self._lock:
             taken, self._read_seconds = self._read_seconds, 0.0

@@ -144,7 +144,7 @@ INTERNALS = (
     ),
     Internal(
         "transformers.PretrainedConfig.use_cache",
-        "Replaced by False while blocks are recomputed: keys and values for generation would be kept of every block.",
+        "Replaced by False while blocks are recomputed: keys and values for generation would be stored.",
         _HUGGING_FACE,
         "models/test_recomputation.py::test_less_is_kept_for_the_backward_pass",
     ),

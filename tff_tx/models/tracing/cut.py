@@ -32,7 +32,7 @@ class Cut:
 
     Attributes:
       features: Names of the tensors to store.
-      dims: Of each its dimensions: numbers, `BATCH` first, and maybe a length next.
+      dims: The dimensions of each: numbers, `BATCH` first, and maybe a length next.
       above: Names of the ops above the cut.
       shapes: By name the tensors above that are nothing but the shapes of tensors below, with these dimensions.
       inputs: Names of the graph's inputs that are read above.
@@ -215,12 +215,12 @@ def copy(
     part = tf.compat.v1.GraphDef(versions=definition.versions, library=definition.library)
     for node in definition.node:
         if node.name in wanted:
-            kept = part.node.add()
-            kept.CopyFrom(node)
-            if "_class" in kept.attr:  # a place beside another op, which may not come along
-                del kept.attr["_class"]
-            del kept.input[:]
-            kept.input.extend(i for i in node.input if not i.startswith("^"))
+            copied = part.node.add()
+            copied.CopyFrom(node)
+            if "_class" in copied.attr:  # a place beside another op, which may not come along
+                del copied.attr["_class"]
+            del copied.input[:]
+            copied.input.extend(i for i in node.input if not i.startswith("^"))
     used = {_plain(i) for node in part.node for i in node.input}
     replaced = {key: tensor for key, tensor in given.items() if key in used}
     return tf.graph_util.import_graph_def(part, replaced, list(fetches), name=name)

@@ -12,7 +12,7 @@ from tff_tx.core import internals
 
 
 def off_where_frozen(model: Any, trained: Sequence[tf.Tensor]):
-    """Has layers that only drop or disturb do nothing, where what they are given depends on no trained weight.
+    """Makes layers that only drop or disturb do nothing where their inputs depend on no trained weight.
 
     Those are the layers without weights and without layers of their own whose `call` has an argument `training`:
     Dropout, and those of Hugging Face models that drop whole paths.
@@ -55,7 +55,7 @@ class _Dependence:
         self._known = {t.op.name: True for t in sources}
 
     def __call__(self, tensor) -> bool:
-        if id(tensor.graph) not in self._graphs:  # inside a loop or a branch, where it cannot be told
+        if id(tensor.graph) not in self._graphs:  # inside a loop or a branch, which cannot be followed
             return True
         ops = [tensor.op]
         while ops:

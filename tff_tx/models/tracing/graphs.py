@@ -26,7 +26,7 @@ class ModelGraphs:
       function: The model.
       x_spec: Of a batch of inputs.
       output_fn: From what the model returns to the predictions.
-      is_frozen: Of each variable, whether it has no gradient: none is then computed, nor anything kept for it.
+      is_frozen: Whether each variable is without gradient: none is then computed, nor anything stored for it.
       drops_frozen: Whether dropout also drops what depends on frozen variables alone.
     """
 

@@ -1,6 +1,6 @@
-"""Layers that are computed again in the backward pass, so that nothing within them is kept from the forward pass.
+"""Layers that are computed again in the backward pass, so that nothing within them is stored in the forward pass.
 
-Chen et al. 2016, "Training deep nets with sublinear memory cost", https://arxiv.org/abs/1604.06174. What is kept is
+Chen et al. 2016, "Training deep nets with sublinear memory cost", https://arxiv.org/abs/1604.06174. Stored is
 what goes into a layer; with a layer a Transformer block, memory grows by one tensor a block instead of all of its
 activations, for one more forward pass.
 
@@ -24,7 +24,7 @@ from tff_tx.models.tracing import randomness as _randomness
 
 @contextlib.contextmanager
 def recomputing(function: Any, values: Mapping[int, Any], training: bool, status: Any):
-    """Makes calls of `function.recomputed` keep their inputs alone, while the model is called.
+    """Makes calls of `function.recomputed` store their inputs alone, while the model is called.
 
     Args:
       function: A `KerasFunction`.
@@ -145,7 +145,7 @@ def _is_differentiable(leaf) -> bool:
 
 
 def _without_cache(model):
-    """Keys and values for generation, which training has no use for, would be kept of every block."""
+    """Keys and values for generation, which training has no use for, would be stored for every block."""
     config = getattr(model, "config", None)
     if getattr(config, "use_cache", None) is None:
         return contextlib.nullcontext()

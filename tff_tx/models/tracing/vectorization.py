@@ -26,7 +26,7 @@ _DRAWS = (
 """Ops that take (shape, key, counter, algorithm, *limits)."""
 
 _NOT_VECTORIZED = ("No pfor vectorization", "Attempted to stack a variant")
-"""In TensorFlow's words for an op that it has no rule for."""
+"""Parts of TensorFlow's messages about an op that it has no rule for."""
 
 
 def vectorized_map(fn: Callable[[Any, Any], Any], batch: Any, seed: tf.Tensor | None = None) -> Any:
@@ -55,7 +55,7 @@ def vectorized_map(fn: Callable[[Any, Any], Any], batch: Any, seed: tf.Tensor | 
                 fallback_to_while_loop=False,
             )
         except ValueError as error:
-            if not any(told in str(error) for told in _NOT_VECTORIZED):
+            if not any(message in str(error) for message in _NOT_VECTORIZED):
                 raise
             raise UserError(
                 f"the gradients of single examples cannot be computed together ({_reason(error)}): train "
@@ -64,7 +64,7 @@ def vectorized_map(fn: Callable[[Any, Any], Any], batch: Any, seed: tf.Tensor | 
 
 
 def _reason(error):
-    return next(line.strip() for line in str(error).splitlines() if any(told in line for told in _NOT_VECTORIZED))
+    return next(line.strip() for line in str(error).splitlines() if any(message in line for message in _NOT_VECTORIZED))
 
 
 def _one_draw_for_all():
