@@ -20,10 +20,10 @@ def test_a_table_and_a_plot(tmp_path):
     )
     settings = ["--dataset=file", "--data=x.csv", "--num_clients=5", "--test_fraction=10"]
     out, _ = run("data", *settings, "--plot=x.png", cwd=tmp_path, forked=False)
-    same = ["records", "a", "client", "10", "10", "10", "10", "10"]
+    same = ["records", "per", "client", "10", "10", "10", "10", "10"]
     assert row(out, "train", "5", "50") == same
     assert row(out, "test", "1", "10") == same
-    lengths = [line for line in out.splitlines() if "tokens a record" in line]
+    lengths = [line for line in out.splitlines() if "tokens per record" in line]
     assert lengths[0].split()[-5:] == ["2", "2", "3", "4", "4"]
     shares = [line.split() for line in out.splitlines() if line.endswith("%")]
     assert [cells[0] for cells in shares if len(cells) == 6] == ["0", "1", "0", "1"]
@@ -32,7 +32,7 @@ def test_a_table_and_a_plot(tmp_path):
 
 def test_the_embedded_images(tmp_path):
     out, _ = run("data", "--dataset=digits", "--partition=shards", "--num_clients=20", cwd=tmp_path)
-    assert row(out, "train", "20", "1617")[:3] == ["records", "a", "client"]
+    assert row(out, "train", "20", "1617")[:3] == ["records", "per", "client"]
     assert "tokens" not in out
     assert os.listdir(tmp_path) == []
 
@@ -41,7 +41,7 @@ def test_tokenizers(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "é b"}\n' * 20)
     settings = ["--dataset=file", "--data=x.jsonl", "--num_clients=2", "--tokenizer=bytes"]
     out, _ = run("data", *settings, cwd=tmp_path)
-    lengths = [line for line in out.splitlines() if "tokens a record" in line]
+    lengths = [line for line in out.splitlines() if "tokens per record" in line]
     assert lengths[0].split()[-5:] == ["4"] * 5
     assert "label" not in out
 
@@ -69,7 +69,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
     [
         ("--plot=gone/x.png", "--plot=gone/x.png: cannot write to "),
         ("--plot=x.doc", "--plot=x.doc: must end with .png, .pdf, .svg"),
-        ("--tokenizer=.", "--tokenizer=. is neither whitespace, bytes, a directory"),
+        ("--tokenizer=.", "--tokenizer=.: must be whitespace, bytes, a directory"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, flag, message):

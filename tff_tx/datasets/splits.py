@@ -18,7 +18,7 @@ NAMES = ("train", "validation", "test")
 
 
 def check_part(name: str, part: float) -> None:
-    """Refuses a part that is neither 0, nor a fraction, nor a whole number.
+    """Rejects a part that is neither 0, nor a fraction, nor a whole number.
 
     Raises:
       UserError: If so.
