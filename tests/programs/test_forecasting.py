@@ -66,7 +66,10 @@ def test_predict_goes_on_from_the_end_of_each_series(trained, place):
         (["--horizons=0"], "--horizons=0: must be at least 1"),
         (["--numeric_columns="], "--task=forecasting needs --numeric_columns"),
         (['--model_config={"context_length": 9}'], "the windows have 12 past_values, the model has context_length=9"),
-        (["--architecture=bert"], "no TensorFlow model of that type for forecasting; choose one of patch_transformer"),
+        (
+            ["--architecture=bert"],
+            "TFAutoModelForForecasting has no TensorFlow model of that type; choose one of patch_transformer",
+        ),
     ],
 )
 def test_mistakes(place, flags, more, told, monkeypatch):
