@@ -1,4 +1,7 @@
-"""Time from the command to the first finished round, and what it is spent on: `python -m benchmarks.start`."""
+"""Time from the command to the first finished round, and what it is spent on: `python -m benchmarks.start`.
+
+The program is `programs.train` on the digits; the steps are those of workload A, to which peers are compared.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import psutil
 
 from benchmarks import processes, report
 
@@ -19,18 +24,27 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3, help="turns of each")
     flags = parser.parse_args()
     processes.interruptible()
-    result = {"machine": report.machine(), "program": [], "steps": []}
+    result = {"machine": report.machine(), "program": [], "steps": [], "cpu": []}
     for repetition in range(1, flags.repetitions + 1):
         print(f"{repetition}/{flags.repetitions}", file=sys.stderr)
         result["program"].append(_program())
-        result["steps"].append(processes.run("benchmarks.contenders.start_steps")["steps"])
-    rows = [["programs.train to its first finished round", report.spread(_of(result["program"], "first_round")), ""]]
-    rows.append(["programs.train to its end", report.spread(_of(result["program"], "end")), ""])
+        turn = processes.run("benchmarks.contenders.start_steps", ["--workload=A"])
+        result["steps"].append(turn["steps"])
+        result["cpu"].append(turn["cpu"])
+    rows = [
+        [f"programs.train to its {title}", report.spread(_of(result["program"], name)), cpu, ""]
+        for title, name, cpu in (
+            ("first finished round", "first_round", report.spread(_of(result["program"], "first_round_cpu"))),
+            ("end", "end", ""),
+        )
+    ]
     totals = [sum(steps.values()) - steps["second round"] for steps in result["steps"]]
     for name in result["steps"][0]:
         seconds = _of(result["steps"], name)
-        rows.append([name, report.spread(seconds), report.spread(report.paired_ratios(seconds, totals))])
-    print("\n" + report.table(["step", "seconds", "part of all up to the first round"], rows) + "\n")
+        part = report.spread(report.paired_ratios(seconds, totals))
+        rows.append([name, report.spread(seconds), report.spread(_of(result["cpu"], name)), part])
+    header = ["step", "seconds", "of processors", "part of all up to the first round"]
+    print("\n" + report.table(header, rows) + "\n")
     print(f"Written to {report.write('start', result, flags.output)}")
 
 
@@ -57,10 +71,15 @@ def _program() -> dict[str, float]:
                         raise processes.ContenderError(f"No round after {seconds:.0f} s:\n{log.read()[-3000:]}")
                     time.sleep(0.01)
                 first_round = time.perf_counter() - started
+                used = psutil.Process(process.pid).cpu_times()
                 process.wait(_LIMIT)
             finally:
                 processes.end_group(process)
-        return {"first_round": first_round, "end": time.perf_counter() - started}
+        return {
+            "first_round": first_round,
+            "first_round_cpu": used.user + used.system,
+            "end": time.perf_counter() - started,
+        }
 
 
 if __name__ == "__main__":

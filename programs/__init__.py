@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from programs import quick_imports
+
 try:
     import tff_tx  # noqa: F401
 except ImportError as error:  # not of this platform
@@ -20,3 +22,5 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 # takes a quarter of the imports' time. `cli` returns to what is usual.
 usual_gc_threshold = gc.get_threshold()
 gc.set_threshold(1_000_000)
+
+quick_imports.install()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import csv
+import faulthandler
 import hashlib
 import importlib
 import itertools
@@ -154,22 +156,32 @@ def run_all(tree: pathlib.Path, commands: dict, directory: pathlib.Path, jobs: i
 def serve() -> None:
     """Imports, then forks what standard input names, so many at a time."""
     sys.path.remove(str(pathlib.Path(__file__).resolve().parent))  # tools are no part of a tree
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     work = json.load(sys.stdin)
     _import_libraries()
-    running = {}
-    waiting = list(work["commands"].items())
-    for count in itertools.count(1):
-        while waiting and len(running) < work["jobs"]:
-            name, steps = waiting.pop(0)
-            running[_fork(name, steps, work)] = name, steps
-        if not running:
-            return
-        pid, status = os.wait()
-        name, steps = running.pop(pid)
-        code = os.waitstatus_to_exitcode(status)
-        done = {"code": code, "steps": steps}
-        pathlib.Path(work["directory"], name, _DONE).write_text(json.dumps(done))
-        print(f"  {count}/{len(work['commands'])} {name}{f': exit code {code}' if code else ''}", file=sys.stderr)
+    running, waiting = {}, list(work["commands"].items())
+    try:
+        for count in itertools.count(1):
+            while waiting and len(running) < work["jobs"]:
+                name, steps = waiting.pop(0)
+                running[_fork(name, steps, work)] = name, steps
+            if not running:
+                return
+            pid, status = os.wait()
+            name, steps = running.pop(pid)
+            _end(pid)
+            code = os.waitstatus_to_exitcode(status)
+            pathlib.Path(work["directory"], name, _DONE).write_text(json.dumps({"code": code, "steps": steps}))
+            print(f"  {count}/{len(work['commands'])} {name}{f': exit code {code}' if code else ''}", file=sys.stderr)
+    finally:
+        for pid in running:
+            _end(pid)
+
+
+def _end(session):
+    """Ends what is left of a session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def _import_libraries():
@@ -191,10 +203,12 @@ def _fork(name, steps, work):
         return pid
     code = 1
     try:
-        directory = pathlib.Path(work["directory"], name)
-        os.chdir(directory)
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.chdir(pathlib.Path(work["directory"], name))
         os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
+        faulthandler.register(signal.SIGALRM, file=2, chain=True)  # says where it hangs, and ends it
         signal.alarm(_SECONDS)
         code = _run_steps(steps, work["cache"])
     except BaseException:

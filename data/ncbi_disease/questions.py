@@ -9,18 +9,14 @@ import csv
 import os
 from collections.abc import Sequence
 
-from absl import flags
-
 from data import prepare
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers.lines import read_conll
 
-FLAGS = flags.FLAGS
-
 QUESTION = "Which disease is named?"
 
 
-def convert(source: str, target: str) -> None:
+def convert(source: str, target: str, unanswerable: bool = False) -> None:
     """A token and a tag a line, a blank line after a sentence -> question, context, answer, answer_start."""
     if not os.path.isfile(source):
         raise UserError(f"--input: there is no file {source!r}; correct the path.")
@@ -29,7 +25,7 @@ def convert(source: str, target: str) -> None:
         context, mentions = " ".join(sentence["tokens"]), list(_mentions(sentence["tokens"], sentence["tags"]))
         if len(mentions) == 1:
             rows.append((QUESTION, context, *mentions[0]))
-        elif not mentions and FLAGS.unanswerable:
+        elif not mentions and unanswerable:
             rows.append((QUESTION, context, "", ""))
     with open(target, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("question", "context", "answer", "answer_start"), *rows])
@@ -46,5 +42,4 @@ def _mentions(tokens: Sequence[str], tags: Sequence[str]):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_boolean("unanswerable", False, "Whether sentences without a disease are asked, too.")
-    prepare.run({}, convert)
+    prepare.run({}, convert, unanswerable="Adds the question of sentences without a disease, too.")

@@ -18,7 +18,7 @@ from tests.aggregators import reference, registered
 from tff_tx import aggregators
 from tff_tx.aggregators import compression, dp
 from tff_tx.config.registries import AGGREGATORS
-from tff_tx.run import training
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import LocalEngine, NativeEngine
 from tff_tx.runtime import form as form_lib
 
@@ -306,8 +306,8 @@ def test_merging_is_associative_and_does_what_adding_one_by_one_does(compiled, x
 
 def test_a_saved_state_goes_on_the_same(compiled, x, tmp_path):
     _, _, state = updates.aggregate(compiled.local, compiled.clients(x, WEIGHTS))
-    training.Checkpoints(str(tmp_path)).save(state, 1)
-    loaded, round_num = training.Checkpoints(str(tmp_path)).load_latest(compiled.local.initialize())
+    Checkpoints(str(tmp_path)).save(state, 1)
+    loaded, round_num = Checkpoints(str(tmp_path)).load_latest(compiled.local.initialize())
     assert round_num == 1
     wanted, measured, _ = updates.aggregate(compiled.local, compiled.clients(x[::-1], WEIGHTS), state)
     found, measured_there, _ = updates.aggregate(compiled.local, compiled.clients(x[::-1], WEIGHTS), loaded)

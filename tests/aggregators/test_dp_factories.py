@@ -10,7 +10,7 @@ from tests import tiny
 from tests.aggregators import echo
 from tff_tx import algorithms
 from tff_tx.aggregators import dp
-from tff_tx.run import training
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import ENGINES, LocalEngine
 from tff_tx.runtime.form import RoundForm
 
@@ -144,10 +144,10 @@ def test_a_resumed_run_draws_on(name, tmp_path):
     process = echo.process(aggregators(0.5, 0.8)[name], 50)
     with LocalEngine(process) as engine:
         state = engine.run_round(engine.initialize(), [], min_clients=0).state
-        training.Checkpoints(str(tmp_path)).save(state, 1)
+        Checkpoints(str(tmp_path)).save(state, 1)
         expected = engine.run_round(state, [], min_clients=0).state
     with LocalEngine(echo.process(_with_new_seed(name), 50)) as engine:
-        state, round_num = training.Checkpoints(str(tmp_path)).load_latest(engine.initialize())
+        state, round_num = Checkpoints(str(tmp_path)).load_latest(engine.initialize())
         assert round_num == 1
         found = engine.run_round(state, [], min_clients=0).state
         np.testing.assert_array_equal(*(engine.model_weights(s).trainable[0] for s in (expected, found)))

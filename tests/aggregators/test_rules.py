@@ -157,10 +157,10 @@ def test_a_row_is_copied_a_logarithm_of_times():
 @pytest.mark.parametrize(
     ("create", "sentence"),
     [
-        (lambda: aggregators.AttentionFactory(temperature=0.0), "temperature=0.0 is not above 0"),
-        (lambda: aggregators.AttentionFactory(key="name"), "key='name' is none of"),
-        (lambda: aggregators.AttentionFactory(floor=1.5), "floor=1.5 is not from 0 to 1"),
-        (lambda: aggregators.AttentionFactory(step_size=-1.0), "step_size=-1.0 is not above 0"),
+        (lambda: aggregators.AttentionFactory(temperature=0.0), "temperature=0.0: must be above 0"),
+        (lambda: aggregators.AttentionFactory(key="name"), "key='name': must be one of"),
+        (lambda: aggregators.AttentionFactory(floor=1.5), "floor=1.5: must be from 0 to 1"),
+        (lambda: aggregators.AttentionFactory(step_size=-1.0), "step_size=-1.0: must be above 0"),
         (lambda: aggregators.trimmed_mean_factory(0.5), "attacker_share=0.5"),
         (lambda: aggregators.bulyan_factory(0.25), "attacker_share=0.25"),
         (lambda: aggregators.krum_factory(-0.1), "attacker_share=-0.1"),

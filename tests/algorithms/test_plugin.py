@@ -27,8 +27,8 @@ def build_sign_fed_avg(model, options):
         return tf.nest.map_structure(lambda m: STEP * tf.sign(m), mean)
 
     @tff.federated_computation(averaging.next.type_signature.parameter)
-    def next_fn(state, weights, mean):
-        return averaging.next(state, weights, tff.federated_map(sign, mean))
+    def next_fn(state, weights, update):
+        return averaging.next(state, weights, tff.federated_map(sign, update))
 
     return client.compose(
         model,

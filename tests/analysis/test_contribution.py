@@ -148,10 +148,11 @@ class TestRun:
     @pytest.fixture(scope="class")
     def run(self, engine, tmp_path_factory):
         directory = tmp_path_factory.mktemp("run")
-        state = self.train(engine, directory)
-        return directory, contribution.UpdateStore(str(directory)), state
+        store = contribution.UpdateStore(str(directory))
+        with LocalEngine(engine.process, hooks=[store]) as storing:
+            return directory, store, self.train(storing, directory)
 
-    def train(self, engine, directory, rounds=2, keep=True):
+    def train(self, engine, directory, rounds=2):
         def arguments(ids, _):
             return [collections.OrderedDict(client_id=c.encode()) for c in ids]
 
@@ -161,7 +162,6 @@ class TestRun:
             training.Schedule(rounds, rounds_per_checkpoint=1),
             cohort_fn=participation.build_cohort_fn(lambda _, attempt=0: list(self.silos), arguments),
             show_progress=False,
-            keep=contribution.UpdateStore(str(directory)) if keep else None,
         )
 
     @pytest.fixture(scope="class")
@@ -182,7 +182,7 @@ class TestRun:
                 np.testing.assert_array_equal(ours, theirs)
 
     def test_keeping_updates_changes_nothing_and_takes_what_is_said(self, engine, run, tmp_path):
-        state = self.train(engine, tmp_path, keep=False)
+        state = self.train(engine, tmp_path)
         for ours, theirs in zip(engine.flatten_state(state), engine.flatten_state(run[2])):
             np.testing.assert_array_equal(ours, theirs)
         size = sum(p.stat().st_size for p in (run[0] / contribution.UPDATES).rglob("*") if p.is_file())
@@ -212,19 +212,32 @@ class TestRun:
         assert table.index[-1] == "e"
         assert table.attrs["evaluations"] == 2 * 7
 
-    def test_damaged_and_missing_updates_are_told(self, run, tmp_path):
+    def test_damaged_and_missing_updates_are_reported(self, engine, tmp_path):
         with pytest.raises(UserError, match="has no updates: train with --keep_updates"):
             contribution.UpdateStore(str(tmp_path)).rounds()
         store = contribution.UpdateStore(str(tmp_path))
-        store.start([np.zeros(3)])
-        store.add(0, [np.ones(3)])
+
+        def attempt(*contributions, failures=()):
+            store.start_round(engine, engine.initialize(), [], [])
+            for position, value in contributions:
+                store.on_counted(position, [np.full(3, value)])
+            store.end_round(dict.fromkeys(failures, "failed later"))
+
+        attempt((5, 0.0))
+        attempt((2, 2.0), (0, 0.0), (3, 3.0), failures=[0, 1])
         assert not (tmp_path / contribution.UPDATES / "round_000001").exists()
-        store.commit(1, ["x"])
-        path = tmp_path / contribution.UPDATES / "round_000001" / "client_000000.tftx"
+        store.commit(1, ["x", "y"])
+        clients, state, contributions = store.read(1)
+        assert clients == ["x", "y"]
+        assert [leaf[0] for (leaf,) in contributions] == [2.0, 3.0]
+        assert len(state) == len(engine.flatten_state(engine.initialize()))
+        path = tmp_path / contribution.UPDATES / "round_000001" / "client_000002.tftx"
         path.write_bytes(path.read_bytes()[:-2])
         with pytest.raises(UserError, match="round_000001 is damaged .*says it has"):
             store.read(1)
-        store.start([np.zeros(3)])
-        store.add(0, [np.ones(3)])
+        path.unlink()
+        with pytest.raises(UserError, match="round_000001 is damaged .*1 contributions of 2 clients"):
+            store.read(1)
+        attempt((0, 0.0))
         with pytest.raises(ValueError, match="1 contributions came of 2 clients"):
             store.commit(1, ["x", "y"])

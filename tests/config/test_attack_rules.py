@@ -25,8 +25,7 @@ def checked(values):
         (
             {"attack.name": "gaussian", "attack.scale": 2},
             "attack.scale=2.0 has no effect with attack.name=gaussian: remove it, or set "
-            "attack.name=model_replacement or "
-            "sign_flip or little_is_enough.",
+            "attack.name=model_replacement or sign_flip or little_is_enough.",
         ),
         ({"attack.name": "sign_flip", "attack.noise": 2}, "attack.noise=2.0 has no effect with attack.name=sign_flip"),
         ({"attack.omniscient": True}, "attack.omniscient=True has no effect with attack.name=none"),

@@ -29,16 +29,16 @@ CASES = {
         "title,label\na,b\n",
         {},
         ALL,
-        r"x\.csv, line 2: there is no column 'text' \(--text_column\); the columns are 'title', "
+        r"x\.csv, line 2: there is no column 'text' \(data\.text_column\); the columns are 'title', "
         r"'label'; name one of them",
     ),
-    "no label column": ("x.csv", "text,y\na,b\n", {}, ALL, r"'label' \(--label_column\).*'y'"),
+    "no label column": ("x.csv", "text,y\na,b\n", {}, ALL, r"'label' \(data\.label_column\).*'y'"),
     "no client column": (
         "x.csv",
         "text,label\na,b\n",
         {"client_column": "who"},
         ("client",),
-        r"line 2: there is no column 'who' \(--client_column\)",
+        r"line 2: there is no column 'who' \(data\.client_column\)",
     ),
     "no json key": (
         "x.jsonl",
@@ -59,7 +59,7 @@ CASES = {
         "a\tb\nc\td\te\n",
         {"columns": ("text", "label")},
         ALL,
-        r"x\.tsv, line 2: 3 fields where --columns names 2",
+        r"x\.tsv, line 2: 3 fields where data\.columns names 2",
     ),
     "unclosed quote": ("x.csv", 'text,label\n"a,b\nc,d\n', {}, ALL, r"x\.csv, line 3: .*quotes"),
     "stray quote": ("x.csv", 'text,label\n"a"b,c\n', {}, ALL, r"x\.csv, line 2: cannot be parsed"),
@@ -139,7 +139,7 @@ CASES = {
         r"x\.jsonl, line 1: 2 tokens and 1 tags; give each token one tag",
     ),
     "leaf not json": ("x.json", "{\n,", {}, ALL, r"x\.json, line 2: no valid JSON"),
-    "no leaf": ("x.json", '{"a": 1}', {}, ALL, r"x\.json: no LEAF file.*`users`.*--data_format"),
+    "no leaf": ("x.json", '{"a": 1}', {}, ALL, r"x\.json: no LEAF file.*`users`.*data\.format"),
     "leaf empty user": (
         "x.json",
         leaf(["u", "v"], {"u": ONE, "v": {"x": [], "y": []}}),
@@ -163,7 +163,7 @@ CASES = {
         r"the user 'u' has 2 inputs `x` and 1 labels `y`; make",
     ),
     "no squad json": ("x.json", "[1,\n", {"format": "squad"}, ASKED, r"x\.json, line 2: no valid JSON"),
-    "no squad": ("x.json", "[]", {"format": "squad"}, ASKED, r"x\.json: no SQuAD file at data .*--data_format"),
+    "no squad": ("x.json", "[]", {"format": "squad"}, ASKED, r"x\.json: no SQuAD file at data .*data\.format"),
     "squad without a context": (
         "x.json",
         json.dumps({"data": [{"title": "Oxygen", "paragraphs": [{"qas": []}]}]}),
@@ -193,7 +193,7 @@ CASES = {
         "question,context\nq,c\n",
         {},
         ASKED,
-        r"line 2: there is no column 'answer' \(--answer_column\)",
+        r"line 2: there is no column 'answer' \(data\.answer_column\)",
     ),
     "an answer without a place": (
         "x.csv",
@@ -214,30 +214,30 @@ CASES = {
         "text,title\na,b\n",
         {},
         ("text", "target"),
-        r"line 2: there is no column 'target' \(--target_column\); the columns are 'text', 'title'",
+        r"line 2: there is no column 'target' \(data\.target_column\); the columns are 'text', 'title'",
     ),
-    "no parquet": ("x.parquet", "text", {}, ALL, r"x\.parquet: no Parquet file.*--data_format"),
-    "no hdf5": ("x.h5", "text", {}, ALL, r"x\.h5: no HDF5 file.*--data_format"),
+    "no parquet": ("x.parquet", "text", {}, ALL, r"x\.parquet: no Parquet file.*data\.format"),
+    "no hdf5": ("x.h5", "text", {}, ALL, r"x\.h5: no HDF5 file.*data\.format"),
     "no sqlite": (
         "x.sqlite",
         "text" * 99,
         {},
         ALL,
-        r"x\.sqlite: no SQLite file in TFF's.*--data_format",
+        r"x\.sqlite: no SQLite file in TFF's.*data\.format",
     ),
     "unknown extension": (
         "x.txt",
         "a",
         {},
         ALL,
-        r"--data_format: the format of '.*x\.txt' cannot be told.*csv, tsv",
+        r"data\.format: the format of '.*x\.txt' cannot be told.*csv, tsv",
     ),
     "unknown format": (
         "x.csv",
         "a",
         {"format": "xml"},
         ALL,
-        r"--data_format=xml is unknown; choose.*csv",
+        r"data\.format=xml: must be one of .*csv",
     ),
 }
 
@@ -262,24 +262,24 @@ def test_a_bad_file_is_refused(tmp_path, case):
 def test_missing_files_are_refused(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\na,b\n")
     there, gone = str(tmp_path / "x.csv"), str(tmp_path / "gone*.csv")
-    for flag, spec in (
-        ("data", DataSpec("file", files=(gone,))),
-        ("test_data", DataSpec("file", files=(there,), test_files=(gone,))),
-        ("validation_data", DataSpec("file", files=(there,), validation_files=(gone,))),
+    for field, spec in (
+        ("files", DataSpec("file", files=(gone,))),
+        ("test_files", DataSpec("file", files=(there,), test_files=(gone,))),
+        ("validation_files", DataSpec("file", files=(there,), validation_files=(gone,))),
     ):
-        with pytest.raises(UserError, match=rf"--{flag}: there is no file '.*gone\*\.csv'; correct"):
+        with pytest.raises(UserError, match=rf"data\.{field}: there is no file '.*gone\*\.csv'; correct"):
             open_source(spec)
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--data: the folder '.*' has no file"):
+    with pytest.raises(UserError, match=r"data\.files: the folder '.*' has no file"):
         open_source(DataSpec("file", files=(str(tmp_path),)))
 
 
 def test_a_file_named_twice_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("text,label\na,b\n")
-    with pytest.raises(UserError, match=r"--data: the file .*x\.csv is named twice"):
+    with pytest.raises(UserError, match=r"data\.files: the file .*x\.csv is named twice"):
         open_source(DataSpec("file", files=(str(path), str(tmp_path / "*.csv"))))
 
 
@@ -354,15 +354,15 @@ def test_a_bad_sqlite_file_is_refused(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dataset": "nope"}, r"--dataset=nope is unknown; choose one of stdlib"),
-        ({"partition": "nope"}, r"--partition=nope is unknown; .*dirichlet"),
-        ({"split": "nope"}, r"--split=nope is unknown; .*within_client"),
-        ({"dataset": "file"}, r"--dataset=file needs --data"),
-        ({"files": ("x",)}, r"--data is read with --dataset=file only, and --dataset is stdlib"),
-        ({"num_clients": 0}, r"--num_clients must be 1 or more; it is 0"),
-        ({"max_train_examples_per_client": 0}, r"--max_train_examples_per_client .*it is 0"),
-        ({"test_fraction": -1}, r"--test_fraction .*it is -1"),
-        ({"label_names": ("a", "a")}, r"--label_names names a label twice: a, a"),
+        ({"dataset": "nope"}, r"data\.dataset=nope: must be one of stdlib"),
+        ({"partition": "nope"}, r"data\.partition=nope: must be one of .*dirichlet"),
+        ({"split": "nope"}, r"data\.split=nope: must be one of .*within_client"),
+        ({"dataset": "file"}, r"data\.dataset=file needs data\.files"),
+        ({"files": ("x",)}, r"data\.files is read with data\.dataset=file only, and data\.dataset is stdlib"),
+        ({"num_clients": 0}, r"data\.num_clients=0: must be 1 or more"),
+        ({"max_train_examples_per_client": 0}, r"data\.max_train_examples_per_client=0: must be 1"),
+        ({"test_fraction": -1}, r"data\.test_fraction=-1: must be a fraction"),
+        ({"label_names": ("a", "a")}, r"data\.label_names names a label twice: a, a"),
     ],
 )
 def test_a_wrong_spec_is_refused(settings, message):
@@ -395,9 +395,9 @@ def test_an_unknown_label_in_the_test_split_is_refused(tmp_path, texts, byte_tok
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_clients": 28}, r"--num_clients=28 is more than the 27 examples"),
-        ({"partition": "column"}, r"--partition=column needs .*--client_column"),
-        ({"client_column": "who", "num_clients": 6}, r"--num_clients=6 is more than the 5 clients"),
+        ({"num_clients": 28}, r"data\.num_clients=28 is more than the 27 examples"),
+        ({"partition": "column"}, r"data\.partition=column needs .*data\.client_column"),
+        ({"client_column": "who", "num_clients": 6}, r"data\.num_clients=6 is more than the 5 clients"),
         ({"client_column": "who", "test_fraction": 5}, r"take 5 of 5 clients and leave none"),
     ],
 )
@@ -411,7 +411,7 @@ def test_dealing_words_by_label_is_refused(tmp_path, byte_tokenizer):
     path.write_text("a O\n\n" * 20)
     spec = DataSpec("file", files=(str(path),), partition="dirichlet", cache_dir=str(tmp_path))
     encoder = datasets.TokenClassificationEncoder(byte_tokenizer, ["O"], 16)
-    with pytest.raises(UserError, match=r"--partition=dirichlet needs one label an example"):
+    with pytest.raises(UserError, match=r"data\.partition=dirichlet needs one label an example"):
         datasets.load(spec, encoder)
 
 
@@ -426,7 +426,7 @@ def test_a_client_whose_records_make_no_example_is_refused(tmp_path, minilm):
 def test_an_unwritable_cache_is_refused(texts, byte_tokenizer):
     spec = DataSpec("file", files=(texts,), cache_dir="/proc/cache")
     encoder = datasets.SequenceClassificationEncoder(byte_tokenizer, ["0", "1", "2"], 16)
-    with pytest.raises(UserError, match=r"--cache_dir: cannot write to /proc/cache .*; name a dir"):
+    with pytest.raises(UserError, match=r"data\.cache_dir: cannot write to /proc/cache .*; name a dir"):
         datasets.load(spec, encoder)
 
 

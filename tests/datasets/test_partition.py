@@ -84,18 +84,18 @@ def test_shards_give_few_labels():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_more_clients_than_examples_are_refused(method):
-    with pytest.raises(UserError, match=r"--num_clients=601.*600 examples.*at most 600"):
+    with pytest.raises(UserError, match=r"data\.num_clients=601.*600 examples.*at most 600"):
         METHODS[method](601, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
     ("deal", "message"),
     [
-        (lambda rng: partition.dirichlet(LABELS, 5, 0.0, rng), r"--dirichlet_alpha.*0\.0.*1\.0"),
-        (lambda rng: partition.power_law(10, 5, -1.0, rng), r"--power_law_exponent.*-1\.0.*1\.5"),
-        (lambda rng: partition.shards(LABELS, 5, 0, rng), r"--shards_per_client.*it is 0.*2"),
-        (lambda rng: partition.shards(LABELS, 400, 2, rng), r"--num_clients=400.*800.*600.*lower"),
-        (lambda rng: partition.iid(10, 0, rng), r"--num_clients must be 1 or more; it is 0"),
+        (lambda rng: partition.dirichlet(LABELS, 5, 0.0, rng), r"data\.dirichlet_alpha.*0\.0.*1\.0"),
+        (lambda rng: partition.power_law(10, 5, -1.0, rng), r"data\.power_law_exponent.*-1\.0.*1\.5"),
+        (lambda rng: partition.shards(LABELS, 5, 0, rng), r"data\.shards_per_client=0.*2"),
+        (lambda rng: partition.shards(LABELS, 400, 2, rng), r"data\.num_clients=400.*800.*600.*lower"),
+        (lambda rng: partition.iid(10, 0, rng), r"data\.num_clients=0: must be 1 or more"),
     ],
 )
 def test_wrong_settings_are_refused(deal, message):

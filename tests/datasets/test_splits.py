@@ -64,18 +64,18 @@ def test_the_seed_decides(split):
 
 
 def test_nothing_left_to_train_on_is_refused():
-    with pytest.raises(UserError, match=r"--validation_fraction=0\.5 .*--test_fraction=0\.5 .*lower"):
+    with pytest.raises(UserError, match=r"data\.validation_fraction=0\.5 .*data\.test_fraction=0\.5 .*lower"):
         splits.by_example(10, 0.5, 0.5, rng())
     with pytest.raises(UserError, match=r"40 of 40 clients.*lower"):
         splits.by_client(OWNERS, 0, 40, rng())
 
 
 def test_clients_too_small_to_split_are_refused():
-    with pytest.raises(UserError, match=r"--test_fraction=0\.1 takes no example.*--split=client"):
+    with pytest.raises(UserError, match=r"data\.test_fraction=0\.1 takes no example.*data\.split=client"):
         splits.within_client(np.arange(10), 0, 0.1, rng())
 
 
 @pytest.mark.parametrize("part", [-0.1, 1.5])
 def test_a_part_that_is_no_part_is_refused(part):
-    with pytest.raises(UserError, match=rf"--test_fraction must .*it is {part}.*0\.1"):
+    with pytest.raises(UserError, match=rf"data\.test_fraction={part}: must .*0\.1"):
         splits.check_part("test_fraction", part)

@@ -202,7 +202,7 @@ def test_a_missing_split_is_refused(path):
 
 
 def test_an_unwritable_place_is_told():
-    with pytest.raises(UserError, match="--cache_dir: cannot write to /proc"):
+    with pytest.raises(UserError, match=r"data\.cache_dir: cannot write to /proc"):
         StoreWriter("/proc/none/x.sqlite", SPEC, {}).__enter__()
 
 

@@ -120,7 +120,7 @@ def test_a_column_that_is_not_there_is_refused(make):
 
 def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "shakespeare.sqlite").write_text("half a download" * 100)
-    with pytest.raises(UserError, match=r"--dataset: .*shakespeare\.sqlite is damaged.*delete it"):
+    with pytest.raises(UserError, match=r"data\.dataset: .*shakespeare\.sqlite is damaged.*delete it"):
         open_source(DataSpec("tff:shakespeare", cache_dir=str(tmp_path)))
 
 
@@ -130,7 +130,7 @@ def test_no_network(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    message = r"--dataset: shakespeare\.sqlite is not in .* cannot be downloaded .*; connect"
+    message = r"data\.dataset: shakespeare\.sqlite is not in .* cannot be downloaded .*; connect"
     with pytest.raises(UserError, match=message):
         open_source(DataSpec("tff:shakespeare", cache_dir=str(tmp_path)))
     assert os.listdir(tmp_path) == []

@@ -12,6 +12,7 @@ from transformers import modeling_tf_pytorch_utils
 
 from tests.models import zoo
 from tff_tx import models
+from tff_tx.models import peft
 
 PYTHON = os.environ.get("TFF_TX_PEFT_PYTHON")
 """Such an interpreter; this project's own environment has neither."""
@@ -88,3 +89,15 @@ def test_peft_loads_the_adapter_with_equal_outputs(name, tmp_path):
     assert np.abs(expected - logits["base"]).max() > 1e-2
     np.testing.assert_allclose(logits["adapted"], expected, atol=1e-4)
     np.testing.assert_allclose(logits["merged"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *(("distilbert", "SEQ_CLS"), ("roberta", "TOKEN_CLS"), ("gpt2", "CAUSAL_LM"), ("t5", "SEQ_2_SEQ_LM")),
+        *(("bert", None), ("vit", None)),
+    ],
+)
+def test_the_task_type_follows_from_the_models_head(name, expected):
+    """A masked language model and a classifier of images have none in PEFT."""
+    assert peft._task_type(zoo.BY_NAME[name].build()) == expected

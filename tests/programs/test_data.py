@@ -1,14 +1,12 @@
 """`programs.data` as a user runs it: a process, its output, its exit code."""
 
-import dataclasses
 import os
 
 import pytest
-from absl import flags
 
-from programs import data_flags
+from programs import data
 from tests.processes import run
-from tff_tx.datasets import DataSpec
+from tff_tx.config import FIELDS
 
 
 def row(output, *start):
@@ -22,10 +20,10 @@ def test_a_table_and_a_plot(tmp_path):
     )
     settings = ["--dataset=file", "--data=x.csv", "--num_clients=5", "--test_fraction=10"]
     out, _ = run("data", *settings, "--plot=x.png", cwd=tmp_path, forked=False)
-    same = ["records", "a", "client", "10", "10", "10", "10", "10"]
+    same = ["records", "per", "client", "10", "10", "10", "10", "10"]
     assert row(out, "train", "5", "50") == same
     assert row(out, "test", "1", "10") == same
-    lengths = [line for line in out.splitlines() if "tokens a record" in line]
+    lengths = [line for line in out.splitlines() if "tokens per record" in line]
     assert lengths[0].split()[-5:] == ["2", "2", "3", "4", "4"]
     shares = [line.split() for line in out.splitlines() if line.endswith("%")]
     assert [cells[0] for cells in shares if len(cells) == 6] == ["0", "1", "0", "1"]
@@ -34,7 +32,7 @@ def test_a_table_and_a_plot(tmp_path):
 
 def test_the_embedded_images(tmp_path):
     out, _ = run("data", "--dataset=digits", "--partition=shards", "--num_clients=20", cwd=tmp_path)
-    assert row(out, "train", "20", "1617")[:3] == ["records", "a", "client"]
+    assert row(out, "train", "20", "1617")[:3] == ["records", "per", "client"]
     assert "tokens" not in out
     assert os.listdir(tmp_path) == []
 
@@ -43,7 +41,7 @@ def test_tokenizers(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "é b"}\n' * 20)
     settings = ["--dataset=file", "--data=x.jsonl", "--num_clients=2", "--tokenizer=bytes"]
     out, _ = run("data", *settings, cwd=tmp_path)
-    lengths = [line for line in out.splitlines() if "tokens a record" in line]
+    lengths = [line for line in out.splitlines() if "tokens per record" in line]
     assert lengths[0].split()[-5:] == ["4"] * 5
     assert "label" not in out
 
@@ -51,7 +49,7 @@ def test_tokenizers(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--dataset=nope"], "--dataset=nope: value should be one of <stdlib|digits|breast_cancer|file"),
+        (["--dataset=nope"], "--dataset=nope: must be one of stdlib, digits, breast_cancer, file"),
         (["nope"], "The argument 'nope' belongs to no flag"),
         (["--dataset=file", "--data=bad.csv"], "bad.csv, line 2: 1 fields where"),
     ],
@@ -70,8 +68,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, flags, message):
     ("flag", "message"),
     [
         ("--plot=gone/x.png", "--plot=gone/x.png: cannot write to "),
-        ("--plot=x.doc", "--plot=x.doc must end with .png, .pdf, .svg; rename"),
-        ("--tokenizer=.", "--tokenizer=. is neither whitespace, bytes, a directory"),
+        ("--plot=x.doc", "--plot=x.doc: must end with .png, .pdf, .svg"),
+        ("--tokenizer=.", "--tokenizer=.: must be whitespace, bytes, a directory"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
@@ -81,15 +79,9 @@ def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
     assert os.listdir(tmp_path) == ["x.csv"]
 
 
-def test_every_field_of_the_spec_has_a_flag():
-    renamed = {
-        "files": "data",
-        "validation_files": "validation_data",
-        "test_files": "test_data",
-        "format": "data_format",
+def test_it_shows_the_federation_that_train_makes():
+    """The same flags, with the same defaults."""
+    fields = {path: field for path, field in FIELDS.items() if field.section == "data" or path == "run.seed"}
+    assert {field.flag: field for field in data.PROGRAM.fields.values() if field.path in FIELDS} == {
+        field.flag: field for field in fields.values()
     }
-    fields = dataclasses.fields(DataSpec)
-    names = {renamed.get(field.name, field.name) for field in fields} - {"seed", "silos"}
-    assert names == {flag.name for flag in flags.FLAGS.get_flags_for_module(data_flags)}
-    flags.FLAGS(["test"])
-    assert data_flags.data_spec(seed=7) == DataSpec(seed=7)

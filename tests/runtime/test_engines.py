@@ -15,7 +15,10 @@ import tensorflow_federated as tff
 
 from tests import ray_clusters, tiny
 from tff_tx import algorithms, tasks
-from tff_tx.runtime import ENGINES, LocalEngine, RayCluster, RayEngine
+from tff_tx.aggregators import compression
+from tff_tx.analysis.contribution import UpdateStore
+from tff_tx.core.errors import UserError
+from tff_tx.runtime import ENGINES, ClientCompression, LocalEngine, RayCluster, RayEngine, Staleness, process_state
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate, momentum=0.9),
@@ -153,6 +156,48 @@ def test_the_number_of_workers_changes_nothing(digits_task, ray_cluster):
         weights, metrics, _ = run_open(local, rounds)
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0][0], weights)
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0][1], metrics)
+
+
+def test_hooks_on_a_cluster_are_those_of_one_machine(digits_task, ray_cluster, tmp_path):
+    """Stale clients, bytes that are measured and updates that are stored; several clients a leaf."""
+    task = tiny.linear_digits_task(digits_task)
+    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
+    ids = task.train.client_ids
+    rounds = [list(zip(tasks.client_arguments(ids, 1, r), taus)) for r, taus in ((1, [0] * 8), (2, [0, 1] * 4))]
+    outputs, stored = [], []
+    for engine_class, options in ((LocalEngine, {}), (RayEngine, {"cluster": ray_cluster, "most_leaves": 3})):
+        store = UpdateStore(str(tmp_path / engine_class.__name__))
+        hooks = [Staleness(1), store]
+        with engine_class(process, encode=compression.encode, hooks=hooks, **options) as engine:
+            state = engine.initialize()
+            for round_num, clients in enumerate(rounds, 1):
+                before, output = state, engine.run_round(state, clients)
+                engine.commit_round(round_num, ids)
+                state = output.state
+            outputs.append(output)
+            stored.append([store.read(r) for r in (1, 2)])
+            combined = engine.combine(before, stored[-1][1][2])
+            check_close(engine.model_weights(combined), engine.model_weights(state))
+    local, ray = outputs
+    check_close(process_state(ray.state).global_model_weights, process_state(local.state).global_model_weights)
+    check_close(ray.state["past"], local.state["past"])
+    assert ray.upload_bytes == pytest.approx(local.upload_bytes, rel=0.01)
+    assert ray.metrics["staleness"] == local.metrics["staleness"] == {"mean": 0.5, "max": 1}
+    for ours, theirs in zip(stored[1], stored[0]):
+        assert ours[0] == theirs[0] == list(ids)
+        check_close(ours[2], theirs[2])
+
+
+def check_close(ours, theirs):
+    tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
+
+
+def test_what_stays_with_a_client_does_not_run_on_a_cluster(digits_task, ray_cluster, tmp_path):
+    task = tiny.linear_digits_task(digits_task)
+    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
+    feedback = ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))
+    with pytest.raises(UserError, match="does not run on a cluster: with error feedback a client's residual"):
+        RayEngine(process, cluster=ray_cluster, hooks=[feedback])
 
 
 def test_dropout_differs_between_clients_rounds_and_steps(digits_task):

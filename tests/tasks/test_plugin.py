@@ -45,14 +45,12 @@ def mean(found):
 class SentenceRegression(tasks.TextTask):
     name, title = "sentence_regression", "Scores of sentences"
     auto_class = "TFAutoModelForSequenceClassification"
+    recipe_class = Batches
 
     def encoder(self, facts):
         encoder = Scores(facts.tokenizer, (), facts.model.max_length)
         encoder.element_spec["label"] = tf.TensorSpec([])
         return encoder
-
-    def recipe(self, tokenizer, num_labels, config):
-        return Batches(tokenizer)
 
     def config_changes(self, facts):
         return {"num_labels": 1}

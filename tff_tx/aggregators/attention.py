@@ -13,7 +13,7 @@ from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.gathering import structure_of
 
 KEYS = ("distance", "loss")
-"""What attention goes by."""
+"""Attention scores."""
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -37,7 +37,7 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
 
     The paper's is tau = 1, phi = 0 and equal weights; tau = infinity, or phi = 1, with epsilon = 1 is FedAvg. The floor
     assures every client phi times what it would count in FedAvg, and costs a second sum of the updates. With the key
-    "loss", s_k is instead minus a loss that the client reports beside its weight, the same for all layers: clients
+    "loss", s_k is instead minus a loss that the client reports with its weight, the same for all layers: clients
     whose data the model cannot learn (mislabelled, garbled) count for less.
 
     One pass: the accumulator has, a layer, the largest score m so far, and sums of n exp((s - m) / tau) and of that
@@ -64,13 +64,13 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
 
     def __init__(self, key: str = "distance", temperature: float = 1.0, step_size: float = 1.0, floor: float = 0.0):
         if key not in KEYS:
-            raise ValueError(f"key={key!r} is none of {', '.join(KEYS)}.")
+            raise ValueError(f"key={key!r}: must be one of {', '.join(KEYS)}.")
         if not temperature > 0:
-            raise ValueError(f"temperature={temperature} is not above 0.")
+            raise ValueError(f"temperature={temperature}: must be above 0.")
         if not 0 < step_size < math.inf:
-            raise ValueError(f"step_size={step_size} is not above 0 and finite.")
+            raise ValueError(f"step_size={step_size}: must be above 0 and finite.")
         if not 0 <= floor <= 1:
-            raise ValueError(f"floor={floor} is not from 0 to 1.")
+            raise ValueError(f"floor={floor}: must be from 0 to 1.")
         self._key, self._temperature, self._step_size, self._floor = key, temperature, step_size, floor
 
     def create(self, value_type, weight_type):
@@ -149,14 +149,14 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
     def _accumulated(self, accumulator, client):
         counts = client["weight"] > 0.0
         largest = tf.where(counts, tf.maximum(accumulator["largest"], client["score"]), accumulator["largest"])
-        kept = tf.exp(accumulator["largest"] - largest)
-        new = tf.where(counts, client["weight"] * tf.exp(client["score"] - largest), tf.zeros_like(kept))
+        decay = tf.exp(accumulator["largest"] - largest)
+        new = tf.where(counts, client["weight"] * tf.exp(client["score"] - largest), tf.zeros_like(decay))
         result = collections.OrderedDict(
             clients=accumulator["clients"] + tf.cast(counts, tf.int32),
             largest=largest,
-            attention=accumulator["attention"] * kept + new,
-            squares=accumulator["squares"] * kept**2 + new**2,
-            attended=_combined(accumulator["attended"], kept, client["value"], new),
+            attention=accumulator["attention"] * decay + new,
+            squares=accumulator["squares"] * decay**2 + new**2,
+            attended=_combined(accumulator["attended"], decay, client["value"], new),
         )
         if self._floor:
             weights = tf.fill(tf.shape(new), client["weight"])
@@ -180,13 +180,13 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
 
 def _merged(a, b):
     largest = tf.maximum(a["largest"], b["largest"])
-    kept_a, kept_b = tf.exp(a["largest"] - largest), tf.exp(b["largest"] - largest)
+    decay_a, decay_b = tf.exp(a["largest"] - largest), tf.exp(b["largest"] - largest)
     result = collections.OrderedDict(
         clients=a["clients"] + b["clients"],
         largest=largest,
-        attention=a["attention"] * kept_a + b["attention"] * kept_b,
-        squares=a["squares"] * kept_a**2 + b["squares"] * kept_b**2,
-        attended=_combined(a["attended"], kept_a, b["attended"], kept_b),
+        attention=a["attention"] * decay_a + b["attention"] * decay_b,
+        squares=a["squares"] * decay_a**2 + b["squares"] * decay_b**2,
+        attended=_combined(a["attended"], decay_a, b["attended"], decay_b),
     )
     if "weighted" in a:
         result["weight"] = a["weight"] + b["weight"]

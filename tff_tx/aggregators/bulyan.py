@@ -26,7 +26,7 @@ def bulyan_factory(attacker_share: float = 0.2, max_clients: int = MAX_CLIENTS) 
       max_clients: See `GatheringFactory`.
 
     Raises:
-      ValueError: If the share is none.
+      ValueError: If the share is out of range.
     """
     check_share(attacker_share, below=0.25)
 
@@ -34,13 +34,13 @@ def bulyan_factory(attacker_share: float = 0.2, max_clients: int = MAX_CLIENTS) 
         n = updates.num_clients
         attackers = assumed_attackers(n, attacker_share, (n - 3) // 4)
         chosen = _choose(updates.squared_distances(), n - 2 * attackers, attackers)
-        kept = n - 4 * attackers
+        averaged = n - 4 * attackers
 
         def mean_near_median(chunk):
             values = tf.transpose(tf.sort(tf.gather(chunk, chosen), axis=0))
             theta = tf.size(chosen)
             median = 0.5 * (values[:, (theta - 1) // 2] + values[:, theta // 2])
-            nearest = tf.argsort(tf.abs(values - median[:, None]), axis=1, stable=True)[:, :kept]
+            nearest = tf.argsort(tf.abs(values - median[:, None]), axis=1, stable=True)[:, :averaged]
             return tf.reduce_mean(tf.gather(values, nearest, axis=1, batch_dims=1), 1)
 
         return updates.map_columns(mean_near_median), collections.OrderedDict(selected=tf.size(chosen))

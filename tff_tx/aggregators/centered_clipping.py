@@ -31,10 +31,10 @@ def centered_clipping_factory(
       inner: Averages the clipped differences; default: `tff.aggregators.MeanFactory`, which is weighted.
 
     Raises:
-      ValueError: If the radius is none.
+      ValueError: If the radius is out of range.
     """
     if not 0 < radius < math.inf:
-        raise ValueError(f"radius={radius} is not above 0 and finite.")
+        raise ValueError(f"radius={radius}: must be above 0 and finite.")
     if inner is None:
         inner = tff.aggregators.MeanFactory(no_nan_division=True)
     weighted = isinstance(inner, tff.aggregators.WeightedAggregationFactory)

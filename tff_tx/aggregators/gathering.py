@@ -1,11 +1,11 @@
-"""Rules that need all updates of a round at once, in one `tff.federated_aggregate`.
+"""Aggregation rules that need all updates of a round at once, in one `tff.federated_aggregate`.
 
 The accumulator is the matrix of the updates so far, a row a client, parted into blocks of 1, 2, 4, ... rows as the bits
 of their number say (a binary counter, Cormen et al. 2009, section 17.1). A new row is put together with the full blocks
 before it, so that it is copied once a block size and not once a client: n rows cost n log2(n) copies in all, and the
 blocks that do not change are handed on as they are. Rows stay in the order of the cohort.
 
-Memory is n x d floats for n clients and d parameters. What a rule computes besides is done on chunks of columns.
+Memory is n x d floats for n clients and d parameters. The rules themselves compute on chunks of columns.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class GatheringFactory(tff.aggregators.WeightedAggregationFactory):
 
     def __init__(self, rule: Rule, max_clients: int = MAX_CLIENTS):
         if max_clients < 1:
-            raise ValueError(f"max_clients={max_clients} is less than 1.")
+            raise ValueError(f"max_clients={max_clients}: must be at least 1.")
         self._rule, self._max_clients = rule, max_clients
 
     def create(self, value_type, weight_type):
@@ -198,9 +198,9 @@ class _Matrix:
         return self._of(rows, weights)
 
     def _checked(self, num_rows):
-        """What is done in this context fails if there are too many rows."""
-        told = f"more than the {self._max_clients} clients whose updates are held at once: raise max_clients."
-        return tf.control_dependencies([tf.debugging.Assert(num_rows <= self._max_clients, [told])])
+        """A context whose operations fail if there are too many rows."""
+        message = f"more than the {self._max_clients} clients whose updates are held at once: raise max_clients."
+        return tf.control_dependencies([tf.debugging.Assert(num_rows <= self._max_clients, [message])])
 
     def _of(self, rows, weights):
         """Rows parted by the bits of their number."""
@@ -212,7 +212,7 @@ class _Matrix:
         return self._state(blocks[::-1], weights)
 
     def _state(self, blocks, weights):
-        # An unknown number of rows, also where it is known while tracing: the types have to be the same.
+        # An unknown number of rows, also where it is known while tracing: the types must be the same.
         blocks = [tf.compat.v1.placeholder_with_default(b, [None, self._num_columns]) for b in blocks]
         return collections.OrderedDict(blocks=blocks, weights=tf.compat.v1.placeholder_with_default(weights, [None]))
 
@@ -253,7 +253,7 @@ def _unflattened(vector, specs):
 
 
 def assumed_attackers(num_clients: tf.Tensor, share: float, at_most: tf.Tensor) -> tf.Tensor:
-    """How many attackers a rule assumes among n clients: floor(share n), and not more than its guarantee allows.
+    """Number of attackers that a rule assumes among n clients: floor(share n), at most what its guarantee allows.
 
     Args:
       num_clients: n, int32.
@@ -272,5 +272,5 @@ def check_share(share: float, below: float) -> float:
       ValueError: If it is not in [0, below).
     """
     if not 0 <= share < below:
-        raise ValueError(f"attacker_share={share} is not at least 0 and less than {below}.")
+        raise ValueError(f"attacker_share={share}: must be at least 0 and less than {below}.")
     return float(share)

@@ -19,8 +19,8 @@ def geometric_median_factory(
     from the weighted mean, beta_k = alpha_k / max(nu, |v - w_k|), v = sum_k beta_k w_k / sum_k beta_k, with alpha_k
     the client's share of the weight. There an iteration is a round of secure sums, and 3 are done. Here v is a
     combination of the updates whose distances come from their inner products, so that an iteration costs n^2
-    operations and no pass over the updates; instead all updates are needed at once, see `GatheringFactory`. An attacker
-    that can claim any weight should meet `--noweighted`. Measures `largest_share`: the largest normalized beta_k.
+    operations and no pass over the updates; instead all updates are needed at once, see `GatheringFactory`. Attackers
+    can claim any weight, so count clients equally. Measures `largest_share`: the largest normalized beta_k.
 
     Args:
       iterations: At least 1.
@@ -31,7 +31,7 @@ def geometric_median_factory(
       ValueError: If an argument is out of its range.
     """
     if iterations < 1 or smoothing <= 0:
-        raise ValueError(f"iterations={iterations} has to be at least 1, smoothing={smoothing} above 0.")
+        raise ValueError(f"iterations={iterations}, smoothing={smoothing}: must be at least 1, and above 0.")
 
     def rule(updates):
         products = updates.inner_products()

@@ -42,7 +42,7 @@ def krum_factory(attacker_share: float = 0.2, multi: bool = False, max_clients: 
       max_clients: See `GatheringFactory`.
 
     Raises:
-      ValueError: If the share is none.
+      ValueError: If the share is out of range.
     """
     check_share(attacker_share, below=0.5)
 

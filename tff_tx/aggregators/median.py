@@ -44,7 +44,7 @@ def trimmed_mean_factory(attacker_share: float = 0.2, max_clients: int = MAX_CLI
       max_clients: See `GatheringFactory`.
 
     Raises:
-      ValueError: If the share is none.
+      ValueError: If the share is out of range.
     """
     check_share(attacker_share, below=0.5)
 

@@ -39,7 +39,7 @@ def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
     *wrappers, innermost = layers
     factories = (tff.aggregators.WeightedAggregationFactory, tff.aggregators.UnweightedAggregationFactory)
     if not isinstance(innermost, factories):
-        raise TypeError(f"the last layer of a stack has to be an aggregation factory, and is {innermost!r}.")
+        raise TypeError(f"the last layer of a stack must be an aggregation factory, not {innermost!r}.")
     return functools.reduce(lambda inner, wrapper: wrapper(inner), reversed(wrappers), innermost)
 
 
@@ -67,7 +67,7 @@ def zeroing(norm: float | None = None) -> Wrapper:
 def _norm(norm, initial_estimate, target_quantile, learning_rate, **adjusted):
     if norm is not None:
         if not 0 < norm < math.inf:
-            raise ValueError(f"norm={norm} is not above 0 and finite.")
+            raise ValueError(f"norm={norm}: must be above 0 and finite.")
         return float(norm)
     return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
         initial_estimate, target_quantile, learning_rate, **adjusted

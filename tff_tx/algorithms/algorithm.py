@@ -15,7 +15,6 @@ from tff_tx.algorithms.capabilities import (
     REASONS,
     SENDS_LOSS,
 )
-from tff_tx.algorithms.client.transforms import ClientTransform
 from tff_tx.algorithms.options import Options
 from tff_tx.core.errors import UserError
 
@@ -32,7 +31,6 @@ class Algorithm:
       paper: Link.
       build: From a functional model and `Options` to the `LearningProcess`.
       capabilities: Of `tff_tx.algorithms.capabilities`.
-      transform: If not None, the client transform in `Options.transforms` that makes FedAvg this algorithm.
     """
 
     name: str
@@ -40,7 +38,6 @@ class Algorithm:
     paper: str
     build: _BUILD
     capabilities: frozenset[str]
-    transform: type[ClientTransform] | None = None
 
     def require(self, capability: str, what: str) -> None:
         """Checks for a capability.
@@ -56,13 +53,13 @@ class Algorithm:
             raise UserError(f"{what} cannot be combined with {self.title}: {REASONS[capability]}.")
 
 
-def check(algorithm: Algorithm, options: Options, model: tff.learning.models.FunctionalModel | None = None) -> None:
+def check(algorithm: Algorithm, options: Options, model: tff.learning.models.FunctionalModel) -> None:
     """Checks that an algorithm has a place for all parts of its options.
 
     Args:
       algorithm: What is to be built.
       options: Its parts.
-      model: If not None, transforms are checked against it, too.
+      model: What is to be trained.
 
     Raises:
       UserError: With the first part that does not fit, and the reason.

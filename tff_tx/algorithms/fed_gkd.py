@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow_federated as tff
 
-from tff_tx.algorithms import capabilities, client
+from tff_tx.algorithms import capabilities
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.options import Options
@@ -29,5 +29,4 @@ FED_GKD = Algorithm(
     paper="https://arxiv.org/abs/2107.00051",
     build=build_fed_gkd,
     capabilities=capabilities.ALL,
-    transform=client.distill,
 )

@@ -16,7 +16,7 @@ from tff_tx.config.registries import ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
-__all__ = ["CAPABILITIES", "RULES", "check", "check_resume", "resolve"]
+__all__ = ["CAPABILITIES", "DATA", "RULES", "check", "check_resume", "resolve"]
 
 _PRIVATE = is_not("privacy.mechanism", "none")
 _BUFFERED = is_set("cohort.buffer_size")
@@ -33,27 +33,30 @@ def _section(name, *names) -> list[str]:
     return [f"{name}.{n}" for n in names]
 
 
-_DATA = [
+DATA = (
     Requires(is_("data.dataset", "file"), is_set("data.files"), "there is nothing else to train on"),
     *_belong(
         is_("data.dataset", "file"),
         *_section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
     ),
-    Requires(is_set("data.silos"), is_set("engine.ray_address"), "the silos' nodes must have joined that cluster"),
     *(
-        Conflict(is_set("data.silos"), is_set(f"data.{part}_fraction"), reason, remedy)
+        Conflict(
+            is_set("data.silos"),
+            is_set(f"data.{part}_fraction"),
+            "held-out data would be taken from the silos, where nobody else reads them",
+            f"remove it, and name held-out files of the coordinator in data.{part}_files",
+        )
         for part in ("validation", "test")
-        for reason, remedy in [
-            (
-                "held-out data would be taken from the silos, where nobody else reads them",
-                f"remove it, and name held-out files of the coordinator in data.{part}_files",
-            )
-        ]
     ),
-    Conflict(is_set("data.silos"), is_set("canaries.number"), "canaries are clients of no silo"),
     Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
     Relation(("data.label_names",), laws.names_are_distinct("data.label_names")),
     Relation(("data.silos",), laws.names_are_distinct("data.silos")),
+)
+"""Rules of the section `data` alone."""
+
+_SILOS = [
+    Requires(is_set("data.silos"), is_set("engine.ray_address"), "the silos' nodes must have joined that cluster"),
+    Conflict(is_set("data.silos"), is_set("canaries.number"), "canaries are clients of no silo"),
 ]
 
 _MODEL = [
@@ -318,7 +321,8 @@ _ENSEMBLE = [
 ]
 
 RULES = (
-    *_DATA,
+    *DATA,
+    *_SILOS,
     *_MODEL,
     *_LORA_PRODUCTS,
     *_ALGORITHM,

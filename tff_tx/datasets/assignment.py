@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tff_tx.config.registries import PARTITIONS, SPLITS
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import Survey
@@ -22,10 +22,10 @@ class Assignment:
     """Where the rows of one pool go, in the order they are read.
 
     Attributes:
-        codes: int8 [rows], index into `splits.NAMES`, or `DROPPED`.
-        owners: int64 [rows], index into the client names of the row's split.
-        client_ids: Split code -> client ids; a table may have clients that have no row in the
-            split.
+      codes: int8 [rows], index into `splits.NAMES`, or `DROPPED`.
+      owners: int64 [rows], index into the client names of the row's split.
+      client_ids: Split code -> client ids; a table may have clients that have no row in the
+        split.
     """
 
     codes: np.ndarray
@@ -47,27 +47,28 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
     """Deals the rows of every pool of a data set.
 
     Args:
-        spec: How.
-        survey: Of the data.
-        ordered: Whether a client's rows mean something only together and in their order.
+      spec: How.
+      survey: Of the data.
+      ordered: Whether a client's rows mean something only together and in their order.
 
     Returns:
-        Pool name -> assignment, pools in the order of `splits.NAMES`.
+      Pool name -> assignment, pools in the order of `splits.NAMES`.
 
     Raises:
-        UserError: If the data cannot be dealt or split as the spec asks.
+      UserError: If the data cannot be dealt or split as the spec asks.
     """
     how = spec.partition
     if how == "auto":
         how = "column" if survey.source.has_clients else "iid"
     if how == "column" and not survey.source.has_clients:
         raise UserError(
-            "--partition=column needs the data to say who owns each example; name a "
-            "--client_column or choose another --partition, for instance iid."
+            f"{setting('data.partition')}=column needs the data to say who owns each example; name a "
+            f"{setting('data.client_column')} or choose another {setting('data.partition')}, for instance iid."
         )
     if PARTITIONS[how].by_label and survey.tagged:
         raise UserError(
-            f"--partition={how} needs one label an example, and these data have one a word; choose iid or power_law."
+            f"{setting('data.partition')}={how} needs one label an example, and these data have one a word; "
+            "choose iid or power_law."
         )
     held_out = spec.split
     if held_out == "auto":
@@ -98,13 +99,15 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
 def _refuse_disorder(how: str, held_out: str) -> None:
     if how != "column":
         raise UserError(
-            f"--partition={how} deals records out one by one, and the task needs the records of a client together and "
-            "in order; name a --client_column and keep to --partition=column."
+            f"{setting('data.partition')}={how} deals records out one by one, and the task needs the records of "
+            "a client together and "
+            f"in order; name a {setting('data.client_column')} and keep to {setting('data.partition')}=column."
         )
     if not SPLITS[held_out].keeps_order:
         raise UserError(
-            f"--split={held_out} takes records from between others, and the task needs the records of a client in "
-            "order; choose --split=time, which holds out the last ones, or client."
+            f"{setting('data.split')}={held_out} takes records from between others, and the task needs the "
+            "records of a client in "
+            f"order; choose {setting('data.split')}=time, which holds out the last ones, or client."
         )
 
 
@@ -178,8 +181,8 @@ def _proportional(rows: int, train_rows: int, train_clients: int) -> int:
 def _draw_clients(owners, ids, number, rng) -> tuple:
     if number > len(ids):
         raise UserError(
-            f"--num_clients={number} is more than the {len(ids)} clients the data have; give at "
-            f"most {len(ids)}, or deal the examples with --partition=iid."
+            f"{setting('data.num_clients')}={number} is more than the {len(ids)} clients the data have; give at "
+            f"most {len(ids)}, or deal the examples with {setting('data.partition')}=iid."
         )
     drawn = np.sort(rng.choice(len(ids), size=number, replace=False))
     new_index = np.full(len(ids), -1, dtype=np.int64)

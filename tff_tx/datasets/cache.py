@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 if TYPE_CHECKING:
     from tff_tx.datasets.spec import DataSpec
@@ -38,7 +38,7 @@ def locked(path: str) -> Iterator[None]:
         lock = open(path + ".lock", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(
-            f"--cache_dir: cannot write to {os.path.dirname(path)} ({error.strerror}); name a "
+            f"{setting('data.cache_dir')}: cannot write to {os.path.dirname(path)} ({error.strerror}); name a "
             "directory that can be written."
         ) from error
     with lock:

@@ -17,12 +17,12 @@ def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.Data
     """The records of a split in chunks, dealt as `load` deals them before it encodes them.
 
     Args:
-        spec: Which data.
-        split: "train", "validation" or "test".
-        columns: Of the records, see `records`; "client" is added, the id of the client of the split.
+      spec: Which data.
+      split: "train", "validation" or "test".
+      columns: Of the records, see `records`; "client" is added, the id of the client of the split.
 
     Raises:
-        UserError: If the data cannot be read or dealt.
+      UserError: If the data cannot be read or dealt.
     """
     source, code = open_source(spec), splits.NAMES.index(split)
     for pool, assignment in assign(spec, survey(spec)).items():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
 from tff_tx.datasets.cache import cache_path, locked
@@ -33,12 +33,12 @@ class FederatedDataset:
     """Encoded clients, by split.
 
     Attributes:
-        train: The training clients.
-        validation: The validation clients, or None.
-        test: The test clients, or None.
-        label_names: The label names; empty if the kind has no labels.
-        kind: The kind of task that the encoder was for.
-        path: The store.
+      train: The training clients.
+      validation: The validation clients, or None.
+      test: The test clients, or None.
+      label_names: The label names; empty if the kind has no labels.
+      kind: The kind of task that the encoder was for.
+      path: The store.
     """
 
     train: SqliteClientData
@@ -86,7 +86,7 @@ def open_store(path: str) -> FederatedDataset:
     """Opens a store that `load` wrote, by its path alone.
 
     Raises:
-        UserError: If the file is no store.
+      UserError: If the file is no store.
     """
     meta = store.read_meta(path)
     parts = {name: store.open_split(path, name) for name in splits.NAMES}
@@ -150,7 +150,9 @@ def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, ba
                 "records are too short to make one; remove them from the data."
             )
     if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
-        raise UserError("--data: no client has enough records for an example; join clients or give more data.")
+        raise UserError(
+            f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
+        )
 
 
 def _clients(assignment: Assignment) -> Iterator[tuple]:

@@ -11,14 +11,14 @@ from typing import Any, Callable
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 
 def iid(num_examples: int, num_clients: int, rng: np.random.Generator) -> np.ndarray:
     """Spreads the examples at random, sizes equal up to one.
 
     Raises:
-        UserError: If there are more clients than examples.
+      UserError: If there are more clients than examples.
     """
     _check_enough(num_examples, num_clients)
     return rng.permutation(np.arange(num_examples) % num_clients)
@@ -30,12 +30,12 @@ def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.rand
     Every client has one example before the rest is shared out, so `exponent=0` gives equal sizes.
 
     Raises:
-        UserError: If there are more clients than examples, or the exponent is negative.
+      UserError: If there are more clients than examples, or the exponent is negative.
     """
     _check_enough(num_examples, num_clients)
     if exponent < 0:
         raise UserError(
-            f"--power_law_exponent must be 0 (equal sizes) or more; it is {exponent}, give for instance 1.5."
+            f"{setting('data.power_law_exponent')}={exponent}: must be 0 (equal sizes) or more; give for instance 1.5."
         )
     weights = np.arange(1, num_clients + 1, dtype=np.float64) ** -exponent
     shares = (num_examples - num_clients) * weights / weights.sum()
@@ -54,18 +54,18 @@ def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random
     to infinity gives every client the overall distribution, `alpha` to 0 a single label each.
 
     Args:
-        labels: int [n], the label of each example.
-        num_clients: How many clients, at most n.
-        alpha: The concentration, above 0.
-        rng: Where the randomness comes from.
+      labels: int [n], the label of each example.
+      num_clients: How many clients, at most n.
+      alpha: The concentration, above 0.
+      rng: Where the randomness comes from.
 
     Raises:
-        UserError: If there are more clients than examples, or alpha is not above 0.
+      UserError: If there are more clients than examples, or alpha is not above 0.
     """
     _check_enough(len(labels), num_clients)
     if not alpha > 0:
         raise UserError(
-            f"--dirichlet_alpha must be above 0; it is {alpha}, give for instance 1.0 (0.1 is very uneven)."
+            f"{setting('data.dirichlet_alpha')}={alpha}: must be above 0; give for instance 1.0 (0.1 is very uneven)."
         )
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     left = np.array([len(pool) for pool in pools])
@@ -97,15 +97,18 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
     (2017), section 3: the "pathological non-IID" partition; most clients see as many labels.
 
     Raises:
-        UserError: If there are more shards than examples, or less than one shard a client.
+      UserError: If there are more shards than examples, or less than one shard a client.
     """
     if shards_per_client < 1:
-        raise UserError(f"--shards_per_client must be 1 or more; it is {shards_per_client}, give for instance 2.")
+        raise UserError(
+            f"{setting('data.shards_per_client')}={shards_per_client}: must be 1 or more; give for instance 2."
+        )
     _check_enough(len(labels), num_clients)
     num_shards = num_clients * shards_per_client
     if num_shards > len(labels):
         raise UserError(
-            f"--num_clients={num_clients} times --shards_per_client={shards_per_client} makes "
+            f"{setting('data.num_clients')}={num_clients} times "
+            f"{setting('data.shards_per_client')}={shards_per_client} makes "
             f"{num_shards} shards of {len(labels)} examples; lower one of them."
         )
     # Shuffled first, so that the shards within a label do not depend on the order of the file.
@@ -120,10 +123,10 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
 
 def _check_enough(num_examples: int, num_clients: int) -> None:
     if num_clients < 1:
-        raise UserError(f"--num_clients must be 1 or more; it is {num_clients}.")
+        raise UserError(f"{setting('data.num_clients')}={num_clients}: must be 1 or more.")
     if num_clients > num_examples:
         raise UserError(
-            f"--num_clients={num_clients} is more than the {num_examples} examples there are, and "
+            f"{setting('data.num_clients')}={num_clients} is more than the {num_examples} examples there are, and "
             f"every client needs one; give at most {num_examples}."
         )
 

@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,8 +129,9 @@ def require_columns(name: str, columns: frozenset, wants: frozenset) -> None:
     """
     if missing := wants - columns:
         raise UserError(
-            f"--dataset: {name} has no {', '.join(sorted(missing))}, only {', '.join(sorted(columns - {'client'}))}; "
-            "choose another --task or data set."
+            f"{setting('data.dataset')}: {name} has no {', '.join(sorted(missing))}, only "
+            f"{', '.join(sorted(columns - {'client'}))}; "
+            f"choose another {setting('task.kind')} or data set."
         )
 
 

@@ -17,11 +17,11 @@ def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
     """The training records of a data set, in chunks; see `records` for their columns.
 
     Args:
-        spec: Which data.
-        columns: Of the records. "client" is left out if the records have none.
+      spec: Which data.
+      columns: Of the records. "client" is left out if the records have none.
 
     Raises:
-        UserError: If the data cannot be read.
+      UserError: If the data cannot be read.
     """
     source = open_source(spec)
     wants = set(columns) if "client" in source.columns() else set(columns) - {"client"}
@@ -32,6 +32,6 @@ def open_source(spec: DataSpec) -> Source:
     """The records of a data set; nothing but names is checked before they are read.
 
     Raises:
-        UserError: If files do not exist or their format is unknown.
+      UserError: If files do not exist or their format is unknown.
     """
     return DATASETS[spec.dataset].open(spec)

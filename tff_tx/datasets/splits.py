@@ -11,22 +11,22 @@ from typing import Callable
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")
 
 
-def check_part(flag: str, part: float) -> None:
-    """Refuses a part that is neither 0, nor a fraction, nor a whole number.
+def check_part(name: str, part: float) -> None:
+    """Rejects a part that is neither 0, nor a fraction, nor a whole number.
 
     Raises:
-        UserError: If so.
+      UserError: If so.
     """
     if part < 0 or (part > 1 and part != int(part)):
         raise UserError(
-            f"--{flag} must be a fraction between 0 and 1, or a whole number of at least 1; it is "
-            f"{part}, give for instance 0.1."
+            f"{setting(f'data.{name}')}={part}: must be a fraction between 0 and 1, or a whole number of at least 1; "
+            "give for instance 0.1."
         )
 
 
@@ -34,7 +34,7 @@ def by_example(num_examples: int, validation: float, test: float, rng: np.random
     """Draws examples at random, whoever owns them; int8 [num_examples].
 
     Raises:
-        UserError: If nothing is left to train on.
+      UserError: If nothing is left to train on.
     """
     return _draw(num_examples, "example", validation, test, rng)
 
@@ -43,7 +43,7 @@ def by_client(owners: np.ndarray, validation: float, test: float, rng: np.random
     """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps).
 
     Raises:
-        UserError: If no client is left to train on.
+      UserError: If no client is left to train on.
     """
     num_clients = int(owners.max()) + 1
     return _draw(num_clients, "client", validation, test, rng)[owners]
@@ -53,7 +53,7 @@ def _draw(count: int, unit: str, validation: float, test: float, rng) -> np.ndar
     num_validation, num_test = _amount(count, validation), _amount(count, test)
     if num_validation + num_test >= count:
         raise UserError(
-            f"--validation_fraction={validation:g} and --test_fraction={test:g} take "
+            f"{setting('data.validation_fraction')}={validation:g} and {setting('data.test_fraction')}={test:g} take "
             f"{num_validation + num_test} of {count} {unit}s and leave none to train on; lower "
             "them."
         )
@@ -77,7 +77,7 @@ def within_client(owners: np.ndarray, validation: float, test: float, rng: np.ra
     client too small for a part is missing in that split.
 
     Raises:
-        UserError: If all clients are too small for a part that was asked for.
+      UserError: If all clients are too small for a part that was asked for.
     """
     num_validation, num_test = _amounts_of_clients("within_client", np.bincount(owners), validation, test)
     return _first_in_order(owners, rng.permutation(len(owners)), num_validation, num_test)
@@ -102,9 +102,10 @@ def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: 
     for name, part, taken in parts:
         if part and not taken.any():
             raise UserError(
-                f"--split={split} with --{name}_fraction={part:g} takes no example of any "
+                f"{setting('data.split')}={split} with {setting(f'data.{name}_fraction')}={part:g} takes no example "
+                "of any "
                 f"client, as the largest has {sizes.max()}; raise the fraction or use "
-                "--split=client."
+                f"{setting('data.split')}=client."
             )
     return num_validation, num_test
 

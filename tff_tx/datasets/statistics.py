@@ -9,7 +9,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 from tff_tx.datasets.assignment import DROPPED, assign
 from tff_tx.datasets.sources import open_source
@@ -28,11 +28,11 @@ class SplitStatistics:
     """One split in numbers; the rows of the arrays are clients in the same order.
 
     Attributes:
-        records: int64 [clients], records a client.
-        labels: int64 [clients, labels], how often a client has a label; None if there are no
-            labels, or too many.
-        lengths: int64 [records], tokens a record; None if the records are no texts.
-        tokens: int64 [clients], tokens a client; None if the records are no texts.
+      records: int64 [clients], records a client.
+      labels: int64 [clients, labels], how often a client has a label; None if there are no
+        labels, or too many.
+      lengths: int64 [records], tokens a record; None if the records are no texts.
+      tokens: int64 [clients], tokens a client; None if the records are no texts.
     """
 
     records: np.ndarray
@@ -53,12 +53,12 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     """Reads and deals a data set as `load` does, and counts instead of encoding.
 
     Args:
-        spec: What to load.
-        count_tokens: Texts -> the number of tokens of each.
+      spec: What to load.
+      count_tokens: Texts -> the number of tokens of each.
 
     Raises:
-        UserError: If the data or the spec are wrong, or a label of another split is not in
-            training.
+      UserError: If the data or the spec are wrong, or a label of another split is not in
+        training.
     """
     source, found = open_source(spec), survey(spec)
     columns = found.pools["train"].columns
@@ -101,7 +101,7 @@ def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> lis
         if unknown:
             raise UserError(
                 f"{where}: the label {unknown[0]!r} does not occur in the training data; correct "
-                "the row, or name all labels with --label_names."
+                f"the row, or name all labels with {setting('data.label_names')}."
             )
         found.append([numbers[value] for value in values])
     return found

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 FORMAT_VERSION = 1
 
@@ -46,18 +46,20 @@ class StoreWriter:
     bounded by one batch of rows and one counter a client.
 
     Args:
-        path: The final path; an existing file is replaced.
-        element_spec: Feature name -> unbatched `tf.TensorSpec`; string, integer or float; the shape
-            is fully known or `[None]`.
-        meta: What `read_meta` is to give back beside the element spec; must be JSON.
-        flag: The one that chose the place, for messages.
+      path: The final path; an existing file is replaced.
+      element_spec: Feature name -> unbatched `tf.TensorSpec`; string, integer or float; the shape
+        is fully known or `[None]`.
+      meta: What `read_meta` is to give back beside the element spec; must be JSON.
+      chosen_by: The setting that chose the place, for messages.
 
     Raises:
-        UserError: If the directory cannot be written or the disk is full.
+      UserError: If the directory cannot be written or the disk is full.
     """
 
-    def __init__(self, path: str, element_spec: Mapping[str, tf.TensorSpec], meta: Mapping, flag: str = "--cache_dir"):
-        self._path, self._flag = path, flag
+    def __init__(
+        self, path: str, element_spec: Mapping[str, tf.TensorSpec], meta: Mapping, chosen_by: str = "data.cache_dir"
+    ):
+        self._path, self._chosen_by = path, chosen_by
         self._scratch = path + ".tmp"
         self._serialize = build_serializer(element_spec)
         self._meta = {**meta, "format": FORMAT_VERSION, "element_spec": _spec_to_json(element_spec)}
@@ -65,7 +67,7 @@ class StoreWriter:
         self._counts: collections.Counter = collections.Counter()
 
     def __enter__(self) -> StoreWriter:
-        with _disk_errors(self._path, self._flag):
+        with _disk_errors(self._path, self._chosen_by):
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
             self._connection = sqlite3.connect(self._scratch)
@@ -86,7 +88,7 @@ class StoreWriter:
         return self._counts[split, client_id]
 
     def _flush(self) -> None:
-        with _disk_errors(self._path, self._flag):
+        with _disk_errors(self._path, self._chosen_by):
             self._connection.executemany(_INSERT, self._rows)
         self._rows.clear()
 
@@ -101,7 +103,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         self._flush()
-        with _disk_errors(self._path, self._flag):
+        with _disk_errors(self._path, self._chosen_by):
             self._connection.executemany(
                 "INSERT INTO client_metadata VALUES (?, ?, ?)",
                 ((client, split, count) for (split, client), count in self._counts.items()),
@@ -119,10 +121,10 @@ class StoreWriter:
 
 
 class _disk_errors:
-    """Tells what the disk refused, in the words of the flag that chose the place."""
+    """Names the setting that chose the place when the disk refuses."""
 
-    def __init__(self, path: str, flag: str):
-        self._directory, self._flag = os.path.dirname(os.path.abspath(path)), flag
+    def __init__(self, path: str, chosen_by: str):
+        self._directory, self._chosen_by = os.path.dirname(os.path.abspath(path)), chosen_by
 
     def __enter__(self) -> None:
         pass
@@ -130,7 +132,7 @@ class _disk_errors:
     def __exit__(self, exception_type, exception, traceback) -> None:
         if isinstance(exception, (OSError, sqlite3.OperationalError)):
             raise UserError(
-                f"{self._flag}: cannot write to {self._directory} ({exception}); free some space "
+                f"{setting(self._chosen_by)}: cannot write to {self._directory} ({exception}); free some space "
                 "there or name another directory."
             ) from exception
 
@@ -144,11 +146,11 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
     it is unpickled.
 
     Args:
-        path: A file written by `StoreWriter`.
-        split: The split's name.
+      path: A file written by `StoreWriter`.
+      split: The split's name.
 
     Raises:
-        UserError: If there is no such store, or no such split in it.
+      UserError: If there is no such store, or no such split in it.
     """
 
     def __init__(self, path: str, split: str):
@@ -204,7 +206,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         """The examples of one client in the order written.
 
         Raises:
-            ValueError: If there is no such client.
+          ValueError: If there is no such client.
         """
         if client_id not in self._sizes:
             raise ValueError(f"{client_id!r} is not a client of the split {self.split!r} of {self.path}.")
@@ -231,7 +233,7 @@ def read_meta(path: str) -> dict:
     """What the store says of itself; `element_spec` is an OrderedDict of `tf.TensorSpec`.
 
     Raises:
-        UserError: If the file does not exist or is not a store of this format version.
+      UserError: If the file does not exist or is not a store of this format version.
     """
     try:
         with _connect(path) as connection:

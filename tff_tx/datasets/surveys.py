@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.records import Source
 
 
@@ -133,7 +133,8 @@ class Survey:
         """
         if not self.numeric and not self.categorical:
             raise UserError(
-                "--numeric_columns and --categorical_columns are empty: name the columns of the table that classes are "
+                f"{setting('data.numeric_columns')} and {setting('data.categorical_columns')} are empty: name the "
+                "columns of the table that classes are "
                 "to be told from."
             )
         if self.categorical:
@@ -184,6 +185,6 @@ def channels_height_width(shape: tuple) -> tuple:
     if len(shape) == 3 and shape[2] in (1, 3, 4):
         return (shape[2], *shape[:2])
     raise UserError(
-        f"--data: an image of the shape {list(shape)} is neither [H, W], [H, W, C], [C, H, W] "
+        f"{setting('data.files')}: an image of the shape {list(shape)} is neither [H, W], [H, W, C], [C, H, W] "
         "with 1, 3 or 4 channels, nor a flat square; convert the images."
     )

@@ -79,7 +79,7 @@ def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None
 
     Raises:
       UserError: If `name` is neither a model directory nor a hub id that can be reached, its
-        architecture is none of the automatic class's in TensorFlow, or a field does not fit it.
+        automatic class has no such architecture in TensorFlow, or a field does not fit it.
     """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise UserError(
@@ -165,7 +165,7 @@ def _architectures(auto: Any) -> list[str]:
 
 
 def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
-    """Refuses changes to fields that neither the configuration declares nor the model's code reads.
+    """Rejects changes to fields that neither the configuration declares nor the model's code reads.
 
     The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
     """
@@ -183,7 +183,7 @@ def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
 
 
 def has_segments(config: Any) -> bool:
-    """Whether a model tells a first text from a second by `token_type_ids`, as BERT does and RoBERTa does not."""
+    """Whether a model separates two texts by `token_type_ids`, as BERT does and RoBERTa does not."""
     return getattr(config, "type_vocab_size", 0) > 1
 
 

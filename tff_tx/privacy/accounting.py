@@ -2,7 +2,7 @@
 
 Everything composed of sampled Gaussians goes to the accountants of `dp_accounting`: privacy loss distributions (PLD,
 Koskela et al. 2020, https://arxiv.org/abs/1906.03049; Doroshenko et al. 2022, https://arxiv.org/abs/2207.04380) or
-Renyi differential privacy (RDP, Mironov 2017, https://arxiv.org/abs/1702.07476). What is one Gaussian release (no
+Renyi differential privacy (RDP, Mironov 2017, https://arxiv.org/abs/1702.07476). A single Gaussian release (no
 sampling, trees, matrix factorization, local noise) is described by one number, its zCDP parameter
 rho = (sensitivity / standard deviation)^2 / 2, and has an exact privacy profile in closed form.
 """
@@ -97,7 +97,7 @@ def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | N
     """Upper bound on epsilon after `rounds` rounds, infinite without noise.
 
     Args:
-      mechanism: What is run.
+      mechanism: The mechanism.
       rounds: Number of rounds, 0 or more.
       delta: Above 0 and below 1.
       accountant: One of `tff_tx.config.privacy.ACCOUNTANTS`; None: the tighter of those that cover the mechanism.
@@ -196,7 +196,7 @@ def find_noise_multiplier(
     """Least noise multiplier with which `rounds` rounds stay within an epsilon.
 
     Args:
-      mechanism: What is to be run; its own noise multiplier is ignored.
+      mechanism: The mechanism; its own noise multiplier is ignored.
       rounds: Number of rounds, 1 or more.
       target_epsilon: Above 0; infinity asks for no noise.
       delta: Above 0 and below 1.
@@ -254,7 +254,7 @@ class Ledger:
         """Checks that the accountant covers the mechanism.
 
         Args:
-          mechanism: What is run.
+          mechanism: The mechanism.
           delta: Above 0 and below 1.
           accountant: As for `epsilon`.
 

@@ -30,7 +30,7 @@ def server_mechanism(
       cohort: Clients a round.
       population: Clients to sample from.
       participation: Rounds that a client may take part in.
-      target: What banded noise is optimized for, [rounds, rounds]; None: running sums.
+      target: Workload that banded noise is optimized for, [rounds, rounds]; None: running sums.
 
     Raises:
       UserError: If the sampling does not amplify as claimed, or the settings do not fit each other.

@@ -12,7 +12,7 @@ from tff_tx.privacy.statement import statement
 
 _OUTSIDE = ("the columns train/ of metrics.csv, sums over the data of a round's clients",)
 _SEEDED = (
-    "The noise of this run was drawn from run.seed: whoever knows it can take the noise away. That is right for a "
+    "The noise of this run was drawn from run.seed: whoever knows it can remove the noise. That is right for a "
     "simulation; a deployment must give clients seeds that nobody else knows."
 )
 
@@ -35,7 +35,7 @@ class ClientSideLedgers:
         return {name: ledger.epsilon(round_num) for name, ledger in columns.items() if ledger is not None}
 
     def config(self) -> dict[str, dict[str, float]]:
-        """What was derived, for `config.json`; empty if nothing is private."""
+        """Derived values, for `config.json`; empty if nothing is private."""
         return {
             name: {"noise_multiplier": ledger.mechanism.noise_multiplier, "delta": ledger.delta}
             for name, ledger in (("clients", self.clients), ("examples", self.examples))

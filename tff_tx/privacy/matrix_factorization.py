@@ -1,4 +1,4 @@
-"""Banded matrix factorization: noise that cancels over the rounds, with a client seen once in so many.
+"""Banded matrix factorization: noise that cancels over the rounds, for clients with a minimum separation.
 
 The sums that a server optimizer makes of the rounds' updates are A x, x the updates by round. C x + Z with independent
 Gaussian Z is released once and for all, and with it A C^-1 (C x + Z) = A (x + C^-1 Z): so that every round's noise is a
@@ -112,7 +112,7 @@ class BandedMatrix:
 
 
 def workload(rounds: int, momentum: float = 0.0, learning_rates: np.ndarray | None = None) -> np.ndarray:
-    """A: what a server optimizer makes of the updates by round, [rounds, rounds] float64.
+    """A: the linear map of a server optimizer from updates to weights, [rounds, rounds] float64.
 
     Row t are the weights after round t: A[t, j] = sum_{s=j..t} rate[s] momentum^(s-j) (Denisov et al. 2022,
     https://arxiv.org/abs/2202.08312, Section 4); running sums with the defaults.
@@ -168,7 +168,7 @@ def optimize_banded(
         and time; at most as many as rounds count.
       target: A, [rounds, rounds] lower-triangular; default: running sums.
       tolerance: It ends when a step decreases the error by less than this, relatively.
-      max_steps: It ends after so many steps.
+      max_steps: Maximum number of steps.
 
     Raises:
       UserError: If there is no such matrix.

@@ -1,4 +1,4 @@
-"""How often, and how soon again, one client may take part: what correlated noise is accounted by."""
+"""Participation of one client over rounds, by which correlated noise is accounted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def largest_sum(values: np.ndarray, participation: Participation) -> np.ndarray:
     The dynamic program "VecSens" of Choquette-Choo et al. 2023, Section 3 and Appendix E, for many vectors at once.
 
     Args:
-      values: What each round adds, 0 or more, [..., rounds] floats.
+      values: Contribution of each round, 0 or more, [..., rounds] floats.
       participation: The rounds that a client may take part in.
 
     Returns:

@@ -100,7 +100,7 @@ class Plan:
         )
 
     def config(self) -> dict[str, float]:
-        """What was derived, for `config.json`."""
+        """Derived values, for `config.json`."""
         return {
             "noise_multiplier": self.noise_multiplier,
             "delta": self.ledger.delta,
@@ -145,7 +145,7 @@ class Plan:
         if settings.noise_seed is None:
             notes.append(
                 "The noise was drawn from a seed of the operating system's randomness, which is in `checkpoints/` and "
-                "nowhere else: whoever has them can take the noise off again."
+                "nowhere else: whoever has them can remove the noise."
             )
         else:
             notes.append(
@@ -203,7 +203,7 @@ def build_plan(
 
 
 def _target(config, server_rates):
-    """What the server makes of the updates, where that is linear; None: their running sum."""
+    """Workload of the server optimizer, where it is linear; None: running sums."""
     if config.privacy.mechanism != "banded" or config.server.optimizer != "sgd":
         return None
     return workload(config.run.rounds, config.server.momentum, server_rates)

@@ -14,7 +14,7 @@ from tff_tx.privacy.mechanisms import Gaussian
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-    """The noise of the sum of all updates of a run, beside that sum.
+    """Signal-to-noise ratio of the sum of all updates of a run.
 
     Attributes:
       cohort: Clients a round (examples a batch with DP-SGD).

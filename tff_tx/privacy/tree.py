@@ -51,13 +51,13 @@ def squared_sensitivity(rounds: int, participation: Participation, restart_every
 
 @functools.lru_cache(maxsize=64)
 def _any_number(height, gap):
-    """What a tree can add with any number of participations, [wait at its start, wait at its end]."""
+    """Largest contribution of a tree with any number of participations, [wait at its start, wait at its end]."""
     return _subtree(height, gap).max(axis=0)
 
 
 @functools.lru_cache(maxsize=64)
 def _subtree(height: int, gap: int) -> np.ndarray:
-    """What a tree of 2^height leaves can add, [participations, wait at its start, wait at its end].
+    """Largest contribution of a tree of 2^height leaves, [participations, wait at its start, wait at its end].
 
     Minus infinity where no pattern is like that.
     """

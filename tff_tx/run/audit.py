@@ -100,7 +100,7 @@ def audit_run(run_dir: str, settings: AuditConfig) -> AuditReport:
     run = directory.read_run(run_dir)
     config = task_parts.stored_config(run).replace({"run.eval_batch_size": settings.eval_batch_size})
     task = task_parts.load_task(config)
-    if not task.definition.predicts_class_probabilities:
+    if "class_probabilities" not in task.definition.capabilities:
         raise UserError(
             f"{setting('audit.run_dir')}={run_dir} is a run of {task.kind}, whose predictions are no class "
             f"probabilities, which the attacks use: audit another run, or set {setting('audit.mechanism')}."

@@ -10,7 +10,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from tff_tx.config import RunConfig, check_resume
+from tff_tx.config import RunConfig, check_resume, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
@@ -85,7 +85,7 @@ def read_run(run_dir: str) -> StoredRun:
     try:
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
-        config = RunConfig.from_json(stored)
+        config = resolve(RunConfig.from_json(stored))
     except FileNotFoundError:
         raise UserError(
             f"{setting('run.directory')}={run_dir} has no {CONFIG}, so it is not a run directory: check the path."
@@ -97,4 +97,5 @@ def read_run(run_dir: str) -> StoredRun:
 
 def _facts_of_version_1(stored):
     facts = {name: stored[name] for name in ("versions", "clients", "parameters", "privacy") if name in stored}
-    return {**facts, "label_names": stored.get("task", {}).get("label_names", [])}
+    labels = stored.get("task", {}).get("label_names", [])
+    return {**facts, "client_privacy": stored.get("privacy_inside_of_clients", {}), "label_names": labels}

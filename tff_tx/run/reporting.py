@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from tff_tx import models
+from tff_tx import models, tasks
 from tff_tx.core import plots
 from tff_tx.run.directory import METRICS, StoredRun
 
@@ -40,7 +40,7 @@ def write_report(
     images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
     how = {"settings": run.config.changed(), "versions": run.facts["versions"]}
     parts = [
-        f"# {run.config.task.kind} on {run.config.data.dataset}",
+        f"# {tasks.task_kind(run.config.task.kind).title} on {run.config.data.dataset}",
         _summary(rows, run),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),

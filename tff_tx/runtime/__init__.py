@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tff_tx.runtime.client_compression import ClientCompression
 from tff_tx.runtime.configure import configure_tensorflow
-from tff_tx.runtime.engine import Engine, process_state, with_model
+from tff_tx.runtime.engine import Engine, ProcessEngine, process_state, with_model
 from tff_tx.runtime.fed_buff import Staleness
 from tff_tx.runtime.graphs import step_function
 from tff_tx.runtime.hooks import Hook, Job
@@ -48,6 +48,7 @@ __all__ = [
     "LocalEngine",
     "NativeContext",
     "NativeEngine",
+    "ProcessEngine",
     "RayCluster",
     "RayEngine",
     "RoundOutput",

@@ -9,7 +9,6 @@ client's device would do it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,8 +83,7 @@ class ClientCompression(Hook):
                 self._residuals.rewind(self._round_num)
 
     def start_client(self, job: Job) -> Job:
-        compressed = functools.partial(self._compressed, client=job.client)
-        return dataclasses.replace(job, at_client=(*job.at_client, compressed))
+        return dataclasses.replace(job, at_client=(*job.at_client, self._compressed))
 
     def end_round(self, failures: Mapping[int, str]) -> Any:
         if self._residuals is not None:

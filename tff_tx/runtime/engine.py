@@ -21,10 +21,60 @@ _CURRENT = "current"
 
 
 class Engine(abc.ABC):
-    """Runs the rounds of one `LearningProcess`.
+    """Runs rounds. A context manager; leaving it ends whatever it started.
 
-    Clients are named by plain data (the process reads their examples where it runs), so that an engine may run them
-    anywhere. An engine is a context manager; leaving it ends whatever it started.
+    Clients are named by plain data (a process reads their examples where it runs), so that an engine may run them
+    anywhere.
+    """
+
+    @abc.abstractmethod
+    def initialize(self) -> Any:
+        """The state before the first round."""
+
+    @abc.abstractmethod
+    def run_round(
+        self,
+        state: Any,
+        clients: Sequence[Any],
+        *,
+        min_clients: int = 1,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> RoundOutput:
+        """Runs a round.
+
+        Args:
+          state: The server's state.
+          clients: One argument a client of the round.
+          min_clients: Number of clients that must finish for the round to count.
+          on_progress: Called with the number of clients done so far, as often as the engine knows it.
+
+        Raises:
+          TooFewClientsError: If fewer than `min_clients` finish.
+        """
+
+    @abc.abstractmethod
+    def model_weights(self, state: Any) -> Any:
+        """The model in a state, `tff.learning.models.ModelWeights` of NumPy arrays, or several by name."""
+
+    @abc.abstractmethod
+    def traffic(self) -> Traffic:
+        """What a round sends to and from each client."""
+
+    def commit_round(self, round_num: int, client_ids: Sequence[str]) -> None:  # noqa: B027
+        """Takes note that a round counts: its number (from 1) and the participants' ids, in the order of the cohort."""
+
+    def close(self) -> None:  # noqa: B027 -- nothing to end is a fine default
+        """Ends what the engine started."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class ProcessEngine(Engine):
+    """The template: runs the rounds of one `LearningProcess`; subclasses collect contributions, each in its own way.
 
     A state is the process's own; with hooks that have states it is `OrderedDict(current, NAME, ...)` of the process's
     state and the hooks' own by `Hook.state_name`. What takes a state takes either.
@@ -100,7 +150,7 @@ class Engine(abc.ABC):
           TooFewClientsError: If fewer than `min_clients` finish.
         """
         observers = [hook.on_counted for hook in self.hooks if hook.observes]
-        gathered = Gathered(len(clients), [*observers, *filter(None, [on_contribution])], on_progress)
+        gathered = Gathered([*observers, *filter(None, [on_contribution])], on_progress)
         try:
             return self._run(state, clients, gathered, min_clients)
         except BaseException:
@@ -196,15 +246,6 @@ class Engine(abc.ABC):
         for hook in self.hooks:
             hook.commit(round_num, client_ids)
 
-    def close(self) -> None:  # noqa: B027 -- nothing to end is a fine default
-        """Ends what the engine started."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *unused):
-        self.close()
-
     def _leaves(self, state):
         return form_lib.flatten(process_state(state), self._state_type)
 
@@ -230,7 +271,7 @@ class Parts:
 
     def __init__(self, form: form_lib.RoundForm):
         self.initialize, self.prepare, self.zero, self.accumulate, self.report, self.update = (
-            form.graph(part).whole(internal=part not in ("initialize", "update"))
+            form.graph(part).whole(internal=part not in ("initialize", "prepare", "update"))
             for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
         )
         self.broadcast_type, self.contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
@@ -244,7 +285,6 @@ class Gathered:
     """What comes in while a round's clients run.
 
     Attributes:
-      num_clients: Of the cohort.
       observers: See each contribution that counts, with its position.
       on_progress: As of `run_round`.
       clock: Of the round.
@@ -253,7 +293,6 @@ class Gathered:
       sent_bytes: Of each client that finished, if they are measured.
     """
 
-    num_clients: int
     observers: Sequence[Callable[[int, list], None]]
     on_progress: Callable[[int], None] | None
     clock: Clock = dataclasses.field(default_factory=Clock)

@@ -26,20 +26,21 @@ class Job:
     Attributes:
       client: Of the member type of `process.next`'s second parameter.
       broadcast: The leaves that it trains from; on its way to a worker, the number of those among the round's.
-      at_client: Functions from a contribution's leaves to (the leaves that the server decodes, those that are sent).
+      at_client: Functions from a contribution's leaves and `client` to (the leaves that the server decodes, those that
+        are sent).
       at_server: Functions from a contribution's leaves to those that are added up instead.
     """
 
     client: Any
     broadcast: Any
-    at_client: tuple[Callable[[list], tuple[list, list]], ...] = ()
+    at_client: tuple[Callable[[list, Any], tuple[list, list]], ...] = ()
     at_server: tuple[Callable[[list], list], ...] = ()
 
     def finish(self, contribution: list) -> tuple[list, list]:
         """The leaves that are added up, and those that are sent, for what the client's work has given."""
         counted = sent = contribution
         for compress in self.at_client:
-            counted, sent = compress(counted)
+            counted, sent = compress(counted, self.client)
         for scale in self.at_server:
             counted = scale(counted)
         return counted, sent

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
-from tff_tx.runtime.engine import Engine, Gathered
+from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.calls import step_options
 from tff_tx.runtime.internals.tensors import drop_python_state
@@ -21,7 +21,7 @@ _IN_FLIGHT = 3
 """Clients a thread that are read, computed or wait for their turn to be added up."""
 
 
-class LocalEngine(Engine):
+class LocalEngine(ProcessEngine):
     """Runs clients on threads of this process and adds up their contributions in the order of the cohort.
 
     At any time it holds the model, one sum and the contributions of a few clients, whatever the size of the cohort. The

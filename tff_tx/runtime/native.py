@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import Engine, process_state
+from tff_tx.runtime.engine import ProcessEngine, process_state
 from tff_tx.runtime.internals.native_context import RemoteContext
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
@@ -57,7 +57,7 @@ class NativeContext:
         self.close()
 
 
-class NativeEngine(Engine):
+class NativeEngine(ProcessEngine):
     """Runs whole rounds in TFF's C++ executors, which hold every client of the cohort in memory at once.
 
     The reference for other engines: it does not take a round apart, and so has no hooks and shows no contributions. A

@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.engine import Engine, Gathered
+from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.computations import contains_sequence
 from tff_tx.runtime.ray_cluster import RayCluster
@@ -25,7 +25,7 @@ MOST_LEAVES = 256
 """Parts of a cohort, if nothing else is said: enough for some fifty workers to even out what they have to do."""
 
 
-class RayEngine(Engine):
+class RayEngine(ProcessEngine):
     """Runs clients in processes on all nodes of a Ray cluster.
 
     A round's graphs are sent once a worker, weights that change once a node and round, frozen ones once. Workers add up

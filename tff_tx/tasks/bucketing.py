@@ -1,4 +1,4 @@
-"""Batches of examples that are about equally long, so that less of what is computed is padding."""
+"""Length bucketing: batches of examples of similar length, which need less padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tff_tx import runtime
 
 WINDOW = 8
-"""How many batches' examples are sorted at a time: with more there is less padding, and fewer ways to make batches."""
+"""Batches whose examples are sorted together: more of them need less padding, but leave fewer ways to make batches."""
 
 
 def bucketed(
@@ -29,10 +29,10 @@ def bucketed(
     Args:
       examples: Of features by name, in an order that is random already.
       batch_size: Examples a batch.
-      pads: What each feature is padded with.
-      lengthwise: Features that are as long as the example, in their first dimension. By the first it is measured, of
-        which padding is no value.
-      window: Batches that are sorted at a time.
+      pads: By feature, its value in padding.
+      lengthwise: Features that are as long as the example, in their first dimension. The first of them, in which
+        padding is no value, measures it.
+      window: Batches whose examples are sorted together.
       seed: int64 [2], of the order of batches.
     """
 
@@ -58,7 +58,7 @@ def bucketed(
 
 
 def padding_share(datasets: Sequence[tf.data.Dataset]) -> float:
-    """The share of positions in batches of texts, (x with `attention_mask`, y), that hold padding, from 0 to 1."""
+    """Share of padding among the positions of batches of texts, (x with `attention_mask`, y), from 0 to 1."""
     tokens = positions = 0
     for batches in datasets:
         for x, _ in batches:

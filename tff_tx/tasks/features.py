@@ -1,4 +1,4 @@
-"""Clients' features on disk, in place of their examples: what a frozen model makes of them, computed once a client."""
+"""Activation cache: the outputs of a model's frozen part, stored once per client in place of its examples."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PAGE, _PAGES_OF_A_FILE, _BYTES_OF_A_ROW = 4096, 8, 80
 
 
 class FeatureCache:
-    """Features of clients within a budget of bytes; those not used for longest make room for others.
+    """Features of clients within a budget of bytes; least recently used clients are evicted first.
 
     A client has one file, which is there as a whole or not at all. Files are of one model and one division of the data:
     for others the directory is emptied.
 
     Attributes:
-      task: The task with features for inputs; `prepare` has to come before clients are read.
+      task: The task with features for inputs; `prepare` must be called before clients are read.
 
     Args:
       task: Whose model was made with `frozen_dropout=False`.
@@ -53,7 +53,7 @@ class FeatureCache:
         if "activation_cache" not in task.definition.capabilities:
             raise UserError(
                 f"--cache_features: the inputs of --task={task.kind} are drawn anew in every epoch, so that there is "
-                "nothing to keep: drop the flag."
+                "nothing to cache: drop the flag."
             )
         self._extractor = models.FeatureExtractor(task.model)
         self._whole, self._directory, self._max_bytes = task, os.path.abspath(directory), max_bytes
@@ -67,8 +67,8 @@ class FeatureCache:
 
     @functools.cached_property
     def _files(self) -> collections.OrderedDict:
-        """Bytes by path of the files there are, those that were not used for longest first; makes the directory."""
-        path, fingerprint = os.path.join(self._directory, "of.json"), self._fingerprint()
+        """Bytes by path of the files there are, least recently used first; makes the directory."""
+        path, fingerprint = os.path.join(self._directory, "fingerprint.json"), self._fingerprint()
         if _read(path) != fingerprint:
             shutil.rmtree(self._directory, ignore_errors=True)
         for split in self._clients:
@@ -81,24 +81,24 @@ class FeatureCache:
         return collections.OrderedDict((f, os.path.getsize(f)) for f in sorted(files, key=os.path.getmtime))
 
     def _fingerprint(self) -> str:
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for values in self._whole.model.initial_weights:
             for value in values:
-                told.update(np.ascontiguousarray(value).data)
-        told.update(repr(self._spec).encode())
-        told.update(json.dumps({s: c.sizes() for s, c in self._clients.items()}, sort_keys=True).encode())
-        return told.hexdigest()
+                digest.update(np.ascontiguousarray(value).data)
+        digest.update(repr(self._spec).encode())
+        digest.update(json.dumps({s: c.sizes() for s, c in self._clients.items()}, sort_keys=True).encode())
+        return digest.hexdigest()
 
     @functools.cached_property
     def mean_bytes(self) -> float:
-        """About as many bytes as the features of a training client take, by some of them."""
+        """Approximate bytes of the features of a training client: a mean over some of them."""
         ids = self._clients["train"].client_ids
         some = ids[:: math.ceil(len(ids) / _SOME)]
         return sum(map(self.bytes_of_client, some)) / len(some)
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """Size of all files."""
         return sum(self._files.values())
 
     def prepare(
@@ -107,14 +107,14 @@ class FeatureCache:
         split: str = "train",
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Sees to it that the features of clients are there, and stay until the next call.
+        """Ensures that the features of clients are there, and stay until the next call.
 
         A client whose examples cannot be read has none, and will fail when it is to train.
 
         Args:
           client_ids: Of the clients.
           split: Which clients: "train", "validation" or "test".
-          on_progress: Called with how many clients are done, of how many whose features are computed.
+          on_progress: Called with the number of clients done and the number to do.
 
         Raises:
           UserError: If those of these clients alone are more than the budget.
@@ -124,7 +124,7 @@ class FeatureCache:
         for path in paths.keys() - missing.keys():
             os.utime(path)
             self._files.move_to_end(path)
-        self._make_room(paths, sum(self.bytes_of_client(c, split) for c in missing.values()))
+        self._evict(paths, sum(self.bytes_of_client(c, split) for c in missing.values()))
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
             written = pool.map(functools.partial(self._write, split), missing.items())
             for done, (path, size) in enumerate(zip(missing, written), start=1):
@@ -132,24 +132,24 @@ class FeatureCache:
                     self._files[path] = size
                 if on_progress is not None:
                     on_progress(done, len(missing))
-        self._make_room(paths, 0)
+        self._evict(paths, 0)
 
-    def _make_room(self, keep: Mapping[str, str], more: int) -> None:
-        needed = more + sum(self._files.get(path, 0) for path in keep)
+    def _evict(self, retained: Mapping[str, str], more: int) -> None:
+        needed = more + sum(self._files.get(path, 0) for path in retained)
         if needed > self._max_bytes:
             raise UserError(
                 f"--feature_cache_bytes={self._max_bytes} is less than the {needed:,} bytes that the features of the "
-                f"{len(keep)} clients of one round or evaluation take: raise it and give the same command again, lower "
-                "--clients_per_round, or train without --cache_features."
+                f"{len(retained)} clients of one round or evaluation take: raise it and give the same command again, "
+                "lower --clients_per_round, or train without --cache_features."
             )
-        for path in [p for p in self._files if p not in keep]:
+        for path in [p for p in self._files if p not in retained]:
             if self.bytes + more <= self._max_bytes:
                 return
             os.remove(path)
             del self._files[path]
 
     def bytes_of_client(self, client_id: str, split: str = "train") -> int:
-        """About as many bytes as a client's features take on disk; reads its examples if they differ in length."""
+        """Approximate bytes of a client's features on disk; reads its examples if they differ in length."""
         clients = self._clients[split]
         rows = clients.sizes()[client_id]
         fixed = sum(_num_bytes(spec) for spec in self._spec.values() if spec.shape.is_fully_defined())
@@ -185,7 +185,7 @@ class FeatureCache:
         path, client_id = item
         stored = collections.OrderedDict((name, tf.TensorSpec([], tf.string)) for name in self._spec)
         try:
-            with datasets.StoreWriter(path, stored, {}, flag="--run_dir") as writer:
+            with datasets.StoreWriter(path, stored, {}, chosen_by="run.directory") as writer:
                 for x, y in self._readers[split](client_id):
                     for example in self._examples(x, y):
                         writer.add(split, client_id, example)

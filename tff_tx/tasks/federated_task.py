@@ -1,4 +1,4 @@
-"""A `FederatedTask`: clients' data, a model and the preprocessing between them, known to fit."""
+"""A `FederatedTask`: clients' data, a model and the preprocessing between them, checked to fit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_SHUFFLED = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class FederatedTask:
-    """What is to be learned, from whom.
+    """What is learned, from whose data.
 
     Attributes:
       kind: Its name in `tff_tx.config.registries.TASKS`.
@@ -85,18 +85,18 @@ class FederatedTask:
         return batches
 
     def client_batches(self, client: Any) -> tf.data.Dataset:
-        """What `train_batches` computes, traceable; `client` is `OrderedDict(client_id, seed)` of tensors."""
+        """`train_batches`, traceable; `client` is `OrderedDict(client_id, seed)` of tensors."""
         examples = self.train.serializable_dataset_fn(client["client_id"])
         rank = self.preprocessing.rank_of(client["client_id"])
         return self.preprocessing.train(examples, client["seed"], self.local, rank)
 
     def costs(self) -> dict[str, float]:
-        """What each training client costs a round: its examples times their mean length, in stored bytes."""
+        """Cost of each training client in a round: its examples times their mean length, in stored bytes."""
         length = self.train.example_bytes()
         return {c: self.local.num_examples(n) * length[c] for c, n in self.train.sizes().items()}
 
     def padding_share(self, clients: Sequence[Any]) -> float | None:
-        """The share of tokens in clients' batches of a round that are padding, from 0 to 1; None where it is no text.
+        """Share of padding among the tokens of clients' batches of a round, from 0 to 1; None without tokens.
 
         Args:
           clients: Of `client_arguments`.
@@ -114,7 +114,7 @@ class FederatedTask:
         """
 
         def batches(client_id):
-            # Masks differ from client to client, else equal texts would be asked for equal words.
+            # Masks differ from client to client, else equal texts would have equal words masked.
             key = tf.strings.to_hash_bucket_fast(client_id, 2**62)
             examples = clients.serializable_dataset_fn(client_id)
             return self.preprocessing.evaluate(
@@ -144,7 +144,7 @@ class FederatedTask:
 
 
 def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> list:
-    """What a round tells each of its clients: its name, and the seed of all it draws in this round.
+    """The arguments of each client of a round: its name, and the seed of all that it draws in this round.
 
     Args:
       client_ids: The cohort.
@@ -173,12 +173,12 @@ def _check_specs_agree(task):
         made = task.preprocessing.x_spec_of(spec) if spec else batches
         if made != batches:
             raise UserError(
-                f"the {name} data have {_told(made)} where the preprocessing makes {_told(batches)}: "
+                f"the {name} data have {_described(made)} where the preprocessing makes {_described(batches)}: "
                 "encode all splits alike."
             )
     if dict(x_spec) != dict(task.preprocessing.x_spec):
         raise UserError(
-            f"the model takes {_told(x_spec)}, but the data come as {_told(task.preprocessing.x_spec)}: "
+            f"the model takes {_described(x_spec)}, but the data come as {_described(task.preprocessing.x_spec)}: "
             "build the model with functional_model(..., x_spec=preprocessing.x_spec)."
         )
 
@@ -209,5 +209,5 @@ def check_config(config, definition: TaskKind, element_spec, label_names: Sequen
     definition.check_config(config, element_spec)
 
 
-def _told(spec):
+def _described(spec):
     return ", ".join(f"{name} {s.dtype.name}{s.shape}" for name, s in spec.items())

@@ -1,4 +1,4 @@
-"""What a task is: one object, from which everything that differs between tasks is asked."""
+"""A task as one object, which has everything that differs between tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tff_tx import datasets, models
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 from tff_tx.tasks.model_spec import ModelSpec
-from tff_tx.tasks.recipe import Recipe
+from tff_tx.tasks.recipe import Recipe, TextRecipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +145,18 @@ class TaskKind(abc.ABC):
 
 
 class TextTask(TaskKind):
-    """A task on token ids."""
+    """A task on token ids.
+
+    Attributes:
+      recipe_class: Makes the recipe from the tokenizer, where `recipe` is not overridden.
+    """
 
     needs_tokenizer = True
     limited_lengths = ("max_length",)
+    recipe_class: type[TextRecipe]
+
+    def recipe(self, tokenizer, num_labels, config):
+        return self.recipe_class(tokenizer)
 
     def new_config(self, facts, train):
         fields = collections.OrderedDict(vocab_size=len(facts.tokenizer))

@@ -23,15 +23,15 @@ from tff_tx.tasks.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class LocalTraining:
-    """How much a client computes a round.
+    """Local computation of a client in a round.
 
     Attributes:
       batch_size: Examples a batch; the last of an epoch may be smaller.
       epochs: Passes over the client's examples.
-      steps: If not None, so many full batches instead, drawn from as many passes as it takes.
-      max_examples: If not None, only so many of the client's examples, chosen anew each pass.
-      shuffle_buffer: Examples held in memory to shuffle.
-      bucket_by_length: Whether batches are made of examples that are about equally long.
+      steps: If not None, this many full batches instead of epochs, drawn from as many passes as that takes.
+      max_examples: If not None, at most this many of the client's examples, chosen anew in each pass.
+      shuffle_buffer: Size of the shuffle buffer, in examples.
+      bucket_by_length: Whether batches are made of examples of similar length.
     """
 
     batch_size: int = 16
@@ -42,7 +42,7 @@ class LocalTraining:
     bucket_by_length: bool = False
 
     def num_examples(self, available: int) -> int:
-        """How many examples a client with so many trains on in a round, counted as often as it does."""
+        """Number of examples processed per round (with repetition) by a client that holds `available`."""
         if self.steps is not None:
             return self.steps * self.batch_size
         return self.epochs * min(available, self.max_examples or available)
@@ -53,7 +53,7 @@ class Preprocessing:
 
     Attributes:
       x_spec: `OrderedDict` of `tf.TensorSpec` of a batch of inputs.
-      ranks: From which clients have theirs; empty if they all have the same.
+      ranks: Ranks of the clients' adapters; empty if they all have the same.
       reads_examples: Whether batches are made of examples as `tff_tx.datasets` stores them.
     """
 
@@ -94,7 +94,7 @@ class Preprocessing:
 
     @property
     def pads(self) -> dict[str, int]:
-        """What the tokens of x have in padding, by name; empty where there are none."""
+        """By input of token ids, the padding token; empty where there are none."""
         return {} if self._recipe.pad_id is None else {"input_ids": self._recipe.pad_id}
 
     def rank_of(self, client_id):
@@ -104,10 +104,10 @@ class Preprocessing:
         return tf.gather(self.ranks, tf.strings.to_hash_bucket_fast(client_id, len(self.ranks)))
 
     def check(self, local: LocalTraining) -> None:
-        """Checks that clients can train so.
+        """Checks that the examples suit how clients train.
 
         Raises:
-          UserError: If examples that are all of one length are to be sorted by it.
+          UserError: If examples of one length are to be bucketed by it.
         """
         if local.bucket_by_length and not self._recipe.lengthwise:
             raise UserError(

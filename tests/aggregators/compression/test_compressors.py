@@ -169,7 +169,7 @@ def test_impossible_arguments_are_told():
         build_compressor("top_k", fraction=0)
     with pytest.raises(ValueError, match="at least 1, and 0"):
         build_compressor("low_rank", rank=0)
-    with pytest.raises(ValueError, match="power of two of coordinates, and 12"):
+    with pytest.raises(ValueError, match="block_size=12: must be a power of two"):
         compression.Rotated(compression.UniformQuantizer(1), 12)
     with pytest.raises(ValueError, match="bits are 1 to 8, and 9"):
         compression.UniformQuantizer(9)

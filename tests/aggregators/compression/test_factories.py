@@ -15,7 +15,7 @@ from tff_tx.aggregators import compression, dp
 from tff_tx.aggregators.compression import build_compressor
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.core.errors import UserError
-from tff_tx.run import training
+from tff_tx.run import loop
 from tff_tx.runtime import ClientCompression, LocalEngine, NativeEngine, TooFewClientsError
 
 OPTIONS = algorithms.Options(
@@ -88,9 +88,9 @@ def test_nested_structures_of_floats_are_summed_and_others_refused():
     assert output.result["b"][1] == 14
     with pytest.raises(TypeError, match="only floats"):
         factory.create(tff.TensorType(np.int32))
-    with pytest.raises(TypeError, match="has to be an unweighted one"):
+    with pytest.raises(TypeError, match="must be an unweighted one"):
         compression.CompressedFactory(compression.TopK(1.0), tff.aggregators.MeanFactory())
-    with pytest.raises(TypeError, match="has to be a weighted one"):
+    with pytest.raises(TypeError, match="must be a weighted one"):
         compression.WeightedCompressedFactory(compression.TopK(1.0), tff.aggregators.SumFactory())
 
 
@@ -224,15 +224,15 @@ def train(directory, dies_in=None, threads=2):
 
     compressor = compression.RandomK(0.2, scaled=False)
     with feedback_engine(directory / "residuals", compressor, rounds_kept=2, threads=threads) as engine:
-        state = training.train(
+        weights = loop.train(
             engine,
             str(directory),
-            training.Schedule(4, rounds_per_checkpoint=2),
+            loop.Schedule(4, rounds_per_checkpoint=2),
             cohort_fn=participation.build_cohort_fn(sample, arguments),
             show_progress=False,
         )
     store = compression.ResidualStore(str(directory / "residuals"), 2)
-    return [*tiny.weights_of(state["current"]), *(leaf for name in "abc" for leaf in store.read(name, 4))]
+    return [*weights.trainable, *weights.non_trainable, *(leaf for name in "abc" for leaf in store.read(name, 4))]
 
 
 def test_a_killed_run_with_error_feedback_goes_on_to_the_same_end(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from tff_tx import datasets
-from tff_tx.analysis.vocabulary import MODELS, TOKEN_NAMES, build_tokenizer, pre_tokenization
+from tff_tx.analysis.vocabulary import TOKEN_NAMES, build_tokenizer, pre_tokenization
 from tff_tx.core.errors import UserError
 
 TEXT = "The cat sat on the mat; the cat, she said, sat there. Thé déjà-vu of 42 cats!\n\tx_1 = f(y)\n"
@@ -32,7 +32,7 @@ def test_words_of_bpe_are_the_text_in_parts():
     assert words[:3] == ["The", " cat", " sat"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TOKEN_NAMES)
 def test_it_has_the_special_tokens_that_the_tasks_need(model):
     tokenizer = learn(model)
     names = TOKEN_NAMES[model]
@@ -47,7 +47,7 @@ def test_it_has_the_special_tokens_that_the_tasks_need(model):
     assert tokenizer.num_special_tokens_to_add() == 2
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TOKEN_NAMES)
 def test_frequent_words_are_one_token_and_the_size_is_kept(model):
     tokenizer = learn(model, vocab_size=300)
     assert len(tokenizer) <= 300
@@ -70,13 +70,13 @@ def test_word_piece_spells_any_ascii_word_without_having_seen_it(lowercase):
     assert tokenizer.unk_token_id in tokenizer("漢")["input_ids"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TOKEN_NAMES)
 def test_the_same_words_give_the_same_tokenizer(model):
     text = TEXT + "Äpfel, Öl und Übermut; Äpfel"
     assert learn(model, text).get_vocab() == learn(model, text).get_vocab()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TOKEN_NAMES)
 def test_nothing_but_the_counted_words_gets_in(model):
     """All tokens are special, single characters or bytes, or parts of the words."""
     counts = {"cat": 7.4, "catalogue": 3.2, "dog": 0.4}
@@ -89,7 +89,7 @@ def test_nothing_but_the_counted_words_gets_in(model):
     assert "dog" not in longer  # counts once, and pieces need two
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", TOKEN_NAMES)
 def test_it_comes_back_from_its_directory(model, tmp_path):
     tokenizer = learn(model)
     tokenizer.save_pretrained(tmp_path)
@@ -102,6 +102,6 @@ def test_it_comes_back_from_its_directory(model, tmp_path):
 
 @pytest.mark.parametrize(("model", "least"), [("wordpiece", 161), ("bpe", 261)])
 def test_a_vocabulary_without_room_for_letters_is_refused(model, least):
-    with pytest.raises(UserError, match=f"--vocab_size={least - 1} has no room .* at least {least}"):
+    with pytest.raises(UserError, match=f"vocabulary.size={least - 1}: must be at least {least}"):
         build_tokenizer(model, {}, least - 1)
     assert len(build_tokenizer(model, {"a": 1}, least)) == least

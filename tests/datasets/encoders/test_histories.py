@@ -51,7 +51,7 @@ def test_clients_that_are_held_out_are_asked_for_every_item_but_the_first(tmp_pa
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"split": "within_client"}, "--split=within_client takes records from between others"),
+        ({"split": "within_client"}, r"data\.split=within_client takes records from between others"),
         ({"rows": {"u": "a", "v": "b"}, "test_fraction": 0}, "no client has enough records for an example"),
         ({"label_names": ("a", "b"), "test_fraction": 1}, "the label 'c' is not one of the 2 known"),
         ({"label_column": "thing"}, "there is no column 'thing'"),

@@ -38,7 +38,9 @@ def test_a_tokenizer_that_ends_nothing_by_itself():
     (found,) = datasets.SequenceToSequenceEncoder(tokenizer, 8, 8).encode(rows(["word"], ["word word"]))
     assert found["labels"].tolist() == [0, 0, 1]
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bare)
-    with pytest.raises(UserError, match="--tokenizer: PreTrainedTokenizerFast has no token for the end of a text"):
+    with pytest.raises(
+        UserError, match=r"model\.tokenizer: PreTrainedTokenizerFast has no token for the end of a text"
+    ):
         datasets.SequenceToSequenceEncoder(tokenizer, 8, 8)
 
 
@@ -60,7 +62,7 @@ def test_an_empty_text_is_refused_and_an_empty_target_is_an_end():
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<end>", pad_token="<end>")
     encoder = datasets.SequenceToSequenceEncoder(tokenizer, 8, 8)
     assert encoder.encode(rows(["word"], [""]))[0]["labels"].tolist() == [1]
-    with pytest.raises(UserError, match=r"f\.csv, line 2: the text gives no token; .*--text_column"):
+    with pytest.raises(UserError, match=r"f\.csv, line 2: the text gives no token; .*data\.text_column"):
         encoder.encode(rows(["word", " "], ["word", "word"]))
 
 

@@ -127,8 +127,10 @@ def test_an_answer_that_is_not_there_is_refused(minilm, answers, told):
 
 
 def test_what_windows_cannot_be_made_with_is_refused(minilm, byte_tokenizer):
-    with pytest.raises(UserError, match="--tokenizer: ByT5Tokenizer does not tell where its tokens stand"):
+    with pytest.raises(UserError, match=r"model\.tokenizer: ByT5Tokenizer does not tell where its tokens stand"):
         datasets.QuestionAnsweringEncoder(byte_tokenizer, 64, 8)
-    with pytest.raises(UserError, match="--context_overlap=31 must be less than the 31 tokens .* --max_length=64"):
+    with pytest.raises(
+        UserError, match=r"task\.context_overlap=31 must be less than the 31 tokens .* task\.max_length=64"
+    ):
         datasets.QuestionAnsweringEncoder(minilm, 64, 31)
     datasets.QuestionAnsweringEncoder(minilm, 64, 30)

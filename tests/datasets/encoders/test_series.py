@@ -59,11 +59,14 @@ def test_each_column_is_a_series(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"split": "example"}, "--split=example takes records from between others"),
-        ({"split": "within_client"}, "--split=within_client takes"),
-        ({"partition": "iid"}, "--partition=iid deals records out one by one"),
-        ({"client_column": None}, "--partition=iid deals records out one by one"),
-        ({"numeric_columns": ("nowhere",), "test_fraction": 0}, "there is no column 'nowhere' .--numeric_columns."),
+        ({"split": "example"}, r"data\.split=example takes records from between others"),
+        ({"split": "within_client"}, r"data\.split=within_client takes"),
+        ({"partition": "iid"}, r"data\.partition=iid deals records out one by one"),
+        ({"client_column": None}, r"data\.partition=iid deals records out one by one"),
+        (
+            {"numeric_columns": ("nowhere",), "test_fraction": 0},
+            r"there is no column 'nowhere' .data\.numeric_columns.",
+        ),
         (
             {"numeric_columns": ("sensor",), "test_fraction": 0},
             "line 2: the column 'sensor' has 'a', which is no finite number",

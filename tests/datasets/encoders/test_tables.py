@@ -70,11 +70,14 @@ def test_breast_cancer_is_scikit_learns(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"numeric_columns": (), "categorical_columns": ()}, "--numeric_columns and --categorical_columns are empty"),
+        (
+            {"numeric_columns": (), "categorical_columns": ()},
+            r"data\.numeric_columns and data\.categorical_columns are empty",
+        ),
         ({"numeric_columns": ("ward",), "categorical_columns": ()}, "line 2: .*'ward' has 'a', which is no finite"),
         ({"numeric_columns": ("dose",)}, "line 3: the column 'dose' has 'nan', which is no finite number"),
-        ({"numeric_columns": ("weight",)}, "there is no column 'weight' .--numeric_columns."),
-        ({"categorical_columns": ("town",)}, "there is no column 'town' .--categorical_columns."),
+        ({"numeric_columns": ("weight",)}, r"there is no column 'weight' .data\.numeric_columns."),
+        ({"categorical_columns": ("town",)}, r"there is no column 'town' .data\.categorical_columns."),
     ],
 )
 def test_wrong_columns_are_refused(tmp_path, fields, told):
@@ -84,5 +87,5 @@ def test_wrong_columns_are_refused(tmp_path, fields, told):
 
 
 def test_columns_of_embedded_data_are_refused():
-    with pytest.raises(UserError, match="are columns of files, and --dataset is breast_cancer"):
+    with pytest.raises(UserError, match=r"are columns of files, and data\.dataset is breast_cancer"):
         datasets.DataSpec("breast_cancer", numeric_columns=("mean_radius",))

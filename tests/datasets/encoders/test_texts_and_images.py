@@ -60,7 +60,7 @@ def test_a_text_without_tokens_is_refused():
     bare.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     bare = transformers.PreTrainedTokenizerFast(tokenizer_object=bare)
     encoder = datasets.SequenceClassificationEncoder(bare, ["a"], 8)
-    with pytest.raises(UserError, match=r"f\.csv, line 2: the text ' ' gives no token.*--text_column"):
+    with pytest.raises(UserError, match=r"f\.csv, line 2: the text ' ' gives no token.*data\.text_column"):
         encoder.encode(rows(text=["word", " "], label=["a", "a"]))
 
 
@@ -69,13 +69,13 @@ def test_a_tokenizer_that_cannot_take_words_is_refused():
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe = transformers.GPT2TokenizerFast(tokenizer_object=bpe)
     encoder = datasets.TokenClassificationEncoder(bpe, ["O"], 8)
-    with pytest.raises(UserError, match=r"--tokenizer: GPT2TokenizerFast .*add_prefix_space=True"):
+    with pytest.raises(UserError, match=r"model\.tokenizer: GPT2TokenizerFast .*add_prefix_space=True"):
         encoder.encode(rows(tokens=[["a"]], tags=[["O"]]))
 
 
 def test_an_unknown_label_is_refused(byte_tokenizer):
     encoder = datasets.SequenceClassificationEncoder(byte_tokenizer, ["a", "b"], 64)
-    message = r"f\.csv, line 2: the label 'c' is not one of the 2 known labels \(a, b\); .*--label_names"
+    message = r"f\.csv, line 2: the label 'c' is not one of the 2 known labels \(a, b\); .*data\.label_names"
     with pytest.raises(UserError, match=message):
         encoder.encode(rows(text=["x", "y"], label=["a", "c"]))
 
@@ -171,7 +171,7 @@ def test_masked_blocks_are_wrapped(minilm):
 
 
 def test_a_block_too_short_is_refused(minilm):
-    with pytest.raises(UserError, match=r"block of 3 tokens has room for 1 .*--max_length"):
+    with pytest.raises(UserError, match=r"block of 3 tokens has room for 1 .*task\.max_length"):
         datasets.LanguageModelingEncoder(minilm, 3, masked=True)
 
 

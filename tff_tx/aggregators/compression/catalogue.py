@@ -26,7 +26,7 @@ def build_compressor(name: str, fraction: float = 0.01, rank: int = 2, error_fee
       error_feedback: Whether what is lost is sent later, so that `random_k` need not be scaled.
 
     Raises:
-      ValueError: If there is none of that name, or an argument is out of its range.
+      ValueError: If the name is unknown, or an argument is out of its range.
     """
     if name == "top_k":
         return TopK(fraction)

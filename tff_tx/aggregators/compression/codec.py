@@ -250,7 +250,7 @@ class _Reader:
         return choices[index]
 
     def check_size(self, size):
-        """Refuses sizes that no deflated message of this length can hold: DEFLATE shrinks 1032 times at most."""
+        """Rejects sizes that no deflated message of this length can hold: DEFLATE shrinks 1032 times at most."""
         if size > 8 * 1032 * max(1, len(self._body)):
             raise CodecError(f"the message says it holds {size} values, more than fit into it.")
 

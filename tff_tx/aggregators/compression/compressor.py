@@ -1,4 +1,4 @@
-"""What every compressor does: tensors to a code that is smaller, and back to about the same tensors.
+"""Compressors: tensors to a smaller code, and back to approximately the same tensors.
 
 A code is an `OrderedDict` of tensors of static shape, traced into the client's graph; `codec.encode` makes the bytes of
 it. Decoding needs the code and the shapes of the tensors alone: a seed that both sides need is part of the code.

@@ -24,7 +24,7 @@ def build_delta_distributor(
     https://arxiv.org/abs/1905.05957, does the same with an explicit residual.) The server's model, its optimizer and
     evaluation are those of w_t.
 
-    A client that was not asked for some rounds has to catch up: it needs the codes of all rounds it has missed, or the
+    A client that was not sampled for some rounds must catch up: it needs the codes of all rounds it has missed, or the
     model. `DownloadLedger` in `tff_tx.cohorts.log` counts that.
 
     Args:

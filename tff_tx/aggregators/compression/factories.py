@@ -22,17 +22,17 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
         tff.aggregators.zeroing_factory(zeroing_norm, tff.aggregators.MeanFactory(CompressedSumFactory(compressor)))
 
-    Each client draws with a key of its own, made of the seed, the round and a hash of its value: aggregators are told
+    Each client draws with a key of its own, made of the seed, the round and a hash of its value: aggregators see
     nothing else of a client. The same seed gives the same numbers, at any number of threads; but an engine or machine
     whose arithmetic differs in a last bit draws others. Two clients with values alike to the last bit err alike.
 
-    A code may decode to a larger value than it was made of. As the sum inside of differential privacy it therefore has
-    to clip what it decodes, once more, with `finalize`.
+    A code may decode to a larger value than it was made of. As the sum inside of differential privacy it must therefore
+    clip what it decodes, once more, with `finalize`.
 
     Args:
-      compressor: What makes the codes.
+      compressor: Makes the codes.
       seed: Decides everything random.
-      finalize: What becomes of a decoded value, a structure of tensors, before it is added; None: the value itself.
+      finalize: Applied to a decoded value, a structure of tensors, before it is added; None: the identity.
     """
 
     def __init__(self, compressor: Compressor, seed: int = 0, finalize: Callable[[Any], Any] | None = None):
@@ -79,18 +79,18 @@ class CompressedFactory(tff.aggregators.UnweightedAggregationFactory):
     """Aggregates, by any inner factory, the values that a server would decode from clients' codes.
 
     For inner factories that are more than a sum: robust ones, which need every value, and differential privacy with an
-    adaptive clip. What the inner factory has clients do counts as done after decoding, so
-    the codes are not what travels in this simulation, and bytes are not smaller.
+    adaptive clip. The client part of the inner factory runs after decoding, so that in this simulation decoded values
+    travel, and bytes are not smaller.
 
     Args:
-      compressor: What makes the codes.
+      compressor: Makes the codes.
       inner: Aggregates what is decoded.
       seed: As of `CompressedSumFactory`.
     """
 
     def __init__(self, compressor: Compressor, inner: tff.aggregators.UnweightedAggregationFactory, seed: int = 0):
         if not isinstance(inner, tff.aggregators.UnweightedAggregationFactory):
-            raise TypeError(f"the inner factory has to be an unweighted one, and {type(inner).__name__} is not.")
+            raise TypeError(f"the inner factory must be an unweighted one, not {type(inner).__name__}.")
         self._compressor, self._inner, self._seed = compressor, inner, seed
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -109,14 +109,14 @@ class WeightedCompressedFactory(tff.aggregators.WeightedAggregationFactory):
     """`CompressedFactory` for an inner factory that takes weights, which are not compressed.
 
     Args:
-      compressor: What makes the codes.
+      compressor: Makes the codes.
       inner: Aggregates what is decoded.
       seed: As of `CompressedSumFactory`.
     """
 
     def __init__(self, compressor: Compressor, inner: tff.aggregators.WeightedAggregationFactory, seed: int = 0):
         if not isinstance(inner, tff.aggregators.WeightedAggregationFactory):
-            raise TypeError(f"the inner factory has to be a weighted one, and {type(inner).__name__} is not.")
+            raise TypeError(f"the inner factory must be a weighted one, not {type(inner).__name__}.")
         self._compressor, self._inner, self._seed = compressor, inner, seed
 
     def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -139,7 +139,7 @@ _Parts = collections.namedtuple("_Parts", ["init_fn", "decoded", "output"])
 
 
 def _decoded_parts(compressor, seed, value_type, inner) -> Any:
-    """What wrapping an inner process takes, whether it is weighted or not."""
+    """Computations that wrap an inner process, weighted or not."""
     client = _Client(compressor, value_type)
     rounds_init, round_seed, add_one = _rounds(seed)
 

@@ -26,7 +26,7 @@ class Rotated(VectorCompressor):
 
     def __init__(self, inner: VectorCompressor, block_size: int = 4096):
         if block_size < 2 or block_size & (block_size - 1):
-            raise ValueError(f"the blocks of a rotation have a power of two of coordinates, and {block_size} is none.")
+            raise ValueError(f"block_size={block_size}: must be a power of two, at least 2.")
         self._inner, self._block_size, self.unbiased = inner, block_size, inner.unbiased
 
     def encode_vector(self, vector: tf.Tensor, seed: tf.Tensor) -> Code:

@@ -228,7 +228,7 @@ def discrete_aggregator(
     finite to nothing; rounds it to a grid; adds its share of the noise; and sends it modulo 2^bits. The server sees
     the sum alone. The denominator is the number of clients that a round expects; who does not report counts as zero,
     but takes its share along: the noise of m of n clients has m / n of the variance, and of nobody none. So the
-    guarantee is to be accounted with the fewest that may report (`tff_tx.privacy.skellam_epsilon`), and rounds with
+    guarantee must be accounted with the fewest that may report (`tff_tx.privacy.skellam_epsilon`), and rounds with
     fewer are to be dropped (`min_clients` of the engines).
 
     The engines of `tff_tx.runtime` do not sum securely: of a process with `secure` the local one says so, and TFF's
@@ -266,7 +266,7 @@ def discrete_aggregator(
         beta=beta,
         wrap_probability=wrap_probability,
     )
-    parameters(size=1)  # refuses now what is wrong for every size
+    parameters(size=1)  # rejects what is wrong for every size
     sum_factory = tff.aggregators.SecureModularSumFactory(2**bits) if secure else tff.aggregators.SumFactory()
     mean = PrivateMeanFactory(
         lambda spec: SkellamQuery(parameters(size=spec.shape.num_elements())), clients_per_round, sum_factory

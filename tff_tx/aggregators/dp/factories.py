@@ -25,7 +25,7 @@ class PrivateMeanFactory(tff.aggregators.UnweightedAggregationFactory):
     Args:
       query_fn: From the structure of `tf.TensorSpec` of a record to the query that clips and adds noise.
       denominator: By which its result is divided, above 0.
-      sum_factory: Sums what the query makes of records; None: the plain sum.
+      sum_factory: Sums the query's preprocessed records; None: the plain sum.
     """
 
     def __init__(

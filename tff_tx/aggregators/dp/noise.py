@@ -28,9 +28,9 @@ def noise_key(seed: int | None = None, purpose: str = "updates") -> np.ndarray:
     """The seed of a generator, int64 [2].
 
     Args:
-      seed: Of the user's, for noise that can be repeated, which protects nobody from those who know it; None takes 128
-        bits of the operating system's randomness.
-      purpose: What is noised; with the same seed, each purpose has noise of its own.
+      seed: For repeatable noise, which gives no protection against those who know it; None takes 128 bits of the
+        operating system's randomness.
+      purpose: With the same seed, each purpose has noise of its own.
     """
     if seed is None:
         entropy = secrets.token_bytes(16)
@@ -103,7 +103,7 @@ class IndependentNoise(_tree.ValueGenerator):
 
 
 class TreeNoise(_tree.ValueGenerator):
-    """What tree-aggregated noise of a running sum grows by from release to release.
+    """Increments, by release, of the tree-aggregated noise of a running sum.
 
     Kairouz et al. 2021, https://arxiv.org/abs/2103.00039, with the variance reduction of Honaker 2015
     (`tfp.tree_aggregation.EfficientTreeAggregator`). With restarts (DP-FTRL-TreeRestart) the noise of earlier trees

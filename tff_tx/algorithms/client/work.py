@@ -40,7 +40,7 @@ def build_distributor(model: tff.learning.models.FunctionalModel, options: Optio
     broadcasts = options.transforms.broadcasts(weights)
     if not broadcasts:
         return distributor
-    names = [str(options.transforms.index(transform)) for transform in broadcasts]
+    names = _names(options, broadcasts)
 
     @tff.federated_computation
     def initialize():
@@ -61,9 +61,19 @@ def build_distributor(model: tff.learning.models.FunctionalModel, options: Optio
     return _templates.DistributionProcess(initialize, next_fn)
 
 
+def _names(options, broadcasts):
+    return [str(options.transforms.index(transform)) for transform in broadcasts]
+
+
 def received_type(model: tff.learning.models.FunctionalModel, options: Options) -> tff.Type:
     """The type of what a client gets by `build_distributor`."""
-    return build_distributor(model, options).next.type_signature.result.result.member
+    weights = weights_type(model)
+    broadcasts = options.transforms.broadcasts(weights)
+    if not broadcasts:
+        return weights
+    names = _names(options, broadcasts)
+    others = ((name, b.next.type_signature.result[1]) for name, b in zip(names, broadcasts.values()))
+    return tff.to_type(collections.OrderedDict(model=weights, others=collections.OrderedDict(others)))
 
 
 def build_client_work(

@@ -1,4 +1,4 @@
-"""Which words many clients have, and how many clients: by sums of sketches, then with noise and a threshold.
+"""Federated heavy hitters: word counts over clients by sums of sketches, released with noise and a threshold.
 
 A client's words go into an invertible Bloom lookup table (Goodrich and Mitzenmacher 2011,
 https://arxiv.org/abs/1101.2245), a table of numbers; tables are added up, and the sum gives back the words with how
@@ -32,21 +32,21 @@ def count_words(
     threads: int = 2,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, int]:
-    """Counts, for every word, the clients that have it.
+    """Counts the clients that have a word, for every word.
 
     TFF's native runtime holds the tables of a cohort at once, and nothing of other cohorts.
 
     Args:
       clients: ClientData of what `WordsEncoder` makes.
-      bounds: Of it; TFF's client computation holds to them whatever the clients' data say.
-      clients_per_cohort: Clients whose tables are added up. Room in a table is for all of their words, in case they
-        have none in common: time and memory grow with it.
+      bounds: Its bounds; TFF's client computation enforces them whatever the clients' data are.
+      clients_per_cohort: Clients whose tables are added up. A table has capacity for all of their words, in case they
+        share none: time and memory grow with it.
       threads: Clients at work at the same time.
       on_progress: Called with the number of clients done, after every cohort.
 
     Raises:
-      RuntimeError: If the words of a cohort cannot be told from the sum, which has next to no probability. Nothing is
-        given then: what a count is must not depend on words that it does not count, or noise would not hide a client.
+      RuntimeError: If the words of a cohort cannot be decoded from the sum, which is very improbable. Partial counts
+        are not returned: a count that depended on other words would not be covered by the noise.
     """
     total: collections.Counter = collections.Counter()
     capacity = bounds.max_words * clients_per_cohort
@@ -89,17 +89,18 @@ def _computation(clients, bounds, capacity, seed):
 def release(
     counts: Mapping[str, int], mechanism: SparseHistogram, *, scale_factor: float = 1.0, seed: int | None = None
 ) -> dict[str, float]:
-    """The words that may be known, with their noisy counts.
+    """The released words, with their noisy counts.
 
     The guarantee is that of `mechanism.delta`: (epsilon, delta) for data with and without one client, if a client
     adds 1 to `mechanism.max_items` counts at most. Noise is of double precision, as in the rest of this project: what
-    its rounding tells (Mironov 2012) is outside of the guarantee.
+    its rounding reveals (Mironov 2012) is outside of the guarantee.
 
     Args:
       counts: By word, how many clients have it.
       mechanism: Noise and threshold.
-      scale_factor: As many alike clients as each of the counted ones stands for; the guarantee is then for those.
-      seed: Of the noise; None: the operating system's randomness. Noise whose seed is known hides nobody.
+      scale_factor: Number of clients of the population that each counted client represents; the guarantee is for the
+        population.
+      seed: Seed of the noise; None: the operating system's randomness. Noise with a known seed protects nobody.
 
     Returns:
       By word, its noisy count in units of counted clients, words in alphabetical order.

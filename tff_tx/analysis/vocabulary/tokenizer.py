@@ -1,4 +1,4 @@
-"""From words with counts to a Hugging Face tokenizer that can write any text."""
+"""Hugging Face tokenizers from word counts, for any text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tff_tx.core.errors import UserError
-
-MODELS = ("wordpiece", "bpe")
-"""WordPiece as BERT has it (Devlin et al. 2019), and byte-level BPE as GPT-2 has it (Radford et al. 2019)."""
+from tff_tx.core.errors import UserError, setting
 
 TOKEN_NAMES = {
     "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
     "bpe": {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"},
 }
-"""The special tokens of each, in the order of their ids; texts begin with cls and end with sep, for all tasks."""
+"""Special tokens by model, WordPiece (Devlin et al. 2019) or byte-level BPE (Radford et al. 2019), in the order of
+their ids; texts begin with cls and end with sep, for all tasks."""
 
 _CLASSES = {"wordpiece": transformers.BertTokenizerFast, "bpe": transformers.RobertaTokenizerFast}
 _LEAST_FREQUENT = 2
@@ -28,12 +26,12 @@ _INNER = "##"
 
 
 def pre_tokenization(model: str, lowercase: bool) -> Callable[[str], list[str]]:
-    """A function from a text to its words, which tokens never cross.
+    """The function from a text to its words, whose boundaries no token crosses.
 
     Args:
       model: "wordpiece": words and single punctuation marks; "bpe": words with the blank before them, runs of
         punctuation, of digits and of white space, so that joined they are the text again.
-      lowercase: Whether to put all into lower case and drop accents; WordPiece only.
+      lowercase: Whether to lowercase texts and drop accents; WordPiece only.
     """
     normalizer, splitter = _normalizer(model, lowercase), _splitter(model)
 
@@ -45,15 +43,15 @@ def pre_tokenization(model: str, lowercase: bool) -> Callable[[str], list[str]]:
 
 
 def build_tokenizer(model: str, counts: Mapping[str, float], vocab_size: int, lowercase: bool = False) -> Any:
-    """Learns pieces of words, and makes a tokenizer of them.
+    """Learns a tokenizer from word counts.
 
-    Besides the words, only what everyone knows goes into the vocabulary: special tokens, and the printable ASCII
+    Besides pieces of the words, the vocabulary has public entries alone: special tokens, and the printable ASCII
     characters (WordPiece) or all bytes (BPE).
 
     Args:
-      model: One of `MODELS`.
-      counts: By word, as `pre_tokenization` splits, how often it counts; rounded, and at least once.
-      vocab_size: Entries at most; fewer where the words do not give as many.
+      model: One of `TOKEN_NAMES`.
+      counts: Count by word, as `pre_tokenization` splits; rounded, and at least 1.
+      vocab_size: Maximum number of entries.
       lowercase: As for `pre_tokenization`.
 
     Returns:
@@ -61,7 +59,7 @@ def build_tokenizer(model: str, counts: Mapping[str, float], vocab_size: int, lo
       bos and eos tokens.
 
     Raises:
-      UserError: If `vocab_size` has no room for what is always in.
+      UserError: If `vocab_size` is too small for the public entries.
     """
     check_size(model, vocab_size, lowercase)
     names = TOKEN_NAMES[model]
@@ -123,7 +121,7 @@ def _train_word_piece(counts, vocab_size, lowercase):
 
 
 def _other_characters(counts, known, most):
-    """The most frequent characters of the words that are not known anyhow."""
+    """The most frequent characters of the words besides the public ones."""
     found: collections.Counter = collections.Counter()
     for word, count in counts.items():
         for character in set(word).difference(known):
@@ -137,11 +135,11 @@ def _repeated(counts) -> Iterator[list[str]]:
 
 
 def check_size(model: str, vocab_size: int, lowercase: bool = False) -> None:
-    """Refuses a vocabulary without room for what is in every one.
+    """Checks that a vocabulary is large enough for the public entries.
 
     Args:
-      model: One of `MODELS`.
-      vocab_size: Entries at most.
+      model: One of `TOKEN_NAMES`.
+      vocab_size: Maximum number of entries.
       lowercase: As for `pre_tokenization`.
 
     Raises:
@@ -149,8 +147,8 @@ def check_size(model: str, vocab_size: int, lowercase: bool = False) -> None:
     """
     if vocab_size < _least_size(model, lowercase):
         raise UserError(
-            f"--vocab_size={vocab_size} has no room for special tokens and single characters: give at least "
-            f"{_least_size(model, lowercase)}."
+            f"{setting('vocabulary.size')}={vocab_size}: must be at least {_least_size(model, lowercase)}, the number "
+            "of special tokens and single characters."
         )
 
 

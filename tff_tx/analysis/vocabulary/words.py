@@ -1,4 +1,4 @@
-"""What a client says of its texts: its most frequent words, a bounded number of them."""
+"""A client's contribution to a vocabulary: its most frequent words, a bounded number of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tff_tx.datasets.encoders.encoder import Stream
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a client contributes, at most.
+    """Bounds of a client's contribution.
 
     Attributes:
-      max_words: Different words; of more, a client's most frequent ones. Each counts once.
-      max_bytes: UTF-8 bytes of a word; longer ones are left out, as a word that is cut is another word.
+      max_words: Maximum number of distinct words, a client's most frequent ones. Each counts once.
+      max_bytes: Maximum UTF-8 bytes of a word; longer ones are left out, as a truncated word is another word.
     """
 
     max_words: int = 500
@@ -34,9 +34,9 @@ class WordsEncoder(datasets.Encoder):
     Examples: `words`, string [None], at most `bounds.max_words`, all different. A client without any word is left out.
 
     Args:
-      model: One of `MODELS`, whose pre-tokenization says what a word is.
+      model: One of `TOKEN_NAMES`, whose pre-tokenization says what a word is.
       lowercase: As for `pre_tokenization`.
-      bounds: What a client contributes, at most.
+      bounds: Bounds of a client's contribution.
     """
 
     kind = "words"
@@ -60,10 +60,10 @@ class WordsEncoder(datasets.Encoder):
         return map(self._split, rows["text"])
 
     def example(self, counts: collections.Counter) -> dict | None:
-        """The example of a client's words; None if none can be sent.
+        """The example of a client's words; None if there are none.
 
         Args:
-          counts: How often the client has each word.
+          counts: The client's count of each word.
         """
         encoded = ((word.encode("utf-8"), count) for word, count in counts.items())
         # The sketches that words are added up in take bytes of 0 for the end of a word.

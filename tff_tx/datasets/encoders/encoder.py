@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
@@ -25,13 +25,13 @@ class Encoder(abc.ABC):
     """Turns records into examples.
 
     Attributes:
-        kind: The kind of task.
-        columns: The record columns it reads.
-        label_names: The labels' names; the index of a name is the label.
-        element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
-        ordered: Whether a client's records mean something only together and in their order.
-        may_skip: Whether a client may have too few records for an example; it is then left out.
-        fingerprint: A string that changes whenever the output would.
+      kind: The kind of task.
+      columns: The record columns it reads.
+      label_names: The labels' names; the index of a name is the label.
+      element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
+      ordered: Whether a client's records mean something only together and in their order.
+      may_skip: Whether a client may have too few records for an example; it is then left out.
+      fingerprint: A string that changes whenever the output would.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Encoder(abc.ABC):
         """The examples of the records of one client.
 
         Raises:
-            UserError: If a record cannot be encoded.
+          UserError: If a record cannot be encoded.
         """
         stream = self.stream()
         pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
@@ -99,6 +99,6 @@ class LabelIndex:
             known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
             raise UserError(
                 f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
-                f"labels ({known}); correct the row, or name all labels with --label_names."
+                f"labels ({known}); correct the row, or name all labels with {setting('data.label_names')}."
             )
         return index

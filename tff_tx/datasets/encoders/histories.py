@@ -24,8 +24,8 @@ class NextItemEncoder(Encoder):
     int32 [None], every item of the history once, ascending.
 
     Args:
-        label_names: The items; the number of an item is 1 more than its place here.
-        max_length: The longest history, in items.
+      label_names: The items; the number of an item is 1 more than its place here.
+      max_length: The longest history, in items.
     """
 
     kind = "next_item"
@@ -55,7 +55,7 @@ class NextItemEncoder(Encoder):
         """The items of records.
 
         Raises:
-            UserError: If one is unknown.
+          UserError: If one is unknown.
         """
         return list(self._encode_rows(rows))
 

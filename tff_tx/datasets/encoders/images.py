@@ -21,10 +21,10 @@ class ImageClassificationEncoder(Encoder):
     or floats 0..1.
 
     Args:
-        label_names: The labels in their order.
-        image_shape: (C, H, W).
-        mean: Subtracted from each channel, C numbers; none if None.
-        std: Divides each channel, C numbers; none if None.
+      label_names: The labels in their order.
+      image_shape: (C, H, W).
+      mean: Subtracted from each channel, C numbers; none if None.
+      std: Divides each channel, C numbers; none if None.
     """
 
     kind = "image_classification"

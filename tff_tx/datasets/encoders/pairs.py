@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import Encoder
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint
 
@@ -21,14 +21,15 @@ def start_and_end(tokenizer) -> tuple[int, int]:
     that marks no ends, as BERT's, [CLS] and [SEP], which it puts around every text.
 
     Raises:
-        UserError: If the tokenizer has neither.
+      UserError: If the tokenizer has neither.
     """
     if tokenizer.eos_token_id is not None:
         return tokenizer.pad_token_id, tokenizer.eos_token_id
     if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
         return tokenizer.cls_token_id, tokenizer.sep_token_id
     raise UserError(
-        f"--tokenizer: {type(tokenizer).__name__} has no token for the end of a text, neither eos nor [SEP], so that "
+        f"{setting('model.tokenizer')}: {type(tokenizer).__name__} has no token for the end of a text, "
+        "neither eos nor [SEP], so that "
         "texts would never end; choose another."
     )
 
@@ -41,9 +42,9 @@ class SequenceToSequenceEncoder(Encoder):
     target so that it keeps its end.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        max_length: The longest text, in tokens, special tokens included.
-        max_target_length: The longest target, likewise.
+      tokenizer: A Hugging Face tokenizer.
+      max_length: The longest text, in tokens, special tokens included.
+      max_target_length: The longest target, likewise.
     """
 
     kind = "sequence_to_sequence"
@@ -67,7 +68,9 @@ class SequenceToSequenceEncoder(Encoder):
         targets = self._tokenize.targets(rows["target"].tolist(), self._max_target_length + 1)
         for ids, target, where in zip(texts, targets, rows["where"]):
             if not len(ids):
-                raise UserError(f"{where}: the text gives no token; remove the row or choose another --text_column.")
+                raise UserError(
+                    f"{where}: the text gives no token; remove the row or choose another {setting('data.text_column')}."
+                )
             yield [{"input_ids": ids, "labels": self._labels(target)}]
 
     def _labels(self, ids: np.ndarray) -> np.ndarray:

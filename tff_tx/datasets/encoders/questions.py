@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder
 from tff_tx.datasets.encoders.tokenizing import tokenizer_fingerprint
 
@@ -65,20 +65,23 @@ class ContextWindows:
         name = type(tokenizer).__name__
         if not tokenizer.is_fast:
             raise UserError(
-                f"--tokenizer: {name} does not tell where its tokens stand in a text, which answers are found by; "
+                f"{setting('model.tokenizer')}: {name} does not tell where its tokens stand in a text, which "
+                "answers are found by; "
                 "choose one with a tokenizer.json."
             )
         if tokenizer.cls_token_id is None:
             raise UserError(
-                f"--tokenizer: {name} has no token [CLS], which stands for no answer; choose that of a BERT-like model."
+                f"{setting('model.tokenizer')}: {name} has no token [CLS], which stands for no answer; choose that "
+                "of a BERT-like model."
             )
         room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
         self._most_of_question = room // 2
         least = max(room - self._most_of_question, 0)
         if not 0 <= overlap < least:
             raise UserError(
-                f"--context_overlap={overlap} must be less than the {least} tokens of a context that "
-                f"--max_length={max_length} has room for beside a question; lower the one or raise the other."
+                f"{setting('task.context_overlap')}={overlap} must be less than the {least} tokens of a context that "
+                f"{setting('task.max_length')}={max_length} has room for beside a question; lower the one or raise "
+                "the other."
             )
         self._tokenizer, self._max_length, self._overlap = tokenizer, max_length, overlap
 
@@ -129,9 +132,9 @@ class QuestionAnsweringEncoder(Encoder):
     2019 have it (section 4.3). Of several answers the first counts.
 
     Args:
-        tokenizer: See `ContextWindows`.
-        max_length: Likewise.
-        overlap: Likewise.
+      tokenizer: See `ContextWindows`.
+      max_length: Likewise.
+      overlap: Likewise.
     """
 
     kind = "question_answering"
@@ -163,7 +166,7 @@ class QuestionAnsweringEncoder(Encoder):
         if found != text or not text.strip():
             raise UserError(
                 f"{row.where}: the answer {text!r} does not stand at character {start} of the context, where "
-                f"{found!r} does; correct --answer_start_column (counted from 0) or remove the row."
+                f"{found!r} does; correct {setting('data.answer_start_column')} (counted from 0) or remove the row."
             )
         return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
 

@@ -20,8 +20,8 @@ class ForecastingEncoder(Encoder):
     trained on, as in T-GCN (Zhao et al. 2019).
 
     Args:
-        context_length: Steps that are looked at.
-        prediction_length: Steps that are to be forecast.
+      context_length: Steps that are looked at.
+      prediction_length: Steps that are to be forecast.
     """
 
     kind = "forecasting"

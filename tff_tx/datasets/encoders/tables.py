@@ -22,8 +22,8 @@ class TabularClassificationEncoder(Encoder):
     `label` int32 [].
 
     Args:
-        label_names: The labels in their order.
-        columns: The table's.
+      label_names: The labels in their order.
+      columns: The table's.
     """
 
     kind = "tabular_classification"
@@ -71,11 +71,11 @@ def federated_mean_and_deviation(clients: Any, name: str = "numbers") -> tuple[n
     The sums are exact, so they are outside of any differential privacy of the training that follows.
 
     Args:
-        clients: A ClientData.
-        name: Of the feature, float [columns].
+      clients: A ClientData.
+      name: Of the feature, float [columns].
 
     Returns:
-        (mean, standard deviation), float64 [columns] each; the deviation is that of the population.
+      (mean, standard deviation), float64 [columns] each; the deviation is that of the population.
     """
     number, total, squares = 0, 0.0, 0.0
     for client_id in clients.client_ids:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder, LabelIndex, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 
@@ -21,9 +21,9 @@ class SequenceClassificationEncoder(Encoder):
     [].
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        label_names: The labels in their order.
-        max_length: The longest sequence, in tokens, special tokens included.
+      tokenizer: A Hugging Face tokenizer.
+      label_names: The labels in their order.
+      max_length: The longest sequence, in tokens, special tokens included.
     """
 
     kind = "sequence_classification"
@@ -48,7 +48,7 @@ class SequenceClassificationEncoder(Encoder):
             if not len(ids):
                 raise UserError(
                     f"{row.where}: the text {row.text!r} gives no token; remove the row or "
-                    "choose another --text_column."
+                    f"choose another {setting('data.text_column')}."
                 )
             yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
 
@@ -61,9 +61,9 @@ class TokenClassificationEncoder(Encoder):
     `max_length` is cut between words into several examples, so that no word is lost to the metrics.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        label_names: The tags in their order.
-        max_length: The longest sequence, in tokens, special tokens included.
+      tokenizer: A Hugging Face tokenizer.
+      label_names: The tags in their order.
+      max_length: The longest sequence, in tokens, special tokens included.
     """
 
     kind = "token_classification"
@@ -119,9 +119,9 @@ class LanguageModelingEncoder(Encoder):
     in the tokenizer's special tokens, which count towards `block_length`.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        block_length: Tokens a block, at least 2 beside the special tokens.
-        masked: Whether the blocks are for a masked rather than a causal model.
+      tokenizer: A Hugging Face tokenizer.
+      block_length: Tokens a block, at least 2 beside the special tokens.
+      masked: Whether the blocks are for a masked rather than a causal model.
     """
 
     columns = ("text",)
@@ -137,7 +137,7 @@ class LanguageModelingEncoder(Encoder):
         if self.text_length < 2:
             raise UserError(
                 f"A block of {block_length} tokens has room for {self.text_length} tokens of "
-                "text; raise --max_length so that there are at least 2."
+                f"text; raise {setting('task.max_length')} so that there are at least 2."
             )
 
     def _settings(self) -> list:

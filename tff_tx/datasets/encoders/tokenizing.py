@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import transformers
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 
 class Tokenize:
@@ -63,7 +63,7 @@ def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
     """Sentences in words -> (ids with special tokens, the index of each id's word or None) of each.
 
     Raises:
-        UserError: If the tokenizer cannot take text that is split into words.
+      UserError: If the tokenizer cannot take text that is split into words.
     """
     if not tokenizer.is_fast:
         return [_slow_word_pieces(tokenizer, words) for words in sentences]
@@ -72,7 +72,7 @@ def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
     except AssertionError as error:
         # Byte-level BPE has different tokens for "word" and " word" and insists on knowing which.
         raise UserError(
-            f"--tokenizer: {type(tokenizer).__name__} takes words only if it is loaded with "
+            f"{setting('model.tokenizer')}: {type(tokenizer).__name__} takes words only if it is loaded with "
             "add_prefix_space=True; set it in the model's tokenizer_config.json."
         ) from error
     return [(ids, encoded.word_ids(number)) for number, ids in enumerate(encoded["input_ids"])]

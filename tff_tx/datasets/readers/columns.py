@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     """The wanted record columns of (place, row) pairs.
 
     Raises:
-        UserError: If a column is missing, or a value is missing or of the wrong kind.
+      UserError: If a column is missing, or a value is missing or of the wrong kind.
     """
     import pandas as pd
 
@@ -155,13 +155,13 @@ _READ = {
 }
 
 
-def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> list:
+def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> list:
     values = []
     for where, row in rows:
         if name not in row:
             raise UserError(
-                f"{where}: there is no column {name!r} (--{flag}); the columns are "
-                f"{', '.join(map(repr, row))}; name one of them, or give --columns for a file "
+                f"{where}: there is no column {name!r} ({setting(f'data.{field}')}); the columns are "
+                f"{', '.join(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
                 "without a header line."
             )
         value = row[name]
@@ -172,7 +172,7 @@ def _column(rows: Sequence[tuple], name: str, flag: str, convert: Callable) -> l
         except (TypeError, ValueError, OSError) as error:
             raise UserError(
                 f"{where}: the column {name!r} has {str(value)[:60]!r}, which is no "
-                f"{_KIND[convert]}; correct it or choose another --{flag}."
+                f"{_KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
     return values
 

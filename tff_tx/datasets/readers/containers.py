@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.readers.lines import utf8_lines
 from tff_tx.datasets.records import CHUNK_ROWS
@@ -29,7 +29,9 @@ def read_parquet(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{path}: no Parquet file ({error}); convert it, or name its --data_format.") from error
+        raise UserError(
+            f"{path}: no Parquet file ({error}); convert it, or name its {setting('data.format')}."
+        ) from error
     number = 0
     with file:
         for batch in file.iter_batches(batch_size=CHUNK_ROWS):
@@ -60,7 +62,7 @@ def read_squad(path: str, columns: Sequence[str]) -> Rows:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: no SQuAD file at {place} ({type(error).__name__} {error}), which has articles in `data` with "
-            "`paragraphs` of a `context` and `qas`; correct it, or name its --data_format."
+            f"`paragraphs` of a `context` and `qas`; correct it, or name its {setting('data.format')}."
         ) from error
 
 
@@ -82,7 +84,7 @@ def read_leaf(path: str, columns: Sequence[str]) -> Rows:
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
-            "or name its --data_format."
+            f"or name its {setting('data.format')}."
         ) from error
     if len(set(users)) < len(users):
         twice = next(user for user in users if users.count(user) > 1)
@@ -124,7 +126,7 @@ def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path}: no HDF5 file ({error}); convert it, or name its --data_format.") from error
+        raise UserError(f"{path}: no HDF5 file ({error}); convert it, or name its {setting('data.format')}.") from error
     with file:
         if "examples" not in file:
             raise UserError(
@@ -165,7 +167,7 @@ def sqlite_splits(path: str) -> list:
     """The split names in a file of TFF's SQLite ClientData format.
 
     Raises:
-        UserError: If the file is none of that format, or a client has no example or is there twice.
+      UserError: If the file is none of that format, or a client has no example or is there twice.
     """
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
@@ -179,7 +181,8 @@ def sqlite_splits(path: str) -> list:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its --data_format."
+            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
+            f"{setting('data.format')}."
         ) from error
     for split, client, size, times in metadata:
         if times > 1:

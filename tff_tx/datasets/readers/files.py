@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tff_tx.config.registries import FORMATS
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns
 from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.records import Chunk, Pool, Source, file_digest, grouped
@@ -42,15 +42,15 @@ def file_source(spec: DataSpec) -> Source:
     """The records of the files of a spec.
 
     Raises:
-        UserError: If a file does not exist or its format is unknown or another file's is different.
+      UserError: If a file does not exist or its format is unknown or another file's is different.
     """
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {
-        pool: _expand(paths, "data" if pool == "train" else f"{pool}_data") for pool, paths in named.items() if paths
+        pool: _expand(paths, "files" if pool == "train" else f"{pool}_files") for pool, paths in named.items() if paths
     }
     name = spec.format or _format_of([file for files in found.values() for file in files])
     if name not in FORMATS:
-        raise UserError(f"--data_format={name} is unknown; choose one of {', '.join(FORMATS)}.")
+        raise UserError(f"{setting('data.format')}={name}: must be one of {', '.join(FORMATS)}.")
     fmt = FORMATS[name]
     if fmt.splits is not None:
         found = _by_split(found, fmt)
@@ -61,23 +61,23 @@ def file_source(spec: DataSpec) -> Source:
     )
 
 
-def _expand(patterns: Sequence[str], flag: str) -> list[_File]:
-    files = []
+def _expand(patterns: Sequence[str], field: str) -> list[_File]:
+    files, name = [], setting(f"data.{field}")
     for pattern in patterns:
         pattern = os.path.expanduser(pattern)
         paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
         if not paths:
-            raise UserError(f"--{flag}: there is no file {pattern!r}; correct the path (now in {os.getcwd()}).")
+            raise UserError(f"{name}: there is no file {pattern!r}; correct the path (now in {os.getcwd()}).")
         for path in paths:
             single = [_File(path, os.path.basename(path))]
             below = _files_below(path) if os.path.isdir(path) else single
             if not below:
-                raise UserError(f"--{flag}: the folder {path!r} has no file; name another one.")
+                raise UserError(f"{name}: the folder {path!r} has no file; name another one.")
             files.extend(below)
     paths = [os.path.realpath(file.path) for file in files]
     for path in paths:
         if paths.count(path) > 1:
-            raise UserError(f"--{flag}: the file {path} is named twice; name it once.")
+            raise UserError(f"{name}: the file {path} is named twice; name it once.")
     return files
 
 
@@ -99,7 +99,7 @@ def _format_of(files: Sequence[_File]) -> str:
         return "text"
     if len(names) > 1 or None in names:
         raise UserError(
-            f"--data_format: the format of {files[0].path!r} cannot be told from the file names; "
+            f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
             f"choose one of {', '.join(FORMATS)}."
         )
     return names.pop()

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.records import FILES_PER_CHUNK
 
@@ -21,7 +21,7 @@ def utf8_lines(path: str) -> Iterator[str]:
     """The lines of a file with their ends, decoded one by one so that a bad byte has a line number.
 
     Raises:
-        UserError: At the first line that is not UTF-8.
+      UserError: At the first line that is not UTF-8.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
@@ -49,7 +49,7 @@ def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(utf8_lines(path), strict=True, **dialect)
     names = list(columns)
-    said_by = "--columns names" if columns else "the first line has"
+    said_by = f"{setting('data.columns')} names" if columns else "the first line has"
     try:
         before = 0
         for fields in reader:
@@ -77,7 +77,7 @@ def _check_unique(path: str, names: Sequence[str]) -> None:
     if twice:
         raise UserError(
             f"{path}, line 1: the column {twice[0]!r} is there twice; rename one, or give "
-            "--columns if this line is no header."
+            f"{setting('data.columns')} if this line is no header."
         )
 
 

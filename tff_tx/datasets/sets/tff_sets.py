@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.data_set import DataSet
 from tff_tx.datasets.records import Chunk, Pool, Source, grouped, require_columns
 
@@ -58,12 +58,14 @@ def _load(which: _Set, path: str, cache_dir: str | None) -> tuple:
         if not there and os.path.exists(path):
             os.remove(path)
         raise UserError(
-            f"--dataset: {which.file} is not in {os.path.dirname(path)} and cannot be downloaded "
+            f"{setting('data.dataset')}: {which.file} is not in {os.path.dirname(path)} and cannot be downloaded "
             f"({error}); connect to the network, or put the file there."
         ) from error
     except Exception as error:
         # What TFF raises for a bad file is of a class that it does not export.
-        raise UserError(f"--dataset: {path} is damaged ({error}); delete it so that it is downloaded again.") from error
+        raise UserError(
+            f"{setting('data.dataset')}: {path} is damaged ({error}); delete it so that it is downloaded again."
+        ) from error
 
 
 def _chunks(pool: str, data, which: _Set) -> Iterator[Chunk]:

@@ -1,4 +1,4 @@
-"""What models write and answer, in words, and how good that is."""
+"""Generated texts and extracted answers, and their scores."""
 
 from tff_tx.inference.texts.answering import Answer, Answerer
 from tff_tx.inference.texts.generation import Generator

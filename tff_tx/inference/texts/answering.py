@@ -1,4 +1,4 @@
-"""The answers that a model finds in texts."""
+"""Extractive question answering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The texts that a sequence-to-sequence model makes of texts."""
+"""Text generation with sequence-to-sequence models."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tff_tx.inference.texts.scoring import score_targets
 
 
 class Generator:
-    """Writes with a Hugging Face model, by its own `generate`.
+    """Generates text with a Hugging Face model's own `generate`.
 
     Args:
       model: A TF model with an encoder and a decoder.
       tokenizer: Its tokenizer.
       max_length: Tokens of a text at most; longer ones are cut.
-      max_new_tokens: Tokens of what is written, at most.
+      max_new_tokens: Maximum number of generated tokens.
       num_beams: Beams of the search; 1 takes the likeliest token each time.
-      temperature: Of sampling; 0: nothing is sampled.
-      seed: Of sampling.
+      temperature: Sampling temperature; 0: nothing is sampled.
+      seed: Seed of sampling.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Generator:
             self._settings.update(do_sample=True, temperature=temperature, top_k=0, seed=(seed, 0))
 
     def __call__(self, texts: Sequence[str]) -> list[str]:
-        """What is made of each text, as one batch."""
+        """The text generated from each text, as one batch."""
         encoded = self._tokenizer(
             list(texts), truncation=True, max_length=self._max_length, padding=True, return_tensors="tf"
         )
@@ -50,7 +50,7 @@ class Generator:
 
 
 class Writer(Predictor):
-    """The texts that a model makes of texts."""
+    """Texts generated from texts."""
 
     @functools.cached_property
     def _write(self):

@@ -1,4 +1,4 @@
-"""ROUGE: how much of a text that people wrote a program's text has.
+"""ROUGE: overlap of a generated text with a reference.
 
 C.-Y. Lin 2004, "ROUGE: A package for automatic evaluation of summaries", https://aclanthology.org/W04-1013. Words are
 runs of letters and digits in lower case, without stemming; there is one reference.

@@ -1,4 +1,4 @@
-"""Scores of what a model writes or answers, a row a record."""
+"""Scores of generated texts and of answers, a row per record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataF
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-L.
 
     Args:
-      write: From texts to what is made of them, such as a `Generator`.
+      write: From texts to generated texts, such as a `Generator`.
       records: With columns `text` and `target`.
       batch_size: Texts a batch.
 

@@ -1,4 +1,4 @@
-"""Answers against those of people, as the evaluation of SQuAD has it.
+"""Exact match and F1 of answers, as in the evaluation of SQuAD.
 
 Rajpurkar et al. 2016, "SQuAD: 100,000+ questions for machine comprehension of text", https://arxiv.org/abs/1606.05250,
 section 6.1, and Rajpurkar et al. 2018, https://arxiv.org/abs/1806.03822, for questions without an answer, whose answer

@@ -1,4 +1,4 @@
-"""What a student has yet to learn from a teacher's predictions."""
+"""Distillation losses."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def distillation_loss(
 
 
 def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
-    """Refuses models to whose predictions `distillation_loss` does not apply, as to forecasts of numbers.
+    """Rejects models to whose predictions `distillation_loss` does not apply, as to forecasts of numbers.
 
     Raises:
       UserError: If predictions are not of classes, from inputs alone.
     """
     label_spec = model.input_spec[1]
     objective = getattr(model, "objective", None)
-    told = None
+    problem = None
     if not label_spec.dtype.is_integer:
-        told = f"the labels here are {label_spec.dtype.name} numbers"
+        problem = f"the labels here are {label_spec.dtype.name} numbers"
     elif objective is not None and objective.not_classes is not None:
-        told = f"the predictions of {objective.name} are {objective.not_classes}"
-    if told is not None:
+        problem = f"the predictions of {objective.name} are {objective.not_classes}"
+    if problem is not None:
         raise UserError(
-            f"distillation compares probabilities of classes, and {told}: choose another --task, or drop "
+            f"distillation compares probabilities of classes, and {problem}: choose another --task, or drop "
             "--distillation_weight and programs.distill."
         )

@@ -1,4 +1,4 @@
-"""What a forecasting model is trained on: the squared error, reported beside that of repeating the last value."""
+"""Objective of forecasting: the squared error, reported beside that of repeating the last value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is trained on: a loss, the metrics reported with it, and the spec of the labels.
+"""Training objectives: a loss, the metrics reported with it, and the spec of the labels.
 
 Metrics are sums over examples or tokens, never means of batch means, so that adding them over
 batches and clients and finishing once gives the figure over the pooled data, whatever the sizes of

@@ -1,4 +1,4 @@
-"""What a recommender is trained on: one item that was chosen, others that were not."""
+"""Objective of recommendation: one item that was chosen, against others that were not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model that answers by a span of the text is trained on: where the answer starts and where it ends."""
+"""Objective of extractive question answering: where the answer starts and where it ends."""
 
 from __future__ import annotations
 

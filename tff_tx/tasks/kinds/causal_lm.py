@@ -25,14 +25,12 @@ class CausalLM(TextTask):
     title = "Causal language modeling"
     auto_class = "TFAutoModelForCausalLM"
     predictor = "tff_tx.inference.language:Continuer"
+    recipe_class = Recipe
     capabilities = frozenset({"activation_cache", "class_probabilities", "silos", "texts"})
 
     def encoder(self, facts):
         # Inputs and labels are the block without its last and its first token.
         return datasets.LanguageModelingEncoder(facts.tokenizer, facts.model.max_length + 1)
-
-    def recipe(self, tokenizer, num_labels, config):
-        return Recipe(tokenizer)
 
     def objective(self, label_names, model):
         return models.language_modeling(self.name)

@@ -49,6 +49,7 @@ class MaskedLM(TextTask):
     title = "Masked language modeling"
     auto_class = "TFAutoModelForMaskedLM"
     predictor = "tff_tx.inference.language:MaskFiller"
+    recipe_class = Recipe
     capabilities = frozenset({"class_probabilities", "silos", "texts"})
 
     def load_tokenizer(self, model):
@@ -65,9 +66,6 @@ class MaskedLM(TextTask):
 
     def encoder(self, facts):
         return datasets.LanguageModelingEncoder(facts.tokenizer, facts.model.max_length, masked=True)
-
-    def recipe(self, tokenizer, num_labels, config):
-        return Recipe(tokenizer)
 
     def objective(self, label_names, model):
         return models.language_modeling(self.name)

@@ -23,15 +23,13 @@ class SequenceClassification(TextTask):
     title = "Sequence classification"
     auto_class = "TFAutoModelForSequenceClassification"
     predictor = "tff_tx.inference.classes:TextClassifier"
+    recipe_class = Recipe
     needs_label_names = True
     trigger_feature = "input_ids"
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos"})
 
     def encoder(self, facts):
         return datasets.SequenceClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)
-
-    def recipe(self, tokenizer, num_labels, config):
-        return Recipe(tokenizer)
 
     def objective(self, label_names, model):
         return models.classification(self.name)

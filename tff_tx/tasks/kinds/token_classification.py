@@ -24,15 +24,13 @@ class TokenClassification(TextTask):
     title = "Token classification"
     auto_class = "TFAutoModelForTokenClassification"
     predictor = "tff_tx.inference.classes:EntityTagger"
+    recipe_class = Recipe
     needs_label_names = True
     tagged = True
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "silos"})
 
     def encoder(self, facts):
         return datasets.TokenClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)
-
-    def recipe(self, tokenizer, num_labels, config):
-        return Recipe(tokenizer)
 
     def objective(self, label_names, model):
         return models.token_classification(label_names)

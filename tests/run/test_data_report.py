@@ -1,0 +1,67 @@
+"""The data report: its tables and its plot, against data counted by hand."""
+
+import os
+
+import pytest
+
+from tff_tx.config import RunConfig
+from tff_tx.config.tools import DataReportConfig
+from tff_tx.core.errors import UserError
+from tff_tx.run.data_report import data_report
+
+
+def row(report, *start):
+    (found,) = (line for line in report.splitlines() if line.split()[: len(start)] == list(start))
+    return found.split()[len(start) :]
+
+
+def report(path, settings=None, **data):
+    values = {"data.dataset": "file", "data.files": (str(path),), **{f"data.{k}": v for k, v in data.items()}}
+    return data_report(RunConfig.of(values), DataReportConfig(**(settings or {})))
+
+
+def lengths(found):
+    return [line.split()[-5:] for line in found.splitlines() if "tokens per record" in line]
+
+
+def test_tables_and_a_plot(tmp_path):
+    path, plot = tmp_path / "x.csv", tmp_path / "x.png"
+    path.write_text("text,label\n" + "".join(f"one two{' more' * (n % 3)},{n % 2}\n" for n in range(60)))
+    found = report(path, {"plot": str(plot)}, num_clients=5, test_fraction=10)
+    same = ["records", "per", "client", "10", "10", "10", "10", "10"]
+    assert row(found, "train", "5", "50") == same
+    assert row(found, "test", "1", "10") == same
+    assert lengths(found)[0] == ["2", "2", "3", "4", "4"]
+    shares = [line.split() for line in found.splitlines() if line.endswith("%")]
+    assert [cells[0] for cells in shares if len(cells) == 6] == ["0", "1", "0", "1"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_have_no_tokens():
+    values = {"data.dataset": "digits", "data.partition": "shards", "data.num_clients": 20}
+    found = data_report(RunConfig.of(values), DataReportConfig())
+    assert row(found, "train", "20", "1617")[:3] == ["records", "per", "client"]
+    assert "tokens" not in found
+
+
+def test_tokens_are_what_the_tokenizer_makes(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "é b"}\n' * 20)
+    found = report(tmp_path / "x.jsonl", {"tokenizer": "bytes"}, num_clients=2)
+    assert lengths(found)[0] == ["4"] * 5
+    assert "label" not in found
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"plot": "gone/x.png"}, "report.plot=gone/x.png: cannot write to "),
+        ({"plot": "x.doc"}, "report.plot=x.doc: must end with .png, .pdf, .svg"),
+        ({"tokenizer": "."}, "report.tokenizer=.: must be whitespace, bytes, a directory"),
+    ],
+)
+def test_wrong_settings_are_rejected(tmp_path, monkeypatch, settings, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("text,label\n" + "one,1\n" * 20)
+    with pytest.raises(UserError, match=sentence):
+        report("x.csv", settings)
+    assert os.listdir(tmp_path) == ["x.csv"]
