@@ -10,15 +10,15 @@ from typing import Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 import tf_keras
-from absl import flags
 
 import programs
 from benchmarks import measure
 from benchmarks.workloads import LEARNING_RATE, Workload
-from programs import training_flags
 from tff_tx import algorithms, models
+from tff_tx.config.engine import EngineConfig
 
-gc.set_threshold(*programs.usual_gc_threshold)  # as a program does once it has imported everything
+gc.freeze()  # as a program does once it has imported everything
+gc.set_threshold(*programs.usual_gc_threshold)
 
 
 def keras_model(workload: Workload) -> tf_keras.Model:
@@ -61,8 +61,7 @@ def process(
 
 def threads() -> int:
     """As many as `programs.train` uses by default."""
-    flags.FLAGS.mark_as_parsed()
-    return training_flags.threads()
+    return EngineConfig().num_threads
 
 
 class Clients(Sequence):

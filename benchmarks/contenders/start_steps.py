@@ -1,4 +1,4 @@
-"""From the interpreter's start to the second round of workload A, step by step: the seconds of each, and the processor's.
+"""From the interpreter to the second round of workload A, step by step: seconds, and those of the processors.
 
 On a machine that does other work too, the processor's seconds are what can be compared.
 """
