@@ -8,7 +8,7 @@ import os
 import shutil
 from typing import Any, Callable
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 
 def make_directory(path: str, flag: str) -> None:
@@ -31,7 +31,7 @@ def check_space(path: str, num_bytes: int) -> None:
     """Refuses a directory on a disk without room.
 
     Args:
-      path: An existing directory, the value of --run_dir.
+      path: An existing directory, the value of run.directory.
       num_bytes: What will be written.
 
     Raises:
@@ -40,7 +40,7 @@ def check_space(path: str, num_bytes: int) -> None:
     free = shutil.disk_usage(path).free
     if free < num_bytes:
         raise UserError(
-            f"--run_dir={path} is on a disk with {free / 1e6:.0f} MB left, and the run needs about "
+            f"{setting('run.directory')}={path} is on a disk with {free / 1e6:.0f} MB left, and the run needs about "
             f"{num_bytes / 1e6:.0f} MB: free some or choose another directory."
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.predictor import Predictor, require_inputs
 
 
@@ -31,7 +31,9 @@ class ImageClassifier(Predictor):
         del question
         require_inputs(texts, files)
         if texts:
-            raise UserError("the model takes images: name files with --input instead of --text.")
+            raise UserError(
+                f"the model takes images: name files with {setting('predict.input')} instead of {setting('predict.text')}."
+            )
         return [read_image(path) for path in files]
 
     def predict_batch(self, inputs):
@@ -96,7 +98,9 @@ def read_image(path: str) -> np.ndarray:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "I;16") else "RGB"))
     except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"--input={path} is not a picture that can be read ({error}): check it.") from None
+        raise UserError(
+            f"{setting('predict.input')}={path} is not a picture that can be read ({error}): check it."
+        ) from None
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
     return np.transpose(pixels, (2, 0, 1)).astype(np.float32) / 255.0
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tff_tx import datasets, models, tasks
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def build_predictor(
 def require_inputs(texts: Sequence[str], files: Sequence[str]) -> None:
     """Rejects having nothing to predict from."""
     if not texts and not files:
-        raise UserError("there is nothing to predict: set --text or --input.")
+        raise UserError(f"there is nothing to predict: set {setting('predict.text')} or {setting('predict.input')}.")
 
 
 def _read_lines(path: str) -> list[str]:
@@ -171,6 +171,10 @@ def _read_lines(path: str) -> list[str]:
         with open(path, encoding="utf-8") as file:
             return [line.rstrip("\n") for line in file if line.strip()]
     except OSError as error:
-        raise UserError(f"--input={path} cannot be read ({error.strerror}): check the path.") from None
+        raise UserError(
+            f"{setting('predict.input')}={path} cannot be read ({error.strerror}): check the path."
+        ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"--input={path} is not UTF-8 (byte {error.start}): convert it to UTF-8.") from None
+        raise UserError(
+            f"{setting('predict.input')}={path} is not UTF-8 (byte {error.start}): convert it to UTF-8."
+        ) from None

@@ -11,7 +11,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx import datasets
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.classes import most_likely
 from tff_tx.inference.predictor import Predictor
 from tff_tx.tasks.kinds.tabular_classification import columns_of
@@ -28,7 +28,7 @@ class RecordPredictor(Predictor):
         """Records of files with the columns of the data of the run."""
         if texts or question or not files:
             raise UserError(
-                "the model takes records: name files with --input, with the columns of the data of the run."
+                f"the model takes records: name files with {setting('predict.input')}, with the columns of the run's data."
             )
         return datasets.read_records(self.files_spec(files), *self.columns)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.functional import TransformerModel
 from tff_tx.models.lora import RANK
 from tff_tx.models.tracing import cut
@@ -50,7 +50,9 @@ class FeatureExtractor:
         self._kind = type(model.keras_model).__name__
         x_spec, _ = model.input_spec
         if not isinstance(x_spec, collections.abc.Mapping):
-            raise UserError(f"--cache_features takes inputs by name, and those of {self._kind} have none.")
+            raise UserError(
+                f"{setting('model.cache_features')} takes inputs by name, and those of {self._kind} have none."
+            )
         self._x_spec = x_spec
         with eagerly():
             self._sides = {training: _Side(model, training) for training in (True, False)}
@@ -79,9 +81,11 @@ class FeatureExtractor:
     def _require_gain(self, below, products):
         if below < _LEAST_SHARE * products:
             raise UserError(
-                f"--cache_features: below the lowest trained weight {self._kind} has {below} of its {products} matrix "
-                "products, too little to be worth caching: train the head, upper layers (--trainable=layers:RE), or "
-                "adapters of upper layers (--lora_targets)."
+                f"{setting('model.cache_features')}: below the lowest trained weight {self._kind} has {below} of its "
+                f"{products} matrix "
+                f"products, too little to be worth caching: train the head, upper layers "
+                f"({setting('model.trainable')}=layers:RE), or "
+                f"adapters of upper layers ({setting('lora.targets')})."
             )
 
     def _require_same_features(self):
@@ -92,7 +96,8 @@ class FeatureExtractor:
         )
         if not same:
             raise UserError(
-                f"--cache_features: the frozen part of {self._kind} computes something else in training than in "
+                f"{setting('model.cache_features')}: the frozen part of {self._kind} computes something else in "
+                f"training than in "
                 "evaluation, and dropout is not all of it: train without the flag."
             )
 
@@ -119,8 +124,9 @@ class _Side:
         for op in map(graph.get_operation_by_name, self.cut.above):
             if cut.has_custom_gradient(op) and self._dependences.changes(op):
                 raise UserError(
-                    f"--cache_features: {kind} has a gradient of its own making at {op.name}, above the lowest trained "
-                    "weight, which cannot be cut; where it is dropout, set its rate to 0 in --model_config."
+                    f"{setting('model.cache_features')}: {kind} has a gradient of its own making at {op.name}, above "
+                    f"the lowest trained "
+                    f"weight, which cannot be cut; where it is dropout, set its rate to 0 in {setting('model.config')}."
                 )
 
     def _dims(self):

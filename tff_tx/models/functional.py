@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.core import internals
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.lora import Lora, LoraFunction
 from tff_tx.models.tracing import graphs as graphs_lib
@@ -244,11 +244,11 @@ def functional_model(
     if lost := [adapter.weight for adapter in adapters if id(adapter.b) not in hit]:
         raise UserError(
             f"the predictions of {type(model).__name__} do not depend on {trainable_lib.some_names(lost)}: leave them "
-            "out with --lora_targets."
+            f"out with {setting('lora.targets')}."
         )
     if not any(is_trainable):
         raise UserError(
-            f"--trainable={trainable}: the loss of {type(model).__name__} depends on none of "
+            f"{setting('model.trainable')}={trainable}: the loss of {type(model).__name__} depends on none of "
             f"{trainable_lib.some_names(chosen)}: train others."
         )
     return TransformerModel(
@@ -264,7 +264,8 @@ def functional_model(
 def _recompute_blocks(function, x_spec):
     if randomness.split_seed(x_spec)[1] is None:
         raise UserError(
-            f"--gradient_checkpointing draws dropout twice, which only a seed makes the same: add {randomness.SEED!r} "
+            f"{setting('model.gradient_checkpointing')} draws dropout twice, which only a seed makes the same: add "
+            f"{randomness.SEED!r} "
             "to the inputs."
         )
     function.recomputed = transformer_blocks(function.model)
@@ -272,14 +273,15 @@ def _recompute_blocks(function, x_spec):
 
 def _hold_frozen(function, dtype, trainable):
     if dtype not in FROZEN_DTYPES:
-        raise UserError(f"--frozen_dtype={dtype}: must be one of {', '.join(FROZEN_DTYPES)}.")
+        raise UserError(f"{setting('model.frozen_dtype')}={dtype}: must be one of {', '.join(FROZEN_DTYPES)}.")
     positions = {id(v): i for i, v in enumerate(function.variables)}
     # Without what adapters add: the server changes it, by less than bfloat16 has digits for.
     held = {positions[id(v)] for v in function.model.weights if v.dtype == tf.float32} & function.frozen
     if not held:
         raise UserError(
-            f"--frozen_dtype={dtype} has no effect with --trainable={trainable}, which trains all weights; "
-            "remove it or train a part of the model, as with --trainable=lora."
+            f"{setting('model.frozen_dtype')}={dtype} has no effect with {setting('model.trainable')}={trainable}, "
+            f"which trains all weights; "
+            f"remove it or train a part of the model, as with {setting('model.trainable')}=lora."
         )
     for position in held:
         function.dtypes[position] = tf.as_dtype(dtype)

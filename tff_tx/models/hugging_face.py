@@ -14,7 +14,7 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing import initial_weights
 from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes
 
@@ -51,12 +51,13 @@ def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], s
     auto = _resolved(auto_class)
     if architecture not in _architectures(auto):
         raise UserError(
-            f"--architecture={architecture}: {auto.__name__} has no TensorFlow model of that type; choose one of "
+            f"{setting('model.architecture')}={architecture}: {auto.__name__} has no TensorFlow model of that type; "
+            f"choose one of "
             f"{', '.join(_architectures(auto))}."
         )
     config_class = CONFIG_CLASSES[architecture]
     _check_fields(auto, config_class(), config)
-    what = f"--architecture={architecture} --model_config={dict(config)}"
+    what = f"{setting('model.architecture')}={architecture} {setting('model.config')}={dict(config)}"
     remedy = f"choose fields that fit one another, see {config_class.__name__}"
     with initial_weights.seeded(seed), _readable(what, remedy):
         model = auto.from_config(config_class(**config))
@@ -83,10 +84,10 @@ def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None
     """
     if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
         raise UserError(
-            f"--pretrained={name} is a directory without config.json, so not a model: give a "
+            f"{setting('model.pretrained')}={name} is a directory without config.json, so not a model: give a "
             "directory written by save_pretrained, or a hub id."
         )
-    what = f"--pretrained={name}"
+    what = f"{setting('model.pretrained')}={name}"
     auto = _resolved(auto_class)
     found = read_config(auto, name)
     _check_fields(auto, found, config or {})
@@ -106,11 +107,12 @@ def read_config(auto_class: Any, name: str) -> Any:
       UserError: If there is none, or it is another model's.
     """
     auto = _resolved(auto_class)  # first, as importing it may register model types
-    with _readable(f"--pretrained={name}", _LOADABLE):
+    with _readable(f"{setting('model.pretrained')}={name}", _LOADABLE):
         found = transformers.AutoConfig.from_pretrained(name)
     if found.model_type not in _architectures(auto):
         raise UserError(
-            f"--pretrained={name} is a {found.model_type} model, of which {auto.__name__} has none in TensorFlow; "
+            f"{setting('model.pretrained')}={name} is a {found.model_type} model, of which {auto.__name__} has none "
+            f"in TensorFlow; "
             f"choose a model of one of the types {', '.join(_architectures(auto))}."
         )
     return found
@@ -177,7 +179,7 @@ def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
     unknown = sorted(set(changes) - known.union(*read))
     if unknown:
         raise UserError(
-            f"--model_config: {config.model_type} has no field {', '.join(unknown)}; see the "
+            f"{setting('model.config')}: {config.model_type} has no field {', '.join(unknown)}; see the "
             f"fields of {type(config).__name__}."
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.tracing.adapted_layers import adapted, dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction, Slot
@@ -74,14 +74,17 @@ class Lora:
 
     def __post_init__(self):
         if not self.ranks or min(self.ranks) < 1:
-            raise UserError(f"--lora_rank={','.join(map(str, self.ranks))}: ranks are 1 or more; give at least one.")
+            raise UserError(
+                f"{setting('lora.rank')}={','.join(map(str, self.ranks))}: ranks are 1 or more; give at least one."
+            )
         if not self.alpha > 0:
-            raise UserError(f"--lora_alpha={self.alpha} is not more than 0: raise it.")
+            raise UserError(f"{setting('lora.alpha')}={self.alpha} is not more than 0: raise it.")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"--lora_dropout={self.dropout} is no rate from 0 to below 1: lower it.")
+            raise UserError(f"{setting('lora.dropout')}={self.dropout} is no rate from 0 to below 1: lower it.")
         if self.freeze_a and len(set(self.ranks)) > 1:
             raise UserError(
-                "--lora_freeze_a and several ranks in --lora_rank: clients of less than the largest rank would not "
+                f"{setting('lora.freeze_a')} and several ranks in {setting('lora.rank')}: clients of less than the "
+                f"largest rank would not "
                 "have the same A as the server; give one rank."
             )
 
@@ -149,7 +152,8 @@ class LoraFunction(KerasFunction):
         self.adapters = [Adapter(v, owners.get(id(v)), lora, i) for i, v in enumerate(targets)]
         if lora.dropout and (elsewhere := [a.weight for a in self.adapters if a.layer is None]):
             raise UserError(
-                f"--lora_dropout={lora.dropout} drops inputs of dense layers, and --lora_targets also names "
+                f"{setting('lora.dropout')}={lora.dropout} drops inputs of dense layers, and "
+                f"{setting('lora.targets')} also names "
                 f"{trainable_lib.some_names(elsewhere)}: name only kernels of dense layers, or drop nothing."
             )
         for adapter in self.adapters:
@@ -201,20 +205,22 @@ def _without_rank(inputs):
 def _targets(model, variables, lora) -> list:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     pattern = lora.targets if lora.targets is not None else DEFAULT_TARGETS.get(kind, ANY_ATTENTION)
-    found = trainable_lib.compiled(pattern, f"--lora_targets={pattern}")
+    found = trainable_lib.compiled(pattern, f"{setting('lora.targets')}={pattern}")
     matrices = [v for v in variables if v.dtype.is_floating and v.shape.rank >= 2 and min(_matrix_shape(v.shape)) > 1]
     targets = [v for v in matrices if found.search(v.name)]
     if not targets:
         raise UserError(
-            f"--lora_targets={pattern} is in the name of no weight matrix of {type(model).__name__}; its matrices are "
+            f"{setting('lora.targets')}={pattern} is in the name of no weight matrix of {type(model).__name__}; its "
+            f"matrices are "
             f"{trainable_lib.some_names(matrices)}."
         )
     for v in targets:
         if lora.rank > min(_matrix_shape(v.shape)):
             rows, columns = _matrix_shape(v.shape)
             raise UserError(
-                f"--lora_rank={lora.rank} is more than the {rows}x{columns} weight {v.name} can have: lower it, or "
-                "leave that weight out with --lora_targets."
+                f"{setting('lora.rank')}={lora.rank} is more than the {rows}x{columns} weight {v.name} can have: "
+                f"lower it, or "
+                f"leave that weight out with {setting('lora.targets')}."
             )
     return targets
 

@@ -15,7 +15,7 @@ import numpy as np
 import transformers
 from safetensors.numpy import save_file
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.functional import TransformerModel
 from tff_tx.models.lora import Adapter
 from tff_tx.models.tracing.adapted_layers import CONV1D, dense_layers
@@ -49,7 +49,7 @@ def check_adapter_format(model: TransformerModel) -> None:
         if id(adapter.weight) not in dense:
             raise UserError(
                 f"{adapter.weight.name} is not the kernel of a dense layer: save the merged model, or leave it out "
-                "with --lora_targets."
+                f"with {setting('lora.targets')}."
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 KINDS = ("all", "head", "bias", "layers:RE", "lora")
 """Values of `trainable`; RE is a regular expression, searched in the names of weights."""
@@ -43,13 +43,13 @@ def selected(model: Any, trainable: str) -> list:
     elif trainable == "lora":
         return _head(model, weights)
     elif trainable.startswith("layers:"):
-        pattern = compiled(trainable[len("layers:") :], f"--trainable={trainable}")
+        pattern = compiled(trainable[len("layers:") :], f"{setting('model.trainable')}={trainable}")
         chosen = [v for v in weights if pattern.search(v.name)]
     else:
-        raise UserError(f"--trainable={trainable}: must be one of {', '.join(KINDS)}.")
+        raise UserError(f"{setting('model.trainable')}={trainable}: must be one of {', '.join(KINDS)}.")
     if not chosen:
         raise UserError(
-            f"--trainable={trainable}: {type(model).__name__} has no such weights; choose another of "
+            f"{setting('model.trainable')}={trainable}: {type(model).__name__} has no such weights; choose another of "
             f"{', '.join(KINDS)}. Its weights are {some_names(weights)}."
         )
     return chosen

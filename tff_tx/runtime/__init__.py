@@ -33,7 +33,7 @@ def profile(directory: str, enabled: bool = True):
 
 
 ENGINES = {"local": LocalEngine, "tff_native": NativeEngine, "ray": RayEngine}
-"""By the name of `--engine`."""
+"""By the name of `engine.name`."""
 
 __all__ = [
     "ENGINES",

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tff_tx.core.errors import setting
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.hooks import Hook, Job
 
@@ -47,7 +48,10 @@ class Staleness(Hook):
 
     def bind(self, engine: Any) -> None:
         self._update_leaves = form_lib.only_update(
-            engine.parts.contribution_type, engine.weights_type.trainable, "--buffer_size scales down", "drop it"
+            engine.parts.contribution_type,
+            engine.weights_type.trainable,
+            f"{setting('cohort.buffer_size')} scales down",
+            "drop it",
         )
         constants = engine.parts.constants
         self._changing = [i for i in range(len(form_lib.paths(engine.parts.broadcast_type))) if i not in constants]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime.graphs import ImportedGraph
 from tff_tx.runtime.internals import computations
 from tff_tx.runtime.internals.computations import Computation, tensor_names
@@ -196,7 +196,7 @@ def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, r
         raise UserError(
             f"{why} the update that a client sends, and clients of this process send {len(found) or 'none'} of the "
             f"model's shape: {remedy}, or use an algorithm and an aggregator by which they send just one, as "
-            "--algorithm=fed_avg."
+            f"{setting('algorithm.name')}=fed_avg."
         )
     return found[0]
 

@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 import grpc
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 SILO = "silo_"
 """A node of which Ray has a resource of this prefix and a name holds the data of the silo of that name."""
@@ -92,7 +92,8 @@ class RayCluster:
                     told = error.details() if isinstance(error, grpc.RpcError) else str(error)
                     reason = told.strip().splitlines()[0]
                     raise UserError(
-                        f"--ray_address={address}: there is no Ray cluster to join ({reason}); start one with `ray "
+                        f"{setting('engine.ray_address')}={address}: there is no Ray cluster to join ({reason}); "
+                        f"start one with `ray "
                         "start --head`, with the same certificates if any, and the same versions of Python and Ray."
                     ) from None
             else:
@@ -119,7 +120,8 @@ class RayCluster:
         able = [node_id for node_id, resources in nodes.items() if resources.get("CPU", 0) >= self._threads]
         if able and not self.members and all(self._failed_starts[n] >= _MOST_FAILED_STARTS for n in able):
             raise UserError(
-                f"--engine=ray: no worker starts on any node of the cluster ({self.start_error}); install this project "
+                f"{setting('engine.name')}=ray: no worker starts on any node of the cluster ({self.start_error}); "
+                f"install this project "
                 "and its requirements.txt on all of them, for the same Python."
             )
 
@@ -192,7 +194,8 @@ class RayCluster:
             there = ", ".join(sorted(self.silos())) or "none"
             label = SILO + missing[0]
             raise UserError(
-                f"--silos={','.join(names)}: no node of the cluster has the resource {label} (there are the silos: "
+                f"{setting('data.silos')}={','.join(names)}: no node of the cluster has the resource {label} (there "
+                f"are the silos: "
                 f"{there}); start its node with `ray start --resources='{{\"{label}\": 1}}'`, or correct the name."
             )
         task = self._ray.remote(num_cpus=0, max_retries=1)(function)
@@ -201,7 +204,8 @@ class RayCluster:
             while self._ray.wait([*refs.values()], num_returns=len(refs), timeout=_REFRESH_SECONDS)[1]:
                 if gone := refs.keys() - self.silos():
                     raise UserError(
-                        f"--silos: {', '.join(sorted(gone))} went away while the data were read: try again."
+                        f"{setting('data.silos')}: {', '.join(sorted(gone))} went away while the data were read: try "
+                        f"again."
                     )
             return {name: self._ray.get(ref) for name, ref in sorted(refs.items())}
         except self._ray.exceptions.RayTaskError as error:
@@ -210,7 +214,9 @@ class RayCluster:
             raise
         except self._ray.exceptions.RayError as error:
             told = str(error).strip().splitlines()[0]
-            raise UserError(f"--silos: a process that read a silo's data has ended ({told}): try again.") from None
+            raise UserError(
+                f"{setting('data.silos')}: a process that read a silo's data has ended ({told}): try again."
+            ) from None
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here."""
@@ -284,7 +290,7 @@ def import_ray() -> Any:
         import ray.util.scheduling_strategies
     except ImportError as error:
         raise UserError(
-            f"--engine=ray needs the package ray ({error}); install it with `pip install --no-deps -r "
+            f"{setting('engine.name')}=ray needs the package ray ({error}); install it with `pip install --no-deps -r "
             "requirements.txt`."
         ) from None
     return ray
@@ -305,13 +311,15 @@ def use_tls(directory: str | None) -> None:
     for path in files.values():
         if not os.access(path, os.R_OK):
             raise UserError(
-                f"--ray_tls_dir={directory}: {path} cannot be read; write an authority and certificates with `python "
+                f"{setting('engine.ray_tls_dir')}={directory}: {path} cannot be read; write an authority and "
+                f"certificates with `python "
                 "-m programs.certs`."
             )
     wanted = {"RAY_USE_TLS": "1", **files}
     if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
         raise UserError(
-            f"--ray_tls_dir={directory}: Ray has been imported already, and decides then whether it encrypts; set it "
+            f"{setting('engine.ray_tls_dir')}={directory}: Ray has been imported already, and decides then whether "
+            f"it encrypts; set it "
             "up before."
         )
     os.environ.update(wanted)

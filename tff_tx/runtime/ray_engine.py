@@ -11,7 +11,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
@@ -78,8 +78,9 @@ class RayEngine(ProcessEngine):
                 raise UserError(f"{type(hook).__name__} does not run on a cluster: {hook.local_only}.")
         if contains_sequence(self._client_type):
             raise UserError(
-                "--engine=ray sends clients over the network, and this process takes their datasets: name them by "
-                "plain data (FederatedTask.process) or use --engine=local."
+                f"{setting('engine.name')}=ray sends clients over the network, and this process takes their "
+                f"datasets: name them by "
+                f"plain data (FederatedTask.process) or use {setting('engine.name')}=local."
             )
         self._own_cluster = cluster is None
         self._cluster = cluster or RayCluster(address, cpus=threads)

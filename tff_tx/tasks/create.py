@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.federated_task import FederatedTask, check_config
 from tff_tx.tasks.kind import Facts, TaskKind, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
@@ -45,8 +45,8 @@ def create_task(
         raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
     if data.silos and "silos" not in definition.capabilities:
         raise UserError(
-            f"--task={kind} takes statistics of all training data together, which the silos {', '.join(data.silos)} do "
-            "not give out: choose another task, or files that this machine sees."
+            f"{setting('task.kind')}={kind} takes statistics of all training data together, which the silos "
+            f"{', '.join(data.silos)} do not give out: choose another task, or files that this machine sees."
         )
     survey = None if data.silos else datasets.survey(data)
     facts = _facts(definition, data, model, survey, on_silos)
@@ -113,7 +113,8 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
     spec = facts.model
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
-            f"--pretrained={spec.pretrained} and --architecture={spec.architecture}: set exactly one, the checkpoint "
+            f"{setting('model.pretrained')}={spec.pretrained} and "
+            f"{setting('model.architecture')}={spec.architecture}: set exactly one, the checkpoint "
             "to start from or the type of a model with random weights."
         )
     config = dict(spec.config)
@@ -132,6 +133,6 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
         if getattr(spec, name) > limit:
             raise UserError(
                 f"--{name}={getattr(spec, name)} is more than the {limit} positions of the model: lower it"
-                + ("." if spec.pretrained else ", or set the positions in --model_config.")
+                + ("." if spec.pretrained else f", or set the positions in {setting('model.config')}.")
             )
     return model

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models, runtime
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.feature_data import LABEL, FeatureClientData, FeatureRecipe, client_path, element_spec_of
 from tff_tx.tasks.federated_task import FederatedTask
 from tff_tx.tasks.preprocessing import Preprocessing
@@ -52,7 +52,8 @@ class FeatureCache:
     def __init__(self, task: FederatedTask, directory: str, max_bytes: int, threads: int = 1):
         if "activation_cache" not in task.definition.capabilities:
             raise UserError(
-                f"--cache_features: the inputs of --task={task.kind} are drawn anew in every epoch, so that there is "
+                f"{setting('model.cache_features')}: the inputs of {setting('task.kind')}={task.kind} are drawn anew "
+                f"in every epoch, so that there is "
                 "nothing to cache: drop the flag."
             )
         self._extractor = models.FeatureExtractor(task.model)
@@ -138,9 +139,10 @@ class FeatureCache:
         needed = more + sum(self._files.get(path, 0) for path in retained)
         if needed > self._max_bytes:
             raise UserError(
-                f"--feature_cache_bytes={self._max_bytes} is less than the {needed:,} bytes that the features of the "
+                f"{setting('model.feature_cache_bytes')}={self._max_bytes} is less than the {needed:,} bytes that "
+                f"the features of the "
                 f"{len(retained)} clients of one round or evaluation take: raise it and give the same command again, "
-                "lower --clients_per_round, or train without --cache_features."
+                f"lower {setting('cohort.clients_per_round')}, or train without {setting('model.cache_features')}."
             )
         for path in [p for p in self._files if p not in retained]:
             if self.bytes + more <= self._max_bytes:

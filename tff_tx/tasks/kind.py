@@ -10,7 +10,7 @@ from typing import Any
 
 from tff_tx import datasets, models
 from tff_tx.config.registries import TASKS
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.model_spec import ModelSpec
 from tff_tx.tasks.recipe import Recipe, TextRecipe
 
@@ -115,7 +115,8 @@ class TaskKind(abc.ABC):
         name = model.tokenizer or model.pretrained
         if name is None:
             raise UserError(
-                f"--task={self.name} needs a tokenizer, and without --pretrained there is none: set --tokenizer to a "
+                f"{setting('task.kind')}={self.name} needs a tokenizer, and without {setting('model.pretrained')} "
+                f"there is none: set {setting('model.tokenizer')} to a "
                 "model directory, a hub id or bytes."
             )
         return models.load_tokenizer(name)
@@ -172,5 +173,5 @@ def task_kind(name: str) -> TaskKind:
       UserError: If there is none.
     """
     if name not in TASKS:
-        raise UserError(f"--task={name}: must be one of {', '.join(TASKS)}.")
+        raise UserError(f"{setting('task.kind')}={name}: must be one of {', '.join(TASKS)}.")
     return TASKS[name]

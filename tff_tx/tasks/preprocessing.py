@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import runtime
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import RANK, SEED
 from tff_tx.tasks.bucketing import WINDOW, bucketed
 from tff_tx.tasks.kind import task_kind
@@ -111,7 +111,8 @@ class Preprocessing:
         """
         if local.bucket_by_length and not self._recipe.lengthwise:
             raise UserError(
-                f"--bucket_by_length sorts texts or histories by their length, and all examples of --task={self._kind} "
+                f"{setting('client.bucket_by_length')} sorts texts or histories by their length, and all examples of "
+                f"{setting('task.kind')}={self._kind} "
                 "have the same: drop it."
             )
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.distillation.ensemble import EnsembleDistillation, Lesson, Student
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import TransformerModel
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
 
@@ -68,9 +68,11 @@ class FedDFEngine(Engine):
         distillation: EnsembleDistillation,
     ):
         if not groups:
-            raise UserError("a federation needs at least one --group.")
+            raise UserError(f"a federation needs at least one {setting('ensemble.groups')}.")
         if len(groups) == 1 and distillation.teachers == "groups":
-            raise UserError("--teachers=groups with a single --group would teach it what it knows: use clients.")
+            raise UserError(
+                f"{setting('ensemble.teachers')}=groups with a single group would teach it what it knows: use clients."
+            )
         self._groups, self._group_fn = dict(groups), group_fn
         self._public_batches_fn, self._distillation = public_batches_fn, distillation
         self._students = {}
@@ -169,7 +171,7 @@ class FedDFEngine(Engine):
         if not self._students:
             return {}
         if not lesson.batches:
-            raise UserError("there are no public data to distill on: give some, or set --ensemble_steps=0.")
+            raise UserError(f"there are no public data to distill on: give some, or set {setting('ensemble.steps')}=0.")
         if self._distillation.teachers == "groups":
             for name, state in states.items():
                 self._hear(name, state, lesson)

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import runtime
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models import IGNORED, SEED, TransformerModel, check_predicts_classes, distillation_loss
 
 TEACHERS = ("clients", "groups")
@@ -41,11 +41,11 @@ class EnsembleDistillation:
 
     def __post_init__(self):
         if self.steps < 0:
-            raise UserError(f"--ensemble_steps={self.steps} has to be 0 or more.")
+            raise UserError(f"{setting('ensemble.steps')}={self.steps} has to be 0 or more.")
         if not 0 < self.learning_rate < math.inf:
-            raise UserError(f"--ensemble_learning_rate={self.learning_rate} has to be above 0.")
+            raise UserError(f"{setting('ensemble.learning_rate')}={self.learning_rate} has to be above 0.")
         if self.teachers not in TEACHERS:
-            raise UserError(f"--teachers={self.teachers} is none of {', '.join(TEACHERS)}.")
+            raise UserError(f"{setting('ensemble.teachers')}={self.teachers} is none of {', '.join(TEACHERS)}.")
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

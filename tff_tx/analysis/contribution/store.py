@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.aggregators import compression
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime import Hook
 
 UPDATES = "updates"
@@ -77,7 +77,7 @@ class UpdateStore(Hook):
         names = os.listdir(self._directory) if os.path.isdir(self._directory) else []
         found = sorted(int(match[1]) for match in map(_ROUND.fullmatch, names) if match)
         if not found:
-            raise UserError(f"{self._directory} has no updates: train with --keep_updates.")
+            raise UserError(f"{self._directory} has no updates: train with {setting('run.keep_updates')}.")
         return found
 
     def read(self, round_num: int) -> tuple[list[str], list[np.ndarray], list[list[np.ndarray]]]:
@@ -96,7 +96,8 @@ class UpdateStore(Hook):
             state, *contributions = (_read(os.path.join(directory, name)) for name in (_STATE, *names))
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{directory} is damaged ({error}): restore it, or train again with --keep_updates in a new --run_dir."
+                f"{directory} is damaged ({error}): restore it, or train again with {setting('run.keep_updates')} in "
+                f"a new {setting('run.directory')}."
             ) from error
         return clients, state, contributions
 

@@ -16,7 +16,7 @@ from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex, Stream
 class NextItemEncoder(Encoder):
     """One example a client for training: its history; and one for each record that is held out: all up to it.
 
-    With `--split=time --validation_fraction=1 --test_fraction=1` that is leaving one out (Kang and McAuley 2018,
+    With the split "time" and fractions of 1 for validation and test that is leaving one out (Kang and McAuley 2018,
     section IV.A): the last item of a client is for testing, the one before for validation, and both are asked for
     with all that came before them. A client with too few records for an example has none.
 

@@ -16,7 +16,7 @@ class ForecastingEncoder(Encoder):
     """Every window of a client's series, moved on by one step at a time; with several columns, of each.
 
     Examples: `past_values` float32 [context_length], `future_values` float32 [prediction_length], both in the unit of
-    the data. A window lies within one split: with --split=time no window for testing looks at a record that was
+    the data. A window lies within one split: with data.split=time no window for testing looks at a record that was
     trained on, as in T-GCN (Zhao et al. 2019).
 
     Args:

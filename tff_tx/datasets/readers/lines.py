@@ -1,6 +1,6 @@
 """Formats made of lines: CSV, TSV, JSON Lines, CoNLL, plays, and folders of text.
 
-A reader takes a path and the `--columns` and yields (place, row) pairs: a row is a dictionary from
+A reader takes a path and the `data.columns` and yields (place, row) pairs: a row is a dictionary from
 the file's own column names to values.
 """
 

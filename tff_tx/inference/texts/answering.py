@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.predictor import Predictor
 from tff_tx.inference.texts.scoring import score_answers
 
@@ -101,7 +101,10 @@ class QuestionAnswerer(Predictor):
     def read(self, *, texts=(), question=None, files=()):
         """One question about each text, or files with both."""
         if (question is not None, bool(texts), bool(files)) not in ((True, True, False), (False, False, True)):
-            raise UserError("the model answers questions: set --question and --text, or --input to files with both.")
+            raise UserError(
+                f"the model answers questions: set {setting('predict.question')} and {setting('predict.text')}, or "
+                f"{setting('predict.input')} to files with both."
+            )
         if not files:
             return [(question, text) for text in texts]
         chunks = datasets.read_records(self.files_spec(files), "question", "context")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 
 def distillation_loss(
@@ -48,6 +48,7 @@ def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
         problem = f"the predictions of {objective.name} are {objective.not_classes}"
     if problem is not None:
         raise UserError(
-            f"distillation compares probabilities of classes, and {problem}: choose another --task, or drop "
-            "--distillation_weight and programs.distill."
+            f"distillation compares probabilities of classes, and {problem}: choose another {setting('task.kind')}, "
+            f"or drop "
+            f"{setting('algorithm.distillation_weight')} and programs.distill."
         )

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing.keras_function import KERAS_BOOKKEEPING
 
 _LAYERS = (tf_keras.layers.Layer, tf.keras.layers.Layer)
@@ -34,7 +34,8 @@ def transformer_blocks(model: Any) -> list:
     blocks = [block for block in found if not any(other in found for other in block.submodules)]
     if not blocks:
         raise UserError(
-            f"--gradient_checkpointing computes Transformer blocks again, and {type(model).__name__} has no list of "
+            f"{setting('model.gradient_checkpointing')} computes Transformer blocks again, and "
+            f"{type(model).__name__} has no list of "
             "such layers: drop it."
         )
     return blocks

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing import hugging_face
 
 _FAR = -1e9
@@ -64,7 +64,7 @@ class Block(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         if config.hidden_size % config.num_attention_heads:
             raise UserError(
-                f"--model_config: hidden_size={config.hidden_size} is no multiple of "
+                f"{setting('model.config')}: hidden_size={config.hidden_size} is no multiple of "
                 f"num_attention_heads={config.num_attention_heads}: choose a multiple."
             )
         self._heads, self._activation = config.num_attention_heads, activation

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 import transformers
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.zoo import blocks
 
 _EPSILON = 1e-5
@@ -99,7 +99,8 @@ class TFPatchTransformer(blocks.Model):
         super().__init__(config, *inputs, **kwargs)
         if not 1 <= config.patch_stride <= config.patch_length <= config.context_length:
             raise UserError(
-                f"--model_config: patch_stride={config.patch_stride} and patch_length={config.patch_length} do not fit "
+                f"{setting('model.config')}: patch_stride={config.patch_stride} and "
+                f"patch_length={config.patch_length} do not fit "
                 f"a context of {config.context_length} steps: 1 <= patch_stride <= patch_length <= context."
             )
         self.backbone = _Backbone(config, name="backbone")

@@ -7,7 +7,7 @@ import collections
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TaskKind
 from tff_tx.tasks.recipe import Recipe
 
@@ -41,14 +41,18 @@ class Forecasting(TaskKind):
         model = facts.model
         if not facts.data.numeric_columns:
             raise UserError(
-                f"--task={self.name} needs --numeric_columns, the columns of the series that are to be forecast: name "
+                f"{setting('task.kind')}={self.name} needs {setting('data.numeric_columns')}, the columns of the "
+                f"series that are to be forecast: name "
                 "them."
             )
         if model.context_length < 1:
-            raise UserError(f"--context_length={model.context_length} is less than 1: give the steps to look at.")
+            raise UserError(
+                f"{setting('task.context_length')}={model.context_length} is less than 1: give the steps to look at."
+            )
         if not model.horizons or min(model.horizons) < 1:
             raise UserError(
-                f"--horizons={','.join(map(str, model.horizons))}: a forecast is 1 step ahead or more; give for "
+                f"{setting('task.horizons')}={','.join(map(str, model.horizons))}: a forecast is 1 step ahead or "
+                f"more; give for "
                 "instance 3,6,12."
             )
         return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
@@ -67,7 +71,8 @@ class Forecasting(TaskKind):
             if element_spec[name].shape != (getattr(config, field),):
                 raise UserError(
                     f"the windows have {element_spec[name].shape[0]} {name}, the model has "
-                    f"{field}={getattr(config, field)}: set --context_length and --horizons as the model has them."
+                    f"{field}={getattr(config, field)}: set {setting('task.context_length')} and "
+                    f"{setting('task.horizons')} as the model has them."
                 )
 
 

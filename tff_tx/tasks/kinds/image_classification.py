@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TaskKind
 from tff_tx.tasks.recipe import LabelledRecipe
 
@@ -38,7 +38,7 @@ class ImageClassification(TaskKind):
         if shape != wanted:
             raise UserError(
                 f"the images are {'x'.join(map(str, shape))} (channels, height, width), the model takes "
-                f"{'x'.join(map(str, wanted))}: set num_channels and image_size in --model_config."
+                f"{'x'.join(map(str, wanted))}: set num_channels and image_size in {setting('model.config')}."
             )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TextTask
 from tff_tx.tasks.recipe import TextRecipe
 
@@ -59,7 +59,8 @@ class MaskedLM(TextTask):
             tokenizer.add_special_tokens({"mask_token": _BYTES_MASK})
         if tokenizer.mask_token_id is None:
             raise UserError(
-                f"--tokenizer={name} has no mask token, which {self.name} needs: choose one that has, or train "
+                f"{setting('model.tokenizer')}={name} has no mask token, which {self.name} needs: choose one that "
+                f"has, or train "
                 "causal_lm."
             )
         return tokenizer

@@ -7,7 +7,7 @@ import collections
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TaskKind
 from tff_tx.tasks.recipe import Recipe
 
@@ -102,7 +102,8 @@ class NextItem(TaskKind):
     def encoder(self, facts):
         if len(facts.label_names) < 2:
             raise UserError(
-                f"--label_column={facts.data.label_column} has {len(facts.label_names)} item: to recommend one needs "
+                f"{setting('data.label_column')}={facts.data.label_column} has {len(facts.label_names)} item: to "
+                f"recommend one needs "
                 "others."
             )
         return datasets.NextItemEncoder(facts.label_names, facts.model.max_length)

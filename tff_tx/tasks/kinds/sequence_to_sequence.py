@@ -7,7 +7,7 @@ import collections
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TextTask
 from tff_tx.tasks.recipe import IDS, PADDING, TextRecipe
 
@@ -27,7 +27,7 @@ class Recipe(TextRecipe):
         if self._start_id is None:
             raise UserError(
                 f"the {config.model_type} model has no decoder_start_token_id, with which its targets would begin: set "
-                'it in --model_config, such as {"decoder_start_token_id": 0}.'
+                f'it in {setting("model.config")}, such as {{"decoder_start_token_id": 0}}.'
             )
 
     def inputs(self, element_spec):

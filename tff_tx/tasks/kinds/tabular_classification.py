@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tff_tx import datasets, models
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.kind import TaskKind
 from tff_tx.tasks.recipe import LabelledRecipe
 
@@ -27,7 +27,8 @@ class TabularClassification(TaskKind):
         trained_on = columns_of(models.read_config(self.auto_class, pretrained))
         if (found.numeric, found.categorical) != (trained_on.numeric, trained_on.categorical):
             raise UserError(
-                f"--numeric_columns={','.join(found.numeric)} and --categorical_columns={','.join(found.categorical)} "
+                f"{setting('data.numeric_columns')}={','.join(found.numeric)} and "
+                f"{setting('data.categorical_columns')}={','.join(found.categorical)} "
                 f"are not what the model in {pretrained} was trained on: give "
                 f"{','.join(trained_on.numeric) or 'none'} and {','.join(trained_on.categorical) or 'none'}, in that "
                 "order."
@@ -58,7 +59,7 @@ class TabularClassification(TaskKind):
             if there != len(features):
                 raise UserError(
                     f"the rows have {there} {name}, the model takes {len(features)}: name the columns that it was made "
-                    "for with --numeric_columns and --categorical_columns."
+                    f"for with {setting('data.numeric_columns')} and {setting('data.categorical_columns')}."
                 )
 
 
