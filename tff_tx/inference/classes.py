@@ -32,7 +32,7 @@ class ImageClassifier(Predictor):
         require_inputs(texts, files)
         if texts:
             raise UserError(
-                f"the model takes images: name files with {setting('predict.input')} instead of {setting('predict.text')}."
+                f"the model takes images: set {setting('predict.input')} instead of {setting('predict.text')}."
             )
         return [read_image(path) for path in files]
 
