@@ -14,7 +14,8 @@ from tff_tx.analysis import contribution
 from tff_tx.analysis.contribution import Game, exact_shapley, gtg_shapley, leave_one_out, truncated_monte_carlo
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.core.errors import UserError
-from tff_tx.run import training
+from tff_tx.run import loop
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.run.evaluation import Evaluator
 from tff_tx.runtime import LocalEngine
 
@@ -156,13 +157,14 @@ class TestRun:
         def arguments(ids, _):
             return [collections.OrderedDict(client_id=c.encode()) for c in ids]
 
-        return training.train(
+        loop.train(
             engine,
             str(directory),
-            training.Schedule(rounds, rounds_per_checkpoint=1),
+            loop.Schedule(rounds, rounds_per_checkpoint=1),
             cohort_fn=participation.build_cohort_fn(lambda _, attempt=0: list(self.silos), arguments),
             show_progress=False,
         )
+        return Checkpoints(str(directory / "checkpoints")).load_latest(engine.initialize())[0]
 
     @pytest.fixture(scope="class")
     def utility(self, data):

@@ -15,7 +15,8 @@ from tff_tx.cohorts import sampling
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.cohorts.devices import Devices
 from tff_tx.core.errors import UserError
-from tff_tx.run import training
+from tff_tx.run import callbacks, loop
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import LocalEngine, Staleness, TooFewClientsError
 
 RATE = 0.1
@@ -144,8 +145,8 @@ def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, max_staleness):
     with build(OPTIONS, max_staleness=max_staleness) as engine:
         start = engine.initialize()
         state = engine.run_round(start, [(CLIENTS[0], 0)]).state
-        training.Checkpoints(str(tmp_path)).save(state, 1)
-        loaded, round_num = training.Checkpoints(str(tmp_path)).load_latest(start)
+        Checkpoints(str(tmp_path)).save(state, 1)
+        loaded, round_num = Checkpoints(str(tmp_path)).load_latest(start)
         assert round_num == 1
         tf.nest.map_structure(np.testing.assert_array_equal, loaded["past"], state["past"])
         next_round = [(CLIENTS[1], max_staleness // 2)]
@@ -182,10 +183,12 @@ class TestTraining:
                 raise SystemExit
             return cohort_fn(round_num, attempt, start)
 
-        schedule = training.Schedule(6, rounds_per_checkpoint=2, max_retries=0)
-        state = training.train(engine, str(directory), schedule, cohort_fn=dying, show_progress=False)
+        schedule, metrics = loop.Schedule(6, rounds_per_checkpoint=2, max_retries=0), callbacks.MetricsCsv()
+        weights = loop.train(
+            engine, str(directory), schedule, cohort_fn=dying, callbacks=[metrics], show_progress=False
+        )
         rows = pd.read_csv(directory / "metrics.csv", dtype=str)
-        return engine.model_weights(state), rows[[c for c in rows if not c.startswith("time/")]]
+        return weights, rows[[c for c in rows if not c.startswith("time/")]]
 
     @staticmethod
     def cohort_fn(task, devices, concurrency, buffer_size):

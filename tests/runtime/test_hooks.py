@@ -14,7 +14,7 @@ from tests.algorithms import test_lora as adapters
 from tff_tx import algorithms
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
-from tff_tx.run import training
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import ClientCompression, LocalEngine, Staleness, TooFewClientsError, form, process_state
 
 RATE, KEPT = 0.1, 5
@@ -218,9 +218,9 @@ def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, after):
 
     whole, _ = run(engine("whole"))
     states, _ = run(engine("killed"), ROUNDS[:4])
-    training.Checkpoints(str(tmp_path / "checkpoints")).save(states[after], after)
+    Checkpoints(str(tmp_path / "checkpoints")).save(states[after], after)
     with engine("killed") as resumed:
-        state, round_num = training.Checkpoints(str(tmp_path / "checkpoints")).load_latest(resumed.initialize())
+        state, round_num = Checkpoints(str(tmp_path / "checkpoints")).load_latest(resumed.initialize())
         for number in range(round_num, len(ROUNDS)):
             state = resumed.run_round(state, cohort(ROUNDS[number], number + 1)).state
     np.testing.assert_array_equal(vector(state), vector(whole[-1]))
