@@ -59,7 +59,7 @@ class Program:
         chosen = {p for p, f in FIELDS.items() if p in settings or f.section in settings}
         self._groups = [(s.title(), [f for f in s.fields() if f.path in chosen]) for s in ofs_run]
         self._groups = [*((s.title(), list(s.fields())) for s in own), *self._groups]
-        self._fields = {field.path: field for _, group in self._groups for field in group}
+        self.fields = {field.path: field for _, group in self._groups for field in group}
 
     def run(self) -> NoReturn:
         """Parses the command line, runs `main` and ends the process.
@@ -79,7 +79,7 @@ class Program:
             return USER_ERROR_CODE
 
     def _settings(self) -> Settings:
-        given = {path: FLAGS[field.flag].value for path, field in self._fields.items() if FLAGS[field.flag].present}
+        given = {path: FLAGS[field.flag].value for path, field in self.fields.items() if FLAGS[field.flag].present}
         own = {
             section: section(**{f.name: given[f.path] for f in section.fields() if f.path in given})
             for section in self._own
@@ -88,7 +88,7 @@ class Program:
         return Settings(config, own, frozenset(given))
 
     def _name(self, path: str) -> str:
-        return f"--{self._fields[path].flag}" if path in self._fields else flag_of(path)
+        return f"--{self.fields[path].flag}" if path in self.fields else flag_of(path)
 
     def _parse(self, argv: list) -> list:
         try:
@@ -109,7 +109,7 @@ class Program:
 
     def _define(self):
         flags.DEFINE_multi_string(_IMPORT, [], "Module of plug-ins to import before flags are parsed; may be repeated.")
-        for field in self._fields.values():
+        for field in self.fields.values():
             define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
             define = define.get(field.type, flags.DEFINE_string)
             if field.type is tuple:
@@ -120,7 +120,7 @@ class Program:
         if isinstance(error, UserError):
             return error.describe(self._name)
         name = getattr(error, "flagname", "")
-        for field in (*self._fields.values(), *FIELDS.values()):
+        for field in (*self.fields.values(), *FIELDS.values()):
             for former in field.option.formerly:
                 if name in (former, f"no{former}"):
                     return f"--{former} was renamed: use --{field.flag}."

@@ -129,10 +129,6 @@ def test_aggregators_that_fit(values):
             {**TOP_K, "algorithm.name": "mime_lite"},
             "the error feedback of compression.upload=top_k cannot be combined with algorithm.name=mime_lite",
         ),
-        (
-            {**BUFFERED, "compression.download": "uniform8"},
-            "cohort.buffer_size=2 cannot be combined with compression.download=uniform8",
-        ),
     ],
 )
 def test_compression(values, sentence):
@@ -146,6 +142,8 @@ def test_compression(values, sentence):
         {**TOP_K, "compression.error_feedback": False, "aggregation.aggregator": "median"},
         {"compression.download": "top_k", "compression.fraction": 0.1},
         {**BUFFERED, "compression.upload": "eden1"},
+        {**BUFFERED, "compression.download": "uniform8"},
+        {**BUFFERED, "engine.name": "ray"},
     ],
 )
 def test_compression_that_fits(values):

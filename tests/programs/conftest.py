@@ -1,17 +1,8 @@
 """What tests of several programs have in common."""
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from tests.processes import run
-
-
-@pytest.fixture
-def parse():
-    """Parses a command line, for the length of a test."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["program", *line])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+from programs import data
 from tests.processes import run
+from tff_tx.config import FIELDS
 
 
 def row(output, *start):
@@ -75,3 +77,11 @@ def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
     _, err = run("data", "--dataset=file", "--data=x.csv", flag, cwd=tmp_path, code=2)
     assert message in err
     assert os.listdir(tmp_path) == ["x.csv"]
+
+
+def test_it_shows_the_federation_that_train_makes():
+    """The same flags, with the same defaults."""
+    fields = {path: field for path, field in FIELDS.items() if field.section == "data" or path == "run.seed"}
+    assert {field.flag: field for field in data.PROGRAM.fields.values() if field.path in FIELDS} == {
+        field.flag: field for field in fields.values()
+    }

@@ -8,6 +8,7 @@ import pytest
 import transformers
 
 from tests import tiny
+from tests.complaints import complaint
 from tests.processes import run
 
 TINY = (
@@ -137,9 +138,9 @@ def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
         (["--architecture=t5"], "--architecture=t5: TFAutoModelForQuestionAnswering has no TensorFlow model"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_code_2(place, flags, more, told):
-    _, err = run("train", *flags, *more, "--run_dir=refused", cwd=place, code=2)
-    assert told in err
+def test_mistakes(place, flags, more, told, monkeypatch):
+    monkeypatch.chdir(place)
+    assert told in complaint(*flags, *more, "--run_dir=refused", loads=True)
     assert not (place / "refused").exists()
 
 

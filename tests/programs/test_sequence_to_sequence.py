@@ -8,6 +8,7 @@ import pytest
 import transformers
 
 from tests import tiny
+from tests.complaints import complaint
 from tests.processes import run
 
 TINY = '--model_config={"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}'
@@ -114,10 +115,10 @@ def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
             ],
             "--max_target_length=9 is more than the 8 positions of the model",
         ),
-        (["--attack=label_flip"], "--attack=label_flip flips classes"),
+        (["--attack=label_flip"], "--attack=label_flip cannot be combined with --task=sequence_to_sequence"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_code_2(place, flags, more, told):
-    _, err = run("train", *flags, *more, "--run_dir=refused", cwd=place, code=2)
-    assert told in err
+def test_mistakes(place, flags, more, told, monkeypatch):
+    monkeypatch.chdir(place)
+    assert told in complaint(*flags, *more, "--run_dir=refused", loads=True)
     assert not (place / "refused").exists()

@@ -144,7 +144,7 @@ _COHORTS = [
 
 _FED_BUFF = [
     *_belong(_BUFFERED, *_section("cohort", "concurrency", "staleness_exponent", "max_staleness")),
-    Conflict(_BUFFERED, is_not("engine.name", "local"), "clients start one by one, from models of different rounds"),
+    Conflict(_BUFFERED, is_("engine.name", "tff_native"), "TFF's runtime starts all clients from one model"),
     Conflict(
         _BUFFERED,
         is_("cohort.sampling", "poisson", "fixed", "min_separation"),
@@ -159,11 +159,6 @@ _FED_BUFF = [
             ("devices.round_overhead_seconds", "the server updates while clients work"),
             ("cohort.max_round_retries", "there are no other reports to retry a round with"),
         )
-    ),
-    Conflict(
-        _BUFFERED,
-        is_set("compression.download"),
-        "changes of the model are decoded by a client that had the previous model, and FedBuff's clients skip models",
     ),
     Relation(("cohort.buffer_size",), laws.clients_take_time),
 ]

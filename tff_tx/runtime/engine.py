@@ -150,7 +150,7 @@ class ProcessEngine(Engine):
           TooFewClientsError: If fewer than `min_clients` finish.
         """
         observers = [hook.on_counted for hook in self.hooks if hook.observes]
-        gathered = Gathered(len(clients), [*observers, *filter(None, [on_contribution])], on_progress)
+        gathered = Gathered([*observers, *filter(None, [on_contribution])], on_progress)
         try:
             return self._run(state, clients, gathered, min_clients)
         except BaseException:
@@ -271,7 +271,7 @@ class Parts:
 
     def __init__(self, form: form_lib.RoundForm):
         self.initialize, self.prepare, self.zero, self.accumulate, self.report, self.update = (
-            form.graph(part).whole(internal=part not in ("initialize", "update"))
+            form.graph(part).whole(internal=part not in ("initialize", "prepare", "update"))
             for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
         )
         self.broadcast_type, self.contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
@@ -285,7 +285,6 @@ class Gathered:
     """What comes in while a round's clients run.
 
     Attributes:
-      num_clients: Of the cohort.
       observers: See each contribution that counts, with its position.
       on_progress: As of `run_round`.
       clock: Of the round.
@@ -294,7 +293,6 @@ class Gathered:
       sent_bytes: Of each client that finished, if they are measured.
     """
 
-    num_clients: int
     observers: Sequence[Callable[[int, list], None]]
     on_progress: Callable[[int], None] | None
     clock: Clock = dataclasses.field(default_factory=Clock)

@@ -40,7 +40,6 @@ class Member:
       silos: Names of the silos whose data that node holds.
       threads: Leaves it computes at the same time.
       starting: Reference that becomes ready when the worker is; None when it is.
-      speed: Cost it has got through a second of a processor so far, None if it has done nothing yet.
       failed: Whether it is known to be gone.
     """
 
@@ -49,7 +48,6 @@ class Member:
     silos: frozenset[str]
     threads: int
     starting: Any
-    speed: float | None = None
     failed: bool = False
 
 

@@ -94,7 +94,7 @@ def test_guesses_are_the_highest_and_the_lowest():
 
 
 def test_numbers_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="6 right of 5 guesses"):
+    with pytest.raises(ValueError, match="6 correct of 5 guesses"):
         one_run.p_value(10, 5, 6, 1.0, 0.0)
     with pytest.raises(ValueError, match="3 scores of 2 canaries"):
         one_run.audit([1.0, 2.0, 3.0], [True, False], 0.0)

@@ -1,4 +1,4 @@
-"""Canaries: clients whose only text is random, put among the others to see whether the model gives them away."""
+"""Canaries: clients with a random text, which show whether the model memorizes its training data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Canary:
 
     Attributes:
       client_id: Its name.
-      tokens: The text.
-      repetitions: How often the client has it.
-      is_in: Whether the client takes part in the run: by a fair coin, as the one-run audit needs.
+      tokens: The text, token ids.
+      repetitions: Copies of the text that the client holds.
+      is_in: Whether it is a training client: by a fair coin, as the one-run audit needs.
     """
 
     client_id: str
@@ -45,11 +45,11 @@ def make_canaries(
     """Draws canaries.
 
     Args:
-      count: How many; about half of them are in.
-      repetitions: How often clients have their text, in turn.
+      count: Number of canaries; about half of them are in.
+      repetitions: Copies of its text that a client holds, in turn.
       length: Tokens of a text.
       token_ids: Ids of the tokens to draw from, uniformly.
-      seed: Decides texts and coins.
+      seed: Seed of texts and coins.
     """
     rng = np.random.default_rng([seed, 0])
     texts = rng.choice(np.asarray(token_ids), [count, length])
@@ -61,13 +61,13 @@ def make_canaries(
 
 
 def make_references(count: int, length: int, token_ids: Sequence[int], seed: int) -> list[tuple[int, ...]]:
-    """Texts drawn as those of `make_canaries`, of which no client has any."""
+    """Texts drawn as those of `make_canaries`, which no client has."""
     rng = np.random.default_rng([seed, 1])
     return [tuple(text) for text in rng.choice(np.asarray(token_ids), [count, length]).tolist()]
 
 
 def canary_examples(texts: Sequence[Sequence[int]]) -> tf.data.Dataset:
-    """Texts of the same length as stored examples of a language-modeling task."""
+    """Texts of equal length as stored examples of a language-modeling task."""
     ids = np.asarray(texts, np.int32)
     return tf.data.Dataset.from_tensor_slices(collections.OrderedDict(input_ids=ids)).map(_of_any_length)
 
@@ -77,11 +77,10 @@ def _of_any_length(example):
 
 
 class WithCanaries(tff.simulation.datasets.ClientData):
-    """Clients with those canaries that are in among them.
+    """ClientData that includes the canaries that are in.
 
     Args:
-      clients: A ClientData of language-modeling examples as `tff_tx.datasets` stores them: it gives no examples for
-        ids that it does not know.
+      clients: ClientData of language-modeling examples as `tff_tx.datasets` stores them, empty for unknown ids.
       canaries: The canaries.
     """
 
@@ -137,7 +136,7 @@ def _dataset(clients_fn, present, client_id):
 
 
 def write_canaries(run_dir: str, canaries: Sequence[Canary], token_ids: Sequence[int], seed: int) -> None:
-    """Records the canaries of a run, and what more of their kind are made of."""
+    """Records the canaries of a run, and what references are drawn from."""
     value = {
         "seed": seed,
         "token_ids": list(map(int, token_ids)),

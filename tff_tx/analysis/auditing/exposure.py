@@ -1,7 +1,7 @@
 """Exposure of canaries (Carlini et al. 2019, "The secret sharer", https://arxiv.org/abs/1802.08232).
 
-A canary is random text put into the training data. Exposure says how many bits of it the model gives away: by how much
-it ranks above texts made the same way that the model has never seen. TensorFlow Privacy's `secret_sharer` is not in its
+A canary is a random text in the training data. Exposure is the number of bits that the model reveals of it: by how much
+it ranks above texts drawn in the same way that were not trained on. TensorFlow Privacy's `secret_sharer` is not in its
 wheel (0.9.0 leaves out the package `privacy_tests`).
 """
 
@@ -20,8 +20,8 @@ def exposure_by_rank(losses: Sequence[float], reference_losses: Sequence[float])
     with a smaller loss (as many as with the same loss count half).
 
     Args:
-      losses: Of the canaries, float [n].
-      reference_losses: Of texts that were not trained on.
+      losses: Losses of the canaries, float [n].
+      reference_losses: Losses of texts that were not trained on.
 
     Returns:
       float [n].
@@ -39,8 +39,8 @@ def exposure_by_fit(losses: Sequence[float], reference_losses: Sequence[float]) 
     Section 4.3: a skew-normal distribution is fitted to the references' losses and extrapolated.
 
     Args:
-      losses: Of the canaries, float [n].
-      reference_losses: Of texts that were not trained on; a hundred or more, for a good fit.
+      losses: Losses of the canaries, float [n].
+      reference_losses: Losses of texts that were not trained on; a hundred or more, for a good fit.
 
     Returns:
       float [n].

@@ -1,10 +1,9 @@
-"""Audits of a mechanism by itself, without training: canaries that nothing but its noise hides.
+"""Audits of a mechanism by itself, without training: canaries that its noise alone protects.
 
 A Dirac canary is a record, an update or a gradient, with a single coordinate (Nasr et al. 2023, "Tight auditing of
 differentially private machine learning", section 5; Andrew et al. 2023, "One-shot empirical privacy estimation"). A
-coordinate each, m of them are in one release at the same time without touching one another, and what the mechanism adds
-to a coordinate is all that hides whether its canary was there: against the Gaussian mechanism this is the strongest
-attack there is.
+coordinate each, m of them are in one release without affecting each other, and the noise of a coordinate is all that
+protects its canary: against the Gaussian mechanism this is the strongest attack.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from tff_tx.runtime import LocalEngine
 
 @dataclasses.dataclass(frozen=True)
 class CanaryAudit:
-    """How an audit of a mechanism is made.
+    """Settings of an audit of a mechanism.
 
     Attributes:
       canaries: m, records that are in or out by a coin, and coordinates of the model.
-      norm: L2 norm of a canary as it is sent; above the clip norm, for clipping that fails to show.
+      norm: L2 norm of a canary as it is sent; above the clip norm, so that missing clipping is detected.
       rounds: Releases, with the same canaries in all of them.
-      seed: Of the coins and of the mechanism's noise.
-      delta: Of the bound.
-      confidence: Of the bound.
+      seed: Seed of the coins and of the mechanism's noise.
+      delta: Delta of the bound.
+      confidence: Confidence level of the bound.
     """
 
     canaries: int = 1000
@@ -48,7 +47,7 @@ class CanaryAudit:
         return np.random.default_rng(self.seed).random(self.canaries) < 0.5
 
     def bound(self, scores: np.ndarray, was_in: np.ndarray) -> one_run.Bound:
-        """What the scores tell of epsilon."""
+        """The lower bound on epsilon from the canaries' scores."""
         return one_run.audit(scores, was_in, self.delta, self.confidence)
 
 
@@ -58,18 +57,18 @@ def audit_process(
     audit: CanaryAudit,
     threads: int = 2,
 ) -> one_run.Bound:
-    """Audits a process of rounds: what it does to clients' updates, or clients to their examples' gradients.
+    """Audits a learning process: its aggregation of updates, or its clients' treatment of gradients.
 
-    A canary is there in all rounds or in none (add-or-remove or zero-out, no sampling). The auditor sees the model, and
-    scores a canary by what its coordinate has moved.
+    A canary is in all rounds or in none (add-or-remove or zero-out, no sampling). The auditor sees the model, and
+    scores a canary by the change of its coordinate.
 
     Args:
       process_fn: From a model to a process whose clients take a step of SGD with rate 1 over all their examples: each
         sends what its data say.
       unit: "client": a canary is the update of a client. "example": it is the gradient of an example, all of them of
         one client in one batch.
-      audit: How.
-      threads: Of the engine.
+      audit: Settings of the audit.
+      threads: Threads of the engine.
     """
     was_in = audit.coins()
     present = np.flatnonzero(was_in)
@@ -85,14 +84,14 @@ def audit_process(
 
 
 def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAudit) -> one_run.Bound:
-    """Audits local privacy: each client alone, whose update as it leaves is all that the auditor sees.
+    """Audits local privacy: the auditor sees the update of each client as it leaves.
 
-    By a coin a client sends its canary or the opposite, as all of its data may be replaced. The auditor adds up over
+    By a coin a client sends its canary or its negative, as all of its data may be replaced. The auditor sums over
     rounds.
 
     Args:
       release_fn: From (update, seed int64 [2]) to what leaves, such as `local_dp(...).privatized`.
-      audit: How; clients are independent, so that m of them audit one mechanism.
+      audit: Settings of the audit; clients are independent, so that m of them audit one mechanism.
     """
     was_in = audit.coins()
 
@@ -145,12 +144,12 @@ def canary_model(size: int) -> tff.learning.models.FunctionalModel:
 
 
 def canary_batches(which, audit: CanaryAudit, seed) -> tf.data.Dataset:
-    """One batch with a Dirac canary an example.
+    """One batch with a Dirac canary per example.
 
     Args:
       which: The coordinates, int [n].
-      audit: Says how many there are and of what norm.
-      seed: Of the batch, two integers.
+      audit: Has their number and norm.
+      seed: Seed of the batch, two integers.
     """
 
     def batch(_):

@@ -1,4 +1,4 @@
-"""Membership inference: can an attacker who has the model tell what it was trained on from what it was not?
+"""Membership inference: attacks that distinguish training data from other data by the model.
 
 TensorFlow Privacy's attacks are not in its wheel (0.9.0 leaves out the package `privacy_tests`). These are two of them:
 the loss as it is (Yeom et al. 2018, "Privacy risk in machine learning"), and a logistic regression on what the model
@@ -14,20 +14,20 @@ import numpy as np
 from sklearn import linear_model, metrics, model_selection, pipeline, preprocessing
 
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.1)
-"""At which the share of recognized members is told: an attack that is sure of few is a leak (Carlini et al. 2022)."""
+"""Rates at which true positives are reported: an attack that is sure of few is a leak (Carlini et al. 2022)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """How well an attack tells members from others.
+    """Success of an attack that distinguishes members from non-members.
 
     Attributes:
       auc: Area under the ROC curve: the chance that a member's score is above a non-member's. 0.5 is guessing.
-      standard_error: Of the AUC (Hanley & McNeil 1982), as if the examples were independent.
+      standard_error: Standard error of the AUC (Hanley & McNeil 1982), as if the examples were independent.
       advantage: The largest difference of true and false positive rate (Yeom et al. 2018, definition 4).
       true_positive_rates: By false positive rate, the share of members recognized at that rate or below.
-      members: Members that were tried.
-      non_members: Others.
+      members: Number of members.
+      non_members: Number of non-members.
       roc: (false positive rates, true positive rates), for a plot.
     """
 
@@ -40,7 +40,7 @@ class Attack:
     roc: tuple[np.ndarray, np.ndarray] = dataclasses.field(repr=False, compare=False)
 
     def figures(self) -> dict:
-        """What is told of it, fit for JSON."""
+        """Its figures, for JSON."""
         return {
             "auc": self.auc,
             "auc_standard_error": self.standard_error,
@@ -52,22 +52,22 @@ class Attack:
 
 
 def threshold_attack(member_losses: Sequence[float], other_losses: Sequence[float]) -> Attack:
-    """Calls members those whose loss is small.
+    """Classifies those with a small loss as members.
 
     Args:
-      member_losses: Of examples (or clients) that were trained on.
-      other_losses: Of some that were not.
+      member_losses: Losses of examples (or clients) that were trained on.
+      other_losses: Losses of others.
     """
     return _attack(-np.asarray(member_losses, float), -np.asarray(other_losses, float))
 
 
 def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed: int = 0, folds: int = 4) -> Attack:
-    """A logistic regression, scored by cross-validation: nothing is scored by an attacker who was told of it.
+    """A logistic regression, scored by cross-validation: no attacker scores what it was trained on.
 
     Args:
       member_features: [members, features], float.
       other_features: [others, features].
-      seed: Of the division into folds.
+      seed: Seed of the folds.
       folds: Parts, each of which is scored by an attacker trained on the others. Scores of different folds are of
         different attackers, and so are replaced by their ranks within the fold.
     """
@@ -78,9 +78,9 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
     )
     splits = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
     scores = np.empty(len(labels))
-    for told, tried in splits.split(features, labels):
-        found = attacker.fit(features[told], labels[told]).decision_function(features[tried])
-        scores[tried] = (np.argsort(np.argsort(found, kind="stable"), kind="stable") + 0.5) / len(tried)
+    for train, test in splits.split(features, labels):
+        found = attacker.fit(features[train], labels[train]).decision_function(features[test])
+        scores[test] = (np.argsort(np.argsort(found, kind="stable"), kind="stable") + 0.5) / len(test)
     return _attack(scores[labels == 1], scores[labels == 0])
 
 

@@ -19,15 +19,15 @@ MAX_EPSILON = 50.0
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """What guessing canaries tells of epsilon.
+    """A lower bound on epsilon from guesses about canaries.
 
     Attributes:
       epsilon: The lower bound.
       canaries: m, canaries that were in or out by a coin.
-      guesses: r, of how many the auditor guessed.
-      correct: v, how many guesses were right.
-      delta: The delta that the bound is for.
-      confidence: With what probability, at least, the bound holds.
+      guesses: r, number of guesses.
+      correct: v, number of correct guesses.
+      delta: Delta of the bound.
+      confidence: Confidence level of the bound.
     """
 
     epsilon: float
@@ -39,7 +39,7 @@ class Bound:
 
 
 def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """How probable it is, at most, that an (epsilon, delta)-private mechanism lets so many guesses be right.
+    """Maximum probability that this many guesses about an (epsilon, delta)-private mechanism are correct.
 
     Theorem 5.2: beta + 2 m delta alpha, where W is Binomial(r, e^epsilon / (1 + e^epsilon)), beta = P[W >= v] and
     alpha = max over i in 1..m of P[v - i <= W < v] / i.
@@ -55,7 +55,7 @@ def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: fl
       The bound, at most 1.
     """
     if not 0 <= correct <= guesses <= canaries:
-        raise ValueError(f"{correct} right of {guesses} guesses about {canaries} canaries cannot be.")
+        raise ValueError(f"{correct} correct of {guesses} guesses about {canaries} canaries are impossible.")
     right = 1.0 / (1.0 + np.exp(-epsilon))
     beta = stats.binom.sf(correct - 1, guesses, right)
     alpha = 0.0
@@ -67,7 +67,7 @@ def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: fl
 
 
 def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float, confidence: float = 0.95) -> float:
-    """The largest epsilon that so many right guesses rule out at this confidence; 0 if they rule out none."""
+    """The largest epsilon that the guesses refute at this confidence; 0 if they refute none."""
     error = 1.0 - confidence
 
     def excess(epsilon):
@@ -81,19 +81,19 @@ def epsilon_lower_bound(canaries: int, guesses: int, correct: int, delta: float,
 
 
 def guess(scores: Sequence[float], was_in: Sequence[bool], num_in: int, num_out: int) -> int:
-    """How many guesses are right if the highest scores are guessed to be in and the lowest out.
+    """Number of correct guesses if the highest scores are guessed to be in and the lowest out.
 
     Algorithm 1, whose canaries with scores in between are left without a guess. Equal scores count in the order given.
 
     Args:
-      scores: Of every canary, higher where it is more likely that it was in.
+      scores: Score by canary, higher where it is more likely that it was in.
       was_in: Whether it was.
-      num_in: k+, how many to guess in.
-      num_out: k-, how many to guess out.
+      num_in: k+, number of canaries guessed to be in.
+      num_out: k-, number of canaries guessed to be out.
     """
     order, truth = np.argsort(np.asarray(scores, float), kind="stable"), np.asarray(was_in, bool)
-    told_in = truth[order[len(order) - num_in :]] if num_in else truth[:0]
-    return int(told_in.sum() + (~truth[order[:num_out]]).sum())
+    guessed_in = truth[order[len(order) - num_in :]] if num_in else truth[:0]
+    return int(guessed_in.sum() + (~truth[order[:num_out]]).sum())
 
 
 def audit(
@@ -108,10 +108,10 @@ def audit(
     Args:
       scores: As `guess` takes them.
       was_in: Whether each canary was in, by a fair coin each.
-      delta: The delta of the bound.
-      confidence: Of the bound.
-      guesses: How many guesses, half of them in. None to try several numbers and keep the best bound; the confidence
-        is then shared among them (a union bound), so that the bound holds although the best is picked.
+      delta: Delta of the bound.
+      confidence: Confidence level of the bound.
+      guesses: Number of guesses, half of them in; None: the best bound of several numbers, among which the confidence
+        is shared (a union bound), so that it holds although the best is picked.
 
     Raises:
       ValueError: If there are more guesses than canaries.
@@ -133,7 +133,7 @@ def audit(
 
 
 def _numbers_of_guesses(canaries: int) -> list[int]:
-    """All, a half, a quarter and so on, down to ten: strong mechanisms are told by many, weak ones by few sure ones."""
+    """All, a half, a quarter and so on, down to ten: many guesses detect weak leaks, few sure ones strong leaks."""
     numbers = [canaries]
     while numbers[-1] // 2 >= 10:
         numbers.append(numbers[-1] // 2)

@@ -1,4 +1,4 @@
-"""The outcome of an audit for people: a table and a plot."""
+"""Table and plot of an audit."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tff_tx.core import plots
 
 
 def table(rows: Sequence[tuple[str, str, str]]) -> str:
-    """A Markdown table of (what, value, meaning)."""
-    lines = ["| audit | result | what it would be without a leak |", "|---|---|---|"]
+    """A Markdown table of rows (audit, result, result without a leak)."""
+    lines = ["| audit | result | without a leak |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def plot_audit(attacks: Mapping[str, Attack], exposures: Mapping[int, np.ndarray], path: str) -> str:
-    """Plots ROC curves on logarithmic axes, where few but sure recognitions show, and exposure over repetitions.
+    """Plots ROC curves on logarithmic axes, which show few but sure recognitions, and exposure by repetitions.
 
     Args:
       attacks: By name.
-      exposures: Bits, by how often clients had their canaries; empty if the run had none.
+      exposures: Bits by repetitions of a canary; empty if the run had none.
       path: The picture to write.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a model tells of single examples: the figures that attacks on its training data start from."""
+"""Scores of single examples by a model: the features of attacks on its training data."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class ExampleScorer:
         client_ids: list[str],
         max_examples: int,
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The figures of clients' examples, one client after another until there are enough.
+        """The figures of clients' examples, client by client until there are enough.
 
         Args:
           weights: `tff.learning.models.ModelWeights`.
           batches_fn: From a client id to its batches.
           client_ids: The clients.
-          max_examples: After so many no further client is scored.
+          max_examples: Maximum number of examples.
 
         Returns:
           (all figures [examples, features], the means of each client [features]).

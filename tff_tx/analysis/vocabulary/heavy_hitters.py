@@ -38,7 +38,7 @@ def count_words(
 
     Args:
       clients: ClientData of what `WordsEncoder` makes.
-      bounds: Of it; TFF's client computation holds to them whatever the clients' data say.
+      bounds: Its bounds; TFF's client computation enforces them whatever the clients' data are.
       clients_per_cohort: Clients whose tables are added up. A table has capacity for all of their words, in case they
         share none: time and memory grow with it.
       threads: Clients at work at the same time.
@@ -93,7 +93,7 @@ def release(
 
     The guarantee is that of `mechanism.delta`: (epsilon, delta) for data with and without one client, if a client
     adds 1 to `mechanism.max_items` counts at most. Noise is of double precision, as in the rest of this project: what
-    its rounding tells (Mironov 2012) is outside of the guarantee.
+    its rounding reveals (Mironov 2012) is outside of the guarantee.
 
     Args:
       counts: By word, how many clients have it.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.complaints import complaint
 from tests.processes import run, start
 
 TINY_VIT = (
@@ -42,7 +43,7 @@ def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache,
     place, flags = tmp_path, [*DIGITS, "--rounds=4", *more, cache]
     run("train", *flags, "--run_dir=whole", cwd=place)
     out, _ = run("train", *flags, "--run_dir=cached", "--cache_features", cwd=place)
-    assert "--cache_features keeps up to" in out
+    assert "activation cache: up to" in out
     whole, cached = (pd.read_csv(place / name / "metrics.csv") for name in ("whole", "cached"))
     assert set(cached) - set(whole) == {"time/features_seconds"}
     for column in whole:
@@ -61,20 +62,22 @@ def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache,
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--nocache_features", "--feature_cache_bytes=7"], "--feature_cache_bytes means nothing without"),
-        (["--trainable=all"], "--trainable=all leaves none"),
+        (
+            ["--nocache_features", "--feature_cache_bytes=7"],
+            "--feature_cache_bytes=7 has no effect with --cache_features=False",
+        ),
+        (["--trainable=all"], "there are no frozen weights whose activations could be stored"),
         (["--trainable=bias"], "--cache_features: below the lowest trained weight TFViT"),
-        (["--engine=ray"], "the workers of --engine=ray do not have"),
-        (["--attack=backdoor"], "--attack=backdoor puts triggers into examples"),
-        (["--bucket_by_length"], "--bucket_by_length sorts texts, in the place of which"),
-        (["--gradient_checkpointing"], "--gradient_checkpointing computes blocks again that"),
+        (["--engine=ray"], "the cache is on this machine's disk"),
+        (["--attack=backdoor"], "triggers are put into examples"),
+        (["--bucket_by_length"], "activations have no length to sort by"),
+        (["--gradient_checkpointing"], "blocks that are computed once are not computed again"),
         (["--feature_cache_bytes=100"], "--feature_cache_bytes=100 is less than the"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_code_2(tmp_path, cache, flags, sentence):
-    _, err = run("train", *DIGITS, "--cache_features", *flags, "--run_dir=run", cache, cwd=tmp_path, code=2)
-    assert sentence in err
-    assert "Traceback" not in err
+def test_mistakes(tmp_path, cache, flags, sentence):
+    line = [*DIGITS, "--cache_features", *flags, f"--run_dir={tmp_path}/run", cache]
+    assert sentence in complaint(*line, loads=True)
     assert not (tmp_path / "run").exists()
 
 
