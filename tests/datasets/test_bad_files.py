@@ -358,11 +358,11 @@ def test_a_bad_sqlite_file_is_refused(tmp_path, change, message):
         ({"partition": "nope"}, r"data\.partition=nope: must be one of .*dirichlet"),
         ({"split": "nope"}, r"data\.split=nope: must be one of .*within_client"),
         ({"dataset": "file"}, r"data\.dataset=file needs data\.files"),
-        ({"files": ("x",)}, r"data\.files is read with data\.dataset=file only, and data\.dataset is stdlib"),
-        ({"num_clients": 0}, r"data\.num_clients=0: must be 1 or more"),
-        ({"max_train_examples_per_client": 0}, r"data\.max_train_examples_per_client=0: must be 1"),
-        ({"test_fraction": -1}, r"data\.test_fraction=-1: must be a fraction"),
-        ({"label_names": ("a", "a")}, r"data\.label_names names a label twice: a, a"),
+        ({"files": ("x",)}, r"data\.files=x has no effect with data\.dataset=stdlib: remove it"),
+        ({"num_clients": 0}, r"data\.num_clients=0: must be at least 1"),
+        ({"max_train_examples_per_client": 0}, r"data\.max_train_examples_per_client=0: must be at least 1"),
+        ({"test_fraction": -1}, r"data\.test_fraction=-1\.0: must be at least 0"),
+        ({"label_names": ("a", "a")}, r"data\.label_names=a,a has a name twice"),
     ],
 )
 def test_a_wrong_spec_is_refused(settings, message):

@@ -82,4 +82,4 @@ def test_what_makes_no_series_is_refused(tmp_path, fields, told):
 
 def test_a_column_that_is_named_twice_is_refused():
     with pytest.raises(UserError, match="name the column 'x' twice"):
-        datasets.DataSpec("stdlib", numeric_columns=("x",), categorical_columns=("x",))
+        datasets.DataSpec("file", files=("x.csv",), numeric_columns=("x",), categorical_columns=("x",))

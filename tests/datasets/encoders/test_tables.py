@@ -87,5 +87,7 @@ def test_wrong_columns_are_refused(tmp_path, fields, told):
 
 
 def test_columns_of_embedded_data_are_refused():
-    with pytest.raises(UserError, match=r"are columns of files, and data\.dataset is breast_cancer"):
+    with pytest.raises(
+        UserError, match=r"data\.numeric_columns=mean_radius has no effect with data\.dataset=breast_cancer"
+    ):
         datasets.DataSpec("breast_cancer", numeric_columns=("mean_radius",))
