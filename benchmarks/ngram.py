@@ -8,28 +8,35 @@ predicted from those before it, across the blocks a Transformer sees apart.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
-from absl import flags
 
-from programs import cli, data_flags
+from programs import cli
 from tff_tx import datasets, models
+from tff_tx.config import Section, option
+from tff_tx.run.assemble.tasks import data_spec
 
-FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("order", 3, "Bytes a gram.", lower_bound=1, upper_bound=3)
-flags.DEFINE_integer("max_length", 64, "As in training, to share its encoded data.")
-flags.DEFINE_integer("seed", 1, "As in training: decides the held-out clients.")
+@dataclasses.dataclass(frozen=True)
+class NgramConfig(Section):
+    """N-gram model."""
+
+    section = "ngram"
+
+    order: int = option(3, "Bytes per gram.", least=1, most=3)
+
 
 _VOCABULARY = 259
 
 
-def main(_) -> None:
+def main(settings: cli.Settings) -> None:
     """Fits and evaluates."""
-    encoder = datasets.LanguageModelingEncoder(models.load_tokenizer("bytes"), FLAGS.max_length + 1)
-    data = datasets.load(data_flags.data_spec(FLAGS.seed), encoder)
-    counts = [np.zeros([_VOCABULARY] * n, np.int32) for n in range(1, FLAGS.order + 1)]
+    config, order = settings.config, settings[NgramConfig].order
+    encoder = datasets.LanguageModelingEncoder(models.load_tokenizer("bytes"), config.task.max_length + 1)
+    data = datasets.load(data_spec(config), encoder)
+    counts = [np.zeros([_VOCABULARY] * n, np.int32) for n in range(1, order + 1)]
     for text in _texts(data.train):
         for n, table in enumerate(counts, start=1):
             np.add.at(table, tuple(text[i : len(text) - n + 1 + i] for i in range(n)), 1)
@@ -39,7 +46,7 @@ def main(_) -> None:
         total += len(text)
     loss = nats / total
     print(
-        f"{FLAGS.order}-gram on {FLAGS.dataset}: {loss:.4f} nats, {loss / math.log(2):.4f} bits a byte "
+        f"{order}-gram on {config.data.dataset}: {loss:.4f} nats, {loss / math.log(2):.4f} bits a byte "
         f"over {total:,} bytes of {len(data.test.client_ids)} test clients"
     )
 
@@ -67,4 +74,4 @@ def _probabilities(counts, text):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.Program(main, NgramConfig, settings=["data", "task.max_length", "run.seed"]).run()

@@ -7,24 +7,19 @@ IV.B). Equal counts count against it.
 
 from __future__ import annotations
 
-from absl import flags
-
 from benchmarks.item_baselines import item_counts, rank
-from programs import cli, data_flags
+from programs import cli
 from tff_tx import runtime, tasks
 from tff_tx.core.errors import UserError
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer("max_length", 50, "Of histories, as in training, to share its encoded data.")
-flags.DEFINE_integer("seed", 1, "As in training.")
+from tff_tx.run.assemble.tasks import data_spec
 
 
-def main(_) -> None:
+def main(settings: cli.Settings) -> None:
     """Counts and ranks."""
+    config = settings.config
     runtime.configure_tensorflow()
-    model = tasks.ModelSpec(architecture="sasrec", max_length=FLAGS.max_length)  # whose weights nobody uses
-    task = tasks.create_task("next_item", data_flags.data_spec(FLAGS.seed), model, tasks.LocalTraining())
+    model = tasks.ModelSpec(architecture="sasrec", max_length=config.task.max_length)  # whose weights nobody uses
+    task = tasks.create_task("next_item", data_spec(config), model, tasks.LocalTraining())
     if task.test is None:
         raise UserError("the data have no test split: hold items out with --split=time and --test_fraction=1.")
     counts = item_counts(task.train, len(task.label_names))
@@ -34,4 +29,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.Program(main, settings=["data", "task.max_length", "run.seed"]).run()

@@ -9,34 +9,31 @@ models.
 from __future__ import annotations
 
 import pandas as pd
-from absl import flags
 
 from benchmarks.word_baselines import first_words, known_answers
-from programs import cli, data_flags
+from programs import cli
 from tff_tx import datasets
 from tff_tx.config.registries import TASKS
+from tff_tx.core.errors import UserError, setting
 from tff_tx.inference import texts
-
-FLAGS = flags.FLAGS
-
-flags.DEFINE_enum(
-    "task", None, [name for name, task in TASKS.items() if task.score_metrics], "What is to be beaten.", required=True
-)
-flags.DEFINE_integer("seed", 1, "As in training: decides the held-out records.")
+from tff_tx.run.assemble.tasks import data_spec
 
 
-def main(_) -> None:
+def main(settings: cli.Settings) -> None:
     """Fits and scores."""
-    data = data_flags.data_spec(FLAGS.seed)
-    columns = TASKS[FLAGS.task].scored_columns
+    kind, data = settings.config.task.kind, data_spec(settings.config)
+    scored = [name for name, task in TASKS.items() if task.score_metrics]
+    if kind not in scored:
+        raise UserError(f"{setting('task.kind')}={kind}: must be one of {', '.join(scored)}.")
+    columns = TASKS[kind].scored_columns
     train, test = (pd.concat(datasets.dealt_records(data, split, *columns)) for split in ("train", "test"))
     if "target" in columns:
         scores = texts.score_targets(first_words(train["target"].tolist()), test, len(test))
     else:
         scores = texts.score_answers(known_answers(train["answers"].tolist()), test)
     told = ", ".join(f"{name} {value:.4f}" for name, value in scores.mean().items())
-    print(f"{FLAGS.task} without a model, {len(test):,} test records: {told}")
+    print(f"{kind} without a model, {len(test):,} test records: {told}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.Program(main, settings=["data", "task.kind", "run.seed"]).run()

@@ -16,7 +16,6 @@ CAPABILITIES = {"activation_cache", "class_probabilities", "classes", "one_class
 NAMED = (
     *("tff_tx/tasks/kinds/", "tff_tx/config/registries.py"),
     *("tff_tx/datasets/", "tff_tx/models/objectives/", "tff_tx/models/__init__.py"),  # encoders, objectives
-    *("tff_tx/config/defaults.py", "programs/model_flags.py"),  # of embedded data sets
 )
 """Where names of tasks may stand."""
 
