@@ -12,7 +12,6 @@ from benchmarks import measure
 from benchmarks.contenders import parts, small_task
 from tff_tx import cohorts, runtime, tasks
 from tff_tx.cohorts import synchronous as participation
-from tff_tx.run import training
 
 _COHORT = 5
 
@@ -35,8 +34,13 @@ def main() -> None:
 
         cohort_fn = participation.build_cohort_fn(sample, arguments)
         with runtime.LocalEngine(small_task.process(task), parts.threads()) as engine:
-            training.train(
-                engine, directory, training.Schedule(options.rounds), cohort_fn=cohort_fn, show_progress=False
+            loop.train(
+                engine,
+                directory,
+                loop.Schedule(options.rounds),
+                cohort_fn=cohort_fn,
+                callbacks=[MetricsCsv(), TensorBoard()],
+                show_progress=False,
             )
         ended.append(time.perf_counter())
         memory.append(measure.memory_bytes())

@@ -12,7 +12,7 @@ from tests.algorithms.test_fed_gkd import softmax
 from tff_tx import algorithms
 from tff_tx.algorithms.distillation import EnsembleDistillation, FedDFEngine, Group, deal
 from tff_tx.core.errors import UserError
-from tff_tx.run import training
+from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import LocalEngine, TooFewClientsError
 
 SIZES = (7, 12, 3)
@@ -146,7 +146,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path):
     names = PAIR
     with federation(names, EnsembleDistillation(steps=2), by_position(names)) as engine:
         first = run(engine).state
-        checkpoints = training.Checkpoints(str(tmp_path))
+        checkpoints = Checkpoints(str(tmp_path))
         checkpoints.save(first, 1)
         loaded, round_num = checkpoints.load_latest(engine.initialize())
         assert round_num == 1

@@ -13,10 +13,12 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.cohorts import synchronous as participation
+from tff_tx.config import RunConfig, resolve
 from tff_tx.core import files
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory as run_directory
-from tff_tx.run import training
+from tff_tx.run import loop
+from tff_tx.run.callbacks import MetricsCsv, TensorBoard
 from tff_tx.run.evaluation import Evaluator, spread
 from tff_tx.runtime import LocalEngine
 
@@ -54,12 +56,13 @@ def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2, 
             raise error
         return sample(round_num, 3)
 
-    return training.train(
+    return loop.train(
         engine,
         str(directory),
-        training.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
+        loop.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
         cohort_fn=participation.build_cohort_fn(sampler, arguments),
         evaluate_fn=lambda weights: evaluator.metrics(weights, task.test.client_ids),
+        callbacks=[MetricsCsv(), TensorBoard()],
         show_progress=False,
         **options,
     )
@@ -92,14 +95,14 @@ def test_metrics_have_the_promised_columns(undisturbed):
 def test_a_killed_run_goes_on_to_the_same_end(engine, digits_task, undisturbed, tmp_path, dies_in):
     with pytest.raises(Killed):
         run(engine, digits_task, tmp_path, dies_in=dies_in)
-    state = run(engine, digits_task, tmp_path)
+    weights = run(engine, digits_task, tmp_path)
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
-    for ours, theirs in zip(tiny.weights_of(state), tiny.weights_of(undisturbed[1])):
+    for ours, theirs in zip(weights.trainable, undisturbed[1].trainable):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_an_interrupted_run_keeps_every_whole_round(engine, digits_task, undisturbed, tmp_path):
-    with pytest.raises(training.Interrupted, match="after round 4 of 6"):
+    with pytest.raises(loop.Interrupted, match="after round 4 of 6"):
         run(engine, digits_task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
     assert (tmp_path / "checkpoints" / "round_4").exists()
     run(engine, digits_task, tmp_path)
@@ -118,9 +121,9 @@ def test_half_written_checkpoints_are_neither_read_nor_kept(engine, digits_task,
 
 def test_a_finished_run_is_not_run_again(engine, digits_task, undisturbed):
     before = (undisturbed[0] / "metrics.csv").read_bytes()
-    state = run(engine, digits_task, undisturbed[0], dies_in=7)
+    weights = run(engine, digits_task, undisturbed[0], dies_in=7)
     assert (undisturbed[0] / "metrics.csv").read_bytes() == before
-    np.testing.assert_array_equal(tiny.weights_of(state)[0], tiny.weights_of(undisturbed[1])[0])
+    np.testing.assert_array_equal(weights.trainable[0], undisturbed[1].trainable[0])
 
 
 def train_with_failures(engine, directory, failing, rounds=3, **schedule):
@@ -131,11 +134,12 @@ def train_with_failures(engine, directory, failing, rounds=3, **schedule):
         ids = sample(round_num + 100 * attempt, 3)
         return ["client_no_such", "client_nor_such", ids[2]] if (round_num, attempt) in failing else ids
 
-    return training.train(
+    return loop.train(
         engine,
         str(directory),
-        training.Schedule(rounds, rounds_per_checkpoint=100, **schedule),
+        loop.Schedule(rounds, rounds_per_checkpoint=100, **schedule),
         cohort_fn=participation.build_cohort_fn(sampler, arguments),
+        callbacks=[MetricsCsv()],
         show_progress=False,
     )
 
@@ -186,7 +190,7 @@ def test_clients_that_fail_are_counted_and_recorded(failing_engine, tmp_path):
 
 def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine, tmp_path):
     failing = {(3, attempt) for attempt in range(3)}
-    with pytest.raises(training.Interrupted, match="after round 2 of 3, as in 3 attempts at the next 1 of at least 2"):
+    with pytest.raises(loop.Interrupted, match="after round 2 of 3, as in 3 attempts at the next 1 of at least 2"):
         train_with_failures(failing_engine, tmp_path, failing, min_clients=2, max_retries=2)
     assert (tmp_path / "checkpoints" / "round_2").exists()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
@@ -222,16 +226,19 @@ def test_evaluation_pools_examples_and_spreads_clients(digits_task):
 class TestRunDirectory:
     """`config.json` and refusals."""
 
-    def test_other_flags_are_refused_and_named(self, tmp_path):
-        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 1}}, ("threads",))
-        run_directory.write_config(str(tmp_path), {"flags": {"rounds": 3, "threads": 2}}, ("threads",))
-        with pytest.raises(UserError, match="--rounds was 3, is 4"):
-            run_directory.write_config(str(tmp_path), {"flags": {"rounds": 4, "threads": 2}}, ("threads",))
-        assert run_directory.read_config(str(tmp_path))["flags"]["rounds"] == 3
+    def test_other_settings_are_rejected_and_named(self, tmp_path):
+        config = resolve(RunConfig.of({"engine.threads": 1, "data.num_clients": 3}))
+        run_directory.write_config(str(tmp_path), config, {"clients": {"train": 3}})
+        run_directory.write_config(str(tmp_path), config.replace({"engine.threads": 2}), {})
+        with pytest.raises(UserError, match="data.num_clients was 3, is 4"):
+            run_directory.write_config(str(tmp_path), config.replace({"data.num_clients": 4}), {})
+        stored = run_directory.read_run(str(tmp_path))
+        assert stored.config == config.replace({"engine.threads": 2})
+        assert "tensorflow" in stored.facts["versions"]
 
     def test_no_run_is_told(self, tmp_path):
         with pytest.raises(UserError, match="has no config.json"):
-            run_directory.read_config(str(tmp_path))
+            run_directory.read_run(str(tmp_path))
 
     def test_a_full_disk_is_told(self, tmp_path):
         with pytest.raises(UserError, match="MB left, and the run needs about 1000000000000 MB"):
@@ -239,5 +246,5 @@ class TestRunDirectory:
 
     def test_a_directory_that_cannot_be_made_is_told(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(UserError, match=r"--run_dir=.*file/run cannot be written"):
-            files.make_directory(str(tmp_path / "file" / "run"), "--run_dir")
+        with pytest.raises(UserError, match=r"run.directory=.*file/run cannot be written"):
+            files.make_directory(str(tmp_path / "file" / "run"), setting("run.directory"))
