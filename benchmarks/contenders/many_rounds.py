@@ -12,6 +12,8 @@ from benchmarks import measure
 from benchmarks.contenders import parts, small_task
 from tff_tx import cohorts, runtime, tasks
 from tff_tx.cohorts import synchronous as participation
+from tff_tx.run import loop
+from tff_tx.run.callbacks import MetricsCsv, TensorBoard
 
 _COHORT = 5
 
