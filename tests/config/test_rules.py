@@ -82,6 +82,15 @@ RELATIONS = [
     ({"devices.availability": "diurnal"}, "while clients take no time"),
     ({"cohort.over_selection": 2.0}, "while no client is late"),
     ({"cohort.buffer_size": 2}, "needs clients that take time"),
+    (
+        {
+            "cohort.buffer_size": 2,
+            "devices.seconds_per_example": 1.0,
+            "compression.upload": "eden1",
+            "engine.name": "ray",
+        },
+        "stale updates are scaled after they are decoded",
+    ),
     ({"compression.fraction": 0.5}, "compression.fraction=0.5 has no effect with compression.upload=none"),
     ({"compression.upload": "top_k", "engine.name": "tff_native"}, "the error feedback of compression.upload=top_k"),
     ({"attack.name": "little_is_enough", "attack.share": 0.5}, "needs a minority of attackers"),

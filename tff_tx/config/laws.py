@@ -113,6 +113,17 @@ def clients_take_time(config: RunConfig) -> Found:
     )
 
 
+def stale_codes_are_decoded_here(config: RunConfig) -> Found:
+    """FedBuff scales updates after they are decoded, which workers of a cluster do not."""
+    if not config.cohort.is_buffered or config.compression.upload == "none" or config.engine.name == "local":
+        return None
+    return (
+        f"{describe(config, 'compression.upload')} and {describe(config, 'cohort.buffer_size')} need "
+        f"{setting('engine.name')}=local (found {config.engine.name}): stale updates are scaled after they are decoded, "
+        "and workers of a cluster add codes up; remove one of them."
+    )
+
+
 def compressor_uses(name: str, *users: str) -> Callable[[RunConfig], Found]:
     """A compressor's setting needs the compressor, in either direction."""
     path = f"compression.{name}"

@@ -161,6 +161,7 @@ _FED_BUFF = [
         )
     ),
     Relation(("cohort.buffer_size",), laws.clients_take_time),
+    Relation(("cohort.buffer_size", "compression.upload", "engine.name"), laws.stale_codes_are_decoded_here),
 ]
 
 _AGGREGATION = [

@@ -28,7 +28,7 @@ def config(**values):
 def test_by_default_the_algorithms_own_aggregator():
     assert build() == {"weighted": True, "aggregator": None, "sends_loss": False, "distributor_fn": None}
     assert aggregation.compressed_sum(config()) is None
-    assert aggregation.feedback_compressor(config()) is None
+    assert aggregation.engine_compressor(config()) is None
     assert aggregation.payload_encoder(config()) is None
     assert aggregation.residual_bytes(config(), 1000, 10, 5) == 0
 
@@ -124,12 +124,12 @@ def test_robust_aggregators_get_what_is_decoded():
 def test_biased_compressors_have_error_feedback_by_default():
     feedback = config(compression__upload="top_k", run__rounds=2)
     assert aggregation.build_aggregation(feedback)["aggregator"] is None
-    assert isinstance(aggregation.feedback_compressor(feedback), compression.TopK)
+    assert isinstance(aggregation.engine_compressor(feedback), compression.TopK)
     assert aggregation.residual_bytes(feedback, 1000, 516, 5) == 1000 * (10 + 55)
     assert aggregation.residual_bytes(feedback, 1000, 6, 5) == 1000 * (6 + 55)
     without = config(compression__upload="top_k", compression__error_feedback=False)
     assert aggregation.build_aggregation(without)["aggregator"] is not None
-    assert aggregation.feedback_compressor(without) is None
+    assert aggregation.engine_compressor(without) is None
     assert aggregation.residual_bytes(without, 1000, 516, 5) == 0
 
 

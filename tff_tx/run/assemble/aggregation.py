@@ -56,7 +56,7 @@ def _innermost(config):
     """Aggregates updates, or what is decoded from their codes; None: the algorithm's own mean."""
     name = config.aggregation.aggregator
     inner = None if name == _MEAN else AGGREGATORS[name].build(config.aggregation, config.cohort)
-    if config.compression.upload == NONE or config.compression.has_error_feedback:
+    if config.compression.upload == NONE or _compresses_in_engine(config):
         return inner
     if inner is None:
         mean = tff.aggregators.MeanFactory if is_weighted(config) else tff.aggregators.UnweightedMeanFactory
@@ -80,11 +80,16 @@ def compressed_sum(
     return compression.CompressedSumFactory(_compressor(config, config.compression.upload), config.run.seed, finalize)
 
 
-def feedback_compressor(config: RunConfig) -> compression.Compressor | None:
-    """The compressor of updates for an engine with error feedback; None: there is no error feedback."""
-    if not config.compression.has_error_feedback:
+def _compresses_in_engine(config):
+    """Whether updates are compressed between client and sum: to retain residuals, or to be scaled when decoded."""
+    return config.compression.has_error_feedback or config.cohort.is_buffered
+
+
+def engine_compressor(config: RunConfig) -> compression.Compressor | None:
+    """The compressor of updates for an engine's hook; None: they are not compressed, or by the aggregator."""
+    if config.compression.upload == NONE or not _compresses_in_engine(config):
         return None
-    return _compressor(config, config.compression.upload, error_feedback=True)
+    return _compressor(config, config.compression.upload, config.compression.has_error_feedback)
 
 
 def payload_encoder(config: RunConfig) -> Callable[[Any], bytes] | None:

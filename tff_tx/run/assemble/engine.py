@@ -12,7 +12,7 @@ from tff_tx import datasets, runtime
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
-from tff_tx.run.assemble.aggregation import feedback_compressor, payload_encoder
+from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 
 
 def cluster(config: RunConfig) -> contextlib.AbstractContextManager:
@@ -35,10 +35,13 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
     hooks, directory = [], config.run.directory
     if config.cohort.is_buffered:
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
-    if config.compression.has_error_feedback:
-        residuals = os.path.join(directory, "residuals")
-        store = compression.ResidualStore(residuals, config.run.rounds_per_checkpoint)
-        hooks.append(runtime.ClientCompression(feedback_compressor(config), store))
+    if (compressor := engine_compressor(config)) is not None:
+        residuals = None
+        if config.compression.has_error_feedback:
+            residuals = compression.ResidualStore(
+                os.path.join(directory, "residuals"), config.run.rounds_per_checkpoint
+            )
+        hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
     return hooks
