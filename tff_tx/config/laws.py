@@ -119,8 +119,8 @@ def stale_codes_are_decoded_here(config: RunConfig) -> Found:
         return None
     return (
         f"{describe(config, 'compression.upload')} and {describe(config, 'cohort.buffer_size')} need "
-        f"{setting('engine.name')}=local (found {config.engine.name}): stale updates are scaled after they are decoded, "
-        "and workers of a cluster add codes up; remove one of them."
+        f"{setting('engine.name')}=local (found {config.engine.name}): stale updates are scaled after they are "
+        "decoded, and workers of a cluster add codes up; remove one of them."
     )
 
 
