@@ -1,6 +1,8 @@
 """Federated learning for Hugging Face Transformers on TensorFlow Federated."""
 
 import importlib as _importlib
+import os as _os
+import warnings as _warnings
 
 from tff_tx.core import platform_check as _platform_check
 
@@ -34,6 +36,9 @@ __all__ = sorted(_EXPORTS)
 def __getattr__(name):
     if name not in _EXPORTS:
         raise AttributeError(f"module 'tff_tx' has no attribute {name!r}")
+    # A dozen lines of TensorFlow's notes would come before the first progress bar.
+    _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     module, _, attribute = _EXPORTS[name].partition(":")
     value = globals()[name] = getattr(_importlib.import_module(module), attribute)
     return value

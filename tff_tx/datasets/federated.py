@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-import tqdm
+from tqdm.auto import tqdm
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
@@ -111,7 +111,7 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
         "dataset": spec.dataset,
     }
     total = sum(len(assignment.codes) for assignment in assignments.values())
-    bar = tqdm.tqdm(total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False)
+    bar = tqdm(total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False)
     with bar, store.StoreWriter(path, encoder.element_spec, meta) as writer:
         for pool, assignment in assignments.items():
             _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
-import tqdm
+from tqdm.auto import tqdm
 
 from tff_tx import models, runtime
 
@@ -80,7 +80,7 @@ class Evaluator:
                 state = step(parts, state, batch)
             return state
 
-        bar = tqdm.tqdm(
+        bar = tqdm(
             total=len(client_ids), desc="Evaluating", unit=" clients", delay=2, leave=False, disable=not show_progress
         )
         with bar, concurrent.futures.ThreadPoolExecutor(self._threads) as pool:

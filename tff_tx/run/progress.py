@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import tqdm
+from tqdm.auto import tqdm
 
 _FIGURES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/f1", "privacy/epsilon")
 
@@ -39,7 +39,7 @@ class Progress:
 
     def _open(self, num_clients):
         if self._bar is None:
-            self._bar = tqdm.tqdm(
+            self._bar = tqdm(
                 total=self._rounds * num_clients,
                 initial=self._first * num_clients,
                 unit="client",
