@@ -51,7 +51,20 @@ EXTRAS_REQUIRE = {
     ],
 }
 
-PACKAGES = ["tff_tx", "programs", "data"]
+PACKAGES = ["tff_tx", "programs"]
+
+COMMANDS = [
+    "train",
+    "distill",
+    "evaluate",
+    "predict",
+    "data",
+    "privacy",
+    "audit",
+    "contribution",
+    "vocabulary",
+    "certs",
+]
 
 setup(
     name="tff_tx",
@@ -61,6 +74,7 @@ setup(
     python_requires=">=3.9,<3.12",
     packages=find_packages(include=[p + sub for p in PACKAGES for sub in ("", ".*")]),
     package_data={"programs": ["flags/*.flags"]},
+    entry_points={"console_scripts": ["tff-tx-{0}=programs.{0}:PROGRAM.run".format(name) for name in COMMANDS]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,

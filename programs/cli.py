@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import importlib
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -147,10 +148,7 @@ def end_of_imports() -> None:
 
 def describe_help(field: Field, name_fn: Callable[[str], str]) -> str:
     """The help of a setting, with other settings as `name_fn` names them."""
-    text = field.option.help
-    for path in FIELDS:
-        text = text.replace(f"{{{path}}}", name_fn(path))
-    return text
+    return re.sub(r"{(\w+\.\w+)}", lambda found: name_fn(found[1]), field.option.help)
 
 
 def _import_plugins(argv: list) -> None:

@@ -1,7 +1,9 @@
 """The installation: where it works, what it installs, and what `make` offers."""
 
 import ast
+import importlib
 import importlib.util
+import operator
 import os
 import re
 import runpy
@@ -178,14 +180,22 @@ def test_forced_versions_say_why():
 
 
 def test_setup_installs_all_packages(setup_arguments):
-    assert {"tff_tx", "programs", "data"} <= set(setup_arguments["packages"])
-    assert {name.split(".")[0] for name in setup_arguments["packages"]} == {
-        "tff_tx",
-        "programs",
-        "data",
-    }
+    """And no others: `data` is a name that others have too."""
+    assert {"tff_tx", "programs"} <= set(setup_arguments["packages"])
+    assert {name.split(".")[0] for name in setup_arguments["packages"]} == {"tff_tx", "programs"}
     assert setup_arguments["package_data"] == {"programs": ["flags/*.flags"]}
     assert setup_arguments["python_requires"] == ">=3.9,<3.12"
+
+
+def test_every_program_is_a_console_command(setup_arguments):
+    found = {}
+    for line in setup_arguments["entry_points"]["console_scripts"]:
+        name, _, place = line.partition("=")
+        module, _, attributes = place.partition(":")
+        assert callable(operator.attrgetter(attributes)(importlib.import_module(module)))
+        found[name] = module
+    programs = {path.stem for path in (ROOT / "programs").glob("*.py") if "PROGRAM = " in path.read_text("utf-8")}
+    assert found == {f"tff-tx-{name}": f"programs.{name}" for name in programs}
 
 
 def test_version_is_the_same_everywhere(setup_arguments):

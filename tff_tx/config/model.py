@@ -77,7 +77,7 @@ class ModelConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig(Section):
-    """Low-rank adapters ({model.trainable}=lora)."""
+    """Low-rank adapters."""
 
     section = "lora"
 

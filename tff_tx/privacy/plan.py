@@ -76,6 +76,9 @@ class Plan:
         """Columns of a round's row in metrics.csv."""
         return {"privacy/epsilon": self.ledger.epsilon(round_num)}
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def describe(self) -> str:
         """Guarantee and price of privacy, in a line."""
         ledger, rounds, name = self.ledger, self.rounds, self.settings.privacy.mechanism
