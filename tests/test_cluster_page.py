@@ -29,15 +29,6 @@ def test_there_are_five_to_a_cluster():
     ]
 
 
-def test_flags_exist():
-    """Those of the commands that are not run below, too."""
-    sources = "".join(path.read_text() for path in (ROOT / "programs").glob("*.py"))
-    for words in COMMANDS:
-        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
-            if words[0] == "python":
-                assert f'"{flag[2:]}"' in sources or flag == "--flagfile", flag
-
-
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_five_commands_lead_from_laptop_to_cluster(tmp_path):

@@ -1,9 +1,7 @@
 """The installation: where it works, what it installs, and what `make` offers."""
 
 import ast
-import importlib
 import importlib.util
-import operator
 import os
 import re
 import runpy
@@ -188,14 +186,9 @@ def test_setup_installs_all_packages(setup_arguments):
 
 
 def test_every_program_is_a_console_command(setup_arguments):
-    found = {}
-    for line in setup_arguments["entry_points"]["console_scripts"]:
-        name, _, place = line.partition("=")
-        module, _, attributes = place.partition(":")
-        assert callable(operator.attrgetter(attributes)(importlib.import_module(module)))
-        found[name] = module
-    programs = {path.stem for path in (ROOT / "programs").glob("*.py") if "PROGRAM = " in path.read_text("utf-8")}
-    assert found == {f"tff-tx-{name}": f"programs.{name}" for name in programs}
+    programs = [path.stem for path in (ROOT / "programs").glob("*.py") if "\nPROGRAM = " in path.read_text("utf-8")]
+    wanted = {f"tff-tx-{name}=programs.{name}:PROGRAM.run" for name in programs}
+    assert set(setup_arguments["entry_points"]["console_scripts"]) == wanted
 
 
 def test_version_is_the_same_everywhere(setup_arguments):

@@ -1,5 +1,10 @@
-"""Every command in the README runs, in a scratch directory, shortened where it trains for long."""
+"""The README and docs/: every command runs, in a scratch directory, shortened where it trains for long.
 
+The commands of docs/cluster.md run in `test_cluster_page`.
+"""
+
+import gc
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -12,21 +17,40 @@ import sys
 import pytest
 
 from tests import shared_data
+from tff_tx.config import RunConfig, check, resolve
+from tff_tx.config.rules import RULES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line for kind, block in BLOCKS if kind == "bash" for line in block.replace("\\\n", " ").splitlines() if line.strip()
-]
+README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = (
     "--rounds=1 --clients_per_round=2 --max_examples=4 --batch_size=2 --warmup_rounds=0 --test_fraction=2 "
     "--rounds_per_evaluation=0"
 )
 """Makes a training command take seconds."""
+SHORTER = {"rounds=50": "rounds=1", "test=1600": "test=8"}
+"""The same for an example in Python."""
 MADE_OF_DATA = ("questions.csv", "runs/ncbi_questions")
 """What commands use that others, with $DATA, have made."""
-PYTHON_BLOCKS = [block for kind, block in BLOCKS if kind == "python"]
+
+
+def blocks(page, language):
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+COMMANDS = [command for page in PAGES if page != CLUSTER for command in commands(page)]
+PROGRAMS = [
+    pytest.param(words, id=f"{page.stem}: {' '.join(words[2:])}")
+    for page in PAGES
+    for words in map(shlex.split, commands(page))
+    if words[:2] == ["python", "-m"] and words[2].startswith("programs.")
+]
+PYTHON_BLOCKS = [pytest.param(block, id=page.stem) for page in PAGES for block in blocks(page, "python")]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +58,14 @@ def scratch(tmp_path_factory):
     directory = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "programs" / "flags", directory / "programs" / "flags")
     return directory
+
+
+@pytest.fixture
+def program_fields():
+    """From a program's module to its settings by flag."""
+    thresholds = gc.get_threshold()
+    yield lambda module: {field.flag: field for field in importlib.import_module(module).PROGRAM.fields.values()}
+    gc.set_threshold(*thresholds)  # which programs change when they are imported
 
 
 def environment():
@@ -47,9 +79,73 @@ def environment():
     }
 
 
-def test_there_are_commands():
-    assert len(COMMANDS) >= 10
-    assert PYTHON_BLOCKS
+def flags(words):
+    """Flags with their values, None for those without, those of flag files too."""
+    for word in words:
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("--flagfile="):
+            yield from flags((ROOT / value).read_text("utf-8").splitlines())
+        elif word.startswith("--"):
+            yield name, value if equals else None
+
+
+def settings_of(words, fields):
+    """Values by path, as the program would parse them."""
+    found = {}
+    for name, value in flags(words):
+        if value is None and name not in fields:
+            name, value = name.removeprefix("no"), False
+        assert name in fields, f"{words[2]} has no flag --{name}"
+        field = fields[name]
+        if field.type is bool:
+            value = value is None or value in ("true", "True", "1")
+        elif field.option.repeated:
+            value = (*found.get(field.path, ()), value)
+        found[field.path] = field.parse(value)
+        assert field.option.problem(found[field.path]) is None, f"--{name}={value}"
+    return found
+
+
+def test_the_readme_is_the_first_ten_minutes():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+def test_commands_are_written_once():
+    assert len(COMMANDS) >= 50
+    assert sorted({c for c in COMMANDS if COMMANDS.count(c) > 1}) == []
+    assert len(PYTHON_BLOCKS) == 3
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"({page.name}" not in index] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text("utf-8")):
+        other = (page.parent / target).resolve() if target else page
+        assert other.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", other.read_text("utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles], (
+                f"{target}#{heading}"
+            )
+
+
+@pytest.mark.parametrize("words", PROGRAMS)
+def test_the_flags_parse_and_fit_together(words, program_fields):
+    found = settings_of(words[3:], program_fields(words[2]))
+    if words[2] in ("programs.train", "programs.distill"):
+        distilled = {"ensemble.enabled": True} if words[2] == "programs.distill" else {}
+        check(resolve(RunConfig.of({**found, **distilled})), RULES)
+
+
+def test_the_tables_of_settings_are_current():
+    run = subprocess.run(
+        [sys.executable, ROOT / "tools" / "settings_table.py", "--check"], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.slow
@@ -75,6 +171,10 @@ def test_the_command_runs(command, scratch):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON_BLOCKS)
 def test_the_python_example_runs(block, scratch):
+    if 'environ["DATA"]' in block and not (shared_data.DIRECTORY and environment()["MINILM"]):
+        pytest.skip("the real data sets or MiniLM are not on this machine")
+    for usual, short in SHORTER.items():
+        block = block.replace(usual, short)
     script = scratch / "example.py"
     script.write_text(block)
     result = subprocess.run(
