@@ -23,6 +23,7 @@ from tff_tx.config.rules import RULES
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+OTHER_PAGES = sorted([*ROOT.glob("benchmarks/*.md"), *ROOT.glob("data/*/README.md")])
 SHORT = (
     "--rounds=1 --clients_per_round=2 --max_examples=4 --batch_size=2 --warmup_rounds=0 --test_fraction=2 "
     "--rounds_per_evaluation=0"
@@ -121,7 +122,7 @@ def test_every_page_is_in_the_index():
     assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"({page.name}" not in index] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text("utf-8")):
         other = (page.parent / target).resolve() if target else page
