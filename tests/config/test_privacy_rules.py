@@ -193,3 +193,8 @@ def test_settings_that_keep_it(values):
 )
 def test_privacy_inside_of_clients(values, sentence):
     assert sentence in problem(values)
+
+
+def test_examples_are_hidden_in_parts_of_batches_too():
+    """Noise is added once a batch, which `tests.algorithms.client.test_accumulation` shows."""
+    check(resolve(RunConfig.of({**EXAMPLES, "client.gradient_accumulation_steps": 2})))

@@ -59,10 +59,6 @@ def test_a_run_with_all_of_it(place, cache):
             "--gradient_accumulation_steps=2 is for clients of fed_avg or fed_prox",
         ),
         (
-            ["--gradient_accumulation_steps=2", "--example_dp_clip_norm=1", "--example_dp_noise_multiplier=1"],
-            "--gradient_accumulation_steps=2 and --example_dp_clip_norm",
-        ),
-        (
             ["--dataset=digits", "--task=image_classification", "--architecture=vit", "--bucket_by_length"],
             "all examples of --task=image_classification have the same",
         ),

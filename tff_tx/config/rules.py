@@ -121,11 +121,6 @@ _ALGORITHM = [
         is_set("client.mixed_precision"), is_("engine.name", "tff_native"), "TFF's runtime computes the graph as it is"
     ),
     Relation(("algorithm.warmup_rounds", "run.rounds"), laws.warmup_ends),
-    Conflict(
-        is_set("client.gradient_accumulation_steps"),
-        _EXAMPLE_DP,
-        "noise is added to a batch as a whole, and would be added to each part",
-    ),
 ]
 
 _COHORTS = [
