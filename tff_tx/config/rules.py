@@ -348,12 +348,11 @@ CAPABILITIES = (
         )
     ),
     _algorithm(is_("algorithm.weighted", False), "client_weighting", "its clients count by their examples"),
-    *(
-        _algorithm(is_set(path), "client_transforms", "its clients take no local steps that this could change")
-        for path in (
-            "client.gradient_accumulation_steps",
-            "algorithm.distillation_weight",
-        )
+    _algorithm(
+        is_set("client.gradient_accumulation_steps"), "client_transforms", "its client step is no chain of transforms"
+    ),
+    _algorithm(
+        is_set("algorithm.distillation_weight"), "client_optimizer", "its clients have no model of their own to teach"
     ),
     _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
     *(
@@ -366,12 +365,9 @@ CAPABILITIES = (
     _algorithm(is_not("privacy.metrics", "exact"), "private_metrics", "its metrics are pooled over clients"),
     _algorithm(_PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
     Relation(("lora.rank", "algorithm.name"), laws.ranks_need_products),
-    Needs(
-        is_set("ensemble.enabled"),
-        "algorithm.name",
-        ALGORITHMS,
-        "one_update",
-        "the server learns from the models that clients send",
+    *(
+        _algorithm(is_set("ensemble.enabled"), capability, "the server learns from the models that clients send")
+        for capability in ("one_update", "sends_model")
     ),
     Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
     Relation(("aggregation.aggregator", "compression.error_feedback"), laws.residuals_are_added_up),
