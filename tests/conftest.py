@@ -1,7 +1,11 @@
 """What all tests share: quiet libraries, no network, one cache of encoded data."""
 
 import os
+import signal
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As where a shell runs the tests in the background: TFF would wait for ever for workers that it interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
