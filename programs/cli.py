@@ -160,5 +160,5 @@ def _import_plugins(argv: list) -> None:
             module = value if equals else following
             try:
                 importlib.import_module(module)
-            except ImportError as error:
+            except (ImportError, ValueError) as error:
                 raise UserError(f"--import={module} cannot be imported ({error}): check its name and path.") from error

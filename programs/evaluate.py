@@ -24,14 +24,15 @@ def main(settings: cli.Settings) -> None:
         raise UserError(f"{paths}: set exactly one, the run or the model to evaluate.")
     from tff_tx.run import directory, scoring
     from tff_tx.run.assemble.tasks import stored_config
-    from tff_tx.runtime import configure_tensorflow
 
     cli.end_of_imports()
-    configure_tensorflow()
     if own.model is None:
         other_data = settings.config if "data.dataset" in settings.given else None
         config = stored_config(directory.read_run(own.run_dir), other_data)
-        given = {path: settings.config.get(path) for path in settings.given & {"data.cache_dir", "engine.threads"}}
+        given = {
+            path: settings.config.get(path)
+            for path in settings.given & {"data.cache_dir", "engine.threads", "run.seed"}
+        }
         config = config.replace({**given, "run.eval_batch_size": own.eval_batch_size})
     else:
         config = resolve(settings.config.replace({"model.pretrained": own.model}))

@@ -37,5 +37,11 @@ def make_hold(config: RunConfig, condition, holds=True):
     if holds != condition.negated:
         return config.replace({path: condition.values[0]})
     choices = FIELDS[path].option.choices
-    others = [FIELDS[path].default, *(choices or ()), *([not condition.values[0]] if FIELDS[path].type is bool else ())]
+    others = [
+        FIELDS[path].default,
+        other_value(path),
+        *(choices or ()),
+        *([not condition.values[0]] if FIELDS[path].type is bool else ()),
+        *([2] if FIELDS[path].type is int else []),
+    ]
     return config.replace({path: next(v for v in others if v not in condition.values)})

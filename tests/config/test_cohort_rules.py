@@ -80,7 +80,7 @@ def checked(values):
         (
             {**BUFFERED, "devices.report_deadline": 60},
             "cohort.buffer_size=4 cannot be combined with devices.report_deadline=60.0: the server never waits; "
-            "reports that are too old exceed max_staleness",
+            "reports that are too old exceed cohort.max_staleness",
         ),
         (
             {**BUFFERED, "devices.round_overhead_seconds": 1},

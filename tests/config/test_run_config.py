@@ -73,6 +73,9 @@ def test_names_are_unique_and_documented():
         ("lora.rank", (2, 0), "must be at least 1"),
         ("aggregation.clip_norm", "much", "must be adaptive or a norm above 0"),
         ("run.profile", 3, "must be true or false"),
+        ("run.rounds", None, "run.rounds=None: must be a whole number."),
+        ("run.rounds", float("inf"), "must be a whole number"),
+        ("model.pretrained", ["a"], "must be a text"),
         ("run.nothing", 3, "there is no setting run.nothing"),
     ],
 )
@@ -114,3 +117,28 @@ def test_no_default_is_wrong_and_none_needs_tensorflow():
         "assert not any(m.split('.')[0] in ('tensorflow', 'transformers') for m in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fed_gkd_distills_by_default():
+    assert RunConfig.of({"algorithm.name": "fed_gkd"}).algorithm.distillation_strength == 0.2
+    assert not RunConfig().algorithm.distills
+
+
+def test_one_epoch_can_be_chosen_where_the_data_set_has_steps():
+    assert resolve(RunConfig()).client.steps == 16
+    chosen = resolve(RunConfig.of({"client.epochs": 1})).client
+    assert (chosen.steps, chosen.num_epochs) == (None, 1)
+
+
+def test_what_a_run_of_version_1_derived_is_derived_again():
+    flags = {"dataset": "stdlib", "weighted": True, "local_epochs": 1, "distillation_weight": 0.0, "rounds": 30}
+    assert resolve(RunConfig.from_json({"flags": flags})) == resolve(RunConfig())
+    assert RunConfig.from_json({"flags": {**flags, "group": [], "ensemble_steps": 3}}).ensemble.enabled
+
+
+def test_groups_that_name_their_models_need_no_other():
+    values = {"data.dataset": "file", "data.files": ("f",), "task.kind": "causal_lm", "ensemble.enabled": True}
+    group = '{"name": "a", "architecture": "gpt2"}'
+    assert resolve(RunConfig.of({**values, "ensemble.groups": (group,)})).model.architecture is None
+    with pytest.raises(UserError, match="no model is named"):
+        resolve(RunConfig.of(values))

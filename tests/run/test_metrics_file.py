@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-
 from tff_tx.run.metrics_file import MetricsFile
 
 

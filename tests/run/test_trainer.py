@@ -149,6 +149,63 @@ def test_callbacks_see_rounds_and_may_add_columns(task, tmp_path):
     assert [loss for _, loss in seen] == pytest.approx(history["eval/loss"][1:].tolist())
 
 
+def test_parts_may_be_none(task, tmp_path):
+    found = trainer(task, tmp_path, privacy=None, attack=None, devices=None)
+    assert found.privacy is None
+
+
+def test_files_may_be_paths(tmp_path):
+    assert ft.Data([tmp_path / "a.csv", "b.csv"])["data.files"] == (str(tmp_path / "a.csv"), "b.csv")
+    assert ft.Data(tmp_path / "a.csv")["data.dataset"] == "file"
+
+
+def test_a_mistake_of_sampling_leaves_nothing(task, tmp_path):
+    with pytest.raises(UserError, match="clients_per_round=99 is more than the 6 training clients"):
+        trainer(task, tmp_path / "run", clients_per_round=99).fit(rounds=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_become_shorter(task, straight):
+    found, history, directory = straight
+    with pytest.raises(UserError, match="run.rounds=3: 5 rounds have been run"):
+        trainer(task, directory, rounds_per_evaluation=2).fit(rounds=3)
+    assert found.fit(rounds=5)["round_num"].tolist() == history["round_num"].tolist()
+
+
+def test_saving_overwrites_nothing_else(straight, tmp_path):
+    (tmp_path / "precious.txt").write_text("text")
+    with pytest.raises(UserError, match="is a directory with other files"):
+        straight[0].save(tmp_path)
+    assert (tmp_path / "precious.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"seed": 7}, "run.seed=7: the task was loaded with 1; set it in load_task"),
+        ({"num_clients": 3}, "data.num_clients=3: the task was loaded with 6"),
+        ({"trainable": "head"}, "model.trainable=head: the task was loaded with all"),
+    ],
+)
+def test_a_loaded_task_stays_as_it_is(task, tmp_path, parts, sentence):
+    with pytest.raises(UserError) as caught:
+        trainer(task, tmp_path, **parts)
+    assert sentence in str(caught.value)
+
+
+def test_a_factory_is_not_dropped_silently(task, tmp_path):
+    factory = tff.aggregators.UnweightedMeanFactory()
+    private = ft.DPFedAvg(noise_multiplier=1.0)
+    with pytest.raises(UserError, match="privacy.mechanism=gaussian has an aggregation of its own"):
+        trainer(task, tmp_path, aggregation=factory, privacy=private)
+
+
+def test_what_is_monitored_is_checked_before_training(task, tmp_path):
+    with pytest.raises(UserError, match="run.monitor=f1: must be one of loss, accuracy"):
+        trainer(task, tmp_path / "run", keep_best=True, monitor="f1").fit(rounds=1)
+    assert not (tmp_path / "run").exists()
+
+
 def test_as_flags_is_the_same_run(task, tmp_path):
     flags = trainer(task, tmp_path).as_flags()
     assert "--dataset=digits" in flags

@@ -25,8 +25,11 @@ class AlgorithmConfig(Section):
     )
     warmup_rounds: int = option(0, "Rounds over which the learning rates rise.", least=0)
     proximal_strength: float = option(0.1, "FedProx: mu of the proximal term mu/2 |w - w_t|^2.", least=0.0)
-    distillation_weight: float = option(
-        0.0, "FedGKD: gamma/2 * KL(global || local) is added to the client loss; 0.2 is the paper's.", least=0.0
+    distillation_weight: float | None = option(
+        None,
+        "FedGKD: gamma/2 * KL(global || local) is added to the client loss; default: 0.2, the paper's, with fed_gkd, "
+        "else 0.",
+        least=0.0,
     )
     distillation_temperature: float = option(1.0, "FedGKD: temperature that divides both models' logits.", above=0.0)
     distillation_models: int = option(
@@ -55,7 +58,13 @@ class ClientConfig(Section):
     section = "client"
 
     batch_size: int = option(16, "Examples per batch.", least=1, stated=True)
-    epochs: int = option(1, "Local epochs per round.", flag="local_epochs", least=1, stated=True)
+    epochs: int | None = option(
+        None,
+        "Local epochs per round; default: 1, where {client.steps} says nothing else.",
+        flag="local_epochs",
+        least=1,
+        stated=True,
+    )
     steps: int | None = option(
         None,
         "Local batches per round, instead of {client.epochs}; default for stdlib: 16.",
@@ -88,6 +97,11 @@ class ClientConfig(Section):
         choices=SCHEDULES,
     )
     mixed_precision: str = option("float32", "dtype of client matrix multiplications.", choices=DTYPES)
+
+    @property
+    def num_epochs(self) -> int:
+        """Local epochs per round, where `steps` is None."""
+        return self.epochs or 1
 
 
 @dataclasses.dataclass(frozen=True)

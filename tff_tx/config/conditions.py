@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -80,6 +81,11 @@ def is_not(path: str, *values: Any) -> Condition:
     return Condition(path, values, negated=True)
 
 
+def _named(text: str) -> str:
+    """A reason or a remedy, in which {section.field} is the setting."""
+    return re.sub(r"\{(\w+\.\w+)\}", lambda match: setting(match[1]), text)
+
+
 @dataclasses.dataclass(frozen=True)
 class Conflict:
     """Two conditions that cannot hold together."""
@@ -93,7 +99,7 @@ class Conflict:
         if not (self.first.holds(config) and self.second.holds(config)):
             return None
         first, second = describe(config, self.first.path), describe(config, self.second.path)
-        return f"{first} cannot be combined with {second}: {self.because}; {self.remedy}."
+        return f"{first} cannot be combined with {second}: {_named(self.because)}; {_named(self.remedy)}."
 
 
 @dataclasses.dataclass(frozen=True)

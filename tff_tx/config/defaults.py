@@ -20,7 +20,7 @@ def resolve(config: RunConfig) -> RunConfig:
     """
     defaults = DATASETS[config.data.dataset].defaults
     config = config.replace(_task_and_model(config, defaults))
-    steps_are_free = config.client.steps is None and not config.is_set("client.epochs")
+    steps_are_free = config.client.steps is None and config.client.epochs is None
     if steps_are_free and config.example_privacy.clip_norm is None:
         config = config.replace({"client.steps": defaults.get("local_steps")})
     if config.run.directory is None:
@@ -36,7 +36,7 @@ def _task_and_model(config, defaults):
     found: dict[str, Any] = {"task.kind": kind}
     if kind != defaults.get("task"):
         defaults = {}
-    if config.model.pretrained is None and config.model.architecture is None:
+    if config.model.pretrained is None and config.model.architecture is None and not config.ensemble.groups:
         if "architecture" not in defaults:
             raise UserError(
                 f"no model is named: set {setting('model.pretrained')} to a checkpoint, or "

@@ -191,6 +191,17 @@ def _needs_all_updates(config):
     return AGGREGATORS[config.aggregation.aggregator].needs_all_updates
 
 
+def attackers_are_withstood(config: RunConfig) -> Found:
+    """The aggregator has a bound on attackers."""
+    path = "aggregation.assumed_attackers"
+    if not config.is_set(path) or AGGREGATORS[config.aggregation.aggregator].least_clients is not None:
+        return None
+    owners = " or ".join(name for name, record in AGGREGATORS.items() if record.least_clients is not None)
+    name = setting("aggregation.aggregator")
+    present = describe(config, "aggregation.aggregator")
+    return f"{describe(config, path)} has no effect with {present}: remove it, or set {name}={owners}."
+
+
 def enough_clients_withstand(config: RunConfig) -> Found:
     """A robust aggregator withstands the assumed attackers in a cohort of this size."""
     record = AGGREGATORS[config.aggregation.aggregator]
@@ -331,7 +342,8 @@ def teachers_are_seen(config: RunConfig) -> Found:
             return f"{teachers} with a single group would teach it what it knows: use clients."
         return None
     if config.engine.name != "local":
-        return f"{teachers} needs {setting('engine.name')}=local, which shows each client's model, or teachers=groups."
+        engine = f"{setting('engine.name')}=local, which shows each client's model"
+        return f"{teachers} needs {engine}, or {setting('ensemble.teachers')}=groups."
     for path in (
         "server.optimizer",
         "server.learning_rate",
@@ -342,7 +354,7 @@ def teachers_are_seen(config: RunConfig) -> Found:
         if config.is_set(path):
             return (
                 f"{describe(config, path)} cannot be combined with {teachers}: it makes another model of a client's "
-                "update than the client's own; remove it, or use teachers=groups."
+                "update than the client's own; remove it, or use {setting('ensemble.teachers')}=groups."
             )
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -164,22 +165,28 @@ class Field:
         Raises:
           UserError: If it is no such value.
         """
-        if value is None:
+        if value is None and "None" in self.annotation:
             return None
         try:
             return self._convert(value)
-        except (TypeError, ValueError) as error:
-            wanted = {dict: "a JSON object", int: "a whole number", float: "a number", bool: "true or false"}
-            item = f"a list of {wanted.get(self.item_type, 'texts')}s".replace("a whole", "whole").replace("a n", "n")
-            told = item if self.type is tuple else wanted.get(self.type, "a text")
-            raise UserError(f"{setting(self.path)}={show(value)}: must be {told}.") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            wanted = {int: "whole numbers", float: "numbers"}.get(self.item_type, "texts")
+            names = {
+                dict: "a JSON object",
+                int: "a whole number",
+                float: "a number",
+                bool: "true or false",
+                str: "a text",
+            }
+            wanted = names.get(self.type, f"a list of {wanted}")
+            raise UserError(f"{setting(self.path)}={show(value)}: must be {wanted}.") from error
 
     def _convert(self, value):
         if self.type is tuple:
             items = value.split(",") if isinstance(value, str) else value
             return tuple(_scalar(self.item_type, item) for item in items)
         if self.type is dict:
-            found = json.loads(value or "{}") if isinstance(value, str) else value
+            found = json.loads(value or "{}") if isinstance(value, str) else value or {}
             if not isinstance(found, Mapping):
                 raise ValueError("no object")
             return dict(found)
@@ -192,9 +199,9 @@ def _scalar(kind, value):
             raise ValueError("no boolean")
         return value
     if kind is str:
-        if not isinstance(value, str):
-            return str(value)
-        return value
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, os.PathLike)):
+            raise ValueError("no text")
+        return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
     if isinstance(value, bool) or (kind is int and isinstance(value, float) and value != int(value)):
         raise ValueError("no number")
     return kind(value)

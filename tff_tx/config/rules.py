@@ -44,7 +44,7 @@ DATA = (
             is_set("data.silos"),
             is_set(f"data.{part}_fraction"),
             "held-out data would be taken from the silos, where nobody else reads them",
-            f"remove it, and name held-out files of the coordinator in data.{part}_files",
+            f"remove it, and name held-out files of the coordinator in {{data.{part}_files}}",
         )
         for part in ("validation", "test")
     ),
@@ -65,7 +65,7 @@ _MODEL = [
         is_set("model.frozen_dtype"),
         is_("model.trainable", "all"),
         "no weight is frozen",
-        "remove it, or train a part of the model, as with trainable=lora",
+        "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
     *_belong(
         is_("model.trainable", "lora"),
@@ -150,7 +150,10 @@ _FED_BUFF = [
         Conflict(_BUFFERED, is_set(path), reason, "remove it")
         for path, reason in (
             ("cohort.over_selection", "the server never waits for a slow client"),
-            ("devices.report_deadline", "the server never waits; reports that are too old exceed max_staleness"),
+            (
+                "devices.report_deadline",
+                "the server never waits; reports that are too old exceed {cohort.max_staleness}",
+            ),
             ("devices.round_overhead_seconds", "the server updates while clients work"),
             ("cohort.max_round_retries", "there are no other reports to retry a round with"),
         )
@@ -160,9 +163,6 @@ _FED_BUFF = [
 ]
 
 _AGGREGATION = [
-    *_belong(
-        is_("aggregation.aggregator", "trimmed_mean", "krum", "multi_krum", "bulyan"), "aggregation.assumed_attackers"
-    ),
     *_belong(
         is_("aggregation.aggregator", "attention"),
         *_section("aggregation", "attention_key", "attention_temperature", "attention_step_size", "attention_floor"),
@@ -176,9 +176,9 @@ _AGGREGATION = [
     ),
     Conflict(
         is_("aggregation.attention_key", "loss"),
-        is_set("client.epochs"),
+        is_not("client.epochs", None, 1),
         "attention uses the loss on examples not trained on yet, and a second epoch trains on each again",
-        "set it to 1, or set client.steps",
+        "set it to 1, or set {client.steps}",
     ),
     Relation(("compression.fraction",), laws.compressor_uses("fraction", "top_k", "random_k")),
     Relation(("compression.rank",), laws.compressor_uses("rank", "low_rank")),
@@ -265,7 +265,7 @@ _CLIENT_PRIVACY = [
         _EXAMPLE_DP,
         is_set("client.steps"),
         "an example may be in a batch twice",
-        "set client.epochs, and client.max_examples to make rounds short",
+        "set {client.epochs}, and {client.max_examples} to make rounds short",
     ),
 ]
 
@@ -305,6 +305,11 @@ _ENSEMBLE = [
             (is_set("model.cache_features"), "groups have models of their own"),
             (is_not("attack.name", "none"), "attackers are simulated in federations of one model"),
             (is_set("canaries.number"), "canaries are for federations of one model"),
+            *(
+                (is_set(f"aggregation.{name}"), "each group's updates are averaged")
+                for name in ("aggregator", "clip_norm", "zeroing_norm")
+            ),
+            (is_set("run.eval_clients"), "all test clients are evaluated"),
         )
     ),
     Relation(("ensemble.enabled", "data.validation_fraction", "data.validation_files"), laws.public_data),
@@ -369,6 +374,7 @@ CAPABILITIES = (
         _algorithm(is_set("ensemble.enabled"), capability, "the server learns from the models that clients send")
         for capability in ("one_update", "sends_model")
     ),
+    Relation(("aggregation.assumed_attackers", "aggregation.aggregator"), laws.attackers_are_withstood),
     Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
     Relation(("aggregation.aggregator", "compression.error_feedback"), laws.residuals_are_added_up),
     Needs(is_set("canaries.number"), "task.kind", TASKS, "texts", "canaries are texts"),

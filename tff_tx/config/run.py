@@ -31,9 +31,9 @@ class RunSettings(Section):
         may_change=True,
     )
     keep_best: bool = option(
-        False, "Saves the model of the evaluation with the best {run.monitor} instead of the last.", may_change=True
+        False, "Saves the model of the evaluation with the best {run.monitor} instead of the last."
     )
-    monitor: str = option("loss", "Evaluation metric of {run.patience} and {run.keep_best}.", may_change=True)
+    monitor: str = option("loss", "Evaluation metric of {run.patience} and {run.keep_best}.")
     keep_updates: bool = option(
         False, "Stores what each client of each round contributes in updates/, for programs.contribution."
     )

@@ -134,6 +134,10 @@ def describe(config: RunConfig, path: str) -> str:
     return f"{setting(path)}={show(config.get(path))}"
 
 
+_DERIVED_NOW = {"algorithm.weighted": True, "client.epochs": 1, "algorithm.distillation_weight": 0.0}
+"""Defaults of version 1 that are derived from other settings now."""
+
+
 def _plain(section):
     values = {field.name: getattr(section, field.name) for field in section.fields()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -149,6 +153,11 @@ def _of_flags(stored):
         for name in (field.flag, *field.option.formerly):
             if name in flags and flags[name] is not None:
                 found[path] = flags[name]
+    for path, default in _DERIVED_NOW.items():
+        if found.get(path) == default:
+            del found[path]
+    if "group" in flags and "attack" not in flags:
+        found["ensemble.enabled"] = True
     data = stored.get("task", {}).get("data", {})
     for name in ("files", "validation_files", "test_files"):
         if data.get(name):

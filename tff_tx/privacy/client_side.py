@@ -71,7 +71,7 @@ def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> Clie
             example.noise_multiplier,
             num_examples=smallest,
             batch_size=smallest,
-            steps=config.client.epochs,
+            steps=config.client.num_epochs,
             microbatch_size=batch_size // (example.microbatches or batch_size),
         )
         examples = Ledger(mechanism, default_delta(smallest))

@@ -40,6 +40,12 @@ class Checkpoints:
             run_coroutine(self._manager.save(state, round_num))
 
 
+def last_round(directory: str) -> int:
+    """The round of the newest state; 0 if there is none."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return max((int(n.removeprefix(_CHECKPOINT)) for n in names if n.removeprefix(_CHECKPOINT).isdigit()), default=0)
+
+
 def run_coroutine(coroutine: Any) -> Any:
     """As `asyncio.run`, but for Ctrl-C, which that takes for itself and forgets if the coroutine never waits.
 

@@ -90,6 +90,8 @@ def read_run(run_dir: str) -> StoredRun:
         raise UserError(
             f"{setting('run.directory')}={run_dir} has no {CONFIG}, so it is not a run directory: check the path."
         ) from None
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
     return StoredRun(run_dir, config, stored.get("facts") or _facts_of_version_1(stored))

@@ -8,6 +8,7 @@ settings do not say. Where a function takes `**settings`, these are named as fla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from tff_tx.config.registries import DATASETS
 from tff_tx.core.errors import UserError
 
 _BY_FLAG = {field.flag: path for path, field in FIELDS.items()}
+PARTS = ("algorithm", "privacy", "compression", "devices", "attack", "engine", "data", "model")
+"""Names by which a trainer takes parts; without one, None."""
 
 
 class Part(dict):
@@ -35,6 +38,8 @@ def settings(**by_flag: Any) -> Part:
     for name, value in by_flag.items():
         if isinstance(value, Part):
             found |= value
+        elif value is None and name in PARTS:
+            continue
         elif name not in _BY_FLAG:
             raise UserError(f"there is no setting {name!r}; see the list of settings in the documentation.")
         elif value is not None:
@@ -60,9 +65,10 @@ def Data(source: str | list = "stdlib", clients: Part | None = None, validation:
       test: The same for the test split.
       **more: Further settings, such as `client_column`.
     """
-    part = (
-        section("data", dataset=source) if source in DATASETS else section("data", dataset="file", files=_files(source))
-    )
+    if isinstance(source, str) and source in DATASETS:
+        part = section("data", dataset=source)
+    else:
+        part = section("data", dataset="file", files=_files(source))
     for name, value in (("validation", validation), ("test", test)):
         is_size = isinstance(value, (int, float))
         part |= section("data", **{f"{name}_{'fraction' if is_size else 'files'}": value if is_size else _files(value)})
@@ -70,7 +76,9 @@ def Data(source: str | list = "stdlib", clients: Part | None = None, validation:
 
 
 def _files(value):
-    return (value,) if isinstance(value, str) else value and tuple(map(str, value))
+    if isinstance(value, (str, os.PathLike)):
+        return (os.fspath(value),)
+    return value and tuple(map(os.fspath, value))
 
 
 def Dirichlet(num_clients: int, alpha: float = 1.0):

@@ -20,8 +20,8 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.run import assemble, directory, loop, reporting, scoring
 from tff_tx.run.assemble.tasks import run_predictor, stored_config
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard
+from tff_tx.run.checkpoints import last_round
 from tff_tx.run.parts import Part, settings
-from tff_tx.runtime import configure_tensorflow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,10 @@ def load_task(kind: str | None = None, data: Part | None = None, model: Part | N
 
 
 def _load(config: RunConfig, progress: bool = True) -> Task:
-    configure_tensorflow()
     resolved = resolve(config)
+    if config.ensemble.enabled:
+        first = next(iter(assemble.group_configs(resolved).values()))
+        return Task(config, assemble.load_task(first, progress=progress))
     if not config.data.silos:
         return Task(config, assemble.load_task(resolved, progress=progress))
     with assemble.cluster(resolved) as cluster:
@@ -92,8 +94,12 @@ class Trainer:
         own = Part() if aggregation is None or not is_part else aggregation
         found = own | settings(**chosen) | settings(**others)
         self._task, self._callbacks, self._progress = task, tuple(callbacks), progress
-        self.config = resolve(task.config.replace(found)).with_absolute_paths()
+        config = task.config.replace(found)
+        _check_loaded(task.config, config)
+        self.config = resolve(config).with_absolute_paths()
         check(self.config)
+        if self._aggregator is not None:
+            _check_factory(self.config)
         self._results: dict[str, Mapping[str, float]] = {}
 
     @classmethod
@@ -122,7 +128,8 @@ class Trainer:
     @property
     def privacy(self) -> Any:
         """What the run guarantees, before or after training; None: nothing."""
-        return self._assembly.plan or self._assembly.accounts
+        accounts = self._assembly.accounts
+        return self._assembly.plan or (accounts if accounts.config() else None)
 
     @property
     def history(self) -> pd.DataFrame:
@@ -132,9 +139,12 @@ class Trainer:
     def as_flags(self) -> list[str]:
         """The command line of the same run: arguments of `python -m programs.train`."""
         flags = []
-        for path, value in self._task.config.replace(self.config.changed()).changed().items():
+        for path, value in self.config.changed().items():
             flag = FIELDS[path].flag
-            flags.append(f"--{'' if value else 'no'}{flag}" if isinstance(value, bool) else f"--{flag}={show(value)}")
+            if isinstance(value, bool):
+                flags.append(f"--{'' if value else 'no'}{flag}")
+            else:
+                flags += [f"--{flag}={show(v)}" for v in (value if FIELDS[path].option.repeated else [value])]
         return flags
 
     def fit(self, rounds: int | None = None) -> pd.DataFrame:
@@ -152,29 +162,33 @@ class Trainer:
           loop.Interrupted: On Ctrl-C, or when too few clients finished too often; `fit` again goes on.
         """
         if rounds is not None and rounds != self.config.run.rounds:
-            self.config = self.config.replace({"run.rounds": rounds})
-            check(self.config)
+            config = self.config.replace({"run.rounds": rounds})
+            check(config)
+            self.config = config
             self.__dict__.pop("_assembly", None)
         started = time.monotonic()
         run_dir, parts = self.config.run.directory, self._assembly
-        files.make_directory(run_dir, setting("run.directory"))
-        files.check_space(run_dir, parts.bytes_needed())
-        directory.write_config(run_dir, self.config, parts.facts())
-        parts.prepare(run_dir)
-        self._say(*parts.describe())
         evaluators = parts.evaluators()
-        with assemble.cluster(self.config) as cluster, parts.engine(cluster) as engine:
-            weights = loop.train(
-                engine,
-                run_dir,
-                self._schedule(),
-                cohort_fn=parts.cohort_fn(engine.traffic()),
-                evaluate_fn=parts.evaluate_fn(evaluators),
-                callbacks=[Ledger(parts.figures), *self._callbacks, *self._monitors(), MetricsCsv(), TensorBoard()],
-                show_progress=self._progress,
-                profiled=self.config.run.profile,
-                prepare_fn=parts.prepare_fn(),
-            )
+        monitors = self._monitors(evaluators)
+        _check_rounds(run_dir, parts.rounds)
+        with assemble.cluster(self.config) as cluster:
+            files.make_directory(run_dir, setting("run.directory"))
+            files.check_space(run_dir, parts.bytes_needed())
+            directory.write_config(run_dir, self.config, parts.facts())
+            parts.prepare(run_dir)
+            self._say(*parts.describe())
+            with parts.engine(cluster) as engine:
+                weights = loop.train(
+                    engine,
+                    run_dir,
+                    self._schedule(),
+                    cohort_fn=parts.cohort_fn(engine.traffic()),
+                    evaluate_fn=parts.evaluate_fn(evaluators),
+                    callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, MetricsCsv(), TensorBoard()],
+                    show_progress=self._progress,
+                    profiled=self.config.run.profile,
+                    prepare_fn=parts.prepare_fn(),
+                )
         self._results = parts.evaluate_all(evaluators, weights, self._progress)
         parts.save(weights, run_dir)
         self._report()
@@ -188,11 +202,18 @@ class Trainer:
             print("\n".join(lines))
             sys.stdout.flush()
 
-    def _monitors(self):
+    def _monitors(self, evaluators):
         run = self.config.run
         if run.patience is None and not run.keep_best:
             return []
-        higher = next((m.higher_is_better for m in self._task.task.metrics if m.name == run.monitor), False)
+        known = {metric.name: metric for metric in self._task.task.metrics}
+        name = run.monitor.rpartition("/")[2]  # of several models: NAME/METRIC
+        if name not in known:
+            raise UserError(f"{setting('run.monitor')}={run.monitor}: must be one of {', '.join(known)}.")
+        if not evaluators:
+            sizes = f"{setting('data.validation_fraction')} or {setting('data.test_fraction')}"
+            raise UserError(f"{setting('run.monitor')} needs held-out data: raise {sizes}, or name held-out files.")
+        higher = bool(known[name].higher_is_better)
         stopping = [EarlyStopping(run.monitor, higher, run.patience)] if run.patience is not None else []
         return [*stopping, *([KeepBest(run.monitor, higher)] if run.keep_best else [])]
 
@@ -217,6 +238,10 @@ class Trainer:
 
     def _model_directory(self) -> str:
         path = os.path.join(self.config.run.directory, directory.MODEL)
+        groups = os.path.join(self.config.run.directory, "groups")
+        if os.path.isdir(groups):
+            names = ", ".join(sorted(os.listdir(groups)))
+            raise UserError(f"the run has several models: use the run directories {names} in {groups}.")
         if not os.path.isdir(path):
             raise UserError(f"{self.config.run.directory} has no trained model: call fit() first.")
         return path
@@ -249,7 +274,40 @@ class Trainer:
 
     def save(self, path: str) -> str:
         """Writes the trained model in Hugging Face format, with its tokenizer; returns the directory."""
+        if os.path.isdir(path) and os.listdir(path) and not os.path.exists(os.path.join(path, "config.json")):
+            raise UserError(f"{path} is a directory with other files: name another one for the model.")
         parent, name = os.path.split(os.path.abspath(path))
         files.make_directory(parent, "path")
         source = self._model_directory()
         return files.write_directory(parent, name, lambda d: shutil.copytree(source, d, dirs_exist_ok=True))
+
+
+def _check_loaded(before: RunConfig, now: RunConfig) -> None:
+    """Checks that settings of data and model are those that the task was loaded with."""
+    loaded = ("data", "task", "model", "lora")
+    for path, field in FIELDS.items():
+        if (field.section in loaded or path == "run.seed") and before.get(path) != now.get(path):
+            raise UserError(
+                f"{setting(path)}={show(now.get(path))}: the task was loaded with {show(before.get(path))}; set it in "
+                "load_task."
+            )
+
+
+def _check_factory(config: RunConfig) -> None:
+    """Checks that no setting asks for another aggregation than the factory that is given."""
+    asked = {
+        "privacy.mechanism": config.privacy.enabled,
+        "ensemble.enabled": config.ensemble.enabled,
+        "compression.upload": config.is_set("compression.upload"),
+        "lora.aggregation": config.is_set("lora.aggregation"),
+    }
+    for path, is_asked in asked.items():
+        if is_asked:
+            raise UserError(f"{setting(path)}={show(config.get(path))} has an aggregation of its own: give no factory.")
+
+
+def _check_rounds(run_dir: str, rounds: int) -> None:
+    """Checks that a run is not shorter than what has been run of it."""
+    done = last_round(os.path.join(run_dir, "checkpoints"))
+    if done > rounds:
+        raise UserError(f"{setting('run.rounds')}={rounds}: {done} rounds have been run; raise it.")

@@ -7,11 +7,11 @@ from typing import Any
 from tff_tx.config import RunConfig
 from tff_tx.run.assemble.assembly import Assembly
 from tff_tx.run.assemble.engine import cluster, on_silos
-from tff_tx.run.assemble.ensemble import EnsembleAssembly
+from tff_tx.run.assemble.ensemble import EnsembleAssembly, group_configs
 from tff_tx.run.assemble.tasks import load_task
 from tff_tx.tasks import FederatedTask
 
-__all__ = ["Assembly", "EnsembleAssembly", "assemble", "cluster", "load_task", "on_silos"]
+__all__ = ["Assembly", "EnsembleAssembly", "assemble", "cluster", "group_configs", "load_task", "on_silos"]
 
 
 def assemble(config: RunConfig, task: FederatedTask, aggregator: Any = None) -> Assembly | EnsembleAssembly:

@@ -11,6 +11,7 @@ import tensorflow_federated as tff
 
 from tff_tx import models, privacy, runtime, tasks
 from tff_tx.config import RunConfig
+from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble import aggregation, algorithm, attacks, cohorts, engine
@@ -59,6 +60,7 @@ class Assembly:
         weights = sum(w.size for w in task.model.initial_weights[0])
         aggregation.check_memory(config, weights)
         task, canaries = attacks.insert_canaries(config, task)
+        cohorts.build_sampler(config, task.train.client_ids, task.train.sizes())  # rejects what cannot be sampled
         attack = attacks.build_attack(config, task)
         cache = task_parts.feature_cache(config, task)
         trained = task if cache is None else cache.task
@@ -134,7 +136,8 @@ class Assembly:
         """Bytes of stored updates, at most."""
         if not self.config.run.keep_updates:
             return 0
-        updates = 2 if self.config.algorithm.name == "mime_lite" else 1
+        capabilities = ALGORITHMS[self.config.algorithm.name].capabilities
+        updates = 1 if "one_update" in capabilities else 2
         return engine.update_bytes(self.process, self.config.run.rounds, cohorts.largest_cohort(self.config), updates)
 
     def cache_bytes(self) -> int:

@@ -12,6 +12,7 @@ from tff_tx import datasets, runtime
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
+from tff_tx.config.registries import ENGINES
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 
 
@@ -82,7 +83,7 @@ def build_engine(
             hooks=hooks,
             encode=payload_encoder(config),
         )
-    return runtime.LocalEngine(
+    return ENGINES[engine.name](
         process, engine.num_threads, precision, payload_encoder(config), hooks=hooks, cost_fn=cost_fn
     )
 

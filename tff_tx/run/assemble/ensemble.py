@@ -39,15 +39,14 @@ class EnsembleAssembly:
 
     @classmethod
     def build(cls, config: RunConfig, task: tasks.FederatedTask) -> EnsembleAssembly:
-        """Loads the groups' models; `task` is that of the configuration's own model.
+        """Loads the groups' models but the first, which `task` has.
 
         Raises:
           UserError: If there are no public data, or logits on them do not fit the memory.
         """
-        own = group_configs(config)
         loaded = {
-            name: (c, task_parts.with_training(task if c == config else task_parts.load_task(c), config))
-            for name, c in own.items()
+            name: (c, task_parts.with_training(task_parts.load_task(c) if number else task, config))
+            for number, (name, c) in enumerate(group_configs(config).items())
         }
         found = cls(config, loaded)
         if found.first.validation is None:

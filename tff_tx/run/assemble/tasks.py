@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx import datasets, inference, models, tasks
+from tff_tx import datasets, inference, models, runtime, tasks
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
@@ -55,7 +55,7 @@ def local_training(config: RunConfig) -> tasks.LocalTraining:
     client = config.client
     return tasks.LocalTraining(
         batch_size=client.batch_size,
-        epochs=client.epochs,
+        epochs=client.num_epochs,
         steps=client.steps,
         max_examples=client.max_examples,
         bucket_by_length=client.bucket_by_length,
@@ -75,6 +75,7 @@ def load_task(
     Raises:
       UserError: If something cannot be loaded, or data and model do not fit.
     """
+    runtime.configure_tensorflow()
     return tasks.create_task(
         config.task.kind,
         data_spec(config),

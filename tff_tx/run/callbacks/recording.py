@@ -19,7 +19,8 @@ class MetricsCsv(Callback):
 
     def on_start(self, run: RunState) -> None:
         self._file = MetricsFile(os.path.join(run.directory, METRICS), run.first)
-        self._file.clear("eval/", lambda round_num: not run.schedule.evaluates(round_num))
+        # The last round of a shorter run was evaluated because it was the last.
+        self._file.clear("eval/", lambda n: n == run.first and not run.schedule.evaluates(n))
 
     def on_round_end(self, result: RoundResult) -> None:
         self._file.append(result.row, result.round_num)

@@ -32,11 +32,14 @@ class Monitor(Callback):
 
     def on_start(self, run: RunState) -> None:
         self._best, self._since = -math.inf, 0
-        path = os.path.join(run.directory, METRICS)
-        rows = pd.read_csv(path) if os.path.exists(path) else pd.DataFrame({"round_num": []})
-        rows = rows[rows["round_num"] <= run.first]
-        for value in rows.get(f"eval/{self._metric}", pd.Series(dtype=float)).dropna():
-            self._follow(value)
+        path, column = os.path.join(run.directory, METRICS), f"eval/{self._metric}"
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False) if os.path.exists(path) else pd.DataFrame()
+        for _, row in rows.iterrows() if column in rows else ():
+            round_num = int(row["round_num"])
+            # The last round of a shorter run was evaluated because it was the last.
+            counts = round_num < run.first or (round_num == run.first and run.schedule.evaluates(round_num))
+            if row[column] and counts:
+                self._follow(float(row[column]))
 
     def on_evaluation(self, result: RoundResult) -> None:
         if self._metric not in result.evaluation:
@@ -97,4 +100,8 @@ class KeepBest(Monitor):
         path = os.path.join(run.directory, _BEST, _WEIGHTS)
         if os.path.exists(path):
             with np.load(path) as leaves:
-                run.weights = tf.nest.pack_sequence_as(run.weights, [leaves[name] for name in leaves.files])
+                stored = [leaves[name] for name in leaves.files]
+            known = tf.nest.flatten(run.weights)
+            # NumPy's files do not know bfloat16.
+            stored = [leaf if leaf.dtype == like.dtype else leaf.view(like.dtype) for leaf, like in zip(stored, known)]
+            run.weights = tf.nest.pack_sequence_as(run.weights, stored)
