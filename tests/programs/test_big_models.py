@@ -55,8 +55,8 @@ def test_a_run_with_all_of_it(place, cache):
             "--frozen_dtype=bfloat16 cannot be combined with --trainable=all: no weight is frozen",
         ),
         (
-            ["--gradient_accumulation_steps=2", "--algorithm=fed_sgd"],
-            "--gradient_accumulation_steps=2 is for clients of fed_avg or fed_prox",
+            ["--gradient_accumulation_steps=0"],
+            "--gradient_accumulation_steps=0: must be at least 1",
         ),
         (
             ["--dataset=digits", "--task=image_classification", "--architecture=vit", "--bucket_by_length"],

@@ -25,8 +25,8 @@ def test_a_run_with_a_teacher_sends_two_models(tmp_path, cache_dir):
         (["--distillation_weight=-1"], "--distillation_weight=-1.0: must be at least 0"),
         (["--distillation_models=2"], "--distillation_models=2 has no effect without --distillation_weight"),
         (
-            ["--distillation_weight=0.2", "--algorithm=mime_lite"],
-            "--distillation_weight=0.2 cannot be combined with --algorithm=mime_lite",
+            ["--distillation_weight=0.2", "--algorithm=fed_sgd"],
+            "--distillation_weight=0.2 cannot be combined with --algorithm=fed_sgd",
         ),
         (
             ["--distillation_weight=0.2", "--distillation_temperature=0"],

@@ -80,13 +80,13 @@ def test_mistakes(place, flags, more, told, monkeypatch):
 
 def test_an_audit_is_refused(trained, place, flags):
     _, err = run("audit", "--run_dir=run", flags[-1], cwd=place, code=2)
-    assert "is a run of forecasting, whose predictions are no probabilities of classes" in err
+    assert "is a run of forecasting, whose predictions are no class probabilities" in err
 
 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--text=1 2 3"], "the model takes records: name files with --input"),
+        (["--text=1 2 3"], "the model takes records: set --input to files"),
         (["--input=short.csv"], "the series s9 has 2 records, and the model looks at 12"),
     ],
 )

@@ -99,13 +99,19 @@ def test_privacy_inside_of_clients(tmp_path, mechanism, flags, sentence):
             "--noise_multiplier=1.0 and --target_epsilon=1.0: set exactly",
         ),
         (["--noise_multiplier=-1"], "--noise_multiplier=-1.0: must be at least 0"),
-        (["--noise_multiplier=1"], "--population=None must be above 0 to account with --amplification=without_repl"),
-        (["--noise_multiplier=1", "--amplification=poisson", "--population=9"], "does not hold for --sampling=uniform"),
-        (["--noise_multiplier=1", "--accountant=pld", "--population=9"], "--accountant=pld knows no sampling without"),
+        (["--noise_multiplier=1"], "--population=None: must be above 0 for"),
+        (
+            ["--noise_multiplier=1", "--amplification=poisson", "--population=9"],
+            "does not hold with --sampling=uniform",
+        ),
+        (
+            ["--noise_multiplier=1", "--accountant=pld", "--population=9"],
+            "--accountant=pld does not cover sampling without replacement",
+        ),
         (["--noise_multiplier=1", "--population=4"], "--clients_per_round=5 is more than --population=4"),
         (["--noise_multiplier=1", "--population=99", "--target_delta=0.1"], "--target_delta=0.1 is more than one over"),
-        (["--noise_multiplier=1", "--bands=4"], "--bands=4 belongs to --dp_mechanism=banded"),
-        (["--noise_multiplier=1", "--min_separation=4"], "--min_separation=4 belongs to --sampling=min_separation"),
+        (["--noise_multiplier=1", "--bands=4"], "--bands=4 has no effect with --dp_mechanism=gaussian"),
+        (["--noise_multiplier=1", "--min_separation=4"], "--min_separation=4 has no effect with --sampling=uniform"),
         (["--noise_multiplier=1", "--sampling=min_separation"], "--min_separation is not set, and its default depends"),
         (
             [

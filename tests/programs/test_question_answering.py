@@ -154,4 +154,4 @@ def test_predicting_needs_a_question_and_a_text(trained, place, asked):
 
 def test_audits_of_places_are_refused(trained, place):
     _, err = run("audit", "--run_dir=run", cwd=place, code=2)
-    assert "is a run of question_answering, whose predictions are no probabilities of classes" in err
+    assert "is a run of question_answering, whose predictions are no class probabilities" in err

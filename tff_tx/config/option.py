@@ -183,7 +183,7 @@ class Field:
 
     def _convert(self, value):
         if self.type is tuple:
-            items = value.split(",") if isinstance(value, str) else value
+            items = value.split(",") if isinstance(value, str) and value else value
             return tuple(_scalar(self.item_type, item) for item in items)
         if self.type is dict:
             found = json.loads(value or "{}") if isinstance(value, str) else value or {}

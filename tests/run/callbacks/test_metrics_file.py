@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-from tff_tx.run.metrics_file import MetricsFile
+
+from tff_tx.run.callbacks.metrics_file import MetricsFile
 
 
 @pytest.fixture
