@@ -215,7 +215,7 @@ class TestRun:
         assert table.attrs["evaluations"] == 2 * 7
 
     def test_damaged_and_missing_updates_are_reported(self, engine, tmp_path):
-        with pytest.raises(UserError, match="has no updates: train with --keep_updates"):
+        with pytest.raises(UserError, match="has no updates: train with run.keep_updates"):
             contribution.UpdateStore(str(tmp_path)).rounds()
         store = contribution.UpdateStore(str(tmp_path))
 

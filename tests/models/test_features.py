@@ -146,7 +146,7 @@ def test_with_frozen_dropout_the_same_seed_matters_below():
     member = zoo.BY_NAME["distilbert"]
     usual = models.functional_model(member.build(), member.objective, member.x_spec(), trainable="head")
     with pytest.raises(
-        UserError, match="--cache_features: below the lowest trained weight TFDistilBert.* has 0 of its"
+        UserError, match="model.cache_features: below the lowest trained weight TFDistilBert.* has 0 of its"
     ):
         models.FeatureExtractor(usual)
 

@@ -242,19 +242,19 @@ def test_the_byte_tokenizer_goes_along(tmp_path):
 def test_unknown_architecture_for_the_task():
     text = message(models.from_config, "TFAutoModelForMaskedLM", "gpt2", {})
     assert text.startswith(
-        "--architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; choose one of albert, bert, "
+        "model.architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; choose one of albert, bert, "
     )
 
 
 def test_unknown_field():
     text = message(tiny, hidden_sise=9)
-    assert text == "--model_config: bert has no field hidden_sise; see the fields of BertConfig."
+    assert text == "model.config: bert has no field hidden_sise; see the fields of BertConfig."
 
 
 def test_unknown_field_of_a_checkpoint(tmp_path):
     models.save_pretrained(tiny(), tmp_path)
     text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path), {"layers": 2, "heads": 1})
-    assert text == "--model_config: bert has no field heads, layers; see the fields of BertConfig."
+    assert text == "model.config: bert has no field heads, layers; see the fields of BertConfig."
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_unknown_field_of_a_checkpoint(tmp_path):
 )
 def test_a_field_that_does_not_fit(field, value, reason):
     text = message(tiny, **{field: value})
-    assert text.startswith("--architecture=bert --model_config={")
+    assert text.startswith("model.architecture=bert model.config={")
     assert repr(value) in text
     assert reason in text
     assert text.endswith("): choose fields that fit one another, see BertConfig.")
@@ -271,7 +271,7 @@ def test_a_field_that_does_not_fit(field, value, reason):
 
 def test_a_directory_without_configuration(tmp_path):
     assert message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path)) == (
-        f"--pretrained={tmp_path} is a directory without config.json, so not a model: give a "
+        f"model.pretrained={tmp_path} is a directory without config.json, so not a model: give a "
         "directory written by save_pretrained, or a hub id."
     )
 
@@ -282,7 +282,7 @@ REMEDY = "give a directory with config.json and weights as safetensors, or a hub
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/directory", "not a name!"])
 def test_a_name_that_is_neither_directory_nor_hub_id(name):
     text = message(models.from_pretrained, "TFAutoModelForMaskedLM", name)
-    assert text.startswith(f"--pretrained={name} cannot be loaded (")
+    assert text.startswith(f"model.pretrained={name} cannot be loaded (")
     assert text.endswith(f"): {REMEDY}")
 
 
@@ -304,7 +304,7 @@ def test_a_broken_checkpoint(files, reason, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path))
-    assert text.startswith(f"--pretrained={tmp_path} cannot be loaded (")
+    assert text.startswith(f"model.pretrained={tmp_path} cannot be loaded (")
     assert reason in text
     assert text.endswith(f"): {REMEDY}")
 
@@ -313,7 +313,7 @@ def test_a_checkpoint_of_a_type_without_the_task(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path))
     assert text.startswith(
-        f"--pretrained={tmp_path} is a gpt2 model, of which TFAutoModelForMaskedLM has none in TensorFlow; "
+        f"model.pretrained={tmp_path} is a gpt2 model, of which TFAutoModelForMaskedLM has none in TensorFlow; "
         "choose a model of one of the types albert, bert, "
     )
 

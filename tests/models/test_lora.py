@@ -189,14 +189,14 @@ def test_attention_of_keras_is_adapted_too():
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"ranks": ()}, "--lora_rank=: ranks are 1 or more"),
-        ({"ranks": (4, 0)}, "--lora_rank=4,0: ranks are 1 or more"),
-        ({"alpha": 0.0}, "--lora_alpha=0.0 is not more than 0"),
-        ({"dropout": 1.0}, "--lora_dropout=1.0 is no rate"),
-        ({"ranks": (2, 4), "freeze_a": True}, "--lora_freeze_a and several ranks"),
-        ({"targets": "nowhere"}, "--lora_targets=nowhere is in the name of no weight matrix of TFGPT2LMHeadModel"),
-        ({"ranks": (40,)}, "--lora_rank=40 is more than the 16x48 weight"),
-        ({"targets": "wte|c_attn", "dropout": 0.1}, "--lora_dropout=0.1 drops inputs of dense layers"),
+        ({"ranks": ()}, "lora.rank=: ranks are 1 or more"),
+        ({"ranks": (4, 0)}, "lora.rank=4,0: ranks are 1 or more"),
+        ({"alpha": 0.0}, "lora.alpha=0.0 is not more than 0"),
+        ({"dropout": 1.0}, "lora.dropout=1.0 is no rate"),
+        ({"ranks": (2, 4), "freeze_a": True}, "lora.freeze_a and several ranks"),
+        ({"targets": "nowhere"}, "lora.targets=nowhere is in the name of no weight matrix of TFGPT2LMHeadModel"),
+        ({"ranks": (40,)}, "lora.rank=40 is more than the 16x48 weight"),
+        ({"targets": "wte|c_attn", "dropout": 0.1}, "lora.dropout=0.1 drops inputs of dense layers"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(fields, sentence):

@@ -216,7 +216,7 @@ def test_what_cannot_be_is_refused():
         models.functional_model(
             keras_model("distilbert"), member.objective, member.x_spec(seeded=False), gradient_checkpointing=True
         )
-    with pytest.raises(UserError, match="--frozen_dtype=bfloat16 has no effect with --trainable=all"):
+    with pytest.raises(UserError, match="model.frozen_dtype=bfloat16 has no effect with model.trainable=all"):
         build(tf.TensorSpec([None, 3]), frozen_dtype="bfloat16")
-    with pytest.raises(UserError, match="--frozen_dtype=float16: must be one of float32, bfloat16"):
+    with pytest.raises(UserError, match="model.frozen_dtype=float16: must be one of float32, bfloat16"):
         build(tf.TensorSpec([None, 3]), trainable="layers:kernel", frozen_dtype="float16")

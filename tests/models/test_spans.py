@@ -182,5 +182,5 @@ def test_distillation_of_places_is_refused(encoder):
 
 
 def test_models_of_two_models_are_refused():
-    with pytest.raises(UserError, match="--architecture=encoder-decoder: .* choose one of bart, .*, t5"):
+    with pytest.raises(UserError, match="model.architecture=encoder-decoder: .* choose one of bart, .*, t5"):
         models.from_config("TFAutoModelForSeq2SeqLM", "encoder-decoder", {})

@@ -46,14 +46,14 @@ def test_the_head_is_what_is_beside_the_base(name):
 
 @pytest.mark.parametrize("name", sorted(set(zoo.NAMES) - set(HEADS)))
 def test_a_language_model_with_tied_embeddings_has_no_head(name):
-    with pytest.raises(UserError, match="--trainable=head: TF.* has no such weights"):
+    with pytest.raises(UserError, match="model.trainable=head: TF.* has no such weights"):
         trainable.selected(built(name), "head")
 
 
 @pytest.mark.parametrize("name", zoo.NAMES)
 def test_biases_are_vectors_and_nearly_nothing(name):
     if name == "t5":
-        with pytest.raises(UserError, match="--trainable=bias: TFT5.* has no such weights"):
+        with pytest.raises(UserError, match="model.trainable=bias: TFT5.* has no such weights"):
             trainable.selected(built(name), "bias")
         return
     head = {v.name for v in trainable.selected(built(name), "lora")}
@@ -74,9 +74,9 @@ def test_layers_are_chosen_by_a_regular_expression():
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("heads", "--trainable=heads: must be one of all, head, bias, layers:RE, lora"),
-        ("layers:(", r"--trainable=layers:\( is no regular expression"),
-        ("layers:nowhere", "--trainable=layers:nowhere: TFDistilBert.* has no such weights"),
+        ("heads", "model.trainable=heads: must be one of all, head, bias, layers:RE, lora"),
+        ("layers:(", r"model.trainable=layers:\( is no regular expression"),
+        ("layers:nowhere", "model.trainable=layers:nowhere: TFDistilBert.* has no such weights"),
     ],
 )
 def test_other_choices_are_refused(spec, sentence):

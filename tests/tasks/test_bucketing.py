@@ -109,5 +109,5 @@ def test_images_are_refused():
     spec = collections.OrderedDict(pixel_values=tf.TensorSpec([1, 4, 4]), label=tf.TensorSpec([], tf.int32))
     preprocessing = Preprocessing("image_classification", spec)
     preprocessing.check(LocalTraining())
-    with pytest.raises(UserError, match="all examples of --task=image_classification have the same"):
+    with pytest.raises(UserError, match="all examples of task.kind=image_classification have the same"):
         preprocessing.check(LocalTraining(bucket_by_length=True))

@@ -177,7 +177,7 @@ def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):
     assert {client_path(directory, "train", c) for c in (ids[0], ids[5])} <= left
     assert client_path(directory, "train", ids[1]) not in left
     with pytest.raises(
-        UserError, match=r"--feature_cache_bytes=\d+ is less than the .* bytes that the features of the 8"
+        UserError, match=r"model.feature_cache_bytes=\d+ is less than the .* bytes that the features of the 8"
     ):
         cache.prepare(ids)
     assert cache.bytes <= budget
@@ -252,5 +252,5 @@ def test_a_client_that_cannot_be_read_fails_alone(pictures, tmp_path, caplog):
 
 
 def test_inputs_that_are_drawn_anew_are_refused(pictures):
-    with pytest.raises(UserError, match="--cache_features: the inputs of --task=masked_lm are drawn anew"):
+    with pytest.raises(UserError, match="model.cache_features: the inputs of task.kind=masked_lm are drawn anew"):
         tasks.FeatureCache(dataclasses.replace(pictures, kind="masked_lm"), "nowhere", LARGE)

@@ -26,9 +26,9 @@ def text_task(cache_dir, kind="causal_lm", **model):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ({"config": {**GPT2, "n_positions": 8}}, "--max_length=16 is more than the 8 positions of the model"),
+        ({"config": {**GPT2, "n_positions": 8}}, "task.max_length=16 is more than the 8 positions of the model"),
         ({"config": {**GPT2, "vocab_size": 100}}, "ids up to 258, the model has a vocabulary of 100"),
-        ({"tokenizer": None}, "--task=causal_lm needs a tokenizer"),
+        ({"tokenizer": None}, "task.kind=causal_lm needs a tokenizer"),
         ({"architecture": None}, "set exactly one"),
         ({"architecture": "vit"}, "TFAutoModelForCausalLM has no TensorFlow model of that type"),
         ({"config": {"hidden": 3}}, "gpt2 has no field hidden"),
@@ -41,12 +41,12 @@ def test_what_does_not_fit_is_told(cache_dir, model, sentence):
 
 def test_masked_lm_needs_a_mask_token(cache_dir, tmp_path):
     models.load_tokenizer("bytes").save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=f"--tokenizer={tmp_path} has no mask token"):
+    with pytest.raises(UserError, match=f"model.tokenizer={tmp_path} has no mask token"):
         text_task(cache_dir, kind="masked_lm", architecture="bert", config={}, tokenizer=str(tmp_path))
 
 
 def test_an_unknown_task_is_told(cache_dir):
-    with pytest.raises(UserError, match="--task=translation: must be one of"):
+    with pytest.raises(UserError, match="task.kind=translation: must be one of"):
         text_task(cache_dir, kind="translation")
 
 

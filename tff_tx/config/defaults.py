@@ -36,14 +36,15 @@ def _task_and_model(config, defaults):
     found: dict[str, Any] = {"task.kind": kind}
     if kind != defaults.get("task"):
         defaults = {}
-    if config.model.pretrained is None and config.model.architecture is None and not config.ensemble.groups:
-        if "architecture" not in defaults:
+    if config.model.pretrained is None and config.model.architecture is None:
+        if "architecture" in defaults:
+            found["model.architecture"] = defaults["architecture"]
+            found["model.config"] = {**defaults["model_config"], **config.model.config}
+        elif not config.ensemble.groups:  # which may name models of their own
             raise UserError(
                 f"no model is named: set {setting('model.pretrained')} to a checkpoint, or "
                 f"{setting('model.architecture')} to the type of a model with random weights."
             )
-        found["model.architecture"] = defaults["architecture"]
-        found["model.config"] = {**defaults["model_config"], **config.model.config}
     if config.model.pretrained is None and config.model.tokenizer is None:
         found["model.tokenizer"] = defaults.get("tokenizer")
     return found

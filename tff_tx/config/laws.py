@@ -354,7 +354,7 @@ def teachers_are_seen(config: RunConfig) -> Found:
         if config.is_set(path):
             return (
                 f"{describe(config, path)} cannot be combined with {teachers}: it makes another model of a client's "
-                "update than the client's own; remove it, or use {setting('ensemble.teachers')}=groups."
+                f"update than the client's own; remove it, or use {setting('ensemble.teachers')}=groups."
             )
     return None
 

@@ -179,9 +179,9 @@ def test_deal_is_even_and_by_the_seed():
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"steps": -1}, "--ensemble_steps=-1 has to be 0 or more"),
-        ({"learning_rate": 0.0}, "--ensemble_learning_rate=0.0 has to be above 0"),
-        ({"teachers": "all"}, "--teachers=all is none of clients, groups"),
+        ({"steps": -1}, "ensemble.steps=-1 has to be 0 or more"),
+        ({"learning_rate": 0.0}, "ensemble.learning_rate=0.0 has to be above 0"),
+        ({"teachers": "all"}, "ensemble.teachers=all is none of clients, groups"),
     ],
 )
 def test_values_without_meaning_are_refused(fields, sentence):
@@ -190,5 +190,5 @@ def test_values_without_meaning_are_refused(fields, sentence):
 
 
 def test_a_single_group_cannot_teach_itself():
-    with pytest.raises(UserError, match="--teachers=groups with a single --group"):
+    with pytest.raises(UserError, match="ensemble.teachers=groups with a single --group"):
         federation(["plain"], EnsembleDistillation(teachers="groups"))
