@@ -242,7 +242,8 @@ def test_the_byte_tokenizer_goes_along(tmp_path):
 def test_unknown_architecture_for_the_task():
     text = message(models.from_config, "TFAutoModelForMaskedLM", "gpt2", {})
     assert text.startswith(
-        "model.architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; choose one of albert, bert, "
+        "model.architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; "
+        "choose one of albert, bert, "
     )
 
 

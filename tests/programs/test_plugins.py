@@ -114,7 +114,7 @@ def test_plug_ins_train_from_the_command_line_and_from_python(workplace, importe
         data=ft.Data(str(workplace / "x.fw")),
         model=ft.Model(architecture="bert", config=task.BERT, tokenizer=str(workplace / "words")),
         cache_dir=cache_dir,
-        max_length=SETTINGS["max_length"],
+        **SETTINGS,
     )
     trainer = ft.Trainer(
         loaded,
@@ -122,7 +122,6 @@ def test_plug_ins_train_from_the_command_line_and_from_python(workplace, importe
         aggregation=ft.aggregator("majority_vote"),
         run_dir=str(workplace / "by_trainer"),
         progress=False,
-        **SETTINGS,
     )
     history = trainer.fit()
     assert history["train/loss"].between(0, np.inf, inclusive="neither").all()

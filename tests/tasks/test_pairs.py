@@ -73,7 +73,7 @@ def test_adapters_of_an_encoder_and_decoder(t5):
 
 
 def test_without_a_start_nothing_can_be_decoded():
-    with pytest.raises(UserError, match="the mbart model has no decoder_start_token_id.*--model_config"):
+    with pytest.raises(UserError, match="the mbart model has no decoder_start_token_id.*model.config"):
         batch(transformers.MBartConfig())
 
 

@@ -114,6 +114,8 @@ class Plan:
     def statement(self) -> str:
         """The privacy statement of the run, Markdown."""
         chosen = {path: self.settings.get(path) for path, field in FIELDS.items() if field.option.stated}
+        if self.settings.client.steps is None:
+            chosen["client.epochs"] = self.settings.client.num_epochs
         return statement(
             self.ledger,
             self.rounds,

@@ -60,7 +60,7 @@ class ClientCompression(Hook):
         weights_type = engine.weights_type.trainable
         why, remedy = ("compression at the client needs", "compress by an aggregator")
         if self._residuals is not None:
-            why, remedy = "error feedback needs", f"use {setting('compression.error_feedback')}"
+            why, remedy = "error feedback needs", f"set {setting('compression.error_feedback')} to false"
         self._at = form_lib.only_update(engine.parts.contribution_type, weights_type, why, remedy)
         specs = tf.nest.flatten(tff.types.type_to_tf_tensor_specs(weights_type))
         self._zeros = [np.zeros(spec.shape, np.float32) for spec in specs]

@@ -132,7 +132,7 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
     for name in definition.limited_lengths if limit is not None else ():
         if getattr(spec, name) > limit:
             raise UserError(
-                f"--{name}={getattr(spec, name)} is more than the {limit} positions of the model: lower it"
-                + ("." if spec.pretrained else f", or set the positions in {setting('model.config')}.")
+                f"{setting(f'task.{name}')}={getattr(spec, name)} is more than the {limit} positions of the model: "
+                "lower it" + ("." if spec.pretrained else f", or set the positions in {setting('model.config')}.")
             )
     return model

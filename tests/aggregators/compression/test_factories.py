@@ -273,7 +273,7 @@ def test_residuals_that_no_checkpoint_needs_are_removed(tmp_path):
 
 
 def test_error_feedback_of_clients_that_send_codes_is_refused(tmp_path):
-    with pytest.raises(UserError, match="send none of the model's shape: use --noerror_feedback"):
+    with pytest.raises(UserError, match="send none of the model's shape: set compression.error_feedback to false"):
         LocalEngine(
             process(aggregator=mean_of_codes("eden1")),
             hooks=[ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))],

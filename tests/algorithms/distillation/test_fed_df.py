@@ -190,5 +190,5 @@ def test_values_without_meaning_are_refused(fields, sentence):
 
 
 def test_a_single_group_cannot_teach_itself():
-    with pytest.raises(UserError, match="ensemble.teachers=groups with a single --group"):
+    with pytest.raises(UserError, match="ensemble.teachers=groups with a single group"):
         federation(["plain"], EnsembleDistillation(teachers="groups"))
