@@ -45,7 +45,7 @@ def test_words_of_clients_become_a_tokenizer(place, data):
     tokenizer = transformers.AutoTokenizer.from_pretrained(place / "words")
     assert tokenizer.tokenize("the cat sat") == ["the", "cat", "sat"]
     assert f"18 clients; {len(tokenizer)} entries in words" in out
-    assert "No noise: nothing hides a client." in out
+    assert "No privacy: counts are exact and not thresholded." in out
     assert "18/18" in err
     assert record(place)["privacy"] is None
     assert record(place)["words"] == len(set(COMMON.split())) + 18
@@ -60,7 +60,7 @@ def test_with_an_epsilon_words_of_one_client_are_not_released(place, data):
     assert (told["noise_stddev"], told["threshold"]) == (mechanism.noise_stddev, mechanism.threshold)
     assert told["noise_seed_given"]
     assert f"(6, {delta:.3g})-differential privacy of a client with all of its data" in out
-    assert "for 18 clients: each names 20 words at most" in out
+    assert "8 words of 18 clients; 173 entries in words" in out
     assert "The noise was seeded" in out
     tokens = transformers.AutoTokenizer.from_pretrained(place / "words").get_vocab()
     assert {"the", "cat", "sat"} < tokens.keys()
@@ -94,11 +94,11 @@ def test_the_same_noise_gives_the_same_tokenizer_and_too_much_of_it_none(place, 
     ("flags", "message"),
     [
         (["--output="], "--output"),
-        (["--output=."], "--output=. exists, and this program did not write it"),
-        (["--vocab_size=20"], "--vocab_size=20 has no room"),
+        (["--output=."], "--output=. exists and is no federated vocabulary"),
+        (["--vocab_size=20"], "--vocab_size=20: must be at least 161"),
         (["--tokenizer_type=bpe", "--lowercase"], "--lowercase"),
         (["--population=100"], "--population=100"),
-        (["--target_epsilon=1", "--population=3"], "--population=3 is less than the 18 clients"),
+        (["--target_epsilon=1", "--population=3"], "--population=3 is fewer than the 18 training clients"),
         (["--target_epsilon=1", "--target_delta=0.5"], "--target_delta=0.5 is more than one over the 18 clients"),
         (["--target_epsilon=0"], "--target_epsilon=0.0: must be above 0"),
     ],
