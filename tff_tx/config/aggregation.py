@@ -31,8 +31,7 @@ class AggregationConfig(Section):
     zeroing_norm: str | None = option(
         None,
         "Replaces updates that have an element above this magnitude, or with `adaptive` above an estimated quantile, "
-        "by "
-        "0; before {aggregation.clip_norm}.",
+        "by 0; before {aggregation.clip_norm}.",
         flag="update_zeroing_norm",
         formerly=("zeroing",),
     )

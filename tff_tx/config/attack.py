@@ -28,8 +28,8 @@ class AttackConfig(Section):
     scale: float | None = option(
         None,
         "Factor of sign_flip (default 1) and model_replacement (default: {cohort.clients_per_round}); for "
-        "little_is_enough the "
-        "number of standard deviations from the mean (default: as many as the paper's majority needs).",
+        "little_is_enough the number of standard deviations from the mean (default: as many as the paper's majority "
+        "needs).",
         flag="attack_scale",
         least=0.0,
     )

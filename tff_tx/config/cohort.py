@@ -28,8 +28,7 @@ class CohortConfig(Section):
     min_separation: int | None = option(
         None,
         "A client is sampled at most once in this many consecutive rounds, with {cohort.sampling}=min_separation; "
-        "default: as "
-        "many as the number of clients allows.",
+        "default: as many as the number of clients allows.",
         least=1,
     )
     cohorts: str | None = option(

@@ -166,8 +166,7 @@ class Needs:
         found = describe(config, self.chosen)
         return (
             f"{describe(config, self.first.path)} cannot be combined with {found}: {self.because}; remove it, or "
-            f"choose "
-            f"one of {able or 'none so far'}."
+            f"choose one of {able or 'none so far'}."
         )
 
 

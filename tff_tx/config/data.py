@@ -48,9 +48,8 @@ class DataConfig(Section):
     categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")
     partition: str = option(
         "auto",
-        "Assignment of examples to clients: the data's own clients (column) or a synthetic partition; auto is column "
-        "if "
-        "the data have clients, else iid.",
+        "Assignment of examples to clients: the data's own clients (column) or a synthetic partition; auto is "
+        "column if the data have clients, else iid.",
         choices=PARTITIONS,
     )
     num_clients: int | None = option(
@@ -64,8 +63,7 @@ class DataConfig(Section):
     split: str = option(
         "auto",
         "Held-out data: whole clients, a random part of every client, the last part of every client (time), or "
-        "examples "
-        "before partitioning; auto is client for the data's own clients, else example.",
+        "examples before partitioning; auto is client for the data's own clients, else example.",
         choices=SPLITS,
     )
     validation_fraction: float = option(

@@ -55,8 +55,7 @@ def ranks_are_synchronous(config: RunConfig) -> Found:
         return None
     return (
         f"{describe(config, 'lora.rank')} cannot be combined with {describe(config, 'cohort.buffer_size')}: all "
-        f"clients "
-        "of a round must start from the same A and B; remove one of them."
+        "clients of a round must start from the same A and B; remove one of them."
     )
 
 
@@ -143,9 +142,8 @@ def residuals_stay_with_clients(config: RunConfig) -> Found:
         return None
     return (
         f"{_feedback(config)} needs {setting('engine.name')}=local (found {config.engine.name}): residuals belong to "
-        f"the "
-        f"clients, and are stored on this machine; set {setting('compression.error_feedback')} to false, or change the "
-        "engine."
+        f"the clients, and are stored on this machine; set {setting('compression.error_feedback')} to false, or "
+        "change the engine."
     )
 
 
@@ -155,8 +153,7 @@ def residuals_are_added_up(config: RunConfig) -> Found:
         return None
     return (
         f"{_feedback(config)} cannot be combined with {describe(config, 'aggregation.aggregator')}: a residual makes "
-        f"up "
-        "for an earlier update in a sum, and this aggregator compares single updates; remove one of them."
+        "up for an earlier update in a sum, and this aggregator compares single updates; remove one of them."
     )
 
 
@@ -176,8 +173,7 @@ def feedback_needs_one_update(config: RunConfig) -> Found:
         return None
     return (
         f"{_feedback(config)} cannot be combined with {describe(config, 'algorithm.name')}: its clients send a "
-        f"gradient "
-        "besides their update; remove it, or change the algorithm."
+        "gradient besides their update; remove it, or change the algorithm."
     )
 
 
@@ -287,10 +283,8 @@ def cohorts_are_as_accounted(config: RunConfig) -> Found:
         return None
     return (
         f"{describe(config, 'devices.availability')} cannot be combined with {describe(config, 'privacy.mechanism')} "
-        f"and "
-        f"{describe(config, 'cohort.sampling')}: cohorts come from fewer clients than the accounting assumes; remove "
-        f"it, "
-        f"or set {setting('cohort.sampling')}=poisson."
+        f"and {describe(config, 'cohort.sampling')}: cohorts come from fewer clients than the accounting assumes; "
+        f"remove it, or set {setting('cohort.sampling')}=poisson."
     )
 
 

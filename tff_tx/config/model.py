@@ -97,9 +97,8 @@ class LoraConfig(Section):
     aggregation: str = option(
         "average",
         "Aggregation of the clients' A and B: averages of the factors (FedIT; HetLoRA with several ranks); averages "
-        "and "
-        "the residual to the average product (FedEx-LoRA); the average product, added to the weight, and new A and B "
-        "(FLoRA's stack); or its best approximation of the rank (FlexLoRA's svd).",
+        "and the residual to the average product (FedEx-LoRA); the average product, added to the weight, and new A "
+        "and B (FLoRA's stack); or its best approximation of the rank (FlexLoRA's svd).",
         flag="lora_aggregation",
         choices=LORA_AGGREGATIONS,
     )

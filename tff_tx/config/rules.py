@@ -431,8 +431,6 @@ def check_resume(before: RunConfig, now: RunConfig) -> None:
     if before.run.rounds != now.run.rounds and (depends := laws.depends_on_rounds(now)):
         raise UserError(
             f"{setting('run.rounds')} was {before.run.rounds}, is {now.run.rounds}, and {describe(now, depends)} "
-            f"depends "
-            f"on it: rounds that have been run would have been others; resume with {before.run.rounds} rounds, or "
-            f"start "
-            "a new run directory."
+            f"depends on it: rounds that have been run would have been others; resume with {before.run.rounds} "
+            "rounds, or start a new run directory."
         )

@@ -108,8 +108,8 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
     if num_shards > len(labels):
         raise UserError(
             f"{setting('data.num_clients')}={num_clients} times "
-            f"{setting('data.shards_per_client')}={shards_per_client} makes "
-            f"{num_shards} shards of {len(labels)} examples; lower one of them."
+            f"{setting('data.shards_per_client')}={shards_per_client} makes {num_shards} shards of {len(labels)} "
+            "examples; lower one of them."
         )
     # Shuffled first, so that the shards within a label do not depend on the order of the file.
     order = rng.permutation(len(labels))

@@ -103,8 +103,7 @@ def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: 
         if part and not taken.any():
             raise UserError(
                 f"{setting('data.split')}={split} with {setting(f'data.{name}_fraction')}={part:g} takes no example "
-                "of any "
-                f"client, as the largest has {sizes.max()}; raise the fraction or use "
+                f"of any client, as the largest has {sizes.max()}; raise the fraction or use "
                 f"{setting('data.split')}=client."
             )
     return num_validation, num_test

@@ -82,10 +82,8 @@ class FeatureExtractor:
         if below < _LEAST_SHARE * products:
             raise UserError(
                 f"{setting('model.cache_features')}: below the lowest trained weight {self._kind} has {below} of its "
-                f"{products} matrix "
-                f"products, too little to be worth caching: train the head, upper layers "
-                f"({setting('model.trainable')}=layers:RE), or "
-                f"adapters of upper layers ({setting('lora.targets')})."
+                f"{products} matrix products, too little to be worth caching: train the head, upper layers "
+                f"({setting('model.trainable')}=layers:RE), or adapters of upper layers ({setting('lora.targets')})."
             )
 
     def _require_same_features(self):

@@ -265,8 +265,7 @@ def _recompute_blocks(function, x_spec):
     if randomness.split_seed(x_spec)[1] is None:
         raise UserError(
             f"{setting('model.gradient_checkpointing')} draws dropout twice, which only a seed makes the same: add "
-            f"{randomness.SEED!r} "
-            "to the inputs."
+            f"{randomness.SEED!r} to the inputs."
         )
     function.recomputed = transformer_blocks(function.model)
 

@@ -112,8 +112,7 @@ def read_config(auto_class: Any, name: str) -> Any:
     if found.model_type not in _architectures(auto):
         raise UserError(
             f"{setting('model.pretrained')}={name} is a {found.model_type} model, of which {auto.__name__} has none "
-            f"in TensorFlow; "
-            f"choose a model of one of the types {', '.join(_architectures(auto))}."
+            f"in TensorFlow; choose a model of one of the types {', '.join(_architectures(auto))}."
         )
     return found
 

@@ -211,8 +211,7 @@ def _targets(model, variables, lora) -> list:
     if not targets:
         raise UserError(
             f"{setting('lora.targets')}={pattern} is in the name of no weight matrix of {type(model).__name__}; its "
-            f"matrices are "
-            f"{trainable_lib.some_names(matrices)}."
+            f"matrices are {trainable_lib.some_names(matrices)}."
         )
     for v in targets:
         if lora.rank > min(_matrix_shape(v.shape)):

@@ -205,7 +205,7 @@ class RayCluster:
                 if gone := refs.keys() - self.silos():
                     raise UserError(
                         f"{setting('data.silos')}: {', '.join(sorted(gone))} went away while the data were read: try "
-                        f"again."
+                        "again."
                     )
             return {name: self._ray.get(ref) for name, ref in sorted(refs.items())}
         except self._ray.exceptions.RayTaskError as error:

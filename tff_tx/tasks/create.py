@@ -114,8 +114,8 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
     if (spec.pretrained is None) == (spec.architecture is None):
         raise UserError(
             f"{setting('model.pretrained')}={spec.pretrained} and "
-            f"{setting('model.architecture')}={spec.architecture}: set exactly one, the checkpoint "
-            "to start from or the type of a model with random weights."
+            f"{setting('model.architecture')}={spec.architecture}: set exactly one, the checkpoint to start from or "
+            "the type of a model with random weights."
         )
     config = dict(spec.config)
     if facts.label_names:

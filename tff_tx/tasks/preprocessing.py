@@ -112,8 +112,7 @@ class Preprocessing:
         if local.bucket_by_length and not self._recipe.lengthwise:
             raise UserError(
                 f"{setting('client.bucket_by_length')} sorts texts or histories by their length, and all examples of "
-                f"{setting('task.kind')}={self._kind} "
-                "have the same: drop it."
+                f"{setting('task.kind')}={self._kind} have the same: drop it."
             )
 
     def train(self, examples: tf.data.Dataset, seed, local: LocalTraining, rank=None) -> tf.data.Dataset:

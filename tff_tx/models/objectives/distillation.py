@@ -49,6 +49,5 @@ def check_predicts_classes(model: tff.learning.models.FunctionalModel) -> None:
     if problem is not None:
         raise UserError(
             f"distillation compares probabilities of classes, and {problem}: choose another {setting('task.kind')}, "
-            f"or drop "
-            f"{setting('algorithm.distillation_weight')} and programs.distill."
+            f"or drop {setting('algorithm.distillation_weight')} and programs.distill."
         )

@@ -177,9 +177,8 @@ class EnsembleAssembly:
         sizes = ", ".join(f"{n} {_facts(task)['parameters']['trainable']:,}" for n, (_, task) in self.groups.items())
         return [
             f"{first.kind} on {config.data.dataset}: {len(first.train.client_ids)} train clients; trainable "
-            f"parameters: "
-            f"{sizes}; {sum(first.validation.sizes().values()):,} public examples; {self.rounds} rounds of "
-            f"{config.algorithm.name} with distillation into {config.run.directory}"
+            f"parameters: {sizes}; {sum(first.validation.sizes().values()):,} public examples; {self.rounds} rounds "
+            f"of {config.algorithm.name} with distillation into {config.run.directory}"
         ]
 
 
@@ -247,6 +246,5 @@ def _check_memory(config, task):
         raise UserError(
             f"{setting('ensemble.steps')}={ensemble.steps} of {setting('ensemble.batch_size')}={ensemble.batch_size} "
             f"need {needed / 1e9:.1f} GB for logits of {classes:,} classes, and {free / 1e9:.1f} GB are free: lower "
-            f"one "
-            f"of them, or {setting('task.max_length')}."
+            f"one of them, or {setting('task.max_length')}."
         )

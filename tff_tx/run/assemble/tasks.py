@@ -140,8 +140,7 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
         raise UserError(
             f"{setting('model.feature_cache_bytes')}={budget} is less than the {expected:,.0f} bytes that the "
             f"activations of {setting('cohort.clients_per_round')}={config.cohort.clients_per_round} clients take: "
-            f"raise "
-            f"it, lower that, or train without {setting('model.cache_features')}."
+            f"raise it, lower that, or train without {setting('model.cache_features')}."
         )
     return found
 

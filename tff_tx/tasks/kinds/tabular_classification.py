@@ -28,10 +28,9 @@ class TabularClassification(TaskKind):
         if (found.numeric, found.categorical) != (trained_on.numeric, trained_on.categorical):
             raise UserError(
                 f"{setting('data.numeric_columns')}={','.join(found.numeric)} and "
-                f"{setting('data.categorical_columns')}={','.join(found.categorical)} "
-                f"are not what the model in {pretrained} was trained on: give "
-                f"{','.join(trained_on.numeric) or 'none'} and {','.join(trained_on.categorical) or 'none'}, in that "
-                "order."
+                f"{setting('data.categorical_columns')}={','.join(found.categorical)} are not what the model in "
+                f"{pretrained} was trained on: give {','.join(trained_on.numeric) or 'none'} and "
+                f"{','.join(trained_on.categorical) or 'none'}, in that order."
             )
         return datasets.TabularClassificationEncoder(facts.label_names, trained_on)
 
