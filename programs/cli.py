@@ -56,9 +56,9 @@ class Program:
     def __init__(self, main: Callable[[Settings], int | None], *own: type[Section], settings: Sequence[str] = ()):
         self._main, self._own = main, own
         names = {path.partition(".")[0] for path in settings}
-        ofs_run = [s for s in SECTIONS if s.section in names]
+        of_run = [s for s in SECTIONS if s.section in names]
         chosen = {p for p, f in FIELDS.items() if p in settings or f.section in settings}
-        self._groups = [(s.title(), [f for f in s.fields() if f.path in chosen]) for s in ofs_run]
+        self._groups = [(s.title(), [f for f in s.fields() if f.path in chosen]) for s in of_run]
         self._groups = [*((s.title(), list(s.fields())) for s in own), *self._groups]
         self.fields = {field.path: field for _, group in self._groups for field in group}
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, found without starting a program."""
+"""What is wrong with settings or a command line, found without starting a program."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def config_of(*line: str) -> RunConfig:
             value = value == "true"
         values[field.path] = value
     return RunConfig.of(values)
+
+
+def problem(values):
+    """The sentence with which settings, by path, are rejected."""
+    with pytest.raises(UserError) as error:
+        check(resolve(RunConfig.of(values)))
+    return str(error.value)
 
 
 def complaint(*line: str, loads: bool = False) -> str:

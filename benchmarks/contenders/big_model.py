@@ -13,6 +13,7 @@ import tensorflow as tf
 from benchmarks import measure
 from benchmarks.contenders import parts
 from tff_tx import algorithms, models, runtime
+from tff_tx.config.model import DTYPES
 
 SIZES = {
     "gpt2": {},
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--trainable", default="lora")
     parser.add_argument("--gradient_accumulation_steps", type=int, default=1)
     parser.add_argument("--gradient_checkpointing", action="store_true")
-    parser.add_argument("--frozen_dtype", choices=models.FROZEN_DTYPES, default="float32")
+    parser.add_argument("--frozen_dtype", choices=DTYPES, default="float32")
     flags = parser.parse_args()
     runtime.configure_tensorflow()
     vocabulary = SIZES[flags.size].get("vocab_size", 50257)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.complaints import problem
 from tff_tx.config import RunConfig, check, resolve
 from tff_tx.core.errors import UserError
 
@@ -12,13 +13,6 @@ ATTENTION, CENTERED = ({"aggregation.aggregator": name} for name in ("attention"
 BY_LOSS = {**ATTENTION, "aggregation.attention_key": "loss"}
 TOP_K = {"compression.upload": "top_k"}
 BUFFERED = {"cohort.buffer_size": 2, "devices.seconds_per_example": 1.0}
-
-
-def problem(values):
-    """The sentence with which settings are rejected."""
-    with pytest.raises(UserError) as error:
-        check(resolve(RunConfig.of(values)))
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.complaints import problem
 from tff_tx.config import RunConfig, check, resolve
-from tff_tx.core.errors import UserError
 
 NOISE = {"privacy.noise_multiplier": 1.0}
 GAUSSIAN = {**NOISE, "privacy.mechanism": "gaussian", "cohort.sampling": "poisson"}
@@ -17,13 +17,6 @@ EXAMPLES = {
     "client.epochs": 3,
 }
 UPDATES = {"local_privacy.clip_norm": 2.0, "local_privacy.noise_multiplier": 8.0}
-
-
-def problem(values):
-    """The sentence with which settings are rejected."""
-    with pytest.raises(UserError) as error:
-        check(resolve(RunConfig.of(values)))
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """The privacy calculator: epsilon of a mechanism that no run has yet."""
 
-import re
 import subprocess
 import sys
 
 import pytest
 
+from tests.privacy.calculations import found, table
 from tests.processes import ROOT
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import PrivacyReportConfig
@@ -19,16 +19,6 @@ NOISE = {"privacy.noise_multiplier": 1.0}
 
 def calculate(values, **settings):
     return report(RunConfig.of(values), PrivacyReportConfig(**settings))
-
-
-def found(pattern, text):
-    return re.search(pattern, text).group(1)
-
-
-def table(name, text):
-    """The rows of a table, by its first column."""
-    lines = text.split(f"{name}  epsilon\n")[1].split("\n\n")[0].splitlines()
-    return {float(a.replace(",", "")): float(b.replace(",", "")) for a, b in (line.split() for line in lines)}
 
 
 def test_epsilon_from_noise_with_a_plot(tmp_path):

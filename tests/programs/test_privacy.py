@@ -1,13 +1,13 @@
 """`programs.privacy` as a user runs it."""
 
 import os
-import re
 import subprocess
 import sys
 
 import pytest
 
 from programs import privacy
+from tests.privacy.calculations import found, table
 from tests.processes import ROOT, run
 from tff_tx.config import FIELDS
 from tff_tx.privacy import Gaussian, Participation, TreeAggregation, default_delta, epsilon
@@ -15,25 +15,15 @@ from tff_tx.privacy import Gaussian, Participation, TreeAggregation, default_del
 POISSON = ("--sampling=poisson", "--population=1000", "--clients_per_round=20", "--rounds=50")
 
 
-def told(pattern, out):
-    return re.search(pattern, out).group(1)
-
-
-def table(name, out):
-    """The rows of a table, by its first column."""
-    lines = out.split(f"{name}  epsilon\n")[1].split("\n\n")[0].splitlines()
-    return {float(a.replace(",", "")): float(b.replace(",", "")) for a, b in (line.split() for line in lines)}
-
-
 def test_epsilon_from_noise_with_a_plot(tmp_path):
     out, err = run("privacy", *POISSON, "--noise_multiplier=0.8", "--plot=x.png", cwd=tmp_path, forked=False)
     mechanism, delta = Gaussian(0.8, "poisson", 20, 1000), default_delta(1000)
-    assert float(told(r"^Epsilon (\S+)", out)) == pytest.approx(epsilon(mechanism, 50, delta), rel=1e-3)
+    assert float(found(r"^Epsilon (\S+)", out)) == pytest.approx(epsilon(mechanism, 50, delta), rel=1e-3)
     by_rounds = table("rounds", out)
     assert list(by_rounds)[0] == 1
     assert list(by_rounds)[-1] == 50
-    for rounds, found in by_rounds.items():
-        assert found == pytest.approx(epsilon(mechanism, int(rounds), delta), rel=1e-3)
+    for rounds, value in by_rounds.items():
+        assert value == pytest.approx(epsilon(mechanism, int(rounds), delta), rel=1e-3)
     by_noise = table("noise multiplier", out)
     assert by_noise[0.8] == pytest.approx(by_rounds[50])
     assert by_noise[1.6] == pytest.approx(epsilon(mechanism.with_noise(1.6), 50, delta), rel=1e-3)
@@ -44,13 +34,13 @@ def test_epsilon_from_noise_with_a_plot(tmp_path):
 def test_noise_from_epsilon_and_its_price(tmp_path):
     flags = ("--target_epsilon=2", "--target_delta=1e-6", "--parameters=10000", "--stop_at_epsilon=1.5")
     out, _ = run("privacy", *POISSON, *flags, cwd=tmp_path, forked=False)
-    noise = float(told(r"noise multiplier (\S+)\.\n", out))
+    noise = float(found(r"noise multiplier (\S+)\.\n", out))
     mechanism = Gaussian(noise, "poisson", 20, 1000)
     assert epsilon(mechanism, 50, 1e-6) == pytest.approx(2, rel=5e-3)
-    stop = int(told(r"Stops after (\d+) of 50 rounds", out))
+    stop = int(found(r"Stops after (\d+) of 50 rounds", out))
     assert epsilon(mechanism, stop, 1e-6) <= 1.5 < epsilon(mechanism, stop + 1, 1e-6)
     ratio = 20 * 50 / (noise * 50**0.5 * 100)
-    assert float(told(r"Signal to noise: (\S+) over", out)) == pytest.approx(ratio, rel=0.01)
+    assert float(found(r"Signal to noise: (\S+) over", out)) == pytest.approx(ratio, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +64,7 @@ def test_noise_from_epsilon_and_its_price(tmp_path):
 def test_mechanisms(tmp_path, mechanism, flags, expected):
     common = ["--population=1000", "--clients_per_round=20", "--rounds=40", "--noise_multiplier=9"]
     out, _ = run("privacy", f"--dp_mechanism={mechanism}", *common, *flags, cwd=tmp_path)
-    assert float(told(r"^Epsilon (\S+)", out)) == pytest.approx(epsilon(expected, 40, default_delta(1000)), rel=1e-3)
+    assert float(found(r"^Epsilon (\S+)", out)) == pytest.approx(epsilon(expected, 40, default_delta(1000)), rel=1e-3)
     assert f"Adjacency: {expected.adjacency}." in out
 
 

@@ -2,14 +2,13 @@
 
 import json
 
-import pandas as pd
 import pytest
 import transformers
 
 from tests.processes import run
+from tests.vocabularies import COMMON, write_clients
 from tff_tx.privacy import default_delta, find_sparse_histogram
 
-COMMON = "the cat sat on the mat and the dog sat on the log"
 TINY_BERT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
 )
@@ -17,11 +16,8 @@ TINY_BERT = (
 
 @pytest.fixture
 def place(tmp_path):
-    """A file of twenty clients, who share a sentence and have a word of their own each; two classes."""
-    rows = [
-        {"client": f"c{n}", "text": f"{COMMON} {chr(97 + n) * 5}", "label": label} for n in range(20) for label in "ab"
-    ]
-    pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
+    """Where the file of the clients is."""
+    write_clients(tmp_path / "x.csv")
     return tmp_path
 
 

@@ -3,10 +3,10 @@
 import json
 import os
 
-import pandas as pd
 import pytest
 import transformers
 
+from tests.vocabularies import COMMON, write_clients
 from tff_tx.analysis.vocabulary import TOKEN_NAMES
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import VOCABULARIES, VocabularyConfig
@@ -14,17 +14,13 @@ from tff_tx.core.errors import UserError
 from tff_tx.privacy import default_delta, find_sparse_histogram
 from tff_tx.run import vocabulary
 
-COMMON = "the cat sat on the mat and the dog sat on the log"
 NOISED = {"privacy.target_epsilon": 6, "privacy.noise_seed": 4}
 
 
 @pytest.fixture
 def place(tmp_path):
-    """A file of twenty clients, who share a sentence and have a word of their own each; two classes."""
-    rows = [
-        {"client": f"c{n}", "text": f"{COMMON} {chr(97 + n) * 5}", "label": label} for n in range(20) for label in "ab"
-    ]
-    pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
+    """Where the file of the clients is."""
+    write_clients(tmp_path / "x.csv")
     return tmp_path
 
 

@@ -1,7 +1,7 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
 from tff_tx.models.features import FeatureExtractor
-from tff_tx.models.functional import FROZEN_DTYPES, TransformerModel, functional_model
+from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.hugging_face import (
     from_config,
     from_pretrained,
@@ -32,7 +32,6 @@ from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
 
 __all__ = [
-    "FROZEN_DTYPES",
     "IGNORED",
     "RANK",
     "SEED",

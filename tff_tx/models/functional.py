@@ -13,6 +13,7 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.config.model import DTYPES
 from tff_tx.core import internals
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import trainable as trainable_lib
@@ -23,9 +24,6 @@ from tff_tx.models.tracing.adapted_layers import dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
 from tff_tx.models.weights_file import WeightsFile
-
-FROZEN_DTYPES = ("float32", "bfloat16")
-"""Types in which weights that are not trained can be stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,8 +269,8 @@ def _recompute_blocks(function, x_spec):
 
 
 def _hold_frozen(function, dtype, trainable):
-    if dtype not in FROZEN_DTYPES:
-        raise UserError(f"{setting('model.frozen_dtype')}={dtype}: must be one of {', '.join(FROZEN_DTYPES)}.")
+    if dtype not in DTYPES:
+        raise UserError(f"{setting('model.frozen_dtype')}={dtype}: must be one of {', '.join(DTYPES)}.")
     positions = {id(v): i for i, v in enumerate(function.variables)}
     # Without what adapters add: the server changes it, by less than bfloat16 has digits for.
     held = {positions[id(v)] for v in function.model.weights if v.dtype == tf.float32} & function.frozen

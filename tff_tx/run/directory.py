@@ -14,10 +14,12 @@ from tff_tx.config import RunConfig, check_resume, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
+CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
 METRICS = "metrics.csv"
 MODEL = "model"
 RESULTS = "results.json"
+TENSORBOARD = "tensorboard"
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "tf-keras", "transformers", "numpy")
 

@@ -19,6 +19,7 @@ import tensorflow_federated as tff
 from tff_tx.cohorts import CohortLog
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints
 from tff_tx.run.checkpoints import Checkpoints
+from tff_tx.run.directory import CHECKPOINTS, TENSORBOARD
 from tff_tx.run.progress import Progress
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
 
@@ -96,7 +97,7 @@ def train(
       Interrupted: On Ctrl-C, or when a round had too few clients too often; after saving the state of the last whole
         round.
     """
-    checkpoints = Checkpoints(os.path.join(run_dir, "checkpoints"))
+    checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS))
     state, first = checkpoints.load_latest(engine.initialize())
     run = RunState(engine, run_dir, schedule, first)
     callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
@@ -112,7 +113,7 @@ def train(
             for round_num in range(first + 1, schedule.rounds + 1):
                 if run.stopped:
                     break
-                trace = profile(os.path.join(run_dir, "tensorboard"), profiled and round_num == first + _PROFILED)
+                trace = profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED)
                 attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
                 started = time.monotonic()
                 with trace:

@@ -89,7 +89,7 @@ class Trainer:
     ):
         is_part = isinstance(aggregation, Part) or aggregation is None
         self._aggregator = None if is_part else aggregation
-        chosen = {name: value for name, value in parts.items() if isinstance(value, Part) and value is not None}
+        chosen = {name: value for name, value in parts.items() if isinstance(value, Part)}
         others = {name: value for name, value in parts.items() if name not in chosen}
         own = Part() if aggregation is None or not is_part else aggregation
         found = own | settings(**chosen) | settings(**others)
@@ -308,6 +308,6 @@ def _check_factory(config: RunConfig) -> None:
 
 def _check_rounds(run_dir: str, rounds: int) -> None:
     """Checks that a run is not shorter than what has been run of it."""
-    done = last_round(os.path.join(run_dir, "checkpoints"))
+    done = last_round(os.path.join(run_dir, directory.CHECKPOINTS))
     if done > rounds:
         raise UserError(f"{setting('run.rounds')}={rounds}: {done} rounds have been run; raise it.")

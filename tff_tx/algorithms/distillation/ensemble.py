@@ -12,11 +12,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import runtime
+from tff_tx.config.algorithm import TEACHERS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import IGNORED, SEED, TransformerModel, check_predicts_classes, distillation_loss
-
-TEACHERS = ("clients", "groups")
-"""Whose logits are averaged: of all clients' models of the round, or of all groups' averages of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +27,8 @@ class EnsembleDistillation:
     Attributes:
       steps: In each round; 0: none, which is the algorithm of the groups as it is.
       learning_rate: The first.
-      teachers: One of `TEACHERS`. "clients" is FedDF; "groups" is for servers that may see averages only.
+      teachers: Whose logits are averaged: "clients", of all clients' models of the round, is FedDF; "groups", of all
+        groups' averages of them, is for servers that may see averages only.
 
     Raises:
       UserError: At construction, if a value has no meaning.

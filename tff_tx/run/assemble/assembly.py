@@ -113,11 +113,8 @@ class Assembly:
 
     def facts(self) -> dict[str, Any]:
         """What `config.json` says besides the settings."""
-        trainable, non_trainable = (sum(w.size for w in part) for part in self.task.model.initial_weights)
         return {
-            "label_names": list(self.task.label_names),
-            "clients": {split: len(clients.client_ids) for split, clients in task_parts.splits(self.task).items()},
-            "parameters": {"trainable": trainable, "non_trainable": non_trainable},
+            **task_parts.facts(self.task, task_parts.splits(self.task)),
             **({"privacy": self.plan.config()} if self.plan else {}),
             "client_privacy": self.accounts.config(),
         }

@@ -226,12 +226,7 @@ def _model_of(config, group):
 
 
 def _facts(task):
-    trainable, non_trainable = (sum(w.size for w in part) for part in task.model.initial_weights)
-    return {
-        "label_names": list(task.label_names),
-        "clients": {"train": len(task.train.client_ids)},
-        "parameters": {"trainable": trainable, "non_trainable": non_trainable},
-    }
+    return task_parts.facts(task, {"train": task.train})
 
 
 def _check_memory(config, task):

@@ -119,6 +119,21 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
     return config
 
 
+def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` says of a task besides the settings.
+
+    Args:
+      task: The task.
+      clients: Splits by name, whose clients are counted.
+    """
+    trainable, non_trainable = (sum(w.size for w in part) for part in task.model.initial_weights)
+    return {
+        "label_names": list(task.label_names),
+        "clients": {split: len(found.client_ids) for split, found in clients.items()},
+        "parameters": {"trainable": trainable, "non_trainable": non_trainable},
+    }
+
+
 def splits(task: tasks.FederatedTask) -> dict[str, Any]:
     """The splits that a task has, by name."""
     found = {"train": task.train, "validation": task.validation, "test": task.test}

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 from tff_tx.run.callbacks.callback import Callback, RoundResult, RunState
 from tff_tx.run.callbacks.metrics_file import MetricsFile
 from tff_tx.run.checkpoints import Checkpoints, run_coroutine
-from tff_tx.run.directory import METRICS
+from tff_tx.run.directory import METRICS, TENSORBOARD
 
 
 class MetricsCsv(Callback):
@@ -30,7 +30,7 @@ class TensorBoard(Callback):
     """`tensorboard/`: the figures of `metrics.csv`."""
 
     def on_start(self, run: RunState) -> None:
-        self._manager = tff.program.TensorBoardReleaseManager(os.path.join(run.directory, "tensorboard"))
+        self._manager = tff.program.TensorBoardReleaseManager(os.path.join(run.directory, TENSORBOARD))
 
     def on_round_end(self, result: RoundResult) -> None:
         run_coroutine(self._manager.release(result.row, result.round_num))
