@@ -59,6 +59,10 @@ def build_optimizer(
     return optimizer if clip_norm is None else ClippedOptimizer(optimizer, clip_norm)
 
 
+# AutoGraph, in which TFF traces what optimizers do, has nothing to convert here, and takes its time to find out.
+_as_written = tf.autograph.experimental.do_not_convert
+
+
 class SparseSgd(tff.learning.optimizers.Optimizer):
     """w - rate * g, which of an embedding table touches only the rows that a batch used.
 
@@ -68,9 +72,11 @@ class SparseSgd(tff.learning.optimizers.Optimizer):
     def __init__(self, learning_rate):
         self._dense = tff.learning.optimizers.build_sgdm(learning_rate)
 
+    @_as_written
     def initialize(self, specs):
         return self._dense.initialize(specs)
 
+    @_as_written
     def next(self, state, weights, gradients):
         rate = self.get_hparams(state)["learning_rate"]
 
@@ -85,6 +91,7 @@ class SparseSgd(tff.learning.optimizers.Optimizer):
         # they were given.
         return collections.OrderedDict(state), tf.nest.map_structure(update, weights, gradients)
 
+    @_as_written
     def get_hparams(self, state):
         return self._dense.get_hparams(state)
 
@@ -98,15 +105,18 @@ class ClippedOptimizer(tff.learning.optimizers.Optimizer):
     def __init__(self, optimizer: tff.learning.optimizers.Optimizer, clip_norm: float):
         self._optimizer, self._clip_norm = optimizer, clip_norm
 
+    @_as_written
     def initialize(self, specs):
         return self._optimizer.initialize(specs)
 
+    @_as_written
     def next(self, state, weights, gradients):
         # The norm of a sparse gradient would be that of its parts, of which several may be of one row.
         gradients = tff.learning.optimizers.handle_indexed_slices_gradients(gradients)
         clipped, _ = tf.clip_by_global_norm(tf.nest.flatten(gradients), self._clip_norm)
         return self._optimizer.next(state, weights, tf.nest.pack_sequence_as(gradients, clipped))
 
+    @_as_written
     def get_hparams(self, state):
         return self._optimizer.get_hparams(state)
 

@@ -130,16 +130,11 @@ class _Loop:
 def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFunction, list[tf.DType]]:
     """The loop's body as a function, and the types of its arguments."""
     name = op.get_attr("f").name
-    signature = graph.signatures[name]
-    arguments = [tf.as_dtype(a.type) for a in signature.input_arg]
+    arguments = [tf.as_dtype(a.type) for a in graph.signatures[name].input_arg]
     shapes = [tf.TensorShape(s) for s in op.get_attr("output_shapes")]
     shapes += [tf.TensorShape(None)] * (len(arguments) - len(shapes))
-    with graph.graph.as_default():
-        feeds = [tf.compat.v1.placeholder(dtype, shape) for dtype, shape in zip(arguments, shapes)]
-        outputs = tf.raw_ops.StatefulPartitionedCall(
-            args=feeds, Tout=[tf.as_dtype(a.type) for a in signature.output_arg], f=name
-        )
-    return graph.function([t.name for t in feeds], [t.name for t in outputs], options), arguments
+    specs = [tf.TensorSpec(shape, dtype) for dtype, shape in zip(arguments, shapes)]
+    return graph.call_of(name, specs, options), arguments
 
 
 def _finite_check(dtypes: list) -> Callable[[list], None]:

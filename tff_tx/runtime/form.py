@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime.graphs import ImportedGraph
 from tff_tx.runtime.internals import computations
-from tff_tx.runtime.internals.computations import Computation, tensor_names
+from tff_tx.runtime.internals.computations import Computation, full_name, tensor_names
 from tff_tx.runtime.rounds import Traffic
 
 NON_TRAINABLE_STATE = "held"
@@ -103,22 +103,17 @@ def _no_grappler() -> tf.compat.v1.ConfigProto:
 def _passed_on(computation: Computation) -> list[int | None]:
     """The leaf of the parameter that each leaf of the result is, unchanged; None where it is computed."""
     nodes = {node.name: node for node in computations.graph_def_of(computation).node}
-    feeds = {_plain(name): i for i, name in enumerate(tensor_names(computation.tensorflow.parameter))}
+    feeds = {full_name(name): i for i, name in enumerate(tensor_names(computation.tensorflow.parameter))}
 
     def source(tensor):
         while tensor not in feeds:
             node = nodes[tensor.split(":")[0]]
             if node.op not in ("Identity", "Snapshot"):
                 return None
-            tensor = _plain(node.input[0])
+            tensor = full_name(node.input[0])
         return feeds[tensor]
 
-    return [source(_plain(name)) for name in tensor_names(computation.tensorflow.result)]
-
-
-def _plain(tensor: str) -> str:
-    """A tensor's name with the number of the output, which graphs leave out for the first."""
-    return tensor if ":" in tensor else f"{tensor}:0"
+    return [source(full_name(name)) for name in tensor_names(computation.tensorflow.result)]
 
 
 def _leaf_types(value_type: tff.Type) -> list[tff.Type]:

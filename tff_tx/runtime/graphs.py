@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
 
 from tff_tx.runtime.internals.calls import Called, CallOptions, step_options
-from tff_tx.runtime.internals.computations import Computation, graph_def_of, tensor_names
+from tff_tx.runtime.internals.computations import Computation, full_name, graph_def_of, tensor_names
 from tff_tx.runtime.internals.pipelines import simplify_functions
 
 _imports = itertools.count()
@@ -41,8 +41,11 @@ class ImportedGraph:
         self.feeds = tensor_names(computation.tensorflow.parameter)
         self.fetches = tensor_names(computation.tensorflow.result)
         self.signatures = {f.signature.name: f.signature for f in graph_def.library.function}
-        self._imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-        self.graph = self._imported.graph
+        self._versions, self._library = graph_def.versions, graph_def.library
+        self._nodes = {node.name: node for node in graph_def.node}
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            tf.graph_util.import_graph_def(graph_def, name="")
 
     def tensor(self, name: str) -> tf.Tensor:
         """A tensor of the graph, by name."""
@@ -52,45 +55,79 @@ class ImportedGraph:
         self, feeds: Sequence[str], fetches: Sequence[str], options: CallOptions | None = None, internal: bool = True
     ) -> GraphFunction:
         """The part of the graph from some tensors to others, by name, as a `GraphFunction`."""
-        return GraphFunction(self._imported, feeds, fetches, options, internal)
+        part = self._part(_between(self._nodes, feeds, fetches))
+        computed = [name for name in dict.fromkeys(fetches) if name not in feeds]
+        read = {full_name(name) for node in part.node for name in node.input}
+
+        def run(*arguments):
+            given = dict(zip(feeds, arguments))
+            used = {name: tensor for name, tensor in given.items() if name in read}
+            given.update(zip(computed, tf.graph_util.import_graph_def(part, used, computed, name="")))
+            return [given[name] for name in fetches]
+
+        tensors = [self.tensor(name) for name in feeds]
+        return GraphFunction(run, [tf.TensorSpec(t.shape, t.dtype) for t in tensors], options, internal)
 
     def whole(self, internal: bool = True) -> GraphFunction:
         """All of it, from the leaves of the computation's parameter to those of its result."""
         return self.function(self.feeds, self.fetches, internal=internal)
+
+    def call_of(self, name: str, specs: Sequence[tf.TensorSpec], options: CallOptions) -> GraphFunction:
+        """A function of the graph's library, as a `GraphFunction` of arguments that are given by their `specs`."""
+        library, types = self._part([]), [tf.as_dtype(a.type) for a in self.signatures[name].output_arg]
+
+        def run(*arguments):
+            tf.graph_util.import_graph_def(library, name="")
+            return tf.raw_ops.StatefulPartitionedCall(args=arguments, Tout=types, f=name)
+
+        return GraphFunction(run, specs, options, internal=True)
+
+    def _part(self, nodes) -> tf.compat.v1.GraphDef:
+        return tf.compat.v1.GraphDef(node=nodes, versions=self._versions, library=self._library)
 
 
 class GraphFunction:
     """Part of a graph as a function of flat lists of tensors.
 
     Args:
-      imported: The wrapped function.
-      feeds: Names of the tensors that it takes.
-      fetches: Names of the tensors that it gives.
+      fn: Adds the part to a graph: from tensors to a list of tensors.
+      specs: Of its arguments.
       options: How it is called, see `step_options`.
       internal: Whether its results stay within this package, see `tensors.drop_python_state`.
     """
 
     def __init__(
         self,
-        imported: Any,
-        feeds: Sequence[str],
-        fetches: Sequence[str],
+        fn: Callable[..., list[tf.Tensor]],
+        specs: Sequence[tf.TensorSpec],
         options: CallOptions | None,
         internal: bool,
     ):
-        graph = imported.graph
-        # A tensor may be fetched twice; pruning wants each once.
-        unique = list(dict.fromkeys(fetches))
-        self._positions = [unique.index(name) for name in fetches]
-        pruned = imported.prune(
-            [graph.get_tensor_by_name(name) for name in feeds], [graph.get_tensor_by_name(name) for name in unique]
-        )
-        self._function = Called(pruned, options, internal)
+        self._function = Called(tf.compat.v1.wrap_function(fn, specs), options, internal)
 
     def __call__(self, *flat: Any) -> list[tf.Tensor]:
         """Runs it on one value a feed; gives one tensor a fetch."""
-        outputs = tf.nest.flatten(self._function(flat))
-        return [outputs[i] for i in self._positions]
+        return tf.nest.flatten(self._function(flat))
+
+
+def _between(nodes: Mapping[str, Any], feeds: Sequence[str], fetches: Sequence[str]) -> list[Any]:
+    """The nodes that `fetches` depend on and `feeds` do not give, of `nodes` by name."""
+    given, given_nodes = set(feeds), {name.split(":")[0] for name in feeds}
+    found, names = {}, [name for name in fetches if name not in given]
+    while names:
+        name = names.pop().split(":")[0]
+        if name in found:
+            continue
+        node = found[name] = type(nodes[name])()
+        node.CopyFrom(nodes[name])
+        if "_class" in node.attr:  # a place beside another node, which may not be of this part
+            del node.attr["_class"]
+        # What gives a feed has run.
+        kept = [i for i in node.input if not i.startswith("^") or i[1:] not in given_nodes]
+        node.ClearField("input")
+        node.input.extend(kept)
+        names += [i.lstrip("^") for i in kept if full_name(i) not in given]
+    return list(found.values())
 
 
 def step_function(fn: Callable[..., Any], *specs: Any, internal: bool = False) -> Callable[..., Any]:

@@ -33,6 +33,11 @@ def tensor_names(binding: computation_pb2.TensorFlow.Binding) -> list[str]:
     return []
 
 
+def full_name(tensor: str) -> str:
+    """A tensor's name with the number of the output, which graphs leave out for the first."""
+    return tensor if ":" in tensor else f"{tensor}:0"
+
+
 def inlined(computation: Computation) -> Computation:
     """A TensorFlow graph with the functions that it calls inlined; any other computation as it is."""
     if computation.WhichOneof("computation") != "tensorflow":
