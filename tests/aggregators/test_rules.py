@@ -98,7 +98,7 @@ def test_an_attacker_of_any_size_and_weight_is_kept_out(name, x):
 
 def parts_of(factory, num_columns):
     """zero, append and report of the accumulator, for updates that are one vector."""
-    matrix = gathering._Matrix(tff.TensorType(np.float32, [num_columns]), factory._max_clients)
+    matrix = gathering._Matrix(tf.TensorSpec([num_columns]), factory._max_clients, factory._rule)
     spec = collections.OrderedDict(
         blocks=[tf.TensorSpec([None, num_columns])] * matrix._num_blocks, weights=tf.TensorSpec([None])
     )
@@ -106,8 +106,14 @@ def parts_of(factory, num_columns):
     def graph(fn, *specs):
         return tf.function(fn, autograph=False, input_signature=specs)
 
-    append = graph(matrix.append, spec, tf.TensorSpec([num_columns]), tf.TensorSpec([]))
-    return graph(matrix.zero), append, graph(lambda total: matrix.report(total, factory._rule), spec)
+    def append(total, value, weight):
+        return matrix.append(total, {"value": value, "weight": weight})
+
+    return (
+        graph(matrix.zero),
+        graph(append, spec, tf.TensorSpec([num_columns]), tf.TensorSpec([])),
+        graph(matrix.report, spec),
+    )
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median"])

@@ -2,28 +2,9 @@
 
 from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.attention import AttentionFactory
-from tff_tx.aggregators.bulyan import bulyan_factory
 from tff_tx.aggregators.centered_clipping import centered_clipping_factory
 from tff_tx.aggregators.dp import discrete_aggregator
 from tff_tx.aggregators.gathering import GatheringFactory
-from tff_tx.aggregators.geometric_median import geometric_median_factory
-from tff_tx.aggregators.krum import krum_factory
-from tff_tx.aggregators.median import median_factory, trimmed_mean_factory
+from tff_tx.aggregators.krum import bulyan_factory, krum_factory
+from tff_tx.aggregators.median import geometric_median_factory, median_factory, trimmed_mean_factory
 from tff_tx.aggregators.stacks import clipping, mean_factory, stack, zeroing
-
-__all__ = [
-    "Aggregator",
-    "AttentionFactory",
-    "GatheringFactory",
-    "bulyan_factory",
-    "centered_clipping_factory",
-    "clipping",
-    "discrete_aggregator",
-    "geometric_median_factory",
-    "krum_factory",
-    "mean_factory",
-    "median_factory",
-    "stack",
-    "trimmed_mean_factory",
-    "zeroing",
-]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.gathering import structure_of
+from tff_tx.aggregators.processes import build_one_pass, structure_of, zeros_of
 
 KEYS = ("distance", "loss")
 """Attention scores."""
@@ -74,56 +75,21 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
         self._key, self._temperature, self._step_size, self._floor = key, temperature, step_size, floor
 
     def create(self, value_type, weight_type):
-        value_type, weight_type = tff.to_type(value_type), tff.to_type(weight_type)
-        specs = structure_of(value_type)
-        num_layers = len(tf.nest.flatten(specs))
+        zero = functools.partial(self._zero, structure_of(value_type))
+        return build_one_pass(value_type, weight_type, self._scored, zero, self._accumulated, _merged, self._reported)
 
-        @tff.tensorflow.computation(value_type, weight_type)
-        def score(value, weight):
-            return self._scored(value, weight)
-
-        @tff.tensorflow.computation
-        def zero():
-            sums = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
-            figures = tf.zeros([num_layers])
-            accumulator = collections.OrderedDict(
-                clients=tf.constant(0),
-                largest=tf.fill([num_layers], _LOWEST),
-                attention=figures,
-                squares=figures,
-                attended=sums,
-            )
-            if self._floor:
-                accumulator.update(weight=tf.constant(0.0), weighted=sums)
-            return accumulator
-
-        @tff.tensorflow.computation(zero.type_signature.result, score.type_signature.result)
-        def accumulate(accumulator, client):
-            return self._accumulated(accumulator, client)
-
-        @tff.tensorflow.computation(zero.type_signature.result, zero.type_signature.result)
-        def merge(a, b):
-            return _merged(a, b)
-
-        @tff.tensorflow.computation(zero.type_signature.result)
-        def report(accumulator):
-            return self._reported(accumulator)
-
-        @tff.federated_computation
-        def initialize():
-            return tff.federated_value((), tff.SERVER)
-
-        @tff.federated_computation(
-            initialize.type_signature.result,
-            tff.FederatedType(value_type, tff.CLIENTS),
-            tff.FederatedType(weight_type, tff.CLIENTS),
+    def _zero(self, specs):
+        sums, figures = zeros_of(specs), tf.zeros([len(tf.nest.flatten(specs))])
+        accumulator = collections.OrderedDict(
+            clients=tf.constant(0),
+            largest=tf.fill(tf.shape(figures), _LOWEST),
+            attention=figures,
+            squares=figures,
+            attended=sums,
         )
-        def next_fn(state, value, weight):
-            scored = tff.federated_map(score, (value, weight))
-            reported = tff.federated_aggregate(scored, zero(), accumulate, merge, report)
-            return tff.templates.MeasuredProcessOutput(state, reported["result"], reported["measurements"])
-
-        return tff.templates.AggregationProcess(initialize, next_fn)
+        if self._floor:
+            accumulator.update(weight=tf.constant(0.0), weighted=sums)
+        return accumulator
 
     def _scored(self, value, weight):
         """A client's update, its weight, 0 if it is left out, and its score s / tau a layer."""
@@ -211,9 +177,6 @@ def _times(layers, factors):
 
 ATTENTION = Aggregator(
     build=lambda settings, cohort: AttentionFactory(
-        settings.attention_key,
-        settings.attention_temperature,
-        settings.attention_step_size,
-        settings.attention_floor,
+        settings.attention_key, settings.attention_temperature, settings.attention_step_size, settings.attention_floor
     )
 )

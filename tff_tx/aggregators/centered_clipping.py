@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.gathering import structure_of
+from tff_tx.aggregators.processes import build_process, structure_of, zeros_of
 
 
 def centered_clipping_factory(
@@ -41,22 +41,21 @@ def centered_clipping_factory(
     return (_Weighted if weighted else _Unweighted)(radius, inner)
 
 
-class _Weighted(tff.aggregators.WeightedAggregationFactory):
+class _CenteredClipping:
     def __init__(self, radius, inner):
         self._radius, self._inner = radius, inner
 
-    def create(self, value_type, weight_type):
-        value_type, weight_type = tff.to_type(value_type), tff.to_type(weight_type)
-        return _create(self._radius, self._inner.create(value_type, weight_type), value_type, weight_type)
+    def create(self, value_type, *weight_type):
+        types = map(tff.to_type, (value_type, *weight_type))
+        return _create(self._radius, self._inner.create(value_type, *weight_type), *types)
 
 
-class _Unweighted(tff.aggregators.UnweightedAggregationFactory):
-    def __init__(self, radius, inner):
-        self._radius, self._inner = radius, inner
+class _Weighted(_CenteredClipping, tff.aggregators.WeightedAggregationFactory):
+    pass
 
-    def create(self, value_type):
-        value_type = tff.to_type(value_type)
-        return _create(self._radius, self._inner.create(value_type), value_type)
+
+class _Unweighted(_CenteredClipping, tff.aggregators.UnweightedAggregationFactory):
+    pass
 
 
 def _create(radius, inner, value_type, *weight_type):
@@ -65,7 +64,7 @@ def _create(radius, inner, value_type, *weight_type):
 
     @tff.tensorflow.computation
     def zero():
-        return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
+        return zeros_of(specs)
 
     @tff.tensorflow.computation(value_type, value_type)
     def clip(value, center):
@@ -89,7 +88,7 @@ def _create(radius, inner, value_type, *weight_type):
         center = tff.federated_eval(zero, tff.SERVER)
         return tff.federated_zip(collections.OrderedDict(center=center, inner=inner.initialize()))
 
-    def next_impl(state, value, *weight):
+    def next_fn(state, value, *weight):
         center = tff.federated_broadcast(state["center"])
         clipped, was_clipped = tff.federated_map(clip, (value, center))
         output = inner.next(state["inner"], clipped, *weight)
@@ -101,20 +100,7 @@ def _create(radius, inner, value_type, *weight_type):
             tff.federated_zip(collections.OrderedDict(inner=output.measurements, clipped_count=counted.result)),
         )
 
-    state_type = initialize.type_signature.result
-    types = [tff.FederatedType(t, tff.CLIENTS) for t in (value_type, *weight_type)]
-    if weight_type:
-
-        @tff.federated_computation(state_type, *types)
-        def next_fn(state, value, weight):
-            return next_impl(state, value, weight)
-    else:
-
-        @tff.federated_computation(state_type, *types)
-        def next_fn(state, value):
-            return next_impl(state, value)
-
-    return tff.templates.AggregationProcess(initialize, next_fn)
+    return build_process(initialize, next_fn, value_type, *weight_type)
 
 
 CENTERED_CLIPPING = Aggregator(

@@ -11,12 +11,13 @@ Memory is n x d floats for n clients and d parameters. The rules themselves comp
 from __future__ import annotations
 
 import collections
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.processes import build_one_pass, structure_of
 from tff_tx.config import CohortConfig
 
 MAX_CLIENTS = 1023
@@ -111,64 +112,31 @@ class GatheringFactory(tff.aggregators.WeightedAggregationFactory):
         self._rule, self._max_clients = rule, max_clients
 
     def create(self, value_type, weight_type):
-        value_type, weight_type = tff.to_type(value_type), tff.to_type(weight_type)
-        matrix = _Matrix(value_type, self._max_clients)
-        contribution_type = tff.to_type(collections.OrderedDict(value=value_type, weight=weight_type))
-
-        @tff.tensorflow.computation
-        def zero():
-            return matrix.zero()
-
-        @tff.tensorflow.computation(matrix.type, contribution_type)
-        def accumulate(accumulator, contribution):
-            return matrix.append(accumulator, contribution["value"], contribution["weight"])
-
-        @tff.tensorflow.computation(matrix.type, matrix.type)
-        def merge(a, b):
-            return matrix.merge(a, b)
-
-        @tff.tensorflow.computation(matrix.type)
-        def report(accumulator):
-            return matrix.report(accumulator, self._rule)
-
-        @tff.federated_computation
-        def initialize():
-            return tff.federated_value((), tff.SERVER)
-
-        @tff.federated_computation(
-            initialize.type_signature.result,
-            tff.FederatedType(value_type, tff.CLIENTS),
-            tff.FederatedType(weight_type, tff.CLIENTS),
+        matrix = _Matrix(structure_of(value_type), self._max_clients, self._rule)
+        return build_one_pass(
+            value_type, weight_type, _contribution, matrix.zero, matrix.append, matrix.merge, matrix.report
         )
-        def next_fn(state, value, weight):
-            contribution = tff.federated_zip(collections.OrderedDict(value=value, weight=weight))
-            reported = tff.federated_aggregate(contribution, zero(), accumulate, merge, report)
-            return tff.templates.MeasuredProcessOutput(state, reported["result"], reported["measurements"])
 
-        return tff.templates.AggregationProcess(initialize, next_fn)
+
+def _contribution(value, weight):
+    return collections.OrderedDict(value=value, weight=weight)
 
 
 class _Matrix:
     """The accumulator: blocks of rows, the smallest first, and the weights in the order of the rows."""
 
-    def __init__(self, value_type, max_clients):
-        specs = structure_of(value_type)
-        self._specs, self._max_clients = specs, max_clients
+    def __init__(self, specs, max_clients, rule):
+        self._specs, self._max_clients, self._rule = specs, max_clients, rule
         self._num_columns = sum(spec.shape.num_elements() for spec in tf.nest.flatten(specs))
         self._num_blocks = max_clients.bit_length()
-        self.type = tff.to_type(
-            collections.OrderedDict(
-                blocks=[tff.TensorType(np.float32, [None, self._num_columns])] * self._num_blocks,
-                weights=tff.TensorType(np.float32, [None]),
-            )
-        )
 
     def zero(self):
         return self._of(tf.zeros([0, self._num_columns]), tf.zeros([0]))
 
-    def append(self, accumulator, value, weight):
-        row = tf.concat([tf.cast(tf.reshape(leaf, [-1]), tf.float32) for leaf in tf.nest.flatten(value)], 0)[None]
-        weight = tf.cast(weight, tf.float32)
+    def append(self, accumulator, contribution):
+        leaves = tf.nest.flatten(contribution["value"])
+        row = tf.concat([tf.cast(tf.reshape(leaf, [-1]), tf.float32) for leaf in leaves], 0)[None]
+        weight = tf.cast(contribution["weight"], tf.float32)
         counts = tf.reduce_all(tf.math.is_finite(row)) & tf.math.is_finite(weight) & (weight > 0.0)
         blocks, weights = list(accumulator["blocks"]), accumulator["weights"]
         return tf.cond(counts, lambda: self._push(blocks, weights, row, weight), lambda: self._state(blocks, weights))
@@ -181,8 +149,7 @@ class _Matrix:
         def into(block):
             def push():
                 whole = tf.concat([*reversed(blocks[:block]), row], 0)
-                empty = row[:0]
-                return [empty] * block + [whole] + blocks[block + 1 :]
+                return [row[:0]] * block + [whole] + blocks[block + 1 :]
 
             return push
 
@@ -216,13 +183,13 @@ class _Matrix:
         blocks = [tf.compat.v1.placeholder_with_default(b, [None, self._num_columns]) for b in blocks]
         return collections.OrderedDict(blocks=blocks, weights=tf.compat.v1.placeholder_with_default(weights, [None]))
 
-    def report(self, accumulator, rule):
+    def report(self, accumulator):
         blocks, weights = list(accumulator["blocks"]), accumulator["weights"]
         num_rows = tf.size(weights)
         # Of no client every rule makes what it makes of one whose update is 0.
         none = tf.cast(tf.equal(num_rows, 0), tf.int32)
         blocks[0] = tf.concat([blocks[0], tf.zeros([none, self._num_columns])], 0)
-        result, measurements = rule(Updates(blocks, tf.concat([weights, tf.ones([none])], 0)))
+        result, measurements = self._rule(Updates(blocks, tf.concat([weights, tf.ones([none])], 0)))
         measurements["clients"] = num_rows
         return collections.OrderedDict(result=_unflattened(result, self._specs), measurements=measurements)
 
@@ -232,45 +199,21 @@ def capacity(cohort: CohortConfig) -> int:
     return max(MAX_CLIENTS, 2 * cohort.clients_per_round)
 
 
-def structure_of(value_type: tff.Type) -> Any:
-    """A type as a structure of `tf.TensorSpec`, the one that its values have inside of a computation.
-
-    Raises:
-      TypeError: If it holds anything but floats.
-    """
-    found = tff.types.structure_from_tensor_type_tree(lambda t: tf.TensorSpec(t.shape, t.dtype), value_type)
-    wrong = [spec.dtype.name for spec in tf.nest.flatten(found) if not spec.dtype.is_floating]
-    if wrong:
-        raise TypeError(f"updates are floats, and this one has {', '.join(sorted(set(wrong)))}: {value_type}")
-    return found
-
-
 def _unflattened(vector, specs):
-    sizes = [spec.shape.num_elements() for spec in tf.nest.flatten(specs)]
-    parts = tf.split(vector, sizes)
-    leaves = [tf.cast(tf.reshape(part, spec.shape), spec.dtype) for part, spec in zip(parts, tf.nest.flatten(specs))]
-    return tf.nest.pack_sequence_as(specs, leaves)
+    leaves = tf.nest.flatten(specs)
+    parts = tf.split(vector, [leaf.shape.num_elements() for leaf in leaves])
+    parts = [tf.cast(tf.reshape(part, leaf.shape), leaf.dtype) for part, leaf in zip(parts, leaves)]
+    return tf.nest.pack_sequence_as(specs, parts)
 
 
 def assumed_attackers(num_clients: tf.Tensor, share: float, at_most: tf.Tensor) -> tf.Tensor:
-    """Number of attackers that a rule assumes among n clients: floor(share n), at most what its guarantee allows.
-
-    Args:
-      num_clients: n, int32.
-      share: Between 0 and 0.5.
-      at_most: int32.
-    """
+    """Number of attackers that a rule assumes among n clients, int32: floor(share n), at most what is guaranteed."""
     # 0.29 * 100 is less than 29 in floating point.
     wanted = tf.cast(tf.floor(share * tf.cast(num_clients, tf.float64) + 1e-9), tf.int32)
     return tf.clip_by_value(wanted, 0, tf.maximum(at_most, 0))
 
 
-def check_share(share: float, below: float) -> float:
-    """The share of attackers that a rule assumes.
-
-    Raises:
-      ValueError: If it is not in [0, below).
-    """
+def check_share(share: float, below: float) -> None:
+    """Raises a ValueError if a share of attackers is not in [0, below)."""
     if not 0 <= share < below:
         raise ValueError(f"attacker_share={share}: must be at least 0 and less than {below}.")
-    return float(share)

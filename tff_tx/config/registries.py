@@ -23,8 +23,8 @@ AGGREGATORS = Registry(
         "trimmed_mean": "tff_tx.aggregators.median:TRIMMED_MEAN",
         "krum": "tff_tx.aggregators.krum:KRUM",
         "multi_krum": "tff_tx.aggregators.krum:MULTI_KRUM",
-        "bulyan": "tff_tx.aggregators.bulyan:BULYAN",
-        "geometric_median": "tff_tx.aggregators.geometric_median:GEOMETRIC_MEDIAN",
+        "bulyan": "tff_tx.aggregators.krum:BULYAN",
+        "geometric_median": "tff_tx.aggregators.median:GEOMETRIC_MEDIAN",
         "centered_clipping": "tff_tx.aggregators.centered_clipping:CENTERED_CLIPPING",
     },
 )

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from tff_tx.aggregators import compression
 from tff_tx.aggregators.compression import build_compressor
-from tff_tx.aggregators.compression.quantization import gaussian_centroids
-from tff_tx.aggregators.compression.rotation import hadamard_transform
+from tff_tx.aggregators.compression.quantization import gaussian_centroids, hadamard_transform
 
 RNG = np.random.default_rng(0)
 SHAPES = [(40, 60), (7,), (3, 4, 50), ()]

@@ -1,8 +1,8 @@
-"""Compression as `tff.aggregators` factories."""
+"""Compression as `tff.aggregators` factories, and compressors by name."""
 
 from __future__ import annotations
 
-import collections
+import re
 from typing import Any, Callable
 
 import numpy as np
@@ -10,8 +10,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.aggregators.compression.compressor import Compressor, fold_in
+from tff_tx.aggregators.compression.quantization import GaussianQuantizer, Rotated, UniformQuantizer
+from tff_tx.aggregators.compression.sparsification import LowRank, RandomK, TopK
+from tff_tx.aggregators.processes import build_process, zeros_of
+from tff_tx.config.aggregation import COMPRESSORS, QUANTIZERS
 
 _SEED_TYPE = tff.TensorType(np.int64, [2])
+_ROTATION_BLOCK = 4096
 
 
 class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -40,19 +45,17 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
         client = _Client(self._compressor, value_type)
-        init_fn, round_seed, add_one = _rounds(self._seed)
+        initialize, round_seed, add_one = _rounds(self._seed)
 
         @tff.tensorflow.computation(value_type, _SEED_TYPE)
         def encode(value, seed):
             return client.encode(value, seed)
 
-        code_type = encode.type_signature.result
-
         @tff.tensorflow.computation
         def zero():
-            return tf.nest.map_structure(lambda s: tf.zeros(s.shape, s.dtype), client.structure)
+            return zeros_of(client.structure)
 
-        @tff.tensorflow.computation(value_type, code_type)
+        @tff.tensorflow.computation(value_type, encode.type_signature.result)
         def accumulate(total, code):
             return tf.nest.map_structure(tf.add, total, self._finalize(client.decode(code)))
 
@@ -64,7 +67,6 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
         def report(total):
             return total
 
-        @tff.federated_computation(init_fn.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
         def next_fn(round_num, value):
             seed = tff.federated_broadcast(tff.federated_map(round_seed, round_num))
             codes = tff.federated_map(encode, (value, seed))
@@ -72,10 +74,41 @@ class CompressedSumFactory(tff.aggregators.UnweightedAggregationFactory):
             measurements = tff.federated_value((), tff.SERVER)
             return tff.templates.MeasuredProcessOutput(tff.federated_map(add_one, round_num), total, measurements)
 
-        return tff.templates.AggregationProcess(init_fn, next_fn)
+        return build_process(initialize, next_fn, value_type)
 
 
-class CompressedFactory(tff.aggregators.UnweightedAggregationFactory):
+class _Compressed:
+    """Aggregates decoded values by an inner factory of `_kind`."""
+
+    def __init__(self, compressor: Compressor, inner: tff.aggregators.AggregationFactory, seed: int = 0):
+        if not isinstance(inner, self._kind):
+            weighted = self._kind is tff.aggregators.WeightedAggregationFactory
+            wanted = "a weighted" if weighted else "an unweighted"
+            raise TypeError(f"the inner factory must be {wanted} one, not {type(inner).__name__}.")
+        self._compressor, self._inner, self._seed = compressor, inner, seed
+
+    def create(self, value_type: tff.Type, *weight_type: tff.Type) -> tff.templates.AggregationProcess:
+        inner, client = self._inner.create(value_type, *weight_type), _Client(self._compressor, value_type)
+        first_round, round_seed, add_one = _rounds(self._seed)
+
+        @tff.tensorflow.computation(value_type, _SEED_TYPE)
+        def there_and_back(value, seed):
+            return client.decode(client.encode(value, seed))
+
+        @tff.federated_computation
+        def initialize():
+            return tff.federated_zip((first_round(), inner.initialize()))
+
+        def next_fn(state, value, *weight):
+            seed = tff.federated_broadcast(tff.federated_map(round_seed, state[0]))
+            output = inner.next(state[1], tff.federated_map(there_and_back, (value, seed)), *weight)
+            new_state = tff.federated_zip((tff.federated_map(add_one, state[0]), output.state))
+            return tff.templates.MeasuredProcessOutput(new_state, output.result, output.measurements)
+
+        return build_process(initialize, next_fn, value_type, *weight_type)
+
+
+class CompressedFactory(_Compressed, tff.aggregators.UnweightedAggregationFactory):
     """Aggregates, by any inner factory, the values that a server would decode from clients' codes.
 
     For inner factories that are more than a sum: robust ones, which need every value, and differential privacy with an
@@ -86,81 +119,18 @@ class CompressedFactory(tff.aggregators.UnweightedAggregationFactory):
       compressor: Makes the codes.
       inner: Aggregates what is decoded.
       seed: As of `CompressedSumFactory`.
+
+    Raises:
+      TypeError: If the inner factory is a weighted one.
     """
 
-    def __init__(self, compressor: Compressor, inner: tff.aggregators.UnweightedAggregationFactory, seed: int = 0):
-        if not isinstance(inner, tff.aggregators.UnweightedAggregationFactory):
-            raise TypeError(f"the inner factory must be an unweighted one, not {type(inner).__name__}.")
-        self._compressor, self._inner, self._seed = compressor, inner, seed
-
-    def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
-        inner = self._inner.create(value_type)
-        parts = _decoded_parts(self._compressor, self._seed, value_type, inner)
-
-        @tff.federated_computation(parts.init_fn.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
-        def next_fn(state, value):
-            output = inner.next(state[1], parts.decoded(state, value))
-            return parts.output(state, output)
-
-        return tff.templates.AggregationProcess(parts.init_fn, next_fn)
+    _kind = tff.aggregators.UnweightedAggregationFactory
 
 
-class WeightedCompressedFactory(tff.aggregators.WeightedAggregationFactory):
-    """`CompressedFactory` for an inner factory that takes weights, which are not compressed.
+class WeightedCompressedFactory(_Compressed, tff.aggregators.WeightedAggregationFactory):
+    """`CompressedFactory` for an inner factory that takes weights, which are not compressed."""
 
-    Args:
-      compressor: Makes the codes.
-      inner: Aggregates what is decoded.
-      seed: As of `CompressedSumFactory`.
-    """
-
-    def __init__(self, compressor: Compressor, inner: tff.aggregators.WeightedAggregationFactory, seed: int = 0):
-        if not isinstance(inner, tff.aggregators.WeightedAggregationFactory):
-            raise TypeError(f"the inner factory must be a weighted one, not {type(inner).__name__}.")
-        self._compressor, self._inner, self._seed = compressor, inner, seed
-
-    def create(self, value_type: tff.Type, weight_type: tff.Type) -> tff.templates.AggregationProcess:
-        inner = self._inner.create(value_type, weight_type)
-        parts = _decoded_parts(self._compressor, self._seed, value_type, inner)
-
-        @tff.federated_computation(
-            parts.init_fn.type_signature.result,
-            tff.FederatedType(value_type, tff.CLIENTS),
-            tff.FederatedType(weight_type, tff.CLIENTS),
-        )
-        def next_fn(state, value, weight):
-            output = inner.next(state[1], parts.decoded(state, value), weight)
-            return parts.output(state, output)
-
-        return tff.templates.AggregationProcess(parts.init_fn, next_fn)
-
-
-_Parts = collections.namedtuple("_Parts", ["init_fn", "decoded", "output"])
-
-
-def _decoded_parts(compressor, seed, value_type, inner) -> Any:
-    """Computations that wrap an inner process, weighted or not."""
-    client = _Client(compressor, value_type)
-    rounds_init, round_seed, add_one = _rounds(seed)
-
-    @tff.tensorflow.computation(value_type, _SEED_TYPE)
-    def there_and_back(value, seed):
-        return client.decode(client.encode(value, seed))
-
-    @tff.federated_computation
-    def init_fn():
-        return tff.federated_zip((rounds_init(), inner.initialize()))
-
-    def decoded(state, value):
-        return tff.federated_map(
-            there_and_back, (value, tff.federated_broadcast(tff.federated_map(round_seed, state[0])))
-        )
-
-    def output(state, inner_output):
-        new_state = tff.federated_zip((tff.federated_map(add_one, state[0]), inner_output.state))
-        return tff.templates.MeasuredProcessOutput(new_state, inner_output.result, inner_output.measurements)
-
-    return _Parts(init_fn, decoded, output)
+    _kind = tff.aggregators.WeightedAggregationFactory
 
 
 class _Client:
@@ -194,7 +164,7 @@ def _rounds(seed):
     """The state of a factory that draws: computations for the first round, the seed of a round and the next round."""
 
     @tff.federated_computation
-    def init_fn():
+    def initialize():
         return tff.federated_value(0, tff.SERVER)
 
     @tff.tensorflow.computation(np.int32)
@@ -205,4 +175,35 @@ def _rounds(seed):
     def add_one(round_num):
         return round_num + 1
 
-    return init_fn, round_seed, add_one
+    return initialize, round_seed, add_one
+
+
+def build_compressor(name: str, fraction: float = 0.01, rank: int = 2, error_feedback: bool = False) -> Compressor:
+    """Builds a compressor.
+
+    Args:
+      name: One of `tff_tx.config.aggregation.COMPRESSORS`: a quantizer and its bits, `uniform` to the nearest level,
+        `stochastic` by chance, `rotated` by chance after a rotation, `eden` EDEN (with one bit DRIVE); or a sparsifier
+        or sketch.
+      fraction: Share of coordinates that `top_k` and `random_k` send.
+      rank: Rank of `low_rank`.
+      error_feedback: Whether what is lost is sent later, so that `random_k` need not be scaled.
+
+    Raises:
+      ValueError: If the name is unknown, or an argument is out of its range.
+    """
+    if name == "top_k":
+        return TopK(fraction)
+    if name == "random_k":
+        return RandomK(fraction, scaled=not error_feedback)
+    if name == "low_rank":
+        return LowRank(rank)
+    found = re.fullmatch(f"({'|'.join(QUANTIZERS)})([1-8])", name)
+    if found is None:
+        raise ValueError(f"compressor {name!r} must be one of {', '.join(COMPRESSORS)}.")
+    kind, bits = found[1], int(found[2])
+    if kind == "eden":
+        return Rotated(GaussianQuantizer(bits, _ROTATION_BLOCK), _ROTATION_BLOCK)
+    if kind == "rotated":
+        return Rotated(UniformQuantizer(bits, block_size=_ROTATION_BLOCK), _ROTATION_BLOCK)
+    return UniformQuantizer(bits, stochastic=kind == "stochastic")

@@ -12,20 +12,3 @@ from tff_tx.analysis.attacks.updates import (
     SignFlip,
     little_is_enough_z,
 )
-
-__all__ = [
-    "Attack",
-    "AttackKind",
-    "Backdoor",
-    "FreeRider",
-    "GaussianUpdate",
-    "LabelFlip",
-    "LittleIsEnough",
-    "ModelReplacement",
-    "SignFlip",
-    "choose_attackers",
-    "little_is_enough_z",
-    "pixel_trigger",
-    "simulate",
-    "text_trigger",
-]

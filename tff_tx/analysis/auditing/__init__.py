@@ -16,31 +16,3 @@ from tff_tx.analysis.auditing.membership import Attack, threshold_attack, traine
 from tff_tx.analysis.auditing.one_run import Bound, audit, epsilon_lower_bound, guess, p_value
 from tff_tx.analysis.auditing.report import plot_audit, table
 from tff_tx.analysis.auditing.scoring import FEATURES, ExampleScorer
-
-__all__ = [
-    "FEATURES",
-    "PREFIX",
-    "Attack",
-    "Bound",
-    "Canary",
-    "CanaryAudit",
-    "ExampleScorer",
-    "WithCanaries",
-    "audit",
-    "audit_process",
-    "audit_updates",
-    "canary_examples",
-    "epsilon_lower_bound",
-    "exposure_by_fit",
-    "exposure_by_rank",
-    "guess",
-    "make_canaries",
-    "make_references",
-    "p_value",
-    "plot_audit",
-    "read_canaries",
-    "table",
-    "threshold_attack",
-    "trained_attack",
-    "write_canaries",
-]

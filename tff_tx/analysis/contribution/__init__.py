@@ -10,17 +10,3 @@ from tff_tx.analysis.contribution.shapley import (
     truncated_monte_carlo,
 )
 from tff_tx.analysis.contribution.store import UPDATES, UpdateStore, bytes_of_run
-
-__all__ = [
-    "METHODS",
-    "UPDATES",
-    "Game",
-    "UpdateStore",
-    "Values",
-    "bytes_of_run",
-    "exact_shapley",
-    "gtg_shapley",
-    "leave_one_out",
-    "truncated_monte_carlo",
-    "value_clients",
-]
