@@ -20,10 +20,8 @@ from tff_tx.run.assemble.tasks import data_spec
 
 
 @dataclasses.dataclass(frozen=True)
-class NgramConfig(Section):
+class NgramConfig(Section, name="ngram"):
     """N-gram model."""
-
-    section = "ngram"
 
     order: int = option(3, "Bytes per gram.", least=1, most=3)
 

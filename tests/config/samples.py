@@ -1,7 +1,6 @@
 """Values of settings that are valid, and not their defaults."""
 
 from tff_tx.config import FIELDS, RunConfig
-from tff_tx.config.conditions import Chosen
 
 _TEXTS = {"aggregation.clip_norm": "2.0", "aggregation.zeroing_norm": "2.0", "run.monitor": "accuracy"}
 
@@ -27,21 +26,7 @@ def other_value(path):
 def make_hold(config: RunConfig, condition, holds=True):
     """The configuration with one setting changed so that a condition holds, or does not."""
     path = condition.path
-    if isinstance(condition, Chosen):
-        return config.replace(
-            {path: next(name for name in condition.registry if condition.holds(config.replace({path: name})))}
-        )
-    wants_default = (condition.values is None) == (condition.negated == holds)
-    if condition.values is None:
-        return config.replace({path: FIELDS[path].default if wants_default else other_value(path)})
-    if holds != condition.negated:
-        return config.replace({path: condition.values[0]})
-    choices = FIELDS[path].option.choices
-    others = [
-        FIELDS[path].default,
-        other_value(path),
-        *(choices or ()),
-        *([not condition.values[0]] if FIELDS[path].type is bool else ()),
-        *([2] if FIELDS[path].type is int else []),
-    ]
-    return config.replace({path: next(v for v in others if v not in condition.values)})
+    others = {int: (2,), bool: (False, True)}.get(FIELDS[path].type, ())
+    values = (*(getattr(condition, "values", None) or ()), FIELDS[path].default, other_value(path), *others)
+    changed = (config.replace({path: value}) for value in (*values, *(FIELDS[path].option.choices or ())))
+    return next(c for c in changed if condition.holds(c) == holds)

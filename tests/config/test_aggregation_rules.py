@@ -58,10 +58,7 @@ BUFFERED = {"cohort.buffer_size": 2, "devices.seconds_per_example": 1.0}
             {**ATTENTION, "aggregation.attention_step_size": "inf"},
             "aggregation.attention_step_size=inf: must be below inf",
         ),
-        (
-            {**BY_LOSS, "client.epochs": 2},
-            "aggregation.attention_key=loss cannot be combined with client.epochs=2",
-        ),
+        ({**BY_LOSS, "client.epochs": 2}, "aggregation.attention_key=loss cannot be combined with client.epochs=2"),
         ({"aggregation.clip_norm": "much"}, "aggregation.clip_norm=much: must be adaptive or a norm above 0"),
         ({"aggregation.zeroing_norm": "-1"}, "aggregation.zeroing_norm=-1: must be adaptive or a norm above 0"),
         ({"aggregation.aggregator": "mode"}, "aggregation.aggregator=mode: must be one of mean, attention"),
@@ -112,11 +109,7 @@ def test_aggregators_that_fit(values):
             "the error feedback of compression.upload=top_k cannot be combined with aggregation.aggregator=median",
         ),
         (
-            {
-                "compression.upload": "uniform2",
-                "compression.error_feedback": True,
-                "algorithm.name": "mime_lite",
-            },
+            {"compression.upload": "uniform2", "compression.error_feedback": True, "algorithm.name": "mime_lite"},
             "compression.error_feedback=True cannot be combined with algorithm.name=mime_lite",
         ),
         (
@@ -171,10 +164,7 @@ def test_compression_that_fits(values):
             {"canaries.number": 5, "data.dataset": "digits"},
             "canaries.number=5 cannot be combined with task.kind=image_classification: canaries are texts",
         ),
-        (
-            {"canaries.number": 5, "canaries.length": 65},
-            "canaries.length=65 is more than task.max_length=64: lower it",
-        ),
+        ({"canaries.number": 5, "canaries.length": 65}, "canaries.length=65 is more than task.max_length=64: lower it"),
     ],
 )
 def test_attacks_and_canaries(values, sentence):

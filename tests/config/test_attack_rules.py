@@ -51,10 +51,7 @@ def checked(values):
         ({"canaries.length": 12}, "canaries.length=12 has no effect without canaries.number"),
         ({"canaries.repetitions": (2,)}, "canaries.repetitions=2 has no effect without canaries.number"),
         ({"canaries.number": 3, "canaries.repetitions": ()}, "canaries.repetitions is empty"),
-        (
-            {"canaries.number": 3, "canaries.length": 65},
-            "canaries.length=65 is more than task.max_length=64: lower it",
-        ),
+        ({"canaries.number": 3, "canaries.length": 65}, "canaries.length=65 is more than task.max_length=64: lower it"),
         ({"canaries.number": 3, **IMAGES}, "canaries.number=3 cannot be combined with task.kind=image_classification"),
     ],
 )

@@ -11,11 +11,7 @@ UNIFORM = {**GAUSSIAN, "cohort.sampling": "uniform"}
 ADAPTIVE = {**GAUSSIAN, "privacy.mechanism": "adaptive"}
 TREE = {**NOISE, "privacy.mechanism": "tree", "cohort.sampling": "min_separation"}
 WORKING = {"devices.seconds_per_example": 0.1}
-EXAMPLES = {
-    "example_privacy.clip_norm": 2.0,
-    "example_privacy.noise_multiplier": 1.5,
-    "client.epochs": 3,
-}
+EXAMPLES = {"example_privacy.clip_norm": 2.0, "example_privacy.noise_multiplier": 1.5, "client.epochs": 3}
 UPDATES = {"local_privacy.clip_norm": 2.0, "local_privacy.noise_multiplier": 8.0}
 
 
@@ -87,10 +83,7 @@ def test_settings_of_mechanisms(values, sentence):
             "clients send besides their update",
         ),
         ({**UNIFORM, "cohort.buffer_size": 4, **WORKING}, "a client takes part as often as its device is fast"),
-        (
-            {**UNIFORM, "cohort.over_selection": 1.3, "devices.dropout_rate": 0.1},
-            "fast devices displace slow ones",
-        ),
+        ({**UNIFORM, "cohort.over_selection": 1.3, "devices.dropout_rate": 0.1}, "fast devices displace slow ones"),
         ({**UNIFORM, "devices.availability": "diurnal", **WORKING}, "or set cohort.sampling=poisson"),
         (
             {**GAUSSIAN, "cohort.min_clients": 2},
@@ -146,10 +139,7 @@ def test_settings_that_keep_it(values):
     ("values", "sentence"),
     [
         ({**UPDATES, "algorithm.weighted": True}, "a client's number of examples would not be hidden"),
-        (
-            {"example_privacy.clip_norm": 1.0},
-            "example_privacy.clip_norm=1.0 needs example_privacy.noise_multiplier",
-        ),
+        ({"example_privacy.clip_norm": 1.0}, "example_privacy.clip_norm=1.0 needs example_privacy.noise_multiplier"),
         ({"local_privacy.clip_norm": 1.0}, "local_privacy.clip_norm=1.0 needs local_privacy.noise_multiplier"),
         (
             {"example_privacy.noise_multiplier": 1.0},

@@ -52,7 +52,7 @@ def test_rules_are_about_settings_that_exist(rule):
 
 
 def imports_records(rule):
-    parts = (getattr(rule, name, None) for name in ("first", "second"))
+    parts = (getattr(rule, name, None) for name in ("first", "second", "owner"))
     return isinstance(rule, Needs) or any(isinstance(part, Chosen) for part in parts)
 
 
@@ -97,11 +97,7 @@ RELATIONS = [
     ({"canaries.number": 3, "canaries.length": 65}, "canaries.length=65 is more than task.max_length=64"),
     ({"privacy.mechanism": "gaussian"}, "set exactly one"),
     (
-        {
-            "privacy.mechanism": "gaussian",
-            "privacy.noise_multiplier": 1.0,
-            "compression.upload": "top_k",
-        },
+        {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0, "compression.upload": "top_k"},
         "beyond the clip",
     ),
     (

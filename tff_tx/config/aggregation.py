@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.core.errors import UserError, setting
 
@@ -16,10 +16,8 @@ ADAPTIVE = "adaptive"
 
 
 @dataclasses.dataclass(frozen=True)
-class AggregationConfig(Section):
+class AggregationConfig(Section, name="aggregation"):
     """Aggregation."""
-
-    section = "aggregation"
 
     aggregator: str = option("mean", "Aggregator of the clients' updates.", choices=AGGREGATORS)
     clip_norm: str | None = option(
@@ -36,10 +34,7 @@ class AggregationConfig(Section):
         formerly=("zeroing",),
     )
     assumed_attackers: float = option(
-        0.2,
-        "Share of the cohort that trimmed_mean, krum, multi_krum and bulyan must withstand.",
-        least=0.0,
-        below=0.5,
+        0.2, "Share of the cohort that trimmed_mean, krum, multi_krum and bulyan must withstand.", least=0.0, below=0.5
     )
     attention_key: str = option(
         "distance",
@@ -49,9 +44,7 @@ class AggregationConfig(Section):
     attention_temperature: float = option(
         1.0, "Softmax temperature; larger values weight clients more uniformly (inf: plain mean).", above=0.0
     )
-    attention_step_size: float = option(
-        1.0, "epsilon of FedAtt: multiplies the aggregate.", above=0.0, below=float("inf")
-    )
+    attention_step_size: float = option(1.0, "epsilon of FedAtt: multiplies the aggregate.", **POSITIVE)
     attention_floor: float = option(
         0.0, "Minimum weight of a client, as a share of its weight in the mean.", least=0.0, most=1.0
     )
@@ -90,10 +83,8 @@ class AggregationConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class CompressionConfig(Section):
+class CompressionConfig(Section, name="compression"):
     """Compression."""
-
-    section = "compression"
 
     upload: str = option(
         NONE,

@@ -14,10 +14,8 @@ TEACHERS = ("clients", "groups")
 
 
 @dataclasses.dataclass(frozen=True)
-class AlgorithmConfig(Section):
+class AlgorithmConfig(Section, name="algorithm"):
     """Algorithm."""
-
-    section = "algorithm"
 
     name: str = option("fed_avg", "Federated algorithm.", flag="algorithm", choices=ALGORITHMS)
     weighted: bool | None = option(
@@ -52,10 +50,8 @@ class AlgorithmConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ClientConfig(Section):
+class ClientConfig(Section, name="client"):
     """Local training."""
-
-    section = "client"
 
     batch_size: int = option(16, "Examples per batch.", least=1, stated=True)
     epochs: int | None = option(
@@ -105,34 +101,25 @@ class ClientConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ServerConfig(Section):
+class ServerConfig(Section, name="server", prefix="server_"):
     """Server optimizer."""
-
-    section = "server"
 
     optimizer: str = option(
         "sgd",
         "Server optimizer; sgd with rate 1 is FedAvg, with momentum FedAvgM, adagrad FedAdagrad, adam FedAdam, yogi "
         "FedYogi.",
-        flag="server_optimizer",
         choices=OPTIMIZERS,
         stated=True,
     )
-    learning_rate: float = option(1.0, "Server learning rate.", flag="server_learning_rate", least=0.0, stated=True)
-    momentum: float = option(0.0, "Server momentum, for sgd.", flag="server_momentum", least=0.0, most=1.0, stated=True)
-    epsilon: float = option(
-        1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", flag="server_epsilon", least=0.0
-    )
-    schedule: str | None = option(
-        None, "Server learning rate by round; default: constant.", flag="server_schedule", choices=SCHEDULES
-    )
+    learning_rate: float = option(1.0, "Server learning rate.", least=0.0, stated=True)
+    momentum: float = option(0.0, "Server momentum, for sgd.", least=0.0, most=1.0, stated=True)
+    epsilon: float = option(1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", least=0.0)
+    schedule: str | None = option(None, "Server learning rate by round; default: constant.", choices=SCHEDULES)
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleConfig(Section):
+class EnsembleConfig(Section, name="ensemble", prefix="ensemble_"):
     """Ensemble distillation on the server (FedDF)."""
-
-    section = "ensemble"
 
     enabled: bool = option(
         False,
@@ -147,17 +134,15 @@ class EnsembleConfig(Section):
         flag="group",
         repeated=True,
     )
-    steps: int = option(100, "Distillation steps on the server per round; 0: none.", flag="ensemble_steps", least=0)
-    batch_size: int = option(64, "Public examples per distillation step.", flag="ensemble_batch_size", least=1)
+    steps: int = option(100, "Distillation steps on the server per round; 0: none.", least=0)
+    batch_size: int = option(64, "Public examples per distillation step.", least=1)
     learning_rate: float = option(
-        1e-3,
-        "Adam's rate in the first distillation step of a round; decays to 0.",
-        flag="ensemble_learning_rate",
-        above=0.0,
+        1e-3, "Adam's rate in the first distillation step of a round; decays to 0.", above=0.0
     )
     teachers: str = option(
         "clients",
         "Models whose mean logits are learned: those of the round's clients (FedDF), or those of the groups, for which "
         "the server sees averages only.",
+        flag="teachers",
         choices=TEACHERS,
     )

@@ -9,10 +9,8 @@ from tff_tx.config.registries import ATTACKS
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackConfig(Section):
+class AttackConfig(Section, name="attack"):
     """Simulated attacks."""
-
-    section = "attack"
 
     name: str = option(
         "none",
@@ -58,10 +56,8 @@ class AttackConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class CanariesConfig(Section):
+class CanariesConfig(Section, name="canaries", prefix="canary_"):
     """Canaries."""
-
-    section = "canaries"
 
     number: int = option(
         0,
@@ -71,6 +67,6 @@ class CanariesConfig(Section):
         least=0,
     )
     repetitions: tuple[int, ...] = option(
-        (1, 4, 16), "Copies of its text that a canary client holds, in turn.", flag="canary_repetitions", least=1
+        (1, 4, 16), "Copies of its text that a canary client holds, in turn.", least=1
     )
-    length: int = option(16, "Tokens of a canary.", flag="canary_length", least=2)
+    length: int = option(16, "Tokens of a canary.", least=2)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import NON_NEGATIVE, POSITIVE, Section, option
 
 SAMPLERS = ("uniform", "poisson", "by_size", "min_separation", "fixed")
 AVAILABILITIES = ("always", "diurnal")
 
 
 @dataclasses.dataclass(frozen=True)
-class CohortConfig(Section):
+class CohortConfig(Section, name="cohort"):
     """Client sampling."""
-
-    section = "cohort"
 
     clients_per_round: int = option(5, "Cohort size.", least=1, stated=True)
     sampling: str = option(
@@ -67,34 +65,27 @@ class CohortConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class DevicesConfig(Section):
+class DevicesConfig(Section, name="devices"):
     """Simulated devices."""
-
-    section = "devices"
 
     dropout_rate: float = option(0.0, "Probability that a client vanishes in a round.", least=0.0, below=1.0)
     report_deadline: float | None = option(
-        None, "Simulated seconds a client has to report; default: no deadline.", above=0.0, below=math.inf
+        None, "Simulated seconds a client has to report; default: no deadline.", **POSITIVE
     )
     seconds_per_example: float = option(
-        0.0, "Simulated training time of the median device, in seconds per example.", least=0.0, below=math.inf
+        0.0, "Simulated training time of the median device, in seconds per example.", **NON_NEGATIVE
     )
     speed_spread: float = option(
-        0.0,
-        "Standard deviation of the logarithm of device speeds.",
-        flag="device_speed_spread",
-        least=0.0,
-        most=10.0,
+        0.0, "Standard deviation of the logarithm of device speeds.", flag="device_speed_spread", least=0.0, most=10.0
     )
     bytes_per_second: float | None = option(
         None,
         "Simulated bandwidth of a device; default: transfers take no time.",
         flag="device_bytes_per_second",
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
     )
     round_overhead_seconds: float = option(
-        0.0, "Simulated seconds of a round besides its clients' work.", least=0.0, below=math.inf
+        0.0, "Simulated seconds of a round besides its clients' work.", **NON_NEGATIVE
     )
     availability: str = option(
         "always", "When devices can be sampled: always, or mostly at night.", choices=AVAILABILITIES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import typing
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -13,9 +12,30 @@ from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import setting
 from tff_tx.core.registry import Registry
 
+_SETTING = re.compile(r"\{(\w+\.\w+)(=|:value|)\}")
+
+
+def fill(text: str, config: RunConfig) -> str:
+    """A text with settings: {section.field} is the name, {section.field=} that and value, {section.field:value} it."""
+    forms = {"": setting, "=": lambda path: describe(config, path), ":value": lambda path: show(config.get(path))}
+    return _SETTING.sub(lambda match: forms[match[2]](match[1]), text)
+
 
 @dataclasses.dataclass(frozen=True)
-class Condition:
+class _OfSetting:
+    path: str
+
+    def describe(self, config: RunConfig) -> str:
+        """What the setting is now: "algorithm.name=fed_sgd"."""
+        return describe(config, self.path)
+
+    def wanted(self) -> str:
+        """The condition as an instruction: "algorithm.name=fed_avg or fed_prox"."""
+        return setting(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition(_OfSetting):
     """A setting that has one of some values, or none of them; without values, one that is not its default.
 
     Attributes:
@@ -24,7 +44,6 @@ class Condition:
       negated: Whether it must have none of them.
     """
 
-    path: str
     values: tuple | None = None
     negated: bool = False
 
@@ -34,7 +53,6 @@ class Condition:
         return (config.get(self.path) in self.values) != self.negated
 
     def wanted(self) -> str:
-        """The condition as an instruction: "algorithm.name=fed_avg or fed_prox"."""
         name = setting(self.path)
         if self.values is None:
             return f"{name} at its default, {show(FIELDS[self.path].default)}" if self.negated else name
@@ -43,27 +61,53 @@ class Condition:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
-    """A setting whose chosen record has a property; looking it up imports it, unless it is the default.
+class Chosen(_OfSetting):
+    """A setting whose chosen record has a property that the default's has not; looking it up imports the record.
 
     Attributes:
       path: The setting.
       registry: The registry of its choices.
       attribute: The property, an attribute of the record.
+      item: If not None, the attribute must contain this, rather than be true.
+      negated: Whether the record must lack it.
     """
 
-    path: str
     registry: Registry
     attribute: str
-    negated: typing.ClassVar[bool] = False
+    item: str | None = None
+    negated: bool = False
 
-    @property
-    def values(self) -> tuple[str, ...]:
-        """Names of the records with the property."""
-        return tuple(name for name, record in self.registry.items() if getattr(record, self.attribute))
+    def _has(self, record):
+        found = getattr(record, self.attribute)
+        return (bool(found) if self.item is None else self.item in found) != self.negated
 
     def holds(self, config: RunConfig) -> bool:
-        return config.is_set(self.path) and bool(getattr(self.registry[config.get(self.path)], self.attribute))
+        return config.is_set(self.path) and self._has(self.registry[config.get(self.path)])
+
+    def wanted(self) -> str:
+        return (
+            f"{setting(self.path)}={' or '.join(name for name, record in self.registry.items() if self._has(record))}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived(_OfSetting):
+    """What follows from several settings.
+
+    Attributes:
+      path: The setting that it is named by.
+      test: Whether it is so.
+      text_fn: To the text that names it in messages, as of `fill`; None: setting and value.
+    """
+
+    test: Callable[[RunConfig], Any]
+    text_fn: Callable[[RunConfig], str] | None = None
+
+    def holds(self, config: RunConfig) -> bool:
+        return bool(self.test(config))
+
+    def describe(self, config: RunConfig) -> str:
+        return fill(self.text_fn(config), config) if self.text_fn else super().describe(config)
 
 
 def is_set(path: str) -> Condition:
@@ -81,11 +125,6 @@ def is_not(path: str, *values: Any) -> Condition:
     return Condition(path, values, negated=True)
 
 
-def _named(text: str) -> str:
-    """A reason or a remedy, in which {section.field} is the setting."""
-    return re.sub(r"\{(\w+\.\w+)\}", lambda match: setting(match[1]), text)
-
-
 @dataclasses.dataclass(frozen=True)
 class Conflict:
     """Two conditions that cannot hold together."""
@@ -98,8 +137,8 @@ class Conflict:
     def problem(self, config: RunConfig) -> str | None:
         if not (self.first.holds(config) and self.second.holds(config)):
             return None
-        first, second = describe(config, self.first.path), describe(config, self.second.path)
-        return f"{first} cannot be combined with {second}: {_named(self.because)}; {_named(self.remedy)}."
+        first, second = self.first.describe(config), self.second.describe(config)
+        return f"{first} cannot be combined with {second}: {fill(f'{self.because}; {self.remedy}', config)}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,11 +151,10 @@ class BelongsTo:
     def problem(self, config: RunConfig) -> str | None:
         if not config.is_set(self.path) or self.owner.holds(config):
             return None
-        name = describe(config, self.path)
-        if self.owner.values is None:
-            return f"{name} has no effect without {setting(self.owner.path)}: set that too, or remove it."
-        present = describe(config, self.owner.path)
-        return f"{name} has no effect with {present}: remove it, or set {self.owner.wanted()}."
+        name, wanted = describe(config, self.path), self.owner.wanted()
+        if wanted == setting(self.owner.path):
+            return f"{name} has no effect without {wanted}: set that too, or remove it."
+        return f"{name} has no effect with {describe(config, self.owner.path)}: remove it, or set {wanted}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,19 +168,8 @@ class Requires:
     def problem(self, config: RunConfig) -> str | None:
         if not self.first.holds(config) or self.second.holds(config):
             return None
-        found = describe(config, self.second.path)
-        return f"{describe(config, self.first.path)} needs {self.second.wanted()} (found {found}): {self.because}."
-
-
-@dataclasses.dataclass(frozen=True)
-class Relation:
-    """A relation between numbers; `find` gives the sentence, or None if it holds."""
-
-    paths: tuple[str, ...]
-    find: Callable[[RunConfig], str | None]
-
-    def problem(self, config: RunConfig) -> str | None:
-        return self.find(config)
+        first, found = self.first.describe(config), self.second.describe(config)
+        return f"{first} needs {self.second.wanted()} (found {found}): {self.because}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,19 +190,37 @@ class Needs:
         if name is None or not self.first.holds(config) or self.capability in self.registry[name].capabilities:
             return None
         able = ", ".join(n for n, record in self.registry.items() if self.capability in record.capabilities)
-        found = describe(config, self.chosen)
         return (
-            f"{describe(config, self.first.path)} cannot be combined with {found}: {self.because}; remove it, or "
-            f"choose one of {able or 'none so far'}."
+            f"{self.first.describe(config)} cannot be combined with {describe(config, self.chosen)}: {self.because}; "
+            f"remove it, or choose one of {able or 'none so far'}."
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """Any other relation, by what breaks it and the sentence for that, as of `fill`."""
+
+    broken: Callable[[RunConfig], Any]
+    sentence: str
+
+    def problem(self, config: RunConfig) -> str | None:
+        return fill(self.sentence, config) if self.broken(config) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """A relation whose sentence has more in it than settings; `find` gives it, or None if the relation holds."""
+
+    paths: tuple[str, ...]
+    find: Callable[[RunConfig], str | None]
+
+    def problem(self, config: RunConfig) -> str | None:
+        return self.find(config)
 
 
 def paths_of(rule: Any) -> Iterator[str]:
     """The settings that a rule is about."""
-    for name in ("first", "second", "owner"):
-        if hasattr(rule, name):
-            yield getattr(rule, name).path
-    for name in ("path", "chosen"):
-        if hasattr(rule, name):
-            yield getattr(rule, name)
+    yield from (getattr(rule, name).path for name in ("first", "second", "owner") if hasattr(rule, name))
+    yield from (getattr(rule, name) for name in ("path", "chosen") if hasattr(rule, name))
     yield from getattr(rule, "paths", ())
+    yield from (path for path, _ in _SETTING.findall(getattr(rule, "sentence", "")))

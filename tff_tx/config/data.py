@@ -9,10 +9,8 @@ from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig(Section):
+class DataConfig(Section, name="data"):
     """Data and clients."""
-
-    section = "data"
 
     dataset: str = option("stdlib", "Data set; `file` reads {data.files}.", choices=DATASETS)
     files: tuple[str, ...] = option(

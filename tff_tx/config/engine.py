@@ -10,10 +10,8 @@ from tff_tx.config.registries import ENGINES
 
 
 @dataclasses.dataclass(frozen=True)
-class EngineConfig(Section):
+class EngineConfig(Section, name="engine"):
     """Engine."""
-
-    section = "engine"
 
     name: str = option("local", "Engine that runs the clients; ray: a cluster.", flag="engine", choices=ENGINES)
     threads: int | None = option(

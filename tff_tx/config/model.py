@@ -13,10 +13,8 @@ LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskConfig(Section):
+class TaskConfig(Section, name="task"):
     """Task."""
-
-    section = "task"
 
     kind: str | None = option(None, "Task; default: the usual one of an embedded data set.", flag="task", choices=TASKS)
     max_length: int = option(64, "Maximum number of tokens or items of an example.", least=2)
@@ -35,10 +33,8 @@ class TaskConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(Section):
+class ModelConfig(Section, name="model"):
     """Model."""
-
-    section = "model"
 
     pretrained: str | None = option(None, "Model directory or hub id to start from.")
     architecture: str | None = option(None, "Hugging Face model type, such as bert, for a model with random weights.")
@@ -76,29 +72,22 @@ class ModelConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class LoraConfig(Section):
+class LoraConfig(Section, name="lora", prefix="lora_"):
     """Low-rank adapters."""
 
-    section = "lora"
-
     rank: tuple[int, ...] = option(
-        (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", flag="lora_rank", least=1
+        (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", least=1
     )
-    alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.", flag="lora_alpha")
+    alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.")
     targets: str | None = option(
-        None,
-        "Regular expression searched in the names of adapted weights; default: queries and values.",
-        flag="lora_targets",
+        None, "Regular expression searched in the names of adapted weights; default: queries and values."
     )
-    dropout: float = option(0.0, "Dropout rate of the adapters' inputs.", flag="lora_dropout", least=0.0, below=1.0)
-    freeze_a: bool = option(
-        False, "FFA-LoRA: A keeps its random values and is sent once; half the traffic.", flag="lora_freeze_a"
-    )
+    dropout: float = option(0.0, "Dropout rate of the adapters' inputs.", least=0.0, below=1.0)
+    freeze_a: bool = option(False, "FFA-LoRA: A keeps its random values and is sent once; half the traffic.")
     aggregation: str = option(
         "average",
         "Aggregation of the clients' A and B: averages of the factors (FedIT; HetLoRA with several ranks); averages "
         "and the residual to the average product (FedEx-LoRA); the average product, added to the weight, and new A "
         "and B (FLoRA's stack); or its best approximation of the rank (FlexLoRA's svd).",
-        flag="lora_aggregation",
         choices=LORA_AGGREGATIONS,
     )

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tff_tx.core.errors import UserError, setting
@@ -63,14 +63,13 @@ class Option:
         return f"must be {' and '.join(broken)}" if broken else None
 
 
-def option(default: Any, help: str, **facts: Any) -> Any:
-    """A field of a section.
+POSITIVE = {"above": 0.0, "below": math.inf}
+NON_NEGATIVE = {"least": 0.0, "below": math.inf}
+"""Bounds of finite numbers, facts of `option`."""
 
-    Args:
-      default: Its default; a mapping or a collection must be immutable, or empty.
-      help: One sentence.
-      **facts: Of `Option`.
-    """
+
+def option(default: Any, help: str, **facts: Any) -> Any:
+    """A field of a section: its default (a mapping must be empty), a sentence of help, and more facts of `Option`."""
     metadata = {"option": Option(help, **facts)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
@@ -80,12 +79,20 @@ def option(default: Any, help: str, **facts: Any) -> Any:
 class Section:
     """A group of settings; subclasses are frozen dataclasses whose docstring begins with its title.
 
+    Args:
+      name: Of a subclass, its field in `RunConfig`.
+      prefix: Of a subclass, what the flags of its settings begin with, unless an option has a flag of its own.
+
     Raises:
       UserError: At construction, if a setting has a value out of its range.
     """
 
     section: typing.ClassVar[str]
-    """Its field in `RunConfig`."""
+    prefix: typing.ClassVar[str]
+
+    def __init_subclass__(cls, name: str = "", prefix: str = ""):
+        if name:
+            cls.section, cls.prefix = name, prefix
 
     def __post_init__(self):
         for field in self.fields():
@@ -98,18 +105,17 @@ class Section:
     def fields(cls) -> tuple[Field, ...]:
         """Its settings, in order."""
         if "_fields" not in cls.__dict__:
-            found = (Field(cls.section, f.name, f.type, _default(f), f.metadata["option"]) for f in _own(cls))
-            cls._fields = tuple(found)
+            own = [(f, f.metadata["option"]) for f in dataclasses.fields(cls) if "option" in f.metadata]
+            cls._fields = tuple(
+                Field(cls.section, f.name, f.type, _default(f), known, known.flag or cls.prefix + f.name)
+                for f, known in own
+            )
         return cls._fields
 
     @classmethod
     def title(cls) -> str:
         """What a group of flags is headed by: the first sentence of the docstring."""
         return (cls.__doc__ or "").partition(".")[0]
-
-
-def _own(cls):
-    return [f for f in dataclasses.fields(cls) if "option" in f.metadata]
 
 
 def _default(field):
@@ -126,6 +132,7 @@ class Field:
       annotation: Its type, as it is written: "int", "float | None", "tuple[str, ...]" or "dict[str, Any]".
       default: Its default.
       option: What else is known of it.
+      flag: Its name on the command line, without dashes.
     """
 
     section: str
@@ -133,6 +140,7 @@ class Field:
     annotation: str
     default: Any
     option: Option
+    flag: str
 
     @property
     def path(self) -> str:
@@ -140,24 +148,16 @@ class Field:
         return f"{self.section}.{self.name}"
 
     @property
-    def flag(self) -> str:
-        """Its name on the command line, without dashes."""
-        return self.option.flag or self.name
-
-    @property
     def type(self) -> type:
         """bool, int, float, str, tuple or dict; of an optional setting the type that it has if it is set."""
-        return {"bool": bool, "int": int, "float": float, "tuple": tuple, "dict": dict}.get(self._stem, str)
+        stem = self.annotation.partition("|")[0].partition("[")[0].strip()
+        return {"bool": bool, "int": int, "float": float, "tuple": tuple, "dict": dict}.get(stem, str)
 
     @property
     def item_type(self) -> type:
         """int, float or str, of a tuple's items."""
         item = self.annotation.partition("[")[2].partition(",")[0]
         return {"int": int, "float": float}.get(item, str)
-
-    @property
-    def _stem(self):
-        return self.annotation.partition("|")[0].partition("[")[0].strip()
 
     def parse(self, value: Any) -> Any:
         """A value of the setting's type, from one of Python, JSON or the command line.
@@ -214,9 +214,3 @@ def show(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value)
     return str(value)
-
-
-def walk(sections: Iterable[type[Section]]) -> Iterator[Field]:
-    """All settings of sections."""
-    for section in sections:
-        yield from section.fields()

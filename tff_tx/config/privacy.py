@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import NON_NEGATIVE, POSITIVE, Section, option
 
 MECHANISMS = ("none", "gaussian", "adaptive", "tree", "banded")
 METRICS = ("exact", "private", "withheld")
@@ -16,10 +15,8 @@ MOST_BANDS = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class PrivacyConfig(Section):
+class PrivacyConfig(Section, name="privacy"):
     """Client-level differential privacy."""
-
-    section = "privacy"
 
     mechanism: str = option(
         "none",
@@ -33,23 +30,17 @@ class PrivacyConfig(Section):
         "L2 norm to which clients' updates are clipped; initial value with {privacy.mechanism}=adaptive.",
         flag="dp_clip_norm",
         formerly=("clipping_norm",),
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
         stated=True,
     )
     noise_multiplier: float | None = option(
-        None,
-        "Standard deviation of the noise of a sum of updates, in units of the clip norm.",
-        least=0.0,
-        below=math.inf,
+        None, "Standard deviation of the noise of a sum of updates, in units of the clip norm.", **NON_NEGATIVE
     )
     target_epsilon: float | None = option(
         None, "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.", above=0.0
     )
     target_delta: float | None = option(None, "Delta of the guarantee; default: population^-1.1.", above=0.0, below=1.0)
-    stop_at_epsilon: float | None = option(
-        None, "Stops before the round that would exceed this epsilon.", above=0.0, below=math.inf
-    )
+    stop_at_epsilon: float | None = option(None, "Stops before the round that would exceed this epsilon.", **POSITIVE)
     population: int | None = option(
         None, "Number of clients that the guarantee is for; default: the training clients.", least=1
     )
@@ -74,8 +65,7 @@ class PrivacyConfig(Section):
         "Maximum change of the logarithm of an adaptive clip per round.",
         flag="dp_clip_learning_rate",
         formerly=("clip_learning_rate",),
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
     )
     clip_count_stddev: float | None = option(
         None,
@@ -83,8 +73,7 @@ class PrivacyConfig(Section):
         "or twice the noise multiplier if that is more.",
         flag="dp_clip_count_stddev",
         formerly=("clip_count_stddev",),
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
     )
     bands: int | None = option(
         None,
@@ -107,8 +96,7 @@ class PrivacyConfig(Section):
         10.0,
         "Bound to which a client's loss is clipped in private metrics, in nats.",
         flag="dp_metrics_loss_bound",
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
     )
     noise_seed: int | None = option(
         None,
@@ -124,51 +112,37 @@ class PrivacyConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalPrivacyConfig(Section):
+class LocalPrivacyConfig(Section, name="local_privacy", prefix="local_dp_"):
     """Local differential privacy of updates."""
-
-    section = "local_privacy"
 
     clip_norm: float | None = option(
         None,
         "L2 norm to which a client clips its update before it adds noise.",
-        flag="local_dp_clip_norm",
         formerly=("local_dp_clip",),
-        above=0.0,
-        below=math.inf,
+        **POSITIVE,
     )
     noise_multiplier: float | None = option(
-        None,
-        "Standard deviation of that noise, in units of {local_privacy.clip_norm}.",
-        flag="local_dp_noise_multiplier",
-        least=0.0,
-        below=math.inf,
+        None, "Standard deviation of that noise, in units of {local_privacy.clip_norm}.", **NON_NEGATIVE
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class ExamplePrivacyConfig(Section):
+class ExamplePrivacyConfig(Section, name="example_privacy", prefix="example_dp_"):
     """Example-level differential privacy in the client (DP-SGD)."""
 
-    section = "example_privacy"
-
     clip_norm: float | None = option(
-        None,
-        "L2 norm to which the gradient of each example is clipped.",
-        flag="example_dp_clip_norm",
-        formerly=("example_clip",),
-        above=0.0,
-        below=math.inf,
+        None, "L2 norm to which the gradient of each example is clipped.", formerly=("example_clip",), **POSITIVE
     )
     noise_multiplier: float | None = option(
         None,
         "Standard deviation of the noise of a batch's sum of clipped gradients, in units of "
         "{example_privacy.clip_norm}.",
-        flag="example_dp_noise_multiplier",
         formerly=("example_noise_multiplier",),
-        least=0.0,
-        below=math.inf,
+        **NON_NEGATIVE,
     )
     microbatches: int | None = option(
-        None, "Groups of examples of a batch whose mean gradients are clipped; default: one per example.", least=1
+        None,
+        "Groups of examples of a batch whose mean gradients are clipped; default: one per example.",
+        flag="microbatches",
+        least=1,
     )

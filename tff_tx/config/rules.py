@@ -10,9 +10,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from tff_tx.config import laws
-from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Needs, Relation, Requires, is_, is_not, is_set
+from tff_tx.config.conditions import (
+    BelongsTo,
+    Chosen,
+    Conflict,
+    Derived,
+    Law,
+    Needs,
+    Relation,
+    Requires,
+    is_,
+    is_not,
+    is_set,
+)
 from tff_tx.config.defaults import resolve
-from tff_tx.config.registries import ALGORITHMS, ATTACKS, TASKS
+from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
@@ -23,6 +35,9 @@ _BUFFERED = is_set("cohort.buffer_size")
 _PRODUCTS = is_not("lora.aggregation", "average")
 _LOCAL_DP = is_set("local_privacy.clip_norm")
 _EXAMPLE_DP = is_set("example_privacy.clip_norm")
+_RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
+_DISTILLS = Derived("algorithm.distillation_weight", lambda c: c.algorithm.distills)
+_AGGREGATES = ("aggregation.aggregator", "aggregation.clip_norm", "aggregation.zeroing_norm")
 
 
 def _belong(owner, *paths) -> list[BelongsTo]:
@@ -31,6 +46,14 @@ def _belong(owner, *paths) -> list[BelongsTo]:
 
 def _section(name, *names) -> list[str]:
     return [f"{name}.{n}" for n in names]
+
+
+def _exclude(first, because, *paths, remedy=Conflict.remedy) -> list[Conflict]:
+    return [Conflict(first, is_set(path), because, remedy) for path in paths]
+
+
+def _distinct(path) -> Law:
+    return Law(lambda c: len(set(c.get(path))) < len(c.get(path)), f"{{{path}=}} has a name twice: name each once.")
 
 
 DATA = (
@@ -49,18 +72,18 @@ DATA = (
         for part in ("validation", "test")
     ),
     Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
-    Relation(("data.label_names",), laws.names_are_distinct("data.label_names")),
-    Relation(("data.silos",), laws.names_are_distinct("data.silos")),
+    _distinct("data.label_names"),
+    _distinct("data.silos"),
 )
 """Rules of the section `data` alone."""
 
 _SILOS = [
     Requires(is_set("data.silos"), is_set("engine.ray_address"), "the silos' nodes must have joined that cluster"),
-    Conflict(is_set("data.silos"), is_set("canaries.number"), "canaries are clients of no silo"),
+    *_exclude(is_set("data.silos"), "canaries are clients of no silo", "canaries.number"),
 ]
 
 _MODEL = [
-    Conflict(is_set("model.pretrained"), is_set("model.architecture"), "both say which model to start from"),
+    *_exclude(is_set("model.pretrained"), "both say which model to start from", "model.architecture"),
     Conflict(
         is_set("model.frozen_dtype"),
         is_("model.trainable", "all"),
@@ -72,69 +95,76 @@ _MODEL = [
         *_section("lora", "rank", "alpha", "targets", "dropout", "freeze_a", "aggregation"),
     ),
     *_belong(is_("model.cache_features", True), "model.feature_cache_bytes"),
-    Conflict(
-        is_set("model.cache_features"),
-        is_("model.trainable", "all"),
-        "there are no frozen weights whose activations could be stored",
-        "train the head, upper layers or adapters",
-    ),
-    Conflict(
-        is_set("model.cache_features"), is_set("client.bucket_by_length"), "activations have no length to sort by"
-    ),
-    Conflict(
-        is_set("model.cache_features"),
-        is_set("model.gradient_checkpointing"),
-        "blocks that are computed once are not computed again",
-    ),
-    Conflict(
-        is_set("model.cache_features"),
-        is_("engine.name", "ray"),
-        "the cache is on this machine's disk, not the workers'",
+    *(
+        Conflict(is_set("model.cache_features"), condition, *because)
+        for condition, *because in (
+            (
+                is_("model.trainable", "all"),
+                "there are no frozen weights whose activations could be stored",
+                "train the head, upper layers or adapters",
+            ),
+            (is_set("client.bucket_by_length"), "activations have no length to sort by"),
+            (is_set("model.gradient_checkpointing"), "blocks that are computed once are not computed again"),
+            (is_("engine.name", "ray"), "the cache is on this machine's disk, not the workers'"),
+        )
     ),
 ]
 
 _LORA_PRODUCTS = [
-    *(
-        Conflict(_PRODUCTS, is_set(path), "it adds up products of clients' A and B, to which this does not apply")
-        for path in (
-            *_section("aggregation", "aggregator", "clip_norm", "zeroing_norm"),
-            *("compression.upload", "privacy.mechanism"),
-        )
+    *_exclude(
+        _PRODUCTS,
+        "it adds up products of clients' A and B, to which this does not apply",
+        *_AGGREGATES,
+        *("compression.upload", "privacy.mechanism"),
     ),
-    *(
-        Conflict(
-            is_("lora.aggregation", "stack", "svd"),
-            is_set(f"server.{name}"),
-            "it sets A and B, so that the server optimizer would be that of the head alone",
-        )
-        for name in ("optimizer", "learning_rate")
+    *_exclude(
+        is_("lora.aggregation", "stack", "svd"),
+        "it sets A and B, so that the server optimizer would be that of the head alone",
+        *("server.optimizer", "server.learning_rate"),
     ),
-    Conflict(_PRODUCTS, _BUFFERED, "all clients of a round must start from the same A and B"),
-    Relation(("lora.rank", "cohort.buffer_size"), laws.ranks_are_synchronous),
+    *(Conflict(c, _BUFFERED, "all clients of a round must start from the same A and B") for c in (_PRODUCTS, _RANKS)),
 ]
 
 _ALGORITHM = [
-    Conflict(is_set("client.steps"), is_set("client.epochs"), "both set how long a client trains"),
+    *_exclude(is_set("client.steps"), "both set how long a client trains", "client.epochs"),
     *_belong(is_("algorithm.name", "fed_prox"), "algorithm.proximal_strength"),
-    Relation(("algorithm.distillation_temperature", "algorithm.distillation_models"), laws.distillation_is_on),
+    *_belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict(
         is_set("client.mixed_precision"), is_("engine.name", "tff_native"), "TFF's runtime computes the graph as it is"
     ),
-    Relation(("algorithm.warmup_rounds", "run.rounds"), laws.warmup_ends),
+    Law(
+        lambda c: c.algorithm.warmup_rounds >= c.run.rounds,
+        "{algorithm.warmup_rounds=} must be less than {run.rounds=}: lower it.",
+    ),
 ]
+
+_NO_TIME = (
+    "has no effect while clients take no time: set {devices.seconds_per_example} or {devices.bytes_per_second}, or "
+    "remove it."
+)
 
 _COHORTS = [
     Requires(is_("cohort.sampling", "fixed"), is_set("cohort.cohorts"), "it replays them"),
     *_belong(is_("cohort.sampling", "fixed"), "cohort.cohorts"),
     *_belong(is_("cohort.sampling", "min_separation"), "cohort.min_separation"),
     Relation(("cohort.min_clients", "cohort.clients_per_round", "cohort.buffer_size"), laws.enough_report),
-    Conflict(is_("cohort.sampling", "poisson"), is_set("cohort.over_selection"), "every sampled client counts"),
-    Conflict(is_("cohort.sampling", "fixed"), is_set("cohort.max_round_retries"), "a round has one recorded cohort"),
-    Conflict(is_("cohort.sampling", "fixed"), is_set("devices.availability"), "the recorded clients were available"),
+    *_exclude(is_("cohort.sampling", "poisson"), "every sampled client counts", "cohort.over_selection"),
+    *_exclude(is_("cohort.sampling", "fixed"), "a round has one recorded cohort", "cohort.max_round_retries"),
+    *_exclude(is_("cohort.sampling", "fixed"), "the recorded clients were available", "devices.availability"),
     *_belong(is_set("devices.seconds_per_example"), "devices.speed_spread"),
-    Relation(("devices.report_deadline",), laws.time_passes("devices.report_deadline")),
-    Relation(("devices.availability",), laws.time_passes("devices.availability", overhead=True)),
-    Relation(("cohort.over_selection",), laws.clients_are_late),
+    Law(
+        lambda c: c.is_set("devices.report_deadline") and not c.devices.takes_time,
+        f"{{devices.report_deadline=}} {_NO_TIME}",
+    ),
+    Law(
+        lambda c: c.is_set("devices.availability") and not (c.devices.takes_time or c.devices.round_overhead_seconds),
+        f"{{devices.availability=}} {_NO_TIME}",
+    ),
+    Law(
+        lambda c: c.is_set("cohort.over_selection") and not (c.devices.takes_time or c.devices.dropout_rate),
+        "{cohort.over_selection=} has no effect while no client is late or vanishes: set {devices.dropout_rate} or "
+        "{devices.seconds_per_example}, or remove it.",
+    ),
 ]
 
 _FED_BUFF = [
@@ -158,8 +188,16 @@ _FED_BUFF = [
             ("cohort.max_round_retries", "there are no other reports to retry a round with"),
         )
     ),
-    Relation(("cohort.buffer_size",), laws.clients_take_time),
-    Relation(("cohort.buffer_size", "compression.upload", "engine.name"), laws.stale_codes_are_decoded_here),
+    Law(
+        lambda c: c.cohort.is_buffered and not c.devices.takes_time,
+        "{cohort.buffer_size=} needs clients that take time: set {devices.seconds_per_example} (and "
+        "{devices.speed_spread}) or {devices.bytes_per_second}.",
+    ),
+    Law(
+        lambda c: c.cohort.is_buffered and c.compression.upload != "none" and c.engine.name != "local",
+        "{compression.upload=} and {cohort.buffer_size=} need {engine.name}=local (found {engine.name:value}): stale "
+        "updates are scaled after they are decoded, and workers of a cluster add codes up; remove one of them.",
+    ),
 ]
 
 _AGGREGATION = [
@@ -190,7 +228,14 @@ _ATTACK = [
     *_belong(is_not("attack.name", "none"), "attack.share"),
     Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
     *_belong(is_set("canaries.number"), "canaries.repetitions", "canaries.length"),
-    Relation(("canaries.length", "task.max_length"), laws.canaries_fit),
+    Law(
+        lambda c: c.canaries.number and not c.canaries.repetitions,
+        "{canaries.repetitions} is empty: set at least one number of copies.",
+    ),
+    Law(
+        lambda c: c.canaries.number and c.canaries.length > c.task.max_length,
+        "{canaries.length=} is more than {task.max_length=}: lower it.",
+    ),
 ]
 
 _PRIVACY = [
@@ -209,47 +254,50 @@ _PRIVACY = [
     *_belong(is_("privacy.mechanism", "tree"), "privacy.restart_rounds"),
     *_belong(is_("privacy.mechanism", "banded"), "privacy.bands"),
     *_belong(is_("privacy.metrics", "private"), "privacy.metrics_share", "privacy.metrics_loss_bound"),
-    Relation(("privacy.noise_multiplier", "privacy.target_epsilon"), laws.noise_or_epsilon),
+    laws.NOISE_OR_EPSILON,
     Conflict(_PRIVATE, _LOCAL_DP, "clients would be protected twice, by their own noise and by that of the sum"),
-    *(
-        Conflict(_PRIVATE, is_set(f"aggregation.{name}"), "the accounting covers its own clip and mean alone")
-        for name in ("aggregator", "clip_norm", "zeroing_norm")
-    ),
+    *_exclude(_PRIVATE, "the accounting covers its own clip and mean alone", *_AGGREGATES),
     Conflict(
         _PRIVATE,
         is_("algorithm.weighted", True),
         "a client that counts by its number of examples may count without bound",
         "remove it",
     ),
-    Conflict(
+    *_exclude(
         is_("privacy.mechanism", "adaptive"),
-        is_set("compression.upload"),
         "the server clips once more what it decodes as it adds up, which needs a fixed clip",
-        "choose the mechanism gaussian, or remove it",
+        "compression.upload",
+        remedy="choose the mechanism gaussian, or remove it",
     ),
-    Relation(("privacy.mechanism", "compression.error_feedback"), laws.residuals_are_bounded),
-    Conflict(_PRIVATE, _BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"),
     Conflict(
+        laws.FEEDBACK,
         _PRIVATE,
-        is_set("cohort.over_selection"),
-        "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
+        "it sends what was left out in earlier rounds beyond the clip",
+        "set {compression.error_feedback} to false",
     ),
-    Relation(("privacy.mechanism", "devices.availability"), laws.cohorts_are_as_accounted),
-    *(
-        Conflict(
-            _PRIVATE,
-            is_set(f"cohort.{name}"),
-            "the number of clients would decide what is released; a private round counts however many report",
-            "remove it",
-        )
-        for name in ("min_clients", "max_round_retries")
+    Conflict(_PRIVATE, _BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"),
+    *_exclude(
+        _PRIVATE,
+        "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
+        "cohort.over_selection",
+    ),
+    Law(
+        lambda c: c.privacy.enabled and c.devices.availability != "always" and c.cohort.sampling != "poisson",
+        "{devices.availability=} cannot be combined with {privacy.mechanism=} and {cohort.sampling=}: cohorts come "
+        "from fewer clients than the accounting assumes; remove it, or set {cohort.sampling}=poisson.",
+    ),
+    *_exclude(
+        _PRIVATE,
+        "the number of clients would decide what is released; a private round counts however many report",
+        *("cohort.min_clients", "cohort.max_round_retries"),
+        remedy="remove it",
     ),
     Requires(
         is_("privacy.mechanism", "tree", "banded"),
         is_("cohort.sampling", "min_separation"),
         "correlated noise is accounted by the number of rounds between a client's turns",
     ),
-    Conflict(_PRIVATE, is_set("run.keep_updates"), "it stores the single updates that the mechanism hides"),
+    *_exclude(_PRIVATE, "it stores the single updates that the mechanism hides", "run.keep_updates"),
 ]
 
 _CLIENT_PRIVACY = [
@@ -261,22 +309,19 @@ _CLIENT_PRIVACY = [
         _LOCAL_DP, is_("algorithm.weighted", True), "a client's number of examples would not be hidden", "remove it"
     ),
     Conflict(_LOCAL_DP, is_("aggregation.attention_key", "loss"), "the loss that clients would send is not hidden"),
-    Conflict(
+    *_exclude(
         _EXAMPLE_DP,
-        is_set("client.steps"),
         "an example may be in a batch twice",
-        "set {client.epochs}, and {client.max_examples} to make rounds short",
+        "client.steps",
+        remedy="set {client.epochs}, and {client.max_examples} to make rounds short",
     ),
 ]
 
 _ENGINE = [
     *_belong(
         is_("engine.name", "ray"),
-        *_section(
-            "engine",
-            *("ray_address", "ray_tls_dir", "ray_cpus_per_worker", "ray_leaves", "ray_client_seconds"),
-            "ray_worker_seconds",
-        ),
+        *_section("engine", "ray_address", "ray_tls_dir", "ray_cpus_per_worker", "ray_leaves"),
+        *_section("engine", "ray_client_seconds", "ray_worker_seconds"),
         "data.silos",
     ),
     Conflict(
@@ -305,41 +350,34 @@ _ENSEMBLE = [
             (is_set("model.cache_features"), "groups have models of their own"),
             (is_not("attack.name", "none"), "attackers are simulated in federations of one model"),
             (is_set("canaries.number"), "canaries are for federations of one model"),
-            *(
-                (is_set(f"aggregation.{name}"), "each group's updates are averaged")
-                for name in ("aggregator", "clip_norm", "zeroing_norm")
-            ),
+            *((is_set(path), "each group's updates are averaged") for path in _AGGREGATES),
             (is_set("run.eval_clients"), "all test clients are evaluated"),
         )
     ),
-    Relation(("ensemble.enabled", "data.validation_fraction", "data.validation_files"), laws.public_data),
+    Law(
+        lambda c: c.ensemble.enabled and not (c.data.validation_fraction or c.data.validation_files),
+        "ensemble distillation needs public data on the server: set {data.validation_fraction} or "
+        "{data.validation_files}; their labels are not used.",
+    ),
     Relation(("ensemble.teachers", "engine.name"), laws.teachers_are_seen),
 ]
 
 RULES = (
-    *DATA,
-    *_SILOS,
-    *_MODEL,
-    *_LORA_PRODUCTS,
-    *_ALGORITHM,
-    *_COHORTS,
-    *_FED_BUFF,
-    *_AGGREGATION,
-    *_ATTACK,
-    *_PRIVACY,
-    *_CLIENT_PRIVACY,
-    *_ENGINE,
-    *_ENSEMBLE,
+    *(*DATA, *_SILOS, *_MODEL, *_LORA_PRODUCTS, *_ALGORITHM, *_COHORTS, *_FED_BUFF, *_AGGREGATION, *_ATTACK),
+    *(*_PRIVACY, *_CLIENT_PRIVACY, *_ENGINE, *_ENSEMBLE),
 )
 """What can be checked without importing anything."""
-
-
-_FORGED = Chosen("attack.name", ATTACKS, "forges_updates")
 
 
 def _algorithm(condition, capability, because) -> Needs:
     return Needs(condition, "algorithm.name", ALGORITHMS, capability, because)
 
+
+def _algorithm_without(capability) -> Chosen:
+    return Chosen("algorithm.name", ALGORITHMS, "capabilities", capability, negated=True)
+
+
+_TWO_UPDATES = "its clients send a gradient besides their update"
 
 CAPABILITIES = (
     *(
@@ -361,25 +399,37 @@ CAPABILITIES = (
     ),
     _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
     *(
-        _algorithm(condition, "one_update", "its clients send a gradient besides their update")
-        for condition in (_BUFFERED, is_("compression.error_feedback", True), _FORGED, _LOCAL_DP)
+        _algorithm(condition, "one_update", _TWO_UPDATES)
+        for condition in (
+            *(_BUFFERED, is_("compression.error_feedback", True)),
+            *(Chosen("attack.name", ATTACKS, "forges_updates"), _LOCAL_DP),
+        )
     ),
-    Relation(("compression.upload", "algorithm.name"), laws.feedback_needs_one_update),
+    Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
     _algorithm(is_("aggregation.attention_key", "loss"), "sends_loss", "its clients have no loss by batch to send"),
     _algorithm(_PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
     _algorithm(is_not("privacy.metrics", "exact"), "private_metrics", "its metrics are pooled over clients"),
     _algorithm(_PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
-    Relation(("lora.rank", "algorithm.name"), laws.ranks_need_products),
+    Conflict(
+        _RANKS,
+        _algorithm_without("lora_products"),
+        "adapters of several ranks are aggregated after local training",
+        "use one rank, or fed_avg",
+    ),
     *(
         _algorithm(is_set("ensemble.enabled"), capability, "the server learns from the models that clients send")
         for capability in ("one_update", "sends_model")
     ),
-    Relation(("aggregation.assumed_attackers", "aggregation.aggregator"), laws.attackers_are_withstood),
+    *_belong(Chosen("aggregation.aggregator", AGGREGATORS, "least_clients"), "aggregation.assumed_attackers"),
     Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
-    Relation(("aggregation.aggregator", "compression.error_feedback"), laws.residuals_are_added_up),
+    Conflict(
+        laws.FEEDBACK,
+        Chosen("aggregation.aggregator", AGGREGATORS, "needs_all_updates"),
+        "a residual makes up for an earlier update in a sum, and this aggregator compares single updates",
+    ),
     Needs(is_set("canaries.number"), "task.kind", TASKS, "texts", "canaries are texts"),
     *(
-        Relation((f"attack.{name}", "attack.name"), laws.attack_reads(name))
+        BelongsTo(f"attack.{name}", Chosen("attack.name", ATTACKS, "settings", name))
         for name in (
             *("scale", "noise", "omniscient", "backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels"),
         )

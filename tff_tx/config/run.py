@@ -8,10 +8,8 @@ from tff_tx.config.option import Section, option
 
 
 @dataclasses.dataclass(frozen=True)
-class RunSettings(Section):
+class RunSettings(Section, name="run"):
     """Run."""
-
-    section = "run"
 
     directory: str | None = option(
         None, "Run directory; default: runs/ and the data set's name.", flag="run_dir", may_change=True

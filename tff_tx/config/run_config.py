@@ -14,7 +14,7 @@ from tff_tx.config.cohort import CohortConfig, DevicesConfig
 from tff_tx.config.data import DataConfig
 from tff_tx.config.engine import EngineConfig
 from tff_tx.config.model import LoraConfig, ModelConfig, TaskConfig
-from tff_tx.config.option import Field, Section, show, walk
+from tff_tx.config.option import Field, Section, show
 from tff_tx.config.privacy import ExamplePrivacyConfig, LocalPrivacyConfig, PrivacyConfig
 from tff_tx.config.run import RunSettings
 from tff_tx.core.errors import UserError, setting
@@ -120,7 +120,7 @@ class RunConfig:
 
 
 SECTIONS: tuple[type[Section], ...] = tuple(type(f.default) for f in dataclasses.fields(RunConfig))
-FIELDS: dict[str, Field] = {field.path: field for field in walk(SECTIONS)}
+FIELDS: dict[str, Field] = {field.path: field for section in SECTIONS for field in section.fields()}
 """All settings by path."""
 
 

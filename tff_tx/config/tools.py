@@ -13,10 +13,8 @@ SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig(Section):
+class EvaluateConfig(Section, name="evaluate"):
     """Evaluation of a trained model."""
-
-    section = "evaluate"
 
     run_dir: str | None = option(None, "Run directory.")
     model: str | None = option(None, "Model directory, in place of a run.")
@@ -28,10 +26,8 @@ class EvaluateConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictConfig(Section):
+class PredictConfig(Section, name="predict"):
     """Prediction."""
-
-    section = "predict"
 
     run_dir: str | None = option(None, "Run directory.")
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
@@ -49,10 +45,8 @@ class PredictConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class AuditConfig(Section):
+class AuditConfig(Section, name="audit"):
     """Audit."""
-
-    section = "audit"
 
     run_dir: str | None = option(None, "Run directory.")
     mechanism: bool = option(False, "Audits the privacy mechanism of the other settings, without a run.")
@@ -78,10 +72,8 @@ class AuditConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ContributionConfig(Section):
+class ContributionConfig(Section, name="contribution"):
     """Contribution of clients."""
-
-    section = "contribution"
 
     run_dir: str | None = option(None, "Directory of a run that stored its updates.")
     method: str = option(
@@ -114,10 +106,8 @@ class ContributionConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class VocabularyConfig(Section):
+class VocabularyConfig(Section, name="vocabulary"):
     """Federated vocabulary."""
-
-    section = "vocabulary"
 
     output: str | None = option(None, "Directory for the tokenizer; one that this program wrote is replaced.")
     size: int = option(4096, "Maximum number of entries.", flag="vocab_size", least=1)
@@ -137,10 +127,8 @@ class VocabularyConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class DataReportConfig(Section):
+class DataReportConfig(Section, name="report"):
     """Data report."""
-
-    section = "report"
 
     plot: str | None = option(None, "Picture to write (.png, .pdf or .svg); default: none.")
     tokenizer: str = option(
@@ -149,10 +137,8 @@ class DataReportConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class PrivacyReportConfig(Section):
+class PrivacyReportConfig(Section, name="calculator"):
     """Privacy calculator."""
-
-    section = "calculator"
 
     mechanism: str = option(
         "gaussian",
@@ -173,10 +159,8 @@ class PrivacyReportConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class CertificatesConfig(Section):
+class CertificatesConfig(Section, name="certificates"):
     """Certificates."""
-
-    section = "certificates"
 
     directory: str = option("certs", "Directory of the authority, made if need be, and of the nodes' directories.")
     node: str = option("node", "Name of the node, and of its directory.")

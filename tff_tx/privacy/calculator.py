@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tff_tx.config import RunConfig
-from tff_tx.config import laws as config_laws
 from tff_tx.config.conditions import BelongsTo, is_
+from tff_tx.config.laws import NOISE_OR_EPSILON
 from tff_tx.config.run_config import describe
 from tff_tx.config.tools import PrivacyReportConfig
 from tff_tx.core.errors import UserError, setting
@@ -110,7 +110,7 @@ def report(config: RunConfig, settings: PrivacyReportConfig) -> CalculatorReport
 
 def _check(config, settings):
     # The law is about a run with a mechanism, which is named elsewhere here.
-    problem = config_laws.noise_or_epsilon(config.replace({"privacy.mechanism": "gaussian"}))
+    problem = NOISE_OR_EPSILON.problem(config.replace({"privacy.mechanism": "gaussian"}))
     problem = problem or BelongsTo("cohort.min_separation", is_("cohort.sampling", "min_separation")).problem(config)
     if problem:
         raise UserError(problem)

@@ -247,12 +247,7 @@ def audit_mechanism(config: RunConfig, settings: AuditConfig) -> MechanismReport
     check(resolve(config))
     clip = config.local_privacy.clip_norm or config.example_privacy.clip_norm or config.privacy.clip_norm
     canaries = auditing.CanaryAudit(
-        settings.canaries,
-        10 * clip,
-        settings.rounds,
-        config.run.seed,
-        settings.delta or _DELTA,
-        settings.confidence,
+        settings.canaries, 10 * clip, settings.rounds, config.run.seed, settings.delta or _DELTA, settings.confidence
     )
     local = config.local_privacy
     if local.clip_norm is not None:

@@ -64,11 +64,7 @@ def value_run(run_dir: str, settings: ContributionConfig, progress: bool = True)
     """
     _check(settings)
     config = directory.read_run(run_dir).config.replace(
-        {
-            "run.directory": run_dir,
-            "run.eval_batch_size": settings.eval_batch_size,
-            "engine.threads": settings.threads,
-        }
+        {"run.directory": run_dir, "run.eval_batch_size": settings.eval_batch_size, "engine.threads": settings.threads}
     )
     if settings.cache_dir is not None:
         config = config.replace({"data.cache_dir": settings.cache_dir})

@@ -18,10 +18,7 @@ REPORT = "report.md"
 
 
 def write_report(
-    run: StoredRun,
-    results: Mapping[str, Any],
-    metrics: Sequence[models.Metric],
-    privacy: str | None = None,
+    run: StoredRun, results: Mapping[str, Any], metrics: Sequence[models.Metric], privacy: str | None = None
 ) -> str:
     """Writes `report.md` and its plots.
 
