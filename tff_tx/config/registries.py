@@ -46,7 +46,7 @@ TASKS = Registry(
 ATTACKS = Registry(
     "attack",
     {
-        "none": "tff_tx.analysis.attacks.kind:NONE",
+        "none": "tff_tx.analysis.attacks.simulation:NONE",
         "label_flip": "tff_tx.analysis.attacks.poisoning:LABEL_FLIP",
         "backdoor": "tff_tx.analysis.attacks.poisoning:BACKDOOR",
         "model_replacement": "tff_tx.analysis.attacks.updates:MODEL_REPLACEMENT",

@@ -56,12 +56,11 @@ def gaussian_epsilon(rho: float, delta: float) -> float:
     most = rho + 2 * math.sqrt(rho * math.log(1 / delta))
     if most > _MAX_EPSILON:
         return math.inf
-    gap = functools.partial(_log_delta_gap, rho, math.log(delta))
-    return float(scipy.optimize.brentq(gap, 0.0, most, xtol=1e-12, rtol=1e-13))
 
+    def log_gap(epsilon):
+        return math.log(max(gaussian_delta(rho, epsilon), sys.float_info.min)) - math.log(delta)
 
-def _log_delta_gap(rho, log_delta, epsilon):
-    return math.log(max(gaussian_delta(rho, epsilon), sys.float_info.min)) - log_delta
+    return float(scipy.optimize.brentq(log_gap, 0.0, most, xtol=1e-12, rtol=1e-13))
 
 
 def default_delta(population: int) -> float:
@@ -149,15 +148,9 @@ def _is_fixed_size(event):
 
 
 def _rdp_epsilon(event, delta):
-    one, count = _repeated(event)
+    one, count = (event.event, event.count) if isinstance(event, dp_accounting.SelfComposedDpEvent) else (event, 1)
     orders, by_order = _rdp_of_one(one, _is_fixed_size(event))
     return float(rdp.compute_epsilon(orders, count * by_order, delta)[0])
-
-
-def _repeated(event):
-    if isinstance(event, dp_accounting.SelfComposedDpEvent):
-        return event.event, event.count
-    return event, 1
 
 
 @functools.lru_cache(maxsize=256)
@@ -170,15 +163,11 @@ def _rdp_of_one(event, fixed_size):
 def _pld_epsilon(event, delta, by_rdp):
     if by_rdp > _MAX_PLD_EPSILON:
         return by_rdp
-    one, count = _repeated(event)
-    found = _pld_of_one(one, _interval(by_rdp)).self_compose(count).get_epsilon_for_delta(delta)
+    # Steps in which privacy losses are rounded up: a round's share of time should not be the accountant's.
+    interval = next(step for step, most in ((1e-4, 1.0), (1e-3, 100.0), (1e-2, _MAX_PLD_EPSILON)) if by_rdp <= most)
+    found = _pld_of_one(event.event, interval).self_compose(event.count).get_epsilon_for_delta(delta)
     # Both hold, and the one is in steps of its interval.
     return min(float(found), by_rdp)
-
-
-def _interval(epsilon):
-    """Steps in which privacy losses are rounded up: a round's share of time should not be the accountant's."""
-    return next(step for step, most in ((1e-4, 1.0), (1e-3, 100.0), (1e-2, _MAX_PLD_EPSILON)) if epsilon <= most)
 
 
 @functools.lru_cache(maxsize=16)
@@ -248,19 +237,17 @@ class Ledger:
     """Epsilon of a run, round by round.
 
     A function of the number of rounds alone, so that a resumed run has the same figures. Values are cached.
+
+    Args:
+      mechanism: The mechanism.
+      delta: Above 0 and below 1.
+      accountant: As for `epsilon`.
+
+    Raises:
+      UserError: If a value is out of range, or the accountant does not cover the mechanism.
     """
 
     def __init__(self, mechanism: Mechanism, delta: float, accountant: str | None = None):
-        """Checks that the accountant covers the mechanism.
-
-        Args:
-          mechanism: The mechanism.
-          delta: Above 0 and below 1.
-          accountant: As for `epsilon`.
-
-        Raises:
-          UserError: If a value is out of range, or the accountant does not cover the mechanism.
-        """
         check_delta(delta)
         self.mechanism, self.delta = mechanism, float(delta)
         self.accountant = accountant_for(mechanism, accountant)
@@ -295,10 +282,6 @@ class Ledger:
 
 
 def check_delta(delta: float) -> None:
-    """Checks that delta is a probability.
-
-    Raises:
-      UserError: If it is not above 0 and below 1.
-    """
+    """Raises a UserError if delta is not above 0 and below 1."""
     if not 0 < delta < 1:
         raise UserError(f"{setting('privacy.target_delta')}={delta}: must be above 0 and below 1.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tff_tx.config.conditions import BelongsTo, is_
 from tff_tx.config.laws import NOISE_OR_EPSILON
 from tff_tx.config.run_config import describe
 from tff_tx.config.tools import PrivacyReportConfig
+from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import Ledger, default_delta, delta_for, epsilon, rho
 from tff_tx.privacy.choice import server_mechanism, with_noise
@@ -22,7 +22,6 @@ from tff_tx.privacy.mechanisms import amplification
 from tff_tx.privacy.participation import Participation
 from tff_tx.privacy.price import price
 
-_PLOT_FORMATS = (".png", ".pdf", ".svg")
 _OWNERS = {
     "privacy.restart_rounds": "tree",
     "privacy.bands": "banded",
@@ -60,27 +59,20 @@ class CalculatorReport:
         Args:
           path: Picture to write; its ending is its format.
         """
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
         panels = [
             (f"rounds, with noise multiplier {self.ledger.mechanism.noise_multiplier:.4g}", self.by_rounds),
             (f"noise multiplier, after {self.rounds:,} rounds", self.by_noise),
         ]
-        figure, axes = pyplot.subplots(1, len(panels), figsize=(10, 4))
+        figure, axes = plots.pyplot().subplots(1, len(panels), figsize=(10, 4))
         for axis, (name, rows) in zip(axes, panels):
             finite = [row for row in rows if np.isfinite(row[1])]
             axis.plot([x for x, _ in finite], [e for _, e in finite], marker=".")
-            axis.set_xlabel(name)
-            axis.set_ylabel("epsilon")
+            axis.set(xlabel=name, ylabel="epsilon")
             axis.grid(True, alpha=0.3)
             axis.set_ylim(bottom=0)
         figure.suptitle(f"{self.ledger.mechanism.name}, delta {self.ledger.delta:.3g}", fontsize="medium")
         figure.tight_layout()
-        figure.savefig(path)
-        pyplot.close(figure)
+        plots.save(figure, path)
 
 
 def report(config: RunConfig, settings: PrivacyReportConfig) -> CalculatorReport:
@@ -114,8 +106,7 @@ def _check(config, settings):
     problem = problem or BelongsTo("cohort.min_separation", is_("cohort.sampling", "min_separation")).problem(config)
     if problem:
         raise UserError(problem)
-    if settings.plot is not None:
-        _check_plot(settings.plot)
+    plots.check_path(settings.plot, "calculator.plot")
     name = setting("calculator.mechanism")
     defaults = {field.path: field.default for field in settings.fields()}
     for path, owner in _OWNERS.items():
@@ -136,14 +127,6 @@ def _check(config, settings):
 def _value(config, settings, path) -> Any:
     section, _, name = path.partition(".")
     return getattr(settings, name) if section == settings.section else config.get(path)
-
-
-def _check_plot(path):
-    if not path.endswith(_PLOT_FORMATS):
-        raise UserError(f"{setting('calculator.plot')}={path}: must end with {', '.join(_PLOT_FORMATS)}.")
-    directory = os.path.dirname(os.path.abspath(path))
-    if not os.access(directory, os.W_OK):
-        raise UserError(f"{setting('calculator.plot')}={path}: cannot write to {directory}; name another directory.")
 
 
 def _delta(config, settings):
@@ -178,23 +161,18 @@ def _mechanism(config, settings) -> Mechanism:
     """The mechanism, without its noise."""
     name, cohort = settings.mechanism, config.cohort.clients_per_round
     _check_sampling(config, settings)
+    participation = _participation(config, settings)
     if name == "local":
-        return LocalGaussian(1.0, cohort, _participation(config, settings))
+        return LocalGaussian(1.0, cohort, participation)
     if name != "example":
-        return server_mechanism(config, name, cohort, config.privacy.population, _participation(config, settings))
+        return server_mechanism(config, name, cohort, config.privacy.population, participation)
     if settings.num_examples is None:
         raise UserError(
             f"{setting('calculator.mechanism')}=example needs {setting('calculator.num_examples')}: set it to the "
             "number of examples of the smallest client."
         )
-    return ExampleLevelSgd(
-        1.0,
-        settings.num_examples,
-        settings.batch_size,
-        settings.local_steps,
-        microbatch_size=settings.microbatch_size,
-        participation=_participation(config, settings),
-    )
+    numbers = settings.num_examples, settings.batch_size, settings.local_steps
+    return ExampleLevelSgd(1.0, *numbers, microbatch_size=settings.microbatch_size, participation=participation)
 
 
 def _check_sampling(config, settings):

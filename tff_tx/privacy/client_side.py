@@ -29,26 +29,29 @@ class ClientSideLedgers:
     clients: Ledger | None
     examples: Ledger | None
 
+    def _ledgers(self):
+        both = {"clients": self.clients, "examples": self.examples}
+        return [(name, ledger) for name, ledger in both.items() if ledger is not None]
+
     def figures(self, round_num: int) -> dict[str, float]:
         """Columns of a round's row in metrics.csv."""
-        columns = {"privacy/epsilon": self.clients, "privacy/example_epsilon": self.examples}
-        return {name: ledger.epsilon(round_num) for name, ledger in columns.items() if ledger is not None}
+        columns = {"clients": "privacy/epsilon", "examples": "privacy/example_epsilon"}
+        return {columns[name]: ledger.epsilon(round_num) for name, ledger in self._ledgers()}
 
     def config(self) -> dict[str, dict[str, float]]:
         """Derived values, for `config.json`; empty if nothing is private."""
         return {
             name: {"noise_multiplier": ledger.mechanism.noise_multiplier, "delta": ledger.delta}
-            for name, ledger in (("clients", self.clients), ("examples", self.examples))
-            if ledger is not None
+            for name, ledger in self._ledgers()
         }
 
     def statements(self, rounds: int) -> dict[str, str]:
         """Sections of the report by title, Markdown."""
-        titles = {"Privacy of clients": self.clients, "Privacy of examples": self.examples}
         return {
-            title: statement(ledger, rounds, released_outside=_OUTSIDE, notes=[_SEEDED]).partition("\n\n")[2]
-            for title, ledger in titles.items()
-            if ledger is not None
+            f"Privacy of {name}": statement(ledger, rounds, released_outside=_OUTSIDE, notes=[_SEEDED]).partition(
+                "\n\n"
+            )[2]
+            for name, ledger in self._ledgers()
         }
 
 

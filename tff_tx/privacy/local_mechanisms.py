@@ -28,17 +28,12 @@ class LocalGaussian(OneGaussian):
     clients_per_round: float = 1
     participation: Participation = Participation()
 
-    @property
-    def name(self):
-        return "Gaussian noise added by every client to its own update (local)"
-
-    @property
-    def adjacency(self):
-        return REPLACE.format(self.unit, self.unit) + "; the rounds that a client takes part in are not hidden"
+    name = "Gaussian noise added by every client to its own update (local)"
+    relation = REPLACE + "; the rounds that a client takes part in are not hidden"
 
     @property
     def sampling_assumption(self):
-        return self.participation.describe() + "; no amplification by sampling, shuffling or aggregation"
+        return super().sampling_assumption + ", shuffling or aggregation"
 
     def sensitivity(self, rounds):
         return 2 * math.sqrt(self.participation.count(rounds))
@@ -77,6 +72,7 @@ class ExampleLevelSgd(Mechanism):
     participation: Participation = Participation()
 
     unit = "example"
+    name = "Gaussian noise in every step of the clients' training (DP-SGD)"
 
     def __post_init__(self):
         super().__post_init__()
@@ -87,23 +83,21 @@ class ExampleLevelSgd(Mechanism):
                 raise UserError(f"{name}={getattr(self, name)}: must be at least 1.")
 
     @property
-    def name(self):
-        return "Gaussian noise in every step of the clients' training (DP-SGD)"
-
-    @property
-    def adjacency(self):
-        return (ADD_OR_REMOVE if self.sampling == "poisson" else ZERO_OUT).format(self.unit, self.unit)
+    def relation(self):
+        return ADD_OR_REMOVE if self.sampling == "poisson" else ZERO_OUT
 
     @property
     def sampling_assumption(self):
-        batches = (
-            f"a batch has each of a client's {self.num_examples:,} examples independently with probability "
-            f"{min(1.0, self.batch_size / self.num_examples):.4g} (Poisson)"
-            if self.sampling == "poisson"
-            else f"a client's {self.num_examples:,} examples are dealt out to batches, each once a pass; no "
-            "amplification by sampling"
+        rounds, number = self.participation.describe(), f"{self.num_examples:,}"
+        if self.sampling == "poisson":
+            return (
+                f"{rounds}; a batch has each of a client's {number} examples independently with probability "
+                f"{min(1.0, self.batch_size / self.num_examples):.4g} (Poisson)"
+            )
+        return (
+            f"{rounds}; a client's {number} examples are dealt out to batches, each once a pass; no amplification by "
+            "sampling"
         )
-        return f"{self.participation.describe()}; {batches}"
 
     def event(self, rounds):
         noise_multiplier = self.noise_multiplier / (2 if self.microbatch_size > 1 else 1)

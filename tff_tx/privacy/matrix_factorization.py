@@ -65,13 +65,7 @@ class BandedMatrix:
     @property
     def column_norms(self) -> np.ndarray:
         """L2 norms of C's columns, [rounds]: by how much one participation changes C x."""
-        return np.sqrt(self._squared_column_norms(self.rounds))
-
-    def _squared_column_norms(self, rounds):
-        squares = np.zeros(rounds)
-        for j in range(min(self.bands, rounds)):
-            squares[: rounds - j] += self.rows[j:rounds, j] ** 2
-        return squares
+        return np.sqrt(_squared_column_norms(self.rows))
 
     def sensitivity(self, participation: Participation, rounds: int | None = None) -> float:
         """By how much the updates of one client, of norm 1 at most, change the first rows of C x, in L2 norm.
@@ -91,7 +85,7 @@ class BandedMatrix:
         if rounds > self.rounds:
             raise UserError(f"rounds={rounds} is more than the {self.rounds} rounds that the noise was made for.")
         if self.bands <= participation.min_separation:
-            return float(np.sqrt(largest_sum(self._squared_column_norms(rounds), participation)))
+            return float(np.sqrt(largest_sum(_squared_column_norms(self.rows[:rounds]), participation)))
         released = _dense(self.rows[:rounds])
         by_round = largest_sum(np.abs(released.T @ released), participation)
         return float(np.sqrt(largest_sum(by_round, participation)))
@@ -186,15 +180,16 @@ def optimize_banded(
         return start
 
     # With a column scaled to 1 at the diagonal.
-    diagonal = start.rows[:, 0]
-    columns = np.arange(rounds)[:, None] - np.arange(bands)
-    start_rows = start.rows / diagonal[np.maximum(columns, 0)]
+    start_rows = start.rows / _by_column(start.rows[:, 0], bands)
 
-    def squared_error(values):
+    def rows_of(values):
         rows = np.zeros((rounds, bands))
         rows[:, 0] = 1.0
         rows[free] = values
-        error, gradient = _squared_error(rows, target)
+        return rows
+
+    def squared_error(values):
+        error, gradient = _squared_error(rows_of(values), target)
         return error, gradient[free]
 
     with threadpoolctl.threadpool_limits(1):
@@ -206,10 +201,7 @@ def optimize_banded(
             method="L-BFGS-B",
             options={"maxiter": max_steps, "maxfun": 2 * max_steps, "ftol": tolerance, "gtol": 0.0, "maxcor": 20},
         )
-    rows = np.zeros((rounds, bands))
-    rows[:, 0] = 1.0
-    rows[free] = found.x
-    return BandedMatrix(_unit_columns(rows)[0])
+    return BandedMatrix(_unit_columns(rows_of(found.x))[0])
 
 
 def _squared_error(rows: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
@@ -221,10 +213,8 @@ def _squared_error(rows: np.ndarray, target: np.ndarray) -> tuple[float, np.ndar
     norms = _unit_columns(rows)[1]
     b = _right_solve(rows, target * norms)
     r = _left_solve(rows, b.T)
-    rounds, bands = rows.shape
-    columns = np.arange(rounds)[:, None] - np.arange(bands)
-    by_column = np.einsum("jt,tj->j", r, target) / norms
-    gradient = 2 * (rows * by_column[np.maximum(columns, 0)] - _band_of_product(r, b, bands))
+    bands, by_column = rows.shape[1], np.einsum("jt,tj->j", r, target) / norms
+    gradient = 2 * (rows * _by_column(by_column, bands) - _band_of_product(r, b, bands))
     return float(np.sum(b**2)), gradient
 
 
@@ -270,13 +260,21 @@ def _reversed_transpose(rows):
 
 def _unit_columns(rows):
     """The bands of the matrix with columns of norm 1, and the norms before."""
+    norms = np.sqrt(_squared_column_norms(rows))
+    return rows / _by_column(norms, rows.shape[1]), norms
+
+
+def _squared_column_norms(rows):
     size, bands = rows.shape
     squares = np.zeros(size)
-    for j in range(bands):
+    for j in range(min(bands, size)):
         squares[: size - j] += rows[j:, j] ** 2
-    norms = np.sqrt(squares)
-    columns = np.arange(size)[:, None] - np.arange(bands)
-    return rows / norms[np.maximum(columns, 0)], norms
+    return squares
+
+
+def _by_column(values, bands):
+    """values[j] at [i, i - j]."""
+    return values[np.maximum(np.arange(len(values))[:, None] - np.arange(bands), 0)]
 
 
 def _inside(rounds, bands):

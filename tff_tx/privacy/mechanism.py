@@ -13,10 +13,10 @@ import dp_accounting
 
 from tff_tx.core.errors import UserError
 
-ADD_OR_REMOVE = "add-or-remove-one {}: the data sets differ by the presence of one {}, and the size is not public"
-REPLACE = "replace-one {}: one {} is replaced by any other, and the number of them is public"
+ADD_OR_REMOVE = "add-or-remove-one {0}: the data sets differ by the presence of one {0}, and the size is not public"
+REPLACE = "replace-one {0}: one {0} is replaced by any other, and the number of them is public"
 ZERO_OUT = (
-    "zero-out one {}: the contributions of one {} are replaced by zeros, and everything else, the rounds that each "
+    "zero-out one {0}: the contributions of one {0} are replaced by zeros, and everything else, the rounds that each "
     "takes part in included, stays"
 )
 
@@ -36,25 +36,24 @@ class Mechanism:
 
     unit = "client"
     """Unit of privacy: client or example."""
+    name = ""
+    """Its name in statements."""
+    relation = ZERO_OUT
+    """Adjacency with the unit left open: which data sets are neighbours."""
 
     def __post_init__(self):
         if not 0 <= self.noise_multiplier < math.inf:
             raise UserError(f"noise_multiplier={self.noise_multiplier}: must be a number, at least 0.")
 
     @property
-    def name(self) -> str:
-        """Its name in statements."""
-        raise NotImplementedError
-
-    @property
     def adjacency(self) -> str:
         """Adjacency: which data sets are neighbours."""
-        raise NotImplementedError
+        return self.relation.format(self.unit)
 
     @property
     def sampling_assumption(self) -> str:
-        """Assumption on the rounds that a client takes part in."""
-        raise NotImplementedError
+        """Assumption on the rounds that a client takes part in, by its `participation`."""
+        return self.participation.describe() + "; no amplification by sampling"
 
     def event(self, rounds: int) -> dp_accounting.DpEvent:
         """Composition of `rounds` rounds, 1 or more."""

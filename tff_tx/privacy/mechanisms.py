@@ -63,6 +63,8 @@ class Gaussian(OneGaussian):
     population: int | None = None
     participation: Participation = Participation()
 
+    name = "Gaussian noise, independent in every round (DP-FedAvg)"
+
     def __post_init__(self):
         super().__post_init__()
         if self.sampling not in SAMPLING:
@@ -82,18 +84,13 @@ class Gaussian(OneGaussian):
             )
 
     @property
-    def name(self):
-        return "Gaussian noise, independent in every round (DP-FedAvg)"
-
-    @property
     def sampling_probability(self) -> float:
         """That of a client to be in a round."""
         return self.clients_per_round / self.population
 
     @property
-    def adjacency(self):
-        relation = {"poisson": ADD_OR_REMOVE, "without_replacement": REPLACE, "none": ZERO_OUT}[self.sampling]
-        return relation.format(self.unit, self.unit)
+    def relation(self):
+        return {"poisson": ADD_OR_REMOVE, "without_replacement": REPLACE, "none": ZERO_OUT}[self.sampling]
 
     @property
     def sampling_assumption(self):
@@ -107,7 +104,7 @@ class Gaussian(OneGaussian):
                 f"every round has {self.clients_per_round:,.0f} of {self.population:,} clients, drawn uniformly "
                 "without replacement"
             )
-        return self.participation.describe() + "; no amplification by sampling"
+        return super().sampling_assumption
 
     def sensitivity(self, rounds):
         return math.sqrt(self.participation.count(rounds))
@@ -116,13 +113,11 @@ class Gaussian(OneGaussian):
         if self.sampling == "none":
             return super().event(rounds)
         if self.sampling == "poisson":
-            one = dp_accounting.PoissonSampledDpEvent(
-                self.sampling_probability, dp_accounting.GaussianDpEvent(self.noise_multiplier)
-            )
+            noise = dp_accounting.GaussianDpEvent(self.noise_multiplier)
+            one = dp_accounting.PoissonSampledDpEvent(self.sampling_probability, noise)
         else:
-            one = dp_accounting.SampledWithoutReplacementDpEvent(
-                self.population, round(self.clients_per_round), dp_accounting.GaussianDpEvent(self.noise_multiplier / 2)
-            )
+            noise, cohort = dp_accounting.GaussianDpEvent(self.noise_multiplier / 2), round(self.clients_per_round)
+            one = dp_accounting.SampledWithoutReplacementDpEvent(self.population, cohort, noise)
         return dp_accounting.SelfComposedDpEvent(one, rounds)
 
     def sum_stddev(self, rounds):
@@ -194,14 +189,6 @@ class TreeAggregation(OneGaussian):
         restarts = "" if self.restart_every is None else f", a new tree every {self.restart_every} rounds"
         return f"Gaussian noise by tree aggregation (DP-FTRL{restarts})"
 
-    @property
-    def adjacency(self):
-        return ZERO_OUT.format(self.unit, self.unit)
-
-    @property
-    def sampling_assumption(self):
-        return self.participation.describe() + "; no amplification by sampling"
-
     def sensitivity(self, rounds):
         return math.sqrt(tree.squared_sensitivity(rounds, self.participation, self.restart_every))
 
@@ -227,14 +214,6 @@ class MatrixFactorization(OneGaussian):
     @property
     def name(self):
         return f"Gaussian noise by banded matrix factorization (BandMF, {self.matrix.bands} bands)"
-
-    @property
-    def adjacency(self):
-        return ZERO_OUT.format(self.unit, self.unit)
-
-    @property
-    def sampling_assumption(self):
-        return self.participation.describe() + "; no amplification by sampling"
 
     def sensitivity(self, rounds):
         return self.matrix.sensitivity(self.participation, rounds)

@@ -65,7 +65,7 @@ class Plan:
     @property
     def update_noise_multiplier(self) -> float:
         """Of the release of updates, which leaves a share of the budget to private metrics."""
-        return _update_noise_multiplier(self.settings, self.noise_multiplier)
+        return self.noise_multiplier * _update_noise_factor(self.settings)
 
     @property
     def metrics_noise_multiplier(self) -> float:
@@ -214,19 +214,19 @@ def _target(config, server_rates):
     return workload(config.run.rounds, config.server.momentum, server_rates)
 
 
-def _update_noise_multiplier(config, noise_multiplier):
-    """Noise grows when a share of the budget, in units of its inverse square, goes elsewhere.
+def _update_noise_factor(config):
+    """Noise grows by this when a share of the budget, in units of its inverse square, goes elsewhere.
 
     Two Gaussian releases with noise multipliers z_1 and z_2 are one with (z_1^-2 + z_2^-2)^(-1/2), so those with
     z / sqrt(1 - share) and z / sqrt(share) are one with z (Andrew et al. 2021, Theorem 1, for the clip's count).
     """
     share = config.privacy.metrics_share if config.privacy.metrics == "private" else 0.0
-    return noise_multiplier * (1 / math.sqrt(1 - share))
+    return 1 / math.sqrt(1 - share)
 
 
 def _count_stddev(config, cohort, mechanism):
     """Noise of the count of an adaptive clip, which must leave a share of the budget."""
-    noise_multiplier = _update_noise_multiplier(config, mechanism.noise_multiplier)
+    noise_multiplier = mechanism.noise_multiplier * _update_noise_factor(config)
     if noise_multiplier == 0:
         return 0.0
     # Of small cohorts a twentieth is little noise; twice the multiplier leaves 15/16 of the budget.

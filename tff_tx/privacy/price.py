@@ -17,16 +17,12 @@ class Price:
     """Signal-to-noise ratio of the sum of all updates of a run.
 
     Attributes:
-      cohort: Clients a round (examples a batch with DP-SGD).
-      noise_multiplier: In clip norms.
       signal_to_noise: Norm of the sum of all updates over that of all its noise, if every client's update has the clip
         norm and all point in the same direction: an upper bound.
       first_round: The same in the first round alone.
       cohort_needed: The cohort with a `signal_to_noise` of 1 at the same epsilon; None if the population is too small.
     """
 
-    cohort: float
-    noise_multiplier: float
     signal_to_noise: float
     first_round: float
     cohort_needed: int | None
@@ -46,9 +42,9 @@ def price(ledger: Ledger, rounds: int, cohort: float, dimension: int) -> Price:
     """
     mechanism = ledger.mechanism
     if mechanism.noise_multiplier == 0:
-        return Price(cohort, 0.0, math.inf, math.inf, 1)
+        return Price(math.inf, math.inf, 1)
     total, first = (_signal_to_noise(mechanism, r, cohort, dimension) for r in (rounds, 1))
-    return Price(cohort, mechanism.noise_multiplier, total, first, _needed(ledger, rounds, cohort, dimension, total))
+    return Price(total, first, _needed(ledger, rounds, cohort, dimension, total))
 
 
 def _signal_to_noise(mechanism, rounds, cohort, dimension):

@@ -57,10 +57,7 @@ def _any_number(height, gap):
 
 @functools.lru_cache(maxsize=64)
 def _subtree(height: int, gap: int) -> np.ndarray:
-    """Largest contribution of a tree of 2^height leaves, [participations, wait at its start, wait at its end].
-
-    Minus infinity where no pattern is like that.
-    """
+    """Largest contribution of 2^height leaves, [participations, wait at its start, wait at its end]; -inf: none."""
     leaves = 2**height
     if leaves <= gap:
         return _subtree_of_one(height, gap)

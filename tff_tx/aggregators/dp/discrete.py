@@ -23,8 +23,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
-from tff_tx.aggregators.dp.clipping import clip_to_norm
-from tff_tx.aggregators.dp.factories import PrivateMeanFactory
+from tff_tx.aggregators.dp.factories import PrivateMeanFactory, clip_to_norm
 
 ROTATIONS = {
     "fourier": tff.aggregators.DiscreteFourierTransformFactory,
@@ -70,11 +69,7 @@ class SkellamParameters:
             ("noise_multiplier", 0 <= self.noise_multiplier < math.inf, "0 or more and finite"),
             ("clients_per_round", self.clients_per_round >= 1, "1 or more"),
             ("size", self.size >= 1, "1 or more"),
-            (
-                "bits",
-                2 <= self.bits <= _MOST_BITS and self.bits == int(self.bits),
-                f"a whole number, 2 to {_MOST_BITS}",
-            ),
+            ("bits", self.bits in range(2, _MOST_BITS + 1), f"a whole number, 2 to {_MOST_BITS}"),
             ("beta", 0 <= self.beta < 1, "0 or more and below 1"),
             ("wrap_probability", 0 < self.wrap_probability < 1, "above 0 and below 1"),
         ):
@@ -187,16 +182,14 @@ def round_to_norm(x: tf.Tensor, most: float) -> tf.Tensor:
         return tf.norm(rounded) > most
 
     def attempt(tries, _):
-        uniform = tf.random.stateless_uniform(
-            tf.shape(x), tf.random.experimental.stateless_fold_in(key, tries), dtype=x.dtype, alg="philox"
-        )
+        seed = tf.random.experimental.stateless_fold_in(key, tries)
+        uniform = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype, alg="philox")
         return tries + 1, below + tf.cast(uniform < x - below, x.dtype)
 
-    _, rounded = tf.while_loop(
-        lambda tries, rounded: tf.logical_and(tries < _MOST_TRIES, too_long(rounded)),
-        attempt,
-        attempt(tf.constant(0, tf.int64), None),
-    )
+    def again(tries, rounded):
+        return tf.logical_and(tries < _MOST_TRIES, too_long(rounded))
+
+    _, rounded = tf.while_loop(again, attempt, attempt(tf.constant(0, tf.int64), None))
     return tf.cast(tf.where(too_long(rounded), tf.zeros_like(rounded), rounded), tf.int64)
 
 
@@ -257,15 +250,8 @@ def discrete_aggregator(
     """
     if rotation not in (None, *ROTATIONS):
         raise ValueError(f"rotation={rotation} must be None or one of {', '.join(ROTATIONS)}.")
-    parameters = functools.partial(
-        SkellamParameters,
-        clip,
-        noise_multiplier,
-        clients_per_round,
-        bits=bits,
-        beta=beta,
-        wrap_probability=wrap_probability,
-    )
+    options = {"bits": bits, "beta": beta, "wrap_probability": wrap_probability}
+    parameters = functools.partial(SkellamParameters, clip, noise_multiplier, clients_per_round, **options)
     parameters(size=1)  # rejects what is wrong for every size
     sum_factory = tff.aggregators.SecureModularSumFactory(2**bits) if secure else tff.aggregators.SumFactory()
     mean = PrivateMeanFactory(

@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from tff_tx.aggregators.dp.factories import fixed_clip_aggregator
 from tff_tx.aggregators.dp.noise import independent_noise
+from tff_tx.aggregators.processes import build_process, stateless
 
 
 class PrivateMetricsFactory(tff.aggregators.UnweightedAggregationFactory):
@@ -38,9 +39,8 @@ class PrivateMetricsFactory(tff.aggregators.UnweightedAggregationFactory):
         sensitivity = 0.5 * math.sqrt(len(names))
         noise = independent_noise(self._noise_multiplier * sensitivity, self._key)
         # The vectors are not longer than that anyway; their rounding may be.
-        mean = fixed_clip_aggregator(sensitivity, self._clients_per_round, noise).create(
-            tff.TensorType(np.float32, [len(names)])
-        )
+        record_type = tff.TensorType(np.float32, [len(names)])
+        mean = fixed_clip_aggregator(sensitivity, self._clients_per_round, noise).create(record_type)
 
         @tff.tensorflow.computation(value_type)
         def record(figures):
@@ -49,33 +49,26 @@ class PrivateMetricsFactory(tff.aggregators.UnweightedAggregationFactory):
             values = tf.where(tf.math.is_nan(values), middle, tf.clip_by_value(values, 0.0, bounds))
             return (values - middle) / bounds
 
-        @tff.tensorflow.computation(tff.TensorType(np.float32, [len(names)]))
+        @tff.tensorflow.computation(record_type)
         def figures(distances):
-            values = tf.unstack((distances + 0.5) * bounds)
-            return collections.OrderedDict(zip(names, values))
+            return collections.OrderedDict(zip(names, tf.unstack((distances + 0.5) * bounds)))
 
-        @tff.federated_computation(mean.initialize.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
         def next_fn(state, value):
             output = mean.next(state, tff.federated_map(record, value))
             return tff.templates.MeasuredProcessOutput(
                 output.state, tff.federated_map(figures, output.result), tff.federated_value((), tff.SERVER)
             )
 
-        return tff.templates.AggregationProcess(mean.initialize, next_fn)
+        return build_process(mean.initialize, next_fn, value_type)
 
 
 class WithheldMetricsFactory(tff.aggregators.UnweightedAggregationFactory):
     """No metrics: what clients measure stays with them."""
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
-        @tff.federated_computation
-        def initialize():
-            return tff.federated_value((), tff.SERVER)
-
-        @tff.federated_computation(initialize.type_signature.result, tff.FederatedType(value_type, tff.CLIENTS))
         def next_fn(state, value):
             del value
             nothing = tff.federated_value((), tff.SERVER)
             return tff.templates.MeasuredProcessOutput(state, nothing, nothing)
 
-        return tff.templates.AggregationProcess(initialize, next_fn)
+        return build_process(stateless(), next_fn, value_type)

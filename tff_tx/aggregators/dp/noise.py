@@ -16,7 +16,10 @@ from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_federated as tff
 import tensorflow_privacy as tfp
+
+from tff_tx.aggregators.processes import zeros_of
 
 NoiseFn = Callable[[Any], tfp.tree_aggregation.ValueGenerator]
 """From the structure of `tf.TensorSpec` of a sum to the noise added to it, one draw a release."""
@@ -72,13 +75,7 @@ def banded_noise(strategy: np.ndarray, stddev: float, key: np.ndarray) -> NoiseF
 
 
 class IndependentNoise(_tree.ValueGenerator):
-    """Independent normal noise.
-
-    Args:
-      stddev: Of each number.
-      specs: A structure of `tf.TensorSpec`: what a draw looks like.
-      key: See `noise_key`.
-    """
+    """Independent normal noise of a structure of `tf.TensorSpec`."""
 
     _State = collections.namedtuple("_State", ["key", "draw", "stddev"])
 
@@ -91,14 +88,12 @@ class IndependentNoise(_tree.ValueGenerator):
 
     def next(self, state):
         draw_key = tf.random.experimental.stateless_fold_in(state.key, state.draw)
-        leaves = tf.nest.flatten(self.specs)
-        keys = [
-            tf.random.experimental.stateless_fold_in(draw_key, tf.constant(i, tf.int64)) for i in range(len(leaves))
-        ]
-        noise = [
-            tf.random.stateless_normal(leaf.shape, key, stddev=tf.cast(state.stddev, leaf.dtype), dtype=leaf.dtype)
-            for leaf, key in zip(leaves, keys)
-        ]
+
+        def draw(i, leaf):
+            key = tf.random.experimental.stateless_fold_in(draw_key, tf.constant(i, tf.int64))
+            return tf.random.stateless_normal(leaf.shape, key, 0.0, tf.cast(state.stddev, leaf.dtype), leaf.dtype)
+
+        noise = [draw(i, leaf) for i, leaf in enumerate(tf.nest.flatten(self.specs))]
         return tf.nest.pack_sequence_as(self.specs, noise), state._replace(draw=state.draw + 1)
 
 
@@ -108,10 +103,6 @@ class TreeNoise(_tree.ValueGenerator):
     Kairouz et al. 2021, https://arxiv.org/abs/2103.00039, with the variance reduction of Honaker 2015
     (`tfp.tree_aggregation.EfficientTreeAggregator`). With restarts (DP-FTRL-TreeRestart) the noise of earlier trees
     stays in the running sum, and the new tree's is added.
-
-    Args:
-      nodes: The noise of the tree's nodes.
-      restart_every: Releases a tree; None: one tree for all.
     """
 
     _State = collections.namedtuple("_State", ["tree", "previous", "releases"])
@@ -121,10 +112,7 @@ class TreeNoise(_tree.ValueGenerator):
         self._specs, self._restart_every = nodes.specs, restart_every
 
     def initialize(self):
-        return self._State(self._aggregator.init_state(), self._zeros(), tf.constant(0, tf.int32))
-
-    def _zeros(self):
-        return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), self._specs)
+        return self._State(self._aggregator.init_state(), zeros_of(self._specs), tf.constant(0, tf.int32))
 
     def next(self, state):
         total, tree = self._aggregator.get_cumsum_and_update(state.tree)
@@ -134,7 +122,7 @@ class TreeNoise(_tree.ValueGenerator):
             return noise, self._State(tree, total, releases)
         tree, previous = tf.cond(
             tf.equal(releases % self._restart_every, 0),
-            lambda: (self._aggregator.reset_state(tree), self._zeros()),
+            lambda: (self._aggregator.reset_state(tree), zeros_of(self._specs)),
             lambda: (tree, total),
         )
         return noise, self._State(tree, previous, releases)
@@ -147,10 +135,6 @@ class BandedNoise(_tree.ValueGenerator):
     (Z_t - sum_{j=1}^{b-1} C[t, t-j] W_{t-j}) / C[t, t], so that b - 1 earlier rows are all it takes. They are part of
     the state: as many copies of the model.
 
-    Args:
-      strategy: As for `banded_noise`.
-      independent: Z.
-
     Raises:
       ValueError: If the strategy has a diagonal that is not above 0, or is not a matrix.
     """
@@ -162,11 +146,10 @@ class BandedNoise(_tree.ValueGenerator):
         if strategy.ndim != 2 or not np.all(strategy[:, 0] > 0):
             raise ValueError("a strategy is a matrix [releases, bands] whose first column, C's diagonal, is above 0.")
         self._strategy, self._independent = strategy, independent
-        self._bands = strategy.shape[1]
 
     def initialize(self):
         def no_past(spec):
-            return tf.zeros([self._bands - 1, *spec.shape], spec.dtype)
+            return tf.zeros([self._strategy.shape[1] - 1, *spec.shape], spec.dtype)
 
         past = tf.nest.map_structure(no_past, self._independent.specs)
         return self._State(self._independent.initialize(), tf.constant(0, tf.int32), past)
@@ -182,3 +165,41 @@ class BandedNoise(_tree.ValueGenerator):
         noise = tf.nest.map_structure(correlated, fresh, state.past)
         past = tf.nest.map_structure(lambda w, past: tf.concat([w[None], past], 0)[:-1], noise, state.past)
         return noise, self._State(independent, state.release + 1, past)
+
+
+class NoisedOptimizer(tff.learning.optimizers.Optimizer):
+    """Adds noise to gradients before another optimizer takes its step.
+
+    For a server whose aggregator clips and adds no noise, as `fixed_clip_aggregator` without any. With `tree_noise` and
+    SGD, w_t = w_0 - rate * (g_1 + ... + g_t + the tree's noise), which is DP-FTRL (Kairouz et al. 2021,
+    https://arxiv.org/abs/2103.00039, Algorithm 1 without a regularizer but the distance to w_0), with momentum
+    DP-FTRLM (their section 3.3); with `banded_noise` it is the matrix mechanism of Choquette-Choo et al. 2023,
+    https://arxiv.org/abs/2306.08153.
+
+    Args:
+      optimizer: Takes the step.
+      noise_fn: The noise of a sum of clipped updates.
+      denominator: By which the aggregator has divided the sum, and so the noise is divided.
+    """
+
+    def __init__(self, optimizer: tff.learning.optimizers.Optimizer, noise_fn: NoiseFn, denominator: float):
+        self._optimizer, self._noise_fn, self._denominator = optimizer, noise_fn, denominator
+
+    def initialize(self, specs: Any) -> collections.OrderedDict:
+        return collections.OrderedDict(
+            optimizer=self._optimizer.initialize(specs), noise=self._noise_fn(specs).initialize()
+        )
+
+    def next(self, state: Any, weights: Any, gradients: Any) -> tuple[Any, Any]:
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, weights)
+        noise, noise_state = self._noise_fn(specs).next(state["noise"])
+        noised = tf.nest.map_structure(lambda g, z: g + z / tf.cast(self._denominator, z.dtype), gradients, noise)
+        inner, weights = self._optimizer.next(state["optimizer"], weights, noised)
+        return collections.OrderedDict(optimizer=inner, noise=noise_state), weights
+
+    def get_hparams(self, state: Any) -> Any:
+        return self._optimizer.get_hparams(state["optimizer"])
+
+    def set_hparams(self, state: Any, hparams: Any) -> Any:
+        inner = self._optimizer.set_hparams(state["optimizer"], hparams)
+        return collections.OrderedDict(optimizer=inner, noise=state["noise"])

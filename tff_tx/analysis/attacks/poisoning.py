@@ -9,8 +9,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx.analysis.attacks.kind import AttackKind
-from tff_tx.analysis.attacks.simulation import Attack
+from tff_tx.analysis.attacks.simulation import Attack, AttackKind
 from tff_tx.config import AttackConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import IGNORED
@@ -115,12 +114,6 @@ def text_trigger(token_ids: Sequence[int], start: int = 1) -> Trigger:
     return trigger
 
 
-def build_label_flip(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
-    """Attackers that train on flipped labels."""
-    del settings, clients_per_round
-    return Attack(data=LabelFlip(len(task.label_names)))
-
-
 def build_backdoor(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
     """Attackers that train with a backdoor.
 
@@ -153,5 +146,7 @@ def _trigger(settings, task):
 
 BACKDOOR_SETTINGS = ("backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels")
 
-LABEL_FLIP = AttackKind(build_label_flip, needs_task="classes")
+LABEL_FLIP = AttackKind(
+    lambda settings, cohort, task: Attack(data=LabelFlip(len(task.label_names))), needs_task="classes"
+)
 BACKDOOR = AttackKind(build_backdoor, BACKDOOR_SETTINGS, needs_task="one_class", changes_inputs=True)

@@ -2,8 +2,7 @@
 
 Where a client's data are read it is known whether it attacks: an attacker's batches are poisoned there, and a flag
 beside them lets the client's work forge the update. Aggregation follows, with its parts that are computed at clients,
-such as
-clipping: attackers cannot bypass them, as a server could compute them too.
+such as clipping: attackers cannot bypass them, as a server could compute them too.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+
+from tff_tx.config import AttackConfig
 
 _templates = tff.learning.templates
 _CLIENT = collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
@@ -47,6 +48,49 @@ class Attack:
         if self.update is None:
             raise ValueError("this attack forges no updates.")
         return _wrap_together(self.update, work) if hasattr(self.update, "omniscient") else _wrap(self.update, work)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackKind:
+    """An attack that can be chosen by name.
+
+    Attributes:
+      build: From (settings, clients per round, task) to the attack; None: there is none.
+      settings: Fields of `tff_tx.config.AttackConfig` that it reads, besides name and share.
+      needs_task: Capability that the task must have; None: any task can be attacked.
+      forges_updates: Whether attackers forge the update that they send.
+      changes_inputs: Whether attackers change the inputs of examples, which stored activations do not show.
+    """
+
+    build: Callable[[AttackConfig, int, Any], Attack] | None
+    settings: tuple[str, ...] = ()
+    needs_task: str | None = None
+    forges_updates: bool = False
+    changes_inputs: bool = False
+
+
+NONE = AttackKind(build=None)
+
+
+def choose_attackers(client_ids: Sequence[str], share: float, seed: int) -> list[str]:
+    """Draws the attackers of a run, the same for the same clients and seed.
+
+    Args:
+      client_ids: All training clients.
+      share: Share of them that attack, from 0 to 1; rounded to a whole number of clients.
+      seed: Seed of the choice.
+
+    Returns:
+      Their ids, in the order of `client_ids`.
+
+    Raises:
+      ValueError: If the share is out of its range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share}: must be from 0 to 1.")
+    number = int(np.floor(share * len(client_ids) + 0.5))
+    chosen = np.random.default_rng([seed, _SALT]).choice(len(client_ids), number, replace=False)
+    return [client_ids[i] for i in sorted(chosen)]
 
 
 def simulate(

@@ -12,8 +12,7 @@ import scipy.stats
 import tensorflow as tf
 
 from tff_tx.analysis.attacks import poisoning
-from tff_tx.analysis.attacks.kind import AttackKind
-from tff_tx.analysis.attacks.simulation import Attack
+from tff_tx.analysis.attacks.simulation import Attack, AttackKind
 from tff_tx.config import AttackConfig
 
 
@@ -45,7 +44,14 @@ class GaussianUpdate:
 
     def forge(self, update: Any, seed: tf.Tensor) -> Any:
         """The forged update; `seed` is int64 [2], unique to client and round."""
-        return _noise(update, seed, self.noise)
+        if not self.noise:
+            return tf.nest.map_structure(tf.zeros_like, update)
+
+        def draw(i, leaf):
+            leaf_seed = tf.random.experimental.stateless_fold_in(seed, i)
+            return tf.random.stateless_normal(leaf.shape, leaf_seed, 0.0, self.noise, leaf.dtype)
+
+        return tf.nest.pack_sequence_as(update, [draw(i, leaf) for i, leaf in enumerate(tf.nest.flatten(update))])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +74,7 @@ class ModelReplacement:
 
 
 @dataclasses.dataclass(frozen=True)
-class FreeRider:
+class FreeRider(GaussianUpdate):
     """Sends no update, or noise that looks like one, and takes the model.
 
     Fraboni, Vidal and Lorenzi 2021, https://arxiv.org/abs/2006.11901, section 3: plain free-riders return the model
@@ -79,10 +85,6 @@ class FreeRider:
     """
 
     noise: float = 0.0
-
-    def forge(self, update: Any, seed: tf.Tensor) -> Any:
-        """The forged update; `seed` is int64 [2], unique to client and round."""
-        return _noise(update, seed, self.noise)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,27 +130,6 @@ def little_is_enough_z(num_clients: int, num_attackers: int) -> float:
     return float(scipy.stats.norm.ppf((n - m - supporters) / (n - m)))
 
 
-def _noise(update, seed, deviation):
-    leaves = tf.nest.flatten(update)
-    if not deviation:
-        return tf.nest.map_structure(tf.zeros_like, update)
-    seeds = [tf.random.experimental.stateless_fold_in(seed, i) for i in range(len(leaves))]
-    forged = [tf.random.stateless_normal(leaf.shape, s, 0.0, deviation, leaf.dtype) for leaf, s in zip(leaves, seeds)]
-    return tf.nest.pack_sequence_as(update, forged)
-
-
-def build_sign_flip(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
-    """Attackers that send sign-flipped updates."""
-    del clients_per_round, task
-    return Attack(update=SignFlip(1.0 if settings.scale is None else settings.scale))
-
-
-def build_gaussian(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
-    """Attackers that send noise."""
-    del clients_per_round, task
-    return Attack(update=GaussianUpdate(1.0 if settings.noise is None else settings.noise))
-
-
 def build_model_replacement(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
     """Attackers that send scaled updates with a backdoor.
 
@@ -158,12 +139,6 @@ def build_model_replacement(settings: AttackConfig, clients_per_round: int, task
     scale = clients_per_round if settings.scale is None else settings.scale
     backdoor = poisoning.build_backdoor(settings, clients_per_round, task)
     return dataclasses.replace(backdoor, update=ModelReplacement(scale))
-
-
-def build_free_rider(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
-    """Attackers that send no update, or noise."""
-    del clients_per_round, task
-    return Attack(update=FreeRider(settings.noise or 0.0))
 
 
 def build_little_is_enough(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:
@@ -179,13 +154,23 @@ def build_little_is_enough(settings: AttackConfig, clients_per_round: int, task:
     return Attack(update=LittleIsEnough(z, settings.omniscient))
 
 
-SIGN_FLIP = AttackKind(build_sign_flip, ("scale",), forges_updates=True)
-GAUSSIAN = AttackKind(build_gaussian, ("noise",), forges_updates=True)
+SIGN_FLIP = AttackKind(
+    lambda settings, cohort, task: Attack(update=SignFlip(1.0 if settings.scale is None else settings.scale)),
+    ("scale",),
+    forges_updates=True,
+)
+GAUSSIAN = AttackKind(
+    lambda settings, cohort, task: Attack(update=GaussianUpdate(1.0 if settings.noise is None else settings.noise)),
+    ("noise",),
+    forges_updates=True,
+)
 MODEL_REPLACEMENT = dataclasses.replace(
     poisoning.BACKDOOR,
     build=build_model_replacement,
     settings=("scale", *poisoning.BACKDOOR_SETTINGS),
     forges_updates=True,
 )
-FREE_RIDER = AttackKind(build_free_rider, ("noise",), forges_updates=True)
+FREE_RIDER = AttackKind(
+    lambda settings, cohort, task: Attack(update=FreeRider(settings.noise or 0.0)), ("noise",), forges_updates=True
+)
 LITTLE_IS_ENOUGH = AttackKind(build_little_is_enough, ("scale", "omniscient"), forges_updates=True)

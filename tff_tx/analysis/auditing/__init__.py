@@ -5,14 +5,14 @@ from tff_tx.analysis.auditing.canaries import (
     Canary,
     WithCanaries,
     canary_examples,
+    exposure_by_fit,
+    exposure_by_rank,
     make_canaries,
     make_references,
     read_canaries,
     write_canaries,
 )
-from tff_tx.analysis.auditing.exposure import exposure_by_fit, exposure_by_rank
 from tff_tx.analysis.auditing.mechanism import CanaryAudit, audit_process, audit_updates
-from tff_tx.analysis.auditing.membership import Attack, threshold_attack, trained_attack
+from tff_tx.analysis.auditing.membership import Attack, ExampleScorer, threshold_attack, trained_attack
 from tff_tx.analysis.auditing.one_run import Bound, audit, epsilon_lower_bound, guess, p_value
 from tff_tx.analysis.auditing.report import plot_audit, table
-from tff_tx.analysis.auditing.scoring import FEATURES, ExampleScorer

@@ -1,4 +1,9 @@
-"""Canaries: clients with a random text, which show whether the model memorizes its training data."""
+"""Canaries: clients with a random text, which show whether the model memorizes its training data.
+
+Exposure is the number of bits that the model reveals of a canary: by how much it ranks above texts drawn in the same
+way that were not trained on (Carlini et al. 2019, "The secret sharer", https://arxiv.org/abs/1802.08232). TensorFlow
+Privacy's `secret_sharer` is not in its wheel (0.9.0 leaves out the package `privacy_tests`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from scipy import stats
 
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
@@ -137,11 +143,7 @@ def _dataset(clients_fn, present, client_id):
 
 def write_canaries(run_dir: str, canaries: Sequence[Canary], token_ids: Sequence[int], seed: int) -> None:
     """Records the canaries of a run, and what references are drawn from."""
-    value = {
-        "seed": seed,
-        "token_ids": list(map(int, token_ids)),
-        "canaries": [dataclasses.asdict(c) for c in canaries],
-    }
+    value = {"seed": seed, "token_ids": list(map(int, token_ids)), "canaries": list(canaries)}
     files.write_json(os.path.join(run_dir, FILE), value)
 
 
@@ -161,3 +163,41 @@ def read_canaries(run_dir: str) -> tuple[list[Canary], list[int], int]:
         return canaries, value["token_ids"], value["seed"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or run the training anew.") from error
+
+
+def exposure_by_rank(losses: Sequence[float], reference_losses: Sequence[float]) -> np.ndarray:
+    """log2 |R| - log2 rank, bits: 0 for the least likely of all, log2 |R| for a canary above all references.
+
+    Definition 5, with the references as the space of texts: a canary's rank is one more than the number of references
+    with a smaller loss (as many as with the same loss count half).
+
+    Args:
+      losses: Losses of the canaries, float [n].
+      reference_losses: Losses of texts that were not trained on.
+
+    Returns:
+      float [n].
+    """
+    losses, references = np.asarray(losses, float), np.sort(np.asarray(reference_losses, float))
+    below = np.searchsorted(references, losses, side="left")
+    ties = np.searchsorted(references, losses, side="right") - below
+    ranks = np.minimum(1 + below + ties / 2, len(references))
+    return np.log2(len(references)) - np.log2(ranks)
+
+
+def exposure_by_fit(losses: Sequence[float], reference_losses: Sequence[float]) -> np.ndarray:
+    """-log2 P[a text's loss is at most the canary's], bits: can exceed what the references' number allows.
+
+    Section 4.3: a skew-normal distribution is fitted to the references' losses and extrapolated.
+
+    Args:
+      losses: Losses of the canaries, float [n].
+      reference_losses: Losses of texts that were not trained on; a hundred or more, for a good fit.
+
+    Returns:
+      float [n].
+    """
+    shape, location, scale = stats.skewnorm.fit(np.asarray(reference_losses, float))
+    # In logarithms: far out the probability itself is 0 in floating point.
+    log_probability = stats.skewnorm.logcdf(np.asarray(losses, float), shape, location, scale)
+    return -log_probability / np.log(2.0)

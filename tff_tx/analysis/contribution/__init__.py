@@ -1,6 +1,6 @@
 """Who contributed how much to a model: values of clients from the updates of a run."""
 
-from tff_tx.analysis.contribution.rounds import METHODS, value_clients
+from tff_tx.analysis.contribution.rounds import value_clients
 from tff_tx.analysis.contribution.shapley import (
     Game,
     Values,

@@ -11,8 +11,10 @@ import pandas as pd
 
 from tff_tx.analysis.contribution import shapley
 from tff_tx.analysis.contribution.store import UpdateStore
+from tff_tx.config.tools import CONTRIBUTION_METHODS
 
-METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
+_EXACT = {"exact": shapley.exact_shapley, "leave_one_out": shapley.leave_one_out}
+_SAMPLED = {"gtg_shapley": shapley.gtg_shapley, "truncated_monte_carlo": shapley.truncated_monte_carlo}
 
 
 def value_clients(
@@ -37,7 +39,7 @@ def value_clients(
       engine: A `runtime.LocalEngine` of the run's process; it needs no hooks, whichever the run had.
       store: The run's updates.
       utility_fn: From `ModelWeights` to the model's utility, more being better.
-      method: One of `METHODS`.
+      method: One of `tff_tx.config.tools.CONTRIBUTION_METHODS`.
       rounds: Which rounds; None: all there are.
       seed: Decides what is sampled.
       on_round: Called with each round's number when it is done.
@@ -78,12 +80,8 @@ def _utility(engine, state, contributions, utility_fn):
 
 
 def _values(game, method, seed, options):
-    if method == "leave_one_out":
-        return shapley.leave_one_out(game)
-    if method == "exact":
-        return shapley.exact_shapley(game)
-    if method == "truncated_monte_carlo":
-        return shapley.truncated_monte_carlo(game, seed, **options)
-    if method == "gtg_shapley":
-        return shapley.gtg_shapley(game, seed, **options)
-    raise ValueError(f"method {method!r} must be one of {', '.join(METHODS)}.")
+    if method in _EXACT:
+        return _EXACT[method](game)
+    if method in _SAMPLED:
+        return _SAMPLED[method](game, seed, **options)
+    raise ValueError(f"method {method!r} must be one of {', '.join(CONTRIBUTION_METHODS)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pathlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,8 @@ class UpdateStore(Hook):
             names = sorted(name for name in os.listdir(directory) if name.startswith(_CLIENT))
             if len(names) != len(clients):
                 raise ValueError(f"{len(names)} contributions of {len(clients)} clients")
-            state, *contributions = (_read(os.path.join(directory, name)) for name in (_STATE, *names))
+            paths = [pathlib.Path(directory, name) for name in (_STATE, *names)]
+            state, *contributions = (compression.decode(path.read_bytes()) for path in paths)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{directory} is damaged ({error}): restore it, or train again with {setting('run.keep_updates')} in "
@@ -102,8 +104,7 @@ class UpdateStore(Hook):
         return clients, state, contributions
 
     def _write(self, name, arrays):
-        with open(os.path.join(self._pending, name), "wb") as file:
-            file.write(compression.encode(arrays, entropy_coding=False))
+        pathlib.Path(self._pending, name).write_bytes(compression.encode(arrays, entropy_coding=False))
 
 
 def bytes_of_run(
@@ -128,8 +129,3 @@ def _num_bytes(value_type):
 
 def _file(position):
     return f"{_CLIENT}{position:06d}.tftx"
-
-
-def _read(path):
-    with open(path, "rb") as file:
-        return compression.decode(file.read())
