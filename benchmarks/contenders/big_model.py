@@ -13,12 +13,9 @@ import tensorflow as tf
 from benchmarks import measure
 from benchmarks.contenders import parts
 from tff_tx import algorithms, models, runtime
-from tff_tx.config.model import DTYPES
+from tff_tx.config.task import DTYPES
 
-SIZES = {
-    "gpt2": {},
-    "tiny": {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 300, "n_positions": 64},
-}
+SIZES = {"gpt2": {}, "tiny": {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 300, "n_positions": 64}}
 """GPT-2 small (124 million parameters) as its configuration has it, and one for tests that everything runs."""
 
 

@@ -15,7 +15,7 @@ import programs
 from benchmarks import measure
 from benchmarks.workloads import LEARNING_RATE, Workload
 from tff_tx import algorithms, models
-from tff_tx.config.engine import EngineConfig
+from tff_tx.config.run import EngineConfig
 
 gc.freeze()  # as a program does once it has imported everything
 gc.set_threshold(*programs.usual_gc_threshold)

@@ -169,8 +169,7 @@ def test_it_takes_no_weights():
 
 
 @pytest.mark.parametrize(
-    ("engine", "rotation"),
-    [("local", "hadamard"), ("local", "fourier"), ("local", None), ("tff_native", "hadamard")],
+    ("engine", "rotation"), [("local", "hadamard"), ("local", "fourier"), ("local", None), ("tff_native", "hadamard")]
 )
 def test_without_noise_it_is_the_plain_mean_to_the_grid(engine, rotation):
     x = np.random.default_rng(0).normal(size=[EXPECTED, 7])

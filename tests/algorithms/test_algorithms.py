@@ -207,8 +207,7 @@ def test_the_schedule_follows_the_round():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("cosine", [1.0, 0.5, 0.0]), ("inverse_sqrt", [1.0, 1 / np.sqrt(6), 1 / np.sqrt(11)])],
+    ("name", "expected"), [("cosine", [1.0, 0.5, 0.0]), ("inverse_sqrt", [1.0, 1 / np.sqrt(6), 1 / np.sqrt(11)])]
 )
 def test_schedules_by_formula(name, expected):
     schedule = algorithms.build_schedule(name, 1.0, 0, 10)
@@ -256,8 +255,7 @@ def test_clipping_bounds_the_step():
 
 def test_wide_clipping_changes_nothing():
     assert_close(
-        tiny.weights_of(run("fed_avg", options(clip_norm=1e6), clients()).state),
-        tiny.weights_of(plain().state),
+        tiny.weights_of(run("fed_avg", options(clip_norm=1e6), clients()).state), tiny.weights_of(plain().state)
     )
 
 

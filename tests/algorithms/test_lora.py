@@ -107,12 +107,7 @@ def mean_change(run, alone):
     return np.average([run.change(state) for state in alone], axis=0, weights=SIZES)
 
 
-CASES = {
-    "residual": {},
-    "stack": {},
-    "average": {"freeze_a": True},
-    "svd": {"ranks": (6,)},
-}
+CASES = {"residual": {}, "stack": {}, "average": {"freeze_a": True}, "svd": {"ranks": (6,)}}
 
 
 @pytest.mark.parametrize("aggregation", CASES)

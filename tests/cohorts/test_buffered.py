@@ -38,11 +38,7 @@ class TestByHand:
     report: update 3, and both start. At 9 a reports, and d starts. At 10 c, who has missed three updates, and b report.
     """
 
-    EXPECTED = [
-        ([("a", 0), ("b", 0)], 3.0),
-        ([("d", 0), ("a", 1)], 2.0),
-        ([("b", 1), ("a", 2)], 2.0),
-    ]
+    EXPECTED = [([("a", 0), ("b", 0)], 3.0), ([("d", 0), ("a", 1)], 2.0), ([("b", 1), ("a", 2)], 2.0)]
 
     def run(self, max_staleness, rounds, **devices):
         line = schedule(
@@ -60,8 +56,7 @@ class TestByHand:
             assert (pairs(buffer), buffer.seconds, buffer.stale) == (arrivals, seconds, [])
 
     @pytest.mark.parametrize(
-        ("max_staleness", "arrivals", "stale"),
-        [(2, [("a", 3), ("b", 3)], ["c"]), (3, [("a", 3), ("c", 0)], [])],
+        ("max_staleness", "arrivals", "stale"), [(2, [("a", 3), ("b", 3)], ["c"]), (3, [("a", 3), ("c", 0)], [])]
     )
     def test_who_is_too_stale_is_thrown_away(self, max_staleness, arrivals, stale):
         last = self.run(max_staleness, 4)[-1]

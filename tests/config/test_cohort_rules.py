@@ -7,7 +7,7 @@ import pytest
 
 from tff_tx.cohorts import SAMPLERS
 from tff_tx.config import RunConfig, check, resolve
-from tff_tx.config import cohort as cohort_config
+from tff_tx.config import clients as cohort_config
 from tff_tx.core.errors import UserError
 
 DIURNAL = {"devices.availability": "diurnal"}

@@ -40,13 +40,7 @@ CASES = {
         ("client",),
         r"line 2: there is no column 'who' \(data\.client_column\)",
     ),
-    "no json key": (
-        "x.jsonl",
-        '{"a": 1}',
-        {},
-        ALL,
-        r"x\.jsonl, line 1: there is no column 'label'",
-    ),
+    "no json key": ("x.jsonl", '{"a": 1}', {}, ALL, r"x\.jsonl, line 1: there is no column 'label'"),
     "too few fields": (
         "x.csv",
         "text,label\na,b\nc\n",
@@ -63,13 +57,7 @@ CASES = {
     ),
     "unclosed quote": ("x.csv", 'text,label\n"a,b\nc,d\n', {}, ALL, r"x\.csv, line 3: .*quotes"),
     "stray quote": ("x.csv", 'text,label\n"a"b,c\n', {}, ALL, r"x\.csv, line 2: cannot be parsed"),
-    "column twice": (
-        "x.csv",
-        "text,text\na,b\n",
-        {},
-        ALL,
-        r"line 1: the column 'text' is there twice",
-    ),
+    "column twice": ("x.csv", "text,text\na,b\n", {}, ALL, r"line 1: the column 'text' is there twice"),
     "not utf-8": (
         "x.csv",
         b"text,label\nok,a\ncaf\xe9,b\n",
@@ -81,20 +69,8 @@ CASES = {
     "empty csv": ("x.csv", "", {}, ALL, r"x\.csv: the file is empty; fill it or leave it out"),
     "header alone": ("x.csv", "text,label\n", {}, ALL, r"x\.csv: the file is empty"),
     "empty conll": ("x.conll", "\n\n", {}, ("tokens", "tags"), r"x\.conll: the file is empty"),
-    "empty value": (
-        "x.csv",
-        "text,label\na,\n",
-        {},
-        ALL,
-        r"x\.csv, line 2: the column 'label' has ''",
-    ),
-    "null": (
-        "x.jsonl",
-        '{"text": null, "label": 1}',
-        {},
-        ALL,
-        r"line 1: the column 'text' has no value",
-    ),
+    "empty value": ("x.csv", "text,label\na,\n", {}, ALL, r"x\.csv, line 2: the column 'label' has ''"),
+    "null": ("x.jsonl", '{"text": null, "label": 1}', {}, ALL, r"line 1: the column 'text' has no value"),
     "not text": (
         "x.jsonl",
         '{"text": [1], "label": 1}',
@@ -110,20 +86,8 @@ CASES = {
         r"x\.jsonl, line 2: no valid JSON \(.*\); correct the line",
     ),
     "no object": ("x.jsonl", "[1, 2]", {}, ALL, r"x\.jsonl, line 1: a list where an object"),
-    "no tag": (
-        "x.conll",
-        "a\tO\nb\n",
-        {},
-        ("tokens", "tags"),
-        r"x\.conll, line 2: 'b' is no token and tag",
-    ),
-    "other width": (
-        "x.conll",
-        "a O\nb X O\n",
-        {},
-        ("tokens", "tags"),
-        r"line 2: 'b X O' is no token",
-    ),
+    "no tag": ("x.conll", "a\tO\nb\n", {}, ("tokens", "tags"), r"x\.conll, line 2: 'b' is no token and tag"),
+    "other width": ("x.conll", "a O\nb X O\n", {}, ("tokens", "tags"), r"line 2: 'b X O' is no token"),
     "no speaker": (
         "x.txt",
         "Ann:\nHi.\n\nHello.\n",
@@ -218,27 +182,9 @@ CASES = {
     ),
     "no parquet": ("x.parquet", "text", {}, ALL, r"x\.parquet: no Parquet file.*data\.format"),
     "no hdf5": ("x.h5", "text", {}, ALL, r"x\.h5: no HDF5 file.*data\.format"),
-    "no sqlite": (
-        "x.sqlite",
-        "text" * 99,
-        {},
-        ALL,
-        r"x\.sqlite: no SQLite file in TFF's.*data\.format",
-    ),
-    "unknown extension": (
-        "x.txt",
-        "a",
-        {},
-        ALL,
-        r"data\.format: the format of '.*x\.txt' cannot be told.*csv, tsv",
-    ),
-    "unknown format": (
-        "x.csv",
-        "a",
-        {"format": "xml"},
-        ALL,
-        r"data\.format=xml: must be one of .*csv",
-    ),
+    "no sqlite": ("x.sqlite", "text" * 99, {}, ALL, r"x\.sqlite: no SQLite file in TFF's.*data\.format"),
+    "unknown extension": ("x.txt", "a", {}, ALL, r"data\.format: the format of '.*x\.txt' cannot be told.*csv, tsv"),
+    "unknown format": ("x.csv", "a", {"format": "xml"}, ALL, r"data\.format=xml: must be one of .*csv"),
 }
 
 
@@ -326,18 +272,9 @@ def test_hdf5_of_other_structure_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            "INSERT INTO client_metadata VALUES ('c', 'train', 1)",
-            r"'c' is 2 times .*'train'; merge",
-        ),
-        (
-            "INSERT INTO client_metadata VALUES ('d', 'train', 0)",
-            r"client 'd' has no example; remove",
-        ),
-        (
-            "UPDATE client_metadata SET split_name = 'a' || rowid",
-            r"splits a1, a2 is called 'train'",
-        ),
+        ("INSERT INTO client_metadata VALUES ('c', 'train', 1)", r"'c' is 2 times .*'train'; merge"),
+        ("INSERT INTO client_metadata VALUES ('d', 'train', 0)", r"client 'd' has no example; remove"),
+        ("UPDATE client_metadata SET split_name = 'a' || rowid", r"splits a1, a2 is called 'train'"),
     ],
 )
 def test_a_bad_sqlite_file_is_refused(tmp_path, change, message):

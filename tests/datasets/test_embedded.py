@@ -47,21 +47,12 @@ def test_digits():
 
 
 def test_loading_digits(tmp_path):
-    spec = DataSpec(
-        "digits",
-        partition="dirichlet",
-        num_clients=30,
-        dirichlet_alpha=0.5,
-        cache_dir=str(tmp_path),
-    )
+    spec = DataSpec("digits", partition="dirichlet", num_clients=30, dirichlet_alpha=0.5, cache_dir=str(tmp_path))
     names = datasets.label_names(spec)
     shape = datasets.image_shape(spec)
     assert (names, shape) == (tuple("0123456789"), (1, 8, 8))
     data = datasets.load(spec, datasets.ImageClassificationEncoder(names, shape))
-    assert data.summary() == {
-        "train": {"clients": 30, "examples": 1617},
-        "test": {"clients": 3, "examples": 180},
-    }
+    assert data.summary() == {"train": {"clients": 30, "examples": 1617}, "test": {"clients": 3, "examples": 180}}
     assert data.validation is None
     assert (data.kind, data.label_names) == ("image_classification", names)
     assert not set(data.train.client_ids) & set(data.test.client_ids)
@@ -74,10 +65,7 @@ def stdlib_spec(tmp_path_factory):
 
 def test_loading_stdlib(stdlib_spec, byte_tokenizer):
     data = datasets.load(stdlib_spec, LanguageModelingEncoder(byte_tokenizer, 65))
-    assert {name: part["clients"] for name, part in data.summary().items()} == {
-        "train": 18,
-        "test": 2,
-    }
+    assert {name: part["clients"] for name, part in data.summary().items()} == {"train": 18, "test": 2}
     texts = {row.client: row.text for chunk in chunks_of("stdlib") for row in chunk.itertuples()}
     for part in (data.train, data.test):
         client = min(part.client_ids, key=part.num_examples)

@@ -66,10 +66,7 @@ def test_every_record_goes_to_one_client_of_one_split(spec, partition, split):
 
 def test_columns_keep_owners_and_order(spec):
     data = load(dataclasses.replace(spec, client_column="who", test_fraction=3))
-    assert data.summary() == {
-        "train": {"clients": 9, "examples": 180},
-        "test": {"clients": 3, "examples": 60},
-    }
+    assert data.summary() == {"train": {"clients": 9, "examples": 180}, "test": {"clients": 3, "examples": 60}}
     for part in (data.train, data.test):
         for client, pairs in contents(part).items():
             numbers = [number for number, _ in pairs]

@@ -180,13 +180,7 @@ def test_texts_with_targets(tmp_path):
 
 def leaf(**users):
     data = {name: {"x": x, "y": y} for name, (x, y) in users.items()}
-    return json.dumps(
-        {
-            "users": list(data),
-            "num_samples": [len(d["x"]) for d in data.values()],
-            "user_data": data,
-        }
-    )
+    return json.dumps({"users": list(data), "num_samples": [len(d["x"]) for d in data.values()], "user_data": data})
 
 
 def test_leaf_folder(tmp_path):
@@ -253,11 +247,7 @@ def write_sqlite(path, *splits):
     with StoreWriter(str(path), spec, {}) as writer:
         for split in splits:
             for client in ("b'b", "a"):
-                writer.add(
-                    split,
-                    client,
-                    {"text": f"{split} {client}".encode(), "label": 5, "pixels": [0.5] * 4},
-                )
+                writer.add(split, client, {"text": f"{split} {client}".encode(), "label": 5, "pixels": [0.5] * 4})
 
 
 def test_sqlite_brings_its_own_splits(tmp_path):

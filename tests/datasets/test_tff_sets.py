@@ -24,10 +24,7 @@ def write(directory, name, element, splits):
         return tf.data.Dataset.from_generator(lambda: rows, output_signature=spec)
 
     tff.simulation.datasets.save_to_sql_client_data(
-        list(clients),
-        dataset,
-        os.path.join(directory, name),
-        split_names_by_client_id=clients,
+        list(clients), dataset, os.path.join(directory, name), split_names_by_client_id=clients
     )
 
 
@@ -92,11 +89,7 @@ def test_texts(make, name, verb, byte_tokenizer):
 
 @pytest.mark.parametrize(
     ("name", "shape", "labels"),
-    [
-        ("tff:emnist", (1, 28, 28), 10),
-        ("tff:emnist_all", (1, 28, 28), 62),
-        ("tff:cifar100", (3, 32, 32), 100),
-    ],
+    [("tff:emnist", (1, 28, 28), 10), ("tff:emnist_all", (1, 28, 28), 62), ("tff:cifar100", (3, 32, 32), 100)],
 )
 def test_images(make, name, shape, labels):
     spec = make(name)

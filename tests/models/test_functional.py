@@ -54,8 +54,7 @@ def compiled(model, training):
     """One graph for batches of all sizes and lengths, as in a federated round."""
     weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
     return tf.function(
-        lambda x: model.predict_on_batch(weights, x, training=training),
-        input_signature=[model.input_spec[0]],
+        lambda x: model.predict_on_batch(weights, x, training=training), input_signature=[model.input_spec[0]]
     )
 
 
@@ -251,11 +250,7 @@ def test_frozen_layers_are_not_trainable():
 
 def test_a_pooler_the_loss_does_not_reach_is_not_trainable():
     config = transformers.BertConfig(
-        vocab_size=zoo.VOCABULARY,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
+        vocab_size=zoo.VOCABULARY, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     keras_model = transformers.TFBertModel(config)
     keras_model.build_in_name_scope()

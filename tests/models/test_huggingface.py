@@ -204,13 +204,10 @@ def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
     np.testing.assert_array_equal(bert.embeddings.weight, on_disk["embeddings.word_embeddings.weight"])
     np.testing.assert_array_equal(bert.embeddings.position_embeddings, on_disk["embeddings.position_embeddings.weight"])
     np.testing.assert_array_equal(  # PyTorch's kernels are transposed
-        bert.encoder.layer[5].intermediate.dense.kernel,
-        on_disk["encoder.layer.5.intermediate.dense.weight"].T,
+        bert.encoder.layer[5].intermediate.dense.kernel, on_disk["encoder.layer.5.intermediate.dense.weight"].T
     )
     functional = models.functional_model(
-        model,
-        models.classification(),
-        dict(input_ids=tf.TensorSpec([None, None], tf.int32)),
+        model, models.classification(), dict(input_ids=tf.TensorSpec([None, None], tf.int32))
     )
     index = next(i for i, n in enumerate(functional.trainable_names) if "word_embeddings/weight" in n)
     np.testing.assert_array_equal(functional.initial_weights[0][index], on_disk["embeddings.word_embeddings.weight"])
@@ -294,10 +291,7 @@ def test_a_name_that_is_neither_directory_nor_hub_id(name):
         ({"config.json": '{"model_type": "brt"}'}, "model type `brt`"),
         ({"config.json": '{"model_type": "bert"}'}, "no file named"),
         ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x" * 50}, "header"),
-        (
-            {"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x" * 50},
-            "PyTorch weights",
-        ),
+        ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x" * 50}, "PyTorch weights"),
     ],
     ids=["json", "type", "weightless", "safetensors", "pickle"],
 )

@@ -66,11 +66,7 @@ def grouped(keras, groups):
 
 CASES = pytest.mark.parametrize(
     ("build", "shape"),
-    [
-        (bound, (FEATURES,)),
-        (lambda keras: grouped(keras, 2), IMAGE),
-        (lambda keras: grouped(keras, IMAGE[-1]), IMAGE),
-    ],
+    [(bound, (FEATURES,)), (lambda keras: grouped(keras, 2), IMAGE), (lambda keras: grouped(keras, IMAGE[-1]), IMAGE)],
     ids=["bound", "grouped", "depthwise"],
 )
 

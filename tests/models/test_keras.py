@@ -32,10 +32,7 @@ def check_law(keras_model, model, x, labels):
         expected = keras_model(x)
         loss = OBJECTIVE.loss_fn(expected, labels)
     by_name = dict(
-        zip(
-            [v.name for v in keras_model.trainable_weights],
-            tape.gradient(loss, keras_model.trainable_weights),
-        )
+        zip([v.name for v in keras_model.trainable_weights], tape.gradient(loss, keras_model.trainable_weights))
     )
     trainable = [tf.constant(w) for w in model.initial_weights[0]]
     with tf.GradientTape() as tape:

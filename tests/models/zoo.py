@@ -129,13 +129,7 @@ def _member(auto_class, architecture, objective, config, **fields):
 
 
 MEMBERS = (
-    _member(
-        "TFAutoModelForMaskedLM",
-        "bert",
-        models.language_modeling("masked_lm"),
-        _ENCODER,
-        inputs=_WITH_TYPES,
-    ),
+    _member("TFAutoModelForMaskedLM", "bert", models.language_modeling("masked_lm"), _ENCODER, inputs=_WITH_TYPES),
     _member(
         "TFAutoModelForSequenceClassification",
         "distilbert",

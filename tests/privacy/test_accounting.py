@@ -40,8 +40,7 @@ class TestPublished:
     # https://research.google/blog/advances-in-private-training-for-production-on-device-language-models/, where rho is
     # rounded.
     @pytest.mark.parametrize(
-        ("rho_told", "half_a_digit", "expected", "digits"),
-        [(0.15, 0.005, 3.42, 2), (0.0144, 0.00005, 0.994, 3)],
+        ("rho_told", "half_a_digit", "expected", "digits"), [(0.15, 0.005, 3.42, 2), (0.0144, 0.00005, 0.994, 3)]
     )
     def test_gboards_zcdp(self, rho_told, half_a_digit, expected, digits):
         low, high = (gaussian_epsilon(rho_told + sign * half_a_digit, 1e-10) for sign in (-1, 1))
@@ -57,10 +56,7 @@ class TestPublished:
     # tensorflow_privacy 0.9, compute_dp_sgd_privacy_test.py.
     @pytest.mark.parametrize(
         ("n", "batch", "noise", "epochs", "delta", "expected"),
-        [
-            (60000, 150, 1.3, 15, 1e-5, 0.7242234026109595),
-            (100000, 100, 1.0, 30, 1e-7, 1.4154988495444845),
-        ],
+        [(60000, 150, 1.3, 15, 1e-5, 0.7242234026109595), (100000, 100, 1.0, 30, 1e-7, 1.4154988495444845)],
     )
     def test_dp_sgd_by_rdp(self, n, batch, noise, epochs, delta, expected):
         mechanism = ExampleLevelSgd(noise, n, batch, math.ceil(epochs * n / batch), "poisson")

@@ -89,12 +89,7 @@ def test_a_larger_federation_needs_less_noise_in_its_simulation():
     same = privacy.Gaussian(1.0, "poisson", 500, 10_000)
     assert found.figures(3) == {"privacy/epsilon": privacy.epsilon(same, 3, 10_000**-1.1)}
     assert "10,000 clients with cohorts of 500, which 100 clients with cohorts of 5 simulate" in found.describe()
-    assert found.config() == {
-        "noise_multiplier": 1.0,
-        "delta": 10_000**-1.1,
-        "population": 10_000,
-        "cohort": 500,
-    }
+    assert found.config() == {"noise_multiplier": 1.0, "delta": 10_000**-1.1, "population": 10_000, "cohort": 500}
 
 
 def test_banded_noise_is_optimized_for_the_server():

@@ -75,11 +75,7 @@ def test_a_mechanism_is_audited_without_a_run(mechanism, place):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (["--run_dir=nowhere"], "has no config.json"),
-        (["--mechanism"], "set exactly one"),
-    ],
+    ("flags", "told"), [(["--run_dir=nowhere"], "has no config.json"), (["--mechanism"], "set exactly one")]
 )
 def test_wrong_flags_of_audits_are_told(flags, told, place):
     _, err = run("audit", *flags, cwd=place, code=2)

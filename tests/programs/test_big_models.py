@@ -54,10 +54,7 @@ def test_a_run_with_all_of_it(place, cache):
             ["--frozen_dtype=bfloat16"],
             "--frozen_dtype=bfloat16 cannot be combined with --trainable=all: no weight is frozen",
         ),
-        (
-            ["--gradient_accumulation_steps=0"],
-            "--gradient_accumulation_steps=0: must be at least 1",
-        ),
+        (["--gradient_accumulation_steps=0"], "--gradient_accumulation_steps=0: must be at least 1"),
         (
             ["--dataset=digits", "--task=image_classification", "--architecture=vit", "--bucket_by_length"],
             "all examples of --task=image_classification have the same",

@@ -19,7 +19,7 @@ STDLIB = {
     **{"run.rounds_per_evaluation": 0, "run.rounds_per_checkpoint": 1000},
 }
 MEMORIZED = {
-    **{"algorithm.name": "fed_sgd", "server.optimizer": "adam", "server.learning_rate": 0.02, "run.rounds": 80},
+    **{"algorithm.name": "fed_sgd", "server.optimizer": "adam", "server.learning_rate": 0.02, "run.rounds": 80}
 }
 PRIVATE = {
     **{"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 2, "privacy.clip_norm": 1, "privacy.noise_seed": 1},

@@ -177,10 +177,7 @@ def test_clients_run_where_their_silo_is(process, nodes):
         where = joined.on_silos(ray_clusters.node_of)
         assert len(set(where.values())) == 2
         engine = RayEngine(
-            process,
-            cluster=joined,
-            silo_fn=lambda client: "ab"[client["seed"] % 2],
-            limits=Limits(worker=3.0),
+            process, cluster=joined, silo_fn=lambda client: "ab"[client["seed"] % 2], limits=Limits(worker=3.0)
         )
         state = engine.initialize()
         output = engine.run_round(state, clients(12))

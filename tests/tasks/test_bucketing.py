@@ -82,8 +82,7 @@ def test_labels_of_tokens_stay_with_them():
     spec = collections.OrderedDict(TOKENS, labels=tf.TensorSpec([None], tf.int32))
     stored = [([100 + i] * n, [-100, *[i] * (n - 2), -100]) for i, n in enumerate(LENGTHS)]
     data = tf.data.Dataset.from_generator(
-        lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in stored),
-        output_signature=spec,
+        lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in stored), output_signature=spec
     )
     local = LocalTraining(batch_size=4, bucket_by_length=True)
     for x, y in Preprocessing("token_classification", spec, BYTES).train(data, SEED_A, local):

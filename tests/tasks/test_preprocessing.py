@@ -65,8 +65,7 @@ def test_sequence_and_token_labels(words):
     spec = collections.OrderedDict(TOKENS, labels=tf.TensorSpec([None], tf.int32))
     rows = [([2, 9, 3], [-100, 1, -100]), ([2, 3], [-100, 0])]
     data = tf.data.Dataset.from_generator(
-        lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in rows),
-        output_signature=spec,
+        lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in rows), output_signature=spec
     )
     ((_, y),) = Preprocessing("token_classification", spec, words).evaluate(data, SEED_A, 4)
     np.testing.assert_array_equal(y, [[-100, 1, -100], [-100, 0, -100]])

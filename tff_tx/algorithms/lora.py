@@ -18,7 +18,7 @@ from tff_tx.algorithms.capabilities import LORA_PRODUCTS
 from tff_tx.algorithms.client import work
 from tff_tx.algorithms.fed_avg import FED_AVG, client_update
 from tff_tx.algorithms.options import Options
-from tff_tx.config.model import LORA_AGGREGATIONS
+from tff_tx.config.task import LORA_AGGREGATIONS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import RANK, TransformerModel
 

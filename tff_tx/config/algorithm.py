@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.model import DTYPES
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import ALGORITHMS
+from tff_tx.config.task import DTYPES
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")

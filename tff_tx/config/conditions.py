@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -77,17 +78,19 @@ class Chosen(_OfSetting):
     item: str | None = None
     negated: bool = False
 
-    def _has(self, record):
-        found = getattr(record, self.attribute)
+    def _has(self, name):
+        found = getattr(self.registry[name], self.attribute)
         return (bool(found) if self.item is None else self.item in found) != self.negated
 
     def holds(self, config: RunConfig) -> bool:
-        return config.is_set(self.path) and self._has(self.registry[config.get(self.path)])
+        return config.is_set(self.path) and self._has(config.get(self.path))
 
     def wanted(self) -> str:
-        return (
-            f"{setting(self.path)}={' or '.join(name for name, record in self.registry.items() if self._has(record))}"
-        )
+        return f"{setting(self.path)}={' or '.join(filter(self._has, self.registry))}"
+
+    def others(self) -> list[str]:
+        """The choices of which it does not hold."""
+        return list(itertools.filterfalse(self._has, self.registry))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,43 +113,48 @@ class Derived(_OfSetting):
         return fill(self.text_fn(config), config) if self.text_fn else super().describe(config)
 
 
-def is_set(path: str) -> Condition:
-    """The setting is not its default."""
-    return Condition(path)
+def condition(text: str) -> Condition:
+    """A condition from a text: "section.field" (it is set), "section.field=one|other" or "section.field!=one|other"."""
+    path, operator, values = re.fullmatch(r"([\w.]+)(!?=)?(.*)", text).groups()
+    if operator is None:
+        return Condition(path)
+    constants = {"None": None, "True": True, "False": False}
+    parsed = (constants[v] if v in constants else FIELDS[path].parse(v) for v in values.split("|"))
+    return Condition(path, tuple(parsed), negated=operator == "!=")
 
 
-def is_(path: str, *values: Any) -> Condition:
-    """The setting has one of the values."""
-    return Condition(path, values)
+class _Rule:
+    """A rule about conditions, which may be given as texts of `condition`."""
 
-
-def is_not(path: str, *values: Any) -> Condition:
-    """The setting has none of the values."""
-    return Condition(path, values, negated=True)
+    def __post_init__(self):
+        for name in ("first", "second", "owner"):
+            if isinstance(found := getattr(self, name, None), str):
+                object.__setattr__(self, name, condition(found))
 
 
 @dataclasses.dataclass(frozen=True)
-class Conflict:
-    """Two conditions that cannot hold together."""
+class Conflict(_Rule):
+    """Two conditions that cannot hold together; without a remedy, the second must name choices that do."""
 
-    first: Condition
-    second: Condition
+    first: Condition | str
+    second: Condition | str
     because: str
-    remedy: str = "remove one of them"
+    remedy: str | None = "remove one of them"
 
     def problem(self, config: RunConfig) -> str | None:
         if not (self.first.holds(config) and self.second.holds(config)):
             return None
         first, second = self.first.describe(config), self.second.describe(config)
-        return f"{first} cannot be combined with {second}: {fill(f'{self.because}; {self.remedy}', config)}."
+        remedy = self.remedy or f"remove it, or choose one of {', '.join(self.second.others()) or 'none so far'}"
+        return f"{first} cannot be combined with {second}: {fill(f'{self.because}; {remedy}', config)}."
 
 
 @dataclasses.dataclass(frozen=True)
-class BelongsTo:
+class BelongsTo(_Rule):
     """A setting that has an effect only where a condition holds."""
 
     path: str
-    owner: Condition
+    owner: Condition | str
 
     def problem(self, config: RunConfig) -> str | None:
         if not config.is_set(self.path) or self.owner.holds(config):
@@ -158,11 +166,11 @@ class BelongsTo:
 
 
 @dataclasses.dataclass(frozen=True)
-class Requires:
+class Requires(_Rule):
     """A condition that needs another one."""
 
-    first: Condition
-    second: Condition
+    first: Condition | str
+    second: Condition | str
     because: str
 
     def problem(self, config: RunConfig) -> str | None:
@@ -172,28 +180,9 @@ class Requires:
         return f"{first} needs {self.second.wanted()} (found {found}): {self.because}."
 
 
-@dataclasses.dataclass(frozen=True)
-class Needs:
-    """A condition that needs a capability of what is chosen from a registry.
-
-    The record that the registry has must have the capability in its `capabilities`; to look it up imports it.
-    """
-
-    first: Condition
-    chosen: str
-    registry: Registry
-    capability: str
-    because: str
-
-    def problem(self, config: RunConfig) -> str | None:
-        name = config.get(self.chosen)
-        if name is None or not self.first.holds(config) or self.capability in self.registry[name].capabilities:
-            return None
-        able = ", ".join(n for n, record in self.registry.items() if self.capability in record.capabilities)
-        return (
-            f"{self.first.describe(config)} cannot be combined with {describe(config, self.chosen)}: {self.because}; "
-            f"remove it, or choose one of {able or 'none so far'}."
-        )
+def needs(first: Condition | str, path: str, registry: Registry, capability: str, because: str) -> Conflict:
+    """A condition that needs a capability of what is chosen from a registry."""
+    return Conflict(first, Chosen(path, registry, "capabilities", capability, negated=True), because, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +210,5 @@ class Relation:
 def paths_of(rule: Any) -> Iterator[str]:
     """The settings that a rule is about."""
     yield from (getattr(rule, name).path for name in ("first", "second", "owner") if hasattr(rule, name))
-    yield from (getattr(rule, name) for name in ("path", "chosen") if hasattr(rule, name))
-    yield from getattr(rule, "paths", ())
+    yield from ([rule.path] if hasattr(rule, "path") else getattr(rule, "paths", ()))
     yield from (path for path, _ in _SETTING.findall(getattr(rule, "sentence", "")))

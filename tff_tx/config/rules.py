@@ -10,31 +10,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from tff_tx.config import laws
-from tff_tx.config.conditions import (
-    BelongsTo,
-    Chosen,
-    Conflict,
-    Derived,
-    Law,
-    Needs,
-    Relation,
-    Requires,
-    is_,
-    is_not,
-    is_set,
-)
-from tff_tx.config.defaults import resolve
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Derived, Law, Relation, Requires, needs
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
-__all__ = ["CAPABILITIES", "DATA", "RULES", "check", "check_resume", "resolve"]
-
-_PRIVATE = is_not("privacy.mechanism", "none")
-_BUFFERED = is_set("cohort.buffer_size")
-_PRODUCTS = is_not("lora.aggregation", "average")
-_LOCAL_DP = is_set("local_privacy.clip_norm")
-_EXAMPLE_DP = is_set("example_privacy.clip_norm")
+_PRIVATE = "privacy.mechanism!=none"
+_BUFFERED = "cohort.buffer_size"
+_PRODUCTS = "lora.aggregation!=average"
+_LOCAL_DP = "local_privacy.clip_norm"
+_EXAMPLE_DP = "example_privacy.clip_norm"
 _RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
 _DISTILLS = Derived("algorithm.distillation_weight", lambda c: c.algorithm.distills)
 _AGGREGATES = ("aggregation.aggregator", "aggregation.clip_norm", "aggregation.zeroing_norm")
@@ -49,7 +34,7 @@ def _section(name, *names) -> list[str]:
 
 
 def _exclude(first, because, *paths, remedy=Conflict.remedy) -> list[Conflict]:
-    return [Conflict(first, is_set(path), because, remedy) for path in paths]
+    return [Conflict(first, path, because, remedy) for path in paths]
 
 
 def _distinct(path) -> Law:
@@ -57,15 +42,15 @@ def _distinct(path) -> Law:
 
 
 DATA = (
-    Requires(is_("data.dataset", "file"), is_set("data.files"), "there is nothing else to train on"),
+    Requires("data.dataset=file", "data.files", "there is nothing else to train on"),
     *_belong(
-        is_("data.dataset", "file"),
+        "data.dataset=file",
         *_section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
     ),
     *(
         Conflict(
-            is_set("data.silos"),
-            is_set(f"data.{part}_fraction"),
+            "data.silos",
+            f"data.{part}_fraction",
             "held-out data would be taken from the silos, where nobody else reads them",
             f"remove it, and name held-out files of the coordinator in {{data.{part}_files}}",
         )
@@ -78,34 +63,33 @@ DATA = (
 """Rules of the section `data` alone."""
 
 _SILOS = [
-    Requires(is_set("data.silos"), is_set("engine.ray_address"), "the silos' nodes must have joined that cluster"),
-    *_exclude(is_set("data.silos"), "canaries are clients of no silo", "canaries.number"),
+    Requires("data.silos", "engine.ray_address", "the silos' nodes must have joined that cluster"),
+    Conflict("data.silos", "canaries.number", "canaries are clients of no silo"),
 ]
 
 _MODEL = [
-    *_exclude(is_set("model.pretrained"), "both say which model to start from", "model.architecture"),
+    Conflict("model.pretrained", "model.architecture", "both say which model to start from"),
     Conflict(
-        is_set("model.frozen_dtype"),
-        is_("model.trainable", "all"),
+        "model.frozen_dtype",
+        "model.trainable=all",
         "no weight is frozen",
         "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
     *_belong(
-        is_("model.trainable", "lora"),
-        *_section("lora", "rank", "alpha", "targets", "dropout", "freeze_a", "aggregation"),
+        "model.trainable=lora", *_section("lora", "rank", "alpha", "targets", "dropout", "freeze_a", "aggregation")
     ),
-    *_belong(is_("model.cache_features", True), "model.feature_cache_bytes"),
+    *_belong("model.cache_features=True", "model.feature_cache_bytes"),
     *(
-        Conflict(is_set("model.cache_features"), condition, *because)
+        Conflict("model.cache_features", condition, *because)
         for condition, *because in (
             (
-                is_("model.trainable", "all"),
+                "model.trainable=all",
                 "there are no frozen weights whose activations could be stored",
                 "train the head, upper layers or adapters",
             ),
-            (is_set("client.bucket_by_length"), "activations have no length to sort by"),
-            (is_set("model.gradient_checkpointing"), "blocks that are computed once are not computed again"),
-            (is_("engine.name", "ray"), "the cache is on this machine's disk, not the workers'"),
+            ("client.bucket_by_length", "activations have no length to sort by"),
+            ("model.gradient_checkpointing", "blocks that are computed once are not computed again"),
+            ("engine.name=ray", "the cache is on this machine's disk, not the workers'"),
         )
     ),
 ]
@@ -118,7 +102,7 @@ _LORA_PRODUCTS = [
         *("compression.upload", "privacy.mechanism"),
     ),
     *_exclude(
-        is_("lora.aggregation", "stack", "svd"),
+        "lora.aggregation=stack|svd",
         "it sets A and B, so that the server optimizer would be that of the head alone",
         *("server.optimizer", "server.learning_rate"),
     ),
@@ -126,12 +110,10 @@ _LORA_PRODUCTS = [
 ]
 
 _ALGORITHM = [
-    *_exclude(is_set("client.steps"), "both set how long a client trains", "client.epochs"),
-    *_belong(is_("algorithm.name", "fed_prox"), "algorithm.proximal_strength"),
+    Conflict("client.steps", "client.epochs", "both set how long a client trains"),
+    *_belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
     *_belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
-    Conflict(
-        is_set("client.mixed_precision"), is_("engine.name", "tff_native"), "TFF's runtime computes the graph as it is"
-    ),
+    Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(
         lambda c: c.algorithm.warmup_rounds >= c.run.rounds,
         "{algorithm.warmup_rounds=} must be less than {run.rounds=}: lower it.",
@@ -144,14 +126,14 @@ _NO_TIME = (
 )
 
 _COHORTS = [
-    Requires(is_("cohort.sampling", "fixed"), is_set("cohort.cohorts"), "it replays them"),
-    *_belong(is_("cohort.sampling", "fixed"), "cohort.cohorts"),
-    *_belong(is_("cohort.sampling", "min_separation"), "cohort.min_separation"),
+    Requires("cohort.sampling=fixed", "cohort.cohorts", "it replays them"),
+    *_belong("cohort.sampling=fixed", "cohort.cohorts"),
+    *_belong("cohort.sampling=min_separation", "cohort.min_separation"),
     Relation(("cohort.min_clients", "cohort.clients_per_round", "cohort.buffer_size"), laws.enough_report),
-    *_exclude(is_("cohort.sampling", "poisson"), "every sampled client counts", "cohort.over_selection"),
-    *_exclude(is_("cohort.sampling", "fixed"), "a round has one recorded cohort", "cohort.max_round_retries"),
-    *_exclude(is_("cohort.sampling", "fixed"), "the recorded clients were available", "devices.availability"),
-    *_belong(is_set("devices.seconds_per_example"), "devices.speed_spread"),
+    Conflict("cohort.sampling=poisson", "cohort.over_selection", "every sampled client counts"),
+    Conflict("cohort.sampling=fixed", "cohort.max_round_retries", "a round has one recorded cohort"),
+    Conflict("cohort.sampling=fixed", "devices.availability", "the recorded clients were available"),
+    *_belong("devices.seconds_per_example", "devices.speed_spread"),
     Law(
         lambda c: c.is_set("devices.report_deadline") and not c.devices.takes_time,
         f"{{devices.report_deadline=}} {_NO_TIME}",
@@ -169,15 +151,15 @@ _COHORTS = [
 
 _FED_BUFF = [
     *_belong(_BUFFERED, *_section("cohort", "concurrency", "staleness_exponent", "max_staleness")),
-    Conflict(_BUFFERED, is_("engine.name", "tff_native"), "TFF's runtime starts all clients from one model"),
+    Conflict(_BUFFERED, "engine.name=tff_native", "TFF's runtime starts all clients from one model"),
     Conflict(
         _BUFFERED,
-        is_("cohort.sampling", "poisson", "fixed", "min_separation"),
+        "cohort.sampling=poisson|fixed|min_separation",
         "these draw whole rounds, and FedBuff starts clients one by one",
         "sample with uniform or by_size",
     ),
     *(
-        Conflict(_BUFFERED, is_set(path), reason, "remove it")
+        Conflict(_BUFFERED, path, reason, "remove it")
         for path, reason in (
             ("cohort.over_selection", "the server never waits for a slow client"),
             (
@@ -202,32 +184,32 @@ _FED_BUFF = [
 
 _AGGREGATION = [
     *_belong(
-        is_("aggregation.aggregator", "attention"),
+        "aggregation.aggregator=attention",
         *_section("aggregation", "attention_key", "attention_temperature", "attention_step_size", "attention_floor"),
     ),
-    *_belong(is_("aggregation.aggregator", "centered_clipping"), "aggregation.centered_clip_norm"),
-    *_belong(is_("aggregation.aggregator", "geometric_median"), "aggregation.median_iterations"),
+    *_belong("aggregation.aggregator=centered_clipping", "aggregation.centered_clip_norm"),
+    *_belong("aggregation.aggregator=geometric_median", "aggregation.median_iterations"),
     Requires(
-        is_("aggregation.aggregator", "centered_clipping"),
-        is_set("aggregation.centered_clip_norm"),
+        "aggregation.aggregator=centered_clipping",
+        "aggregation.centered_clip_norm",
         "set it to about the norm of an honest update",
     ),
     Conflict(
-        is_("aggregation.attention_key", "loss"),
-        is_not("client.epochs", None, 1),
+        "aggregation.attention_key=loss",
+        "client.epochs!=None|1",
         "attention uses the loss on examples not trained on yet, and a second epoch trains on each again",
         "set it to 1, or set {client.steps}",
     ),
     Relation(("compression.fraction",), laws.compressor_uses("fraction", "top_k", "random_k")),
     Relation(("compression.rank",), laws.compressor_uses("rank", "low_rank")),
-    Conflict(is_("compression.error_feedback", True), is_("compression.upload", "none"), "nothing is left out"),
+    Conflict("compression.error_feedback=True", "compression.upload=none", "nothing is left out"),
     Relation(("compression.error_feedback", "engine.name"), laws.residuals_stay_with_clients),
 ]
 
 _ATTACK = [
-    *_belong(is_not("attack.name", "none"), "attack.share"),
+    *_belong("attack.name!=none", "attack.share"),
     Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
-    *_belong(is_set("canaries.number"), "canaries.repetitions", "canaries.length"),
+    *_belong("canaries.number", "canaries.repetitions", "canaries.length"),
     Law(
         lambda c: c.canaries.number and not c.canaries.repetitions,
         "{canaries.repetitions} is empty: set at least one number of copies.",
@@ -248,26 +230,25 @@ _PRIVACY = [
         ),
     ),
     *_belong(
-        is_("privacy.mechanism", "adaptive"),
-        *_section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev"),
+        "privacy.mechanism=adaptive", *_section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev")
     ),
-    *_belong(is_("privacy.mechanism", "tree"), "privacy.restart_rounds"),
-    *_belong(is_("privacy.mechanism", "banded"), "privacy.bands"),
-    *_belong(is_("privacy.metrics", "private"), "privacy.metrics_share", "privacy.metrics_loss_bound"),
+    *_belong("privacy.mechanism=tree", "privacy.restart_rounds"),
+    *_belong("privacy.mechanism=banded", "privacy.bands"),
+    *_belong("privacy.metrics=private", "privacy.metrics_share", "privacy.metrics_loss_bound"),
     laws.NOISE_OR_EPSILON,
     Conflict(_PRIVATE, _LOCAL_DP, "clients would be protected twice, by their own noise and by that of the sum"),
     *_exclude(_PRIVATE, "the accounting covers its own clip and mean alone", *_AGGREGATES),
     Conflict(
         _PRIVATE,
-        is_("algorithm.weighted", True),
+        "algorithm.weighted=True",
         "a client that counts by its number of examples may count without bound",
         "remove it",
     ),
-    *_exclude(
-        is_("privacy.mechanism", "adaptive"),
-        "the server clips once more what it decodes as it adds up, which needs a fixed clip",
+    Conflict(
+        "privacy.mechanism=adaptive",
         "compression.upload",
-        remedy="choose the mechanism gaussian, or remove it",
+        "the server clips once more what it decodes as it adds up, which needs a fixed clip",
+        "choose the mechanism gaussian, or remove it",
     ),
     Conflict(
         laws.FEEDBACK,
@@ -276,10 +257,10 @@ _PRIVACY = [
         "set {compression.error_feedback} to false",
     ),
     Conflict(_PRIVATE, _BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"),
-    *_exclude(
+    Conflict(
         _PRIVATE,
-        "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
         "cohort.over_selection",
+        "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
     ),
     Law(
         lambda c: c.privacy.enabled and c.devices.availability != "always" and c.cohort.sampling != "poisson",
@@ -293,65 +274,60 @@ _PRIVACY = [
         remedy="remove it",
     ),
     Requires(
-        is_("privacy.mechanism", "tree", "banded"),
-        is_("cohort.sampling", "min_separation"),
+        "privacy.mechanism=tree|banded",
+        "cohort.sampling=min_separation",
         "correlated noise is accounted by the number of rounds between a client's turns",
     ),
-    *_exclude(_PRIVATE, "it stores the single updates that the mechanism hides", "run.keep_updates"),
+    Conflict(_PRIVATE, "run.keep_updates", "it stores the single updates that the mechanism hides"),
 ]
 
 _CLIENT_PRIVACY = [
     *_belong(_LOCAL_DP, "local_privacy.noise_multiplier"),
     *_belong(_EXAMPLE_DP, *_section("example_privacy", "noise_multiplier", "microbatches")),
-    Requires(_LOCAL_DP, is_set("local_privacy.noise_multiplier"), "set it; 0 clips without noise"),
-    Requires(_EXAMPLE_DP, is_set("example_privacy.noise_multiplier"), "set it; 0 clips without noise"),
+    Requires(_LOCAL_DP, "local_privacy.noise_multiplier", "set it; 0 clips without noise"),
+    Requires(_EXAMPLE_DP, "example_privacy.noise_multiplier", "set it; 0 clips without noise"),
+    Conflict(_LOCAL_DP, "algorithm.weighted=True", "a client's number of examples would not be hidden", "remove it"),
+    Conflict(_LOCAL_DP, "aggregation.attention_key=loss", "the loss that clients would send is not hidden"),
     Conflict(
-        _LOCAL_DP, is_("algorithm.weighted", True), "a client's number of examples would not be hidden", "remove it"
-    ),
-    Conflict(_LOCAL_DP, is_("aggregation.attention_key", "loss"), "the loss that clients would send is not hidden"),
-    *_exclude(
         _EXAMPLE_DP,
-        "an example may be in a batch twice",
         "client.steps",
-        remedy="set {client.epochs}, and {client.max_examples} to make rounds short",
+        "an example may be in a batch twice",
+        "set {client.epochs}, and {client.max_examples} to make rounds short",
     ),
 ]
 
 _ENGINE = [
     *_belong(
-        is_("engine.name", "ray"),
+        "engine.name=ray",
         *_section("engine", "ray_address", "ray_tls_dir", "ray_cpus_per_worker", "ray_leaves"),
         *_section("engine", "ray_client_seconds", "ray_worker_seconds"),
         "data.silos",
     ),
-    Conflict(
-        is_set("run.keep_updates"), is_("engine.name", "tff_native"), "TFF's runtime shows sums, not single updates"
-    ),
+    Conflict("run.keep_updates", "engine.name=tff_native", "TFF's runtime shows sums, not single updates"),
     Relation(("run.monitor",), laws.something_is_monitored),
 ]
 
 _ENSEMBLE = [
     *_belong(
-        is_("ensemble.enabled", True),
-        *_section("ensemble", "groups", "steps", "batch_size", "learning_rate", "teachers"),
+        "ensemble.enabled=True", *_section("ensemble", "groups", "steps", "batch_size", "learning_rate", "teachers")
     ),
     *(
-        Conflict(is_("ensemble.enabled", True), condition, because)
+        Conflict("ensemble.enabled=True", condition, because)
         for condition, because in (
-            (is_set("compression.upload"), "the server learns from models, not from codes"),
-            (is_set("compression.download"), "groups have models of their own"),
+            ("compression.upload", "the server learns from models, not from codes"),
+            ("compression.download", "groups have models of their own"),
             (_LOCAL_DP, "teachers would be noise"),
             (_EXAMPLE_DP, "distillation on the server is not covered by the accounting"),
             (_PRIVATE, "the server looks at single models"),
             (_BUFFERED, "all teachers of a round start from the same model"),
-            (is_("engine.name", "ray"), "the server needs each group's engine in its own process"),
+            ("engine.name=ray", "the server needs each group's engine in its own process"),
             (_PRODUCTS, "the groups' models are averaged"),
-            (is_set("run.keep_updates"), "groups have states of their own"),
-            (is_set("model.cache_features"), "groups have models of their own"),
-            (is_not("attack.name", "none"), "attackers are simulated in federations of one model"),
-            (is_set("canaries.number"), "canaries are for federations of one model"),
-            *((is_set(path), "each group's updates are averaged") for path in _AGGREGATES),
-            (is_set("run.eval_clients"), "all test clients are evaluated"),
+            ("run.keep_updates", "groups have states of their own"),
+            ("model.cache_features", "groups have models of their own"),
+            ("attack.name!=none", "attackers are simulated in federations of one model"),
+            ("canaries.number", "canaries are for federations of one model"),
+            *((path, "each group's updates are averaged") for path in _AGGREGATES),
+            ("run.eval_clients", "all test clients are evaluated"),
         )
     ),
     Law(
@@ -369,8 +345,8 @@ RULES = (
 """What can be checked without importing anything."""
 
 
-def _algorithm(condition, capability, because) -> Needs:
-    return Needs(condition, "algorithm.name", ALGORITHMS, capability, because)
+def _algorithm(condition, capability, because) -> Conflict:
+    return needs(condition, "algorithm.name", ALGORITHMS, capability, because)
 
 
 def _algorithm_without(capability) -> Chosen:
@@ -382,33 +358,27 @@ _TWO_UPDATES = "its clients send a gradient besides their update"
 CAPABILITIES = (
     *(
         _algorithm(
-            is_set(path),
-            "client_optimizer",
-            "its clients send a gradient over all their examples, and have no optimizer",
+            path, "client_optimizer", "its clients send a gradient over all their examples, and have no optimizer"
         )
         for path in _section(
             "client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay"
         )
     ),
-    _algorithm(is_("algorithm.weighted", False), "client_weighting", "its clients count by their examples"),
-    _algorithm(
-        is_set("client.gradient_accumulation_steps"), "client_transforms", "its client step is no chain of transforms"
-    ),
-    _algorithm(
-        is_set("algorithm.distillation_weight"), "client_optimizer", "its clients have no model of their own to teach"
-    ),
+    _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
+    _algorithm("client.gradient_accumulation_steps", "client_transforms", "its client step is no chain of transforms"),
+    _algorithm("algorithm.distillation_weight", "client_optimizer", "its clients have no model of their own to teach"),
     _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
     *(
         _algorithm(condition, "one_update", _TWO_UPDATES)
         for condition in (
-            *(_BUFFERED, is_("compression.error_feedback", True)),
+            *(_BUFFERED, "compression.error_feedback=True"),
             *(Chosen("attack.name", ATTACKS, "forges_updates"), _LOCAL_DP),
         )
     ),
     Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
-    _algorithm(is_("aggregation.attention_key", "loss"), "sends_loss", "its clients have no loss by batch to send"),
+    _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
     _algorithm(_PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
-    _algorithm(is_not("privacy.metrics", "exact"), "private_metrics", "its metrics are pooled over clients"),
+    _algorithm("privacy.metrics!=exact", "private_metrics", "its metrics are pooled over clients"),
     _algorithm(_PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
     Conflict(
         _RANKS,
@@ -417,7 +387,7 @@ CAPABILITIES = (
         "use one rank, or fed_avg",
     ),
     *(
-        _algorithm(is_set("ensemble.enabled"), capability, "the server learns from the models that clients send")
+        _algorithm("ensemble.enabled", capability, "the server learns from the models that clients send")
         for capability in ("one_update", "sends_model")
     ),
     *_belong(Chosen("aggregation.aggregator", AGGREGATORS, "least_clients"), "aggregation.assumed_attackers"),
@@ -427,7 +397,7 @@ CAPABILITIES = (
         Chosen("aggregation.aggregator", AGGREGATORS, "needs_all_updates"),
         "a residual makes up for an earlier update in a sum, and this aggregator compares single updates",
     ),
-    Needs(is_set("canaries.number"), "task.kind", TASKS, "texts", "canaries are texts"),
+    needs("canaries.number", "task.kind", TASKS, "texts", "canaries are texts"),
     *(
         BelongsTo(f"attack.{name}", Chosen("attack.name", ATTACKS, "settings", name))
         for name in (
@@ -435,12 +405,12 @@ CAPABILITIES = (
         )
     ),
     Conflict(
-        is_set("model.cache_features"),
+        "model.cache_features",
         Chosen("attack.name", ATTACKS, "changes_inputs"),
         "triggers are put into examples, and clients train on stored activations",
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
-    Needs(is_set("data.silos"), "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(("task.standardize",), laws.statistics_are_hidden),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""

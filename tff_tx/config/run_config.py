@@ -9,14 +9,12 @@ from typing import Any
 
 from tff_tx.config.aggregation import AggregationConfig, CompressionConfig
 from tff_tx.config.algorithm import AlgorithmConfig, ClientConfig, EnsembleConfig, ServerConfig
-from tff_tx.config.attack import AttackConfig, CanariesConfig
-from tff_tx.config.cohort import CohortConfig, DevicesConfig
-from tff_tx.config.data import DataConfig
-from tff_tx.config.engine import EngineConfig
-from tff_tx.config.model import LoraConfig, ModelConfig, TaskConfig
+from tff_tx.config.clients import AttackConfig, CanariesConfig, CohortConfig, DevicesConfig
 from tff_tx.config.option import Field, Section, show
 from tff_tx.config.privacy import ExamplePrivacyConfig, LocalPrivacyConfig, PrivacyConfig
-from tff_tx.config.run import RunSettings
+from tff_tx.config.registries import DATASETS, TASKS
+from tff_tx.config.run import EngineConfig, RunSettings
+from tff_tx.config.task import DataConfig, LoraConfig, ModelConfig, TaskConfig
 from tff_tx.core.errors import UserError, setting
 
 VERSION = 2
@@ -162,4 +160,44 @@ def _of_flags(stored):
     for name in ("files", "validation_files", "test_files"):
         if data.get(name):
             found[f"data.{name}"] = data[name]
+    return found
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """The configuration with task, model, local steps and directory filled in where they follow from other settings.
+
+    An embedded data set has a task and a model of its own, which apply where the settings name none.
+
+    Raises:
+      UserError: If no task or no model follows.
+    """
+    defaults = DATASETS[config.data.dataset].defaults
+    config = config.replace(_task_and_model(config, defaults))
+    steps_are_free = config.client.steps is None and config.client.epochs is None
+    if steps_are_free and config.example_privacy.clip_norm is None:
+        config = config.replace({"client.steps": defaults.get("local_steps")})
+    if config.run.directory is None:
+        prefix = "distill_" if config.ensemble.enabled else ""
+        config = config.replace({"run.directory": os.path.join("runs", prefix + config.data.dataset)})
+    return config
+
+
+def _task_and_model(config, defaults):
+    kind = config.task.kind or defaults.get("task")
+    if kind is None:
+        raise UserError(f"{describe(config, 'data.dataset')} needs {setting('task.kind')}, one of {', '.join(TASKS)}.")
+    found: dict[str, Any] = {"task.kind": kind}
+    if kind != defaults.get("task"):
+        defaults = {}
+    if config.model.pretrained is None and config.model.architecture is None:
+        if "architecture" in defaults:
+            found["model.architecture"] = defaults["architecture"]
+            found["model.config"] = {**defaults["model_config"], **config.model.config}
+        elif not config.ensemble.groups:  # which may name models of their own
+            raise UserError(
+                f"no model is named: set {setting('model.pretrained')} to a checkpoint, or "
+                f"{setting('model.architecture')} to the type of a model with random weights."
+            )
+    if config.model.pretrained is None and config.model.tokenizer is None:
+        found["model.tokenizer"] = defaults.get("tokenizer")
     return found

@@ -13,7 +13,7 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.config.model import DTYPES
+from tff_tx.config.task import DTYPES
 from tff_tx.core import internals
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import trainable as trainable_lib

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tff_tx.config import RunConfig
-from tff_tx.config.conditions import BelongsTo, is_
+from tff_tx.config.conditions import BelongsTo
 from tff_tx.config.laws import NOISE_OR_EPSILON
 from tff_tx.config.run_config import describe
 from tff_tx.config.tools import PrivacyReportConfig
@@ -103,7 +103,7 @@ def report(config: RunConfig, settings: PrivacyReportConfig) -> CalculatorReport
 def _check(config, settings):
     # The law is about a run with a mechanism, which is named elsewhere here.
     problem = NOISE_OR_EPSILON.problem(config.replace({"privacy.mechanism": "gaussian"}))
-    problem = problem or BelongsTo("cohort.min_separation", is_("cohort.sampling", "min_separation")).problem(config)
+    problem = problem or BelongsTo("cohort.min_separation", "cohort.sampling=min_separation").problem(config)
     if problem:
         raise UserError(problem)
     plots.check_path(settings.plot, "calculator.plot")

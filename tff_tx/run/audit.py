@@ -21,8 +21,7 @@ from tff_tx.config.tools import AuditConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
-from tff_tx.run.assemble import algorithm
-from tff_tx.run.assemble import privacy as private
+from tff_tx.run.assemble import aggregation, algorithm
 from tff_tx.run.assemble import tasks as task_parts
 
 _DELTA = 1e-5
@@ -61,15 +60,11 @@ class AuditReport:
 
     def table(self) -> str:
         """The results as a Markdown table."""
-        rows = [
-            (
-                f"membership: {name}",
-                f"AUC {a.auc:.3f} ± {a.standard_error:.3f}; "
-                f"{a.true_positive_rates[0.01]:.1%} found at 1 % false positives",
-                "AUC 0.5; 1 % found",
-            )
-            for name, a in self.attacks.items()
-        ]
+        rows = []
+        for name, a in self.attacks.items():
+            found = f"{a.true_positive_rates[0.01]:.1%} found at 1 % false positives"
+            figures = f"AUC {a.auc:.3f} ± {a.standard_error:.3f}; {found}"
+            rows.append((f"membership: {name}", figures, "AUC 0.5; 1 % found"))
         for repetitions, bits in self.exposures.items():
             kind = f"canaries with {repetitions} copies" if repetitions else "canaries not trained on"
             figures = f"mean {bits.mean():.2f} bits, maximum {bits.max():.2f}"
@@ -77,22 +72,14 @@ class AuditReport:
         if self.bound is not None:
             bound, accounted = self.bound, self.accounted
             upper = "none accounted" if accounted is None else f"{accounted:.3g} accounted"
-            rows.append(
-                (
-                    f"epsilon at delta {bound.delta:g}, confidence {bound.confidence:.0%}",
-                    f"at least {bound.epsilon:.3f} ({bound.correct} of {bound.guesses} guesses right)",
-                    f"0; {upper}",
-                )
-            )
+            at = f"epsilon at delta {bound.delta:g}, confidence {bound.confidence:.0%}"
+            figures = f"at least {bound.epsilon:.3f} ({bound.correct} of {bound.guesses} guesses right)"
+            rows.append((at, figures, f"0; {upper}"))
         return auditing.table(rows)
 
 
 def audit_run(run_dir: str, settings: AuditConfig) -> AuditReport:
     """Infers membership of examples and clients, and measures canaries if the run had some; writes the results.
-
-    Args:
-      run_dir: A run that has ended.
-      settings: Of the audit.
 
     Raises:
       UserError: If there is no such run, its predictions are no class probabilities, or it held no data out.
@@ -128,9 +115,8 @@ class _RunAudit:
     def __init__(self, run: directory.StoredRun, task: tasks.FederatedTask, settings: AuditConfig):
         self._run, self._task, self._settings = run, task, settings
         self._weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
-        self._scorer = auditing.ExampleScorer(
-            task.model, task.eval_batches_fn(task.train)(tf.constant("")).element_spec
-        )
+        element_spec = task.eval_batches_fn(task.train)(tf.constant("")).element_spec
+        self._scorer = auditing.ExampleScorer(task.model, element_spec)
 
     def membership(self) -> dict[str, auditing.Attack]:
         """Attacks on examples and on clients: participants against held-out clients."""
@@ -279,7 +265,7 @@ def _audit_process(config, canaries):
         options = dataclasses.replace(options, transforms=(transform,))
     else:
         unit, plan = "client", privacy.build_plan(config, number, number, algorithm.server_rates(config))
-        options = dataclasses.replace(options, **private.private_parts(plan))
+        options = dataclasses.replace(options, **aggregation.private_parts(plan))
         # Canaries are in all rounds or in none: no sampling amplifies.
         sampling = {"sampling": "none"} if isinstance(plan.ledger.mechanism, privacy.Gaussian) else {}
         mechanism = dataclasses.replace(plan.ledger.mechanism, participation=privacy.Participation(), **sampling)

@@ -22,6 +22,11 @@ from tff_tx.run.assemble.assembly import Assembly
 
 _MOST_PLAYERS = 12
 """Clients of a round whose coalitions are all evaluated."""
+_OWNERS = {
+    **dict.fromkeys(("tolerance", "max_sweeps", "truncation"), ("gtg_shapley", "truncated_monte_carlo")),
+    "round_truncation": ("gtg_shapley",),
+}
+"""By setting, the methods that it has an effect on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +59,6 @@ def value_run(run_dir: str, settings: ContributionConfig, progress: bool = True)
     Nothing is trained: from the stored updates the run's own process makes the models that its rounds would have led to
     without some of their clients, and these are evaluated on held-out data.
 
-    Args:
-      run_dir: A run with `run.keep_updates`.
-      settings: Method and utility.
-      progress: Whether to show a bar over rounds.
-
     Raises:
       UserError: If the run stored no updates of such rounds, or there is no such metric or split.
     """
@@ -77,26 +77,14 @@ def value_run(run_dir: str, settings: ContributionConfig, progress: bool = True)
     # No client is computed: whatever engine and hooks the run had, its updates have passed them.
     engine = runtime.LocalEngine(assembly.process, config.engine.num_threads)
     with engine, tqdm(total=len(rounds), unit="round", disable=not progress) as bar:
-        table = contribution.value_clients(
-            engine,
-            store,
-            metric.utility,
-            settings.method,
-            rounds=rounds,
-            seed=config.run.seed,
-            on_round=lambda _: bar.update(),
-            **_options(settings),
-        )
+        more = {"rounds": rounds, "seed": config.run.seed, "on_round": lambda _: bar.update(), **_options(settings)}
+        table = contribution.value_clients(engine, store, metric.utility, settings.method, **more)
     return _write(table, metric.subject, settings, output_dir)
 
 
 def _check(settings):
     method = f"{setting('contribution.method')}={settings.method}"
-    owners = {
-        **dict.fromkeys(("tolerance", "max_sweeps", "truncation"), ("gtg_shapley", "truncated_monte_carlo")),
-        "round_truncation": ("gtg_shapley",),
-    }
-    for name, users in owners.items():
+    for name, users in _OWNERS.items():
         value = getattr(settings, name)
         if settings.method not in users and value != getattr(ContributionConfig, name):
             raise UserError(
@@ -123,11 +111,7 @@ def _rounds(store, run_dir, settings):
 
 
 def _options(settings):
-    if settings.method in ("exact", "leave_one_out"):
-        return {}
-    names = ("tolerance", "max_sweeps", "truncation")
-    names += ("round_truncation",) if settings.method == "gtg_shapley" else ()
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(settings, name) for name, users in _OWNERS.items() if settings.method in users}
 
 
 class _Metric:

@@ -22,10 +22,6 @@ _MOST_LABELS = 30
 def data_report(config: RunConfig, settings: DataReportConfig) -> str:
     """The distribution of examples, labels and lengths over clients, as tables; and as a plot, if one is named.
 
-    Args:
-      config: The data.
-      settings: Of the report.
-
     Raises:
       UserError: If the data cannot be read, or the plot not be written.
     """

@@ -61,12 +61,7 @@ def versions() -> dict[str, str]:
 
 
 def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> None:
-    """Writes `config.json`, or checks that the run that is there can go on with these settings.
-
-    Args:
-      run_dir: An existing directory.
-      config: The settings.
-      facts: What else to store, plain values.
+    """Writes `config.json` with more facts, or checks that the run that is there can go on with these settings.
 
     Raises:
       UserError: If the directory holds a run with other settings.

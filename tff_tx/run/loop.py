@@ -46,18 +46,18 @@ class Schedule:
 
     def evaluates(self, round_num: int) -> bool:
         """Whether the model is evaluated after a round."""
-        return _is_due(round_num, self.rounds_per_evaluation, self.rounds)
+        return self._is_due(round_num, self.rounds_per_evaluation)
 
     def saves(self, round_num: int) -> bool:
         """Whether the state is saved after a round."""
-        return _is_due(round_num, self.rounds_per_checkpoint, self.rounds)
+        return self._is_due(round_num, self.rounds_per_checkpoint)
+
+    def _is_due(self, round_num, every):
+        return every > 0 and (round_num % every == 0 or round_num == self.rounds)
 
 
 class Interrupted(Exception):
-    """The run ended early, by the user or because too few clients finished; its state is saved.
-
-    The same command goes on from there.
-    """
+    """The run ended early, by the user or because too few clients finished; the same command goes on from there."""
 
 
 def train(
@@ -81,21 +81,18 @@ def train(
       engine: What runs the rounds.
       run_dir: An existing directory.
       schedule: Length of the run.
-      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `cohorts.Cohort`; must depend on
-        nothing else.
+      cohort_fn: From (round counted from 1, attempt, simulated seconds so far) to a `cohorts.Cohort`, by these alone.
       evaluate_fn: From model weights to metrics.
       callbacks: Called in this order, and then the checkpoint is saved if it is due.
       show_progress: Whether to draw a progress bar.
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
-      prepare_fn: Called before a round with the ids of its clients, and with a function that shows progress (done,
-        total); takes `time/features_seconds`.
+      prepare_fn: Called before a round with the ids of its clients and a function that shows progress (done, total).
 
     Returns:
       The model in the end.
 
     Raises:
-      Interrupted: On Ctrl-C, or when a round had too few clients too often; after saving the state of the last whole
-        round.
+      Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
     """
     checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS))
     state, first = checkpoints.load_latest(engine.initialize())
@@ -103,11 +100,8 @@ def train(
     callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
     done = first
     try:
-        with (
-            _settled_heap(),
-            CohortLog(run_dir, first) as log,
-            Progress(schedule.rounds, first, show_progress) as progress,
-        ):
+        progress = Progress(schedule.rounds, first, show_progress)
+        with _settled_heap(), CohortLog(run_dir, first) as log, progress:
             for callback in callbacks:
                 callback.on_start(run)
             for round_num in range(first + 1, schedule.rounds + 1):
@@ -165,11 +159,7 @@ class _Attempt:
         self.output: RoundOutput | None = None
 
     def run(self, state, round_num, start):
-        """Runs the round, and leaves what came of it in the attributes.
-
-        Raises:
-          TooFewClientsError: When the retries are used up.
-        """
+        """Runs the round, and leaves what came of it in the attributes; TooFewClientsError: after the last retry."""
         while True:
             self.cohort = self._cohort_fn(round_num, self.number, start + self.seconds)
             self.seconds += self.cohort.seconds
@@ -186,18 +176,16 @@ class _Attempt:
 
     def _try(self, state, round_num):
         arguments, least = self.cohort.arguments, self._schedule.min_clients
-        self._prepare(round_num)
+        if self._prepare_fn is not None:
+            self._prepare(round_num)
         self._progress.start_round(round_num, len(arguments))
         if len(arguments) < least:
             raise TooFewClientsError(len(arguments), least, {})
         return self._engine.run_round(state, arguments, min_clients=least, on_progress=self._progress.clients_done)
 
     def _prepare(self, round_num):
-        if self._prepare_fn is None:
-            return
-        started, number = time.monotonic(), len(self.cohort.reported)
-        tell = functools.partial(self._progress.prepare_round, round_num, number)
-        self._prepare_fn(self.cohort.reported, tell)
+        started, clients = time.monotonic(), self.cohort.reported
+        self._prepare_fn(clients, functools.partial(self._progress.prepare_round, round_num, len(clients)))
         self.preparing_seconds += time.monotonic() - started
 
     def _log_failures(self, round_num, failures):
@@ -221,18 +209,9 @@ class _Attempt:
 
     def record(self, log, round_num):
         """Writes the cohort into the log."""
-        cohort, failed = self.cohort, self.failed
-        log.append(
-            round_num,
-            self.number,
-            cohort.selected,
-            self.finished,
-            cohort.dropped,
-            cohort.stragglers,
-            failed,
-            self.seconds,
-            self.output.download_bytes,
-        )
+        cohort, output = self.cohort, self.output
+        lists = (cohort.selected, self.finished, cohort.dropped, cohort.stragglers, self.failed)
+        log.append(round_num, self.number, *lists, self.seconds, output.download_bytes)
 
 
 def _row(attempt, traffic, log) -> collections.OrderedDict:
@@ -247,7 +226,8 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
     if attempt.seconds:
         row["simulated/round_seconds"] = attempt.seconds
         row["simulated/total_seconds"] = log.seconds + attempt.seconds
-    row["comm/upload_bytes_per_client"] = _known(output.upload_bytes, traffic.upload_bytes)
+    upload = traffic.upload_bytes if output.upload_bytes is None else output.upload_bytes
+    row["comm/upload_bytes_per_client"] = upload
     row["comm/download_bytes_per_client"] = traffic.download_bytes
     if output.download_bytes is not None:
         row["comm/delta_bytes"] = output.download_bytes
@@ -258,10 +238,6 @@ def _row(attempt, traffic, log) -> collections.OrderedDict:
     if there := sum(output.seconds.get(name, 0.0) for name in ("busy", "reading", "idle")):
         row["time/idle_share"] = output.seconds["idle"] / there
     return row
-
-
-def _known(measured, otherwise):
-    return otherwise if measured is None else measured
 
 
 @contextlib.contextmanager
@@ -278,10 +254,6 @@ def _settled_heap():
         yield
     finally:
         gc.unfreeze()
-
-
-def _is_due(round_num, every, last):
-    return every > 0 and (round_num % every == 0 or round_num == last)
 
 
 def _training_row(metrics) -> collections.OrderedDict:

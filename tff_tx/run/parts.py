@@ -129,33 +129,29 @@ class Optimizer(dict):
     """An optimizer of clients or of the server: its settings by their names in the sections `client` and `server`."""
 
 
-def _optimizer(name, learning_rate, **more):
-    return Optimizer({"optimizer": name, "learning_rate": learning_rate, **more})
-
-
 def SGD(learning_rate: float, **more: Any):
     """SGD; `more` are momentum, schedule, and for clients clip_norm."""
-    return _optimizer("sgd", learning_rate, **more)
+    return Optimizer(optimizer="sgd", learning_rate=learning_rate, **more)
 
 
 def Adam(learning_rate: float, **more: Any):
     """Adam; `more` are schedule, for clients clip_norm, for the server epsilon."""
-    return _optimizer("adam", learning_rate, **more)
+    return Optimizer(optimizer="adam", learning_rate=learning_rate, **more)
 
 
 def AdamW(learning_rate: float, **more: Any):
     """AdamW for clients; `more` are weight_decay, schedule and clip_norm."""
-    return _optimizer("adamw", learning_rate, **more)
+    return Optimizer(optimizer="adamw", learning_rate=learning_rate, **more)
 
 
 def Adagrad(learning_rate: float, **more: Any):
     """Adagrad; `more` are schedule, and for the server epsilon."""
-    return _optimizer("adagrad", learning_rate, **more)
+    return Optimizer(optimizer="adagrad", learning_rate=learning_rate, **more)
 
 
 def Yogi(learning_rate: float, **more: Any):
     """Yogi; `more` are schedule, and for the server epsilon."""
-    return _optimizer("yogi", learning_rate, **more)
+    return Optimizer(optimizer="yogi", learning_rate=learning_rate, **more)
 
 
 def Algorithm(name: str, client=None, server=None, epochs=None, steps=None, batch_size=None, **more):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,16 +21,13 @@ REPORT = "report.md"
 def write_report(
     run: StoredRun, results: Mapping[str, Any], metrics: Sequence[models.Metric], privacy: str | None = None
 ) -> str:
-    """Writes `report.md` and its plots.
+    """Writes `report.md` of a run with `metrics.csv`, and its plots; returns its path.
 
     Args:
-      run: A run with `metrics.csv`.
+      run: The run.
       results: Final figures by split and metric.
-      metrics: What is known of the task's metrics.
+      metrics: The task's metrics.
       privacy: What a private run guarantees, a section in Markdown.
-
-    Returns:
-      The path of the report.
     """
     rows = pd.read_csv(os.path.join(run.directory, METRICS))
     directory = os.path.join(run.directory, "plots")
@@ -53,21 +51,9 @@ def write_report(
 
 
 def write_section(run_dir: str, title: str, text: str) -> str:
-    """Puts a section at the end of `report.md`, in place of an earlier one of the same title.
-
-    Args:
-      run_dir: A directory of a run; without a report, one is begun.
-      title: The heading.
-      text: What is below it, without headings of its own.
-
-    Returns:
-      The path of the report.
-    """
-    path = os.path.join(run_dir, REPORT)
-    before = ""
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            before = file.read()
+    """Puts a section at the end of `report.md`, in place of an earlier one of the same title; returns the path."""
+    path = pathlib.Path(run_dir, REPORT)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     sections = [s for s in re.split(r"(?m)^(?=## )", before) if not s.startswith(f"## {title}\n")]
     return _write(run_dir, "".join(sections).rstrip() + f"\n\n## {title}\n\n{text}\n")
 
@@ -106,23 +92,13 @@ def _cost(rows):
         speed = f", {rows['train/num_examples'].sum() / seconds.sum():.0f} examples a second"
     return (
         f"{seconds.sum():.0f} s in rounds, {seconds.median():.2f} s a round in the median{speed}. A real federation "
-        f"would have moved "
-        f"{total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].iloc[-1] / 1e6:.2f} MB up and "
+        f"would have moved {total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].iloc[-1] / 1e6:.2f} MB up and "
         f"{rows['comm/download_bytes_per_client'].iloc[-1] / 1e6:.2f} MB down, a client and round."
     )
 
 
 def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path: str) -> str:
-    """Draws a histogram over clients for each metric.
-
-    Args:
-      by_client: A row a client, a column a metric.
-      metrics: What is known of the metrics.
-      path: The picture to write.
-
-    Returns:
-      `path`.
-    """
+    """Draws a histogram over clients for each metric, a column of `by_client`; returns the path of the picture."""
     shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
     figure, axes = plots.pyplot().subplots(
         1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False
@@ -137,16 +113,13 @@ def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path:
 
 
 def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
-    """Draws the values of clients as bars, the most valuable on top.
+    """Draws the values of clients as bars, the most valuable on top, with two standard errors to either side.
 
     Args:
-      values: A row a client, in order, with `value` and `standard_error`, drawn twice to either side.
+      values: A row a client, in order, with `value` and `standard_error`.
       what: Names the value.
-      path: The picture to write.
+      path: The picture to write, which is returned.
       most: Of more clients the upper and the lower half of so many are drawn.
-
-    Returns:
-      `path`.
     """
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
     figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")

@@ -87,14 +87,12 @@ class Trainer:
         progress: bool = True,
         **parts: Any,
     ):
-        is_part = isinstance(aggregation, Part) or aggregation is None
-        self._aggregator = None if is_part else aggregation
+        own = aggregation if isinstance(aggregation, Part) else Part()
+        self._aggregator = None if isinstance(aggregation, Part) else aggregation
         chosen = {name: value for name, value in parts.items() if isinstance(value, Part)}
         others = {name: value for name, value in parts.items() if name not in chosen}
-        own = Part() if aggregation is None or not is_part else aggregation
-        found = own | settings(**chosen) | settings(**others)
         self._task, self._callbacks, self._progress = task, tuple(callbacks), progress
-        config = task.config.replace(found)
+        config = task.config.replace(own | settings(**chosen) | settings(**others))
         _check_loaded(task.config, config)
         self.config = resolve(config).with_absolute_paths()
         check(self.config)
@@ -104,11 +102,7 @@ class Trainer:
 
     @classmethod
     def from_config(cls, config: RunConfig, **more: Any) -> Trainer:
-        """The trainer of a whole configuration, loaded.
-
-        Args:
-          config: The configuration.
-          **more: `callbacks` and `progress`, as of the class.
+        """The trainer of a whole configuration, loaded; `more` are `callbacks` and `progress`, as of the class.
 
         Raises:
           UserError: If settings do not fit together, or something cannot be loaded.
@@ -140,11 +134,11 @@ class Trainer:
         """The command line of the same run: arguments of `python -m programs.train`."""
         flags = []
         for path, value in self.config.changed().items():
-            flag = FIELDS[path].flag
+            field = FIELDS[path]
             if isinstance(value, bool):
-                flags.append(f"--{'' if value else 'no'}{flag}")
+                flags.append(f"--{'' if value else 'no'}{field.flag}")
             else:
-                flags += [f"--{flag}={show(v)}" for v in (value if FIELDS[path].option.repeated else [value])]
+                flags += [f"--{field.flag}={show(v)}" for v in (value if field.option.repeated else [value])]
         return flags
 
     def fit(self, rounds: int | None = None) -> pd.DataFrame:
@@ -237,8 +231,7 @@ class Trainer:
             reporting.write_section(run_dir, title, text)
 
     def _model_directory(self) -> str:
-        path = os.path.join(self.config.run.directory, directory.MODEL)
-        groups = os.path.join(self.config.run.directory, "groups")
+        path, groups = (os.path.join(self.config.run.directory, name) for name in (directory.MODEL, "groups"))
         if os.path.isdir(groups):
             names = ", ".join(sorted(os.listdir(groups)))
             raise UserError(f"the run has several models: use the run directories {names} in {groups}.")

@@ -54,11 +54,6 @@ def learn_vocabulary(config: RunConfig, settings: VocabularyConfig, progress: bo
     those below a threshold are not released, which gives client-level (epsilon, delta)-differential privacy; without
     it, a word that a single client has may be in the vocabulary.
 
-    Args:
-      config: The data; of the section privacy, target_epsilon, target_delta, population and noise_seed.
-      settings: Of the vocabulary.
-      progress: Whether to show progress.
-
     Raises:
       UserError: If the tokenizer cannot be written, settings do not fit together, or no word is released.
     """
@@ -153,10 +148,7 @@ def _write(tokenizer, report, config, settings):
     parent, name = os.path.split(os.path.abspath(settings.output))
     files.make_directory(parent, setting("vocabulary.output"))
     record = {
-        "settings": {
-            **config.changed(),
-            **{f"vocabulary.{f.name}": getattr(settings, f.name) for f in settings.fields()},
-        },
+        "settings": {**config.changed(), **{f.path: getattr(settings, f.name) for f in settings.fields()}},
         "versions": directory.versions(),
         "clients": report.clients,
         "words": report.words,

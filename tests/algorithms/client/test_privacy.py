@@ -168,8 +168,7 @@ def test_the_examples_noise_has_its_standard_deviation():
 
 
 @pytest.mark.parametrize(
-    "name",
-    [n if n == "gpt2" else pytest.param(n, marks=pytest.mark.slow) for n in zoo.NAMES if n != "swin"],
+    "name", [n if n == "gpt2" else pytest.param(n, marks=pytest.mark.slow) for n in zoo.NAMES if n != "swin"]
 )
 def test_gradients_of_transformers_are_those_of_one_example_at_a_time(name):
     """Embedding tables, tied weights, convolutions, dropout off: the clipped mean over a loop of batches of 1."""
@@ -271,10 +270,7 @@ def _with_seeds(data, client):
 
 @pytest.mark.parametrize(
     "private",
-    [
-        {"transforms": chain(local_dp(0.5, 1.0)), "weighted": False},
-        {"transforms": chain(dp_sgd(0.5, 1.0, 4))},
-    ],
+    [{"transforms": chain(local_dp(0.5, 1.0)), "weighted": False}, {"transforms": chain(dp_sgd(0.5, 1.0, 4))}],
     ids=["updates", "examples"],
 )
 def test_the_same_seed_gives_the_same_noise_on_any_engine_and_number_of_threads(private):

@@ -104,11 +104,7 @@ def test_a_backdoor_in_texts():
 
 @pytest.mark.parametrize(
     ("attack", "factor"),
-    [
-        (attacks.SignFlip(2.0), -2.0),
-        (attacks.ModelReplacement(5.0), 5.0),
-        (attacks.FreeRider(), 0.0),
-    ],
+    [(attacks.SignFlip(2.0), -2.0), (attacks.ModelReplacement(5.0), 5.0), (attacks.FreeRider(), 0.0)],
 )
 def test_an_attacker_sends_a_multiple_and_others_what_they_have(task, honest, attack, factor):
     attacker, other = task.train.client_ids[:2]

@@ -26,11 +26,7 @@ def clients(tmp_path_factory):
     rows = [(client, text) for client, texts in TEXTS.items() for text in texts]
     pd.DataFrame(rows, columns=["client", "text"]).to_csv(place / "x.csv", index=False)
     spec = datasets.DataSpec(
-        "file",
-        files=(str(place / "x.csv"),),
-        client_column="client",
-        test_fraction=0.0,
-        cache_dir=str(place),
+        "file", files=(str(place / "x.csv"),), client_column="client", test_fraction=0.0, cache_dir=str(place)
     )
     return datasets.load(spec, WordsEncoder("wordpiece", False, BOUNDS), progress=False).train
 

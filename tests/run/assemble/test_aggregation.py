@@ -47,18 +47,12 @@ def zeroed(x, norm):
         ({"aggregator": "median", "clip_norm": "2"}, lambda x, w: reference.median(clipped(x, 2), w)),
         ({"zeroing_norm": "2.5"}, lambda x, w: reference.mean(zeroed(x, 2.5), w)),
         ({"zeroing_norm": "2.5", "clip_norm": "2"}, lambda x, w: reference.mean(clipped(zeroed(x, 2.5), 2), w)),
-        (
-            {"aggregator": "trimmed_mean", "assumed_attackers": 0.3},
-            lambda x, w: reference.trimmed_mean(x, w, 2),
-        ),
+        ({"aggregator": "trimmed_mean", "assumed_attackers": 0.3}, lambda x, w: reference.trimmed_mean(x, w, 2)),
         (
             {"aggregator": "attention", "attention_temperature": 0.3, "attention_floor": 0.5},
             lambda x, w: reference.attention(x, w, updates.LAYERS, temperature=0.3, floor=0.5),
         ),
-        (
-            {"aggregator": "geometric_median", "median_iterations": 3},
-            lambda x, w: reference.geometric_median(x, w, 3),
-        ),
+        ({"aggregator": "geometric_median", "median_iterations": 3}, lambda x, w: reference.geometric_median(x, w, 3)),
         (
             {"aggregator": "centered_clipping", "centered_clip_norm": 2.0},
             lambda x, w: reference.centered_clipping([(x, w)], 2),

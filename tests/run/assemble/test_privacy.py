@@ -9,7 +9,7 @@ from tests.aggregators import echo
 from tests.privacy.plans import ADAPTIVE, GAUSSIAN, TREE, plan
 from tff_tx.aggregators import dp
 from tff_tx.config import RunConfig
-from tff_tx.run.assemble import privacy as assemble
+from tff_tx.run.assemble import aggregation as assemble
 from tff_tx.runtime import LocalEngine
 
 

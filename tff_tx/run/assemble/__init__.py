@@ -11,20 +11,9 @@ from tff_tx.run.assemble.ensemble import EnsembleAssembly, group_configs
 from tff_tx.run.assemble.tasks import load_task
 from tff_tx.tasks import FederatedTask
 
-__all__ = ["Assembly", "EnsembleAssembly", "assemble", "cluster", "group_configs", "load_task", "on_silos"]
 
-
-def assemble(config: RunConfig, task: FederatedTask, aggregator: Any = None) -> Assembly | EnsembleAssembly:
-    """The parts of a run.
-
-    Args:
-      config: The configuration, resolved and checked.
-      task: Of `load_task`.
-      aggregator: A `tff.aggregators` factory in place of the configuration's aggregation, or None.
-
-    Raises:
-      UserError: If they do not fit.
-    """
+def assemble(config: RunConfig, task: FederatedTask, aggregator: Any = None) -> Assembly:
+    """The parts of a run, of a configuration that is resolved and checked; see `Assembly.build`."""
     if config.ensemble.enabled:
         return EnsembleAssembly.build(config, task)
     return Assembly.build(config, task, aggregator)

@@ -1,21 +1,25 @@
-"""Aggregation from a configuration: the stack of aggregators, and compression in both directions."""
+"""Aggregation from a configuration: the stack of aggregators, compression in both directions, and central DP."""
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, Callable
 
 import psutil
 import tensorflow_federated as tff
 
 from tff_tx import aggregators
-from tff_tx.aggregators import compression
+from tff_tx.aggregators import compression, dp
 from tff_tx.config import RunConfig
 from tff_tx.config.aggregation import ADAPTIVE, NONE
+from tff_tx.config.privacy import MOST_BANDS
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
+from tff_tx.privacy import Plan
 
-_MEAN = "mean"
+_METRIC_BOUNDS = {"accuracy": 1.0, "precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
 def build_aggregation(config: RunConfig) -> dict[str, Any]:
@@ -26,14 +30,8 @@ def build_aggregation(config: RunConfig) -> dict[str, Any]:
       broadcast as it is.
     """
     settings = config.aggregation
-    layers = [
-        layer(None if norm == ADAPTIVE else norm)
-        for norm, layer in (
-            (settings.norm("zeroing_norm"), aggregators.zeroing),
-            (settings.norm("clip_norm"), aggregators.clipping),
-        )
-        if norm is not None
-    ]
+    norms = ((settings.norm("zeroing_norm"), aggregators.zeroing), (settings.norm("clip_norm"), aggregators.clipping))
+    layers = [layer(None if norm == ADAPTIVE else norm) for norm, layer in norms if norm is not None]
     innermost = _innermost(config)
     if innermost is None and layers:
         innermost = aggregators.mean_factory()
@@ -55,7 +53,7 @@ def is_weighted(config: RunConfig) -> bool:
 def _innermost(config):
     """Aggregates updates, or what is decoded from their codes; None: the algorithm's own mean."""
     name = config.aggregation.aggregator
-    inner = None if name == _MEAN else AGGREGATORS[name].build(config.aggregation, config.cohort)
+    inner = None if name == "mean" else AGGREGATORS[name].build(config.aggregation, config.cohort)
     if config.compression.upload == NONE or _compresses_in_engine(config):
         return inner
     if inner is None:
@@ -69,12 +67,7 @@ def _innermost(config):
 def compressed_sum(
     config: RunConfig, finalize: Callable[[Any], Any] | None = None
 ) -> compression.CompressedSumFactory | None:
-    """Sums what is decoded from clients' codes; None if updates are not compressed.
-
-    Args:
-      config: The run.
-      finalize: As of `compression.CompressedSumFactory`.
-    """
+    """Sums what is decoded from clients' codes and finalized; None if updates are not compressed."""
     if config.compression.upload == NONE:
         return None
     return compression.CompressedSumFactory(_compressor(config, config.compression.upload), config.run.seed, finalize)
@@ -102,9 +95,7 @@ def _distributor_fn(config):
     if config.compression.download == NONE:
         return None
     compressor = _compressor(config, config.compression.download, error_feedback=True)
-    return lambda initial_weights_fn: compression.build_delta_distributor(
-        initial_weights_fn, compressor, config.run.seed
-    )
+    return functools.partial(compression.build_delta_distributor, compressor=compressor, seed=config.run.seed)
 
 
 def _compressor(config, name, error_feedback=False):
@@ -112,14 +103,7 @@ def _compressor(config, name, error_feedback=False):
 
 
 def residual_bytes(config: RunConfig, trainable_bytes: int, num_clients: int, cohort_size: int) -> int:
-    """Maximum number of bytes of the residuals that clients keep between rounds.
-
-    Args:
-      config: The run.
-      trainable_bytes: Size of the trainable weights.
-      num_clients: Training clients.
-      cohort_size: Largest cohort.
-    """
+    """Maximum number of bytes of the residuals that clients keep between rounds."""
     if not config.compression.has_error_feedback:
         return 0
     clients = min(num_clients, cohort_size * config.run.rounds)
@@ -127,11 +111,7 @@ def residual_bytes(config: RunConfig, trainable_bytes: int, num_clients: int, co
 
 
 def check_memory(config: RunConfig, num_parameters: int) -> None:
-    """Checks that an aggregator that holds a round's updates at once has the memory for them.
-
-    Args:
-      config: The run.
-      num_parameters: Trainable ones.
+    """Checks that an aggregator that holds a round's updates at once has the memory for all trainable parameters.
 
     Raises:
       UserError: If it does not.
@@ -148,3 +128,59 @@ def check_memory(config: RunConfig, num_parameters: int) -> None:
             f"free: lower {setting('cohort.clients_per_round')}, train fewer weights, or use centered_clipping, which "
             "adds updates up."
         )
+
+
+def private_parts(plan: Plan) -> dict[str, Any]:
+    """The fields of `algorithms.Options` that client-level privacy decides, over those of `build_aggregation`.
+
+    Noise is seeded here: with privacy.noise_seed, else with the operating system's randomness.
+
+    Returns:
+      `weighted`, False; `aggregator`; and `metrics_aggregator`, None for exact metrics.
+    """
+    return {"weighted": False, "aggregator": _private(plan), "metrics_aggregator": _private_metrics(plan)}
+
+
+def _private(plan):
+    settings = plan.settings.privacy
+    key, clip = dp.noise_key(settings.noise_seed), settings.clip_norm
+    if settings.mechanism == "adaptive":
+        count_stddev = plan.ledger.mechanism.count_stddev
+        return dp.adaptive_clip_aggregator(
+            dp.split_noise(plan.update_noise_multiplier, count_stddev) * plan.scale_factor,
+            count_stddev * plan.scale_factor,
+            plan.clients_per_round,
+            key,
+            initial_clip=clip,
+            target_quantile=settings.clip_quantile,
+            learning_rate=settings.clip_learning_rate,
+        )
+    stddev = plan.update_noise_multiplier * clip * plan.scale_factor
+    if settings.mechanism == "tree":
+        noise = dp.tree_noise(stddev, key, settings.restart_rounds)
+    elif settings.mechanism == "banded":
+        noise = dp.banded_noise(plan.ledger.mechanism.matrix.rows, stddev, key)
+    else:
+        noise = dp.independent_noise(stddev, key)
+    decoded_sum = compressed_sum(plan.settings, lambda update: dp.clip_to_norm(update, clip)[0])
+    return dp.fixed_clip_aggregator(clip, plan.clients_per_round, noise, decoded_sum)
+
+
+def _private_metrics(plan):
+    settings = plan.settings.privacy
+    if settings.metrics == "exact":
+        return None
+    if settings.metrics == "withheld":
+        return dp.WithheldMetricsFactory()
+    return dp.PrivateMetricsFactory(
+        {"loss": settings.metrics_loss_bound, **_METRIC_BOUNDS},
+        plan.metrics_noise_multiplier * plan.scale_factor,
+        plan.clients_per_round,
+        dp.noise_key(settings.noise_seed, "metrics"),
+    )
+
+
+def noise_state_bytes(config: RunConfig, trainable_bytes: int) -> int:
+    """Maximum number of bytes of the noise's state in a checkpoint."""
+    copies = {"tree": math.ceil(math.log2(config.run.rounds)) + 2, "banded": config.privacy.bands or MOST_BANDS}
+    return copies.get(config.privacy.mechanism, 0) * trainable_bytes

@@ -14,49 +14,31 @@ from tff_tx.config.registries import ALGORITHMS
 
 
 def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
-    """The parts of the algorithm.
-
-    Args:
-      config: The configuration, resolved.
-      **parts: Fields of `algorithms.Options` that aggregation, privacy and attacks decide; they win over others.
-    """
+    """The parts of the algorithm; `parts` are fields of `algorithms.Options` that aggregation and others decide."""
     client = config.client
+    more = {name: getattr(client, name) for name in ("momentum", "weight_decay", "clip_norm")}
     return algorithms.Options(
-        **{
-            "client_optimizer_fn": functools.partial(
-                algorithms.build_optimizer,
-                client.optimizer,
-                momentum=client.momentum,
-                weight_decay=client.weight_decay,
-                clip_norm=client.clip_norm,
-            ),
-            "server_optimizer": _server_optimizer(config),
-            "client_learning_rate": client.learning_rate,
-            "client_schedule": _schedule(config, client.schedule, client.learning_rate),
-            "transforms": client_transforms(config),
-            **parts,
-        }
+        client_optimizer_fn=functools.partial(algorithms.build_optimizer, client.optimizer, **more),
+        server_optimizer=_server_optimizer(config),
+        client_learning_rate=client.learning_rate,
+        client_schedule=_schedule(config, client.schedule, client.learning_rate),
+        transforms=client_transforms(config),
+        **parts,
     )
 
 
 def client_transforms(config: RunConfig) -> tuple[algorithms.ClientTransform, ...]:
     """The transforms of the clients' step."""
-    algorithm, example, local = config.algorithm, config.example_privacy, config.local_privacy
+    own, example, local = config.algorithm, config.example_privacy, config.local_privacy
     found = []
-    if algorithm.name == "fed_prox":
-        found.append(algorithms.proximal(algorithm.proximal_strength))
-    if algorithm.distills:
-        found.append(
-            algorithms.distill(
-                algorithm.distillation_strength, algorithm.distillation_temperature, algorithm.distillation_models
-            )
-        )
+    if own.name == "fed_prox":
+        found.append(algorithms.proximal(own.proximal_strength))
+    if own.distills:
+        details = (own.distillation_strength, own.distillation_temperature, own.distillation_models)
+        found.append(algorithms.distill(*details))
     if example.clip_norm is not None:
-        found.append(
-            algorithms.dp_sgd(
-                example.clip_norm, example.noise_multiplier, config.client.batch_size, example.microbatches
-            )
-        )
+        details = (example.clip_norm, example.noise_multiplier, config.client.batch_size, example.microbatches)
+        found.append(algorithms.dp_sgd(*details))
     if local.clip_norm is not None:
         found.append(algorithms.local_dp(local.clip_norm, local.noise_multiplier))
     if config.client.gradient_accumulation_steps > 1:

@@ -10,12 +10,12 @@ from typing import Any, Callable
 import tensorflow_federated as tff
 
 from tff_tx import models, privacy, runtime, tasks
+from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble import aggregation, algorithm, attacks, cohorts, engine
-from tff_tx.run.assemble import privacy as private
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -46,12 +46,7 @@ class Assembly:
 
     @classmethod
     def build(cls, config: RunConfig, task: tasks.FederatedTask, aggregator: Any = None) -> Assembly:
-        """Puts the parts together; writes nothing.
-
-        Args:
-          config: The configuration, resolved and checked.
-          task: Of `load_task`.
-          aggregator: A factory in place of the configuration's aggregation, or None.
+        """Puts the parts together, with a factory in place of the configuration's aggregation if one is given.
 
         Raises:
           UserError: If they do not fit.
@@ -70,11 +65,9 @@ class Assembly:
         if aggregator is not None:
             parts["aggregator"] = aggregator
         if plan is not None:
-            parts.update(private.private_parts(plan))
-        options = algorithm.build_options(config, **parts)
-        process = attacks.named_process(
-            config, trained, algorithm.build_process(config, trained.model, options), attack
-        )
+            parts.update(aggregation.private_parts(plan))
+        process = algorithm.build_process(config, trained.model, algorithm.build_options(config, **parts))
+        process = attacks.named_process(config, trained, process, attack)
         return cls(config, task, canaries, attack, cache, plan, accounts, process)
 
     @property
@@ -124,7 +117,7 @@ class Assembly:
         config, cohort = self.config, cohorts.largest_cohort(self.config)
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
         residuals = aggregation.residual_bytes(config, trainable, len(self.task.train.client_ids), cohort)
-        retained = cohorts.stored_model_bytes(config, trainable) + private.noise_state_bytes(config, trainable)
+        retained = cohorts.stored_model_bytes(config, trainable) + aggregation.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable
         total = 6 * (trainable + non_trainable) + 3 * retained + residuals + 20_000_000
         return total + self.update_bytes() + self.cache_bytes()
@@ -135,13 +128,12 @@ class Assembly:
             return 0
         capabilities = ALGORITHMS[self.config.algorithm.name].capabilities
         updates = 1 if "one_update" in capabilities else 2
-        return engine.update_bytes(self.process, self.config.run.rounds, cohorts.largest_cohort(self.config), updates)
+        cohort = cohorts.largest_cohort(self.config)
+        return contribution.bytes_of_run(self.process, self.config.run.rounds, cohort, updates)
 
     def cache_bytes(self) -> int:
         """Bytes of the activation cache, at most."""
-        if self.cache is None:
-            return 0
-        all_clients = int(self.cache.mean_bytes * len(self.task.train.client_ids))
+        all_clients = int(self.cache.mean_bytes * len(self.task.train.client_ids)) if self.cache else 0
         return min(self.config.model.feature_cache_bytes, all_clients)
 
     def prepare(self, run_dir: str) -> None:
@@ -166,13 +158,9 @@ class Assembly:
 
     def save(self, weights: Any, run_dir: str) -> None:
         """Writes `model/`, and `adapter/` where PEFT has a format for the adapters."""
-        model = self.task.model
-        if model.lora is not None:
-            _save_adapter(model, weights, run_dir, self.config.model.pretrained)
-        model.assign(weights)
-        files.write_directory(
-            run_dir, MODEL, lambda d: models.save_pretrained(model.keras_model, d, self.task.tokenizer)
-        )
+        if self.task.model.lora is not None:
+            _save_adapter(self.task.model, weights, run_dir, self.config.model.pretrained)
+        save_model(self.task, weights, run_dir)
 
     def statements(self) -> dict[str, str]:
         """Sections of the report on privacy, Markdown by title."""
@@ -198,6 +186,12 @@ class Assembly:
             where = os.path.join(directory, "features")
             lines.append(f"activation cache: up to {self.cache_bytes() / 1e6:,.0f} MB in {where}")
         return lines
+
+
+def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:
+    """Writes `model/`."""
+    task.model.assign(weights)
+    files.write_directory(run_dir, MODEL, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
 
 
 def _save_adapter(model, weights, run_dir, pretrained):

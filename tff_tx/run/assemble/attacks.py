@@ -44,14 +44,7 @@ def named_process(
     process: tff.learning.templates.LearningProcess,
     attack: attacks.Attack | None,
 ) -> tff.learning.templates.LearningProcess:
-    """The process with clients named by `tasks.client_arguments`, attackers among them.
-
-    Args:
-      config: The run.
-      task: Has the training clients.
-      process: Built with `option_parts`, of clients given as datasets.
-      attack: The attackers' behaviour, or None.
-    """
+    """The process with clients named by `tasks.client_arguments` in place of data sets, attackers among them."""
     if attack is None:
         return task.process(process)
     return attacks.simulate(task, process, attack, choose_attackers(config, task))
@@ -72,14 +65,7 @@ def record_attackers(config: RunConfig, task: tasks.FederatedTask, attack: attac
 def build_evaluator(
     task: tasks.FederatedTask, clients: Any, attack: attacks.Attack | None, threads: int
 ) -> evaluation.Evaluator:
-    """The evaluator of a split, whose metrics include `backdoor_success` if there is a backdoor.
-
-    Args:
-      task: Has the model.
-      clients: ClientData of the split.
-      attack: The attackers' behaviour, or None.
-      threads: Clients evaluated at the same time.
-    """
+    """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor."""
     batches_fn = task.eval_batches_fn(clients)
     if attack is None or not hasattr(attack.data, "trap"):
         return evaluation.Evaluator(task.model, batches_fn, threads)
@@ -105,12 +91,11 @@ class _BackdoorEvaluator(evaluation.Evaluator):
 
 def insert_canaries(config: RunConfig, task: tasks.FederatedTask) -> tuple[tasks.FederatedTask, list[auditing.Canary]]:
     """The task with canaries among its training clients, and all canaries, whether they are included or not."""
-    settings = config.canaries
-    if not settings.number:
+    own = config.canaries
+    if not own.number:
         return task, []
-    canaries = auditing.make_canaries(
-        settings.number, settings.repetitions, settings.length, _token_ids(task.tokenizer), config.run.seed
-    )
+    token_ids = _token_ids(task.tokenizer)
+    canaries = auditing.make_canaries(own.number, own.repetitions, own.length, token_ids, config.run.seed)
     return dataclasses.replace(task, train=auditing.WithCanaries(task.train, canaries)), canaries
 
 

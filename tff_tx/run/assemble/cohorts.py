@@ -33,22 +33,12 @@ def largest_cohort(config: RunConfig) -> int:
 
 
 def stored_model_bytes(config: RunConfig, trainable_bytes: int) -> int:
-    """Bytes of the past models in a checkpoint, which FedBuff stores.
-
-    Args:
-      config: The run.
-      trainable_bytes: Size of the trainable weights.
-    """
+    """Bytes of the past models in a checkpoint, which FedBuff stores."""
     return config.cohort.max_staleness * trainable_bytes if config.cohort.is_buffered else 0
 
 
 def min_separation(config: RunConfig, num_clients: int) -> int:
-    """Minimum number of rounds from one participation of a client to the next; 1 with other samplers.
-
-    Args:
-      config: The run.
-      num_clients: Number of training clients.
-    """
+    """Minimum number of rounds from one participation of a client to the next; 1 with other samplers."""
     if config.cohort.sampling != "min_separation":
         return 1
     return config.cohort.min_separation or max(1, num_clients // num_sampled(config))
@@ -56,11 +46,6 @@ def min_separation(config: RunConfig, num_clients: int) -> int:
 
 def build_sampler(config: RunConfig, client_ids: Sequence[str], sizes: Mapping[str, int]) -> cohorts.Sampler:
     """The sampler of clients that a round may select, or that FedBuff may start next.
-
-    Args:
-      config: The run.
-      client_ids: The training clients.
-      sizes: Their numbers of examples.
 
     Returns:
       From (round_num, attempt=0) to distinct client ids; of FedBuff, from the number of a drawing.
@@ -76,16 +61,8 @@ def build_sampler(config: RunConfig, client_ids: Sequence[str], sizes: Mapping[s
     elif num_sampled(config) is not None:
         separation = min_separation(config, len(client_ids))
         drawn = _candidates(config, drawable, separation)
-    return cohorts.build_sampler(
-        config.cohort.sampling,
-        client_ids,
-        drawn,
-        config.run.seed,
-        sizes=sizes,
-        path=config.cohort.cohorts,
-        rounds=config.run.rounds,
-        separation=separation,
-    )
+    more = {"path": config.cohort.cohorts, "rounds": config.run.rounds, "separation": separation}
+    return cohorts.build_sampler(config.cohort.sampling, client_ids, drawn, config.run.seed, sizes=sizes, **more)
 
 
 def _candidates(config, drawable, separation):
@@ -124,11 +101,6 @@ def build_cohort_fn(
 ) -> Callable[[int, int, float], cohorts.Cohort]:
     """The rounds of a run, synchronous or FedBuff's.
 
-    Args:
-      config: The run.
-      task: Has the training clients.
-      traffic: Bytes that a client receives and sends per round.
-
     Returns:
       From (round counted from 1, attempt, simulated seconds at its start) to the cohort, whose arguments are those of
       `tasks.client_arguments`; with FedBuff, pairs of these and the staleness.
@@ -148,14 +120,8 @@ def build_cohort_fn(
         return tasks.client_arguments(client_ids, config.run.seed, round_num)
 
     if config.cohort.is_buffered:
-        schedule = cohorts.AsyncSchedule(
-            sample,
-            concurrency=config.cohort.num_concurrent,
-            buffer_size=config.cohort.buffer_size,
-            max_staleness=config.cohort.max_staleness,
-            **shared,
-        )
+        own = {name: getattr(config.cohort, name) for name in ("buffer_size", "max_staleness")}
+        schedule = cohorts.AsyncSchedule(sample, concurrency=config.cohort.num_concurrent, **own, **shared)
         return buffered.build_cohort_fn(schedule, arguments)
-    return synchronous.build_cohort_fn(
-        sample, arguments, goal=config.cohort.clients_per_round, limit=num_sampled(config), **shared
-    )
+    goal, limit = config.cohort.clients_per_round, num_sampled(config)
+    return synchronous.build_cohort_fn(sample, arguments, goal=goal, limit=limit, **shared)

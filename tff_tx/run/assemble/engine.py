@@ -39,9 +39,8 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
     if (compressor := engine_compressor(config)) is not None:
         residuals = None
         if config.compression.has_error_feedback:
-            residuals = compression.ResidualStore(
-                os.path.join(directory, "residuals"), config.run.rounds_per_checkpoint
-            )
+            path = os.path.join(directory, "residuals")
+            residuals = compression.ResidualStore(path, config.run.rounds_per_checkpoint)
         hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
@@ -55,15 +54,7 @@ def build_engine(
     found: runtime.RayCluster | None = None,
     hooks: Sequence[runtime.Hook] = (),
 ) -> runtime.Engine:
-    """The engine, for a `LearningProcess` of clients named by `tasks.client_arguments`.
-
-    Args:
-      config: The configuration, resolved.
-      process: The process.
-      costs: What each client costs a round, by id.
-      found: The cluster of the Ray engine.
-      hooks: What intervenes between clients and the sum.
-    """
+    """The engine, for a `LearningProcess` of clients named by `tasks.client_arguments`; `costs` are theirs by id."""
     engine, precision = config.engine, config.client.mixed_precision
 
     def cost_fn(client):
@@ -86,6 +77,3 @@ def build_engine(
     return ENGINES[engine.name](
         process, engine.num_threads, precision, payload_encoder(config), hooks=hooks, cost_fn=cost_fn
     )
-
-
-update_bytes = contribution.bytes_of_run

@@ -11,95 +11,64 @@ from typing import Any, Callable
 
 import psutil
 
-from tff_tx import models, privacy, runtime, tasks
+from tff_tx import privacy, runtime, tasks
 from tff_tx.algorithms import distillation
 from tff_tx.config import RunConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run.assemble import algorithm, cohorts, engine
+from tff_tx.run.assemble import algorithm, engine
 from tff_tx.run.assemble import tasks as task_parts
-from tff_tx.run.directory import MODEL, write_config
+from tff_tx.run.assemble.assembly import Assembly, save_model
+from tff_tx.run.directory import write_config
 from tff_tx.run.evaluation import Evaluator
 
 _FIELDS = ("name", "architecture", "pretrained", "model_config")
 
 
 @dataclasses.dataclass
-class EnsembleAssembly:
-    """The parts of a run of FedDF; the interface is that of `Assembly`.
+class EnsembleAssembly(Assembly):
+    """The parts of a run of FedDF: `task` is that of the first group, and `process` has the processes by group.
 
     Attributes:
-      config: The configuration, resolved.
       groups: By name, the configuration and the task of the group: the same data with its model.
     """
 
-    config: RunConfig
     groups: dict[str, tuple[RunConfig, tasks.FederatedTask]]
-    plan: None = None
 
     @classmethod
-    def build(cls, config: RunConfig, task: tasks.FederatedTask) -> EnsembleAssembly:
+    def build(cls, config: RunConfig, task: tasks.FederatedTask, aggregator: Any = None) -> EnsembleAssembly:
         """Loads the groups' models but the first, which `task` has.
 
         Raises:
           UserError: If there are no public data, or logits on them do not fit the memory.
         """
-        loaded = {
+        groups = {
             name: (c, task_parts.with_training(task_parts.load_task(c) if number else task, config))
             for number, (name, c) in enumerate(group_configs(config).items())
         }
-        found = cls(config, loaded)
-        if found.first.validation is None:
+        _, first = next(iter(groups.values()))
+        if first.validation is None:
             raise UserError(
                 "the data have no validation split, which the server distills on: raise "
                 f"{setting('data.validation_fraction')}."
             )
-        _check_memory(config, found.first)
-        return found
-
-    @property
-    def first(self) -> tasks.FederatedTask:
-        """The task of the first group."""
-        return next(iter(self.groups.values()))[1]
-
-    @property
-    def process(self) -> dict[str, Any]:
-        """The learning processes, by group."""
-        return {name: self._process(config, task) for name, (config, task) in self.groups.items()}
-
-    @staticmethod
-    def _process(config, task):
-        options = algorithm.build_options(config, weighted=config.algorithm.weighted is not False)
-        return task.process(algorithm.build_process(config, task.model, options))
-
-    @property
-    def accounts(self) -> privacy.ClientSideLedgers:
-        """Nothing is private."""
-        return privacy.build_client_side_ledgers(self.config, self.first.train.sizes().values())
-
-    @property
-    def rounds(self) -> int:
-        """Rounds to run."""
-        return self.config.run.rounds
+        _check_memory(config, first)
+        accounts = privacy.build_client_side_ledgers(config, first.train.sizes().values())
+        processes = {name: _process(c, task) for name, (c, task) in groups.items()}
+        return cls(config, first, [], None, None, None, accounts, processes, groups)
 
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
-        """The engine, a context manager."""
-        config, first, ensemble = self.config, self.first, self.config.ensemble
+        config, first, ensemble = self.config, self.task, self.config.ensemble
         group_of = distillation.deal(first.train.client_ids, list(self.groups), config.run.seed)
-        processes = self.process
         return distillation.FedDFEngine(
             {
-                name: distillation.Group(task.model, engine.build_engine(c, processes[name], task.costs()))
+                name: distillation.Group(task.model, engine.build_engine(c, self.process[name], task.costs()))
                 for name, (c, task) in self.groups.items()
             },
             lambda client: group_of[client["client_id"].decode()],
             lambda round_num: first.public_batches(first.validation, config.run.seed, round_num, ensemble.batch_size),
             distillation.EnsembleDistillation(ensemble.steps, ensemble.learning_rate, ensemble.teachers),
         )
-
-    def cohort_fn(self, traffic: runtime.Traffic) -> Callable:
-        """From (round, attempt, simulated seconds) to the cohort."""
-        return cohorts.build_cohort_fn(self.config, self.first, traffic)
 
     def evaluators(self) -> dict[str, Evaluator]:
         """Evaluators of the groups' models on the test split, by group."""
@@ -116,40 +85,28 @@ class EnsembleAssembly:
             return None
 
         def evaluate(weights):
-            found = {n: e.metrics(weights[n], self.first.test.client_ids) for n, e in evaluators.items()}
+            found = {n: e.metrics(weights[n], self.task.test.client_ids) for n, e in evaluators.items()}
             if len(found) == 1:
                 return next(iter(found.values()))
             return {f"{name}/{metric}": value for name, own in found.items() for metric, value in own.items()}
 
         return evaluate
 
-    def figures(self, round_num: int) -> dict[str, float]:
-        """What a round's row has besides."""
-        del round_num
-        return {}
-
     def facts(self) -> dict[str, Any]:
-        """What `config.json` says besides the settings."""
         found = [_facts(task) for _, task in self.groups.values()]
         parameters = {part: sum(f["parameters"][part] for f in found) for part in ("trainable", "non_trainable")}
         return {**found[0], "parameters": parameters, "groups": list(self.groups)}
 
     def bytes_needed(self) -> int:
-        """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies."""
         weights = (w for _, task in self.groups.values() for part in task.model.initial_weights for w in part)
         return 6 * sum(w.nbytes for w in weights) + 20_000_000
 
-    def prepare(self, run_dir: str) -> None:
-        """Records nothing."""
-
-    def prepare_fn(self) -> None:
-        """Nothing is made ready before rounds."""
-
     def evaluate_all(self, evaluators: Mapping[str, Evaluator], weights: Any, progress: bool) -> dict[str, Any]:
         """The metrics of each group's model over all test clients."""
+        client_ids = self.task.test.client_ids if evaluators else ()
         return {
             "test" if len(self.groups) == 1 else f"test, {name}": evaluator.metrics(
-                weights[name], self.first.test.client_ids, show_progress=progress
+                weights[name], client_ids, show_progress=progress
             )
             for name, evaluator in evaluators.items()
         }
@@ -157,29 +114,26 @@ class EnsembleAssembly:
     def save(self, weights: Any, run_dir: str) -> None:
         """Writes the models: one into `model/`, several into `groups/NAME`, each a run directory of its own."""
         for name, (config, task) in self.groups.items():
-            task.model.assign(weights[name])
             directory = run_dir
             if len(self.groups) > 1:
                 directory = os.path.join(run_dir, "groups", name)
                 files.make_directory(directory, setting("run.directory"))
                 write_config(directory, config, _facts(task))
-            files.write_directory(
-                directory, MODEL, lambda d, t=task: models.save_pretrained(t.model.keras_model, d, t.tokenizer)
-            )
-
-    def statements(self) -> dict[str, str]:
-        """No section of the report is on privacy."""
-        return {}
+            save_model(task, weights[name], directory)
 
     def describe(self) -> list[str]:
-        """What the run is, in lines."""
-        first, config = self.first, self.config
+        first, config = self.task, self.config
         sizes = ", ".join(f"{n} {_facts(task)['parameters']['trainable']:,}" for n, (_, task) in self.groups.items())
         return [
             f"{first.kind} on {config.data.dataset}: {len(first.train.client_ids)} train clients; trainable "
             f"parameters: {sizes}; {sum(first.validation.sizes().values()):,} public examples; {self.rounds} rounds "
             f"of {config.algorithm.name} with distillation into {config.run.directory}"
         ]
+
+
+def _process(config, task):
+    options = algorithm.build_options(config, weighted=config.algorithm.weighted is not False)
+    return task.process(algorithm.build_process(config, task.model, options))
 
 
 def group_configs(config: RunConfig) -> collections.OrderedDict[str, RunConfig]:

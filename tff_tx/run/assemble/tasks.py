@@ -8,12 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import datasets, inference, models, runtime, tasks
-from tff_tx.config import RunConfig
+from tff_tx.config import FIELDS, RunConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
 
-_LENGTHS = ("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons")
+_OF_MODEL = (
+    *("pretrained", "architecture", "config", "tokenizer", "trainable", "gradient_checkpointing", "frozen_dtype"),
+)
+_OF_TASK = (
+    *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),
+    "standardize",
+)
+"""Fields of `tasks.ModelSpec` that are settings."""
 
 
 def data_spec(config: RunConfig) -> datasets.DataSpec:
@@ -26,66 +33,36 @@ def model_spec(config: RunConfig) -> tasks.ModelSpec:
     """The model, with what of it is trained."""
     model, lora = config.model, None
     if model.trainable == "lora":
-        lora = models.Lora(
-            ranks=config.lora.rank,
-            alpha=config.lora.alpha,
-            targets=config.lora.targets,
-            dropout=config.lora.dropout,
-            freeze_a=config.lora.freeze_a,
-            residual=config.lora.aggregation in ("residual", "stack"),
-            seed=config.run.seed,
-        )
+        own = {name: getattr(config.lora, name) for name in ("alpha", "targets", "dropout", "freeze_a")}
+        residual = config.lora.aggregation in ("residual", "stack")
+        lora = models.Lora(ranks=config.lora.rank, residual=residual, seed=config.run.seed, **own)
     return tasks.ModelSpec(
-        pretrained=model.pretrained,
-        architecture=model.architecture,
-        config=model.config,
-        tokenizer=model.tokenizer,
-        standardize=config.task.standardize,
-        trainable=model.trainable,
+        **{name: getattr(model, name) for name in _OF_MODEL},
+        **{name: getattr(config.task, name) for name in _OF_TASK},
         lora=lora,
-        gradient_checkpointing=model.gradient_checkpointing,
-        frozen_dtype=model.frozen_dtype,
         frozen_dropout=not model.cache_features,
-        **{name: getattr(config.task, name) for name in _LENGTHS},
     )
 
 
 def local_training(config: RunConfig) -> tasks.LocalTraining:
     """How much a client computes a round."""
-    client = config.client
-    return tasks.LocalTraining(
-        batch_size=client.batch_size,
-        epochs=client.num_epochs,
-        steps=client.steps,
-        max_examples=client.max_examples,
-        bucket_by_length=client.bucket_by_length,
-    )
+    names = ("batch_size", "steps", "max_examples", "bucket_by_length")
+    own = {name: getattr(config.client, name) for name in names}
+    return tasks.LocalTraining(epochs=config.client.num_epochs, **own)
 
 
 def load_task(
     config: RunConfig, on_silos: Callable[..., Mapping[str, Any]] | None = None, progress: bool = True
 ) -> tasks.FederatedTask:
-    """Loads data and model.
-
-    Args:
-      config: The configuration, resolved.
-      on_silos: As of `tasks.create_task`, for data in silos.
-      progress: Whether to show a bar while data are encoded.
+    """Loads data and model of a resolved configuration; `on_silos` is as of `tasks.create_task`, for data in silos.
 
     Raises:
       UserError: If something cannot be loaded, or data and model do not fit.
     """
     runtime.configure_tensorflow()
-    return tasks.create_task(
-        config.task.kind,
-        data_spec(config),
-        model_spec(config),
-        local_training(config),
-        eval_batch_size=config.run.eval_batch_size,
-        seed=config.run.seed,
-        progress=progress,
-        on_silos=on_silos,
-    )
+    parts = (data_spec(config), model_spec(config), local_training(config))
+    more = {"eval_batch_size": config.run.eval_batch_size, "seed": config.run.seed}
+    return tasks.create_task(config.task.kind, *parts, **more, progress=progress, on_silos=on_silos)
 
 
 def with_training(task: tasks.FederatedTask, config: RunConfig) -> tasks.FederatedTask:
@@ -94,18 +71,14 @@ def with_training(task: tasks.FederatedTask, config: RunConfig) -> tasks.Federat
 
 
 def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
-    """The configuration that loads a run's trained model, for evaluation.
-
-    Args:
-      run: A run that has ended.
-      data: Whose section `data` takes the place of the run's, or None.
+    """The configuration that loads a run's trained model, for evaluation; with `data`, on the data of that.
 
     Raises:
       UserError: If the run has no model yet, or its data are in silos.
     """
-    config = run.config.replace(
-        {"model.pretrained": run.model, "model.architecture": None, "model.config": {}, "model.tokenizer": None}
-    ).replace({"model.trainable": "all", "model.cache_features": False, "model.frozen_dtype": "float32"})
+    own = ("architecture", "config", "tokenizer", "trainable", "cache_features", "frozen_dtype")
+    defaults = {f"model.{name}": FIELDS[f"model.{name}"].default for name in own}
+    config = run.config.replace({**defaults, "model.pretrained": run.model})
     names = tuple(run.facts.get("label_names", ()))
     if data is not None:
         found = dataclasses.replace(data.data, label_names=data.data.label_names or names)
@@ -120,12 +93,7 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
 
 
 def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.json` says of a task besides the settings.
-
-    Args:
-      task: The task.
-      clients: Splits by name, whose clients are counted.
-    """
+    """What `config.json` says of a task, and of the clients of its splits, besides the settings."""
     trainable, non_trainable = (sum(w.size for w in part) for part in task.model.initial_weights)
     return {
         "label_names": list(task.label_names),
@@ -167,14 +135,7 @@ _EVALUATION_SHARE = 0.5
 def cached_evaluation(
     config: RunConfig, cache: tasks.FeatureCache | None, split: str, client_ids: Sequence[str]
 ) -> Callable[[Any], Mapping[str, float]] | None:
-    """From model weights to metrics by cached activations; None where there are none, or they would be too large.
-
-    Args:
-      config: The configuration, resolved.
-      cache: Of `feature_cache`.
-      split: "validation" or "test".
-      client_ids: Clients of it.
-    """
+    """From model weights to metrics by cached activations; None where there are none, or they would be too large."""
     if cache is None:
         return None
     if sum(cache.bytes_of_client(c, split) for c in client_ids) > _EVALUATION_SHARE * config.model.feature_cache_bytes:
@@ -189,15 +150,11 @@ def cached_evaluation(
     return evaluate
 
 
-_MEASURED = 10
-"""Number of clients whose padding is measured."""
-
-
 def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
     """What batches of similar length save, in a line, by the first round's batches of a few clients."""
     if not config.client.bucket_by_length or config.data.silos:
         return []
-    clients = tasks.client_arguments(task.train.client_ids[:_MEASURED], config.run.seed, 1)
+    clients = tasks.client_arguments(task.train.client_ids[:10], config.run.seed, 1)
     share = task.padding_share(clients)
     if share is None:
         return []
