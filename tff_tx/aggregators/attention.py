@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.processes import build_one_pass, structure_of, zeros_of
+from tff_tx.aggregators.aggregator import Aggregator, build_one_pass, structure_of, zeros_of
 
 KEYS = ("distance", "loss")
 """Attention scores."""

@@ -8,8 +8,7 @@ import math
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.processes import build_process, structure_of, zeros_of
+from tff_tx.aggregators.aggregator import Aggregator, build_process, structure_of, zeros_of
 
 
 def centered_clipping_factory(
@@ -46,8 +45,49 @@ class _CenteredClipping:
         self._radius, self._inner = radius, inner
 
     def create(self, value_type, *weight_type):
-        types = map(tff.to_type, (value_type, *weight_type))
-        return _create(self._radius, self._inner.create(value_type, *weight_type), *types)
+        inner = self._inner.create(value_type, *weight_type)
+        specs = structure_of(value_type)
+        count = tff.aggregators.SumFactory().create(tff.TensorType(tf.int32.as_numpy_dtype))
+
+        @tff.tensorflow.computation
+        def zero():
+            return zeros_of(specs)
+
+        @tff.tensorflow.computation(value_type, value_type)
+        def clip(value, center):
+            difference = tf.nest.map_structure(tf.subtract, value, center)
+            norm = tf.linalg.global_norm([tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(difference)])
+            # What is not finite has no direction: it counts as the center.
+            finite = tf.math.is_finite(norm)
+            scale = tf.math.divide_no_nan(self._radius, tf.maximum(norm, self._radius))
+            clipped = tf.nest.map_structure(
+                lambda leaf: tf.where(finite, leaf * tf.cast(scale, leaf.dtype), tf.zeros_like(leaf)), difference
+            )
+            return clipped, tf.cast(~finite | (norm > self._radius), tf.int32)
+
+        @tff.tensorflow.computation(value_type, value_type)
+        def move(center, mean):
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(mean)])
+            return tf.nest.map_structure(lambda v, m: tf.where(finite, v + m, v), center, mean)
+
+        @tff.federated_computation
+        def initialize():
+            center = tff.federated_eval(zero, tff.SERVER)
+            return tff.federated_zip(collections.OrderedDict(center=center, inner=inner.initialize()))
+
+        def next_fn(state, value, *weight):
+            center = tff.federated_broadcast(state["center"])
+            clipped, was_clipped = tff.federated_map(clip, (value, center))
+            output = inner.next(state["inner"], clipped, *weight)
+            result = tff.federated_map(move, (state["center"], output.result))
+            counted = count.next(tff.federated_value((), tff.SERVER), was_clipped)
+            return tff.templates.MeasuredProcessOutput(
+                tff.federated_zip(collections.OrderedDict(center=result, inner=output.state)),
+                result,
+                tff.federated_zip(collections.OrderedDict(inner=output.measurements, clipped_count=counted.result)),
+            )
+
+        return build_process(initialize, next_fn, value_type, *weight_type)
 
 
 class _Weighted(_CenteredClipping, tff.aggregators.WeightedAggregationFactory):
@@ -56,51 +96,6 @@ class _Weighted(_CenteredClipping, tff.aggregators.WeightedAggregationFactory):
 
 class _Unweighted(_CenteredClipping, tff.aggregators.UnweightedAggregationFactory):
     pass
-
-
-def _create(radius, inner, value_type, *weight_type):
-    specs = structure_of(value_type)
-    count = tff.aggregators.SumFactory().create(tff.TensorType(tf.int32.as_numpy_dtype))
-
-    @tff.tensorflow.computation
-    def zero():
-        return zeros_of(specs)
-
-    @tff.tensorflow.computation(value_type, value_type)
-    def clip(value, center):
-        difference = tf.nest.map_structure(tf.subtract, value, center)
-        norm = tf.linalg.global_norm([tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(difference)])
-        # What is not finite has no direction: it counts as the center.
-        finite = tf.math.is_finite(norm)
-        scale = tf.math.divide_no_nan(radius, tf.maximum(norm, radius))
-        clipped = tf.nest.map_structure(
-            lambda leaf: tf.where(finite, leaf * tf.cast(scale, leaf.dtype), tf.zeros_like(leaf)), difference
-        )
-        return clipped, tf.cast(~finite | (norm > radius), tf.int32)
-
-    @tff.tensorflow.computation(value_type, value_type)
-    def move(center, mean):
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(mean)])
-        return tf.nest.map_structure(lambda v, m: tf.where(finite, v + m, v), center, mean)
-
-    @tff.federated_computation
-    def initialize():
-        center = tff.federated_eval(zero, tff.SERVER)
-        return tff.federated_zip(collections.OrderedDict(center=center, inner=inner.initialize()))
-
-    def next_fn(state, value, *weight):
-        center = tff.federated_broadcast(state["center"])
-        clipped, was_clipped = tff.federated_map(clip, (value, center))
-        output = inner.next(state["inner"], clipped, *weight)
-        result = tff.federated_map(move, (state["center"], output.result))
-        counted = count.next(tff.federated_value((), tff.SERVER), was_clipped)
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip(collections.OrderedDict(center=result, inner=output.state)),
-            result,
-            tff.federated_zip(collections.OrderedDict(inner=output.measurements, clipped_count=counted.result)),
-        )
-
-    return build_process(initialize, next_fn, value_type, *weight_type)
 
 
 CENTERED_CLIPPING = Aggregator(

@@ -11,14 +11,14 @@ Memory is n x d floats for n clients and d parameters. The rules themselves comp
 from __future__ import annotations
 
 import collections
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.processes import build_one_pass, structure_of
-from tff_tx.config import CohortConfig
+from tff_tx.aggregators.aggregator import Aggregator, build_one_pass, structure_of
+from tff_tx.config import AggregationConfig
 
 MAX_CLIENTS = 1023
 """Maximum number of clients whose updates are held in a round, by default."""
@@ -194,9 +194,14 @@ class _Matrix:
         return collections.OrderedDict(result=_unflattened(result, self._specs), measurements=measurements)
 
 
-def capacity(cohort: CohortConfig) -> int:
-    """Maximum number of clients whose updates are held; cohorts of random size are hardly ever twice as large."""
-    return max(MAX_CLIENTS, 2 * cohort.clients_per_round)
+def robust_aggregator(build: Callable[[AggregationConfig, int], GatheringFactory], **record: Any) -> Aggregator:
+    """The record of a robust rule, from settings and `max_clients` to its factory."""
+
+    def build_for(settings, cohort):
+        # Cohorts of random size are hardly ever twice as large.
+        return build(settings, max(MAX_CLIENTS, 2 * cohort.clients_per_round))
+
+    return Aggregator(build_for, needs_all_updates=True, **{"breakdown": 0.5, **record})
 
 
 def _unflattened(vector, specs):

@@ -7,19 +7,19 @@ import math
 
 import tensorflow as tf
 
-from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, capacity, check_share
+from tff_tx.aggregators.gathering import (
+    MAX_CLIENTS,
+    GatheringFactory,
+    assumed_attackers,
+    check_share,
+    robust_aggregator,
+)
 
 
 def krum_scores(squared_distances: tf.Tensor, num_attackers: tf.Tensor) -> tf.Tensor:
-    """The sum of each update's squared distances to the n - f - 2 updates that are closest to it.
+    """The sum of each update's squared distances to the n - f - 2 updates that are closest to it, float64 [n].
 
-    Args:
-      squared_distances: float64 [n, n]; of updates that are not there, infinite.
-      num_attackers: f, int32.
-
-    Returns:
-      float64 [n].
+    Distances, float64 [n, n], of updates that are not there are infinite.
     """
     there = tf.math.count_nonzero(tf.math.is_finite(tf.linalg.diag_part(squared_distances)), dtype=tf.int32)
     neighbours = tf.minimum(tf.maximum(there - num_attackers - 2, 1), there - 1)
@@ -111,18 +111,14 @@ def _choose(squared_distances, how_many, attackers):
 
 
 def _record(multi):
-    return Aggregator(
-        build=lambda settings, cohort: krum_factory(settings.assumed_attackers, multi, capacity(cohort)),
-        needs_all_updates=True,
-        breakdown=0.5,
-        least_clients=lambda f: 2 * f + 3,
+    return robust_aggregator(
+        lambda settings, held: krum_factory(settings.assumed_attackers, multi, held), least_clients=lambda f: 2 * f + 3
     )
 
 
 KRUM, MULTI_KRUM = _record(multi=False), _record(multi=True)
-BULYAN = Aggregator(
-    build=lambda settings, cohort: bulyan_factory(settings.assumed_attackers, capacity(cohort)),
-    needs_all_updates=True,
+BULYAN = robust_aggregator(
+    lambda settings, held: bulyan_factory(settings.assumed_attackers, held),
     breakdown=0.25,
     least_clients=lambda f: 4 * f + 3,
 )

@@ -6,8 +6,13 @@ import collections
 
 import tensorflow as tf
 
-from tff_tx.aggregators.aggregator import Aggregator
-from tff_tx.aggregators.gathering import MAX_CLIENTS, GatheringFactory, assumed_attackers, capacity, check_share
+from tff_tx.aggregators.gathering import (
+    MAX_CLIENTS,
+    GatheringFactory,
+    assumed_attackers,
+    check_share,
+    robust_aggregator,
+)
 
 
 def median_factory(max_clients: int = MAX_CLIENTS) -> GatheringFactory:
@@ -16,9 +21,6 @@ def median_factory(max_clients: int = MAX_CLIENTS) -> GatheringFactory:
     Yin et al. 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates",
     https://arxiv.org/abs/1803.01498, Definition 1. Clients count equally, as an attacker can claim any weight. Needs
     all updates at once, see `GatheringFactory`.
-
-    Args:
-      max_clients: See `GatheringFactory`.
     """
 
     def rule(updates):
@@ -103,17 +105,10 @@ def geometric_median_factory(
     return GatheringFactory(rule, max_clients)
 
 
-MEDIAN = Aggregator(
-    build=lambda settings, cohort: median_factory(capacity(cohort)), needs_all_updates=True, breakdown=0.5
+MEDIAN = robust_aggregator(lambda settings, held: median_factory(held))
+TRIMMED_MEAN = robust_aggregator(
+    lambda settings, held: trimmed_mean_factory(settings.assumed_attackers, held), least_clients=lambda f: 2 * f + 1
 )
-TRIMMED_MEAN = Aggregator(
-    build=lambda settings, cohort: trimmed_mean_factory(settings.assumed_attackers, capacity(cohort)),
-    needs_all_updates=True,
-    breakdown=0.5,
-    least_clients=lambda f: 2 * f + 1,
-)
-GEOMETRIC_MEDIAN = Aggregator(
-    build=lambda settings, cohort: geometric_median_factory(settings.median_iterations, max_clients=capacity(cohort)),
-    needs_all_updates=True,
-    breakdown=0.5,
+GEOMETRIC_MEDIAN = robust_aggregator(
+    lambda settings, held: geometric_median_factory(settings.median_iterations, max_clients=held)
 )

@@ -25,13 +25,8 @@ MEAN = Aggregator(build=lambda settings, cohort: mean_factory())
 def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
     """A stack of wrappers around an aggregator, in the order in which an update passes them.
 
-    `stack(clipping(1.0), zeroing(), mean_factory())` clips, then zeroes outliers, then averages.
-
-    Args:
-      *layers: Functions from a factory to the factory around it, and at last a factory.
-
-    Returns:
-      A factory, weighted or not as the last is.
+    `stack(clipping(1.0), zeroing(), mean_factory())` clips, then zeroes outliers, then averages. Layers are functions
+    from a factory to the factory around it, and at last a factory, as which the stack is weighted or not.
 
     Raises:
       TypeError: If the last is no factory.
@@ -46,9 +41,8 @@ def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
 def clipping(norm: float | None = None) -> Wrapper:
     """Clips updates to an L2 norm: the norm bound of Sun et al. 2019, https://arxiv.org/abs/1911.07963, if it is fixed.
 
-    Args:
-      norm: None: what four of five updates are below, estimated as rounds go by, as `tff.learning.robust_aggregator`
-        has it (Andrew et al. 2021, https://arxiv.org/abs/1905.03871).
+    None: what four of five updates are below, estimated as rounds go by, as `tff.learning.robust_aggregator` has it
+    (Andrew et al. 2021, https://arxiv.org/abs/1905.03871).
     """
     return functools.partial(tff.aggregators.clipping_factory, _norm(norm, 1.0, 0.8, 0.2))
 
@@ -56,9 +50,7 @@ def clipping(norm: float | None = None) -> Wrapper:
 def zeroing(norm: float | None = None) -> Wrapper:
     """Replaces updates that have an element above a magnitude by 0; their weight stays.
 
-    Args:
-      norm: None: twice what 98 % of updates are below, and 1 more, estimated as rounds go by, as
-        `tff.learning.robust_aggregator` has it.
+    None: twice what 98 % of updates are below, and 1 more, estimated as `tff.learning.robust_aggregator` has it.
     """
     process = _norm(norm, 10.0, 0.98, math.log(10.0), multiplier=2.0, increment=1.0)
     return functools.partial(tff.aggregators.zeroing_factory, process)

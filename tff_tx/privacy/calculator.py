@@ -15,11 +15,9 @@ from tff_tx.config.tools import PrivacyReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import Ledger, default_delta, delta_for, epsilon, rho
-from tff_tx.privacy.choice import server_mechanism, with_noise
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
-from tff_tx.privacy.mechanism import Mechanism
-from tff_tx.privacy.mechanisms import amplification
-from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.mechanism import Mechanism, Participation
+from tff_tx.privacy.mechanisms import amplification, server_mechanism, with_noise
 from tff_tx.privacy.price import price
 
 _OWNERS = {

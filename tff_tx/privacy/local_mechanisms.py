@@ -8,8 +8,7 @@ import math
 import dp_accounting
 
 from tff_tx.core.errors import UserError
-from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, OneGaussian
-from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.mechanism import ADD_OR_REMOVE, REPLACE, ZERO_OUT, Mechanism, OneGaussian, Participation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +28,8 @@ class LocalGaussian(OneGaussian):
     participation: Participation = Participation()
 
     name = "Gaussian noise added by every client to its own update (local)"
+    setting = "local: the server is not trusted, noise is added by every client"
+    output = "every update that leaves a client, and so the models of all rounds"
     relation = REPLACE + "; the rounds that a client takes part in are not hidden"
 
     @property
@@ -73,6 +74,11 @@ class ExampleLevelSgd(Mechanism):
 
     unit = "example"
     name = "Gaussian noise in every step of the clients' training (DP-SGD)"
+    setting = (
+        "within each client: the server and other clients are not trusted, noise is added by the client, and only "
+        "single examples are hidden, not clients"
+    )
+    output = "every step of a client's training, and so its updates and the models of all rounds"
 
     def __post_init__(self):
         super().__post_init__()
@@ -81,6 +87,10 @@ class ExampleLevelSgd(Mechanism):
         for name in ("num_examples", "batch_size", "steps", "microbatch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: must be at least 1.")
+
+    @property
+    def protected(self):
+        return f"one of the {self.num_examples:,} examples of a client (the smallest client, where they differ)"
 
     @property
     def relation(self):

@@ -17,7 +17,7 @@ import scipy.optimize
 import threadpoolctl
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.privacy.participation import Participation, largest_sum
+from tff_tx.privacy.mechanism import Participation, largest_sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,7 +56,11 @@ class BandedMatrix:
     @classmethod
     def from_dense(cls, matrix: np.ndarray, bands: int) -> BandedMatrix:
         """That with the diagonal of a square matrix and the bands - 1 diagonals below it."""
-        return cls(_rows_of(np.asarray(matrix, np.float64), bands))
+        dense = np.asarray(matrix, np.float64)
+        rows = np.zeros((len(dense), bands))
+        for j in range(min(bands, len(dense))):
+            rows[j:, j] = np.diagonal(dense, -j)
+        return cls(rows)
 
     def dense(self) -> np.ndarray:
         """C, [rounds, rounds] float64."""
@@ -287,10 +291,3 @@ def _dense(rows):
     for j in range(bands):
         dense[np.arange(j, size), np.arange(size - j)] = rows[j:, j]
     return dense
-
-
-def _rows_of(dense, bands):
-    rows = np.zeros((len(dense), bands))
-    for j in range(min(bands, len(dense))):
-        rows[j:, j] = np.diagonal(dense, -j)
-    return rows

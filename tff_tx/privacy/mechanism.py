@@ -1,4 +1,4 @@
-"""Mechanisms of differential privacy: noise, sampling, adjacency, and the event that their rounds compose to.
+"""Mechanisms of differential privacy: participation, noise, adjacency, and the event that their rounds compose to.
 
 Noise multipliers are standard deviations in units of the clip norm. A mechanism gives the `dp_accounting.DpEvent` of a
 number of rounds; `tff_tx.privacy.accounting` computes epsilon from it.
@@ -10,7 +10,9 @@ import dataclasses
 import math
 
 import dp_accounting
+import numpy as np
 
+from tff_tx.config import CohortConfig
 from tff_tx.core.errors import UserError
 
 ADD_OR_REMOVE = "add-or-remove-one {0}: the data sets differ by the presence of one {0}, and the size is not public"
@@ -19,6 +21,67 @@ ZERO_OUT = (
     "zero-out one {0}: the contributions of one {0} are replaced by zeros, and everything else, the rounds that each "
     "takes part in included, stays"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Participation:
+    """The rounds that one client may take part in: (k, b)-participation.
+
+    "b-min-sep-participation" of Choquette-Choo et al., "(Amplified) Banded Matrix Factorization", 2023,
+    https://arxiv.org/abs/2306.08153, Section 2; with the defaults a client may be in every round.
+
+    Attributes:
+      min_separation: b: between two rounds of a client there are at least b - 1 without it, at least 1.
+      max_participations: k: the most rounds of a client in all; None: as many as the separation leaves.
+
+    Raises:
+      UserError: If one of them is below 1.
+    """
+
+    min_separation: int = 1
+    max_participations: int | None = None
+
+    def __post_init__(self):
+        for name in ("min_separation", "max_participations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value}: must be at least 1; raise it, or leave it out.")
+
+    @classmethod
+    def of(cls, cohort: CohortConfig, num_clients: int, max_participations: int | None = None) -> Participation:
+        """The participation that a sampler of `num_clients` clients ensures."""
+        if cohort.sampling != "min_separation":
+            return cls(1, max_participations)
+        return cls(cohort.min_separation or max(1, num_clients // cohort.clients_per_round), max_participations)
+
+    def count(self, rounds: int) -> int:
+        """Maximum number of participations of a client in `rounds` rounds."""
+        most = math.ceil(rounds / self.min_separation)
+        return most if self.max_participations is None else min(most, self.max_participations)
+
+    def describe(self) -> str:
+        """The assumption in words."""
+        most = "" if self.max_participations is None else f", at most {self.max_participations} rounds in all"
+        if self.min_separation == 1:
+            return f"a client may be in any round{most}"
+        return f"a client is in at most one of any {self.min_separation} consecutive rounds{most}"
+
+
+def largest_sum(values: np.ndarray, participation: Participation) -> np.ndarray:
+    """The largest sum of values, 0 or more, over the rounds of one client: [..., rounds] -> [...].
+
+    The dynamic program "VecSens" of Choquette-Choo et al. 2023, Section 3 and Appendix E, for many vectors at once.
+    """
+    values = np.asarray(values, float)
+    rounds, gap = values.shape[-1], participation.min_separation
+    if rounds == 0:
+        return np.zeros(values.shape[:-1])
+    best = np.zeros_like(values)  # over the rounds up to each, with as many participations as turns of the loop
+    for _ in range(participation.count(rounds)):
+        before = np.zeros_like(values)
+        before[..., gap:] = best[..., : max(0, rounds - gap)]
+        best = np.maximum.accumulate(values + before, axis=-1)
+    return best[..., -1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +103,14 @@ class Mechanism:
     """Its name in statements."""
     relation = ZERO_OUT
     """Adjacency with the unit left open: which data sets are neighbours."""
+    setting = "central: the server is trusted to clip and to add the noise, and sees the clients' updates"
+    """Who is trusted, in statements."""
+    output = "the models of all rounds, the last one included"
+    """What the guarantee covers, in statements."""
+    protected = "a client with all of its data"
+    """The unit of privacy in statements."""
+    steps = 1
+    """Noised sums in a round."""
 
     def __post_init__(self):
         if not 0 <= self.noise_multiplier < math.inf:

@@ -11,10 +11,9 @@ from tff_tx.config import FIELDS, RunConfig, show
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import Ledger, delta_for
-from tff_tx.privacy.choice import server_mechanism, with_noise
 from tff_tx.privacy.matrix_factorization import workload
-from tff_tx.privacy.mechanisms import AdaptiveClipping
-from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.mechanism import Participation
+from tff_tx.privacy.mechanisms import AdaptiveClipping, server_mechanism, with_noise
 from tff_tx.privacy.price import price
 from tff_tx.privacy.statement import statement
 

@@ -8,7 +8,7 @@ import math
 import scipy.optimize
 
 from tff_tx.privacy.accounting import Ledger, epsilon
-from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
+from tff_tx.privacy.local_mechanisms import LocalGaussian
 from tff_tx.privacy.mechanisms import Gaussian
 
 
@@ -34,11 +34,7 @@ def price(ledger: Ledger, rounds: int, cohort: float, dimension: int) -> Price:
     The noise of the sum over the rounds has `Mechanism.sum_stddev` clip norms as standard deviation of each number, and
     so sqrt(dimension) times that as norm; the sum of the updates has at most cohort * rounds clip norms.
 
-    Args:
-      ledger: Of the run.
-      rounds: Number of rounds.
-      cohort: Clients a round; with DP-SGD examples a batch.
-      dimension: Number of trained weights, 1 or more.
+    `cohort` is the number of clients a round, with DP-SGD that of examples a batch, `dimension` of trained weights.
     """
     mechanism = ledger.mechanism
     if mechanism.noise_multiplier == 0:
@@ -48,8 +44,7 @@ def price(ledger: Ledger, rounds: int, cohort: float, dimension: int) -> Price:
 
 
 def _signal_to_noise(mechanism, rounds, cohort, dimension):
-    steps = mechanism.steps if isinstance(mechanism, ExampleLevelSgd) else 1
-    return cohort * rounds * steps / (mechanism.sum_stddev(rounds) * math.sqrt(dimension))
+    return cohort * rounds * mechanism.steps / (mechanism.sum_stddev(rounds) * math.sqrt(dimension))
 
 
 def _needed(ledger, rounds, cohort, dimension, ratio):
@@ -59,15 +54,8 @@ def _needed(ledger, rounds, cohort, dimension, ratio):
         return math.ceil(cohort / ratio**2)
     if not isinstance(mechanism, Gaussian) or mechanism.sampling == "none":
         return math.ceil(cohort / ratio)
-    return _needed_of_population(ledger, rounds, dimension)
-
-
-def _needed_of_population(ledger, rounds, dimension):
-    """Larger cohorts of the same population are amplified less, and so need more noise.
-
-    How much more is found with the fast formula, RDP with Poisson sampling, for all.
-    """
-    mechanism = ledger.mechanism
+    # Larger cohorts of the same population are amplified less, and so need more noise. How much more is found with the
+    # fast formula, RDP with Poisson sampling, for all.
     halved = 2 if mechanism.sampling == "without_replacement" else 1
     poisson = dataclasses.replace(mechanism, sampling="poisson")
 

@@ -54,12 +54,8 @@ def skellam_epsilon(
     """
     if not 0 < delta < 1:
         raise UserError(f"delta={delta}: must be above 0 and below 1.")
-    for name, value in (
-        ("l1_sensitivity", l1_sensitivity),
-        ("l2_sensitivity", l2_sensitivity),
-        ("variance", variance),
-        ("participations", participations),
-    ):
+    names = ("l1_sensitivity", "l2_sensitivity", "variance", "participations")
+    for name, value in zip(names, (l1_sensitivity, l2_sensitivity, variance, participations)):
         if not 0 <= value < math.inf:
             raise UserError(f"{name}={value}: must be a number, at least 0.")
     if participations == 0:

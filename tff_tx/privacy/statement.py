@@ -1,4 +1,4 @@
-"""The privacy statement of a run, in the form that "How to DP-fy ML" asks for.
+"""Privacy statements of runs, in the form that "How to DP-fy ML" asks for, and ledgers of privacy inside of clients.
 
 Ponomareva et al. 2023, https://arxiv.org/abs/2303.00654, Section 5.3: the setting, what the definition is instantiated
 with, how it was accounted for, and what lies outside of it.
@@ -6,12 +6,19 @@ with, how it was accounted for, and what lies outside of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 
-from tff_tx.privacy.accounting import Ledger, rho
+from tff_tx.config import RunConfig
+from tff_tx.privacy.accounting import Ledger, default_delta, rho
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 
 _ALL_CHOSEN = "all that were chosen after looking at runs on these data"
+_OUTSIDE = ("the columns train/ of metrics.csv, sums over the data of a round's clients",)
+_SEEDED = (
+    "The noise of this run was drawn from run.seed: whoever knows it can remove the noise. That is right for a "
+    "simulation; a deployment must give clients seeds that nobody else knows."
+)
 
 
 def statement(
@@ -42,10 +49,10 @@ def statement(
         guarantee += f"; rho = {concentrated:.4g} zero-concentrated differential privacy (zCDP)"
     rows = [
         ("Guarantee", guarantee if mechanism.noise_multiplier > 0 else "none: there was no noise"),
-        ("Setting", _setting(mechanism)),
+        ("Setting", mechanism.setting),
         ("Data accesses covered", "the training of this run; others on the same data add to it"),
-        ("Output covered", _output(mechanism)),
-        ("Unit of privacy", _unit(mechanism)),
+        ("Output covered", mechanism.output),
+        ("Unit of privacy", mechanism.protected),
         ("Adjacency", mechanism.adjacency),
         ("Mechanism", f"{mechanism.name}, noise multiplier {mechanism.noise_multiplier:.6g}"),
         ("Sampling assumption", mechanism.sampling_assumption),
@@ -53,44 +60,73 @@ def statement(
         ("Hyper-parameters outside the guarantee", "; ".join(hyperparameters) or _ALL_CHOSEN),
         ("Released outside the guarantee", "; ".join(released_outside) or "nothing"),
     ]
-    lines = ["## Privacy", "", "| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in rows)]
-    for note in notes:
-        lines += ["", note]
-    lines += [
-        "",
-        "The form is that of Ponomareva et al., [How to DP-fy ML](https://arxiv.org/abs/2303.00654), Section 5.3.",
-    ]
-    return "\n".join(lines)
-
-
-def _setting(mechanism):
-    if isinstance(mechanism, LocalGaussian):
-        return "local: the server is not trusted, noise is added by every client"
-    if isinstance(mechanism, ExampleLevelSgd):
-        return (
-            "within each client: the server and other clients are not trusted, noise is added by the client, and only "
-            "single examples are hidden, not clients"
-        )
-    return "central: the server is trusted to clip and to add the noise, and sees the clients' updates"
-
-
-def _output(mechanism):
-    if isinstance(mechanism, LocalGaussian):
-        return "every update that leaves a client, and so the models of all rounds"
-    if isinstance(mechanism, ExampleLevelSgd):
-        return "every step of a client's training, and so its updates and the models of all rounds"
-    return "the models of all rounds, the last one included"
-
-
-def _unit(mechanism):
-    if mechanism.unit == "client":
-        return "a client with all of its data"
-    return f"one of the {mechanism.num_examples:,} examples of a client (the smallest client, where they differ)"
+    lines = ["## Privacy", "", "| | |", "|---|---|", *(f"| {name} | {_escaped(text)} |" for name, text in rows)]
+    form = "The form is that of Ponomareva et al., [How to DP-fy ML](https://arxiv.org/abs/2303.00654), Section 5.3."
+    return "\n\n".join(["\n".join(lines), *notes, form])
 
 
 def _number(epsilon):
     return f"{epsilon:.4g}" if epsilon < 100 else f"{epsilon:,.0f}"
 
 
-def _cell(text):
+def _escaped(text):
     return text.replace("|", "\\|")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClientSideLedgers:
+    """Guarantees of a run with privacy inside of the client; a client may be in every round.
+
+    Attributes:
+      clients: Epsilon by round of a client's updates, or None.
+      examples: Epsilon by round of a single example of the smallest client, or None.
+    """
+
+    clients: Ledger | None
+    examples: Ledger | None
+
+    def _ledgers(self):
+        both = {"clients": self.clients, "examples": self.examples}
+        return [(name, ledger) for name, ledger in both.items() if ledger is not None]
+
+    def figures(self, round_num: int) -> dict[str, float]:
+        """Columns of a round's row in metrics.csv."""
+        columns = {"clients": "privacy/epsilon", "examples": "privacy/example_epsilon"}
+        return {columns[name]: ledger.epsilon(round_num) for name, ledger in self._ledgers()}
+
+    def config(self) -> dict[str, dict[str, float]]:
+        """Derived values, for `config.json`; empty if nothing is private."""
+        return {
+            name: {"noise_multiplier": ledger.mechanism.noise_multiplier, "delta": ledger.delta}
+            for name, ledger in self._ledgers()
+        }
+
+    def statements(self, rounds: int) -> dict[str, str]:
+        """Sections of the report by title, Markdown."""
+        return {
+            f"Privacy of {name}": statement(ledger, rounds, released_outside=_OUTSIDE, notes=[_SEEDED]).partition(
+                "\n\n"
+            )[2]
+            for name, ledger in self._ledgers()
+        }
+
+
+def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> ClientSideLedgers:
+    """The ledgers of local_privacy and example_privacy, for training clients of some numbers of examples."""
+    clients = examples = None
+    local, example = config.local_privacy, config.example_privacy
+    if local.clip_norm is not None:
+        mechanism = LocalGaussian(local.noise_multiplier, config.cohort.clients_per_round)
+        clients = Ledger(mechanism, default_delta(len(sizes)))
+    if example.clip_norm is not None:
+        batch_size, smallest = config.client.batch_size, min(sizes)
+        # Each example is used once a pass, whatever the batches.
+        mechanism = ExampleLevelSgd(
+            example.noise_multiplier,
+            num_examples=smallest,
+            batch_size=smallest,
+            steps=config.client.num_epochs,
+            microbatch_size=batch_size // (example.microbatches or batch_size),
+        )
+        examples = Ledger(mechanism, default_delta(smallest))
+    return ClientSideLedgers(clients, examples)

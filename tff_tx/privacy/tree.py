@@ -13,7 +13,7 @@ import functools
 
 import numpy as np
 
-from tff_tx.privacy.participation import Participation
+from tff_tx.privacy.mechanism import Participation
 
 _NEVER = -np.inf
 
@@ -24,11 +24,6 @@ def squared_sensitivity(rounds: int, participation: Participation, restart_every
 
     The largest sum over the nodes of (the client's rounds below the node)^2 over all patterns of participation:
     Kairouz et al. 2021, Appendix D.2 (and D.1 with restarts and one participation a tree).
-
-    Args:
-      rounds: Rounds released.
-      participation: The rounds that a client may take part in.
-      restart_every: Rounds after which a new tree begins; None: one tree.
     """
     gap = min(participation.min_separation, rounds)
     if participation.max_participations is None:
@@ -94,11 +89,8 @@ def sum_variances(rounds: int, restart_every: int | None = None) -> np.ndarray:
 
     A running sum is estimated from all nodes that are there (Honaker, "Efficient use of differentially private binary
     trees", 2015, "from below", as `tfp.tree_aggregation.EfficientTreeAggregator` has it): the precision of the sum over
-    2^h rounds is its node's 1 and half that of 2^(h-1) rounds, 2 - 2^-h in all.
-
-    Args:
-      rounds: Number of rounds.
-      restart_every: Rounds after which a new tree begins, the noise of the earlier ones staying in the sums.
+    2^h rounds is its node's 1 and half that of 2^(h-1) rounds, 2 - 2^-h in all. With restarts the noise of the earlier
+    trees stays in the sums.
     """
     every = restart_every or rounds
     bits = np.arange(every.bit_length())

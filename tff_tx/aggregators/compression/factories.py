@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import build_process, zeros_of
 from tff_tx.aggregators.compression.compressor import Compressor, fold_in
 from tff_tx.aggregators.compression.quantization import GaussianQuantizer, Rotated, UniformQuantizer
 from tff_tx.aggregators.compression.sparsification import LowRank, RandomK, TopK
-from tff_tx.aggregators.processes import build_process, zeros_of
 from tff_tx.config.aggregation import COMPRESSORS, QUANTIZERS
 
 _SEED_TYPE = tff.TensorType(np.int64, [2])

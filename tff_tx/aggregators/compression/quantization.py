@@ -156,13 +156,9 @@ class Rotated(VectorCompressor):
 
 
 def hadamard_transform(rows: tf.Tensor) -> tf.Tensor:
-    """The orthonormal Walsh-Hadamard transform of each row, which is its own inverse.
+    """The orthonormal Walsh-Hadamard transform of rows [n, d], d a power of two: rows H_d / sqrt(d), its own inverse.
 
-    Args:
-      rows: float32 [n, d], d a power of two.
-
-    Returns:
-      rows H_d / sqrt(d), in the natural (Sylvester's) order.
+    H_d is in the natural (Sylvester's) order.
     """
     size, left = rows.shape[1], rows.shape[1]
     # H_d is the Kronecker product of smaller ones: each is applied to the first axis, which then becomes the last.

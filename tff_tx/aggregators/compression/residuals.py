@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import pathlib
 import re
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ class ResidualStore:
     """
 
     def __init__(self, directory: str, rounds_kept: int):
-        self._directory, self._rounds_kept = directory, rounds_kept
+        self._directory, self._rounds_kept = pathlib.Path(directory), rounds_kept
 
     def read(self, client_id: str, round_num: int) -> list[np.ndarray] | None:
         """A client's arrays after `round_num` rounds of the run; None: it has none.
@@ -35,43 +35,31 @@ class ResidualStore:
           codec.CodecError: If the file is damaged.
         """
         versions = [v for v in self._versions(client_id) if v <= round_num]
-        if not versions:
-            return None
-        with open(self._path(client_id, max(versions)), "rb") as file:
-            return codec.decode(file.read())
+        return codec.decode(self._path(client_id, max(versions)).read_bytes()) if versions else None
 
     def write(self, client_id: str, round_num: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps a client's arrays after `round_num`, and forgets those that nobody will ask for."""
         path = self._path(client_id, round_num)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(codec.encode(arrays, entropy_coding=False))
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(codec.encode(arrays, entropy_coding=False))
+        temporary.replace(path)
         old = sorted(v for v in self._versions(client_id) if v <= round_num - self._rounds_kept)
         for version in old[:-1]:
-            os.remove(self._path(client_id, version))
+            self._path(client_id, version).unlink()
 
     def rewind(self, round_num: int) -> None:
         """Forgets all that came after a round: the run goes on from there."""
-        if not os.path.isdir(self._directory):
-            return
-        for client in os.listdir(self._directory):
-            for name in os.listdir(os.path.join(self._directory, client)):
-                found = _VERSION.fullmatch(name)
-                if found is None or int(found[1]) > round_num:
-                    os.remove(os.path.join(self._directory, client, name))
+        for path in self._directory.glob("*/*"):
+            found = _VERSION.fullmatch(path.name)
+            if found is None or int(found[1]) > round_num:
+                path.unlink()
 
     def _versions(self, client_id):
-        try:
-            names = os.listdir(self._client_directory(client_id))
-        except FileNotFoundError:
-            return []
+        names = (path.name for path in self._path(client_id, 0).parent.glob("*"))
         return [int(found[1]) for found in map(_VERSION.fullmatch, names) if found]
 
-    def _client_directory(self, client_id):
-        # Ids may hold anything, also what no file name may.
-        return os.path.join(self._directory, hashlib.sha256(client_id.encode()).hexdigest()[:32])
-
     def _path(self, client_id, round_num):
-        return os.path.join(self._client_directory(client_id), f"round_{round_num}")
+        # Ids may hold anything, also what no file name may.
+        client = hashlib.sha256(client_id.encode()).hexdigest()[:32]
+        return self._directory / client / f"round_{round_num}"

@@ -167,14 +167,7 @@ def round_to_norm(x: tf.Tensor, most: float) -> tf.Tensor:
 
     Conditional rounding, Kairouz et al. 2021, Section 4.1. What is too long after a hundred tries becomes zeros, so
     that the bound always holds; with a bound of `SkellamParameters.l2_sensitivity` the chance of that is below 1e-21
-    for the default beta.
-
-    Args:
-      x: float64 [n].
-      most: The bound.
-
-    Returns:
-      Whole numbers, int64 [n].
+    for the default beta. From float64 [n] to int64 [n].
     """
     key, below = _secret_key(), tf.floor(x)
 

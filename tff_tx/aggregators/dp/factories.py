@@ -78,16 +78,8 @@ class AdaptiveClipQuery(tfp.SumAggregationDPQuery):
     """Clips records to a norm that follows a quantile of their norms, and adds noise to their sum.
 
     Andrew et al. 2021, https://arxiv.org/abs/1905.03871, Algorithm 1, as `tfp.QuantileAdaptiveClipSumQuery`, with noise
-    that is seeded, and records that are not finite left out (they count as above the norm).
-
-    Attributes:
-      initial_clip: The norm of the first round, above 0.
-      value_noise_multiplier: Standard deviation of the noise of a sum, in units of the norm.
-      target_quantile: The share of records that should not be clipped, in [0, 1].
-      learning_rate: The logarithm of the norm changes by at most this a round.
-      count_stddev: Standard deviation of the noise of the number of records below the norm.
-      expected_records: By which that number is divided.
-      unit_noise: Standard normal noise of the structure (record, scalar).
+    that is seeded, and records that are not finite left out (they count as above the norm). Attributes are arguments of
+    `adaptive_clip_aggregator`; `unit_noise` is standard normal, of the structure (record, scalar).
     """
 
     _GlobalState = collections.namedtuple("_GlobalState", ["clip", "noise"])
@@ -131,12 +123,9 @@ class AdaptiveClipQuery(tfp.SumAggregationDPQuery):
 def split_noise(noise_multiplier: float, count_stddev: float) -> float:
     """The noise multiplier of sums that leaves a share of the budget to counts of clipped records.
 
-    Both releases of a round together are one Gaussian mechanism with `noise_multiplier`: z_s = (z^-2 - (2
-    sigma_b)^-2)^(-1/2), Andrew et al. 2021, Theorem 1.
-
-    Args:
-      noise_multiplier: z, 0 or more.
-      count_stddev: sigma_b, the standard deviation of the noise of the counts, which a client changes by a half.
+    Both releases of a round together are one Gaussian mechanism with `noise_multiplier` z, 0 or more: z_s = (z^-2 - (2
+    sigma_b)^-2)^(-1/2), Andrew et al. 2021, Theorem 1, with the standard deviation sigma_b of the noise of the counts,
+    which a client changes by a half.
 
     Raises:
       ValueError: If the counts alone spend more.

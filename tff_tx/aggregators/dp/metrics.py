@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import build_process, stateless
 from tff_tx.aggregators.dp.factories import fixed_clip_aggregator
 from tff_tx.aggregators.dp.noise import independent_noise
-from tff_tx.aggregators.processes import build_process, stateless
 
 
 class PrivateMetricsFactory(tff.aggregators.UnweightedAggregationFactory):

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 import tensorflow_privacy as tfp
 
-from tff_tx.aggregators.processes import zeros_of
+from tff_tx.aggregators.aggregator import zeros_of
 
 NoiseFn = Callable[[Any], tfp.tree_aggregation.ValueGenerator]
 """From the structure of `tf.TensorSpec` of a sum to the noise added to it, one draw a release."""

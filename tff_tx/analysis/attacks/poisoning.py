@@ -20,11 +20,7 @@ Trigger = Callable[[Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class LabelFlip:
-    """Class c of C becomes C - 1 - c (Fang et al. 2020, https://arxiv.org/abs/1911.11815, section 5.1).
-
-    Attributes:
-      num_classes: C.
-    """
+    """Class c of C classes becomes C - 1 - c (Fang et al. 2020, https://arxiv.org/abs/1911.11815, section 5.1)."""
 
     num_classes: int
 

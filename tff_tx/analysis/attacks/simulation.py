@@ -73,18 +73,10 @@ NONE = AttackKind(build=None)
 
 
 def choose_attackers(client_ids: Sequence[str], share: float, seed: int) -> list[str]:
-    """Draws the attackers of a run, the same for the same clients and seed.
-
-    Args:
-      client_ids: All training clients.
-      share: Share of them that attack, from 0 to 1; rounded to a whole number of clients.
-      seed: Seed of the choice.
-
-    Returns:
-      Their ids, in the order of `client_ids`.
+    """Draws a share of the clients, rounded, as attackers: the same for the same ids and seed, in the order of the ids.
 
     Raises:
-      ValueError: If the share is out of its range.
+      ValueError: If the share is not from 0 to 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: must be from 0 to 1.")
@@ -140,9 +132,7 @@ def simulate(
 
 def _types(work):
     """The types of a work's state, weights, data with attackers, and update."""
-    state_type, weights_type, data_type = (
-        t for _, t in tff.structure.iter_elements(work.next.type_signature.parameter)
-    )
+    state_type, weights_type, data_type = (work.next.type_signature.parameter[i] for i in range(3))
     attacked = collections.OrderedDict(batches=data_type.member, attacker=tff.SequenceType(tff.to_type(_ATTACKER)))
     update_type = work.next.type_signature.result.result.member.update
     return state_type, weights_type, tff.FederatedType(tff.to_type(attacked), tff.CLIENTS), update_type
@@ -179,9 +169,8 @@ def _wrap_together(update_attack, work):
 
     @tff.tensorflow.computation
     def nothing_known():
-        return collections.OrderedDict(
-            known=tf.constant(False), mean=_zeros(update_type), deviation=_zeros(update_type)
-        )
+        zeros = tff.types.structure_from_tensor_type_tree(lambda t: tf.zeros(t.shape, t.dtype), update_type)
+        return collections.OrderedDict(known=tf.constant(False), mean=zeros, deviation=zeros)
 
     @tff.tensorflow.computation(update_type, data_type.member.attacker, known_type)
     def forge(update, attacker, known):
@@ -226,7 +215,3 @@ def _wrap_together(update_attack, work):
         return tff.templates.MeasuredProcessOutput(new_state, result, output.measurements)
 
     return _templates.ClientWorkProcess(initialize, next_fn)
-
-
-def _zeros(value_type):
-    return tff.types.structure_from_tensor_type_tree(lambda t: tf.zeros(t.shape, t.dtype), value_type)

@@ -18,11 +18,7 @@ from tff_tx.config import AttackConfig
 
 @dataclasses.dataclass(frozen=True)
 class SignFlip:
-    """Sends -s Delta: leads the model uphill (Li et al. 2019, https://arxiv.org/abs/1811.03761, section 6).
-
-    Attributes:
-      scale: s.
-    """
+    """Sends -`scale` Delta: leads the model uphill (Li et al. 2019, https://arxiv.org/abs/1811.03761, section 6)."""
 
     scale: float = 1.0
 
@@ -34,11 +30,7 @@ class SignFlip:
 
 @dataclasses.dataclass(frozen=True)
 class GaussianUpdate:
-    """Sends noise, N(0, sigma^2) in each coordinate (Blanchard et al. 2017, https://papers.nips.cc/paper/6617).
-
-    Attributes:
-      noise: sigma, in units of the weights.
-    """
+    """Sends `noise` times N(0, 1) in each coordinate (Blanchard et al. 2017, https://papers.nips.cc/paper/6617)."""
 
     noise: float = 1.0
 
@@ -56,13 +48,10 @@ class GaussianUpdate:
 
 @dataclasses.dataclass(frozen=True)
 class ModelReplacement:
-    """Sends gamma Delta, with Delta from poisoned data, so that the mean becomes the attacker's model.
+    """Sends `scale` Delta, with Delta from poisoned data, so that the mean becomes the attacker's model.
 
-    Bagdasaryan et al. 2020, https://arxiv.org/abs/1807.00459, equation 3: with gamma = n / eta, n clients a round and
-    the server's rate eta, a single attacker among clients that have converged replaces the model.
-
-    Attributes:
-      scale: gamma.
+    Bagdasaryan et al. 2020, https://arxiv.org/abs/1807.00459, equation 3: with a scale of n / eta, n clients a round
+    and the server's rate eta, a single attacker among clients that have converged replaces the model.
     """
 
     scale: float
@@ -113,12 +102,8 @@ class LittleIsEnough:
 def little_is_enough_z(num_clients: int, num_attackers: int) -> float:
     """The largest z at which enough honest clients are further out: the paper's z_max.
 
-    Algorithm 3: s = floor(n / 2 + 1) - m supporters are needed for a majority, and z_max is the quantile (n - m - s) /
-    (n - m) of the standard normal distribution.
-
-    Args:
-      num_clients: n, cohort size, attackers included.
-      num_attackers: m, attackers in a cohort; less than half.
+    Algorithm 3: of a cohort of n clients, m attackers included, s = floor(n / 2 + 1) - m supporters are needed for a
+    majority, and z_max is the quantile (n - m - s) / (n - m) of the standard normal distribution.
 
     Raises:
       ValueError: If the attackers are not a minority.

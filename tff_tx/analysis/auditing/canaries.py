@@ -168,15 +168,9 @@ def read_canaries(run_dir: str) -> tuple[list[Canary], list[int], int]:
 def exposure_by_rank(losses: Sequence[float], reference_losses: Sequence[float]) -> np.ndarray:
     """log2 |R| - log2 rank, bits: 0 for the least likely of all, log2 |R| for a canary above all references.
 
-    Definition 5, with the references as the space of texts: a canary's rank is one more than the number of references
-    with a smaller loss (as many as with the same loss count half).
-
-    Args:
-      losses: Losses of the canaries, float [n].
-      reference_losses: Losses of texts that were not trained on.
-
-    Returns:
-      float [n].
+    Definition 5, with the references, texts that were not trained on, as the space of texts: a canary's rank is one
+    more than the number of references with a smaller loss (as many as with the same loss count half). From losses [n]
+    to float [n].
     """
     losses, references = np.asarray(losses, float), np.sort(np.asarray(reference_losses, float))
     below = np.searchsorted(references, losses, side="left")
@@ -188,14 +182,8 @@ def exposure_by_rank(losses: Sequence[float], reference_losses: Sequence[float])
 def exposure_by_fit(losses: Sequence[float], reference_losses: Sequence[float]) -> np.ndarray:
     """-log2 P[a text's loss is at most the canary's], bits: can exceed what the references' number allows.
 
-    Section 4.3: a skew-normal distribution is fitted to the references' losses and extrapolated.
-
-    Args:
-      losses: Losses of the canaries, float [n].
-      reference_losses: Losses of texts that were not trained on; a hundred or more, for a good fit.
-
-    Returns:
-      float [n].
+    Section 4.3: a skew-normal distribution is fitted to the references' losses, a hundred or more, and extrapolated.
+    From losses [n] to float [n].
     """
     shape, location, scale = stats.skewnorm.fit(np.asarray(reference_losses, float))
     # In logarithms: far out the probability itself is 0 in floating point.

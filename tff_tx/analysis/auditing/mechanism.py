@@ -111,10 +111,8 @@ def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAu
 def canary_model(size: int) -> tff.learning.models.FunctionalModel:
     """A model whose gradient for an example x is -x, at any weights: loss is minus the mean of <w, x>.
 
-    Trained with SGD of rate 1 it moves by x: what a client sends is what its data say.
-
-    Args:
-      size: Coordinates of its one weight, which starts at 0.
+    Trained with SGD of rate 1 it moves by x: what a client sends is what its data say. Its one weight, [size], starts
+    at 0.
     """
     traced = functools.partial(tf.function, autograph=False)
 
@@ -144,13 +142,7 @@ def canary_model(size: int) -> tff.learning.models.FunctionalModel:
 
 
 def canary_batches(which, audit: CanaryAudit, seed) -> tf.data.Dataset:
-    """One batch with a Dirac canary per example.
-
-    Args:
-      which: The coordinates, int [n].
-      audit: Has their number and norm.
-      seed: Seed of the batch, two integers.
-    """
+    """One batch with a Dirac canary per example, of coordinates `which`."""
 
     def batch(_):
         canaries = audit.norm * tf.one_hot(tf.constant(which, tf.int32), audit.canaries)

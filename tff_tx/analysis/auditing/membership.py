@@ -136,33 +136,15 @@ class ExampleScorer:
         self._step = runtime.step_function(step, specs, batch_spec, internal=True)
 
     def __call__(self, weights: Any, batches: tf.data.Dataset) -> np.ndarray:
-        """The figures of each example.
-
-        Args:
-          weights: `tff.learning.models.ModelWeights`.
-          batches: Batches (x, y).
-
-        Returns:
-          float32 [examples, len(FEATURES)], in the order of the batches.
-        """
+        """The figures of each example of batches (x, y) by `ModelWeights`, float32 [examples, len(FEATURES)]."""
         parts = tuple(tuple(map(tf.convert_to_tensor, part)) for part in (weights.trainable, weights.non_trainable))
         scores = [self._step(parts, batch).numpy() for batch in batches]
         return np.concatenate(scores) if scores else np.zeros([0, len(FEATURES)], np.float32)
 
     def of_clients(
-        self,
-        weights: Any,
-        batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
-        client_ids: list[str],
-        max_examples: int,
+        self, weights: Any, batches_fn: Callable[[tf.Tensor], tf.data.Dataset], client_ids: list[str], max_examples: int
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """The figures of clients' examples, client by client until there are enough.
-
-        Args:
-          weights: `tff.learning.models.ModelWeights`.
-          batches_fn: From a client id to its batches.
-          client_ids: The clients.
-          max_examples: Maximum number of examples.
 
         Returns:
           (all figures [examples, features], the means of each client [features]).

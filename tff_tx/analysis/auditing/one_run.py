@@ -97,11 +97,7 @@ def guess(scores: Sequence[float], was_in: Sequence[bool], num_in: int, num_out:
 
 
 def audit(
-    scores: Sequence[float],
-    was_in: Sequence[bool],
-    delta: float,
-    confidence: float = 0.95,
-    guesses: int | None = None,
+    scores: Sequence[float], was_in: Sequence[bool], delta: float, confidence: float = 0.95, guesses: int | None = None
 ) -> Bound:
     """Guesses from scores and bounds epsilon.
 
@@ -119,22 +115,16 @@ def audit(
     total = len(scores)
     if total != len(was_in):
         raise ValueError(f"{total} scores of {len(was_in)} canaries.")
-    numbers = [guesses] if guesses is not None else _numbers_of_guesses(total)
+    # All, a half, a quarter and so on, down to ten: many guesses detect weak leaks, few sure ones strong leaks.
+    halves = [total, *(number for k in range(1, total.bit_length()) if (number := total >> k) >= 10)]
+    numbers = halves if guesses is None else [guesses]
     each = 1.0 - (1.0 - confidence) / len(numbers)
-    best = None
-    for number in numbers:
+
+    def bound(number):
         if number > total:
             raise ValueError(f"{number} guesses about {total} canaries.")
         correct = guess(scores, was_in, number // 2, number - number // 2)
         epsilon = epsilon_lower_bound(total, number, correct, delta, each)
-        if best is None or epsilon > best.epsilon:
-            best = Bound(epsilon, total, number, correct, delta, confidence)
-    return best
+        return Bound(epsilon, total, number, correct, delta, confidence)
 
-
-def _numbers_of_guesses(canaries: int) -> list[int]:
-    """All, a half, a quarter and so on, down to ten: many guesses detect weak leaks, few sure ones strong leaks."""
-    numbers = [canaries]
-    while numbers[-1] // 2 >= 10:
-        numbers.append(numbers[-1] // 2)
-    return numbers
+    return max(map(bound, numbers), key=lambda found: found.epsilon)

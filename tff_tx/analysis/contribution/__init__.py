@@ -1,6 +1,5 @@
 """Who contributed how much to a model: values of clients from the updates of a run."""
 
-from tff_tx.analysis.contribution.rounds import value_clients
 from tff_tx.analysis.contribution.shapley import (
     Game,
     Values,
@@ -8,5 +7,6 @@ from tff_tx.analysis.contribution.shapley import (
     gtg_shapley,
     leave_one_out,
     truncated_monte_carlo,
+    value_clients,
 )
 from tff_tx.analysis.contribution.store import UPDATES, UpdateStore, bytes_of_run

@@ -33,9 +33,6 @@ class UpdateStore(Hook):
     That is the contribution after compression and the scaling of stale updates, so that `Engine.combine` replays the
     round. Contributions are written as they come, so that memory does not grow with the cohort, and appear as a round
     when it is committed. A round that is run again replaces what was there.
-
-    Args:
-      run_dir: The directory of the run.
     """
 
     observes = True
@@ -110,14 +107,7 @@ class UpdateStore(Hook):
 def bytes_of_run(
     process: tff.learning.templates.LearningProcess, rounds: int, clients_per_round: int, updates_per_client: int = 1
 ) -> int:
-    """Bytes that the updates of a run take, at most.
-
-    Args:
-      process: What it runs.
-      rounds: How many.
-      clients_per_round: In each.
-      updates_per_client: Values of the model's shape that a client sends; 2 for Mime Lite.
-    """
+    """Bytes that the updates of a run take, at most; a client sends `updates_per_client` of the model's shape."""
     state = process.next.type_signature.parameter[0].member
     contribution = updates_per_client * _num_bytes(state.global_model_weights.trainable) + _WEIGHTS_AND_METRICS
     return rounds * (_num_bytes(state) + clients_per_round * contribution)

@@ -45,11 +45,7 @@ class WordsEncoder(datasets.Encoder):
     """All texts of a client become one example: its words, the most frequent first.
 
     Examples: `words`, string [None], at most `bounds.max_words`, all different. A client without any word is left out.
-
-    Args:
-      model: One of `TOKEN_NAMES`, whose pre-tokenization says what a word is.
-      lowercase: As for `pre_tokenization`.
-      bounds: Bounds of a client's contribution.
+    `pre_tokenization(model, lowercase)` says what a word is.
     """
 
     kind = "words"

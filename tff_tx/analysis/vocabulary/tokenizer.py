@@ -135,16 +135,7 @@ def _repeated(counts) -> Iterator[list[str]]:
 
 
 def check_size(model: str, vocab_size: int, lowercase: bool = False) -> None:
-    """Checks that a vocabulary is large enough for the public entries.
-
-    Args:
-      model: One of `TOKEN_NAMES`.
-      vocab_size: Maximum number of entries.
-      lowercase: As for `pre_tokenization`.
-
-    Raises:
-      UserError: If it is too small.
-    """
+    """Raises a UserError if a vocabulary is too small for the public entries."""
     if vocab_size < _least_size(model, lowercase):
         raise UserError(
             f"{setting('vocabulary.size')}={vocab_size}: must be at least {_least_size(model, lowercase)}, the number "
@@ -170,8 +161,6 @@ def _letters(lowercase):
 
 
 def _alphabet(model, lowercase):
-    return (
-        sorted(_letters(lowercase) + string.punctuation)
-        if model == "wordpiece"
-        else pre_tokenizers.ByteLevel.alphabet()
-    )
+    if model == "bpe":
+        return pre_tokenizers.ByteLevel.alphabet()
+    return sorted(_letters(lowercase) + string.punctuation)
