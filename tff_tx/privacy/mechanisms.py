@@ -144,13 +144,7 @@ class AdaptiveClipping(Gaussian):
 
     @classmethod
     def of_releases(cls, value_noise_multiplier: float, count_stddev: float, **sampling: Any) -> AdaptiveClipping:
-        """The mechanism of two releases.
-
-        Args:
-          value_noise_multiplier: z_delta, of the sum of updates, in units of the clip norm of the round.
-          count_stddev: sigma_b.
-          **sampling: Other attributes.
-        """
+        """The mechanism of a sum of updates with z_delta, in units of the clip norm, and a count with sigma_b."""
         noise_multiplier = 0.0
         if value_noise_multiplier and count_stddev:
             noise_multiplier = (value_noise_multiplier**-2 + (2 * count_stddev) ** -2) ** -0.5

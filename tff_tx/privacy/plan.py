@@ -103,12 +103,8 @@ class Plan:
 
     def config(self) -> dict[str, float]:
         """Derived values, for `config.json`."""
-        return {
-            "noise_multiplier": self.noise_multiplier,
-            "delta": self.ledger.delta,
-            "population": self.population,
-            "cohort": self.cohort,
-        }
+        own = {"population": self.population, "cohort": self.cohort}
+        return {"noise_multiplier": self.noise_multiplier, "delta": self.ledger.delta, **own}
 
     def statement(self) -> str:
         """The privacy statement of the run, Markdown."""
@@ -189,19 +185,14 @@ def build_plan(
             f"{describe(config, 'privacy.population')} is fewer than the {num_clients} training clients of the run: "
             "raise it, or remove it."
         )
-    mechanism = server_mechanism(
-        config,
-        config.privacy.mechanism,
-        config.cohort.clients_per_round * population / num_clients,
-        population,
-        Participation.of(config.cohort, num_clients),
-        _target(config, server_rates),
-    )
+    cohort, participation = config.cohort.clients_per_round, Participation.of(config.cohort, num_clients)
+    federation = cohort * population / num_clients, population, participation
+    mechanism = server_mechanism(config, config.privacy.mechanism, *federation, _target(config, server_rates))
     delta = delta_for(population, config.privacy.target_delta)
     mechanism = with_noise(config, mechanism, delta)
     if isinstance(mechanism, AdaptiveClipping):
-        cohort = config.cohort.clients_per_round / (num_clients / population)
-        mechanism = dataclasses.replace(mechanism, count_stddev=_count_stddev(config, cohort, mechanism))
+        count_stddev = _count_stddev(config, cohort / (num_clients / population), mechanism)
+        mechanism = dataclasses.replace(mechanism, count_stddev=count_stddev)
     ledger = Ledger(mechanism, delta, config.privacy.accountant)
     return Plan(config, ledger, _rounds(config, ledger), num_clients, population, dimension)
 

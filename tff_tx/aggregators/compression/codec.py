@@ -45,9 +45,6 @@ def encode(arrays: Sequence[np.ndarray], entropy_coding: bool = True) -> bytes:
       arrays: Of booleans, integers or floats of at least 16 bits, of any shape.
       entropy_coding: Whether to look for the shortest bytes; without, writing floats takes no time, and no less space.
 
-    Returns:
-      A message, for `decode`.
-
     Raises:
       TypeError: If an array is of another type.
     """

@@ -38,18 +38,14 @@ def build_delta_distributor(
 
     @tff.tensorflow.computation
     def initial():
-        weights = initial_weights_fn()
-        return collections.OrderedDict(round_num=tf.constant(0), held=weights.trainable)
+        return collections.OrderedDict(round_num=tf.constant(0), held=initial_weights_fn().trainable)
 
     @tff.federated_computation
     def init_fn():
         return tff.federated_eval(initial, tff.SERVER)
 
-    @tff.tensorflow.computation
-    def weights():
-        return initial_weights_fn()
-
-    weights_type, state_type = weights.type_signature.result, initial.type_signature.result
+    weights_type = tff.tensorflow.computation(initial_weights_fn).type_signature.result
+    state_type = initial.type_signature.result
     structure = tff.types.type_to_tf_tensor_specs(state_type.held)
     specs = tf.nest.flatten(structure)
 

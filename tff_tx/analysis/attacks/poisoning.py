@@ -83,9 +83,7 @@ def pixel_trigger(size: int = 2, value: float = 1.0) -> Trigger:
         pictures = x["pixel_values"]
         height, width = pictures.shape[2:]
         patch = (tf.range(height) >= height - size)[:, None] & (tf.range(width) >= width - size)[None, :]
-        changed = collections.OrderedDict(x)
-        changed["pixel_values"] = tf.where(patch, tf.cast(value, pictures.dtype), pictures)
-        return changed
+        return collections.OrderedDict(x, pixel_values=tf.where(patch, tf.cast(value, pictures.dtype), pictures))
 
     return trigger
 
@@ -103,9 +101,8 @@ def text_trigger(token_ids: Sequence[int], start: int = 1) -> Trigger:
         positions = tf.range(tf.shape(ids)[1]) - start
         inside = (positions >= 0) & (positions < len(token_ids))
         wanted = tf.gather(tf.constant(list(token_ids), ids.dtype), tf.clip_by_value(positions, 0, len(token_ids) - 1))
-        changed = collections.OrderedDict(x)
-        changed["input_ids"] = tf.where(inside[None, :] & tf.equal(mask, 1), wanted[None, :], ids)
-        return changed
+        changed = tf.where(inside[None, :] & tf.equal(mask, 1), wanted[None, :], ids)
+        return collections.OrderedDict(x, input_ids=changed)
 
     return trigger
 

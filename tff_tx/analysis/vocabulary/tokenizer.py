@@ -21,7 +21,7 @@ TOKEN_NAMES = {
 their ids; texts begin with cls and end with sep, for all tasks."""
 
 _CLASSES = {"wordpiece": transformers.BertTokenizerFast, "bpe": transformers.RobertaTokenizerFast}
-_LEAST_FREQUENT = 2
+_TRAINING = {"min_frequency": 2, "show_progress": False}
 _INNER = "##"
 
 
@@ -91,10 +91,9 @@ def _train_bpe(counts, vocab_size):
     result.pre_tokenizer = _splitter("bpe")
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        min_frequency=_LEAST_FREQUENT,
         special_tokens=list(TOKEN_NAMES["bpe"].values()),
         initial_alphabet=_alphabet("bpe", False),
-        show_progress=False,
+        **_TRAINING,
     )
     result.train_from_iterator(_repeated(counts), trainer)
     return result
@@ -109,12 +108,11 @@ def _train_word_piece(counts, vocab_size, lowercase):
     result.pre_tokenizer = _splitter("wordpiece")
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        min_frequency=_LEAST_FREQUENT,
         # The trainer numbers inner pieces in an order that differs from one time to the next, unless they are there.
         special_tokens=[*names.values(), *(_INNER + c for c in (*letters, *others))],
         initial_alphabet=[*alphabet, *others],
         limit_alphabet=len(alphabet) + len(others),
-        show_progress=False,
+        **_TRAINING,
     )
     result.train_from_iterator(_repeated(counts), trainer)
     return tokenizers.Tokenizer(models.WordPiece(result.get_vocab(), unk_token=names["unk"]))
