@@ -15,7 +15,8 @@ import time
 
 from benchmarks import report
 from tff_tx import algorithms, cohorts, datasets, runtime, tasks
-from tff_tx.algorithms.distillation import EnsembleDistillation, FedDFEngine, Group, deal
+from tff_tx.algorithms.distillation import FedDFEngine, Group, assign_groups
+from tff_tx.config.algorithm import EnsembleConfig
 from tff_tx.run import evaluation
 
 _LARGE = {
@@ -146,12 +147,12 @@ def _engine(contender, found, seed, flags):
         for name, task in found.items()
     }
     first = next(iter(found.values()))
-    group_of = deal(first.train.client_ids, list(found), seed)
+    group_of = assign_groups(first.train.client_ids, list(found), seed)
     return FedDFEngine(
         groups,
         lambda client: group_of[client["client_id"].decode()],
         lambda round_num: first.public_batches(first.validation, seed, round_num, batch_size=64),
-        EnsembleDistillation(flags.steps if contender.distills else 0),
+        EnsembleConfig(enabled=True, steps=flags.steps if contender.distills else 0),
     )
 
 

@@ -13,8 +13,8 @@ from tests.algorithms.test_algorithms import assert_close, numpy_gradient, optio
 from tff_tx import algorithms, models
 from tff_tx.algorithms import chain, distill, dp_sgd, proximal
 from tff_tx.algorithms.client import Context
-from tff_tx.algorithms.distillation import EnsembleDistillation
 from tff_tx.algorithms.distillation.ensemble import Student
+from tff_tx.config.algorithm import EnsembleConfig
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine
 
@@ -167,7 +167,7 @@ def test_models_that_predict_numbers_are_refused():
     with pytest.raises(UserError, match="the labels here are float32 numbers"):
         algorithms.build_fed_avg(model, options(transforms=chain(distill(0.2))))
     with pytest.raises(UserError, match="the labels here are float32 numbers"):
-        Student(model, EnsembleDistillation())
+        Student(model, EnsembleConfig())
 
 
 def test_it_is_a_transform_of_fed_avg():

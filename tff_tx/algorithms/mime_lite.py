@@ -55,24 +55,24 @@ def build_mime_lite(
     )
 
 
+def _with_rate(options, state, round_num):
+    """The base optimizer's state at the rate of a round."""
+    if options.client_schedule is None:
+        return state
+    optimizer, rate = options.client_optimizer, options.client_schedule(round_num)
+    return optimizer.set_hparams(state, collections.OrderedDict(optimizer.get_hparams(state), learning_rate=rate))
+
+
 def _build_client_work(model, options):
     """Clients' work whose state is that of the base optimizer, at the round's rate."""
     optimizer = options.client_optimizer
     received, data, weights = work.received_type(model, options), work.data_type(model), work.weights_type(model)
     mean = tff.aggregators.MeanFactory().create(weights.trainable, tff.TensorType(np.float32))
 
-    def with_rate(state, round_num):
-        if options.client_schedule is None:
-            return state
-        return optimizer.set_hparams(
-            state,
-            collections.OrderedDict(optimizer.get_hparams(state), learning_rate=options.client_schedule(round_num)),
-        )
-
     @tff.tensorflow.computation
     def optimizer_state():
         state = optimizer.initialize(tuple(tf.TensorSpec(w.shape, w.dtype) for w in model.initial_weights[0]))
-        return with_rate(state, 0)
+        return _with_rate(options, state, 0)
 
     state_type = optimizer_state.type_signature.result
 
@@ -84,7 +84,7 @@ def _build_client_work(model, options):
     def update_state(state, gradient, round_num):
         """V: what the optimizer's state becomes by a step along the mean gradient; and the next round's rate."""
         state, _ = optimizer.next(state, tf.nest.map_structure(tf.zeros_like, gradient), gradient)
-        return with_rate(state, round_num + 1), round_num + 1
+        return _with_rate(options, state, round_num + 1), round_num + 1
 
     metrics_process = work.build_metrics(model, train.type_signature.result[0][1], options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.task import DTYPES
 
@@ -137,7 +137,7 @@ class EnsembleConfig(Section, name="ensemble", prefix="ensemble_"):
     steps: int = option(100, "Distillation steps on the server per round; 0: none.", least=0)
     batch_size: int = option(64, "Public examples per distillation step.", least=1)
     learning_rate: float = option(
-        1e-3, "Adam's rate in the first distillation step of a round; decays to 0.", above=0.0
+        1e-3, "Adam's rate in the first distillation step of a round; decays to 0.", **POSITIVE
     )
     teachers: str = option(
         "clients",

@@ -220,14 +220,7 @@ def functional_model(
             "before making it a functional model."
         )
     requirements.require_fit_model(model)
-    function, adapters = KerasFunction(model), []
-    chosen = trainable_lib.selected(model, trainable)
-    if trainable == "lora":
-        function = LoraFunction(model, lora or Lora())
-        adapters = function.adapters
-        chosen = chosen if objective.new_head else []
-        for adapter in adapters:
-            chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
+    function, adapters, chosen = _select(model, objective, trainable, lora)
     wanted = {id(v) for v in chosen}
     is_frozen = [id(v) not in wanted for v in function.variables]
     function.frozen = frozenset(i for i, frozen in enumerate(is_frozen) if frozen)
@@ -238,12 +231,7 @@ def functional_model(
     graphs = graphs_lib.ModelGraphs(function, x_spec, output_fn or graphs_lib.first_output, is_frozen, frozen_dropout)
     reachable = graphs_lib.reachable_from_loss(graphs(training=True))
     is_trainable = [not frozen and hit for frozen, hit in zip(is_frozen, reachable)]
-    hit = {id(v) for v, is_hit in zip(function.variables, reachable) if is_hit}
-    if lost := [adapter.weight for adapter in adapters if id(adapter.b) not in hit]:
-        raise UserError(
-            f"the predictions of {type(model).__name__} do not depend on {trainable_lib.some_names(lost)}: leave them "
-            f"out with {setting('lora.targets')}."
-        )
+    _require_reachable(function, adapters, reachable)
     if not any(is_trainable):
         raise UserError(
             f"{setting('model.trainable')}={trainable}: the loss of {type(model).__name__} depends on none of "
@@ -257,6 +245,28 @@ def functional_model(
         graphs=graphs,
         input_spec=(x_spec, objective.label_spec),
     )
+
+
+def _select(model, objective, trainable, lora):
+    """The model as a function, its adapters, and the variables that are to be trained."""
+    chosen = trainable_lib.selected(model, trainable)
+    if trainable != "lora":
+        return KerasFunction(model), [], chosen
+    function = LoraFunction(model, lora or Lora())
+    chosen = chosen if objective.new_head else []
+    for adapter in function.adapters:
+        chosen += [adapter.b] if function.lora.freeze_a else [adapter.a, adapter.b]
+    return function, function.adapters, chosen
+
+
+def _require_reachable(function, adapters, reachable):
+    """Rejects adapters of weights that the predictions do not depend on."""
+    hit = {id(v) for v, is_hit in zip(function.variables, reachable) if is_hit}
+    if lost := [adapter.weight for adapter in adapters if id(adapter.b) not in hit]:
+        raise UserError(
+            f"the predictions of {type(function.model).__name__} do not depend on {trainable_lib.some_names(lost)}: "
+            f"leave them out with {setting('lora.targets')}."
+        )
 
 
 def _recompute_blocks(function, x_spec):

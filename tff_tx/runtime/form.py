@@ -169,9 +169,9 @@ def _element(value, index, name):
     return getattr(value, name)
 
 
-def places(value_type: tff.Type, wanted: tff.Type) -> Iterator[range]:
+def sites(value_type: tff.Type, wanted: tff.Type) -> Iterator[range]:
     """Yields the ranges of leaves of a value that have another type, but for names and containers; outermost first."""
-    yield from _places(value_type, _shape(wanted), 0)
+    yield from _sites(value_type, _shape(wanted), 0)
 
 
 def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, remedy: str) -> range:
@@ -186,7 +186,7 @@ def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, r
     Raises:
       UserError: If none or several may be.
     """
-    found = list(places(contribution_type, weights_type))
+    found = list(sites(contribution_type, weights_type))
     if len(found) != 1:
         raise UserError(
             f"{why} the update that a client sends, and clients of this process send {len(found) or 'none'} of the "
@@ -196,12 +196,12 @@ def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, r
     return found[0]
 
 
-def _places(value_type, shape, start):
+def _sites(value_type, shape, start):
     if _shape(value_type) == shape:
         yield range(start, start + len(paths(value_type)))
     elif isinstance(value_type, tff.StructType):
         for _, element in tff.structure.iter_elements(value_type):
-            yield from _places(element, shape, start)
+            yield from _sites(element, shape, start)
             start += len(paths(element))
 
 

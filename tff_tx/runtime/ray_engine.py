@@ -141,7 +141,7 @@ class RayEngine(ProcessEngine):
             num_leaves=num_leaves,
             changing=tuple(map(_put, changing)),
             frozen=self._frozen[1],
-            frozen_places=tuple(sorted(constants)),
+            frozen_positions=tuple(sorted(constants)),
             encode=self._encode,
             returns_contributions=returns,
         )

@@ -40,7 +40,7 @@ class RoundTask:
       changing: For each model that clients of the round start from, the reference of those leaves of its broadcast that
         differ from round to round, NumPy arrays.
       frozen: Reference of the others.
-      frozen_places: Which leaves of the broadcast those are.
+      frozen_positions: Which leaves of the broadcast those are.
       encode: As of `Engine`.
       returns_contributions: Whether reports have clients' contributions, besides the sum that stays.
     """
@@ -52,7 +52,7 @@ class RoundTask:
     num_leaves: int
     changing: tuple[Any, ...]
     frozen: Any
-    frozen_places: tuple[int, ...]
+    frozen_positions: tuple[int, ...]
     encode: Callable[[list], bytes] | None
     returns_contributions: bool
 
@@ -175,7 +175,7 @@ class Worker:
                 self._round = _Round(task.key, {}, partials.Partials(task.num_leaves, self._graphs.merge))
             for number in {job.broadcast for _, job in clients}.difference(self._round.broadcasts):
                 changing = _tensors(ray.get(task.changing[number]))
-                self._round.broadcasts[number] = _joined(changing, self._frozen[1], task.frozen_places)
+                self._round.broadcasts[number] = _joined(changing, self._frozen[1], task.frozen_positions)
             return self._graphs, self._round
 
 
@@ -214,9 +214,9 @@ def _tensors(arrays: Sequence[Any]) -> list[tf.Tensor]:
     return [tf.convert_to_tensor(array) for array in arrays]
 
 
-def _joined(changing: Sequence[Any], frozen: Sequence[Any], frozen_places: Sequence[int]) -> list:
+def _joined(changing: Sequence[Any], frozen: Sequence[Any], frozen_positions: Sequence[int]) -> list:
     """The leaves of the broadcast in their order."""
-    known, rest = dict(zip(frozen_places, frozen)), iter(changing)
+    known, rest = dict(zip(frozen_positions, frozen)), iter(changing)
     return [known[i] if i in known else next(rest) for i in range(len(changing) + len(frozen))]
 
 

@@ -41,13 +41,7 @@ def create_task(
       UserError: If something cannot be loaded, or data and model do not fit.
     """
     definition = task_kind(kind)
-    if data.silos and on_silos is None:
-        raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
-    if data.silos and "silos" not in definition.capabilities:
-        raise UserError(
-            f"{setting('task.kind')}={kind} takes statistics of all training data together, which the silos "
-            f"{', '.join(data.silos)} do not give out: choose another task, or files that this machine sees."
-        )
+    _check_silos(definition, data, on_silos)
     survey = None if data.silos else datasets.survey(data)
     facts = _facts(definition, data, model, survey, on_silos)
     encoder = definition.encoder(facts)
@@ -81,6 +75,16 @@ def create_task(
         tokenizer=facts.tokenizer,
         eval_batch_size=eval_batch_size,
     )
+
+
+def _check_silos(definition, data, on_silos):
+    if data.silos and on_silos is None:
+        raise UserError(f"the training data are with the silos {', '.join(data.silos)}, and read on a cluster only.")
+    if data.silos and "silos" not in definition.capabilities:
+        raise UserError(
+            f"{setting('task.kind')}={definition.name} takes statistics of all training data together, which the silos "
+            f"{', '.join(data.silos)} do not give out: choose another task, or files that this machine sees."
+        )
 
 
 def _facts(definition, data, model, survey, on_silos) -> Facts:

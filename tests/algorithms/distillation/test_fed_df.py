@@ -10,7 +10,8 @@ from tests import tiny
 from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
 from tests.algorithms.test_fed_gkd import softmax
 from tff_tx import algorithms
-from tff_tx.algorithms.distillation import EnsembleDistillation, FedDFEngine, Group, deal
+from tff_tx.algorithms.distillation import FedDFEngine, Group, assign_groups
+from tff_tx.config.algorithm import EnsembleConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.runtime import LocalEngine, TooFewClientsError
@@ -34,7 +35,7 @@ def federation(names, distillation, group_fn=None):
 
 
 def by_position(names):
-    """Deals the clients above to the groups in turn."""
+    """Assigns the clients above to the groups in turn."""
     return lambda client: names[next(i for i, c in enumerate(CLIENTS) if c is client) % len(names)]
 
 
@@ -64,7 +65,7 @@ def fed_avg(name, clients, rounds):
 
 def test_without_steps_it_is_fed_avg_in_each_group():
     names = PAIR
-    with federation(names, EnsembleDistillation(steps=0), by_position(names)) as engine:
+    with federation(names, EnsembleConfig(steps=0), by_position(names)) as engine:
         output = run(engine, rounds=2)
         weights = engine.model_weights(output.state)
     assert_close(flat(weights["plain"]), fed_avg("plain", CLIENTS[::2], 2), 0)
@@ -107,7 +108,7 @@ def test_a_round_equals_numpy():
     clients = [numpy_client(i, start()) for i in range(len(SIZES))]
     mean = [np.average([c[k] for c in clients], 0, weights=SIZES) for k in (0, 1)]
     student, losses = numpy_student(mean, clients, steps, rate)
-    with federation(["plain"], EnsembleDistillation(steps, rate)) as engine:
+    with federation(["plain"], EnsembleConfig(steps=steps, learning_rate=rate)) as engine:
         output = run(engine)
         assert_close(flat(engine.model_weights(output.state)["plain"]), student, 2e-4)
     assert output.metrics["distillation"]["loss"] == pytest.approx(np.mean(losses), rel=1e-3)
@@ -121,7 +122,9 @@ def test_groups_of_one_client_are_fed_md():
     for _ in range(2):
         revisited = [numpy_client(i, model) for i, model in enumerate(own)]
         own = [tuple(numpy_student(model, revisited, steps, rate)[0]) for model in revisited]
-    with federation(names, EnsembleDistillation(steps, rate, "groups"), by_position(names)) as engine:
+    with federation(
+        names, EnsembleConfig(steps=steps, learning_rate=rate, teachers="groups"), by_position(names)
+    ) as engine:
         found = engine.model_weights(run(engine, CLIENTS[:2], rounds=2).state)
     for name, model in zip(names, own):
         assert_close(flat(found[name]), model, 2e-4)
@@ -134,7 +137,7 @@ def test_models_of_different_architectures_come_to_agree(teachers):
     names = PAIR
     gaps = []
     for steps in (0, 200):
-        distillation = EnsembleDistillation(steps, 0.05, teachers)
+        distillation = EnsembleConfig(steps=steps, learning_rate=0.05, teachers=teachers)
         with federation(names, distillation, lambda client: "plain") as engine:
             weights = engine.model_weights(run(engine).state)
         p, q = (softmax(predict(name, weights[name])) for name in names)
@@ -144,7 +147,7 @@ def test_models_of_different_architectures_come_to_agree(teachers):
 
 def test_a_checkpoint_goes_on_as_if_nothing_had_been(tmp_path):
     names = PAIR
-    with federation(names, EnsembleDistillation(steps=2), by_position(names)) as engine:
+    with federation(names, EnsembleConfig(steps=2), by_position(names)) as engine:
         first = run(engine).state
         checkpoints = Checkpoints(str(tmp_path))
         checkpoints.save(first, 1)
@@ -159,7 +162,7 @@ def test_too_few_clients_end_the_round_and_broken_ones_are_told_by_position():
     broken = tiny.batches(np.full_like(x, np.nan), y, 4)
     clients = [CLIENTS[0], broken, CLIENTS[1]]
     names = PAIR
-    with federation(names, EnsembleDistillation(2), lambda c: names[int(c is broken)]) as engine:
+    with federation(names, EnsembleConfig(steps=2), lambda c: names[int(c is broken)]) as engine:
         seen = []
         output = engine.run_round(engine.initialize(), clients, min_clients=2, on_progress=seen.append)
         assert list(output.failures) == [1]
@@ -168,27 +171,27 @@ def test_too_few_clients_end_the_round_and_broken_ones_are_told_by_position():
             engine.run_round(engine.initialize(), clients, min_clients=3)
 
 
-def test_deal_is_even_and_by_the_seed():
+def test_groups_are_even_and_by_the_seed():
     ids = [f"c{i}" for i in range(11)]
-    dealt = deal(ids, ["a", "b", "c"], seed=1)
-    assert sorted(collections.Counter(dealt.values()).values()) == [3, 4, 4]
-    assert dealt == deal(ids, ["a", "b", "c"], seed=1)
-    assert dealt != deal(ids, ["a", "b", "c"], seed=2)
+    groups = assign_groups(ids, ["a", "b", "c"], seed=1)
+    assert sorted(collections.Counter(groups.values()).values()) == [3, 4, 4]
+    assert groups == assign_groups(ids, ["a", "b", "c"], seed=1)
+    assert groups != assign_groups(ids, ["a", "b", "c"], seed=2)
 
 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"steps": -1}, "ensemble.steps=-1 has to be 0 or more"),
-        ({"learning_rate": 0.0}, "ensemble.learning_rate=0.0 has to be above 0"),
-        ({"teachers": "all"}, "ensemble.teachers=all is none of clients, groups"),
+        ({"steps": -1}, "ensemble.steps=-1: must be at least 0"),
+        ({"learning_rate": 0.0}, "ensemble.learning_rate=0.0: must be above 0"),
+        ({"teachers": "all"}, "ensemble.teachers=all: must be one of clients, groups"),
     ],
 )
 def test_values_without_meaning_are_refused(fields, sentence):
     with pytest.raises(UserError, match=sentence):
-        EnsembleDistillation(**fields)
+        EnsembleConfig(**fields)
 
 
 def test_a_single_group_cannot_teach_itself():
     with pytest.raises(UserError, match="ensemble.teachers=groups with a single group"):
-        federation(["plain"], EnsembleDistillation(teachers="groups"))
+        federation(["plain"], EnsembleConfig(teachers="groups"))

@@ -1,6 +1,5 @@
 """Ensemble distillation on the server (FedDF), also of clients whose models differ in architecture."""
 
-from tff_tx.algorithms.distillation.engine import FedDFEngine, Group, deal
-from tff_tx.algorithms.distillation.ensemble import EnsembleDistillation
+from tff_tx.algorithms.distillation.engine import FedDFEngine, Group, assign_groups
 
-__all__ = ["EnsembleDistillation", "FedDFEngine", "Group", "deal"]
+__all__ = ["FedDFEngine", "Group", "assign_groups"]

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.algorithms.distillation.ensemble import EnsembleDistillation, Lesson, Student
+from tff_tx.algorithms.distillation.ensemble import PseudoLabels, Student
+from tff_tx.config.algorithm import EnsembleConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import TransformerModel
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, Traffic, with_model
@@ -47,14 +48,14 @@ class FedDFEngine(Engine):
     Algorithm 1), whose clients keep models of their own, but for who digests: here the server, which has all models. A
     group without a client in a round keeps its model, and learns from the others.
 
-    With `teachers` "clients" the server hears each client's model as its contribution comes in, and forgets it: what is
+    With `teachers` "clients" each client's model adds its logits as its contribution comes in, and is dropped: what is
     held are sums of logits. A state is `OrderedDict(round_num, groups)`, with the groups' states by name.
 
     Args:
       groups: By name.
       group_fn: From a client's argument to the name of its group.
-      public_batches_fn: From a round, counted from 1, to its batches of public data (x, y); see `Lesson`.
-      distillation: How the groups' models are distilled.
+      public_batches_fn: From a round, counted from 1, to its batches of public data (x, y); see `PseudoLabels`.
+      distillation: Steps, learning rate and teachers.
 
     Raises:
       UserError: If there is no group, or a single one that would learn from itself.
@@ -65,7 +66,7 @@ class FedDFEngine(Engine):
         groups: Mapping[str, Group],
         group_fn: Callable[[Any], str],
         public_batches_fn: Callable[[int], tf.data.Dataset],
-        distillation: EnsembleDistillation,
+        distillation: EnsembleConfig,
     ):
         if not groups:
             raise UserError(f"a federation needs at least one {setting('ensemble.groups')}.")
@@ -107,7 +108,8 @@ class FedDFEngine(Engine):
           TooFewClientsError: If fewer than `min_clients` finish.
         """
         round_num = int(state["round_num"]) + 1
-        lesson = Lesson(self._public_batches_fn(round_num).take(self._distillation.steps) if self._students else [])
+        steps = self._distillation.steps
+        pseudo_labels = PseudoLabels(self._public_batches_fn(round_num).take(steps) if self._students else [])
         states, metrics, failures = collections.OrderedDict(), collections.OrderedDict(), {}
         seconds: collections.Counter = collections.Counter()
         done = 0
@@ -115,7 +117,7 @@ class FedDFEngine(Engine):
             own = [i for i, client in enumerate(clients) if self._group_fn(client) == name]
             progress = None if on_progress is None else _after(done, on_progress)
             states[name], output, lost = self._train(
-                name, state["groups"][name], [clients[i] for i in own], lesson, progress
+                name, state["groups"][name], [clients[i] for i in own], pseudo_labels, progress
             )
             failures.update({own[position]: reason for position, reason in lost.items()})
             if output is not None:
@@ -126,7 +128,7 @@ class FedDFEngine(Engine):
         if finished < min_clients:
             raise TooFewClientsError(finished, min_clients, failures)
         started = time.monotonic()
-        metrics.update(self._distill(states, lesson))
+        metrics.update(self._distill(states, pseudo_labels))
         seconds["distillation"] = time.monotonic() - started
         return RoundOutput(_state(round_num, states), metrics, failures, seconds)
 
@@ -143,41 +145,41 @@ class FedDFEngine(Engine):
         for group in self._groups.values():
             group.engine.close()
 
-    def _train(self, name, state, clients, lesson, on_progress):
+    def _train(self, name, state, clients, pseudo_labels, on_progress):
         """A group's round: (state, output or None, failures)."""
         if not clients:
             return state, None, {}
         engine, options = self._groups[name].engine, {}
         if self._students and self._distillation.teachers == "clients":
 
-            def hear(position, contribution):
-                self._hear(name, engine.combine(state, [contribution]), lesson)
+            def add_teacher(position, contribution):
+                self._add_teacher(name, engine.combine(state, [contribution]), pseudo_labels)
 
-            options["on_contribution"] = hear
+            options["on_contribution"] = add_teacher
         try:
             output = engine.run_round(state, clients, on_progress=on_progress, **options)
         except TooFewClientsError as error:
             return state, None, error.failures
         return output.state, output, output.failures
 
-    def _hear(self, name, state, lesson):
+    def _add_teacher(self, name, state, pseudo_labels):
         weights = self._groups[name].engine.model_weights(state)
-        logits = self._students[name].logits(weights, lesson.batches)
+        logits = self._students[name].logits(weights, pseudo_labels.batches)
         if all(np.isfinite(batch).all() for batch in logits):
-            lesson.hear(logits)
+            pseudo_labels.add(logits)
 
-    def _distill(self, states, lesson):
+    def _distill(self, states, pseudo_labels):
         """Puts what the groups learn into `states`; gives the losses by column."""
         if not self._students:
             return {}
-        if not lesson.batches:
+        if not pseudo_labels.batches:
             raise UserError(f"there are no public data to distill on: give some, or set {setting('ensemble.steps')}=0.")
         if self._distillation.teachers == "groups":
             for name, state in states.items():
-                self._hear(name, state, lesson)
+                self._add_teacher(name, state, pseudo_labels)
         losses = {}
-        for name, student in self._students.items() if lesson.number else ():
-            weights, loss = student.learn(self._groups[name].engine.model_weights(states[name]), lesson)
+        for name, student in self._students.items() if pseudo_labels.number else ():
+            weights, loss = student.learn(self._groups[name].engine.model_weights(states[name]), pseudo_labels)
             states[name] = with_model(states[name], weights)
             losses[self._column("distillation", name)] = {"loss": loss}
         return losses
@@ -186,8 +188,8 @@ class FedDFEngine(Engine):
         return part if len(self._groups) == 1 else f"{part}/{name}"
 
 
-def deal(client_ids: Sequence[str], names: Sequence[str], seed: int) -> dict[str, str]:
-    """Deals clients to groups whose sizes differ by one at most.
+def assign_groups(client_ids: Sequence[str], names: Sequence[str], seed: int) -> dict[str, str]:
+    """Assigns clients to groups whose sizes differ by one at most.
 
     Args:
       client_ids: The clients.

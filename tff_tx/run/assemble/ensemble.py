@@ -59,7 +59,7 @@ class EnsembleAssembly(Assembly):
 
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
         config, first, ensemble = self.config, self.task, self.config.ensemble
-        group_of = distillation.deal(first.train.client_ids, list(self.groups), config.run.seed)
+        group_of = distillation.assign_groups(first.train.client_ids, list(self.groups), config.run.seed)
         return distillation.FedDFEngine(
             {
                 name: distillation.Group(task.model, engine.build_engine(c, self.process[name], task.costs()))
@@ -67,7 +67,7 @@ class EnsembleAssembly(Assembly):
             },
             lambda client: group_of[client["client_id"].decode()],
             lambda round_num: first.public_batches(first.validation, config.run.seed, round_num, ensemble.batch_size),
-            distillation.EnsembleDistillation(ensemble.steps, ensemble.learning_rate, ensemble.teachers),
+            ensemble,
         )
 
     def evaluators(self) -> dict[str, Evaluator]:
