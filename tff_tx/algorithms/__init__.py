@@ -22,31 +22,3 @@ from tff_tx.algorithms.optimizers import (
 )
 from tff_tx.algorithms.options import Options
 from tff_tx.config.registries import ALGORITHMS
-
-__all__ = [
-    "ALGORITHMS",
-    "LORA_AGGREGATIONS",
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "Algorithm",
-    "ClientTransform",
-    "Options",
-    "accumulate",
-    "build_fed_avg",
-    "build_fed_gkd",
-    "build_fed_prox",
-    "build_fed_sgd",
-    "build_lora_fed_avg",
-    "build_mime_lite",
-    "build_optimizer",
-    "build_process",
-    "build_schedule",
-    "capabilities",
-    "chain",
-    "check",
-    "distill",
-    "dp_sgd",
-    "local_dp",
-    "proximal",
-    "schedule_learning_rate",
-]

@@ -30,37 +30,3 @@ from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
-
-__all__ = [
-    "IGNORED",
-    "RANK",
-    "SEED",
-    "FeatureExtractor",
-    "Lora",
-    "Metric",
-    "Objective",
-    "StatefulModelError",
-    "TransformerModel",
-    "best_spans",
-    "check_adapter_format",
-    "check_predicts_classes",
-    "classification",
-    "distillation_loss",
-    "forecasting",
-    "from_config",
-    "from_pretrained",
-    "functional_model",
-    "has_segments",
-    "image_shape",
-    "language_modeling",
-    "load_tokenizer",
-    "max_positions",
-    "next_item",
-    "question_answering",
-    "read_config",
-    "save_adapter",
-    "save_pretrained",
-    "sequence_to_sequence",
-    "token_classification",
-    "vectorized_map",
-]

@@ -7,20 +7,3 @@ from tff_tx.tasks.kind import Facts, TaskKind, TextTask, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
 from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
 from tff_tx.tasks.recipe import LabelledRecipe, Recipe, TextRecipe
-
-__all__ = [
-    "Facts",
-    "FeatureCache",
-    "FederatedTask",
-    "LabelledRecipe",
-    "LocalTraining",
-    "ModelSpec",
-    "Preprocessing",
-    "Recipe",
-    "TaskKind",
-    "TextRecipe",
-    "TextTask",
-    "client_arguments",
-    "create_task",
-    "task_kind",
-]

@@ -8,22 +8,3 @@ from tff_tx.algorithms.client.proximal import Proximal as proximal
 from tff_tx.algorithms.client.training import Client, Seen
 from tff_tx.algorithms.client.transforms import Broadcast, Chain, ClientTransform, Context, Part, chain
 from tff_tx.algorithms.client.work import build_client_work, build_server_update, compose
-
-__all__ = [
-    "Broadcast",
-    "Chain",
-    "Client",
-    "ClientTransform",
-    "Context",
-    "Part",
-    "Seen",
-    "accumulate",
-    "build_client_work",
-    "build_server_update",
-    "chain",
-    "compose",
-    "distill",
-    "dp_sgd",
-    "local_dp",
-    "proximal",
-]

@@ -1,5 +1,3 @@
 """Ensemble distillation on the server (FedDF), also of clients whose models differ in architecture."""
 
 from tff_tx.algorithms.distillation.engine import FedDFEngine, Group, assign_groups
-
-__all__ = ["FedDFEngine", "Group", "assign_groups"]

@@ -5,17 +5,3 @@ from tff_tx.inference.texts.generation import Generator
 from tff_tx.inference.texts.rouge import Rouge, rouge_l, rouge_n
 from tff_tx.inference.texts.scoring import score_answers, score_targets
 from tff_tx.inference.texts.squad import exact_match, normalized, word_f1
-
-__all__ = [
-    "Answer",
-    "Answerer",
-    "Generator",
-    "Rouge",
-    "exact_match",
-    "normalized",
-    "rouge_l",
-    "rouge_n",
-    "score_answers",
-    "score_targets",
-    "word_f1",
-]
