@@ -15,7 +15,6 @@ from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> None:
-    """Audits and writes the results."""
     own = settings[AuditConfig]
     if own.run_dir is None and not own.mechanism:
         raise UserError(f"{setting('audit.run_dir')} is not set: name the directory of a run, or audit a mechanism.")

@@ -13,7 +13,6 @@ from tff_tx.config.tools import CertificatesConfig
 
 
 def main(settings: cli.Settings) -> None:
-    """Writes the authority, if need be, and a node's certificate."""
     from tff_tx.core import certificates
 
     print(certificates.make_node_certificate(**dataclasses.asdict(settings[CertificatesConfig])))

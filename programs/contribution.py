@@ -13,7 +13,6 @@ from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> None:
-    """Values the clients and writes the ranking."""
     own = settings[ContributionConfig]
     if own.run_dir is None:
         raise UserError(f"{setting('contribution.run_dir')} is not set: name a run that stored its updates.")

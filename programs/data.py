@@ -11,7 +11,6 @@ from tff_tx.config.tools import DataReportConfig
 
 
 def main(settings: cli.Settings) -> None:
-    """Prints the table and draws the plot."""
     from tff_tx.run import data_report
 
     print(data_report.data_report(settings.config, settings[DataReportConfig]))

@@ -13,7 +13,6 @@ from tff_tx.config import SECTIONS
 
 
 def main(settings: cli.Settings) -> int:
-    """Trains, evaluates and writes the run directory."""
     return train(settings.config.replace({"ensemble.enabled": True}))
 
 

@@ -17,7 +17,6 @@ from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> None:
-    """Evaluates and writes the results."""
     own = settings[EvaluateConfig]
     if (own.run_dir is None) == (own.model is None):
         paths = f"{setting('evaluate.run_dir')}={own.run_dir} and {setting('evaluate.model')}={own.model}"

@@ -19,7 +19,6 @@ _OPTIONS = ("batch_size", "top_k", "max_new_tokens", "num_beams", "temperature",
 
 
 def main(settings: cli.Settings) -> None:
-    """Reads the inputs, predicts, writes."""
     own = settings[PredictConfig]
     if own.run_dir is None:
         raise UserError(f"{setting('predict.run_dir')} is not set: name the directory of a run.")

@@ -12,7 +12,6 @@ from tff_tx.config.tools import PrivacyReportConfig
 
 
 def main(settings: cli.Settings) -> None:
-    """Prints the tables and draws the plot."""
     from tff_tx.privacy import calculator
 
     own = settings[PrivacyReportConfig]

@@ -14,7 +14,6 @@ from tff_tx.config.rules import RULES
 
 
 def main(settings: cli.Settings) -> int:
-    """Trains, evaluates and writes the run directory."""
     return train(settings.config)
 
 

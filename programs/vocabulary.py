@@ -14,7 +14,6 @@ from tff_tx.config.tools import VocabularyConfig
 
 
 def main(settings: cli.Settings) -> None:
-    """Counts words, releases those that may be known, and writes the tokenizer."""
     from tff_tx.run import vocabulary
 
     cli.end_of_imports()

@@ -10,25 +10,17 @@ _platform_check.check()
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    **{
-        name: f"tff_tx.run.parts:{name}"
-        for name in (
-            *("Data", "Dirichlet", "Iid", "Shards", "PowerLaw", "ByColumn", "Model", "LoRA", "SGD", "Adam"),
-            *("AdamW", "Adagrad", "Yogi", "Algorithm", "FedAvg", "FedProx", "FedGKD", "FedSGD", "MimeLite"),
-            *("FedBuff", "FedDF", "stack", "clip", "zero", "compress", "aggregator", "mean", "DPFedAvg"),
-            *("AdaptiveDPFedAvg", "DPFTRL", "BandMF", "LocalDP", "DPSGD", "Attack", "Devices", "Ray"),
-            *("settings",),
-        )
-    },
-    "Trainer": "tff_tx.run.trainer:Trainer",
-    "Task": "tff_tx.run.trainer:Task",
-    "load_task": "tff_tx.run.trainer:load_task",
-    "Callback": "tff_tx.run.callbacks:Callback",
-    "RunConfig": "tff_tx.config:RunConfig",
-    "UserError": "tff_tx.core.errors:UserError",
+_OFFERED = {
+    "run.parts": "Data Dirichlet Iid Shards PowerLaw ByColumn Model LoRA SGD Adam AdamW Adagrad Yogi Algorithm FedAvg "
+    "FedProx FedGKD FedSGD MimeLite FedBuff FedDF stack clip zero compress aggregator mean DPFedAvg AdaptiveDPFedAvg "
+    "DPFTRL BandMF LocalDP DPSGD Attack Devices Ray settings",
+    "run.trainer": "Trainer Task load_task",
+    "run.callbacks": "Callback",
+    "config": "RunConfig",
+    "core.errors": "UserError",
 }
-"""What `tff_tx` offers, as "module:attribute"; imported when it is first asked for, as TensorFlow takes seconds."""
+"""What `tff_tx` offers, by module; imported when it is first asked for, as TensorFlow takes seconds."""
+_EXPORTS = {name: f"tff_tx.{module}" for module, names in _OFFERED.items() for name in names.split()}
 
 __all__ = sorted(_EXPORTS)
 
@@ -39,8 +31,7 @@ def __getattr__(name):
     # A dozen lines of TensorFlow's notes would come before the first progress bar.
     _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    module, _, attribute = _EXPORTS[name].partition(":")
-    value = globals()[name] = getattr(_importlib.import_module(module), attribute)
+    value = globals()[name] = getattr(_importlib.import_module(_EXPORTS[name]), name)
     return value
 
 

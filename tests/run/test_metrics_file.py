@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tff_tx.run.metrics_file import MetricsFile
+from tff_tx.run.callbacks import MetricsFile
 
 
 @pytest.fixture

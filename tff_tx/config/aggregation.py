@@ -62,14 +62,7 @@ class AggregationConfig(Section, name="aggregation"):
             self.norm(name)
 
     def norm(self, name: str) -> float | str | None:
-        """A norm, "adaptive" or None.
-
-        Args:
-          name: "clip_norm" or "zeroing_norm".
-
-        Raises:
-          UserError: If it is something else.
-        """
+        """The "clip_norm" or "zeroing_norm": a norm, "adaptive" or None; UserError: it is something else."""
         value = getattr(self, name)
         if value is None or value == ADAPTIVE:
             return value

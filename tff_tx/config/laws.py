@@ -111,18 +111,11 @@ def attackers_are_a_minority(config: RunConfig) -> Found:
     )
 
 
-def statistics_are_hidden(config: RunConfig) -> Found:
-    """Exact statistics of a table are in the released model."""
+def adds_up_columns(config: RunConfig) -> bool:
+    """Whether exact statistics of a table would be in the released model of a private run."""
     private = config.privacy.enabled or config.local_privacy.clip_norm or config.example_privacy.clip_norm
-    if not private or not config.task.standardize or config.task.kind is None:
-        return None
-    if "silos" in TASKS[config.task.kind].capabilities:
-        return None
-    return fill(
-        "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
-        "public knowledge, and set {task.standardize} to false.",
-        config,
-    )
+    kind = config.task.standardize and config.task.kind
+    return bool(private and kind) and "silos" not in TASKS[kind].capabilities
 
 
 def something_is_monitored(config: RunConfig) -> Found:

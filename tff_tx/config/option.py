@@ -12,6 +12,8 @@ from typing import Any
 
 from tff_tx.core.errors import UserError, setting
 
+_NAMES = {dict: "a JSON object", int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -171,14 +173,7 @@ class Field:
             return self._convert(value)
         except (TypeError, ValueError, OverflowError) as error:
             wanted = {int: "whole numbers", float: "numbers"}.get(self.item_type, "texts")
-            names = {
-                dict: "a JSON object",
-                int: "a whole number",
-                float: "a number",
-                bool: "true or false",
-                str: "a text",
-            }
-            wanted = names.get(self.type, f"a list of {wanted}")
+            wanted = _NAMES.get(self.type, f"a list of {wanted}")
             raise UserError(f"{setting(self.path)}={show(value)}: must be {wanted}.") from error
 
     def _convert(self, value):

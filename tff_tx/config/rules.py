@@ -29,7 +29,10 @@ def _belong(owner, *paths) -> list[BelongsTo]:
     return [BelongsTo(path, owner) for path in paths]
 
 
-def _section(name, *names) -> list[str]:
+def _section(name, *names, but=()) -> list[str]:
+    """Settings of a section; without names, all but some."""
+    if not names:
+        return [path for path, field in FIELDS.items() if field.section == name and field.name not in but]
     return [f"{name}.{n}" for n in names]
 
 
@@ -75,9 +78,7 @@ _MODEL = [
         "no weight is frozen",
         "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
-    *_belong(
-        "model.trainable=lora", *_section("lora", "rank", "alpha", "targets", "dropout", "freeze_a", "aggregation")
-    ),
+    *_belong("model.trainable=lora", *_section("lora")),
     *_belong("model.cache_features=True", "model.feature_cache_bytes"),
     *(
         Conflict("model.cache_features", condition, *because)
@@ -297,20 +298,13 @@ _CLIENT_PRIVACY = [
 ]
 
 _ENGINE = [
-    *_belong(
-        "engine.name=ray",
-        *_section("engine", "ray_address", "ray_tls_dir", "ray_cpus_per_worker", "ray_leaves"),
-        *_section("engine", "ray_client_seconds", "ray_worker_seconds"),
-        "data.silos",
-    ),
+    *_belong("engine.name=ray", *_section("engine", but=("name", "threads")), "data.silos"),
     Conflict("run.keep_updates", "engine.name=tff_native", "TFF's runtime shows sums, not single updates"),
     Relation(("run.monitor",), laws.something_is_monitored),
 ]
 
 _ENSEMBLE = [
-    *_belong(
-        "ensemble.enabled=True", *_section("ensemble", "groups", "steps", "batch_size", "learning_rate", "teachers")
-    ),
+    *_belong("ensemble.enabled=True", *_section("ensemble", but=("enabled",))),
     *(
         Conflict("ensemble.enabled=True", condition, because)
         for condition, because in (
@@ -399,10 +393,8 @@ CAPABILITIES = (
     ),
     needs("canaries.number", "task.kind", TASKS, "texts", "canaries are texts"),
     *(
-        BelongsTo(f"attack.{name}", Chosen("attack.name", ATTACKS, "settings", name))
-        for name in (
-            *("scale", "noise", "omniscient", "backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels"),
-        )
+        BelongsTo(path, Chosen("attack.name", ATTACKS, "settings", FIELDS[path].name))
+        for path in _section("attack", but=("name", "share"))
     ),
     Conflict(
         "model.cache_features",
@@ -411,17 +403,17 @@ CAPABILITIES = (
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Relation(("task.standardize",), laws.statistics_are_hidden),
+    Law(
+        laws.adds_up_columns,
+        "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
+        "public knowledge, and set {task.standardize} to false.",
+    ),
 )
 """What needs to know what an algorithm, an aggregator or a task is capable of."""
 
 
 def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> None:
-    """Checks the rules.
-
-    Args:
-      config: With derived defaults, see `resolve`.
-      rules: All of them, or `RULES` for those that import nothing.
+    """Checks a resolved configuration by all rules, or by `RULES`, which import nothing.
 
     Raises:
       UserError: With the first that is broken.
@@ -432,11 +424,7 @@ def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> 
 
 
 def check_resume(before: RunConfig, now: RunConfig) -> None:
-    """Checks that a run can go on with other settings.
-
-    Args:
-      before: The settings that it began with.
-      now: Those it is to go on with.
+    """Checks that a run can go on with other settings than it began with.
 
     Raises:
       UserError: If one differs that decides the numbers of the rounds to come, or of those that have been.

@@ -21,7 +21,7 @@ from tff_tx.config.tools import AuditConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
-from tff_tx.run.assemble import aggregation, algorithm
+from tff_tx.run.assemble import aggregation, processes
 from tff_tx.run.assemble import tasks as task_parts
 
 _DELTA = 1e-5
@@ -264,7 +264,7 @@ def _audit_process(config, canaries):
         transform = algorithms.dp_sgd(example.clip_norm, example.noise_multiplier, number, None)
         options = dataclasses.replace(options, transforms=(transform,))
     else:
-        unit, plan = "client", privacy.build_plan(config, number, number, algorithm.server_rates(config))
+        unit, plan = "client", privacy.build_plan(config, number, number, processes.server_rates(config))
         options = dataclasses.replace(options, **aggregation.private_parts(plan))
         # Canaries are in all rounds or in none: no sampling amplifies.
         sampling = {"sampling": "none"} if isinstance(plan.ledger.mechanism, privacy.Gaussian) else {}

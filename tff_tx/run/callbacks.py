@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
+import csv
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Mapping
 from typing import Any, Callable
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -19,9 +20,9 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.core.files import write_directory
 from tff_tx.run.checkpoints import Checkpoints, run_coroutine
 from tff_tx.run.directory import METRICS, TENSORBOARD
-from tff_tx.run.metrics_file import MetricsFile
 from tff_tx.runtime import Engine, RoundOutput
 
+_KEY = "round_num"
 _BEST = "best"
 _WEIGHTS = "weights.npz"
 
@@ -92,6 +93,61 @@ class Callback:
         """After the last round, of a run that was not interrupted."""
 
 
+class MetricsFile:
+    """A CSV file with a row a round, appended; survives being killed at any time.
+
+    Each write costs as much as its row; `tff.program.CSVFileReleaseManager` reads and writes the whole file at each
+    release, in either of its modes, so that the thousandth round takes longer than the first.
+    """
+
+    def __init__(self, path: str, last: int):
+        """Opens the file, which need not exist; rounds after the last, and a line that a kill tore off, are removed."""
+        self._path = path
+        self._columns, rows, torn = _read(path)
+        kept = [row for row in rows if int(row[_KEY]) <= last]
+        if not self._columns or torn or len(kept) < len(rows):
+            self._columns = self._columns or [_KEY]
+            self._rewrite(kept)
+
+    def append(self, row: Mapping[str, float], round_num: int) -> None:
+        """Adds a round's numbers by column; columns that are new become the file's last, empty in earlier rounds."""
+        row = {_KEY: round_num, **{column: np.asarray(number).item() for column, number in row.items()}}
+        new = [column for column in row if column not in self._columns]
+        if new:
+            self._columns += new
+            self._rewrite([*_read(self._path)[1], row])
+            return
+        with open(self._path, "a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def clear(self, prefix: str, is_void: Callable[[int], bool]) -> None:
+        """Empties the columns whose names begin with a prefix, in rounds for which `is_void` holds."""
+        _, rows, _ = _read(self._path)
+        columns = [name for name in self._columns if name.startswith(prefix)]
+        void = [row for row in rows if is_void(int(row[_KEY])) and any(row[name] for name in columns)]
+        for row in void:
+            row.update(dict.fromkeys(columns, ""))
+        if void:
+            self._rewrite(rows)
+
+    def _rewrite(self, rows):
+        with open(f"{self._path}_temp", "w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(f"{self._path}_temp", self._path)
+
+
+def _read(path):
+    """Columns, rows, and whether an unfinished line comes after them, which is none of them."""
+    if not os.path.exists(path):
+        return [], [], False
+    with open(path, newline="") as file:
+        whole, newline, rest = file.read().rpartition("\n")
+    reader = csv.DictReader(io.StringIO(whole + newline, newline=""))
+    return list(reader.fieldnames or []), list(reader), rest != ""
+
+
 class MetricsCsv(Callback):
     """`metrics.csv`: a row a round."""
 
@@ -115,11 +171,7 @@ class TensorBoard(Callback):
 
 
 class SavesCheckpoints(Callback):
-    """Saves the state after every `rounds_per_checkpoint` rounds, and after the last.
-
-    Args:
-      checkpoints: Where to.
-    """
+    """Saves the state after every `rounds_per_checkpoint` rounds, and after the last."""
 
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
@@ -130,11 +182,7 @@ class SavesCheckpoints(Callback):
 
 
 class Ledger(Callback):
-    """Columns that depend on the round alone, such as epsilon.
-
-    Args:
-      figures_fn: From a round to figures by column.
-    """
+    """Columns that depend on the round alone, such as epsilon: `figures_fn` is from a round to figures by column."""
 
     def __init__(self, figures_fn: Callable[[int], Mapping[str, float]]):
         self._figures_fn = figures_fn
@@ -157,14 +205,12 @@ class Monitor(Callback):
 
     def on_start(self, run: RunState) -> None:
         self._best, self._since = -math.inf, 0
-        path, column = os.path.join(run.directory, METRICS), f"eval/{self._metric}"
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False) if os.path.exists(path) else pd.DataFrame()
-        for _, row in rows.iterrows() if column in rows else ():
-            round_num = int(row["round_num"])
+        for row in _read(os.path.join(run.directory, METRICS))[1]:
+            round_num, value = int(row[_KEY]), row.get(f"eval/{self._metric}")
             # The last round of a shorter run was evaluated because it was the last.
             counts = round_num < run.first or (round_num == run.first and run.schedule.evaluates(round_num))
-            if row[column] and counts:
-                self._follow(float(row[column]))
+            if value and counts:
+                self._follow(float(value))
 
     def on_evaluation(self, result: RoundResult) -> None:
         if self._metric not in result.evaluation:
@@ -184,12 +230,7 @@ class Monitor(Callback):
 class EarlyStopping(Monitor):
     """Ends a run after `patience` evaluations in a row without improvement.
 
-    Prechelt 1998, "Early Stopping - But When?", criterion UP.
-
-    Args:
-      metric: As of `Monitor`.
-      higher_is_better: As of `Monitor`.
-      patience: Evaluations.
+    Prechelt 1998, "Early Stopping - But When?", criterion UP. The other arguments are those of `Monitor`.
     """
 
     def __init__(self, metric: str, higher_is_better: bool, patience: int):
@@ -216,10 +257,8 @@ class KeepBest(Monitor):
         best = self._best
         super().on_evaluation(result)
         if self._best > best:
-            write_directory(result.run.directory, _BEST, lambda directory: self._save(directory, result))
-
-    def _save(self, directory, result):
-        np.savez(os.path.join(directory, _WEIGHTS), *tf.nest.flatten(result.weights()))
+            leaves = tf.nest.flatten(result.weights())
+            write_directory(result.run.directory, _BEST, lambda d: np.savez(os.path.join(d, _WEIGHTS), *leaves))
 
     def on_end(self, run: RunState) -> None:
         path = os.path.join(run.directory, _BEST, _WEIGHTS)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Callable
 
 import pandas as pd
 import tensorflow_federated as tff
 from tqdm.auto import tqdm
 
-from tff_tx import runtime, tasks
+from tff_tx import runtime
 from tff_tx.analysis import contribution
 from tff_tx.config import show
 from tff_tx.config.tools import ContributionConfig
@@ -71,15 +70,15 @@ def value_run(run_dir: str, settings: ContributionConfig, progress: bool = True)
     store = contribution.UpdateStore(run_dir)
     rounds = _rounds(store, run_dir, settings)
     assembly = Assembly.build(config, task_parts.load_task(config, progress=progress))
-    metric = _Metric(assembly.task, settings, config.engine.num_threads, config.run.seed)
+    utility, subject = _utility(assembly.task, settings, config.engine.num_threads, config.run.seed)
     output_dir = os.path.join(run_dir, "contribution")
     files.make_directory(output_dir, setting("contribution.run_dir"))
     # No client is computed: whatever engine and hooks the run had, its updates have passed them.
     engine = runtime.LocalEngine(assembly.process, config.engine.num_threads)
     with engine, tqdm(total=len(rounds), unit="round", disable=not progress) as bar:
         more = {"rounds": rounds, "seed": config.run.seed, "on_round": lambda _: bar.update(), **_options(settings)}
-        table = contribution.value_clients(engine, store, metric.utility, settings.method, **more)
-    return _write(table, metric.subject, settings, output_dir)
+        table = contribution.value_clients(engine, store, utility, settings.method, **more)
+    return _write(table, subject, settings, output_dir)
 
 
 def _check(settings):
@@ -114,26 +113,24 @@ def _options(settings):
     return {name: getattr(settings, name) for name, users in _OWNERS.items() if settings.method in users}
 
 
-class _Metric:
-    """The utility: a metric on the same held-out clients each time, signed so that more is better."""
-
-    def __init__(self, task: tasks.FederatedTask, settings: ContributionConfig, threads: int, seed: int):
-        clients, name = getattr(task, settings.split_name), settings.metric
-        if clients is None:
-            raise UserError(
-                f"{setting('contribution.split_name')}={settings.split_name}: the run held no such data out; choose "
-                "the other split."
-            )
-        evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), threads)
-        sample = tff.simulation.build_uniform_sampling_fn(clients.client_ids, random_seed=seed)
-        some = sample(0, min(settings.eval_clients, len(clients.client_ids)))
-        names = list(evaluator.metrics(tff.learning.models.ModelWeights(*task.model.initial_weights), some[:1]))
-        if name not in names:
-            raise UserError(f"{setting('contribution.metric')}={name}: must be one of {', '.join(names)}.")
-        lower = any(metric.name == name and metric.higher_is_better is False for metric in task.metrics)
-        sign = -1.0 if lower else 1.0
-        self.subject = f"contribution to {name}" + (" (decrease)" if lower else "")
-        self.utility: Callable[[Any], float] = lambda weights: sign * evaluator.metrics(weights, some)[name]
+def _utility(task, settings, threads, seed):
+    """A metric on the same held-out clients each time, signed so that more is better; and what it is."""
+    clients, name = getattr(task, settings.split_name), settings.metric
+    if clients is None:
+        raise UserError(
+            f"{setting('contribution.split_name')}={settings.split_name}: the run held no such data out; choose the "
+            "other split."
+        )
+    evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), threads)
+    sample = tff.simulation.build_uniform_sampling_fn(clients.client_ids, random_seed=seed)
+    some = sample(0, min(settings.eval_clients, len(clients.client_ids)))
+    names = list(evaluator.metrics(tff.learning.models.ModelWeights(*task.model.initial_weights), some[:1]))
+    if name not in names:
+        raise UserError(f"{setting('contribution.metric')}={name}: must be one of {', '.join(names)}.")
+    lower = any(metric.name == name and metric.higher_is_better is False for metric in task.metrics)
+    sign = -1.0 if lower else 1.0
+    subject = f"contribution to {name}" + (" (decrease)" if lower else "")
+    return lambda weights: sign * evaluator.metrics(weights, some)[name], subject
 
 
 def _write(table, subject, settings, output_dir):

@@ -51,12 +51,9 @@ class Evaluator:
         return reader, zero, runtime.step_function(step, *specs, reader.element_spec, internal=True)
 
     def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
-        """The metrics over the pooled data of the clients, as floats and ints by name.
+        """The metrics of `ModelWeights` over the pooled data of at least one client, as floats and ints by name.
 
-        Args:
-          weights: `tff.learning.models.ModelWeights`.
-          client_ids: At least one.
-          show_progress: Whether to draw a bar on standard error if it takes more than two seconds.
+        A bar on standard error shows the progress of what takes more than two seconds.
         """
         return self._finish(functools.reduce(_add, self._client_sums(weights, client_ids, show_progress)))
 
@@ -100,14 +97,8 @@ def _add(total, sums):
 def spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric]) -> pd.DataFrame:
     """How metrics are spread over clients: mean, standard deviation, percentiles, worst and best.
 
-    The worst is the largest where lower is better, such as of losses, and the smallest of the others.
-
-    Args:
-      by_client: As `Evaluator.evaluate` gives it.
-      metrics: What is known of its columns; counts are left out, and of columns that are not there more is better.
-
-    Returns:
-      A row a metric.
+    Counts are left out. The worst is the largest where lower is better, such as of losses; of metrics that are not
+    known more is better. Returns a row a metric.
     """
     figures = by_client.drop(columns=[m.name for m in metrics if m.higher_is_better is None], errors="ignore")
     table = figures.agg(["mean", "std", "min", "max"]).T

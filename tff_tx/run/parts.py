@@ -52,9 +52,6 @@ def section(name: str, /, **values: Any) -> Part:
     return Part({f"{name}.{field}": value for field, value in values.items() if value is not None})
 
 
-# Data and their clients.
-
-
 def Data(source: str | list = "stdlib", clients: Part | None = None, validation: Any = None, test: Any = None, **more):
     """Data of a name, such as "digits", or from files.
 
@@ -106,9 +103,6 @@ def ByColumn(column: str, num_clients: int | None = None):
     return section("data", partition="column", client_column=column, num_clients=num_clients)
 
 
-# The model.
-
-
 def Model(pretrained: str | None = None, *, architecture=None, config=None, tokenizer=None, trainable="all", **more):
     """A checkpoint, or a model with random weights; `trainable` may be `LoRA(...)`."""
     part = section("model", pretrained=pretrained, architecture=architecture, config=config, tokenizer=tokenizer)
@@ -120,9 +114,6 @@ def LoRA(rank: int | tuple = 8, **more: Any):
     """Low-rank adapters (Hu et al. 2022); `more` are alpha, targets, dropout, freeze_a and aggregation."""
     ranks = (rank,) if isinstance(rank, int) else tuple(rank)
     return section("model", trainable="lora") | section("lora", rank=ranks, **more)
-
-
-# Algorithms.
 
 
 class Optimizer(dict):
@@ -207,15 +198,9 @@ def FedDF(groups: tuple = (), steps: int | None = None, learning_rate: float | N
     return own | Algorithm("fed_avg", **parts)
 
 
-# Aggregation.
-
-
 def stack(*layers: Part):
     """Layers of aggregation: zeroing, clipping, compression, aggregator; an update passes them in this order."""
-    found = Part()
-    for layer in layers:
-        found |= layer
-    return found
+    return Part({path: value for layer in layers for path, value in layer.items()})
 
 
 def clip(norm: float | str):
@@ -241,9 +226,6 @@ def aggregator(name: str, **more: Any):
 def mean():
     """The mean of the updates."""
     return aggregator("mean")
-
-
-# Privacy.
 
 
 def _private(mechanism, epsilon, noise, more):
@@ -277,11 +259,7 @@ def LocalDP(clip_norm: float, noise_multiplier: float):
 
 def DPSGD(clip_norm: float, noise_multiplier: float, microbatches: int | None = None):
     """Example-level differential privacy in the client (Abadi et al. 2016)."""
-    values = {"noise_multiplier": noise_multiplier, "microbatches": microbatches}
-    return section("example_privacy", clip_norm=clip_norm, **values)
-
-
-# Devices, attackers, engines.
+    return section("example_privacy", clip_norm=clip_norm, noise_multiplier=noise_multiplier, microbatches=microbatches)
 
 
 def Devices(**values: Any):

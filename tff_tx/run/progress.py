@@ -10,13 +10,7 @@ _FIGURES = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "eval/
 
 
 class Progress:
-    """A bar over all clients of all rounds, with the last figures beside it.
-
-    Args:
-      rounds: Rounds in all.
-      first: Rounds done already.
-      show: Whether to draw it, on standard error.
-    """
+    """A bar on standard error over all clients of all rounds, with the last figures; `first` rounds are done."""
 
     def __init__(self, rounds: int, first: int, show: bool):
         self._rounds, self._show, self._first = rounds, show, first

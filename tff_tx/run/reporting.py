@@ -23,11 +23,7 @@ def write_report(
 ) -> str:
     """Writes `report.md` of a run with `metrics.csv`, and its plots; returns its path.
 
-    Args:
-      run: The run.
-      results: Final figures by split and metric.
-      metrics: The task's metrics.
-      privacy: What a private run guarantees, a section in Markdown.
+    `results` are final figures by split and metric, and `privacy` is a section in Markdown on the guarantee.
     """
     rows = pd.read_csv(os.path.join(run.directory, METRICS))
     directory = os.path.join(run.directory, "plots")
@@ -113,13 +109,9 @@ def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path:
 
 
 def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> str:
-    """Draws the values of clients as bars, the most valuable on top, with two standard errors to either side.
+    """Draws the values of clients, rows in order, as bars with two standard errors to either side; returns the path.
 
-    Args:
-      values: A row a client, in order, with `value` and `standard_error`.
-      what: Names the value.
-      path: The picture to write, which is returned.
-      most: Of more clients the upper and the lower half of so many are drawn.
+    Of more clients than `most` the upper and the lower half of so many are drawn.
     """
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
     figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")

@@ -58,14 +58,9 @@ class Evaluation:
 def evaluate(
     config: RunConfig, split: str = "test", *, words: bool = False, num_beams: int = 1, progress: bool = True
 ) -> Evaluation:
-    """Evaluates a trained model.
+    """Evaluates the model that is `model.pretrained` of a configuration on a split: "train", "validation" or "test".
 
-    Args:
-      config: Its `model.pretrained` is the trained model, as of `assemble.tasks.stored_config`.
-      split: "train", "validation" or "test".
-      words: Whether texts are also generated, or questions answered, and scored by their words.
-      num_beams: Beams of the search for texts.
-      progress: Whether to draw a bar.
+    With `words` texts are also generated, or questions answered, and scored by their words.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -88,12 +83,6 @@ def evaluate(
 
 
 def _predictor(config, task, num_beams) -> Any:
-    return inference.build_predictor(
-        config.task.kind,
-        task.model.keras_model,
-        task_parts.model_spec(config),
-        data=task_parts.data_spec(config),
-        tokenizer=task.tokenizer,
-        batch_size=config.run.eval_batch_size,
-        num_beams=num_beams,
-    )
+    spec, data = task_parts.model_spec(config), task_parts.data_spec(config)
+    options = {"tokenizer": task.tokenizer, "batch_size": config.run.eval_batch_size, "num_beams": num_beams}
+    return inference.build_predictor(config.task.kind, task.model.keras_model, spec, data=data, **options)

@@ -26,12 +26,7 @@ from tff_tx.run.parts import Part, settings
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A loaded task: data and model, known to fit.
-
-    Attributes:
-      config: The settings that it was loaded with.
-      task: The federated task.
-    """
+    """A loaded task, data and model known to fit, with the settings that it was loaded with."""
 
     config: RunConfig
     task: tasks.FederatedTask
@@ -215,9 +210,9 @@ class Trainer:
         config, private = self.config, self._assembly.plan is not None
         once = private or config.cohort.sampling == "fixed" or config.cohort.is_buffered
         return loop.Schedule(
-            rounds=self._assembly.rounds,
-            rounds_per_evaluation=config.run.rounds_per_evaluation,
-            rounds_per_checkpoint=config.run.rounds_per_checkpoint,
+            self._assembly.rounds,
+            config.run.rounds_per_evaluation,
+            config.run.rounds_per_checkpoint,
             min_clients=0 if private else config.cohort.min_clients,
             max_retries=0 if once else config.cohort.max_round_retries,
         )
@@ -288,14 +283,8 @@ def _check_loaded(before: RunConfig, now: RunConfig) -> None:
 
 def _check_factory(config: RunConfig) -> None:
     """Checks that no setting asks for another aggregation than the factory that is given."""
-    asked = {
-        "privacy.mechanism": config.privacy.enabled,
-        "ensemble.enabled": config.ensemble.enabled,
-        "compression.upload": config.is_set("compression.upload"),
-        "lora.aggregation": config.is_set("lora.aggregation"),
-    }
-    for path, is_asked in asked.items():
-        if is_asked:
+    for path in ("privacy.mechanism", "ensemble.enabled", "compression.upload", "lora.aggregation"):
+        if config.is_set(path):
             raise UserError(f"{setting(path)}={show(config.get(path))} has an aggregation of its own: give no factory.")
 
 

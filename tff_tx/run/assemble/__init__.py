@@ -6,8 +6,8 @@ from typing import Any
 
 from tff_tx.config import RunConfig
 from tff_tx.run.assemble.assembly import Assembly
-from tff_tx.run.assemble.engine import cluster, on_silos
 from tff_tx.run.assemble.ensemble import EnsembleAssembly, group_configs
+from tff_tx.run.assemble.processes import cluster, on_silos
 from tff_tx.run.assemble.tasks import load_task
 from tff_tx.tasks import FederatedTask
 

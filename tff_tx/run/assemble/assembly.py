@@ -15,7 +15,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
-from tff_tx.run.assemble import aggregation, algorithm, attacks, cohorts, engine
+from tff_tx.run.assemble import aggregation, attacks, cohorts, processes
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -59,14 +59,14 @@ class Assembly:
         attack = attacks.build_attack(config, task)
         cache = task_parts.feature_cache(config, task)
         trained = task if cache is None else cache.task
-        plan = privacy.build_plan(config, len(task.train.client_ids), weights, algorithm.server_rates(config))
+        plan = privacy.build_plan(config, len(task.train.client_ids), weights, processes.server_rates(config))
         accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
         parts = {**aggregation.build_aggregation(config), **attacks.option_parts(attack)}
         if aggregator is not None:
             parts["aggregator"] = aggregator
         if plan is not None:
             parts.update(aggregation.private_parts(plan))
-        process = algorithm.build_process(config, trained.model, algorithm.build_options(config, **parts))
+        process = processes.build_process(config, trained.model, processes.build_options(config, **parts))
         process = attacks.named_process(config, trained, process, attack)
         return cls(config, task, canaries, attack, cache, plan, accounts, process)
 
@@ -77,7 +77,9 @@ class Assembly:
 
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
         """The engine, a context manager."""
-        return engine.build_engine(self.config, self.process, self.task.costs(), found, engine.build_hooks(self.config))
+        return processes.build_engine(
+            self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config)
+        )
 
     def cohort_fn(self, traffic: runtime.Traffic) -> Callable:
         """From (round, attempt, simulated seconds) to the cohort."""

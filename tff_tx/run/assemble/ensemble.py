@@ -16,7 +16,7 @@ from tff_tx.algorithms import distillation
 from tff_tx.config import RunConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run.assemble import algorithm, engine
+from tff_tx.run.assemble import processes
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.assembly import Assembly, save_model
 from tff_tx.run.directory import write_config
@@ -54,15 +54,15 @@ class EnsembleAssembly(Assembly):
             )
         _check_memory(config, first)
         accounts = privacy.build_client_side_ledgers(config, first.train.sizes().values())
-        processes = {name: _process(c, task) for name, (c, task) in groups.items()}
-        return cls(config, first, [], None, None, None, accounts, processes, groups)
+        by_group = {name: _process(c, task) for name, (c, task) in groups.items()}
+        return cls(config, first, [], None, None, None, accounts, by_group, groups)
 
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
         config, first, ensemble = self.config, self.task, self.config.ensemble
         group_of = distillation.assign_groups(first.train.client_ids, list(self.groups), config.run.seed)
         return distillation.FedDFEngine(
             {
-                name: distillation.Group(task.model, engine.build_engine(c, self.process[name], task.costs()))
+                name: distillation.Group(task.model, processes.build_engine(c, self.process[name], task.costs()))
                 for name, (c, task) in self.groups.items()
             },
             lambda client: group_of[client["client_id"].decode()],
@@ -132,8 +132,8 @@ class EnsembleAssembly(Assembly):
 
 
 def _process(config, task):
-    options = algorithm.build_options(config, weighted=config.algorithm.weighted is not False)
-    return task.process(algorithm.build_process(config, task.model, options))
+    options = processes.build_options(config, weighted=config.algorithm.weighted is not False)
+    return task.process(processes.build_process(config, task.model, options))
 
 
 def group_configs(config: RunConfig) -> collections.OrderedDict[str, RunConfig]:
