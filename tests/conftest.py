@@ -1,5 +1,6 @@
 """What all tests share: quiet libraries, no network, one cache of encoded data, a settled heap."""
 
+import functools
 import gc
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from tests import tiny  # noqa: F401
 from tff_tx import runtime
+from tff_tx.runtime import form
 
 runtime.configure_tensorflow()
 
@@ -37,6 +39,14 @@ def cache_dir(tmp_path_factory):
 def digits_task(cache_dir):
     """Handwritten digits over 8 clients, a tiny ViT with dropout."""
     return tiny.digits_task(cache_dir)
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """Compiles each process once for all engines of a module: a form does not change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(form.RoundForm, "of", functools.cache(form.RoundForm.of))
+        yield
 
 
 @pytest.fixture

@@ -129,6 +129,15 @@ def _private_mean_of_codes(name):
     return dp.fixed_clip_aggregator(2.0, 11, sum_factory=decoded_sum)
 
 
+SLOW = (
+    *("attention with a floor", "trimmed_mean", "multi_krum"),
+    *("tff unweighted mean", "private mean of codes", "krum of codes"),
+)
+"""Near other members."""
+
+WRAPPED = ("attention by loss", "krum")
+"""Of each kind one, which every fast test takes."""
+
 WRAPPERS = {
     "clipping": aggregators.clipping(1e6),
     "zeroing": aggregators.zeroing(1e6),
@@ -186,8 +195,11 @@ class Compiled:
             self.native.close()
 
 
-@pytest.fixture(scope="module", params=list(MEMBERS))
-def compiled(request):
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MEMBERS],
+)
+def compiled(request, compiled_once):
     """All tests of a member run before those of the next, on what was compiled for it."""
     compiled = Compiled(request.param)
     yield compiled
@@ -315,7 +327,7 @@ def test_a_saved_state_goes_on_the_same(compiled, x, tmp_path):
     tf.nest.map_structure(np.testing.assert_array_equal, measured_there, measured)
 
 
-def test_in_every_wrapper_at_once(compiled, x):
+def check_in_every_wrapper_at_once(compiled, x):
     """Clipping to norm 1, where adaptive clipping starts, is all that happens to the updates on the way."""
     factory = compiled.factory
     process = updates.build_process(aggregators.stack(*WRAPPERS.values(), factory), compiled.member.weight_type)
@@ -327,6 +339,17 @@ def test_in_every_wrapper_at_once(compiled, x):
         short = _shortened(x.astype(np.float64), 1.0)
         wanted = compiled.member.reference(short, WEIGHTS.astype(np.float64))
         assert_close(found, wanted, compiled.member.tolerance)
+
+
+def test_in_every_wrapper_at_once(compiled, x):
+    if compiled.name not in WRAPPED:
+        pytest.skip("the slow test takes all members")
+    check_in_every_wrapper_at_once(compiled, x)
+
+
+@pytest.mark.slow
+def test_all_members_in_every_wrapper_at_once(compiled, x):
+    check_in_every_wrapper_at_once(compiled, x)
 
 
 def test_the_state_of_no_member_holds_updates(compiled):

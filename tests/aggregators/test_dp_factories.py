@@ -1,5 +1,8 @@
 """Laws of the private means: what they are without noise, how much noise there is, and what one client can do."""
 
+import contextlib
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,12 +40,34 @@ def aggregators(clip, stddev):
 
 MECHANISMS = tuple(aggregators(1.0, 0.0))
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def members(*fast):
+    """All mechanisms as parameters of a test; only some are fast, as the others' trees or noises are near them."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in MECHANISMS]
+
+
+@functools.cache
+def noisy_process(name):
+    """Sums clipped to 0.5, with noise 0.8."""
+    return echo.process(aggregators(0.5, 0.8)[name], SIZE)
+
+
+@pytest.fixture(scope="module")
+def noisy_engine(compiled_once):
+    """The engine of `noisy_process`, opened once for each mechanism."""
+    opened = functools.cache(lambda name: stack.enter_context(LocalEngine(noisy_process(name))))
+    with contextlib.ExitStack() as stack:
+        yield opened
+
 
 def run(aggregator, rounds, size=SIZE, engine=LocalEngine):
     with engine(echo.process(aggregator, size)) as opened:
         return echo.aggregates(opened, rounds)
 
 
+@functools.cache
 def fed_avg(aggregator, **model):
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
@@ -64,7 +89,7 @@ def plain_mean():
         return tiny.weights_of(tiny.run_rounds(engine, clients(), 2).state)
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", members("gaussian", "tree", "banded", "adaptive"))
 def test_without_noise_and_clip_it_is_the_plain_mean(name, plain_mean):
     with LocalEngine(fed_avg(aggregators(np.inf, 0.0)[name])) as engine:
         found = tiny.weights_of(tiny.run_rounds(engine, clients(), 2).state)
@@ -73,16 +98,16 @@ def test_without_noise_and_clip_it_is_the_plain_mean(name, plain_mean):
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_noise_of_the_mean_has_the_accounted_deviation(name):
+def test_noise_of_the_mean_has_the_accounted_deviation(name, noisy_engine):
     """A sum clipped to 0.5 with noise 0.8, divided by the expected number of clients; two report."""
     value = np.full([SIZE], 1e-6)
-    (first,) = run(aggregators(0.5, 0.8)[name], [[echo.client(value), echo.client(value)]])
+    (first,) = echo.aggregates(noisy_engine(name), [[echo.client(value), echo.client(value)]])
     assert first.std() == pytest.approx(0.8 / EXPECTED, rel=5 / np.sqrt(2 * SIZE))
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
-def test_an_empty_round_releases_noise_alone(name):
-    nobody, again = run(aggregators(0.5, 0.8)[name], [[], []])
+def test_an_empty_round_releases_noise_alone(name, noisy_engine):
+    nobody, again = echo.aggregates(noisy_engine(name), [[], []])
     assert nobody.std() == pytest.approx(0.8 / EXPECTED, rel=5 / np.sqrt(2 * SIZE))
     assert not np.array_equal(nobody, again)
 
@@ -95,15 +120,18 @@ SENT = {
 }
 
 
+@pytest.fixture(scope="module", params=["local", "tff_native"])
+def clipping_engine(request, name):
+    with ENGINES[request.param](echo.process(aggregators(0.5, 0.3)[name], 3)) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("sent", SENT)
-@pytest.mark.parametrize("name", ["gaussian", "adaptive"])
-@pytest.mark.parametrize("engine", ["local", "tff_native"])
-def test_one_client_moves_the_mean_by_no_more_than_the_clip(engine, name, sent):
+@pytest.mark.parametrize("name", ["gaussian", "adaptive"], scope="module")
+def test_one_client_moves_the_mean_by_no_more_than_the_clip(clipping_engine, name, sent):
     others = [echo.client(np.array([0.1, 0.0, -0.2])), echo.client(np.array([0.0, 9.0, 0.0]))]
     rounds = [[*others, echo.client(*SENT[sent])], others]
-    process = echo.process(aggregators(0.5, 0.3)[name], 3)
-    with ENGINES[engine](process) as opened:
-        (with_it,), (without,) = (echo.aggregates(opened, [r]) for r in rounds)
+    (with_it,), (without,) = (echo.aggregates(clipping_engine, [r]) for r in rounds)
     moved = np.linalg.norm(with_it - without)
     assert moved <= 0.5 / EXPECTED * (1 + 1e-6)
     assert np.isfinite(with_it).all()
@@ -120,7 +148,7 @@ def test_a_clients_failure_leaves_the_denominator():
     np.testing.assert_allclose(mean, np.array([0.2, 0.4, 0.0]) / EXPECTED, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", members("tree", "adaptive"))
 def test_engines_and_threads_give_the_same(name):
     process = fed_avg(aggregators(0.1, 0.2)[name])
 
@@ -138,15 +166,14 @@ def test_engines_and_threads_give_the_same(name):
         np.testing.assert_allclose(a, c, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
-def test_a_resumed_run_draws_on(name, tmp_path):
+@pytest.mark.parametrize("name", members("tree", "banded", "adaptive"))
+def test_a_resumed_run_draws_on(name, tmp_path, noisy_engine):
     """The noise after a checkpoint is that of the run that was not interrupted, also from a seed nobody gave."""
-    process = echo.process(aggregators(0.5, 0.8)[name], 50)
-    with LocalEngine(process) as engine:
-        state = engine.run_round(engine.initialize(), [], min_clients=0).state
-        Checkpoints(str(tmp_path)).save(state, 1)
-        expected = engine.run_round(state, [], min_clients=0).state
-    with LocalEngine(echo.process(_with_new_seed(name), 50)) as engine:
+    engine = noisy_engine(name)
+    state = engine.run_round(engine.initialize(), [], min_clients=0).state
+    Checkpoints(str(tmp_path)).save(state, 1)
+    expected = engine.run_round(state, [], min_clients=0).state
+    with LocalEngine(echo.process(_with_new_seed(name), SIZE)) as engine:
         state, round_num = Checkpoints(str(tmp_path)).load_latest(engine.initialize())
         assert round_num == 1
         found = engine.run_round(state, [], min_clients=0).state
@@ -168,7 +195,7 @@ def _with_new_seed(name):
 
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_workers_are_not_told_the_seed(name):
-    form = RoundForm.of(echo.process(aggregators(0.5, 0.8)[name], 50))
+    form = RoundForm.of(noisy_process(name))
     halves = [half.tobytes() for half in KEY]
     assert all(half in form.computations["initialize"] for half in halves)
     for part in form.for_workers().computations.values():
@@ -214,8 +241,17 @@ def adaptive_query(expected, quantile, noise=0.0, count_stddev=0.0):
     return dp.AdaptiveClipQuery(0.1, noise, quantile, 0.2, count_stddev, expected, unit)
 
 
-@pytest.mark.parametrize("quantile", [0.3, 0.5, 0.9])
-@pytest.mark.parametrize("count_stddev", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("quantile", "count_stddev"),
+    [
+        (0.3, 0.0),
+        pytest.param(0.5, 0.0, marks=pytest.mark.slow),
+        (0.9, 0.0),
+        pytest.param(0.3, 2.0, marks=pytest.mark.slow),
+        (0.5, 2.0),
+        pytest.param(0.9, 2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_the_clip_converges_to_the_stated_quantile(quantile, count_stddev):
     norms = np.random.default_rng(0).lognormal(0.0, 0.7, 41)
     clips = adapt(adaptive_query(41, quantile, 1.0, count_stddev), norms, 150)
@@ -300,7 +336,7 @@ def test_the_server_optimizer_is_ftrl_with_momentum(name):
         np.testing.assert_allclose(weights, start - rate * velocity, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", NOISES)
+@pytest.mark.parametrize("name", [pytest.param("tree", marks=pytest.mark.slow), "banded"])
 def test_noise_in_the_optimizer_is_that_in_the_aggregator(name):
     """The two forms of a mechanism train the same model."""
 

@@ -1,6 +1,7 @@
 """Metrics of training that keep the guarantee."""
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -15,13 +16,20 @@ SIZES = (7, 12, 3)
 BOUNDS = {"loss": 2.0, "accuracy": 1.0}
 
 
-def fed_avg(metrics_aggregator=None, **fields):
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+WITHHELD = dp.WithheldMetricsFactory()
+WITHOUT_NOISE = dp.PrivateMetricsFactory(BOUNDS, 0.0, 3, KEY)
+NOISY = dp.PrivateMetricsFactory(BOUNDS, 3.0, 10, KEY)
+
+
+@functools.cache
+def fed_avg(metrics_aggregator=None):
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),
         weighted=False,
         metrics_aggregator=metrics_aggregator,
-        **fields,
     )
     return algorithms.build_fed_avg(tiny.linear_model(), options)
 
@@ -40,6 +48,7 @@ def rounds(engine, cohorts):
     return found
 
 
+@functools.cache
 def alone():
     """Each client's own figures in a first round."""
     with LocalEngine(fed_avg()) as engine:
@@ -49,7 +58,7 @@ def alone():
 @pytest.mark.parametrize("engine", ["local", "tff_native"])
 def test_without_noise_they_are_the_mean_of_what_clients_measure(engine):
     expected = alone()
-    with ENGINES[engine](fed_avg(dp.PrivateMetricsFactory(BOUNDS, 0.0, 3, KEY))) as opened:
+    with ENGINES[engine](fed_avg(WITHOUT_NOISE)) as opened:
         (found,) = rounds(opened, [clients()])
     assert set(found) == {"loss", "accuracy"}
     for name in found:
@@ -67,7 +76,7 @@ def test_figures_are_cut_to_their_bounds_and_those_who_miss_count_as_the_middle(
 
 def test_their_noise_has_the_stated_deviation():
     """In units of half the root of two: two figures, each a half from the middle at most."""
-    with LocalEngine(fed_avg(dp.PrivateMetricsFactory(BOUNDS, 3.0, 10, KEY))) as engine:
+    with LocalEngine(fed_avg(NOISY)) as engine:
         found = rounds(engine, [[]] * 300)
     for name, bound in BOUNDS.items():
         noise = np.array([f[name] for f in found]) / bound - 0.5
@@ -76,7 +85,7 @@ def test_their_noise_has_the_stated_deviation():
 
 
 def test_what_is_withheld_is_not_in_the_metrics_nor_in_the_upload():
-    with LocalEngine(fed_avg(dp.WithheldMetricsFactory())) as withheld, LocalEngine(fed_avg()) as exact:
+    with LocalEngine(fed_avg(WITHHELD)) as withheld, LocalEngine(fed_avg()) as exact:
         assert withheld.traffic().upload_bytes == exact.traffic().upload_bytes - 28  # four sums, 4 + 3 * 8 bytes
         (found,) = rounds(withheld, [clients()])
         assert found == collections.OrderedDict() or found == ()
@@ -84,7 +93,7 @@ def test_what_is_withheld_is_not_in_the_metrics_nor_in_the_upload():
 
 def test_metrics_do_not_change_the_training():
     weights = []
-    for aggregator in (None, dp.WithheldMetricsFactory(), dp.PrivateMetricsFactory(BOUNDS, 1.0, 3, KEY)):
+    for aggregator in (None, WITHHELD, NOISY):
         with LocalEngine(fed_avg(aggregator)) as engine:
             weights.append(tiny.weights_of(tiny.run_rounds(engine, clients(), 2).state))
     for other in weights[1:]:

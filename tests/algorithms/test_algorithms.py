@@ -18,6 +18,7 @@ from tff_tx.runtime import LocalEngine
 SIZES = (7, 12, 3)
 
 
+@functools.cache
 def options(client="sgd", server_rate=1.0, rate=0.1, clip_norm=None, momentum=0.0, **fields):
     return algorithms.Options(
         client_optimizer_fn=lambda r: algorithms.build_optimizer(client, r, clip_norm=clip_norm, momentum=momentum),
@@ -31,10 +32,14 @@ def clients(sizes=SIZES, batch_size=4):
     return [tiny.batches(*tiny.client_data(n, seed=i), batch_size) for i, n in enumerate(sizes)]
 
 
+@functools.lru_cache(50)
+def engine_of(name, opts, model=None):
+    """One engine for all who ask for it with the same `options`, which are one object."""
+    return LocalEngine(algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts), threads=2)
+
+
 def run(name, opts, data, rounds=2, model=None):
-    process = algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts)
-    with LocalEngine(process, threads=2) as engine:
-        return tiny.run_rounds(engine, data, rounds)
+    return tiny.run_rounds(engine_of(name, opts, model), data, rounds)
 
 
 @functools.cache
@@ -152,7 +157,7 @@ def test_fed_prox_without_mu_equals_fed_avg():
     )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow), "adamw"])
 def test_one_client_with_everything_equals_centralized_training(optimizer):
     x, y = tiny.client_data(20)
     output = run("fed_avg", options(client=optimizer, rate=0.05), [tiny.batches(x, y, 4)], rounds=1)
@@ -170,7 +175,7 @@ def test_one_client_with_everything_equals_centralized_training(optimizer):
     assert_close(tiny.weights_of(output.state), [v.numpy() for v in variables], tolerance=2e-5)
 
 
-@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("weighted", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_constant_schedule_equals_tffs_own_builder(weighted):
     """Our client work with a schedule computes what TFF's computes without."""
     opts = options(client="adam", weighted=weighted)
@@ -196,13 +201,12 @@ def test_the_schedule_follows_the_round():
     rates = [float(schedule(tf.constant(r))) for r in range(5)]
     np.testing.assert_allclose(rates, [0.2, 0.4, 0.4 * 2 / 3, 0.4 / 3, 0.0], rtol=1e-6)
     scheduled = options(client_schedule=schedule)
-    process = algorithms.build_fed_avg(tiny.linear_model(), scheduled)
-    with LocalEngine(process) as engine:
-        state, seen = engine.initialize(), []
-        for _ in range(3):
-            output = engine.run_round(state, clients())
-            state = output.state
-            seen.append(float(output.metrics["client_work"]["learning_rate"]))
+    engine = engine_of("fed_avg", scheduled)
+    state, seen = engine.initialize(), []
+    for _ in range(3):
+        output = engine.run_round(state, clients())
+        state = output.state
+        seen.append(float(output.metrics["client_work"]["learning_rate"]))
     np.testing.assert_allclose(seen, rates[:3], rtol=1e-6)
 
 
@@ -214,7 +218,10 @@ def test_schedules_by_formula(name, expected):
     np.testing.assert_allclose([float(schedule(tf.constant(r))) for r in (0, 5, 10)], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam", "yogi"])
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", pytest.param("adagrad", marks=pytest.mark.slow), pytest.param("adam", marks=pytest.mark.slow), "yogi"],
+)
 def test_fed_opt_equals_the_papers_update(name):
     """One server step along the mean update (Reddi et al. 2021, Algorithm 2), with TFF's bias correction for Adam."""
     tau, rate = 1e-3, 0.1
@@ -239,9 +246,7 @@ def test_mime_lite_uses_the_servers_state_and_uploads_the_gradient():
     """With momentum, clients start from the server's momentum: the second round differs from FedAvg's."""
     sgd = options()
     assert_close(tiny.weights_of(run("mime_lite", sgd, clients()).state), tiny.weights_of(plain().state))
-    momentum = dataclasses.replace(
-        sgd, client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r, momentum=0.9)
-    )
+    momentum = options(momentum=0.9)
     mime = tiny.weights_of(run("mime_lite", momentum, clients()).state)
     local = tiny.weights_of(run("fed_avg", momentum, clients()).state)
     assert max(np.abs(a - b).max() for a, b in zip(mime, local)) > 1e-3

@@ -9,22 +9,20 @@ import tensorflow as tf
 import tf_keras
 
 from tests import tiny
-from tests.algorithms.test_algorithms import assert_close, numpy_gradient, options, start
+from tests.algorithms.test_algorithms import assert_close, engine_of, numpy_gradient, options, start
 from tff_tx import algorithms, models
 from tff_tx.algorithms import chain, distill, dp_sgd, proximal
 from tff_tx.algorithms.client import Context
 from tff_tx.algorithms.distillation.ensemble import Student
 from tff_tx.config.algorithm import EnsembleConfig
 from tff_tx.core.errors import UserError
-from tff_tx.runtime import LocalEngine
 
 SIZES = (7, 12)
 CLIENTS = [tiny.batches(*tiny.client_data(n, seed=i), 4) for i, n in enumerate(SIZES)]
 
 
 def run(opts, rounds=1, name="fed_gkd", data=CLIENTS):
-    with LocalEngine(algorithms.ALGORITHMS[name].build(tiny.linear_model(), opts)) as engine:
-        return tiny.run_rounds(engine, data, rounds)
+    return tiny.run_rounds(engine_of(name, opts), data, rounds)
 
 
 def softmax(logits):
@@ -74,7 +72,7 @@ def test_the_loss_agrees_with_tensorflows_divergence():
     np.testing.assert_allclose(models.distillation_loss(teacher, student, np.ones(9, bool)), theirs, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("gamma", "temperature"), [(0.2, 1.0), (3.0, 2.0)])
+@pytest.mark.parametrize(("gamma", "temperature"), [pytest.param(0.2, 1.0, marks=pytest.mark.slow), (3.0, 2.0)])
 def test_rounds_equal_numpy(gamma, temperature):
     taught = distill(gamma, temperature)
     expected = start()
@@ -90,9 +88,9 @@ def test_the_teacher_may_be_the_average_of_the_last_models():
         teacher = tuple(np.mean([w[k] for w in history[-2:]], 0) for k in (0, 1))
         history.append(numpy_round(history[-1], teacher, gamma, 1.0))
     opts = options(transforms=chain(distill(gamma, models=2)))
-    with LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), opts)) as engine:
-        assert_close(tiny.weights_of(tiny.run_rounds(engine, CLIENTS, 3).state), history[-1])
-        assert engine.traffic().download_bytes == 2 * 4 * (5 * 3 + 3) + 4  # and the rate
+    engine = engine_of("fed_avg", opts)
+    assert_close(tiny.weights_of(tiny.run_rounds(engine, CLIENTS, 3).state), history[-1])
+    assert engine.traffic().download_bytes == 2 * 4 * (5 * 3 + 3) + 4  # and the rate
 
 
 def test_it_goes_with_fed_prox():
@@ -100,7 +98,7 @@ def test_it_goes_with_fed_prox():
     assert_close(tiny.weights_of(run(opts, name="fed_prox").state), numpy_round(start(), start(), 2.0, 1.0, mu=0.5))
 
 
-@pytest.mark.parametrize("models_averaged", [1, 3])
+@pytest.mark.parametrize("models_averaged", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_weight_0_is_fed_avg(models_averaged):
     taught = distill(0.0, models=models_averaged)
     without = run(options(), rounds=2)

@@ -17,6 +17,9 @@ SIZES = (8, 24, 16)
 EXACT = ("residual", "stack")
 
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
 class Model(tf_keras.Model):
     """x W1 W2, W1 adapted."""
 
@@ -58,12 +61,19 @@ def client(k, rank=None):
     return data.map(lambda x, y: (collections.OrderedDict(**x, **{models.RANK: tf.constant(rank)}), y))
 
 
+@functools.cache
+def _process(aggregation, **fields):
+    """A model and its process, for all engines."""
+    model = build(aggregation=aggregation, **fields)
+    return model, algorithms.build_lora_fed_avg(model, options(), aggregation)
+
+
 class Run:
     """An engine, and weights as it has them after a round."""
 
     def __init__(self, aggregation, engine=runtime.LocalEngine, **fields):
-        self.model = build(aggregation=aggregation, **fields)
-        self.engine = engine(algorithms.build_lora_fed_avg(self.model, options(), aggregation), 2)
+        self.model, process = _process(aggregation, **fields)
+        self.engine = engine(process, 2)
         self.at = self.model.adapter_positions[0]
         self.ranks = self.model.lora.ranks
 
@@ -110,7 +120,10 @@ def mean_change(run, alone):
 CASES = {"residual": {}, "stack": {}, "average": {"freeze_a": True}, "svd": {"ranks": (6,)}}
 
 
-@pytest.mark.parametrize("aggregation", CASES)
+@pytest.mark.parametrize(
+    "aggregation",
+    [pytest.param(aggregation, marks=[pytest.mark.slow] if aggregation == "svd" else []) for aggregation in CASES],
+)
 def test_exact_methods_equal_centralized_averaging(aggregation):
     run, first, second, alone = rounds(aggregation, **CASES[aggregation])
     expected = mean_change(run, alone)

@@ -1,6 +1,7 @@
 """Algorithms and client transforms that are defined outside of the package, each in a few lines."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -52,8 +53,12 @@ class L2(ClientTransform):
 
 
 def train(algorithm, opts, rounds=2, data=None):
-    with LocalEngine(build_process(algorithm, tiny.linear_model(), opts), threads=2) as engine:
-        return tiny.weights_of(tiny.run_rounds(engine, data or clients(), rounds).state)
+    return tiny.weights_of(tiny.run_rounds(engine_of(algorithm, opts), data or clients(), rounds).state)
+
+
+@functools.cache
+def engine_of(algorithm, opts):
+    return LocalEngine(build_process(algorithm, tiny.linear_model(), opts), threads=2)
 
 
 def test_an_algorithm_of_ones_own_trains():

@@ -153,13 +153,19 @@ class TestSecondImplementation:
         accountant.compose(poisson(sigma, q).event(7))
         np.testing.assert_allclose(accountant.rdp, [7 * renyi_divergence(q, sigma, a) for a in orders], rtol=1e-9)
 
-    @pytest.mark.parametrize(("q", "sigma", "delta"), [(0.01, 1.0, 1e-6), (0.1, 0.7, 1e-5), (0.3, 2.0, 1e-4)])
+    @pytest.mark.parametrize(
+        ("q", "sigma", "delta"),
+        [(0.01, 1.0, 1e-6), (0.1, 0.7, 1e-5), pytest.param(0.3, 2.0, 1e-4, marks=pytest.mark.slow)],
+    )
     def test_one_sampled_round(self, q, sigma, delta):
         found = epsilon(poisson(sigma, q), 1, delta, "pld")
         assert hockey_stick(q, sigma, found) <= delta * 1.0001
         assert hockey_stick(q, sigma, found * 0.99 - 1e-3) > delta
 
-    @pytest.mark.parametrize(("q", "sigma", "rounds", "delta"), [(0.05, 1.0, 40, 1e-5), (0.2, 2.0, 100, 1e-6)])
+    @pytest.mark.parametrize(
+        ("q", "sigma", "rounds", "delta"),
+        [(0.05, 1.0, 40, 1e-5), pytest.param(0.2, 2.0, 100, 1e-6, marks=pytest.mark.slow)],
+    )
     def test_many_sampled_rounds(self, q, sigma, rounds, delta):
         expected = max(losses_by_hand(q, sigma, rounds, delta, remove) for remove in (True, False))
         assert epsilon(poisson(sigma, q), rounds, delta) == pytest.approx(expected, rel=3e-3)
@@ -198,7 +204,9 @@ class TestSecondImplementation:
         found = epsilon(without_replacement(sigma, cohort, population), 1, delta)
         assert tight < found < 4 * tight
 
-    @pytest.mark.parametrize("mechanism", [poisson(1.0, 0.1), Gaussian(1.0), LocalGaussian(1.0, 10)])
+    @pytest.mark.parametrize(
+        "mechanism", [pytest.param(poisson(1.0, 0.1), marks=pytest.mark.slow), Gaussian(1.0), LocalGaussian(1.0, 10)]
+    )
     def test_noise_is_found_as_dp_accounting_finds_it(self, mechanism):
         expected = dp_accounting.calibrate_dp_mechanism(
             dp_accounting.rdp.RdpAccountant,
@@ -225,7 +233,17 @@ MECHANISMS = [
 ]
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda m: f"{type(m).__name__}-{getattr(m, 'sampling', '')}")
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        # Its rounds are accounted as those of the first, by PLDs.
+        pytest.param(
+            m, marks=pytest.mark.slow if getattr(m, "sampling", "") == "poisson" and m is not MECHANISMS[0] else ()
+        )
+        for m in MECHANISMS
+    ],
+    ids=lambda m: f"{type(m).__name__}-{getattr(m, 'sampling', '')}",
+)
 class TestLaws:
     """What holds of every mechanism."""
 

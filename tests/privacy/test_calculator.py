@@ -86,7 +86,7 @@ def test_mechanisms(name, values, settings, expected):
 
 
 def test_an_adaptive_clip_is_named():
-    text = calculate({**POISSON, **NOISE}, mechanism="adaptive").text()
+    text = calculate({**POISSON, **NOISE, "run.rounds": 5}, mechanism="adaptive").text()
     assert "with adaptive clipping" in found("Mechanism: (.*)", text)
 
 

@@ -38,7 +38,7 @@ class TestOptimum:
             v.sum(), rel=1e-6
         )
 
-    @pytest.mark.parametrize(("rounds", "bands"), [(5, 2), (6, 3)])
+    @pytest.mark.parametrize(("rounds", "bands"), [(5, 2), pytest.param(6, 3, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("momentum", [0.0, 0.9])
     def test_a_second_optimizer(self, rounds, bands, momentum):
         # Over X = C^T C itself, without gradients of ours, and from X = I.
@@ -103,7 +103,7 @@ class TestOptimum:
 class TestBounds:
     """Between what nobody can do better and published factorizations."""
 
-    @pytest.mark.parametrize("rounds", [16, 64, 200])
+    @pytest.mark.parametrize("rounds", [16, 64, pytest.param(200, marks=pytest.mark.slow)])
     def test_between_the_spectral_bound_and_the_square_root(self, rounds):
         # ||A||_* <= ||B||_F ||C||_F for any B C = A; singular values of running sums are 1 / (2 sin(.)).
         angles = (2 * np.arange(1, rounds + 1) - 1) * np.pi / (4 * rounds + 2)
@@ -119,7 +119,9 @@ class TestBounds:
         unscaled = rows.dense() / rows.rows[:, 0][None, :]
         np.testing.assert_allclose(unscaled @ unscaled, np.tri(20), atol=1e-12)
 
-    @pytest.mark.parametrize(("rounds", "separation"), [(64, 64), (128, 16), (300, 50), (512, 32)])
+    @pytest.mark.parametrize(
+        ("rounds", "separation"), [(64, 64), (128, 16), (300, 50), pytest.param(512, 32, marks=pytest.mark.slow)]
+    )
     def test_no_worse_than_the_tree_and_the_tree_than_independent_noise(self, rounds, separation):
         # Mean squared error of the running sums at the same privacy: variances times squared sensitivity.
         participation = Participation(separation)

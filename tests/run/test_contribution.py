@@ -1,5 +1,6 @@
 """The contribution of a run's clients: replayed by the run's own process, whatever that is."""
 
+import functools
 import json
 
 import pandas as pd
@@ -20,29 +21,37 @@ RUN = {
 LORA = {"model.trainable": "lora", "lora.rank": (2,)}
 
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
 @pytest.fixture(scope="module")
 def train(tmp_path_factory, cache_dir):
     """Trains a run with further settings; gives its directory, and its loss on held-out data after each round."""
 
-    def train(**values):
+    @functools.lru_cache(1)
+    def plain():
+        return run()
+
+    def run(**values):
         directory = tmp_path_factory.mktemp("run")
         config = RunConfig.of({**RUN, "run.directory": str(directory), "data.cache_dir": str(cache_dir), **values})
         history = Trainer.from_config(config, progress=False).fit()
         return directory, history["eval/loss"].tolist()
 
-    return train
+    return lambda **values: run(**values) if values else plain()
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {**LORA, "lora.aggregation": "svd"},
+        {},
+        pytest.param({**LORA, "lora.aggregation": "svd"}, marks=pytest.mark.slow),
         pytest.param(LORA, marks=pytest.mark.slow),
         pytest.param({**LORA, "lora.rank": (2, 4), "lora.aggregation": "stack"}, marks=pytest.mark.slow),
         pytest.param({"attack.name": "sign_flip", "attack.share": 0.5}, marks=pytest.mark.slow),
         pytest.param({"compression.upload": "top_k", "compression.fraction": 0.1}, marks=pytest.mark.slow),
     ],
-    ids=["lora-svd", "lora", "lora-stack", "attack", "error-feedback"],
+    ids=["plain", "lora-svd", "lora", "lora-stack", "attack", "error-feedback"],
 )
 def test_values_add_up_to_what_the_run_gained(train, values):
     directory, losses = train(**values)
@@ -74,7 +83,11 @@ def run(train):
         ({"method": "truncated_monte_carlo", "round_truncation": 0.1}, "remove it, or use gtg_shapley"),
         ({"first_round": 9}, "contribution.first_round=9 and contribution.last_round=None leave none of the 3 rounds"),
         ({"metric": "beauty"}, "contribution.metric=beauty: must be one of loss, accuracy"),
-        ({"split_name": "validation"}, "contribution.split_name=validation: the run held no such data out"),
+        pytest.param(
+            {"split_name": "validation"},
+            "contribution.split_name=validation: the run held no such data out",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_wrong_settings_are_rejected(run, settings, sentence):

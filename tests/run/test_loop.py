@@ -18,7 +18,7 @@ from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory as run_directory
 from tff_tx.run import loop
-from tff_tx.run.callbacks import MetricsCsv, TensorBoard
+from tff_tx.run.callbacks import EarlyStopping, KeepBest, MetricsCsv, TensorBoard
 from tff_tx.run.evaluation import Evaluator, spread
 from tff_tx.runtime import LocalEngine
 
@@ -28,12 +28,17 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def engine(digits_task):
+def task(digits_task):
+    return tiny.linear_digits_task(digits_task)
+
+
+@pytest.fixture(scope="module")
+def engine(task):
     options = algorithms.Options(
         client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0, momentum=0.9),
     )
-    with LocalEngine(digits_task.process(algorithms.build_fed_avg(digits_task.model, options)), 2) as engine:
+    with LocalEngine(task.process(algorithms.build_fed_avg(task.model, options)), 2) as engine:
         yield engine
 
 
@@ -74,9 +79,9 @@ def rows(directory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(engine, digits_task, tmp_path_factory):
+def undisturbed(engine, task, tmp_path_factory):
     directory = tmp_path_factory.mktemp("undisturbed")
-    return directory, run(engine, digits_task, directory)
+    return directory, run(engine, task, directory)
 
 
 def test_metrics_have_the_promised_columns(undisturbed):
@@ -92,36 +97,36 @@ def test_metrics_have_the_promised_columns(undisturbed):
 
 
 @pytest.mark.parametrize("dies_in", [2, 3, 4, 6])
-def test_a_killed_run_goes_on_to_the_same_end(engine, digits_task, undisturbed, tmp_path, dies_in):
+def test_a_killed_run_goes_on_to_the_same_end(engine, task, undisturbed, tmp_path, dies_in):
     with pytest.raises(Killed):
-        run(engine, digits_task, tmp_path, dies_in=dies_in)
-    weights = run(engine, digits_task, tmp_path)
+        run(engine, task, tmp_path, dies_in=dies_in)
+    weights = run(engine, task, tmp_path)
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
     for ours, theirs in zip(weights.trainable, undisturbed[1].trainable):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_an_interrupted_run_keeps_every_whole_round(engine, digits_task, undisturbed, tmp_path):
+def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, tmp_path):
     with pytest.raises(loop.Interrupted, match="after round 4 of 6"):
-        run(engine, digits_task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
+        run(engine, task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
     assert (tmp_path / "checkpoints" / "round_4").exists()
-    run(engine, digits_task, tmp_path)
+    run(engine, task, tmp_path)
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
 
 
-def test_half_written_checkpoints_are_neither_read_nor_kept(engine, digits_task, undisturbed, tmp_path):
+def test_half_written_checkpoints_are_neither_read_nor_kept(engine, task, undisturbed, tmp_path):
     with pytest.raises(Killed):
-        run(engine, digits_task, tmp_path, dies_in=4)
+        run(engine, task, tmp_path, dies_in=4)
     half = tmp_path / "checkpoints" / "round_3_temp1234"
     half.mkdir()
-    run(engine, digits_task, tmp_path)
+    run(engine, task, tmp_path)
     assert not half.exists()
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
 
 
-def test_a_finished_run_is_not_run_again(engine, digits_task, undisturbed):
+def test_a_finished_run_is_not_run_again(engine, task, undisturbed):
     before = (undisturbed[0] / "metrics.csv").read_bytes()
-    weights = run(engine, digits_task, undisturbed[0], dies_in=7)
+    weights = run(engine, task, undisturbed[0], dies_in=7)
     assert (undisturbed[0] / "metrics.csv").read_bytes() == before
     np.testing.assert_array_equal(weights.trainable[0], undisturbed[1].trainable[0])
 
@@ -145,9 +150,8 @@ def train_with_failures(engine, directory, failing, rounds=3, **schedule):
 
 
 @pytest.fixture(scope="module")
-def failing_engine(digits_task):
+def failing_engine(task):
     """Clients whose names have "such" in them have data that cannot be read."""
-    task = tiny.linear_digits_task(digits_task)
     batches = task.train_batches
 
     @tff.tensorflow.computation(batches.type_signature.parameter)
@@ -196,8 +200,28 @@ def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine,
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
 
 
-def test_a_trace_is_written_when_asked_for(engine, digits_task, tmp_path):
-    run(engine, digits_task, tmp_path, rounds=2, profiled=True)
+def test_a_run_stops_early_and_ends_with_its_best_model(engine, task, tmp_path):
+    """After two evaluations without improvement; started again, it does not train on."""
+    losses, seen = iter([3.0, 1.0, 2.0, 2.5, 0.0]), []
+
+    def train():
+        return loop.train(
+            engine,
+            str(tmp_path),
+            loop.Schedule(5, rounds_per_evaluation=1),
+            cohort_fn=participation.build_cohort_fn(lambda n, attempt=0: task.train.client_ids[:2], arguments),
+            evaluate_fn=lambda weights: seen.append(weights) or {"loss": next(losses)},
+            callbacks=[EarlyStopping("loss", False, 2), KeepBest("loss", False), MetricsCsv()],
+            show_progress=False,
+        )
+
+    for weights in (train(), train()):
+        assert len(seen) == len(pd.read_csv(tmp_path / "metrics.csv")) == 4
+        tf.nest.map_structure(np.testing.assert_array_equal, weights, seen[1])
+
+
+def test_a_trace_is_written_when_asked_for(engine, task, tmp_path):
+    run(engine, task, tmp_path, rounds=2, profiled=True)
     assert list((tmp_path / "tensorboard").rglob("*.xplane.pb"))
 
 

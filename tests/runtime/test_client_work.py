@@ -1,5 +1,6 @@
 """The cut through a client's work changes nothing but the speed, and the form of a round travels."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -22,6 +23,14 @@ OPTIONS = algorithms.Options(
 )
 
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@functools.cache
+def linear_process(build):
+    return build(tiny.linear_model(), OPTIONS)
+
+
 def clients(count=3, shape=(5,)):
     return [tiny.batches(*tiny.client_data(12 + n, seed=n), batch_size=5) for n in range(count)]
 
@@ -40,7 +49,7 @@ def work_of(process):
     ("build", "loops"), [(algorithms.build_fed_avg, 1), (algorithms.build_fed_sgd, 1), (algorithms.build_mime_lite, 2)]
 )
 def test_every_loop_over_batches_is_found(build, loops):
-    assert work_of(build(tiny.linear_model(), OPTIONS)).num_loops == loops
+    assert work_of(linear_process(build)).num_loops == loops
 
 
 def test_cut_and_whole_give_the_same():
@@ -102,7 +111,7 @@ class _OnX(tf_keras.Model):
 
 def test_the_form_travels_as_bytes():
     """What is unpickled elsewhere, without the process, computes the same contribution."""
-    form = RoundForm.of(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS))
+    form = RoundForm.of(linear_process(algorithms.build_fed_avg))
     travelled = pickle.loads(pickle.dumps(form))
     assert travelled.traffic == form.traffic
     broadcast = form.graph("prepare").whole()(*form.graph("initialize").whole()())
@@ -118,7 +127,7 @@ def test_the_form_travels_as_bytes():
 
 
 def test_mixed_precision_is_near_and_an_unknown_one_is_refused():
-    process = algorithms.build_fed_avg(tiny.linear_model(), OPTIONS)
+    process = linear_process(algorithms.build_fed_avg)
     with LocalEngine(process, precision="bfloat16") as engine, LocalEngine(process) as exact:
         rough, fine = tiny.run_rounds(engine, clients()), tiny.run_rounds(exact, clients())
     for ours, theirs in zip(tiny.weights_of(rough.state), tiny.weights_of(fine.state)):

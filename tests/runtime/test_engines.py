@@ -55,7 +55,10 @@ PROCESSES = {
         ),
     ),
 }
-NEAR_FED_AVG = ("fed_adam", "scheduled", "unweighted")
+SLOW = ("fed_avg", "fed_adam", "scheduled", "fed_prox", "fed_sgd", "unweighted", "robust")
+"""Near FedAvg, which runs with a Transformer, or near another one."""
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,14 @@ def process(digits_task):
 
 
 @pytest.fixture(scope="module")
-def engine(process):
+def linear_process(digits_task):
+    """FedAvg of a linear model."""
+    task = tiny.linear_digits_task(digits_task)
+    return task.process(algorithms.build_fed_avg(task.model, OPTIONS))
+
+
+@pytest.fixture(scope="module")
+def engine(compiled_once, process):
     with LocalEngine(process, threads=4) as engine:
         yield engine
 
@@ -100,7 +110,7 @@ def run_open(engine, rounds):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in NEAR_FED_AVG else []) for name in PROCESSES]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in PROCESSES]
 )
 def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients, ray_cluster):
     algorithm, options = PROCESSES[name]
@@ -132,16 +142,14 @@ def test_the_number_of_threads_changes_nothing(process, engine, clients):
     tf.nest.map_structure(np.testing.assert_array_equal, one, four)
 
 
-def test_the_number_of_workers_changes_nothing(digits_task, ray_cluster):
+def test_the_number_of_workers_changes_nothing(digits_task, linear_process, ray_cluster):
     """More clients than leaves, so that leaves have several; costs that are not what the clients take."""
-    task = tiny.linear_digits_task(digits_task)
-    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
-    rounds = [tasks.client_arguments(task.train.client_ids, seed=1, round_num=r) for r in (1, 2)]
-    sizes = task.train.sizes()
+    rounds = [tasks.client_arguments(digits_task.train.client_ids, seed=1, round_num=r) for r in (1, 2)]
+    sizes = digits_task.train.sizes()
     used, found = [], []
     for workers, most_leaves in ((1, 5), (2, 5), (2, 100)):
         engine = RayEngine(
-            process,
+            linear_process,
             cluster=ray_cluster,
             max_workers=workers,
             most_leaves=most_leaves,
@@ -152,23 +160,21 @@ def test_the_number_of_workers_changes_nothing(digits_task, ray_cluster):
     assert used[:2] == [1, 2]
     tf.nest.map_structure(np.testing.assert_array_equal, found[0][:2], found[1][:2])
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[1][0], found[2][0])
-    with LocalEngine(process) as local:
+    with LocalEngine(linear_process) as local:
         weights, metrics, _ = run_open(local, rounds)
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[0][0], weights)
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0][1], metrics)
 
 
-def test_hooks_on_a_cluster_are_those_of_one_machine(digits_task, ray_cluster, tmp_path):
+def test_hooks_on_a_cluster_are_those_of_one_machine(digits_task, linear_process, ray_cluster, tmp_path):
     """Stale clients, bytes that are measured and updates that are stored; several clients a leaf."""
-    task = tiny.linear_digits_task(digits_task)
-    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
-    ids = task.train.client_ids
+    ids = digits_task.train.client_ids
     rounds = [list(zip(tasks.client_arguments(ids, 1, r), taus)) for r, taus in ((1, [0] * 8), (2, [0, 1] * 4))]
     outputs, stored = [], []
     for engine_class, options in ((LocalEngine, {}), (RayEngine, {"cluster": ray_cluster, "most_leaves": 3})):
         store = UpdateStore(str(tmp_path / engine_class.__name__))
         hooks = [Staleness(1), store]
-        with engine_class(process, encode=compression.encode, hooks=hooks, **options) as engine:
+        with engine_class(linear_process, encode=compression.encode, hooks=hooks, **options) as engine:
             state = engine.initialize()
             for round_num, clients in enumerate(rounds, 1):
                 before, output = state, engine.run_round(state, clients)
@@ -192,12 +198,10 @@ def check_close(ours, theirs):
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
 
 
-def test_what_stays_with_a_client_does_not_run_on_a_cluster(digits_task, ray_cluster, tmp_path):
-    task = tiny.linear_digits_task(digits_task)
-    process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
+def test_what_stays_with_a_client_does_not_run_on_a_cluster(linear_process, ray_cluster, tmp_path):
     feedback = ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))
     with pytest.raises(UserError, match="does not run on a cluster: with error feedback a client's residual"):
-        RayEngine(process, cluster=ray_cluster, hooks=[feedback])
+        RayEngine(linear_process, cluster=ray_cluster, hooks=[feedback])
 
 
 def test_dropout_differs_between_clients_rounds_and_steps(digits_task):
@@ -248,7 +252,9 @@ def workers_below(pid):
     return [p for p in psutil.Process(pid).children(recursive=True) if "worker" in p.name() or p.name() == "sh"]
 
 
-@pytest.mark.parametrize("end", ["exit", "close", "kill", "terminate", "interrupt"])
+@pytest.mark.parametrize(
+    "end", ["kill", *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", "close", "terminate", "interrupt"))]
+)
 def test_no_worker_outlives_its_program(end):
     """However the program ends, and without keeping the pipe of its output open."""
     argument = end if end in ("exit", "close") else "wait"

@@ -1,6 +1,7 @@
 """FedBuff's update, against the paper's formula in NumPy, synchronous FedAvg, and itself undisturbed."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -30,8 +31,17 @@ DATA = [tiny.client_data(n, seed=n) for n in (4, 7, 12, 5)]
 CLIENTS = [tiny.batches(x, y, 100) for x, y in DATA]
 
 
-def build(options=PLAIN, algorithm="fed_avg", threads=2, hooks=(), **kwargs):
-    process = algorithms.ALGORITHMS[algorithm].build(tiny.linear_model(), options)
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@functools.cache
+def fed_avg(momentum=False, weighted=True):
+    options = dataclasses.replace(OPTIONS if momentum else PLAIN, weighted=weighted)
+    return algorithms.build_fed_avg(tiny.linear_model(), options)
+
+
+def build(process=None, threads=2, hooks=(), **kwargs):
+    process = fed_avg() if process is None else process
     return LocalEngine(process, threads, hooks=[Staleness(**kwargs), *hooks])
 
 
@@ -74,8 +84,7 @@ def run(engine, rounds=ROUNDS, clients=CLIENTS):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("exponent", [0.5, 0.0, 2.0])
 def test_an_update_is_the_papers(weighted, exponent):
-    options = dataclasses.replace(PLAIN, weighted=weighted)
-    weights, output = run(build(options, max_staleness=3, staleness_exponent=exponent))
+    weights, output = run(build(fed_avg(weighted=weighted), max_staleness=3, staleness_exponent=exponent))
     for ours, expected in zip(weights.trainable, by_hand(ROUNDS, weighted, exponent)):
         np.testing.assert_allclose(ours, expected, rtol=2e-6)
     # Metrics count every example once, however stale.
@@ -86,21 +95,22 @@ def test_an_update_is_the_papers(weighted, exponent):
 def test_zeroing_and_clipping_come_before_the_scaling():
     """With a norm too large to matter the robust aggregator is the mean."""
     robust = tff.learning.robust_aggregator(zeroing=True, clipping=False)
-    weights, _ = run(build(dataclasses.replace(PLAIN, aggregator=robust), max_staleness=3))
+    process = algorithms.build_fed_avg(tiny.linear_model(), dataclasses.replace(PLAIN, aggregator=robust))
+    weights, _ = run(build(process, max_staleness=3))
     for ours, expected in zip(weights.trainable, by_hand(ROUNDS, True, 0.5)):
         np.testing.assert_allclose(ours, expected, rtol=2e-6)
 
 
 def test_the_number_of_threads_changes_nothing():
-    one, _ = run(build(OPTIONS, max_staleness=3, threads=1))
-    four, _ = run(build(OPTIONS, max_staleness=3, threads=4))
+    one, _ = run(build(fed_avg(momentum=True), max_staleness=3, threads=1))
+    four, _ = run(build(fed_avg(momentum=True), max_staleness=3, threads=4))
     tf.nest.map_structure(np.testing.assert_array_equal, one, four)
 
 
 def test_without_staleness_it_is_the_local_engine():
     rounds = [[(c, 0) for c, _ in arrivals] for arrivals in ROUNDS]
-    ours, _ = run(build(OPTIONS, max_staleness=0), rounds)
-    with LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS)) as engine:
+    ours, _ = run(build(fed_avg(momentum=True), max_staleness=0), rounds)
+    with LocalEngine(fed_avg(momentum=True)) as engine:
         state = engine.initialize()
         for arrivals in rounds:
             state = engine.run_round(state, [CLIENTS[c] for c, _ in arrivals]).state
@@ -142,7 +152,7 @@ def test_what_does_not_change_is_kept_once():
 
 @pytest.mark.parametrize("max_staleness", [0, 2])
 def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, max_staleness):
-    with build(OPTIONS, max_staleness=max_staleness) as engine:
+    with build(fed_avg(momentum=True), max_staleness=max_staleness) as engine:
         start = engine.initialize()
         state = engine.run_round(start, [(CLIENTS[0], 0)]).state
         Checkpoints(str(tmp_path)).save(state, 1)
@@ -164,15 +174,16 @@ def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, max_staleness):
 )
 def test_what_is_not_one_update_is_refused(algorithm, options, found):
     with pytest.raises(UserError, match=f"clients of this process send {found} of the model's shape"):
-        build(options, algorithm)
+        build(algorithms.ALGORITHMS[algorithm].build(tiny.linear_model(), options))
 
 
 class TestTraining:
     """Whole runs."""
 
     @pytest.fixture(scope="class")
-    def engine(self, digits_task):
-        process = digits_task.process(algorithms.build_fed_avg(digits_task.model, OPTIONS))
+    def engine(self, compiled_once, digits_task):
+        task = tiny.linear_digits_task(digits_task)
+        process = task.process(algorithms.build_fed_avg(task.model, OPTIONS))
         with LocalEngine(process, hooks=[Staleness(3)]) as engine:
             yield engine
 

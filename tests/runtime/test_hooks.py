@@ -15,7 +15,7 @@ from tff_tx import algorithms
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
 from tff_tx.run.checkpoints import Checkpoints
-from tff_tx.runtime import ClientCompression, LocalEngine, Staleness, TooFewClientsError, form, process_state
+from tff_tx.runtime import ClientCompression, LocalEngine, Staleness, TooFewClientsError, process_state
 
 RATE, KEPT = 0.1, 5
 SIZES = (4, 7, 12, 5)
@@ -29,6 +29,9 @@ ROUNDS = [[(0, 0), (1, 0)], [(2, 1), (0, 0)], [(3, 2), (1, 1)], [(2, 3), (3, 0),
 """Of each the clients and their staleness."""
 IN_ORDER = [[(client, 0) for client, _ in arrivals] for arrivals in ROUNDS]
 TOP = compression.TopK(KEPT / 18)
+
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @functools.cache
@@ -48,15 +51,6 @@ def process(aggregator=None, download=None):
 
     built = algorithms.build_fed_avg(tiny.linear_model(), options)
     return tff.simulation.compose_dataset_computation_with_learning_process(batches, built)
-
-
-@pytest.fixture(autouse=True)
-def form_once(monkeypatch):
-    """Compiles each process once for all engines: a form does not change."""
-    monkeypatch.setattr(form.RoundForm, "of", FORM_OF)
-
-
-FORM_OF = functools.cache(form.RoundForm.of)
 
 
 def feedback(directory, compressor=TOP):
@@ -164,7 +158,7 @@ def test_bytes_are_those_of_the_code_and_of_the_delta():
 
 def test_neither_threads_nor_costs_nor_the_order_of_hooks_change_anything(tmp_path):
     results = []
-    for number, (threads, cost_fn) in enumerate([(1, None), (4, None), (1, cost), (4, cost)]):
+    for number, (threads, cost_fn) in enumerate([(1, None), (4, None), (4, cost)]):
         hooks = [feedback(tmp_path / str(number), compression.RandomK(0.3, scaled=False)), Staleness()]
         engine = LocalEngine(process(), threads, hooks=hooks[:: (-1) ** number], cost_fn=cost_fn)
         states, _ = run(engine)
@@ -209,7 +203,7 @@ def test_clients_of_fed_buff_are_valued(tmp_path):
     assert dict(table["rounds"]) == {"0": 3, "1": 3, "2": 3, "3": 2}
 
 
-@pytest.mark.parametrize("after", [2, 3])
+@pytest.mark.parametrize("after", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, after):
     """All hooks, and residuals of rounds after the checkpoint, which must not count."""
 
@@ -252,7 +246,13 @@ def test_a_round_that_does_not_count_leaves_nothing(tmp_path, error):
 class TestAdapters:
     """Products of factors are formed as contributions come in: what is stored are the factors."""
 
-    @pytest.mark.parametrize("aggregation", algorithms.LORA_AGGREGATIONS)
+    @pytest.mark.parametrize(
+        "aggregation",
+        [
+            pytest.param(a, marks=[pytest.mark.slow] if a in ("svd", "average") else [])
+            for a in algorithms.LORA_AGGREGATIONS
+        ],
+    )
     def test_stored_updates_replay_the_round(self, tmp_path, aggregation):
         store = contribution.UpdateStore(str(tmp_path))
         run = adapters.Run(aggregation, functools.partial(LocalEngine, hooks=[store]))
@@ -264,7 +264,7 @@ class TestAdapters:
             combined = engine.combine(engine.unflatten_state(leaves), contributions)
         tf.nest.map_structure(np.testing.assert_array_equal, combined, after)
 
-    @pytest.mark.parametrize("aggregation", ["residual", "stack"])
+    @pytest.mark.parametrize("aggregation", ["residual", pytest.param("stack", marks=pytest.mark.slow)])
     def test_a_stale_client_starts_from_the_residual_of_its_round(self, aggregation):
         """The same work on the same model is the same update, one round later."""
         run = adapters.Run(aggregation, functools.partial(LocalEngine, hooks=[Staleness(1, 0.0)]))

@@ -71,8 +71,8 @@ def test_a_reader_tells_what_cannot_be_read():
         next(reader("two"))
 
 
-def test_only_functions_of_pipelines_are_simplified(tmp_path):
-    task = tiny.digits_task(str(tmp_path))
+def test_only_functions_of_pipelines_are_simplified(digits_task):
+    task = tiny.linear_digits_task(digits_task)
     options = algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
         server_optimizer=algorithms.build_optimizer("sgd", 1.0),

@@ -49,15 +49,20 @@ def test_nothing_is_lost_with_tensors_that_drop_their_state():
     def make():
         drop_python_state([tf.identity(x) for _ in range(10)])
 
-    assert bytes_lost(make, 1000) < 40
+    assert bytes_lost(make, 300) < 40
 
 
-def test_the_engine_loses_next_to_nothing_with_a_client():
+@pytest.fixture(scope="module")
+def engine():
+    with runtime.LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=1) as engine:
+        yield engine
+
+
+def test_the_engine_loses_next_to_nothing_with_a_client(engine):
     """A client's round makes about 40 tensors here."""
     clients = [tiny.batches(*tiny.client_data(12, seed=n), batch_size=5) for n in range(20)]
-    with runtime.LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=1) as engine:
-        state = engine.initialize()
-        lost = bytes_lost(lambda: engine.run_round(state, clients), 10)
+    state = engine.initialize()
+    lost = bytes_lost(lambda: engine.run_round(state, clients), 5)
     assert lost / len(clients) < 500
 
 
@@ -72,19 +77,18 @@ def test_tensors_keep_their_values_and_gradients():
 
 
 @pytest.mark.parametrize("source", ["initialize", "run_round", "combine", "on_contribution", "step_function"])
-def test_an_attribute_of_a_tensor_that_users_get_is_its_own(source):
+def test_an_attribute_of_a_tensor_that_users_get_is_its_own(engine, source):
     clients = [tiny.batches(*tiny.client_data(12, seed=n), batch_size=5) for n in range(2)]
     contributions = []
-    with runtime.LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=1) as engine:
-        state = engine.initialize()
-        output = engine.run_round(state, clients, on_contribution=lambda _, leaves: contributions.append(leaves))
-        given = {
-            "initialize": lambda: state,
-            "run_round": lambda: output.state,
-            "combine": lambda: engine.combine(state, contributions),
-            "on_contribution": lambda: contributions,
-            "step_function": lambda: runtime.step_function(lambda x: (x, 2 * x), tf.TensorSpec([]))(tf.constant(1.0)),
-        }[source]()
+    state = engine.initialize()
+    output = engine.run_round(state, clients, on_contribution=lambda _, leaves: contributions.append(leaves))
+    given = {
+        "initialize": lambda: state,
+        "run_round": lambda: output.state,
+        "combine": lambda: engine.combine(state, contributions),
+        "on_contribution": lambda: contributions,
+        "step_function": lambda: runtime.step_function(lambda x: (x, 2 * x), tf.TensorSpec([]))(tf.constant(1.0)),
+    }[source]()
     tensors = [leaf for leaf in tf.nest.flatten(given) if isinstance(leaf, tf.Tensor)]
     assert len(tensors) > 1
     tensors[0].mark = "mine"

@@ -24,6 +24,9 @@ OPTIONS = algorithms.Options(
 )
 
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
 def process(build=algorithms.build_fed_avg, **options):
     return build(tiny.linear_model(), dataclasses.replace(OPTIONS, **options))
 
@@ -37,9 +40,14 @@ def cohort(sizes=(12, 20, 7)):
 
 
 @functools.cache
+def plain_process():
+    return process()
+
+
+@functools.cache
 def plain_update():
     """The weights before and after a round of uncompressed FedAvg."""
-    with LocalEngine(process()) as engine:
+    with LocalEngine(plain_process()) as engine:
         start = engine.initialize()
         return tiny.weights_of(start), tiny.weights_of(engine.run_round(start, cohort()).state)
 
@@ -59,7 +67,7 @@ def test_a_code_that_loses_nothing_changes_nothing(name):
 @pytest.mark.parametrize(
     "aggregator",
     [
-        tff.aggregators.zeroing_factory(10.0, mean_of_codes("uniform8")),
+        pytest.param(tff.aggregators.zeroing_factory(10.0, mean_of_codes("uniform8")), marks=pytest.mark.slow),
         compression.WeightedCompressedFactory(build_compressor("eden2"), tff.aggregators.MeanFactory(), seed=3),
     ],
     ids=["zeroing", "weighted_wrapper"],
@@ -94,7 +102,9 @@ def test_nested_structures_of_floats_are_summed_and_others_refused():
         compression.WeightedCompressedFactory(compression.TopK(1.0), tff.aggregators.SumFactory())
 
 
-@pytest.mark.parametrize("name", ["eden1", "eden2", "stochastic2"])
+@pytest.mark.parametrize(
+    "name", ["eden1", *(pytest.param(n, marks=pytest.mark.slow) for n in ("eden2", "stochastic2"))]
+)
 def test_no_client_changes_a_private_sum_by_more_than_the_clip(name):
     """What is decoded may be larger than what was encoded, and is clipped again."""
     value_type = tff.TensorType(np.float32, [64])
@@ -284,7 +294,7 @@ def distributor_fn(name):
     return lambda initial: compression.build_delta_distributor(initial, build_compressor(name, fraction=0.2), seed=1)
 
 
-@pytest.mark.parametrize("algorithm", ["fed_prox", "mime_lite"])
+@pytest.mark.parametrize("algorithm", [pytest.param("fed_prox", marks=pytest.mark.slow), "mime_lite"])
 def test_a_download_that_loses_nothing_changes_nothing(algorithm):
     options = {
         "transforms": (algorithms.proximal(0.1),),

@@ -1,7 +1,7 @@
 """Accumulated gradients are those of the batch as a whole."""
 
 import collections
-import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_parts_are_the_batch_with_seeds_of_their_own():
     assert [len(y) for _, y, _ in accumulation.in_parts(batch, 20)] == [1] * 7
 
 
-@pytest.mark.parametrize("number", [2, 3, 50])
+@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow), 50])
 def test_a_run_equals_one_without(number):
     """Of clients whose batches, and whose last ones above all, are no multiples of the parts."""
     output = run("fed_avg", options(transforms=chain(accumulate(number))), clients())
@@ -69,6 +69,7 @@ def test_the_loss_that_clients_count_by_is_that_of_batches():
     assert_close(final(transforms=chain(accumulate(2))), final(), 1e-5)
 
 
+@functools.cache
 def tokens():
     """A model that labels tokens, and a client with very unequal numbers of labelled tokens a text."""
     inner = tf_keras.Sequential([tf_keras.layers.Input([None, 3]), tf_keras.layers.Dense(4)])
@@ -83,7 +84,7 @@ def tokens():
     return model, [data.map(lambda x, y: (collections.OrderedDict(x), y))]
 
 
-@pytest.mark.parametrize("distilled", [False, True])
+@pytest.mark.parametrize("distilled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_parts_count_by_what_the_loss_averages_over(distilled):
     model, data = tokens()
     more = [distill(3.0)] if distilled else []
@@ -94,16 +95,15 @@ def test_parts_count_by_what_the_loss_averages_over(distilled):
     assert min(moved) > 0.05
 
 
-@pytest.mark.parametrize("name", ["fed_sgd", "mime_lite"])
+@pytest.mark.parametrize("name", ["fed_sgd", pytest.param("mime_lite", marks=pytest.mark.slow)])
 def test_other_algorithms_accumulate_too(name):
     model, data = tokens()
-    opts = options(rate=1.0, momentum=0.9)
-    whole = run(name, opts, data, model=model)
-    parts = run(name, dataclasses.replace(opts, transforms=chain(accumulate(3))), data, model=model)
+    whole = run(name, options(rate=1.0, momentum=0.9), data, model=model)
+    parts = run(name, options(rate=1.0, momentum=0.9, transforms=chain(accumulate(3))), data, model=model)
     assert_close(tiny.weights_of(parts.state), tiny.weights_of(whole.state))
 
 
-@pytest.mark.parametrize("microbatches", [4, 2])
+@pytest.mark.parametrize("microbatches", [pytest.param(4, marks=pytest.mark.slow), 2])
 def test_clipped_sums_of_parts_add_up(microbatches):
     """DP-SGD without noise; parts never cut through a microbatch."""
     private = dp_sgd(0.3, 0.0, 4, microbatches)

@@ -17,10 +17,13 @@ from tff_tx.algorithms.client import Context, noise
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine, NativeEngine
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 START = (np.ones([5, 3]), np.ones([3]))
 RATE = 0.1
 
 
+@functools.cache
 def options(**fields):
     return algorithms.Options(
         client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
@@ -30,9 +33,14 @@ def options(**fields):
     )
 
 
+@functools.cache
+def process(name, opts, model):
+    """One process for all who ask for it with the same `options`, which are one object."""
+    return algorithms.ALGORITHMS[name].build(model, opts)
+
+
 def run(opts, data, name="fed_avg", threads=2, model=None, rounds=1, engine_class=LocalEngine):
-    process = algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts)
-    with engine_class(process, threads) as engine:
+    with engine_class(process(name, opts, model or tiny.linear_model()), threads) as engine:
         return tiny.run_rounds(engine, data, rounds)
 
 
@@ -82,7 +90,7 @@ def gradients_of(privacy, model, trained, frozen, x, y):
 # Examples
 
 
-@pytest.mark.parametrize("name", ["fed_avg", "fed_prox"])
+@pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_prox", marks=pytest.mark.slow)])
 def test_without_noise_and_with_an_infinite_clip_it_is_plain_sgd(name):
     term = proximal(0.5 if name == "fed_prox" else 0.0)
     base, private = (options(transforms=chain(term, *more)) for more in ((), (dp_sgd(np.inf, 0.0, batch_size=4),)))
@@ -97,7 +105,7 @@ def test_dropout_is_that_of_the_batch_as_a_whole():
     assert np.abs(dropped[0] - weights(plain())[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("microbatches", [None, 2])
+@pytest.mark.parametrize("microbatches", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_the_clipped_sum_is_that_of_a_loop_over_examples(microbatches):
     """Two local steps in NumPy, one gradient at a time; the last batch of 4 has but 3 examples."""
     x, y = tiny.client_data(7, seed=3)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_federated as tff
 
 from tests import tiny
-from tests.algorithms.test_algorithms import assert_close, clients, options, run
+from tests.algorithms.test_algorithms import assert_close, clients, engine_of, options, run
 from tff_tx import algorithms
 from tff_tx.aggregators import AttentionFactory
 from tff_tx.aggregators.dp import WithheldMetricsFactory
@@ -20,10 +20,14 @@ REDUCE = {"loop_implementation": tff.learning.LoopImplementation.DATASET_REDUCE}
 SCHEDULE = algorithms.build_schedule("cosine", 0.2, 1, 6)
 
 
-def train(process, rounds=3):
+def train(process):
     with LocalEngine(process, threads=2) as engine:
-        output = tiny.run_rounds(engine, clients(), rounds)
-        return tiny.weights_of(output.state), output.metrics["client_work"]["train"], engine.traffic()
+        return train_in(engine)
+
+
+def train_in(engine):
+    output = tiny.run_rounds(engine, clients(), 3)
+    return tiny.weights_of(output.state), output.metrics["client_work"]["train"], engine.traffic()
 
 
 def equal(left, right):
@@ -33,12 +37,19 @@ def equal(left, right):
     assert left[2] == right[2]
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("name", "weighted"),
+    [
+        ("sgd", True),
+        pytest.param("sgd", False, marks=pytest.mark.slow),
+        pytest.param("adam", True, marks=pytest.mark.slow),
+        ("adam", False),
+    ],
+)
 def test_an_empty_chain_is_tffs_fed_avg(name, weighted):
     opts, model = options(client=name, weighted=weighted), tiny.linear_model(dropout=0.3)
     ours = train(client.compose(model, opts, client.build_client_work(model, opts, client_update)))
-    tffs = train(algorithms.build_fed_avg(model, opts))
+    tffs = train_in(engine_of("fed_avg", opts, model))
     assert_close(ours[0], tffs[0], tolerance=0)
     assert ours[1] == tffs[1]
 
@@ -46,11 +57,17 @@ def test_an_empty_chain_is_tffs_fed_avg(name, weighted):
 def test_fed_sgd_is_tffs():
     model = tiny.linear_model(dropout=0.3)
     tffs = tff.learning.algorithms.build_fed_sgd(model, algorithms.build_optimizer("sgd", 0.3), **REDUCE)
-    equal(train(algorithms.build_fed_sgd(model, options(server_rate=0.3))), train(tffs))
+    equal(train_in(engine_of("fed_sgd", options(server_rate=0.3), model)), train(tffs))
 
 
-@pytest.mark.parametrize("schedule", [None, SCHEDULE])
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        *(pytest.param(name, None, marks=pytest.mark.slow) for name in ("sgd", "adamw")),
+        pytest.param("sgd", SCHEDULE, marks=pytest.mark.slow),
+        ("adamw", SCHEDULE),
+    ],
+)
 def test_mime_lite_is_tffs(name, schedule):
     model = tiny.linear_model(dropout=0.3)
     opts = options(client=name, momentum=0.9, client_schedule=schedule)
@@ -63,10 +80,10 @@ def test_mime_lite_is_tffs(name, schedule):
 
 def test_transforms_with_different_hooks_commute():
     parts = proximal(0.3), distill(2.0, models=2), dp_sgd(0.5, 0.5, 4), local_dp(0.5, 1.0)
-    orders = [parts, parts[::-1], (parts[2], parts[0], parts[3], parts[1])]
-    results = [run("fed_avg", options(weighted=False, transforms=chain(*order)), clients()) for order in orders]
-    for other in results[1:]:
-        assert_close(tiny.weights_of(other.state), tiny.weights_of(results[0].state), tolerance=0)
+    left, right = (
+        run("fed_avg", options(weighted=False, transforms=chain(*order)), clients()) for order in (parts, parts[::-1])
+    )
+    assert_close(tiny.weights_of(left.state), tiny.weights_of(right.state), tolerance=0)
 
 
 def test_transforms_that_change_nothing_are_left_out():
@@ -74,22 +91,26 @@ def test_transforms_that_change_nothing_are_left_out():
     assert chain(accumulate(2), proximal(0.0)) == (accumulate(2),)
 
 
-def test_terms_of_several_transforms_add_up():
-    """Two proximal terms are one of their sum; two distillations of half the weight one."""
-    for two, one in (
-        ((proximal(0.2), proximal(0.3)), (proximal(0.5),)),
-        ((distill(1.0, models=2), distill(2.0, models=2)), (distill(3.0, models=2),)),
-    ):
-        left, right = (run("fed_avg", options(transforms=chain(*c)), clients(), rounds=3) for c in (two, one))
-        assert_close(tiny.weights_of(left.state), tiny.weights_of(right.state))
+@pytest.mark.parametrize(
+    ("two", "one"),
+    [
+        pytest.param((proximal(0.2), proximal(0.3)), proximal(0.5), marks=pytest.mark.slow),
+        ((distill(1.0, models=2), distill(2.0, models=2)), distill(3.0, models=2)),
+    ],
+    ids=["proximal", "distill"],
+)
+def test_terms_of_several_transforms_add_up(two, one):
+    """Two proximal terms are one of their sum; two distillations one of the sum of their weights."""
+    left, right = (run("fed_avg", options(transforms=chain(*c)), clients(), rounds=3) for c in (two, (one,)))
+    assert_close(tiny.weights_of(left.state), tiny.weights_of(right.state))
 
 
-def test_dp_sgd_without_noise_that_never_clips_is_plain():
+@pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_sgd", marks=pytest.mark.slow)])
+def test_dp_sgd_without_noise_that_never_clips_is_plain(name):
     data = clients(sizes=(8, 12, 4))
     private = options(transforms=chain(dp_sgd(1e6, 0.0, 4)))
-    for name in ("fed_avg", "fed_sgd"):
-        outputs = run(name, private, data), run(name, options(), data)
-        assert_close(*(tiny.weights_of(output.state) for output in outputs))
+    outputs = run(name, private, data), run(name, options(), data)
+    assert_close(*(tiny.weights_of(output.state) for output in outputs))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +121,9 @@ def test_two_of_a_hook_that_is_one_at_most_are_rejected(two):
         chain(*two)
 
 
-@pytest.mark.parametrize("name", ["fed_avg", "fed_sgd", "mime_lite"])
+@pytest.mark.parametrize(
+    "name", ["fed_sgd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fed_avg", "mime_lite"))]
+)
 def test_the_loss_that_clients_count_by_is_sent_by_all(name):
     """With an infinite temperature attention is the mean; with a low one it prefers a client."""
 
@@ -114,7 +137,9 @@ def test_the_loss_that_clients_count_by_is_sent_by_all(name):
     assert np.abs(even[0] - uneven[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["fed_avg", "fed_sgd", "mime_lite"])
+@pytest.mark.parametrize(
+    "name", ["mime_lite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fed_avg", "fed_sgd"))]
+)
 def test_an_aggregator_of_metrics_may_withhold_them(name):
     withheld = run(name, options(metrics_aggregator=WithheldMetricsFactory()), clients())
     shown = run(name, options(), clients())

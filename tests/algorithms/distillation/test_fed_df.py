@@ -1,6 +1,7 @@
 """FedDF against NumPy, and the laws it keeps."""
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from tff_tx.runtime import LocalEngine, TooFewClientsError
 SIZES = (7, 12, 3)
 CLIENTS = [tiny.batches(*tiny.client_data(n, seed=i), 4) for i, n in enumerate(SIZES)]
 PUBLIC = tiny.client_data(10, seed=9)[0]
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 MODELS = {"plain": {}, "deep": {"frozen": True}, "other": {}}
 PAIR = ["plain", "deep"]
 
@@ -28,9 +31,14 @@ def public_batches(round_num):
     return tiny.batches(PUBLIC, np.full(len(PUBLIC), round_num % 3, np.int32), 5)
 
 
+@functools.cache
+def process(name):
+    return algorithms.build_fed_avg(tiny.linear_model(**MODELS[name]), options())
+
+
 def federation(names, distillation, group_fn=None):
     models = {name: tiny.linear_model(**MODELS[name]) for name in names}
-    groups = {n: Group(m, LocalEngine(algorithms.build_fed_avg(m, options()))) for n, m in models.items()}
+    groups = {name: Group(model, LocalEngine(process(name))) for name, model in models.items()}
     return FedDFEngine(groups, group_fn or (lambda client: names[0]), public_batches, distillation)
 
 
@@ -59,7 +67,7 @@ def predict(name, weights):
 
 
 def fed_avg(name, clients, rounds):
-    with LocalEngine(algorithms.build_fed_avg(tiny.linear_model(**MODELS[name]), options())) as engine:
+    with LocalEngine(process(name)) as engine:
         return tiny.weights_of(tiny.run_rounds(engine, clients, rounds).state)
 
 
@@ -131,7 +139,7 @@ def test_groups_of_one_client_are_fed_md():
     assert np.abs(own[0][0] - own[1][0]).max() > 0.01
 
 
-@pytest.mark.parametrize("teachers", ["clients", "groups"])
+@pytest.mark.parametrize("teachers", ["clients", pytest.param("groups", marks=pytest.mark.slow)])
 def test_models_of_different_architectures_come_to_agree(teachers):
     """On public data; also that of a group without a client in the round, which learns from the others."""
     names = PAIR

@@ -14,6 +14,8 @@ from tff_tx.analysis import attacks
 from tff_tx.core.errors import UserError
 from tff_tx.runtime import LocalEngine, NativeEngine
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 IDS = [f"client{i}" for i in range(20)]
 
 
@@ -104,7 +106,11 @@ def test_a_backdoor_in_texts():
 
 @pytest.mark.parametrize(
     ("attack", "factor"),
-    [(attacks.SignFlip(2.0), -2.0), (attacks.ModelReplacement(5.0), 5.0), (attacks.FreeRider(), 0.0)],
+    [
+        (attacks.SignFlip(2.0), -2.0),
+        pytest.param(attacks.ModelReplacement(5.0), 5.0, marks=pytest.mark.slow),
+        pytest.param(attacks.FreeRider(), 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_an_attacker_sends_a_multiple_and_others_what_they_have(task, honest, attack, factor):
     attacker, other = task.train.client_ids[:2]
@@ -135,7 +141,7 @@ def test_poisoned_data_are_the_attackers_alone(task, honest):
         np.testing.assert_allclose(change(engine, task, [other])[0], honest(other), atol=1e-7)
 
 
-@pytest.mark.parametrize("omniscient", [False, True])
+@pytest.mark.parametrize("omniscient", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_little_is_enough_sends_what_the_round_before_tells(task, honest, omniscient):
     """First what they have computed; then mean - z * deviation over those that they know, each sending the same."""
     names = list(task.train.client_ids[:3])
