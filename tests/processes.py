@@ -47,6 +47,17 @@ def run(program, *flags, cwd, code=0, forked=True):
     return out, err
 
 
+def call(target):
+    """Calls a function of a module in a forked process, in which TensorFlow is not set up yet; gives the exit code."""
+    process = _forking.Process(target=target)
+    process.start()
+    process.join(_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return process.exitcode
+
+
 def _run_forked(module, flags, cwd):
     with tempfile.TemporaryDirectory() as directory:
         streams = [pathlib.Path(directory, name) for name in ("out", "err")]

@@ -2,12 +2,11 @@
 
 import collections
 import concurrent.futures
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
 
+from tests import processes
 from tff_tx import runtime
 
 SCALAR = tf.TensorSpec([], tf.float32)
@@ -49,27 +48,21 @@ def test_an_error_is_the_callers_and_the_next_call_works():
     assert step(tf.constant(1.0)).numpy() == 1.0
 
 
-CONTROL_FLOW = """
-import concurrent.futures
-import subprocess
-import sys
-import tensorflow as tf
-from tff_tx import runtime
+def halve_on_many_threads():
+    runtime.configure_tensorflow()
 
-runtime.configure_tensorflow()
+    def halve(x):
+        def smaller(i, y):
+            return i + 1, tf.cond(tf.reduce_sum(y) > 0, lambda: y / 2, lambda: y)
 
-def halve(x):
-    smaller = lambda i, y: (i + 1, tf.cond(tf.reduce_sum(y) > 0, lambda: y / 2, lambda: y))
-    return tf.while_loop(lambda i, y: i < 50, smaller, (0, x))[1]
+        return tf.while_loop(lambda i, y: i < 50, smaller, (0, x))[1]
 
-step = runtime.step_function(halve, tf.TensorSpec([100]))
-with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    found = list(pool.map(lambda _: step(tf.fill([100], 2.0**50)), range(100)))
-assert all((y.numpy() == 1).all() for y in found)
-"""
+    step = runtime.step_function(halve, tf.TensorSpec([100]))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: step(tf.fill([100], 2.0**50)), range(100)))
+    assert all((y.numpy() == 1).all() for y in found)
 
 
 def test_steps_with_control_flow_do_not_wait_for_one_another():
     """In a process of its own, as TensorFlow is set up once a process."""
-    run = subprocess.run([sys.executable, "-c", CONTROL_FLOW], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert processes.call(halve_on_many_threads) == 0
