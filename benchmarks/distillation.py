@@ -16,7 +16,7 @@ import time
 from benchmarks import report
 from tff_tx import algorithms, cohorts, datasets, runtime, tasks
 from tff_tx.algorithms.distillation import FedDFEngine, Group, assign_groups
-from tff_tx.config.algorithm import EnsembleConfig
+from tff_tx.config.algorithm import ClientConfig, EnsembleConfig
 from tff_tx.run import evaluation
 
 _LARGE = {
@@ -128,7 +128,7 @@ def _task(config, cache_dir, seed, flags):
             seed=seed,
         ),
         tasks.ModelSpec(architecture="vit", config=config),
-        tasks.LocalTraining(batch_size=16, epochs=flags.local_epochs),
+        ClientConfig(batch_size=16, epochs=flags.local_epochs),
         seed=seed,
         progress=False,
     )

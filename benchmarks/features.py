@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks import report
 from tff_tx import algorithms, datasets, runtime, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 
 _NO_LIMIT = 2**62
@@ -38,7 +39,7 @@ def create_task(flags) -> tasks.FederatedTask:
         seed=1,
     )
     model = tasks.ModelSpec(pretrained=flags.pretrained, max_length=64, trainable=flags.trainable, frozen_dropout=False)
-    return tasks.create_task("sequence_classification", data, model, tasks.LocalTraining(batch_size=16))
+    return tasks.create_task("sequence_classification", data, model, ClientConfig(batch_size=16))
 
 
 def measure(task: tasks.FederatedTask, clients: int, rounds: int, directory: str) -> dict[str, dict]:

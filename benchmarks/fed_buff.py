@@ -17,6 +17,7 @@ from tff_tx import algorithms, cohorts, datasets, runtime, tasks
 from tff_tx.cohorts import buffered as asynchrony
 from tff_tx.cohorts import synchronous as participation
 from tff_tx.cohorts.devices import Devices
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.run import evaluation
 
 _MODEL = {
@@ -147,7 +148,7 @@ def _task(cache_dir, seed):
             seed=seed,
         ),
         tasks.ModelSpec(architecture="vit", config=_MODEL),
-        tasks.LocalTraining(batch_size=8, epochs=3),
+        ClientConfig(batch_size=8, epochs=3),
         seed=seed,
         progress=False,
     )

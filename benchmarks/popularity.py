@@ -10,6 +10,7 @@ from __future__ import annotations
 from benchmarks.item_baselines import item_counts, rank
 from programs import cli
 from tff_tx import runtime, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble.tasks import data_spec
 
@@ -19,7 +20,7 @@ def main(settings: cli.Settings) -> None:
     config = settings.config
     runtime.configure_tensorflow()
     model = tasks.ModelSpec(architecture="sasrec", max_length=config.task.max_length)  # whose weights nobody uses
-    task = tasks.create_task("next_item", data_spec(config), model, tasks.LocalTraining())
+    task = tasks.create_task("next_item", data_spec(config), model, ClientConfig())
     if task.test is None:
         raise UserError("the data have no test split: hold items out with --split=time and --test_fraction=1.")
     counts = item_counts(task.train, len(task.label_names))

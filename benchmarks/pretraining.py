@@ -25,6 +25,7 @@ import tensorflow_federated as tff
 from benchmarks import report
 from benchmarks.processes import ROOT
 from tff_tx import algorithms, cohorts, datasets, runtime, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.run import evaluation
 
 
@@ -169,7 +170,7 @@ def _task(start, labels, seed, run_dir, preset):
         "sequence_classification",
         data,
         tasks.ModelSpec(max_length=int(preset["max_length"]), **model),
-        tasks.LocalTraining(batch_size=int(preset["batch_size"]), epochs=int(preset["local_epochs"])),
+        ClientConfig(batch_size=int(preset["batch_size"]), epochs=int(preset["local_epochs"])),
         seed=seed,
         progress=False,
     )

@@ -13,6 +13,7 @@ import tokenizers
 import transformers
 
 from tff_tx import datasets, models, tasks
+from tff_tx.config.algorithm import ClientConfig
 
 VIT = {
     "hidden_size": 8,
@@ -30,7 +31,7 @@ def digits_task(cache_dir, local=None, **data):
         "image_classification",
         datasets.DataSpec("digits", num_clients=8, cache_dir=cache_dir, **data),
         tasks.ModelSpec(architecture="vit", config=VIT),
-        local or tasks.LocalTraining(batch_size=16, max_examples=40),
+        local or ClientConfig(batch_size=16, max_examples=40),
         progress=False,
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import algorithms, datasets, models, tasks
+from tff_tx.config.algorithm import ClientConfig
 
 _LABELS = tuple("0123456789")
 _SPEC = collections.OrderedDict(label=tf.TensorSpec([], tf.int32), pixel_values=tf.TensorSpec([1, 8, 8], tf.float32))
@@ -48,7 +49,7 @@ def create(directory: str, clients: int) -> tasks.FederatedTask:
         train=datasets.SqliteClientData(path, "train"),
         model=models.functional_model(model, models.classification(kind), preprocessing.x_spec),
         preprocessing=preprocessing,
-        local=tasks.LocalTraining(batch_size=_EXAMPLES),
+        local=ClientConfig(batch_size=_EXAMPLES),
         label_names=_LABELS,
     )
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from benchmarks.contenders import parts
 from benchmarks.workloads import Workload
 from tff_tx import datasets, models, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.datasets import partition
 
 _KIND = "sequence_classification"
@@ -44,7 +45,7 @@ def create(directory: str, workload: Workload, exponent: float | None = None) ->
         train=datasets.SqliteClientData(path, "train"),
         model=models.functional_model(model, models.classification(_KIND), preprocessing.x_spec),
         preprocessing=preprocessing,
-        local=tasks.LocalTraining(batch_size=workload.batch_size),
+        local=ClientConfig(batch_size=workload.batch_size),
         label_names=label_names,
         tokenizer=tokenizer,
     )

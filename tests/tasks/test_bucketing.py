@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from tests.tasks.test_preprocessing import BYTES, SEED_A, SEED_B, TOKENS, dataset
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
-from tff_tx.tasks import LocalTraining, Preprocessing
+from tff_tx.tasks import Preprocessing
 from tff_tx.tasks.bucketing import WINDOW, padding_share
 
 LENGTHS = np.random.default_rng(5).permutation(np.arange(3, 83))
@@ -20,7 +21,7 @@ def rows():
 
 
 def batches(seed=SEED_A, **fields):
-    local = LocalTraining(**{"batch_size": 4, **fields})
+    local = ClientConfig(**{"batch_size": 4, **fields})
     return Preprocessing("causal_lm", TOKENS, BYTES).train(dataset(rows()), seed, local)
 
 
@@ -84,7 +85,7 @@ def test_labels_of_tokens_stay_with_them():
     data = tf.data.Dataset.from_generator(
         lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in stored), output_signature=spec
     )
-    local = LocalTraining(batch_size=4, bucket_by_length=True)
+    local = ClientConfig(batch_size=4, bucket_by_length=True)
     for x, y in Preprocessing("token_classification", spec, BYTES).train(data, SEED_A, local):
         assert x["input_ids"].shape == y.shape
         inner = (y.numpy() != -100).sum(1)
@@ -98,7 +99,7 @@ def test_histories_of_items_are_sorted_too():
     data = tf.data.Dataset.from_generator(
         lambda: (collections.OrderedDict(item_ids=h, seen=sorted(h)) for h in histories), output_signature=spec
     )
-    local = LocalTraining(batch_size=5, bucket_by_length=True)
+    local = ClientConfig(batch_size=5, bucket_by_length=True)
     preprocessing = Preprocessing("next_item", spec, num_labels=30)
     widths = [x["item_ids"].shape[1] for x, _ in preprocessing.train(data, SEED_A, local)]
     assert sorted(widths) == [6, 11, 16, 21]
@@ -107,6 +108,6 @@ def test_histories_of_items_are_sorted_too():
 def test_images_are_refused():
     spec = collections.OrderedDict(pixel_values=tf.TensorSpec([1, 4, 4]), label=tf.TensorSpec([], tf.int32))
     preprocessing = Preprocessing("image_classification", spec)
-    preprocessing.check(LocalTraining())
+    preprocessing.check(ClientConfig())
     with pytest.raises(UserError, match="all examples of task.kind=image_classification have the same"):
-        preprocessing.check(LocalTraining(bucket_by_length=True))
+        preprocessing.check(ClientConfig(bucket_by_length=True))

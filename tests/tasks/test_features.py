@@ -13,6 +13,7 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms, datasets, models, runtime, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run.evaluation import Evaluator
 from tff_tx.tasks.feature_data import client_path
@@ -32,7 +33,7 @@ def picture_task(cache_dir, **model):
         "image_classification",
         datasets.DataSpec("digits", num_clients=8, validation_fraction=0.1, cache_dir=cache_dir),
         spec,
-        tasks.LocalTraining(batch_size=16, max_examples=40),
+        ClientConfig(batch_size=16, max_examples=40),
         progress=False,
     )
 
@@ -63,7 +64,7 @@ def text_task(path, cache_dir, kind="sequence_classification", architecture="ber
     spec = tasks.ModelSpec(
         architecture=architecture, config=config, tokenizer="bytes", max_length=24, frozen_dropout=False, **model
     )
-    return tasks.create_task(kind, data, spec, tasks.LocalTraining(batch_size=4, epochs=2), progress=False)
+    return tasks.create_task(kind, data, spec, ClientConfig(batch_size=4, epochs=2), progress=False)
 
 
 def trained(task, client_ids, cache=None, rounds=3, engine=runtime.LocalEngine):

@@ -7,6 +7,7 @@ import pytest
 
 from tests import tiny
 from tff_tx import datasets, models, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 
 GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2}
@@ -18,7 +19,7 @@ def text_task(cache_dir, kind="causal_lm", **model):
         kind,
         datasets.DataSpec("stdlib", num_clients=3, cache_dir=cache_dir),
         tasks.ModelSpec(**fields),
-        tasks.LocalTraining(),
+        ClientConfig(),
         progress=False,
     )
 
@@ -61,7 +62,7 @@ def test_images_must_have_the_models_size(cache_dir):
             "image_classification",
             datasets.DataSpec("digits", num_clients=3, cache_dir=cache_dir),
             tasks.ModelSpec(architecture="vit", config={**tiny.VIT, "image_size": 16, "num_channels": 3}),
-            tasks.LocalTraining(),
+            ClientConfig(),
             progress=False,
         )
 

@@ -10,8 +10,9 @@ import transformers
 
 from tests.models import zoo
 from tff_tx import models
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
-from tff_tx.tasks import LocalTraining, Preprocessing
+from tff_tx.tasks import Preprocessing
 
 SEED = tf.constant([3, 4], tf.int64)
 IDS = tf.TensorSpec([None], tf.int32)
@@ -111,5 +112,5 @@ def test_questions_and_where_their_answers_are(config, has):
 
 def test_training_batches_hold_each_example_once(t5):
     preprocessing = Preprocessing("sequence_to_sequence", PAIRS, TOKENIZER, config=t5.config)
-    batches = list(preprocessing.train(dataset(EXAMPLES, PAIRS), SEED, LocalTraining(batch_size=1)))
+    batches = list(preprocessing.train(dataset(EXAMPLES, PAIRS), SEED, ClientConfig(batch_size=1)))
     assert sorted(y.numpy().tolist() for _, y in batches) == [[[5, 1, 6, 2]], [[9, 2]]]

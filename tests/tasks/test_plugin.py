@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tff_tx import algorithms, datasets, models, runtime, tasks
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.config.registries import TASKS
 from tff_tx.tasks.recipe import PADDING
 
@@ -92,7 +93,7 @@ def test_a_plug_in_is_short():
 def test_a_task_from_outside_trains(bucketed, registered, scored, cache_dir):
     data = datasets.DataSpec("file", files=(str(scored / "x.csv"),), client_column="client", cache_dir=cache_dir)
     model = tasks.ModelSpec(architecture="bert", config=BERT, tokenizer=str(scored / "words"), max_length=8)
-    local = tasks.LocalTraining(batch_size=4, epochs=2, bucket_by_length=bucketed)
+    local = ClientConfig(batch_size=4, epochs=2, bucket_by_length=bucketed)
     task = tasks.create_task("sentence_regression", data, model, local, progress=False)
     assert task.definition is TASKS["sentence_regression"]
     options = algorithms.Options(

@@ -8,8 +8,9 @@ import tensorflow as tf
 import transformers
 from tensorflow.python.eager import context
 
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.models import IGNORED, SEED
-from tff_tx.tasks import LocalTraining, Preprocessing
+from tff_tx.tasks import Preprocessing
 
 SEED_A, SEED_B = tf.constant([1, 2], tf.int64), tf.constant([1, 3], tf.int64)
 BYTES = transformers.ByT5Tokenizer(extra_ids=0)
@@ -39,7 +40,7 @@ def dataset(rows, **more):
 
 
 def unlimited(**fields):
-    return LocalTraining(**{"batch_size": 4, **fields})
+    return ClientConfig(**{"batch_size": 4, **fields})
 
 
 def test_causal_labels_are_the_next_tokens():
@@ -51,7 +52,7 @@ def test_causal_labels_are_the_next_tokens():
 
 
 def test_the_padding_token_within_a_text_is_a_token():
-    """Padding is told from a token that has the padding token's id, such as GPT-2's eos."""
+    """Padding is distinguished from a token that has the padding token's id, such as GPT-2's eos."""
     ((x, y),) = Preprocessing("causal_lm", TOKENS, BYTES).evaluate(dataset([[5, 0, 7, 8], [9, 10]]), SEED_A, 2)
     np.testing.assert_array_equal(x["attention_mask"], [[1, 1, 1], [1, 1, 0]])
     np.testing.assert_array_equal(y, [[0, 7, 8], [10, IGNORED, IGNORED]])

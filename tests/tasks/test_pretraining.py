@@ -10,6 +10,7 @@ import transformers
 from tokenizers import pre_tokenizers
 
 from tff_tx import datasets, models, tasks
+from tff_tx.config.algorithm import ClientConfig
 
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2}
@@ -29,7 +30,7 @@ def create(kind, texts, cache_dir, seed=0, **model):
         kind,
         datasets.DataSpec("file", files=(texts,), num_clients=3, test_fraction=2, cache_dir=cache_dir),
         tasks.ModelSpec(max_length=32, **model),
-        tasks.LocalTraining(batch_size=4),
+        ClientConfig(batch_size=4),
         seed=seed,
         progress=False,
     )

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tff_tx import datasets, tasks
+from tff_tx.config.algorithm import ClientConfig
 
 LINES = {
     "text": "text,label\n" + "".join(f"t{n},l{n % 2}\n" for n in range(30)),
@@ -81,9 +82,7 @@ def test_raw_data_are_parsed_twice_and_then_no_more(case, tmp_path, parses):
 
     def create(**others):
         model_spec = tasks.ModelSpec(max_length=16, **model)
-        return tasks.create_task(
-            kind, dataclasses.replace(data, **others), model_spec, tasks.LocalTraining(), progress=False
-        )
+        return tasks.create_task(kind, dataclasses.replace(data, **others), model_spec, ClientConfig(), progress=False)
 
     first = create()
     assert parses == [path, path]

@@ -99,6 +99,12 @@ class ClientConfig(Section, name="client"):
         """Local epochs per round, where `steps` is None."""
         return self.epochs or 1
 
+    def num_examples(self, available: int) -> int:
+        """Number of examples processed per round (with repetition) by a client that holds `available`."""
+        if self.steps is not None:
+            return self.steps * self.batch_size
+        return self.num_epochs * min(available, self.max_examples or available)
+
 
 @dataclasses.dataclass(frozen=True)
 class ServerConfig(Section, name="server", prefix="server_"):

@@ -5,5 +5,5 @@ from tff_tx.tasks.features import FeatureCache
 from tff_tx.tasks.federated_task import FederatedTask, client_arguments
 from tff_tx.tasks.kind import Facts, TaskKind, TextTask, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
-from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
+from tff_tx.tasks.preprocessing import Preprocessing
 from tff_tx.tasks.recipe import LabelledRecipe, Recipe, TextRecipe

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from tff_tx import datasets, models
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.federated_task import FederatedTask, check_config
 from tff_tx.tasks.kind import Facts, TaskKind, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
-from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
+from tff_tx.tasks.preprocessing import Preprocessing
 
 
 def create_task(
     kind: str,
     data: datasets.DataSpec,
     model: ModelSpec,
-    local: LocalTraining,
+    local: ClientConfig,
     *,
     eval_batch_size: int = 32,
     seed: int = 0,

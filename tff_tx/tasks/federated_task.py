@@ -13,10 +13,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import models
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.tasks.bucketing import padding_share
 from tff_tx.tasks.kind import TaskKind, task_kind
-from tff_tx.tasks.preprocessing import LocalTraining, Preprocessing
+from tff_tx.tasks.preprocessing import Preprocessing
 
 _MOST_SHUFFLED = 10_000
 
@@ -45,7 +46,7 @@ class FederatedTask:
     train: Any
     model: models.TransformerModel
     preprocessing: Preprocessing
-    local: LocalTraining
+    local: ClientConfig
     validation: Any = None
     test: Any = None
     label_names: tuple[str, ...] = ()
@@ -134,9 +135,9 @@ class FederatedTask:
         """
         examples = tf.data.Dataset.from_tensor_slices(list(clients.client_ids))
         examples = examples.flat_map(clients.serializable_dataset_fn)
-        local = LocalTraining(batch_size, shuffle_buffer=min(sum(clients.sizes().values()), _MOST_SHUFFLED))
-        rank = max(self.preprocessing.ranks, default=None)
-        return self.preprocessing.train(examples, _client_seed("public data", seed, round_num), local, rank)
+        local, rank = ClientConfig(batch_size=batch_size), max(self.preprocessing.ranks, default=None)
+        shuffled = min(sum(clients.sizes().values()), _MOST_SHUFFLED)
+        return self.preprocessing.train(examples, _client_seed("public data", seed, round_num), local, rank, shuffled)
 
     def process(self, learning_process: tff.learning.templates.LearningProcess):
         """The process with clients named by `client_arguments` instead of given as datasets."""

@@ -7,45 +7,21 @@ inside the graph, so that what a client computes does not depend on where or whe
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tff_tx import runtime
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import RANK, SEED
 from tff_tx.tasks.bucketing import WINDOW, bucketed
 from tff_tx.tasks.kind import task_kind
 from tff_tx.tasks.recipe import Recipe
 
-
-@dataclasses.dataclass(frozen=True)
-class LocalTraining:
-    """Local computation of a client in a round.
-
-    Attributes:
-      batch_size: Examples a batch; the last of an epoch may be smaller.
-      epochs: Passes over the client's examples.
-      steps: If not None, this many full batches instead of epochs, drawn from as many passes as that takes.
-      max_examples: If not None, at most this many of the client's examples, chosen anew in each pass.
-      shuffle_buffer: Size of the shuffle buffer, in examples.
-      bucket_by_length: Whether batches are made of examples of similar length.
-    """
-
-    batch_size: int = 16
-    epochs: int = 1
-    steps: int | None = None
-    max_examples: int | None = None
-    shuffle_buffer: int = 1000
-    bucket_by_length: bool = False
-
-    def num_examples(self, available: int) -> int:
-        """Number of examples processed per round (with repetition) by a client that holds `available`."""
-        if self.steps is not None:
-            return self.steps * self.batch_size
-        return self.epochs * min(available, self.max_examples or available)
+_SHUFFLE_BUFFER = 1000
+"""Examples among which the next one is drawn."""
 
 
 class Preprocessing:
@@ -103,7 +79,7 @@ class Preprocessing:
             return None
         return tf.gather(self.ranks, tf.strings.to_hash_bucket_fast(client_id, len(self.ranks)))
 
-    def check(self, local: LocalTraining) -> None:
+    def check(self, local: ClientConfig) -> None:
         """Checks that the examples suit how clients train.
 
         Raises:
@@ -115,7 +91,9 @@ class Preprocessing:
                 f"{setting('task.kind')}={self._kind} have the same: drop it."
             )
 
-    def train(self, examples: tf.data.Dataset, seed, local: LocalTraining, rank=None) -> tf.data.Dataset:
+    def train(
+        self, examples: tf.data.Dataset, seed, local: ClientConfig, rank=None, shuffle_buffer: int = _SHUFFLE_BUFFER
+    ) -> tf.data.Dataset:
         """One client's batches for one round.
 
         Args:
@@ -123,6 +101,7 @@ class Preprocessing:
           seed: int64 [2], different for every client and round.
           local: How many batches of what size.
           rank: The client's, of `rank_of`.
+          shuffle_buffer: Examples among which the next one is drawn.
         """
 
         def one_pass(epoch):
@@ -131,7 +110,7 @@ class Preprocessing:
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
             # Hashed, as the parts of a folded seed are not: its first is the same for every epoch.
             order = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
-            shuffled = examples.shuffle(local.shuffle_buffer, seed=order, reshuffle_each_iteration=False)
+            shuffled = examples.shuffle(shuffle_buffer, seed=order, reshuffle_each_iteration=False)
             return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
 
         def batched(examples, window, number):
@@ -143,7 +122,7 @@ class Preprocessing:
             return bucketed(examples, local.batch_size, pads, lengthwise, window, order_seed)
 
         if local.steps is None:
-            batches = tf.data.Dataset.range(local.epochs).flat_map(
+            batches = tf.data.Dataset.range(local.num_epochs).flat_map(
                 lambda epoch: batched(one_pass(epoch), WINDOW, epoch)
             )
         else:

@@ -7,9 +7,9 @@ import pytest
 
 from tff_tx.cohorts import Devices
 from tff_tx.config import RunConfig
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble import cohorts
-from tff_tx.tasks import LocalTraining
 
 IDS = [f"client{i}" for i in range(40)]
 SIZES = {c: i for i, c in enumerate(IDS)}
@@ -133,7 +133,7 @@ def test_more_clients_than_there_are_are_rejected(values, sentence):
 
 def task():
     clients = types.SimpleNamespace(client_ids=IDS, sizes=lambda: SIZES)
-    return types.SimpleNamespace(train=clients, local=LocalTraining(batch_size=2))
+    return types.SimpleNamespace(train=clients, local=ClientConfig(batch_size=2))
 
 
 def rounds(values, seed=1):

@@ -44,13 +44,6 @@ def model_spec(config: RunConfig) -> tasks.ModelSpec:
     )
 
 
-def local_training(config: RunConfig) -> tasks.LocalTraining:
-    """How much a client computes a round."""
-    names = ("batch_size", "steps", "max_examples", "bucket_by_length")
-    own = {name: getattr(config.client, name) for name in names}
-    return tasks.LocalTraining(epochs=config.client.num_epochs, **own)
-
-
 def load_task(
     config: RunConfig, on_silos: Callable[..., Mapping[str, Any]] | None = None, progress: bool = True
 ) -> tasks.FederatedTask:
@@ -60,14 +53,14 @@ def load_task(
       UserError: If something cannot be loaded, or data and model do not fit.
     """
     runtime.configure_tensorflow()
-    parts = (data_spec(config), model_spec(config), local_training(config))
+    parts = (data_spec(config), model_spec(config), config.client)
     more = {"eval_batch_size": config.run.eval_batch_size, "seed": config.run.seed}
     return tasks.create_task(config.task.kind, *parts, **more, progress=progress, on_silos=on_silos)
 
 
 def with_training(task: tasks.FederatedTask, config: RunConfig) -> tasks.FederatedTask:
     """A loaded task with the local training of a configuration."""
-    return dataclasses.replace(task, local=local_training(config), eval_batch_size=config.run.eval_batch_size)
+    return dataclasses.replace(task, local=config.client, eval_batch_size=config.run.eval_batch_size)
 
 
 def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
