@@ -133,10 +133,10 @@ SLOW = (
     *("attention with a floor", "trimmed_mean", "multi_krum"),
     *("tff unweighted mean", "private mean of codes", "krum of codes"),
 )
-"""Near other members."""
+"""Members close to another one; only the slow suite tests them."""
 
 WRAPPED = ("attention by loss", "krum")
-"""Of each kind one, which every fast test takes."""
+"""Members that the fast suite puts into all wrappers; the slow suite does so with every member."""
 
 WRAPPERS = {
     "clipping": aggregators.clipping(1e6),
@@ -343,7 +343,7 @@ def check_in_every_wrapper_at_once(compiled, x):
 
 def test_in_every_wrapper_at_once(compiled, x):
     if compiled.name not in WRAPPED:
-        pytest.skip("the slow test takes all members")
+        pytest.skip("the slow suite wraps every member")
     check_in_every_wrapper_at_once(compiled, x)
 
 

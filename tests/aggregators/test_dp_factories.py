@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def members(*fast):
-    """All mechanisms as parameters of a test; only some are fast, as the others' trees or noises are near them."""
+    """All mechanisms as test parameters; those that are not `fast` are marked slow."""
     return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in MECHANISMS]
 
 
@@ -56,7 +56,7 @@ def noisy_process(name):
 
 @pytest.fixture(scope="module")
 def noisy_engine(compiled_once):
-    """The engine of `noisy_process`, opened once for each mechanism."""
+    """From a mechanism to the engine of its `noisy_process`, opened once."""
     opened = functools.cache(lambda name: stack.enter_context(LocalEngine(noisy_process(name))))
     with contextlib.ExitStack() as stack:
         yield opened

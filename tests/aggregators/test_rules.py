@@ -104,7 +104,7 @@ ROBUST = [
 
 @pytest.fixture(scope="module")
 def averaged():
-    """The mean's function of updates and weights."""
+    """Computes the weighted mean of updates."""
     with LocalEngine(updates.build_process(aggregators.mean_factory()), threads=2) as engine:
         yield lambda *arguments: updates.aggregate(engine, updates.clients(*arguments))[0]
 

@@ -34,7 +34,7 @@ def clients(sizes=SIZES, batch_size=4):
 
 @functools.lru_cache(50)
 def engine_of(name, opts, model=None):
-    """One engine for all who ask for it with the same `options`, which are one object."""
+    """An engine, shared by all tests that use the same `options` and model."""
     return LocalEngine(algorithms.ALGORITHMS[name].build(model or tiny.linear_model(), opts), threads=2)
 
 

@@ -63,7 +63,7 @@ def client(k, rank=None):
 
 @functools.cache
 def _process(aggregation, **fields):
-    """A model and its process, for all engines."""
+    """A model and its process, shared by all engines."""
     model = build(aggregation=aggregation, **fields)
     return model, algorithms.build_lora_fed_avg(model, options(), aggregation)
 

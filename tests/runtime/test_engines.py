@@ -56,7 +56,7 @@ PROCESSES = {
     ),
 }
 SLOW = ("fed_avg", "fed_adam", "scheduled", "fed_prox", "fed_sgd", "unweighted", "robust")
-"""Near FedAvg, which runs with a Transformer, or near another one."""
+"""Close to FedAvg, which the fast suite runs with a Transformer, or to another process."""
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 

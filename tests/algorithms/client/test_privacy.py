@@ -35,13 +35,17 @@ def options(**fields):
 
 @functools.cache
 def process(name, opts, model):
-    """One process for all who ask for it with the same `options`, which are one object."""
+    """A process, shared by all tests that use the same `options` and model."""
     return algorithms.ALGORITHMS[name].build(model, opts)
 
 
-def run(opts, data, name="fed_avg", threads=2, model=None, rounds=1, engine_class=LocalEngine):
-    with engine_class(process(name, opts, model or tiny.linear_model()), threads) as engine:
-        return tiny.run_rounds(engine, data, rounds)
+@functools.lru_cache(50)
+def engine_of(name, opts, model, threads):
+    return LocalEngine(process(name, opts, model), threads)
+
+
+def run(opts, data, name="fed_avg", threads=2, model=None, rounds=1):
+    return tiny.run_rounds(engine_of(name, opts, model or tiny.linear_model(), threads), data, rounds)
 
 
 def weights(output):
@@ -285,7 +289,8 @@ def test_the_same_seed_gives_the_same_noise_on_any_engine_and_number_of_threads(
     data = [_with_seeds(d, i) for i, d in enumerate(clients())]
     one, two = (weights(run(options(**private), data, threads=n)) for n in (1, 2))
     assert_close(one, two, tolerance=0)
-    assert_close(one, weights(run(options(**private), data, engine_class=NativeEngine)))
+    with NativeEngine(process("fed_avg", options(**private), tiny.linear_model())) as native:
+        assert_close(one, weights(tiny.run_rounds(native, data)))
     other = [_with_seeds(d, 10 + i) for i, d in enumerate(clients())]
     assert np.abs(weights(run(options(**private), other))[0] - one[0]).max() > 1e-3
 
