@@ -5,14 +5,4 @@ from tff_tx.cohorts.devices import Devices
 from tff_tx.cohorts.log import LOG, CohortLog
 from tff_tx.cohorts.sampling import SAMPLERS, Cohort, Sampler, build_sampler, uniform
 
-__all__ = [
-    "AsyncSchedule",
-    "LOG",
-    "SAMPLERS",
-    "Cohort",
-    "CohortLog",
-    "Devices",
-    "Sampler",
-    "build_sampler",
-    "uniform",
-]
+__all__ = ["AsyncSchedule", "LOG", "SAMPLERS", "Cohort", "CohortLog", "Devices", "Sampler", "build_sampler", "uniform"]

@@ -1,9 +1,8 @@
 """Simulated devices: availability, speed and dropouts.
 
-After Bonawitz et al., "Towards Federated Learning at Scale: System Design" (2019), sections 2 and 3: the
-server selects more devices than it needs from those that are idle and charging, and a round ends when enough have
-reported or at its deadline. A round is simulated before anything is trained, so that only the clients that report are
-trained.
+After Bonawitz et al., "Towards Federated Learning at Scale: System Design" (2019), sections 2 and 3: the server selects
+more devices than it needs from those that are idle and charging, and a round ends when enough have reported or at its
+deadline. A round is simulated before anything is trained, so that only the clients that report are trained.
 
 Everything is a pure function of seed, round, attempt and clients, and the same in a resumed run.
 """

@@ -66,9 +66,8 @@ DATASETS = Registry(
     "data set",
     {
         **_of("datasets.sets.stdlib", "stdlib"),
-        **_of("datasets.sets.digits", "digits"),
-        **_of("datasets.sets.breast_cancer", "breast_cancer"),
-        "file": "tff_tx.datasets.sets.files:FILES",
+        **_of("datasets.sets.scikit_learn", "digits", "breast_cancer"),
+        "file": "tff_tx.datasets.readers.files:FILES",
         **{f"tff:{name}": where for name, where in _TFF_SETS.items()},
     },
 )

@@ -1,8 +1,7 @@
 """The one place that says where tff_tx runs.
 
-setup.py, the Makefile and the package itself ask here before anything else can fail in a longer
-way. The Pythons that it turns away have to parse it too: standard library only, and no syntax
-that Python 2.7 does not know.
+setup.py, the Makefile and the package itself ask here before anything else can fail in a longer way. The Pythons that
+it turns away have to parse it too: standard library only, and no syntax that Python 2.7 does not know.
 """
 
 import platform

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from tff_tx.config.registries import PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
+from tff_tx.datasets.records import Pool
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import Survey
 
@@ -24,13 +25,20 @@ class Assignment:
     Attributes:
       codes: int8 [rows], index into `splits.NAMES`, or `DROPPED`.
       owners: int64 [rows], index into the client names of the row's split.
-      client_ids: Split code -> client ids; a table may have clients that have no row in the
-        split.
+      client_ids: Split code -> client ids; a table may have clients that have no row in the split.
     """
 
     codes: np.ndarray
     owners: np.ndarray
     client_ids: dict[int, list[str]]
+
+    def dealt(self, pool: Pool, columns: Iterable[str]) -> Iterator[tuple]:
+        """Yields the pool's chunks, DataFrames of these record columns, with the codes and the owners of their rows."""
+        start = 0
+        for chunk in pool(columns):
+            rows = slice(start, start + len(chunk))
+            start += len(chunk)
+            yield chunk, self.codes[rows], self.owners[rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +52,9 @@ class _Index:
 
 
 def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, Assignment]:
-    """Deals the rows of every pool of a data set.
+    """Deals the rows of every pool of a data set: pool name -> assignment, in the order of `splits.NAMES`.
 
-    Args:
-      spec: How.
-      survey: Of the data.
-      ordered: Whether a client's rows mean something only together and in their order.
-
-    Returns:
-      Pool name -> assignment, pools in the order of `splits.NAMES`.
+    With `ordered`, a client's rows mean something only together and in their order.
 
     Raises:
       UserError: If the data cannot be dealt or split as the spec asks.
@@ -99,15 +101,14 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
 def _refuse_disorder(how: str, held_out: str) -> None:
     if how != "column":
         raise UserError(
-            f"{setting('data.partition')}={how} deals records out one by one, and the task needs the records of "
-            "a client together and "
-            f"in order; name a {setting('data.client_column')} and keep to {setting('data.partition')}=column."
+            f"{setting('data.partition')}={how} deals records out one by one, and the task needs the records of a "
+            f"client together and in order; name a {setting('data.client_column')} and keep to "
+            f"{setting('data.partition')}=column."
         )
     if not SPLITS[held_out].keeps_order:
         raise UserError(
-            f"{setting('data.split')}={held_out} takes records from between others, and the task needs the "
-            "records of a client in "
-            f"order; choose {setting('data.split')}=time, which holds out the last ones, or client."
+            f"{setting('data.split')}={held_out} takes records from between others, and the task needs the records of "
+            f"a client in order; choose {setting('data.split')}=time, which holds out the last ones, or client."
         )
 
 
@@ -145,12 +146,8 @@ def _deal_each_split(spec, how, index, codes, rng) -> Assignment:
     num_train = len(rows_of[splits.TRAIN])
     number = _number_of_clients(spec, num_train)
     for code, rows in rows_of.items():
-        part = _Index(
-            len(rows),
-            None if index.labels is None else index.labels[rows],
-            None if index.clients is None else index.clients[rows],
-            index.client_ids,
-        )
+        labels, clients = (None if numbers is None else numbers[rows] for numbers in (index.labels, index.clients))
+        part = _Index(len(rows), labels, clients, index.client_ids)
         prefix = "client" if code == splits.TRAIN else f"{splits.NAMES[code]}_client"
         share = number if code == splits.TRAIN else _proportional(len(rows), num_train, number)
         owners[rows], client_ids[int(code)] = _deal(spec, how, part, share, prefix, rng)
@@ -168,9 +165,7 @@ def _deal(spec: DataSpec, how: str, index: _Index, number: int, prefix: str, rng
 
 
 def _number_of_clients(spec: DataSpec, num_rows: int) -> int:
-    if spec.num_clients is not None:
-        return spec.num_clients
-    return min(_DEFAULT_NUM_CLIENTS, num_rows)
+    return min(_DEFAULT_NUM_CLIENTS, num_rows) if spec.num_clients is None else spec.num_clients
 
 
 def _proportional(rows: int, train_rows: int, train_clients: int) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import hashlib
+import json
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
 
 from tff_tx.core.errors import UserError, setting
 
@@ -20,18 +23,25 @@ def default_cache_dir() -> str:
     return os.path.join(base, "tff_tx")
 
 
-def cache_path(spec: DataSpec, name: str) -> str:
-    """The path of a file in the cache directory of a specification."""
-    return os.path.join(os.path.abspath(os.path.expanduser(spec.cache_dir or default_cache_dir())), name)
+def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], version: Any, *content: Any) -> str:
+    """The path of a file in the cache directory of a specification, named by all that decides what is in it.
+
+    Args:
+      spec: The specification.
+      ending: Of the file's name.
+      no_matter: Fields of the specification that do not count.
+      version: Of what writes the file.
+      *content: What else counts; JSON.
+    """
+    settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in no_matter}
+    name = hashlib.sha256(json.dumps([version, settings, *content], sort_keys=True).encode()).hexdigest()[:32]
+    directory = os.path.abspath(os.path.expanduser(spec.cache_dir or default_cache_dir()))
+    return os.path.join(directory, name + ending)
 
 
 @contextlib.contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Holds the lock of a file that is about to be written, and makes its directory.
-
-    Raises:
-      UserError: If the directory cannot be written.
-    """
+    """Holds the lock of a file that is about to be written, and makes its directory."""
     # The system drops the lock when its holder ends, however it ends.
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)

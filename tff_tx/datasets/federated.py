@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from tqdm.auto import tqdm
 
 from tff_tx.core.errors import UserError, setting
@@ -33,9 +32,7 @@ class FederatedDataset:
     """Encoded clients, by split.
 
     Attributes:
-      train: The training clients.
-      validation: The validation clients, or None.
-      test: The test clients, or None.
+      train: The training clients; `validation` and `test` likewise, or None.
       label_names: The label names; empty if the kind has no labels.
       kind: The kind of task that the encoder was for.
       path: The store.
@@ -74,7 +71,9 @@ def load(spec: DataSpec, encoder: Encoder, progress: bool = True, survey: Survey
       UserError: If the data or the spec are wrong, or the cache directory cannot be written.
     """
     found = survey or make_survey(spec)
-    path = cache_path(spec, f"{_key(spec, found, encoder)}.sqlite")
+    digests = {name: pool.digest for name, pool in found.pools.items()}
+    versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
+    path = cache_path(spec, ".sqlite", _NOT_CONTENT, versions, digests, encoder.fingerprint)
     if not os.path.exists(path):
         with locked(path):
             if not os.path.exists(path):
@@ -93,12 +92,23 @@ def open_store(path: str) -> FederatedDataset:
     return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts)
 
 
-def _key(spec: DataSpec, survey: Survey, encoder: Encoder) -> str:
-    settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in _NOT_CONTENT}
-    versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
-    digests = {name: pool.digest for name, pool in survey.pools.items()}
-    recipe = json.dumps([versions, settings, digests, encoder.fingerprint], sort_keys=True)
-    return hashlib.sha256(recipe.encode()).hexdigest()[:32]
+def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.DataFrame]:
+    """The records of a split in chunks, dealt as `load` deals them before it encodes them.
+
+    Args:
+      spec: Which data.
+      split: "train", "validation" or "test".
+      columns: Of the records, see `records`; "client" is added, the id of the client of the split.
+
+    Raises:
+      UserError: If the data cannot be read or dealt.
+    """
+    source, code = open_source(spec), splits.NAMES.index(split)
+    for pool, assignment in assign(spec, make_survey(spec)).items():
+        for chunk, codes, owners in assignment.dealt(source.pools[pool], columns):
+            owners = owners[codes == code]
+            if len(owners):
+                yield chunk[codes == code].assign(client=[assignment.client_ids[code][owner] for owner in owners])
 
 
 def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress: bool) -> None:
@@ -117,10 +127,9 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
             _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)
 
 
-def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, bar) -> None:
+def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, bar) -> None:
     limit = spec.max_train_examples_per_client
     stream = encoder.stream()
-    codes, owners = assignment.codes, assignment.owners
 
     def write(pairs) -> None:
         for (code, owner), example in pairs:
@@ -130,17 +139,15 @@ def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, ba
                 continue
             writer.add(split, client, example)
 
-    start = 0
-    for chunk in read(frozenset(encoder.columns)):
-        rows = slice(start, start + len(chunk))
-        start += len(chunk)
-        keep = codes[rows] != DROPPED
-        keys = list(zip(codes[rows][keep].tolist(), owners[rows][keep].tolist()))
+    for chunk, codes, owners in assignment.dealt(pool, encoder.columns):
+        keep = codes != DROPPED
+        keys = list(zip(codes[keep].tolist(), owners[keep].tolist()))
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
     written = set()
-    for code, owner in _clients(assignment):
+    kept = assignment.codes != DROPPED
+    for code, owner in np.unique(np.stack([assignment.codes[kept], assignment.owners[kept]], axis=1), axis=0).tolist():
         client = assignment.client_ids[code][owner]
         if writer.count(splits.NAMES[code], client):
             written.add(code)
@@ -153,9 +160,3 @@ def _write_pool(writer, spec, read, assignment: Assignment, encoder: Encoder, ba
         raise UserError(
             f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
         )
-
-
-def _clients(assignment: Assignment) -> Iterator[tuple]:
-    kept = assignment.codes != DROPPED
-    pairs = np.stack([assignment.codes[kept], assignment.owners[kept]], axis=1)
-    return map(tuple, np.unique(pairs, axis=0).tolist())

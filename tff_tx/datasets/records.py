@@ -1,4 +1,4 @@
-"""What flows between readers and encoders: chunks of records, and the sources that yield them.
+"""What flows between readers and encoders: chunks of records, the sources that yield them, and formats of files.
 
 A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns that are wanted, of:
 
@@ -30,6 +30,9 @@ CHUNK_ROWS = 1000
 # Where a row is a whole file, fewer make a chunk.
 FILES_PER_CHUNK = 64
 
+Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Pairs of a row's place, for messages, and the row: a dictionary from the file's own column names to values."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
@@ -47,22 +50,13 @@ class Chunk:
     convert: Callable[[Sequence[Any], frozenset], pd.DataFrame]
 
     def read(self, wants: Iterable[str], most: int | None = None) -> pd.DataFrame:
-        """The wanted columns of the chunk, or of its first rows.
-
-        Args:
-          wants: Record columns.
-          most: The number of rows at most; None for all.
-        """
+        """The wanted record columns of the chunk, or of its first `most` rows."""
         return self.convert(self.rows[:most], frozenset(wants))
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The records of one split as the data come; calling it with record columns reads them.
-
-    Attributes:
-      chunks: Starts a pass over the records.
-    """
+    """The records of one split as the data come; calling it with record columns reads them, `chunks` as they are."""
 
     chunks: Callable[[], Iterator[Chunk]]
 
@@ -96,6 +90,30 @@ class Source:
         return frozenset() if first is None else first.columns
 
 
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How files of one format are read.
+
+    Attributes:
+      read: (path, column names of files without a header line) -> `Rows`, read as they are asked for; with `splits`,
+        (path, split).
+      extensions: File name extensions that identify the format, in lower case and with their dot.
+      has_clients: Whether the format itself says who owns what, in the column "client".
+      one_file_a_client: Whether a client in two files is a mistake.
+      named_clients: Whether a file is a client with the name of the file.
+      chunk_rows: Rows a chunk.
+      splits: Path -> names of the splits in the file, where one file has several.
+    """
+
+    read: Callable[[str, Sequence[str]], Rows]
+    extensions: tuple[str, ...] = ()
+    has_clients: bool = False
+    one_file_a_client: bool = False
+    named_clients: bool = False
+    chunk_rows: int = CHUNK_ROWS
+    splits: Callable[[str], list[str]] | None = None
+
+
 def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
     """Gathers rows into lists of at most `size`."""
     rows = iter(rows)
@@ -103,14 +121,7 @@ def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
 
 
 def record_pool(name: str, columns: frozenset, rows: Callable[[], Iterable[Mapping]], size: int = CHUNK_ROWS) -> Pool:
-    """A pool of rows that are records already.
-
-    Args:
-      name: Name of the data, for messages.
-      columns: The columns of the records besides `where`.
-      rows: Starts a pass over the records, mappings from columns to values.
-      size: Rows a chunk.
-    """
+    """A pool of rows that are records already: mappings from `columns` and "where" to values; `size` a chunk."""
 
     def convert(rows: Sequence[Mapping], wants: frozenset) -> pd.DataFrame:
         import pandas as pd
@@ -122,16 +133,11 @@ def record_pool(name: str, columns: frozenset, rows: Callable[[], Iterable[Mappi
 
 
 def require_columns(name: str, columns: frozenset, wants: frozenset) -> None:
-    """Rejects record columns that data do not have.
-
-    Raises:
-      UserError: If one is wanted.
-    """
+    """Rejects record columns that data, named in the message, do not have."""
     if missing := wants - columns:
         raise UserError(
             f"{setting('data.dataset')}: {name} has no {', '.join(sorted(missing))}, only "
-            f"{', '.join(sorted(columns - {'client'}))}; "
-            f"choose another {setting('task.kind')} or data set."
+            f"{', '.join(sorted(columns - {'client'}))}; choose another {setting('task.kind')} or data set."
         )
 
 

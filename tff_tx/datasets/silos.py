@@ -26,6 +26,7 @@ PLACE = "{silo}"
 
 _SEPARATOR = "/"
 _HERE = "coordinator"  # takes the place of a silo's name
+_ONE_SPLIT = {"silos": (), "validation_files": (), "test_files": (), "validation_fraction": 0.0, "test_fraction": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +59,8 @@ def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments:
       UserError: If the data cannot be read; the message names the silo.
     """
     cache_dir = (spec.cache_dir or default_cache_dir()).replace(PLACE, silo)
-    own = dataclasses.replace(
-        spec,
-        files=tuple(path.replace(PLACE, silo) for path in spec.files),
-        silos=(),
-        cache_dir=os.path.join(cache_dir, "silos", silo),
-        validation_files=(),
-        test_files=(),
-        validation_fraction=0.0,
-        test_fraction=0.0,
-    )
+    files = tuple(path.replace(PLACE, silo) for path in spec.files)
+    own = dataclasses.replace(spec, files=files, cache_dir=os.path.join(cache_dir, "silos", silo), **_ONE_SPLIT)
     try:
         return function(own, *arguments)
     except UserError as error:
@@ -75,16 +68,7 @@ def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments:
 
 
 def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:
-    """Encodes a silo's training data; to be called where they are.
-
-    Args:
-      silo: Its name.
-      spec: Of the data of all silos.
-      encoder: Of the task.
-
-    Raises:
-      UserError: If the data cannot be read; the message names the silo.
-    """
+    """Encodes a silo's training data; to be called where they are, see `in_silo`."""
     clients = in_silo(silo, federated.load, spec, encoder, False).train
     return Listing(clients.path, clients.element_type_structure, clients.sizes(), clients.example_bytes())
 
@@ -178,16 +162,8 @@ def join_silos(
     def held_out(files):
         if not files:
             return None
-        here = dataclasses.replace(
-            spec,
-            files=files,
-            silos=(),
-            cache_dir=spec.cache_dir and spec.cache_dir.replace(PLACE, _HERE),
-            validation_files=(),
-            test_files=(),
-            validation_fraction=0.0,
-            test_fraction=0.0,
-        )
+        cache_dir = spec.cache_dir and spec.cache_dir.replace(PLACE, _HERE)
+        here = dataclasses.replace(spec, files=files, cache_dir=cache_dir, **_ONE_SPLIT)
         return federated.load(here, encoder, progress=progress).train
 
     return federated.FederatedDataset(

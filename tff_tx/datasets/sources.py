@@ -1,9 +1,10 @@
-"""From a `DataSpec` to the records it describes."""
+"""From a `DataSpec` to the records it describes, and data sets that have a name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable
 
 from tff_tx.config.registries import DATASETS
 from tff_tx.datasets.records import Source
@@ -11,6 +12,20 @@ from tff_tx.datasets.spec import DataSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """Where the records of a named data set come from, and what it is trained with unless something else is chosen.
+
+    Attributes:
+      open: From a `DataSpec` to the records; heavy libraries are imported only when it is called.
+      defaults: Default settings of a run: "task", "architecture", "tokenizer", "model_config" and "local_steps", those
+        that apply.
+    """
+
+    open: Callable[[DataSpec], Source]
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
@@ -24,8 +39,7 @@ def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
       UserError: If the data cannot be read.
     """
     source = open_source(spec)
-    wants = set(columns) if "client" in source.columns() else set(columns) - {"client"}
-    return source.pools["train"](frozenset(wants))
+    return source.pools["train"](set(columns) if "client" in source.columns() else set(columns) - {"client"})
 
 
 def open_source(spec: DataSpec) -> Source:

@@ -29,8 +29,7 @@ class SplitStatistics:
 
     Attributes:
       records: int64 [clients], records a client.
-      labels: int64 [clients, labels], how often a client has a label; None if there are no
-        labels, or too many.
+      labels: int64 [clients, labels], how often a client has a label; None if there are no labels, or too many.
       lengths: int64 [records], tokens a record; None if the records are no texts.
       tokens: int64 [clients], tokens a client; None if the records are no texts.
     """
@@ -57,8 +56,7 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
       count_tokens: Texts -> the number of tokens of each.
 
     Raises:
-      UserError: If the data or the spec are wrong, or a label of another split is not in
-        training.
+      UserError: If the data or the spec are wrong, or a label of another split is not in training.
     """
     source, found = open_source(spec), survey(spec)
     columns = found.pools["train"].columns
@@ -67,19 +65,15 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
         label = "label"
     content = next((name for name in _CONTENT if name in columns), None if label == "label" else "text")
     names = found.label_names if label else ()
-    wants = frozenset(filter(None, [content, label]))
+    wants = [*filter(None, [content, label])]
     parts: dict[int, list] = {}
     for pool, assignment in assign(spec, found).items():
-        start = 0
-        for chunk in source.pools[pool](wants):
-            rows = slice(start, start + len(chunk))
-            start += len(chunk)
-            counted = pd.DataFrame({"owner": assignment.owners[rows]})
+        for chunk, codes, owners in assignment.dealt(source.pools[pool], wants):
+            counted = pd.DataFrame({"owner": owners})
             if content in _WITH_LENGTH:
                 counted["length"] = _lengths(chunk, content, count_tokens)
             if label:
                 counted["labels"] = _label_numbers(chunk, label, names)
-            codes = assignment.codes[rows]
             for code in np.unique(codes[codes != DROPPED]):
                 parts.setdefault(int(code), []).append(counted[codes == code])
     tables = {code: pd.concat(tables) for code, tables in sorted(parts.items())}
@@ -117,6 +111,5 @@ def _summed(table: pd.DataFrame, num_labels: int) -> SplitStatistics:
         repeats = table["labels"].map(len).to_numpy()
         flat = np.concatenate([np.asarray(row, np.int64) for row in table["labels"]])
         cells = np.repeat(owners, repeats) * num_labels + flat
-        labels = np.bincount(cells, minlength=len(clients) * num_labels)
-        labels = labels.reshape(len(clients), num_labels)
+        labels = np.bincount(cells, minlength=len(clients) * num_labels).reshape(len(clients), num_labels)
     return SplitStatistics(np.bincount(owners), labels, lengths, tokens)

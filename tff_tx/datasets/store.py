@@ -1,20 +1,20 @@
 """The store on disk: one SQLite file in TFF's ClientData format, written once and read by client.
 
-The tables are those of `tff.simulation.datasets.SqlClientData`, so that TFF's own class reads the
-file too: `examples(split_name, client_id, serialized_example_proto)`, one row an example, and
-`client_metadata(client_id, split_name, num_examples)`. A third one, `tff_tx_meta(key, value)`,
-holds what makes the file open by its path alone: the element spec, the kind of task, the label
-names, the fingerprint.
+The tables are those of `tff.simulation.datasets.SqlClientData`, so that TFF's own class reads the file too:
+`examples(split_name, client_id, serialized_example_proto)`, one row an example, and `client_metadata(client_id,
+split_name, num_examples)`. A third one, `tff_tx_meta(key, value)`, holds what makes the file open by its path alone:
+the element spec, the kind of task, the label names, the fingerprint.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Callable
 
 import numpy as np
@@ -32,8 +32,7 @@ CREATE TABLE client_metadata (
   client_id TEXT NOT NULL, split_name TEXT NOT NULL, num_examples INTEGER NOT NULL);
 CREATE TABLE tff_tx_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-# The row id is the last part of every SQLite index: within a client the rows come in the order
-# written.
+# The row id is the last part of every SQLite index: within a client the rows come in the order written.
 _INDEX = "CREATE INDEX examples_by_client ON examples (split_name, client_id)"
 _INSERT = "INSERT INTO examples VALUES (?, ?, ?)"
 _ROWS_PER_INSERT = 2000
@@ -71,8 +70,7 @@ class StoreWriter:
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
             self._connection = sqlite3.connect(self._scratch)
-            # A crash leaves only the scratch file, so the journal that would repair it is wasted
-            # work.
+            # A crash leaves only the scratch file, so the journal that would repair it is wasted work.
             self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
         return self
 
@@ -109,8 +107,7 @@ class StoreWriter:
                 ((client, split, count) for (split, client), count in self._counts.items()),
             )
             self._connection.executemany(
-                "INSERT INTO tff_tx_meta VALUES (?, ?)",
-                ((key, json.dumps(value)) for key, value in self._meta.items()),
+                "INSERT INTO tff_tx_meta VALUES (?, ?)", ((key, json.dumps(value)) for key, value in self._meta.items())
             )
             self._connection.execute(_INDEX)
             self._connection.commit()
@@ -120,30 +117,24 @@ class StoreWriter:
             os.replace(self._scratch, self._path)
 
 
-class _disk_errors:
+@contextlib.contextmanager
+def _disk_errors(path: str, chosen_by: str) -> Iterator[None]:
     """Names the setting that chose the place when the disk refuses."""
-
-    def __init__(self, path: str, chosen_by: str):
-        self._directory, self._chosen_by = os.path.dirname(os.path.abspath(path)), chosen_by
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, exception_type, exception, traceback) -> None:
-        if isinstance(exception, (OSError, sqlite3.OperationalError)):
-            raise UserError(
-                f"{setting(self._chosen_by)}: cannot write to {self._directory} ({exception}); free some space "
-                "there or name another directory."
-            ) from exception
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UserError(
+            f"{setting(chosen_by)}: cannot write to {os.path.dirname(os.path.abspath(path))} ({error}); free some "
+            "space there or name another directory."
+        ) from error
 
 
 class SqliteClientData(tff.simulation.datasets.ClientData):
     """The clients of one split of a store.
 
-    Unlike `tff.simulation.datasets.SqlClientData` it takes any client id (with quotes, say), yields
-    the examples in the order written, parsed to `element_type_structure`, and knows the clients'
-    sizes. It pickles as its path and split, so the file must be readable under the same path where
-    it is unpickled.
+    Unlike `tff.simulation.datasets.SqlClientData` it takes any client id (with quotes, say), yields the examples in the
+    order written, parsed to `element_type_structure`, and knows the clients' sizes. It pickles as its path and split,
+    so the file must be readable under the same path where it is unpickled.
 
     Args:
       path: A file written by `StoreWriter`.
@@ -154,8 +145,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
     """
 
     def __init__(self, path: str, split: str):
-        self.path = path
-        self.split = split
+        self.path, self.split = path, split
         self._element_spec = read_meta(path)["element_spec"]
         with _connect(path) as connection:
             rows = connection.execute(
@@ -215,16 +205,9 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
 
 def client_dataset(path, split: str, element_spec, client_id) -> tf.data.Dataset:
     """The examples of a client of a store; path and client id are strings or string tensors."""
-    quoted = tf.strings.regex_replace(client_id, "'", "''")
-    query = tf.strings.join(
-        [
-            "SELECT serialized_example_proto FROM examples WHERE split_name = '",
-            split.replace("'", "''"),
-            "' AND client_id = '",
-            quoted,
-            "' ORDER BY rowid",
-        ]
-    )
+    select = "SELECT serialized_example_proto FROM examples WHERE split_name = '"
+    quoted = split.replace("'", "''"), tf.strings.regex_replace(client_id, "'", "''")
+    query = tf.strings.join([select, quoted[0], "' AND client_id = '", quoted[1], "' ORDER BY rowid"])
     protos = tf.data.experimental.SqlDataset("sqlite", path, query, tf.string)
     return protos.map(build_parser(element_spec))
 
@@ -248,8 +231,8 @@ def read_meta(path: str) -> dict:
             f"{path}: the store has format {meta.get('format')}, this version reads "
             f"{FORMAT_VERSION}; delete the file, it is written anew from the data."
         )
-    meta["element_spec"] = _spec_from_json(meta["element_spec"])
-    return meta
+    specs = ((name, tf.TensorSpec(shape, dtype)) for name, dtype, shape in meta["element_spec"])
+    return {**meta, "element_spec": collections.OrderedDict(specs)}
 
 
 def splits(path: str) -> list[str]:
@@ -259,35 +242,26 @@ def splits(path: str) -> list[str]:
     return sorted(row[0] for row in rows)
 
 
-class _connect:
+@contextlib.contextmanager
+def _connect(path: str) -> Iterator[sqlite3.Connection]:
     """A read-only connection, closed at the end as sqlite3's own manager does not."""
-
-    def __init__(self, path: str):
-        if not os.path.isfile(path):
-            raise UserError(f"{path}: there is no such file; load the data to write it.")
-        self._uri = f"file:{_uri_path(path)}?mode=ro"
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection = sqlite3.connect(self._uri, uri=True)
-        return self._connection
-
-    def __exit__(self, *exception_info) -> None:
-        self._connection.close()
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: there is no such file; load the data to write it.")
+    quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    with contextlib.closing(sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)) as connection:
+        yield connection
 
 
-def _uri_path(path: str) -> str:
-    return os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _stored_dtype(spec: tf.TensorSpec) -> tf.DType:
+    if spec.dtype == tf.string:
+        return tf.string
+    return tf.float32 if spec.dtype.is_floating else tf.int64
 
 
 def build_serializer(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[Mapping], bytes]:
     """A function from one example, name -> array, to a serialized `tf.train.Example`."""
-
-    def kind(spec: tf.TensorSpec) -> str:
-        if spec.dtype == tf.string:
-            return "bytes_list"
-        return "float_list" if spec.dtype.is_floating else "int64_list"
-
-    kinds = {name: kind(spec) for name, spec in element_spec.items()}
+    lists = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
+    kinds = {name: lists[_stored_dtype(spec)] for name, spec in element_spec.items()}
 
     def serialize(example: Mapping) -> bytes:
         proto = tf.train.Example()
@@ -301,15 +275,10 @@ def build_serializer(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[Map
 def build_parser(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[tf.Tensor], Mapping]:
     """A function from a serialized `tf.train.Example`, string [], to the spec's tensors."""
 
-    def stored_dtype(spec: tf.TensorSpec) -> tf.DType:
-        if spec.dtype == tf.string:
-            return tf.string
-        return tf.float32 if spec.dtype.is_floating else tf.int64
-
     def feature(spec: tf.TensorSpec):
         if spec.shape.is_fully_defined():
-            return tf.io.FixedLenFeature(spec.shape, stored_dtype(spec))
-        return tf.io.FixedLenSequenceFeature([], stored_dtype(spec), allow_missing=True)
+            return tf.io.FixedLenFeature(spec.shape, _stored_dtype(spec))
+        return tf.io.FixedLenSequenceFeature([], _stored_dtype(spec), allow_missing=True)
 
     features = {name: feature(spec) for name, spec in element_spec.items()}
 
@@ -325,10 +294,6 @@ def _spec_to_json(element_spec: Mapping[str, tf.TensorSpec]) -> list:
         if not spec.shape.is_fully_defined() and spec.shape.rank != 1:
             raise ValueError(f"Feature {name!r} has shape {spec.shape}; it must be fully known or [None].")
     return [[name, spec.dtype.name, spec.shape.as_list()] for name, spec in element_spec.items()]
-
-
-def _spec_from_json(value: Iterable) -> collections.OrderedDict:
-    return collections.OrderedDict((name, tf.TensorSpec(shape, dtype)) for name, dtype, shape in value)
 
 
 def open_split(path: str, split: str) -> SqliteClientData | None:

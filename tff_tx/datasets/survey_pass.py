@@ -41,9 +41,7 @@ def survey(spec: DataSpec) -> Survey:
     pools = None
     if source.digest is not None:
         digests = {name: source.digest(name) for name in source.pools}
-        settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in _NOT_READING}
-        recipe = json.dumps([_VERSION, settings, digests], sort_keys=True)
-        path = cache_path(spec, f"{hashlib.sha256(recipe.encode()).hexdigest()[:32]}.survey.npz")
+        path = cache_path(spec, ".survey.npz", _NOT_READING, _VERSION, digests)
         pools = _read(path)
     if pools is None:
         pools = {name: _Pass(spec, source).over(pool) for name, pool in source.pools.items()}
@@ -70,16 +68,17 @@ def image_shape(spec: DataSpec) -> tuple:
 
 
 class _Numbered:
-    """Values numbered in the order in which they first occur."""
+    """Values of a record column, numbered in the order in which they first occur."""
 
-    def __init__(self):
+    def __init__(self, column: str):
+        self._column = column
         self._number_of: dict = {}
         self._parts: list = [np.zeros(0, np.int32)]
 
-    def add(self, values) -> None:
+    def add(self, chunk: Chunk) -> None:
         import pandas as pd
 
-        codes, found = pd.factorize(values)
+        codes, found = pd.factorize(chunk.read([self._column])[self._column])
         numbers = [self._number_of.setdefault(value, len(self._number_of)) for value in found]
         self._parts.append(np.array(numbers, np.int32)[codes])
 
@@ -96,12 +95,12 @@ class _Pass:
     """One pass over the records of one split."""
 
     def __init__(self, spec: DataSpec, source: Source):
-        self._add = {"label": self._add_labels, "pixels": self._add_pixels}
+        self._labels, self._clients = _Numbered("label"), _Numbered("client")
+        self._add = {"label": self._labels.add, "pixels": self._add_pixels}
         if source.has_clients:
-            self._add["client"] = self._add_clients
+            self._add["client"] = self._clients.add
         if spec.categorical_columns:
             self._add["categories"] = self._add_categories
-        self._labels, self._clients = _Numbered(), _Numbered()
         self._tags: set = set()
         self._categories: list = [set() for _ in spec.categorical_columns]
         self._shape: tuple = ()
@@ -138,14 +137,8 @@ class _Pass:
             unreadable=tuple(self._unreadable),
         )
 
-    def _add_labels(self, chunk: Chunk) -> None:
-        self._labels.add(chunk.read(["label"])["label"])
-
     def _add_tags(self, chunk: Chunk) -> None:
         self._tags.update(*chunk.read(["tags"])["tags"])
-
-    def _add_clients(self, chunk: Chunk) -> None:
-        self._clients.add(chunk.read(["client"])["client"])
 
     def _add_categories(self, chunk: Chunk) -> None:
         for row in chunk.read(["categories"])["categories"]:

@@ -41,42 +41,6 @@ class Bounds:
     max_bytes: int = 20
 
 
-class WordsEncoder(datasets.Encoder):
-    """All texts of a client become one example: its words, the most frequent first.
-
-    Examples: `words`, string [None], at most `bounds.max_words`, all different. A client without any word is left out.
-    `pre_tokenization(model, lowercase)` says what a word is.
-    """
-
-    kind = "words"
-    columns = ("text",)
-    may_skip = True
-
-    def __init__(self, model: str, lowercase: bool, bounds: Bounds):
-        self.element_spec = collections.OrderedDict(words=tf.TensorSpec([None], tf.string))
-        self._split = pre_tokenization(model, lowercase)
-        self._bounds = bounds
-        self._fingerprint = [model, lowercase, dataclasses.asdict(bounds)]
-
-    def _settings(self) -> list:
-        return self._fingerprint
-
-    def stream(self) -> Stream:
-        """Starts a pass over records that come in chunks."""
-        return _CountingStream(self)
-
-    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[str]]:
-        return map(self._split, rows["text"])
-
-    def example(self, counts: collections.Counter) -> dict | None:
-        """The example of a client's words, from their counts; None if there are none."""
-        encoded = ((word.encode("utf-8"), n) for word, n in counts.items())
-        # The sketches that words are added up in take bytes of 0 for the end of a word.
-        fit = [(-n, word) for word, n in encoded if 0 < len(word) <= self._bounds.max_bytes and b"\0" not in word]
-        words = [word for _, word in sorted(fit)[: self._bounds.max_words]]
-        return {"words": np.array(words, object)} if words else None
-
-
 class _CountingStream(Stream):
     """Keeps counts, by owner, until all is read."""
 
@@ -94,6 +58,35 @@ class _CountingStream(Stream):
             example = self._encoder.example(counts)
             if example is not None:
                 yield owner, example
+
+
+class WordsEncoder(datasets.Encoder):
+    """All texts of a client become one example: its words, the most frequent first.
+
+    Examples: `words`, string [None], at most `bounds.max_words`, all different. A client without any word is left out.
+    `pre_tokenization(model, lowercase)` says what a word is.
+    """
+
+    kind = "words"
+    columns = ("text",)
+    may_skip = True
+    stream_class = _CountingStream
+
+    def __init__(self, model: str, lowercase: bool, bounds: Bounds):
+        settings = [model, lowercase, dataclasses.asdict(bounds)]
+        super().__init__((), settings, words=tf.TensorSpec([None], tf.string))
+        self._split, self._bounds = pre_tokenization(model, lowercase), bounds
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[str]]:
+        return map(self._split, rows["text"])
+
+    def example(self, counts: collections.Counter) -> dict | None:
+        """The example of a client's words, from their counts; None if there are none."""
+        encoded = ((word.encode("utf-8"), n) for word, n in counts.items())
+        # The sketches that words are added up in take bytes of 0 for the end of a word.
+        fit = [(-n, word) for word, n in encoded if 0 < len(word) <= self._bounds.max_bytes and b"\0" not in word]
+        words = [word for _, word in sorted(fit)[: self._bounds.max_words]]
+        return {"words": np.array(words, object)} if words else None
 
 
 def count_words(

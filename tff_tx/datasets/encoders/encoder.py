@@ -1,7 +1,7 @@
 """What encoders share: from records to model examples, one encoder a kind of task.
 
-What is stored is what tokenization alone decides. Padding, attention masks, shifting and masking
-belong to the preprocessing of a batch and are not stored.
+What is stored is what tokenization alone decides. Padding, attention masks, shifting and masking belong to the
+preprocessing of a batch and are not stored.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
+import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
@@ -20,54 +21,8 @@ from tff_tx.datasets import splits
 # The label of a token that is no word's first piece; losses and metrics skip it.
 IGNORED_LABEL = -100
 
-
-class Encoder(abc.ABC):
-    """Turns records into examples.
-
-    Attributes:
-      kind: The kind of task.
-      columns: The record columns it reads.
-      label_names: The labels' names; the index of a name is the label.
-      element_spec: Feature name -> `tf.TensorSpec` of one example, not batched.
-      ordered: Whether a client's records mean something only together and in their order.
-      may_skip: Whether a client may have too few records for an example; it is then left out.
-      fingerprint: A string that changes whenever the output would.
-    """
-
-    kind: str
-    columns: tuple
-    label_names: tuple = ()
-    element_spec: collections.OrderedDict
-    ordered: bool = False
-    may_skip: bool = False
-
-    @property
-    def fingerprint(self) -> str:
-        """A string that changes whenever the output would."""
-        parts = [self.kind, list(self.label_names), self._settings()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    @abc.abstractmethod
-    def _settings(self) -> list:
-        """Whatever beside kind and label names the output depends on, as JSON."""
-
-    def stream(self) -> Stream:
-        """Starts a pass over records that come in chunks."""
-        return Stream(self)
-
-    def encode(self, rows: pd.DataFrame) -> list[dict]:
-        """The examples of the records of one client.
-
-        Raises:
-          UserError: If a record cannot be encoded.
-        """
-        stream = self.stream()
-        pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
-        return [example for _, example in pairs]
-
-    @abc.abstractmethod
-    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        """The examples of each record by itself."""
+NUMBER, NUMBERS = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
+"""Of a label, and of a sequence of token ids or labels."""
 
 
 class Stream:
@@ -85,6 +40,58 @@ class Stream:
     def finish(self) -> Iterator[tuple]:
         """Yields the (owner, example) pairs that had to wait for the end."""
         return iter(())
+
+
+class Encoder(abc.ABC):
+    """Turns records into examples.
+
+    Args:
+      label_names: The labels' names; the index of a name is the label.
+      settings: Whatever beside kind and label names the output depends on, as JSON.
+      **features: The `tf.TensorSpec` of each feature of one example, not batched.
+
+    Attributes:
+      kind: The kind of task.
+      columns: The record columns it reads.
+      element_spec: The features as an OrderedDict.
+      ordered: Whether a client's records mean something only together and in their order.
+      may_skip: Whether a client may have too few records for an example; it is then left out.
+      stream_class: Of a pass over records.
+    """
+
+    kind: str
+    columns: tuple
+    ordered: bool = False
+    may_skip: bool = False
+    stream_class = Stream
+
+    def __init__(self, label_names: Sequence[str] = (), settings: Sequence = (), **features: tf.TensorSpec):
+        self.label_names, self._settings = tuple(label_names), list(settings)
+        self.element_spec = collections.OrderedDict(features)
+
+    @property
+    def fingerprint(self) -> str:
+        """A string that changes whenever the output would."""
+        parts = [self.kind, list(self.label_names), self._settings]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def stream(self) -> Stream:
+        """Starts a pass over records that come in chunks."""
+        return self.stream_class(self)
+
+    def encode(self, rows: pd.DataFrame) -> list[dict]:
+        """The examples of the records of one client.
+
+        Raises:
+          UserError: If a record cannot be encoded.
+        """
+        stream = self.stream()
+        pairs = [*stream.add([(splits.TRAIN, 0)] * len(rows), rows), *stream.finish()]
+        return [example for _, example in pairs]
+
+    @abc.abstractmethod
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        """The examples of each record by itself."""
 
 
 class LabelIndex:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,15 +9,14 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex
+from tff_tx.datasets.encoders.encoder import NUMBER, Encoder, LabelIndex
 
 
 class ImageClassificationEncoder(Encoder):
     """One image and one label a record.
 
     Examples: `pixel_values` float32 [C, H, W], in [0, 1] before `mean` and `std`; `label` int32 [].
-    Images come as [H, W], [H, W, C], [C, H, W] or flat in the order [H, W, C], as integers 0..255
-    or floats 0..1.
+    Images come as [H, W], [H, W, C], [C, H, W] or flat in the order [H, W, C], as integers 0..255 or floats 0..1.
 
     Args:
       label_names: The labels in their order.
@@ -37,18 +35,13 @@ class ImageClassificationEncoder(Encoder):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ):
-        self.label_names = tuple(label_names)
         self.image_shape = tuple(int(size) for size in image_shape)
-        self.element_spec = collections.OrderedDict(
-            pixel_values=tf.TensorSpec(self.image_shape, tf.float32),
-            label=tf.TensorSpec([], tf.int32),
-        )
         channels = self.image_shape[0]
         self._mean = np.asarray([0.0] * channels if mean is None else mean, np.float32)
         self._std = np.asarray([1.0] * channels if std is None else std, np.float32)
-
-    def _settings(self) -> list:
-        return [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
+        settings = [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
+        pixels = tf.TensorSpec(self.image_shape, tf.float32)
+        super().__init__(label_names, settings, pixel_values=pixels, label=NUMBER)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         label_of = LabelIndex(self.label_names)
@@ -68,8 +61,7 @@ class ImageClassificationEncoder(Encoder):
             return pixels.reshape(last).transpose(2, 0, 1)
         raise UserError(
             f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "
-            f"{list(self.image_shape)} (channels, height, width); use images of one size and that "
-            "size."
+            f"{list(self.image_shape)} (channels, height, width); use images of one size and that size."
         )
 
     @staticmethod

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBERS, Encoder
 from tff_tx.datasets.encoders.tokenizing import tokenizer_fingerprint
 
 
@@ -66,8 +64,7 @@ class ContextWindows:
         if not tokenizer.is_fast:
             raise UserError(
                 f"{setting('model.tokenizer')}: {name} does not tell where its tokens stand in a text, which "
-                "answers are found by; "
-                "choose one with a tokenizer.json."
+                "answers are found by; choose one with a tokenizer.json."
             )
         if tokenizer.cls_token_id is None:
             raise UserError(
@@ -141,13 +138,9 @@ class QuestionAnsweringEncoder(Encoder):
     columns = ("question", "context", "answers")
 
     def __init__(self, tokenizer, max_length: int, overlap: int):
-        names = ("input_ids", "token_type_ids", "starts", "ends")
-        self.element_spec = collections.OrderedDict((name, tf.TensorSpec([None], tf.int32)) for name in names)
-        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length, overlap]
+        features = dict.fromkeys(("input_ids", "token_type_ids", "starts", "ends"), NUMBERS)
+        super().__init__((), [tokenizer_fingerprint(tokenizer), max_length, overlap], **features)
         self._windows = ContextWindows(tokenizer, max_length, overlap)
-
-    def _settings(self) -> list:
-        return self._fingerprint
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         spans = [self._characters(row) for row in rows.itertuples()]

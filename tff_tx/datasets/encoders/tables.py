@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.datasets.encoders.encoder import Encoder, LabelIndex
+from tff_tx.datasets.encoders.encoder import NUMBER, Encoder, LabelIndex
 from tff_tx.datasets.surveys import Features
 
 
@@ -29,19 +27,15 @@ class TabularClassificationEncoder(Encoder):
     kind = "tabular_classification"
 
     def __init__(self, label_names: Sequence[str], columns: Features):
-        self.label_names = tuple(label_names)
-        self._features = columns
         self._places = [{value: i for i, value in enumerate(values, start=1)} for values in columns.categories]
-        self.element_spec = collections.OrderedDict()
+        features = {}
         if columns.numeric:
-            self.element_spec["numbers"] = tf.TensorSpec([len(columns.numeric)], tf.float32)
+            features["numbers"] = tf.TensorSpec([len(columns.numeric)], tf.float32)
         if columns.categorical:
-            self.element_spec["categories"] = tf.TensorSpec([len(columns.categorical)], tf.int32)
-        self.columns = (*self.element_spec, "label")
-        self.element_spec["label"] = tf.TensorSpec([], tf.int32)
-
-    def _settings(self) -> list:
-        return [list(self._features.numeric), list(self._features.categorical), self._features.categories]
+            features["categories"] = tf.TensorSpec([len(columns.categorical)], tf.int32)
+        self.columns = (*features, "label")
+        settings = [list(columns.numeric), list(columns.categorical), columns.categories]
+        super().__init__(label_names, settings, **features, label=NUMBER)
 
     def inputs(self, rows: pd.DataFrame) -> list[dict]:
         """The examples of records without their labels."""
@@ -63,7 +57,7 @@ class TabularClassificationEncoder(Encoder):
             yield [{**example, "label": np.int32(label_of(row.label, row))}]
 
 
-def federated_mean_and_deviation(clients: Any, name: str = "numbers") -> tuple[np.ndarray, np.ndarray]:
+def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column over all examples of all clients.
 
     As a federation computes them: a client gives three sums over its examples, their number, the values and their

@@ -1,24 +1,21 @@
-"""Texts, sentences in words, and running text, tokenized."""
+"""Texts, sentences in words, running text, and texts with a text to be made of them, tokenized."""
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, LabelIndex, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 
 
 class SequenceClassificationEncoder(Encoder):
     """One text and one label a record.
 
-    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; `label` int32
-    [].
+    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; `label` int32 [].
 
     Args:
       tokenizer: A Hugging Face tokenizer.
@@ -30,16 +27,9 @@ class SequenceClassificationEncoder(Encoder):
     columns = ("text", "label")
 
     def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
-        self.label_names = tuple(label_names)
-        self.element_spec = collections.OrderedDict(
-            input_ids=tf.TensorSpec([None], tf.int32), label=tf.TensorSpec([], tf.int32)
-        )
-        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
-        self._tokenize = Tokenize(tokenizer)
-        self._max_length = max_length
-
-    def _settings(self) -> list:
-        return self._fingerprint
+        settings = [tokenizer_fingerprint(tokenizer), max_length]
+        super().__init__(label_names, settings, input_ids=NUMBERS, label=NUMBER)
+        self._tokenize, self._max_length = Tokenize(tokenizer), max_length
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         label_of = LabelIndex(self.label_names)
@@ -70,16 +60,9 @@ class TokenClassificationEncoder(Encoder):
     columns = ("tokens", "tags")
 
     def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
-        self.label_names = tuple(label_names)
-        self.element_spec = collections.OrderedDict(
-            input_ids=tf.TensorSpec([None], tf.int32), labels=tf.TensorSpec([None], tf.int32)
-        )
-        self._fingerprint = [tokenizer_fingerprint(tokenizer), max_length]
-        self._tokenizer = tokenizer
-        self._max_length = max_length
-
-    def _settings(self) -> list:
-        return self._fingerprint
+        settings = [tokenizer_fingerprint(tokenizer), max_length]
+        super().__init__(label_names, settings, input_ids=NUMBERS, labels=NUMBERS)
+        self._tokenizer, self._max_length = tokenizer, max_length
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         label_of = LabelIndex(self.label_names)
@@ -109,55 +92,6 @@ class TokenClassificationEncoder(Encoder):
         return {"input_ids": np.asarray(ids, np.int32), "labels": np.asarray(labels, np.int32)}
 
 
-class LanguageModelingEncoder(Encoder):
-    """Texts, tokenized, joined within a client, and cut into blocks.
-
-    Examples: `input_ids` int32 [None] of `block_length` tokens; the last block of a client may be
-    shorter and is dropped if it has a single token of text. For a causal model pass `block_length =
-    max_length + 1`, as inputs and targets are the same block shifted; the end of each text is
-    marked with the tokenizer's eos token, if it has one. For a masked model each block is wrapped
-    in the tokenizer's special tokens, which count towards `block_length`.
-
-    Args:
-      tokenizer: A Hugging Face tokenizer.
-      block_length: Tokens a block, at least 2 beside the special tokens.
-      masked: Whether the blocks are for a masked rather than a causal model.
-    """
-
-    columns = ("text",)
-
-    def __init__(self, tokenizer, block_length: int, masked: bool = False):
-        self.kind = "masked_lm" if masked else "causal_lm"
-        self.element_spec = collections.OrderedDict(input_ids=tf.TensorSpec([None], tf.int32))
-        self._fingerprint = [tokenizer_fingerprint(tokenizer), block_length]
-        self._tokenize = Tokenize(tokenizer)
-        self._end: int | None = None if masked else tokenizer.eos_token_id
-        self._wrap = tokenizer.build_inputs_with_special_tokens if masked else None
-        self.text_length = block_length - (tokenizer.num_special_tokens_to_add() if masked else 0)
-        if self.text_length < 2:
-            raise UserError(
-                f"A block of {block_length} tokens has room for {self.text_length} tokens of "
-                f"text; raise {setting('task.max_length')} so that there are at least 2."
-            )
-
-    def _settings(self) -> list:
-        return self._fingerprint
-
-    def stream(self) -> Stream:
-        """Starts a pass over records that come in chunks."""
-        return _BlockStream(self)
-
-    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
-        for ids in self._tokenize.plain(rows["text"].tolist()):
-            yield ids if self._end is None else np.append(ids, np.int32(self._end))
-
-    def example(self, block: np.ndarray) -> dict:
-        """The example of one block of text tokens."""
-        if self._wrap is not None:
-            block = np.asarray(self._wrap(block.tolist()), np.int32)
-        return {"input_ids": block}
-
-
 class _BlockStream(Stream):
     """Keeps what does not fill a block, by owner, until more comes or all is read."""
 
@@ -180,3 +114,105 @@ class _BlockStream(Stream):
         for owner, ids in self._rest.items():
             if len(ids) >= 2:
                 yield owner, self._encoder.example(ids)
+
+
+class LanguageModelingEncoder(Encoder):
+    """Texts, tokenized, joined within a client, and cut into blocks.
+
+    Examples: `input_ids` int32 [None] of `block_length` tokens; the last block of a client may be
+    shorter and is dropped if it has a single token of text. For a causal model pass `block_length =
+    max_length + 1`, as inputs and targets are the same block shifted; the end of each text is
+    marked with the tokenizer's eos token, if it has one. For a masked model each block is wrapped
+    in the tokenizer's special tokens, which count towards `block_length`.
+
+    Args:
+      tokenizer: A Hugging Face tokenizer.
+      block_length: Tokens a block, at least 2 beside the special tokens.
+      masked: Whether the blocks are for a masked rather than a causal model.
+    """
+
+    columns = ("text",)
+    stream_class = _BlockStream
+
+    def __init__(self, tokenizer, block_length: int, masked: bool = False):
+        self.kind = "masked_lm" if masked else "causal_lm"
+        super().__init__((), [tokenizer_fingerprint(tokenizer), block_length], input_ids=NUMBERS)
+        self._tokenize = Tokenize(tokenizer)
+        self._end: int | None = None if masked else tokenizer.eos_token_id
+        self._wrap = tokenizer.build_inputs_with_special_tokens if masked else None
+        self.text_length = block_length - (tokenizer.num_special_tokens_to_add() if masked else 0)
+        if self.text_length < 2:
+            raise UserError(
+                f"A block of {block_length} tokens has room for {self.text_length} tokens of "
+                f"text; raise {setting('task.max_length')} so that there are at least 2."
+            )
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+        for ids in self._tokenize.plain(rows["text"].tolist()):
+            yield ids if self._end is None else np.append(ids, np.int32(self._end))
+
+    def example(self, block: np.ndarray) -> dict:
+        """The example of one block of text tokens."""
+        if self._wrap is not None:
+            block = np.asarray(self._wrap(block.tolist()), np.int32)
+        return {"input_ids": block}
+
+
+def start_and_end(tokenizer) -> tuple[int, int]:
+    """The tokens in front of the first and behind the last token of a target.
+
+    As in T5 the padding token and the end of sequence (Raffel et al. 2020, section 2.1, and its code); of a tokenizer
+    that marks no ends, as BERT's, [CLS] and [SEP], which it puts around every text.
+
+    Raises:
+      UserError: If the tokenizer has neither.
+    """
+    if tokenizer.eos_token_id is not None:
+        return tokenizer.pad_token_id, tokenizer.eos_token_id
+    if tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None:
+        return tokenizer.cls_token_id, tokenizer.sep_token_id
+    raise UserError(
+        f"{setting('model.tokenizer')}: {type(tokenizer).__name__} has no token for the end of a text, "
+        "neither eos nor [SEP], so that texts would never end; choose another."
+    )
+
+
+class SequenceToSequenceEncoder(Encoder):
+    """A text and the text that is to be made of it in a record.
+
+    Examples: `input_ids` int32 [None], special tokens included; `labels` int32 [None], the target's tokens as the
+    tokenizer has them for targets, with an end but without the token that decoding starts with. Both are cut, the
+    target so that it keeps its end.
+
+    Args:
+      tokenizer: A Hugging Face tokenizer.
+      max_length: The longest text, in tokens, special tokens included.
+      max_target_length: The longest target, likewise.
+    """
+
+    kind = "sequence_to_sequence"
+    columns = ("text", "target")
+
+    def __init__(self, tokenizer, max_length: int, max_target_length: int):
+        settings = [tokenizer_fingerprint(tokenizer), max_length, max_target_length]
+        super().__init__((), settings, input_ids=NUMBERS, labels=NUMBERS)
+        self._tokenize, (self._start, self._end) = Tokenize(tokenizer), start_and_end(tokenizer)
+        self._max_length, self._max_target_length = max_length, max_target_length
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        texts = self._tokenize.whole(rows["text"].tolist(), self._max_length)
+        # One more, for the start that is taken off.
+        targets = self._tokenize.targets(rows["target"].tolist(), self._max_target_length + 1)
+        for ids, target, where in zip(texts, targets, rows["where"]):
+            if not len(ids):
+                raise UserError(
+                    f"{where}: the text gives no token; remove the row or choose another {setting('data.text_column')}."
+                )
+            yield [{"input_ids": ids, "labels": self._labels(target)}]
+
+    def _labels(self, ids: np.ndarray) -> np.ndarray:
+        if len(ids) and ids[0] == self._start:
+            ids = ids[1:]
+        if len(ids) and ids[-1] == self._end:
+            ids = ids[:-1]
+        return np.append(ids[: self._max_target_length - 1], np.int32(self._end))

@@ -16,10 +16,9 @@ from tff_tx.core.errors import UserError, setting
 class Tokenize:
     """Texts -> token ids as int32 arrays.
 
-    The byte tokenizer (`transformers.ByT5Tokenizer`; Xue et al., "ByT5", 2021) works character by
-    character in Python; a byte b has the id b + 3 there, which is one NumPy addition here. Texts
-    that spell out one of its special tokens still take its own way, so that the ids are always the
-    tokenizer's own.
+    The byte tokenizer (`transformers.ByT5Tokenizer`; Xue et al., "ByT5", 2021) works character by character in Python;
+    a byte b has the id b + 3 there, which is one NumPy addition here. Texts that spell out one of its special tokens
+    still take its own way, so that the ids are always the tokenizer's own.
     """
 
     def __init__(self, tokenizer):
@@ -32,10 +31,8 @@ class Tokenize:
         """The ids of each whole text, without special tokens."""
         if self._bytes:
             return (self._byte_ids(text) for text in texts)
-        # `verbose=False`: a text longer than the model is expected here, it is cut into blocks
-        # later.
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return (np.asarray(ids, np.int32) for ids in encoded)
+        # `verbose=False`: a text longer than the model is expected here, it is cut into blocks later.
+        return self._ids(list(texts), add_special_tokens=False, verbose=False)
 
     def whole(self, texts: Sequence[str], max_length: int) -> Iterator[np.ndarray]:
         """The ids of each text with the special tokens, cut to `max_length` in all."""
@@ -43,15 +40,16 @@ class Tokenize:
             room = max_length - self._tokenizer.num_special_tokens_to_add()
             wrap = self._tokenizer.build_inputs_with_special_tokens
             return (np.asarray(wrap(ids[:room].tolist()), np.int32) for ids in self.plain(texts))
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        return (np.asarray(ids, np.int32) for ids in encoded)
+        return self._ids(list(texts), truncation=True, max_length=max_length)
 
     def targets(self, texts: Sequence[str], max_length: int) -> Iterator[np.ndarray]:
         """As `whole`, of texts to be written, for which some tokenizers (Marian's) have another vocabulary."""
         if self._bytes:
             return self.whole(texts, max_length)
-        encoded = self._tokenizer(text_target=list(texts), truncation=True, max_length=max_length)["input_ids"]
-        return (np.asarray(ids, np.int32) for ids in encoded)
+        return self._ids(text_target=list(texts), truncation=True, max_length=max_length)
+
+    def _ids(self, *texts, **how) -> Iterator[np.ndarray]:
+        return (np.asarray(ids, np.int32) for ids in self._tokenizer(*texts, **how)["input_ids"])
 
     def _byte_ids(self, text: str) -> np.ndarray:
         if any(token in text for token in self._spelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.DataFrame:
-    """The wanted record columns of (place, row) pairs.
-
-    Raises:
-      UserError: If a column is missing, or a value is missing or of the wrong kind.
-    """
+    """The wanted record columns of (place, row) pairs; none of their values may be missing or of the wrong kind."""
     import pandas as pd
 
     # Object dtype throughout: pandas would turn the label 3 into 3.0 if another row had none.
@@ -33,23 +30,20 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
 
 def available(row: dict, spec: DataSpec) -> frozenset:
     """The record columns that can be made of a row."""
-    found = set()
-    words = isinstance(row.get(_tokens_name(row, spec)), list)
-    if words and isinstance(row.get(_tags_name(row, spec)), list):
+    texts = ("target", "question", "context")
+    found = {name for name in texts if isinstance(row.get(getattr(spec, f"{name}_column")), str)}
+    words = isinstance(row.get(_usual("tokens", row, spec.text_column[0])), list)
+    if words and isinstance(row.get(_usual("tags", row, spec.label_column)), list):
         found.update(["tokens", "tags"])
     if all(isinstance(row.get(name), str) for name in spec.text_column):
         found.add("text")
-    for column in ("target", "question", "context"):
-        if isinstance(row.get(getattr(spec, f"{column}_column")), str):
-            found.add(column)
-    if _answers_name(row, spec) in row:
+    if _usual("answers", row, spec.answer_column) in row:
         found.add("answers")
     if isinstance(row.get(_pixels_name(row, spec)), (list, dict, bytes, np.ndarray)) and not words:
         found.add("pixels")
-    if spec.numeric_columns and all(name in row for name in spec.numeric_columns):
-        found.add("numbers")
-    if spec.categorical_columns and all(name in row for name in spec.categorical_columns):
-        found.add("categories")
+    for column, names in (("numbers", spec.numeric_columns), ("categories", spec.categorical_columns)):
+        if names and all(name in row for name in names):
+            found.add(column)
     if spec.label_column in row and "tags" not in found:
         found.add("label")
     if (spec.client_column or "client") in row:
@@ -62,20 +56,12 @@ def _texts(rows, spec) -> list:
     return columns[0] if len(columns) == 1 else [" ".join(parts) for parts in zip(*columns)]
 
 
-def _targets(rows, spec) -> list:
-    return _column(rows, spec.target_column, "target_column", _text)
-
-
-def _questions(rows, spec) -> list:
-    return _column(rows, spec.question_column, "question_column", _text)
-
-
-def _contexts(rows, spec) -> list:
-    return _column(rows, spec.context_column, "context_column", _text)
+def _text_of(field: str, rows, spec) -> list:
+    return _column(rows, getattr(spec, field), field, _text)
 
 
 def _answers(rows, spec) -> list:
-    name = _answers_name(rows[0][1], spec)
+    name = _usual("answers", rows[0][1], spec.answer_column)
     if not isinstance(rows[0][1].get(name, ""), (str, type(None), float)):
         return _column(rows, name, "answer_column", _squad_answers)
     # Without an answer there is nothing that starts anywhere.
@@ -86,29 +72,22 @@ def _answers(rows, spec) -> list:
     return [[] if name in row and _is_empty(row[name]) else [next(pairs)] for _, row in rows]
 
 
-def _answers_name(row: dict, spec: DataSpec) -> str:
-    return "answers" if "answers" in row else spec.answer_column
-
-
 def _tokens(rows, spec) -> list:
-    return _column(rows, _tokens_name(rows[0][1], spec), "text_column", _words)
+    return _column(rows, _usual("tokens", rows[0][1], spec.text_column[0]), "text_column", _words)
 
 
 def _tags(rows, spec) -> list:
-    tags = _column(rows, _tags_name(rows[0][1], spec), "label_column", _words)
+    tags = _column(rows, _usual("tags", rows[0][1], spec.label_column), "label_column", _words)
     for (where, row), sentence in zip(rows, tags):
-        tokens = row.get(_tokens_name(row, spec), sentence)
+        tokens = row.get(_usual("tokens", row, spec.text_column[0]), sentence)
         if len(tokens) != len(sentence):
             raise UserError(f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag.")
     return tags
 
 
-def _tokens_name(row: dict, spec: DataSpec) -> str:
-    return "tokens" if "tokens" in row else spec.text_column[0]
-
-
-def _tags_name(row: dict, spec: DataSpec) -> str:
-    return "tags" if "tags" in row else spec.label_column
+def _usual(name: str, row: dict, chosen: str) -> str:
+    """The usual name of a column if the row has it, else the chosen one."""
+    return name if name in row else chosen
 
 
 def _pixels_name(row: dict, spec: DataSpec) -> str:
@@ -141,9 +120,7 @@ def _categories(rows, spec) -> list:
 
 _READ = {
     "text": _texts,
-    "target": _targets,
-    "question": _questions,
-    "context": _contexts,
+    **{name: functools.partial(_text_of, f"{name}_column") for name in ("target", "question", "context")},
     "answers": _answers,
     "tokens": _tokens,
     "tags": _tags,

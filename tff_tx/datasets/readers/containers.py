@@ -5,6 +5,7 @@ Readers as in `lines`. In the last three the client is part of the format, and c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -13,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.readers.format import Format, Rows
 from tff_tx.datasets.readers.lines import utf8_lines
-from tff_tx.datasets.records import CHUNK_ROWS
+from tff_tx.datasets.records import CHUNK_ROWS, Format, Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,12 +32,10 @@ def read_parquet(path: str, columns: Sequence[str]) -> Rows:
         raise UserError(
             f"{path}: no Parquet file ({error}); convert it, or name its {setting('data.format')}."
         ) from error
-    number = 0
     with file:
-        for batch in file.iter_batches(batch_size=CHUNK_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}, row {number}", row
+        rows = (row for batch in file.iter_batches(batch_size=CHUNK_ROWS) for row in batch.to_pylist())
+        for number, row in enumerate(rows, start=1):
+            yield f"{path}, row {number}", row
 
 
 def read_squad(path: str, columns: Sequence[str]) -> Rows:
@@ -164,21 +162,14 @@ def _decoded(value, where: str):
 
 
 def sqlite_splits(path: str) -> list:
-    """The split names in a file of TFF's SQLite ClientData format.
-
-    Raises:
-      UserError: If the file is none of that format, or a client has no example or is there twice.
-    """
+    """The split names in a file of TFF's SQLite ClientData format."""
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             metadata = connection.execute(
                 "SELECT split_name, client_id, num_examples, COUNT(*) FROM client_metadata "
                 "GROUP BY split_name, client_id"
             ).fetchall()
             connection.execute("SELECT serialized_example_proto FROM examples LIMIT 1")
-        finally:
-            connection.close()
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
@@ -196,16 +187,13 @@ def read_sqlite(path: str, split: str) -> Rows:
     """TFF's SQLite ClientData: every feature of the examples of one split, in the order written."""
     import tensorflow as tf
 
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         query = "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? ORDER BY rowid"
         for number, (client, proto) in enumerate(connection.execute(query, (split,)), start=1):
             where = f"{path}, split {split!r}, example {number}"
             features = tf.train.Example.FromString(proto).features.feature
             row = {name: _feature(feature, where) for name, feature in features.items()}
             yield where, {"client": client, **row}
-    finally:
-        connection.close()
 
 
 def _feature(feature: tf.train.Feature, where: str):

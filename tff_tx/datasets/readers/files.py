@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns
-from tff_tx.datasets.readers.format import Format, Rows
-from tff_tx.datasets.records import Chunk, Pool, Source, file_digest, grouped
+from tff_tx.datasets.records import Chunk, Format, Pool, Rows, Source, file_digest, grouped
+from tff_tx.datasets.sources import DataSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from tff_tx.datasets.spec import DataSpec
 
 # What the splits of files in TFF's format are called, by pool.
-_SPLIT_NAMES = {
-    "train": ("train",),
-    "validation": ("validation", "heldout", "held_out"),
-    "test": ("test",),
-}
+_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "heldout", "held_out"), "test": ("test",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +35,7 @@ class _File:
 
 
 def file_source(spec: DataSpec) -> Source:
-    """The records of the files of a spec.
-
-    Raises:
-      UserError: If a file does not exist or its format is unknown or another file's is different.
-    """
+    """The records of the files of a spec, which must exist and be of one known format."""
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {
         pool: _expand(paths, "files" if pool == "train" else f"{pool}_files") for pool, paths in named.items() if paths
@@ -116,8 +108,7 @@ def _by_split(found: dict, fmt: Format) -> dict:
                 if split is None and target == pool and len(there) == 1:
                     split = there[0]
                 own = target == pool
-                # A training file brings its own test clients, unless other files are named for
-                # them.
+                # A training file brings its own test clients, unless other files are named for them.
                 if split is not None and (own or (pool == "train" and target not in found)):
                     pools.setdefault(target, []).append(dataclasses.replace(file, split=split))
                 elif own:
@@ -143,7 +134,9 @@ def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chu
 def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequence, wants: frozenset) -> pd.DataFrame:
     chunk = columns.normalized(rows, spec, wants)
     if fmt.one_file_a_client and "client" in chunk and spec.client_column is None:
-        _check_one_file(chunk["client"].unique(), path, seen)
+        for client in chunk["client"].unique():
+            if seen.setdefault(client, path) != path:
+                raise UserError(f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them.")
     return chunk
 
 
@@ -154,15 +147,12 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     return rows
 
 
-def _check_one_file(clients, path: str, seen: dict) -> None:
-    for client in clients:
-        if seen.setdefault(client, path) != path:
-            raise UserError(f"{path}: the client {client!r} is in {seen[client]} as well; rename or merge them.")
-
-
 def _digest(files: Sequence[_File], name: str) -> str:
     # Names count where they are data: as the clients.
     names = [file.name for file in files] if FORMATS[name].named_clients else []
     splits = [file.split for file in files]
     content = f"{name} {file_digest(file.path for file in files)} {names} {splits}"
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+FILES = DataSet(file_source)

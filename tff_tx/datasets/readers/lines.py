@@ -7,22 +7,18 @@ the file's own column names to values.
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.readers.format import Format, Rows
-from tff_tx.datasets.records import FILES_PER_CHUNK
+from tff_tx.datasets.records import FILES_PER_CHUNK, Format, Rows
 
 
 def utf8_lines(path: str) -> Iterator[str]:
-    """The lines of a file with their ends, decoded one by one so that a bad byte has a line number.
-
-    Raises:
-      UserError: At the first line that is not UTF-8.
-    """
+    """The lines of a file with their ends, decoded one by one so that a bad byte has a line number."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -34,17 +30,8 @@ def utf8_lines(path: str) -> Iterator[str]:
                 ) from error
 
 
-def read_csv(path: str, columns: Sequence[str]) -> Rows:
-    """Comma-separated values with CSV quoting; the first line names the columns unless given."""
-    return _delimited(path, columns, delimiter=",")
-
-
-def read_tsv(path: str, columns: Sequence[str]) -> Rows:
-    """TAB-separated values; quotes are plain characters, as the format (IANA) has it."""
-    return _delimited(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
+def read_delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
+    """Separated values, of a dialect of the module `csv`; the first line names the columns unless given."""
     # One text may well be longer than the module's default of 128 KiB.
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(utf8_lines(path), strict=True, **dialect)
@@ -58,7 +45,11 @@ def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
                 continue
             if not names:
                 names = fields
-                _check_unique(path, names)
+                if twice := [name for name in names if names.count(name) > 1]:
+                    raise UserError(
+                        f"{path}, line 1: the column {twice[0]!r} is there twice; rename one, or give "
+                        f"{setting('data.columns')} if this line is no header."
+                    )
             elif len(fields) != len(names):
                 raise UserError(
                     f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
@@ -70,15 +61,6 @@ def _delimited(path: str, columns: Sequence[str], **dialect) -> Rows:
         raise UserError(
             f"{path}, line {reader.line_num}: cannot be parsed ({error}); correct its quotes and separators."
         ) from error
-
-
-def _check_unique(path: str, names: Sequence[str]) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(
-            f"{path}, line 1: the column {twice[0]!r} is there twice; rename one, or give "
-            f"{setting('data.columns')} if this line is no header."
-        )
 
 
 def read_jsonl(path: str, columns: Sequence[str]) -> Rows:
@@ -116,8 +98,7 @@ def read_conll(path: str, columns: Sequence[str]) -> Rows:
                 f"{path}, line {number}: {line.strip()!r} is no token and tag separated by a TAB "
                 "or blank like the lines before; correct the line."
             )
-        if not tokens:
-            start = number
+        start = start if tokens else number
         tokens.append(fields[0])
         tags.append(fields[-1])
 
@@ -155,8 +136,9 @@ def read_text(path: str, columns: Sequence[str]) -> Rows:
         yield path, {"text": text}
 
 
-CSV = Format(read_csv, (".csv",))
-TSV = Format(read_tsv, (".tsv",))
+CSV = Format(read_delimited, (".csv",))
+# Quotes are plain characters, as the format (IANA) has it.
+TSV = Format(functools.partial(read_delimited, delimiter="\t", quoting=csv.QUOTE_NONE), (".tsv",))
 JSONL = Format(read_jsonl, (".jsonl", ".ndjson"))
 CONLL = Format(read_conll, (".conll", ".bio", ".iob"))
 DIALOGUE = Format(read_dialogue, has_clients=True)

@@ -1,1 +1,1 @@
-"""Data sets that have a name, a file each; `tff_tx.config.registries.DATASETS` lists them."""
+"""Data sets that have a name; `tff_tx.config.registries.DATASETS` lists them."""

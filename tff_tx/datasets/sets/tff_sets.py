@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.data_set import DataSet
 from tff_tx.datasets.records import Chunk, Pool, Source, grouped, require_columns
+from tff_tx.datasets.sources import DataSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +28,10 @@ class _Set:
 
 
 def _open(which: _Set, spec) -> Source:
-    """The records, downloaded if they are not in the cache directory of the specification (None: `~/.tff`).
-
-    Raises:
-      UserError: If the file is not there and cannot be downloaded, or is damaged.
-    """
+    """The records, downloaded if they are not in the cache directory of the specification (None: `~/.tff`)."""
     path = os.path.join(spec.cache_dir or os.path.join(os.path.expanduser("~"), ".tff"), which.file)
     parts = dict(zip(which.pools, _load(which, path, spec.cache_dir)))
-    labels = None
-    if which.num_labels is not None:
-        labels = tuple(str(number) for number in range(which.num_labels))
+    labels = None if which.num_labels is None else tuple(map(str, range(which.num_labels)))
     return Source(
         {pool: Pool(functools.partial(_chunks, pool, data, which)) for pool, data in parts.items()},
         has_clients=True,
@@ -88,8 +82,7 @@ def _chunks(pool: str, data, which: _Set) -> Iterator[Chunk]:
 def _rows(data) -> Iterator[tuple]:
     import tensorflow as tf
 
-    # One pipeline over all clients: opening a dataset for each from Python takes many times as
-    # long.
+    # One pipeline over all clients: opening a dataset for each from Python takes many times as long.
     make = data.serializable_dataset_fn
     clients = tf.data.Dataset.from_tensor_slices(data.client_ids)
     examples = clients.flat_map(lambda client: make(client).map(lambda row: (client, row)))

@@ -1,0 +1,128 @@
+"""Encoders of records in the order of time: histories of who chose what, and windows of series."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from tff_tx.datasets import splits
+from tff_tx.datasets.encoders.encoder import NUMBERS, Encoder, LabelIndex, Stream
+
+
+class _HistoryStream(Stream):
+    """Keeps the items of each client, whatever their split."""
+
+    def __init__(self, encoder: NextItemEncoder):
+        super().__init__(encoder)
+        self._items: dict = {}
+        self._num_train: collections.Counter = collections.Counter()
+
+    def add(self, owners, rows):
+        for (code, client), item in zip(owners, self._encoder._encode_rows(rows)):
+            items = self._items.setdefault(client, [])
+            items.append(item)
+            if code == splits.TRAIN:
+                self._num_train[client] += 1
+            elif len(items) > 1:
+                yield (code, client), self._encoder.example(items)
+
+    def finish(self):
+        for client, number in self._num_train.items():
+            if number > 1:
+                yield (splits.TRAIN, client), self._encoder.example(self._items[client][:number])
+
+
+class NextItemEncoder(Encoder):
+    """One example a client for training: its history; and one for each record that is held out: all up to it.
+
+    With the split "time" and fractions of 1 for validation and test that is leaving one out (Kang and McAuley 2018,
+    section IV.A): the last item of a client is for testing, the one before for validation, and both are asked for
+    with all that came before them. A client with too few records for an example has none.
+
+    Examples: `item_ids` int32 [None], the last `max_length` items and the one that followed, numbered from 1; `seen`
+    int32 [None], every item of the history once, ascending.
+
+    Args:
+      label_names: The items; the number of an item is 1 more than its place here.
+      max_length: The longest history, in items.
+    """
+
+    kind = "next_item"
+    columns = ("label",)
+    ordered = True
+    may_skip = True
+    stream_class = _HistoryStream
+
+    def __init__(self, label_names: Sequence[str], max_length: int):
+        super().__init__(label_names, [max_length], item_ids=NUMBERS, seen=NUMBERS)
+        self.max_length = max_length
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[int]:
+        label_of = LabelIndex(self.label_names)
+        return (1 + label_of(row.label, row) for row in rows.itertuples())
+
+    def numbers(self, rows: pd.DataFrame) -> list[int]:
+        """The items of records.
+
+        Raises:
+          UserError: If one is unknown.
+        """
+        return list(self._encode_rows(rows))
+
+    def example(self, items: Sequence[int]) -> dict:
+        """The example of a history and the item that followed it."""
+        return {
+            "item_ids": np.asarray(items[-self.max_length - 1 :], np.int32),
+            "seen": np.unique(np.asarray(items, np.int32)),
+        }
+
+
+class _WindowStream(Stream):
+    """Keeps the last records of each owner, which the next windows begin with."""
+
+    def __init__(self, encoder: ForecastingEncoder):
+        super().__init__(encoder)
+        self._rest: dict = {}
+
+    def add(self, owners, rows):
+        past = self._encoder.context_length
+        length = past + self._encoder.prediction_length
+        values: dict = {}
+        for owner, numbers in zip(owners, self._encoder._encode_rows(rows)):
+            values.setdefault(owner, []).append(numbers)
+        for owner, new in values.items():
+            series = np.asarray([*self._rest.get(owner, ()), *new], np.float32)
+            if len(series) >= length:
+                for window in np.lib.stride_tricks.sliding_window_view(series, length, axis=0).reshape(-1, length):
+                    yield owner, {"past_values": window[:past], "future_values": window[past:]}
+            self._rest[owner] = series[max(0, len(series) - length + 1) :].copy()
+
+
+class ForecastingEncoder(Encoder):
+    """Every window of a client's series, moved on by one step at a time; with several columns, of each.
+
+    Examples: `past_values` float32 [context_length], `future_values` float32 [prediction_length], both in the unit of
+    the data. A window lies within one split: with data.split=time no window for testing looks at a record that was
+    trained on, as in T-GCN (Zhao et al. 2019).
+
+    Args:
+      context_length: Steps that are looked at.
+      prediction_length: Steps that are to be forecast.
+    """
+
+    kind = "forecasting"
+    columns = ("numbers",)
+    ordered = True
+    stream_class = _WindowStream
+
+    def __init__(self, context_length: int, prediction_length: int):
+        self.context_length, self.prediction_length = context_length, prediction_length
+        past, future = (tf.TensorSpec([length], tf.float32) for length in (context_length, prediction_length))
+        super().__init__((), [context_length, prediction_length], past_values=past, future_values=future)
+
+    def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
+        return iter(rows["numbers"])
