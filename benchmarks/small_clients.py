@@ -2,7 +2,7 @@
 
 Clients with two pictures and next to nothing to compute, read from their store, on the local engine. Two engines of one
 process take turns with the same clients: for one the functions are as TensorFlow makes them, for the other as
-`runtime.internals.pipelines.simplify_functions` has them. The last column shows that both train the same.
+`runtime.internals.computations.simplify_functions` has them. The last column shows that both train the same.
 """
 
 from __future__ import annotations

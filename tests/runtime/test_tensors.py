@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tff_tx import algorithms, runtime
-from tff_tx.runtime.internals.tensors import drop_python_state
+from tff_tx.runtime.internals.calls import drop_python_state
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),

@@ -15,8 +15,8 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from tff_tx.runtime.graphs import GraphFunction, ImportedGraph, step_function
-from tff_tx.runtime.internals.pipelines import LOOP
-from tff_tx.runtime.internals.tensors import drop_python_state
+from tff_tx.runtime.internals.calls import drop_python_state
+from tff_tx.runtime.internals.computations import LOOP
 from tff_tx.runtime.pipelines import read_ahead
 
 

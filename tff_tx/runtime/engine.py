@@ -136,18 +136,10 @@ class ProcessEngine(Engine):
         on_progress: Callable[[int], None] | None = None,
         on_contribution: Callable[[int, list], None] | None = None,
     ) -> RoundOutput:
-        """Runs `process.next`.
+        """Runs `process.next`, as every engine.
 
-        Args:
-          state: The server's state.
-          clients: One argument a client of the round, of the member type of `process.next`'s second parameter, or as a
-            hook takes it.
-          min_clients: Number of clients that must finish for the round to count.
-          on_progress: Called with the number of clients done so far, as often as the engine knows it.
-          on_contribution: As `Hook.on_counted`, for this round.
-
-        Raises:
-          TooFewClientsError: If fewer than `min_clients` finish.
+        Clients are of the member type of its second parameter, or as a hook takes them; `on_contribution` is called as
+        `Hook.on_counted`, for this round.
         """
         observers = [hook.on_counted for hook in self.hooks if hook.observes]
         gathered = Gathered([*observers, *filter(None, [on_contribution])], on_progress)
@@ -194,13 +186,7 @@ class ProcessEngine(Engine):
 
     @abc.abstractmethod
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
-        """Runs the clients; gives the sum of their contributions.
-
-        Args:
-          clients: As of `run_round`.
-          job_fn: From one of them to its `Job`.
-          gathered: To be filled in.
-        """
+        """Runs the clients, `job_fn` giving the `Job` of each; fills `gathered`, gives the sum of contributions."""
 
     def combine(self, state: Any, contributions: Iterable[Sequence[Any]]) -> Any:
         """The process's state that a round with these contributions and no others leads to.

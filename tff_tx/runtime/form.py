@@ -124,9 +124,8 @@ def _leaf_types(value_type: tff.Type) -> list[tff.Type]:
 
 def num_bytes(value_type: tff.Type) -> int:
     """Bytes of the tensors in a value of static shape."""
-    if isinstance(value_type, tff.TensorType):
-        return int(np.prod(value_type.shape, dtype=np.int64)) * np.dtype(value_type.dtype).itemsize
-    return sum(num_bytes(t) for _, t in tff.structure.iter_elements(value_type))
+    leaves = _leaf_types(value_type)
+    return sum(int(np.prod(t.shape, dtype=np.int64)) * np.dtype(t.dtype).itemsize for t in leaves)
 
 
 def paths(value_type: tff.Type, path: tuple = ()) -> list[tuple]:
@@ -142,11 +141,8 @@ def flatten(value: Any, value_type: tff.Type) -> list[Any]:
         return [value]
     if isinstance(value_type, tff.SequenceType):
         return [tf.data.experimental.to_variant(value)]
-    elements = list(tff.structure.iter_elements(value_type))
-    leaves = []
-    for i, (name, element_type) in enumerate(elements):
-        leaves.extend(flatten(_element(value, i, name), element_type))
-    return leaves
+    elements = enumerate(tff.structure.iter_elements(value_type))
+    return [leaf for i, (name, element) in elements for leaf in flatten(_element(value, i, name), element)]
 
 
 def unflatten(leaves: list[Any], value_type: tff.Type) -> Any:
@@ -169,11 +165,6 @@ def _element(value, index, name):
     return getattr(value, name)
 
 
-def sites(value_type: tff.Type, wanted: tff.Type) -> Iterator[range]:
-    """Yields the ranges of leaves of a value that have another type, but for names and containers; outermost first."""
-    yield from _sites(value_type, _shape(wanted), 0)
-
-
 def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, remedy: str) -> range:
     """Which leaves of a contribution are the update of the model.
 
@@ -186,7 +177,7 @@ def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, r
     Raises:
       UserError: If none or several may be.
     """
-    found = list(sites(contribution_type, weights_type))
+    found = list(_sites(contribution_type, _shape(weights_type), 0))
     if len(found) != 1:
         raise UserError(
             f"{why} the update that a client sends, and clients of this process send {len(found) or 'none'} of the "
@@ -196,7 +187,8 @@ def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, r
     return found[0]
 
 
-def _sites(value_type, shape, start):
+def _sites(value_type, shape, start) -> Iterator[range]:
+    """Yields the ranges of leaves of a value that have a shape; outermost first."""
     if _shape(value_type) == shape:
         yield range(start, start + len(paths(value_type)))
     elif isinstance(value_type, tff.StructType):

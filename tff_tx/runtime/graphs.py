@@ -9,8 +9,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from tff_tx.runtime.internals.calls import Called, CallOptions, step_options
-from tff_tx.runtime.internals.computations import Computation, full_name, graph_def_of, tensor_names
-from tff_tx.runtime.internals.pipelines import simplify_functions
+from tff_tx.runtime.internals.computations import Computation, full_name, graph_def_of, simplify_functions, tensor_names
 
 _imports = itertools.count()
 
@@ -93,7 +92,7 @@ class GraphFunction:
       fn: Adds the part to a graph: from tensors to a list of tensors.
       specs: Of its arguments.
       options: How it is called, see `step_options`.
-      internal: Whether its results stay within this package, see `tensors.drop_python_state`.
+      internal: Whether its results stay within this package, see `calls.drop_python_state`.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ def step_function(fn: Callable[..., Any], *specs: Any, internal: bool = False) -
     Args:
       fn: From structures of tensors to a structure of tensors; traced once, without AutoGraph.
       *specs: Structures of `tf.TensorSpec`, one an argument of `fn`.
-      internal: Whether the results stay within this package, see `tensors.drop_python_state`.
+      internal: Whether the results stay within this package, see `calls.drop_python_state`.
 
     Returns:
       A function of the same arguments as `fn`.

@@ -13,8 +13,7 @@ from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
-from tff_tx.runtime.internals.calls import step_options
-from tff_tx.runtime.internals.tensors import drop_python_state
+from tff_tx.runtime.internals.calls import drop_python_state, step_options
 from tff_tx.runtime.rounds import reason
 
 _IN_FLIGHT = 3

@@ -7,6 +7,7 @@ it went: the program holds the write end of a pipe, and its death is the pipe's 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -20,7 +21,7 @@ import tensorflow_federated as tff
 
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import ProcessEngine, process_state
-from tff_tx.runtime.internals.native_context import RemoteContext
+from tff_tx.runtime.internals.contexts import RemoteContext
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 _WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
@@ -29,7 +30,7 @@ _MESSAGE_BYTES = 2 * 1000**3
 _START_SECONDS = 60.0
 
 
-class NativeContext:
+class NativeContext(contextlib.AbstractContextManager):
     """Runs computations of TFF in its C++ executors, which hold what all clients give in memory at once.
 
     Call it with a computation and its arguments. A context manager; leaving it ends the worker.
@@ -39,19 +40,36 @@ class NativeContext:
     """
 
     def __init__(self, threads: int = 2):
-        self._worker = _Worker(threads)
+        port = portpicker.pick_unused_port()
+        self._process = subprocess.Popen(
+            [
+                *("/bin/sh", "-c", _UNTIL_PARENT_DIES, "worker", _WORKER, f"--port={port}"),
+                f"--max_concurrent_computation_calls={threads}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
+        channel = grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes])
+        remote = RemoteContext(channel)
+        deadline = time.monotonic() + _START_SECONDS
+        while not remote.is_ready:
+            if time.monotonic() > deadline:
+                self.close()
+                raise RuntimeError(f"TFF's worker did not start within {_START_SECONDS:.0f} s.")
+            time.sleep(0.05)
+        self._context = remote.context
 
     def __call__(self, computation: tff.Computation, *arguments: Any) -> Any:
         """What the computation gives."""
-        with tff.framework.get_context_stack().install(self._worker.remote.context):
+        with tff.framework.get_context_stack().install(self._context):
             return computation(*arguments)
 
     def close(self) -> None:
         """Ends the worker."""
-        self._worker.close()
-
-    def __enter__(self):
-        return self
+        self._process.stdin.close()
+        self._process.wait()
 
     def __exit__(self, *unused):
         self.close()
@@ -95,32 +113,3 @@ class NativeEngine(ProcessEngine):
 
     def close(self) -> None:
         self._call.close()
-
-
-class _Worker:
-    """A `worker_binary` that ends with this program."""
-
-    def __init__(self, threads: int):
-        port = portpicker.pick_unused_port()
-        self._process = subprocess.Popen(
-            [
-                *("/bin/sh", "-c", _UNTIL_PARENT_DIES, "worker", _WORKER, f"--port={port}"),
-                f"--max_concurrent_computation_calls={threads}",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
-        channel = grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes])
-        self.remote = RemoteContext(channel)
-        deadline = time.monotonic() + _START_SECONDS
-        while not self.remote.is_ready:
-            if time.monotonic() > deadline:
-                self.close()
-                raise RuntimeError(f"TFF's worker did not start within {_START_SECONDS:.0f} s.")
-            time.sleep(0.05)
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()

@@ -37,10 +37,12 @@ class Leaf:
     Attributes:
       positions: Theirs in the cohort.
       cost: What they are expected to cost together.
+      silo: Which silo has their data; None: they can be read anywhere.
     """
 
     positions: tuple[int, ...]
     cost: float
+    silo: str | None = None
 
 
 def cut(costs: Sequence[float], most: int) -> list[Leaf]:

@@ -1,14 +1,36 @@
-"""How a client's `tf.data` pipeline runs: small, made anew for every client of every round."""
+"""How TensorFlow runs clients: its settings, and `tf.data` pipelines, made anew for every client of every round."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.runtime.graphs import ImportedGraph
 
 _PREFETCHED_BATCHES = 2
+_BLOCKED = 16
+"""Threads that steps of one client may block at a time: one for each level of nested control flow."""
+
+
+def configure_tensorflow() -> None:
+    """Sets TensorFlow up for many small clients side by side; to be called before it starts.
+
+    Each op gets one thread: an op split over threads adds up in an order that depends on their number, and so would the
+    results. Grappler, which TFF has run over a round's graphs already, would run again over the functions of every
+    client's data pipeline, which takes longer than the steps of a small model.
+
+    A step with control flow that is not inlined (`tf.cond`, `tf.while_loop`) blocks a thread of the pool that runs ops,
+    and waits for another one of it: with a pool of as many threads as processors, as many clients at a time wait for
+    ever. The pool is larger; its size does not change the numbers.
+    """
+    tf.config.threading.set_inter_op_parallelism_threads(_BLOCKED * (os.cpu_count() or 1))
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -34,3 +56,31 @@ def numbered(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def read_ahead(batches: tf.data.Dataset) -> Iterator[Any]:
     """Iterates over batches, of which the next are read while one is used; reading starts with the first `next`."""
     return iter(untuned(batches.prefetch(_PREFETCHED_BATCHES)))
+
+
+class ClientReader:
+    """Reads one client after the other, or several at the same time, by a graph that is traced once.
+
+    Attributes:
+      element_spec: Of a batch.
+
+    Args:
+      batches_fn: From a client id, a string scalar tensor, to its batches; captures no eager tensors.
+    """
+
+    def __init__(self, batches_fn: Callable[[tf.Tensor], tf.data.Dataset]):
+        @tff.tensorflow.computation(np.str_)
+        def batches(client_id):
+            made = batches_fn(client_id)
+            self.element_spec = made.element_spec
+            return made
+
+        self._variant = ImportedGraph(tff.framework.serialize_computation(batches), "batches").whole()
+
+    def __call__(self, client_id: str) -> Iterator[Any]:
+        """Iterates over a client's batches, of which the next are read while one is used.
+
+        Raises:
+          tf.errors.OpError: While iterating, if the data cannot be read.
+        """
+        return read_ahead(tf.data.experimental.from_variant(*self._variant(client_id), self.element_spec))

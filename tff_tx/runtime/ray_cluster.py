@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 import logging
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Collection
 from typing import Any, Callable
 
@@ -51,7 +53,7 @@ class Member:
     failed: bool = False
 
 
-class RayCluster:
+class RayCluster(contextlib.AbstractContextManager):
     """A Ray cluster with this project's workers on all of its nodes, as many as they have processors.
 
     Nodes that join get workers, and a worker that ends is replaced as long as its node is there.
@@ -83,7 +85,8 @@ class RayCluster:
     def _connect(self, address, cpus):
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_errors_only())
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # Ray's advice to its own users is not for ours
             if address is not None:
                 try:
                     _ask(address)
@@ -93,8 +96,8 @@ class RayCluster:
                     reason = told.strip().splitlines()[0]
                     raise UserError(
                         f"{setting('engine.ray_address')}={address}: there is no Ray cluster to join ({reason}); "
-                        f"start one with `ray "
-                        "start --head`, with the same certificates if any, and the same versions of Python and Ray."
+                        "start one with `ray start --head`, with the same certificates if any, and the same versions "
+                        "of Python and Ray."
                     ) from None
             else:
                 self._scratch = _Scratch()
@@ -121,23 +124,16 @@ class RayCluster:
         if able and not self.members and all(self._failed_starts[n] >= _MOST_FAILED_STARTS for n in able):
             raise UserError(
                 f"{setting('engine.name')}=ray: no worker starts on any node of the cluster ({self.start_error}); "
-                f"install this project "
-                "and its requirements.txt on all of them, for the same Python."
+                "install this project and its requirements.txt on all of them, for the same Python."
             )
 
     def _start(self, node_id, resources) -> Member:
         from tff_tx.runtime import ray_worker
 
-        actor = (
-            ray_worker.actor_class(self._threads)
-            .options(
-                num_cpus=self._threads,
-                scheduling_strategy=self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-                    node_id, soft=False
-                ),
-                max_restarts=0,
-            )
-            .remote(self._threads)
+        there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
+        actor_class = ray_worker.actor_class(self._threads)
+        actor = actor_class.options(num_cpus=self._threads, scheduling_strategy=there, max_restarts=0).remote(
+            self._threads
         )
         silos = frozenset(name[len(SILO) :] for name in resources if name.startswith(SILO))
         return Member(actor, node_id, silos, self._threads, actor.ready.remote())
@@ -195,8 +191,8 @@ class RayCluster:
             label = SILO + missing[0]
             raise UserError(
                 f"{setting('data.silos')}={','.join(names)}: no node of the cluster has the resource {label} (there "
-                f"are the silos: "
-                f"{there}); start its node with `ray start --resources='{{\"{label}\": 1}}'`, or correct the name."
+                f"are the silos: {there}); start its node with `ray start --resources='{{\"{label}\": 1}}'`, or "
+                "correct the name."
             )
         task = self._ray.remote(num_cpus=0, max_retries=1)(function)
         refs = {name: task.options(resources={SILO + name: 1e-3}).remote(name, *arguments) for name in names}
@@ -226,9 +222,6 @@ class RayCluster:
         if self._scratch is not None:
             self._scratch.close()
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, *unused):
         self.close()
 
@@ -243,16 +236,12 @@ def _ask(address: str) -> None:
         return
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         paths = [os.environ[name] for name in ("RAY_TLS_CA_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_SERVER_CERT")]
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*(_content(path) for path in paths)))
+        contents = (pathlib.Path(path).read_bytes() for path in paths)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*contents))
     else:
         channel = grpc.insecure_channel(address)
     with channel:
         channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=_ANSWER_SECONDS, wait_for_ready=True)
-
-
-def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 class _Scratch:
@@ -312,15 +301,13 @@ def use_tls(directory: str | None) -> None:
         if not os.access(path, os.R_OK):
             raise UserError(
                 f"{setting('engine.ray_tls_dir')}={directory}: {path} cannot be read; write an authority and "
-                f"certificates with `python "
-                "-m programs.certs`."
+                "certificates with `python -m programs.certs`."
             )
     wanted = {"RAY_USE_TLS": "1", **files}
     if "ray" in sys.modules and any(os.environ.get(name) != value for name, value in wanted.items()):
         raise UserError(
-            f"{setting('engine.ray_tls_dir')}={directory}: Ray has been imported already, and decides then whether "
-            f"it encrypts; set it "
-            "up before."
+            f"{setting('engine.ray_tls_dir')}={directory}: Ray has been imported already, and decides then whether it "
+            "encrypts; set it up before."
         )
     os.environ.update(wanted)
 
@@ -338,13 +325,3 @@ def _importable():
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-@contextlib.contextmanager
-def _errors_only():
-    """Ray's advice to its own users is not for ours."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

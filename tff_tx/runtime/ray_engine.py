@@ -17,9 +17,9 @@ from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.computations import contains_sequence
 from tff_tx.runtime.ray_cluster import RayCluster
-from tff_tx.runtime.ray_record import Limits, RoundRecord
 from tff_tx.runtime.ray_round import Round
-from tff_tx.runtime.ray_worker import RoundTask
+from tff_tx.runtime.ray_worker import RoundTask, put
+from tff_tx.runtime.usage import Limits, RoundRecord
 
 MOST_LEAVES = 256
 """Parts of a cohort, if nothing else is said: enough for some fifty workers to even out what they have to do."""
@@ -78,16 +78,15 @@ class RayEngine(ProcessEngine):
                 raise UserError(f"{type(hook).__name__} does not run on a cluster: {hook.local_only}.")
         if contains_sequence(self._client_type):
             raise UserError(
-                f"{setting('engine.name')}=ray sends clients over the network, and this process takes their "
-                f"datasets: name them by "
-                f"plain data (FederatedTask.process) or use {setting('engine.name')}=local."
+                f"{setting('engine.name')}=ray sends clients over the network, and this process takes their datasets: "
+                f"name them by plain data (FederatedTask.process) or use {setting('engine.name')}=local."
             )
         self._own_cluster = cluster is None
         self._cluster = cluster or RayCluster(address, cpus=threads)
         self._precision, self._most_leaves, self._max_workers = precision, most_leaves, max_workers
         self._cost_fn, self._silo_fn, self._limits = cost_fn, silo_fn, limits or Limits()
         self._key, self._rounds = uuid.uuid4().hex, itertools.count()
-        self._form_ref, self._frozen = _put(form.for_workers()), None
+        self._form_ref, self._frozen = put(form.for_workers()), None
         self._speeds: dict = {}
         self.record = RoundRecord()
 
@@ -129,7 +128,7 @@ class RayEngine(ProcessEngine):
         broadcasts = [[np.asarray(leaf) for leaf in broadcast] for broadcast in broadcasts]
         frozen = [broadcasts[0][i] for i in sorted(constants)]
         if self._frozen is None or not all(map(np.array_equal, frozen, self._frozen[0])):
-            self._frozen = frozen, _put(frozen)
+            self._frozen = frozen, put(frozen)
             self.record.broadcast_bytes += _num_bytes(frozen)
         changing = [[leaf for i, leaf in enumerate(broadcast) if i not in constants] for broadcast in broadcasts]
         self.record.broadcast_bytes += sum(map(_num_bytes, changing))
@@ -139,7 +138,7 @@ class RayEngine(ProcessEngine):
             form=self._form_ref,
             precision=self._precision,
             num_leaves=num_leaves,
-            changing=tuple(map(_put, changing)),
+            changing=tuple(map(put, changing)),
             frozen=self._frozen[1],
             frozen_positions=tuple(sorted(constants)),
             encode=self._encode,
@@ -150,12 +149,6 @@ class RayEngine(ProcessEngine):
         self._form_ref = self._frozen = None
         if self._own_cluster:
             self._cluster.close()
-
-
-def _put(value: Any) -> Any:
-    import ray
-
-    return ray.put(value)
 
 
 def _num_bytes(arrays: list) -> int:

@@ -22,21 +22,14 @@ import numpy as np
 from tff_tx.runtime import partials
 from tff_tx.runtime.hooks import Job
 from tff_tx.runtime.ray_cluster import Member, RayCluster
-from tff_tx.runtime.ray_record import Limits, RoundRecord
 from tff_tx.runtime.ray_worker import LEAVES, SUMS, LeafReport, RoundTask
+from tff_tx.runtime.usage import Limits, RoundRecord
 
 _LOOK_SECONDS = 1.0
 _SUSPECTED_AFTER = 2
 _BLAMED_AFTER = 2  # the first may have been the node's end
 _MOST_LOSSES_OF_SUMS = 5
 _DEADLY = "every process that ran it ended, or took longer than it may"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Leaf:
-    positions: tuple[int, ...]
-    cost: float
-    silo: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -367,7 +360,7 @@ class Round:
         return result
 
 
-def _leaves(costs: Sequence[float], silos: Sequence[str | None], most: int) -> list[_Leaf]:
+def _leaves(costs: Sequence[float], silos: Sequence[str | None], most: int) -> list[partials.Leaf]:
     """Leaves of one silo each, silo by silo."""
     by_silo = collections.defaultdict(list)
     for position, silo in enumerate(silos):
@@ -376,5 +369,5 @@ def _leaves(costs: Sequence[float], silos: Sequence[str | None], most: int) -> l
     for silo in sorted(by_silo, key=lambda name: name or ""):
         positions = by_silo[silo]
         for leaf in partials.cut([costs[p] for p in positions], max(1, most // len(by_silo))):
-            leaves.append(_Leaf(tuple(positions[i] for i in leaf.positions), leaf.cost, silo))
+            leaves.append(partials.Leaf(tuple(positions[i] for i in leaf.positions), leaf.cost, silo))
     return leaves

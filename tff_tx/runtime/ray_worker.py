@@ -15,9 +15,9 @@ import tensorflow as tf
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
-from tff_tx.runtime.configure import configure_tensorflow
 from tff_tx.runtime.hooks import Job
 from tff_tx.runtime.internals.calls import step_options
+from tff_tx.runtime.pipelines import configure_tensorflow
 from tff_tx.runtime.rounds import reason
 from tff_tx.runtime.usage import Usage
 
@@ -114,7 +114,7 @@ class Worker:
                     contribution, sent = job.finish(graphs.work.run(client))
                     sent_bytes += [] if task.encode is None else [len(task.encode(_arrays(sent)))]
                     if task.returns_contributions:
-                        contributions.append((position, _put(_arrays(contribution))))
+                        contributions.append((position, put(_arrays(contribution))))
                     total = graphs.accumulate(*total, *contribution)
                     busy += time.monotonic() - started
                 waited += client.data_seconds
@@ -204,7 +204,8 @@ def _arrays(tensors: Sequence[tf.Tensor]) -> list:
     return [leaf.numpy() for leaf in tensors]
 
 
-def _put(value: Any) -> Any:
+def put(value: Any) -> Any:
+    """Ray's reference of a value."""
     import ray
 
     return ray.put(value)
