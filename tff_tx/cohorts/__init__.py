@@ -1,8 +1,8 @@
 """Cohorts: client sampling, simulated devices, synchronous and buffered rounds, and their log."""
 
 from tff_tx.cohorts.buffered import AsyncSchedule
-from tff_tx.cohorts.devices import Devices
+from tff_tx.cohorts.devices import Cohort, Devices
 from tff_tx.cohorts.log import LOG, CohortLog
-from tff_tx.cohorts.sampling import SAMPLERS, Cohort, Sampler, build_sampler, uniform
+from tff_tx.cohorts.sampling import SAMPLERS, Sampler, build_sampler, uniform
 
 __all__ = ["AsyncSchedule", "LOG", "SAMPLERS", "Cohort", "CohortLog", "Devices", "Sampler", "build_sampler", "uniform"]

@@ -15,8 +15,8 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx.cohorts.devices import Devices
-from tff_tx.cohorts.sampling import Cohort, Sampler
+from tff_tx.cohorts.devices import Cohort, Devices
+from tff_tx.cohorts.sampling import Sampler
 from tff_tx.core.errors import UserError, setting
 
 _SECONDS_TO_NEXT_LOOK = 60.0

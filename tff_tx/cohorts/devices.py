@@ -15,6 +15,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tff_tx.config import DevicesConfig
 
@@ -25,20 +26,24 @@ _HOUR = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
-class RoundSimulation:
-    """A simulated round.
+class Cohort:
+    """The clients of one attempt at a round.
 
     Attributes:
-      reported: Clients whose work counts, in the order of the cohort.
-      dropped: Clients that vanished, in the order of the cohort.
-      stragglers: Clients that would report after the round's end, in the order of the cohort.
-      seconds: Simulated duration of the round.
+      selected: Ids of the selected clients.
+      reported: Those of them that report in time: the clients to train.
+      arguments: The process's argument for each of `reported`, in their order.
+      dropped: Clients that vanish.
+      stragglers: Clients that would be late.
+      seconds: Simulated duration.
     """
 
-    reported: list[str]
-    dropped: list[str]
-    stragglers: list[str]
-    seconds: float
+    selected: Sequence[str]
+    reported: Sequence[str]
+    arguments: Sequence[Any] = ()
+    dropped: Sequence[str] = ()
+    stragglers: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +138,8 @@ class Devices(DevicesConfig):
         round_num: int,
         start_time: float,
         attempt: int = 0,
-    ) -> RoundSimulation:
-        """Simulates a round.
+    ) -> Cohort:
+        """Simulates a round: its cohort without the arguments, clients in the order of `client_ids`.
 
         A client drops out with probability `dropout_rate`, anew each attempt at each round, and if it is no longer
         available when it would report. The others report after their `duration`; the round ends when `goal` of them
@@ -166,7 +171,8 @@ class Devices(DevicesConfig):
         else:
             seconds = max((durations[c] for c in first), default=0.0)
         reported = set(first)
-        return RoundSimulation(
+        return Cohort(
+            selected=client_ids,
             reported=[c for c in client_ids if c in reported],
             dropped=[c for c in client_ids if c in gone],
             stragglers=[c for c in client_ids if c not in reported and c not in gone],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,26 +47,25 @@ class DownloadLedger:
         self._last_selected.update(dict.fromkeys(clients, round_num))
 
 
-class CohortLog:
+class CohortLog(contextlib.AbstractContextManager):
     """The log of a run's cohorts, JSON lines in `cohorts.jsonl`; sampling `fixed` replays it.
 
     A line is on the disk before `append` returns. An incomplete line, as a kill leaves it, is dropped when the log is
     opened again, and so are rounds after the one that the run resumes from, which are run again.
 
+    Args:
+      run_dir: The directory of the run.
+      resumed_round: The last round whose line stays; 0 for a new run.
+
     Attributes:
       ledger: The `DownloadLedger` of the rounds in the log.
+      seconds: Simulated seconds of all rounds in the log: when the next one starts.
+
+    Raises:
+      UserError: If a line before the last is damaged.
     """
 
     def __init__(self, run_dir: str, resumed_round: int = 0):
-        """Opens the log.
-
-        Args:
-          run_dir: The directory of the run.
-          resumed_round: The last round whose line stays; 0 for a new run.
-
-        Raises:
-          UserError: If a line before the last is damaged.
-        """
         path = os.path.join(run_dir, LOG)
         retained = []
         if os.path.exists(path):
@@ -75,16 +75,11 @@ class CohortLog:
             file.write(b"".join(map(_line, retained)))
             _flush(file)
         os.replace(temporary, path)
-        self._seconds = sum((record.get("seconds", 0.0) for record in retained), 0.0)
+        self.seconds = sum((record.get("seconds", 0.0) for record in retained), 0.0)
         self.ledger = DownloadLedger()
         for record in retained:
             self.ledger.add(record["round_num"], record["clients"], record.get("delta_bytes", 0))
         self._file = open(path, "ab")  # noqa: SIM115
-
-    @property
-    def seconds(self) -> float:
-        """Simulated seconds of all rounds in the log: when the next one starts."""
-        return self._seconds
 
     def append(
         self,
@@ -126,14 +121,11 @@ class CohortLog:
         self.ledger.add(round_num, record["clients"], delta_bytes or 0)
         self._file.write(_line(record))
         _flush(self._file)
-        self._seconds += record["seconds"]
+        self.seconds += record["seconds"]
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *unused):
         self.close()

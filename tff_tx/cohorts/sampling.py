@@ -6,10 +6,9 @@ several threads, samples the same clients.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import tensorflow_federated as tff
@@ -20,27 +19,6 @@ from tff_tx.core.errors import UserError, setting
 # (round_num, attempt=0) -> distinct client ids. A round with too few reports is retried with attempt 1, 2 and so on:
 # independent draws of the same law.
 Sampler = Callable[..., list[str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-    """The clients of one attempt at a round.
-
-    Attributes:
-      selected: Ids of the selected clients.
-      reported: Those of them that report in time: the clients to train.
-      arguments: The process's argument for each of `reported`, in their order.
-      dropped: Clients that vanish.
-      stragglers: Clients that would be late.
-      seconds: Simulated duration.
-    """
-
-    selected: Sequence[str]
-    reported: Sequence[str]
-    arguments: Sequence[Any]
-    dropped: Sequence[str] = ()
-    stragglers: Sequence[str] = ()
-    seconds: float = 0.0
 
 
 def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
@@ -185,13 +163,7 @@ def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
     return sample
 
 
-SAMPLERS = {
-    "uniform": uniform,
-    "poisson": poisson,
-    "by_size": by_size,
-    "min_separation": min_separation,
-    "fixed": fixed,
-}
+SAMPLERS = {fn.__name__: fn for fn in (uniform, poisson, by_size, min_separation, fixed)}
 
 
 def build_sampler(
@@ -216,19 +188,13 @@ def build_sampler(
       rounds: Number of rounds that must be in the record, for `fixed`.
       separation: Minimum number of rounds from one participation of a client to the next, for `min_separation`.
 
-    Returns:
-      From (round_num, attempt=0) to distinct client ids.
-
     Raises:
       UserError: If there are too few clients, or the record of `fixed` cannot be replayed.
     """
     if name == "fixed":
         return fixed(client_ids, path, rounds)
-    if name == "by_size":
-        return by_size(client_ids, clients_per_round, seed, sizes)
-    if name == "min_separation":
-        return min_separation(client_ids, clients_per_round, seed, separation)
-    return SAMPLERS[name](client_ids, clients_per_round, seed)
+    own = {"by_size": (sizes,), "min_separation": (separation,)}.get(name, ())
+    return SAMPLERS[name](client_ids, clients_per_round, seed, *own)
 
 
 def _generator(seed, round_num, attempt):

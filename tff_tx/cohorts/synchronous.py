@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx.cohorts.devices import Devices
-from tff_tx.cohorts.sampling import Cohort, Sampler
+from tff_tx.cohorts.devices import Cohort, Devices
+from tff_tx.cohorts.sampling import Sampler
 
 
 def build_cohort_fn(
@@ -38,13 +39,6 @@ def build_cohort_fn(
     def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:
         selected = devices.select(sample(round_num, attempt), start, limit)
         result = devices.simulate(selected, num_examples or {}, bytes_per_client, goal, round_num, start, attempt)
-        return Cohort(
-            selected=selected,
-            reported=result.reported,
-            arguments=arguments_fn(result.reported, round_num),
-            dropped=result.dropped,
-            stragglers=result.stragglers,
-            seconds=result.seconds,
-        )
+        return dataclasses.replace(result, arguments=arguments_fn(result.reported, round_num))
 
     return cohort

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import ipaddress
 import os
+import pathlib
 import socket
 from collections.abc import Sequence
 
@@ -72,8 +73,8 @@ def make_node_certificate(directory: str, node: str, hosts: Sequence[str] = (), 
         authority = _authority(directory, days)
         key, certificate = _certificate(node, days, authority, _names(hosts))
         os.makedirs(node_dir)
-        _write(os.path.join(node_dir, "ca.crt"), _pem(authority[1]))
-        _write(os.path.join(node_dir, "node.crt"), _pem(certificate))
+        _write(os.path.join(node_dir, "ca.crt"), authority[1])
+        _write(os.path.join(node_dir, "node.crt"), certificate)
         _write_key(os.path.join(node_dir, "node.key"), key)
     except OSError as error:
         raise UserError(
@@ -86,11 +87,10 @@ def _authority(directory: str, days: int):
     """The authority's key and certificate, from the directory, or new in it."""
     key_path, path = (os.path.join(directory, name) for name in ("ca.key", "ca.crt"))
     if os.path.exists(key_path):
-        with open(key_path, "rb") as key_file, open(path, "rb") as file:
-            key = serialization.load_pem_private_key(key_file.read(), None)
-            return key, x509.load_pem_x509_certificate(file.read())
+        key, certificate = (pathlib.Path(found).read_bytes() for found in (key_path, path))
+        return serialization.load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
     key, certificate = _certificate("tff_tx test authority", days, None, None)
-    _write(path, _pem(certificate))
+    _write(path, certificate)
     _write_key(key_path, key)
     return key, certificate
 
@@ -137,13 +137,8 @@ def _own_hosts() -> list[str]:
     return found
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
+def _write(path: str, certificate: x509.Certificate) -> None:
+    pathlib.Path(path).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _write_key(path: str, key) -> None:
