@@ -157,18 +157,12 @@ class AsyncSchedule:
 def build_cohort_fn(
     schedule: AsyncSchedule, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
 ) -> Callable[[int, int, float], Cohort]:
-    """The rounds of a schedule.
+    """The rounds of a schedule: a function from (round, attempt, simulated seconds, which are not read) to the cohort.
 
-    Args:
-      schedule: The schedule.
-      arguments_fn: From (ids, round) to the process's argument for each. The round is the one in which a client
-        started; it starts in each at most once.
-
-    Returns:
-      From (round, attempt, simulated seconds) to the cohort, whose arguments are pairs (the process's argument,
-      staleness: number of updates that the client has missed). The seconds are not read, as the schedule has its own.
-      A round has one attempt: the next reports belong to the next round, and a schedule that depended on the outcome of
-      clients' training would be another in a resumed run.
+    Its arguments are pairs of the process's argument, of `arguments_fn` from (ids, the round in which the client
+    started; it starts in each at most once), and the staleness: number of updates that the client has missed. A round
+    has one attempt: the next reports belong to the next round, and a schedule that depended on the outcome of clients'
+    training would be another in a resumed run.
     """
 
     def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:

@@ -76,12 +76,9 @@ class Devices(DevicesConfig):
         return math.ceil(round(self.num_selected(goal) / _LEAST_AVAILABLE, 6))
 
     def select(self, candidates: Iterable[str], simulated_time: float, limit: int | None = None) -> list[str]:
-        """The first `limit` of the candidates that are available at a time; all of those by default.
+        """The first `limit` (None: all) of the candidates that are available at a time, seconds since a UTC midnight.
 
-        Args:
-          candidates: Client ids; in random order if there is a limit, else the same are always preferred.
-          simulated_time: Seconds since a midnight, universal time.
-          limit: Maximum number of clients; None: no limit.
+        With a limit they must be in random order, else the same are always preferred.
         """
         return list(itertools.islice((c for c in candidates if self.is_available(c, simulated_time)), limit))
 
@@ -107,24 +104,15 @@ class Devices(DevicesConfig):
         return self._uniform("available", day, client_id) < self.probability(client_id, simulated_time)
 
     def duration(self, client_id: str, num_examples: int, num_bytes: int) -> float:
-        """Seconds from selection to report.
-
-        Args:
-          client_id: The client.
-          num_examples: Examples that it trains on.
-          num_bytes: Bytes that it receives and sends.
-        """
+        """Seconds from selection to report of a client that trains on examples, and receives and sends bytes."""
         z = statistics.NormalDist().inv_cdf(self._uniform("speed", client_id))
         computing = num_examples * self.seconds_per_example * math.exp(self.speed_spread * z)
         return computing + (num_bytes / self.bytes_per_second if self.bytes_per_second else 0.0)
 
     def is_gone(self, client_id: str, simulated_time: float, *key: int) -> bool:
-        """Whether a client vanishes before it can report.
+        """Whether a client vanishes before it can report, at `simulated_time`: if it is not available then, it is gone.
 
-        Args:
-          client_id: The client.
-          simulated_time: When it would report: if it is not available then, it is gone.
-          *key: Identifies the occasion; on each, it vanishes independently with probability `dropout_rate`.
+        On each occasion, identified by `key`, it vanishes independently with probability `dropout_rate`.
         """
         vanishes = self._uniform("dropout", *key, client_id) < self.dropout_rate
         return vanishes or not self.is_available(client_id, simulated_time)

@@ -26,13 +26,7 @@ class DownloadLedger:
         self._last = 0
 
     def mean_bytes(self, clients: Sequence[str], delta_bytes: int, model_bytes: int) -> float:
-        """Mean bytes that a selected client downloads in the next round.
-
-        Args:
-          clients: The selected clients.
-          delta_bytes: Size of the round's change.
-          model_bytes: Size of the model.
-        """
+        """Mean bytes that a selected client downloads in the next round, of a change and a model of these sizes."""
         total = self._sums[self._last] + delta_bytes
         needed = [
             min(model_bytes, total - self._sums[self._last_selected[c]]) if c in self._last_selected else model_bytes
@@ -100,8 +94,8 @@ class CohortLog(contextlib.AbstractContextManager):
           attempt: The attempt at it that counted.
           clients: The selected clients.
           reported: The participants, whose work the round used.
-          dropped: Clients that vanished.
-          stragglers: Clients that were too late.
+          dropped: Clients that vanished; `stragglers` were too late.
+          stragglers: See `dropped`.
           failed: Reasons of failures, by client id.
           seconds: Simulated duration of the round, with the attempts before this one.
           delta_bytes: Size of the change that was sent, if changes are sent.

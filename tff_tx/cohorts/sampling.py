@@ -61,15 +61,6 @@ def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes:
     A client of size s rings after an exponential time of rate s, and the first to ring are sampled (Efraimidis and
     Spirakis, "Weighted random sampling with a reservoir", 2006): the same law, without a loop. They come in the order
     of the draws, so the first k of a cohort are a sample of k clients. Clients without examples are never sampled.
-
-    Args:
-      client_ids: Clients to sample from.
-      clients_per_round: The size of a cohort.
-      seed: Seed of the draws.
-      sizes: Number of examples by client id, for all of `client_ids`.
-
-    Raises:
-      UserError: If fewer than `clients_per_round` clients have examples.
     """
     ids = [c for c in client_ids if sizes[c] > 0]
     _check_enough(clients_per_round, len(ids), "training clients that have examples")
@@ -90,15 +81,6 @@ def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int,
     and `clients_per_round` of a group are drawn uniformly. This is the b-min-sep-participation that
     privacy accounting of tree and banded noise assumes (Choquette-Choo et al. 2023, https://arxiv.org/abs/2306.08153);
     in T rounds a client takes part at most ceil(T / separation) times.
-
-    Args:
-      client_ids: Clients to sample from.
-      clients_per_round: The size of a cohort.
-      seed: Seed of groups and draws.
-      separation: b, at least 1.
-
-    Raises:
-      UserError: If a group has fewer than `clients_per_round` clients.
     """
     ids = list(client_ids)
     if clients_per_round > len(ids) // separation:
@@ -120,17 +102,8 @@ def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int,
 def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
     """Replays a record: a `cohorts.jsonl`, or any JSON lines with `round_num` and `clients`.
 
-    Args:
-      client_ids: Clients that the record may name.
-      path: The record. An incomplete last line, as a kill leaves it, is skipped.
-      rounds: Number of rounds, from 1, that must be in the record.
-
-    Returns:
-      The sampler; it raises `UserError` for a round that the record lacks, and for any second attempt, as there is no
-      other cohort.
-
-    Raises:
-      UserError: If the record cannot be read, is malformed, names an unknown client, or lacks one of `rounds`.
+    An incomplete last line, as a kill leaves it, is skipped. `rounds`, from 1, must be in the record. The sampler
+    raises `UserError` for a round that the record lacks, and for any second attempt, as there is no other cohort.
     """
     name, known, cohorts = f"{setting('cohort.cohorts')}={path}", frozenset(client_ids), {}
     try:

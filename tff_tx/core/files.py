@@ -12,11 +12,7 @@ from tff_tx.core.errors import UserError, setting
 
 
 def make_directory(path: str, flag: str) -> None:
-    """Makes a directory that can be written.
-
-    Raises:
-      UserError: If that cannot be; the message names the flag.
-    """
+    """Makes a directory that can be written; an error that names the flag if that cannot be."""
     try:
         os.makedirs(path, exist_ok=True)
         probe = os.path.join(path, ".writable")
@@ -28,15 +24,7 @@ def make_directory(path: str, flag: str) -> None:
 
 
 def check_space(path: str, num_bytes: int) -> None:
-    """Refuses a directory on a disk without room.
-
-    Args:
-      path: An existing directory, the value of run.directory.
-      num_bytes: What will be written.
-
-    Raises:
-      UserError: If less is left.
-    """
+    """Rejects the value of run.directory, an existing directory, on a disk with less room than what will be written."""
     free = shutil.disk_usage(path).free
     if free < num_bytes:
         raise UserError(
@@ -55,11 +43,7 @@ def write_json(path: str, value: Any) -> None:
 
 
 def write_text(path: str, text: str, flag: str) -> None:
-    """Writes a text file atomically.
-
-    Raises:
-      UserError: If it cannot be written; the message names the flag.
-    """
+    """Writes a text file atomically; an error that names the flag if that cannot be."""
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -70,16 +54,7 @@ def write_text(path: str, text: str, flag: str) -> None:
 
 
 def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any]) -> str:
-    """Writes a directory as a whole or not at all.
-
-    Args:
-      run_dir: The directory of the run.
-      name: Of the directory in it.
-      save_fn: Writes into the directory it is given.
-
-    Returns:
-      The path of the directory.
-    """
+    """Writes a directory of a run as a whole or not at all, by a function that writes into a path; returns its path."""
     path, temporary = os.path.join(run_dir, name), os.path.join(run_dir, f".{name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     os.makedirs(temporary)

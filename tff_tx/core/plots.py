@@ -28,15 +28,7 @@ def save(figure: Any, path: str) -> str:
 
 
 def check_path(path: str | None, name: str) -> None:
-    """Checks that a plot can be written.
-
-    Args:
-      path: The picture; None: there is none.
-      name: Path of the setting that names it.
-
-    Raises:
-      UserError: If its format is unknown or its directory cannot be written.
-    """
+    """Checks that a plot, if there is one, can be written: format and directory of the value of the setting `name`."""
     if path is None:
         return
     if not path.endswith(FORMATS):

@@ -26,12 +26,8 @@ def default_cache_dir() -> str:
 def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], version: Any, *content: Any) -> str:
     """The path of a file in the cache directory of a specification, named by all that decides what is in it.
 
-    Args:
-      spec: The specification.
-      ending: Of the file's name.
-      no_matter: Fields of the specification that do not count.
-      version: Of what writes the file.
-      *content: What else counts; JSON.
+    That is the specification but for the fields that do not matter, the version of what writes the file, and further
+    content, as JSON.
     """
     settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in no_matter}
     name = hashlib.sha256(json.dumps([version, settings, *content], sort_keys=True).encode()).hexdigest()[:32]

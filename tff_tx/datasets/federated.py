@@ -88,17 +88,15 @@ def open_store(path: str) -> FederatedDataset:
       UserError: If the file is no store.
     """
     meta = store.read_meta(path)
-    parts = {name: store.open_split(path, name) for name in splits.NAMES}
+    there = store.splits(path)
+    parts = {name: SqliteClientData(path, name) if name in there else None for name in splits.NAMES}
     return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts)
 
 
 def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.DataFrame]:
     """The records of a split in chunks, dealt as `load` deals them before it encodes them.
 
-    Args:
-      spec: Which data.
-      split: "train", "validation" or "test".
-      columns: Of the records, see `records`; "client" is added, the id of the client of the split.
+    They have these columns, see `records`, and "client", the id of the client of the split.
 
     Raises:
       UserError: If the data cannot be read or dealt.

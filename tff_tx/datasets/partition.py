@@ -15,11 +15,7 @@ from tff_tx.core.errors import UserError, setting
 
 
 def iid(num_examples: int, num_clients: int, rng: np.random.Generator) -> np.ndarray:
-    """Spreads the examples at random, sizes equal up to one.
-
-    Raises:
-      UserError: If there are more clients than examples.
-    """
+    """Spreads the examples at random, sizes equal up to one."""
     _check_enough(num_examples, num_clients)
     return rng.permutation(np.arange(num_examples) % num_clients)
 
@@ -28,9 +24,6 @@ def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.rand
     """Spreads the examples at random, client i getting a share of (i + 1) ** -exponent.
 
     Every client has one example before the rest is shared out, so `exponent=0` gives equal sizes.
-
-    Raises:
-      UserError: If there are more clients than examples, or the exponent is negative.
     """
     _check_enough(num_examples, num_clients)
     if exponent < 0:
@@ -48,19 +41,10 @@ def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.rand
 def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random.Generator) -> np.ndarray:
     """Gives every client a label distribution of its own, drawn from Dirichlet(alpha * prior).
 
-    Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated
-    Visual Classification" (2019), section 3: clients of equal size draw without replacement; a
-    label that runs out is dropped from the distributions of the clients still to be served. `alpha`
-    to infinity gives every client the overall distribution, `alpha` to 0 a single label each.
-
-    Args:
-      labels: int [n], the label of each example.
-      num_clients: How many clients, at most n.
-      alpha: The concentration, above 0.
-      rng: Where the randomness comes from.
-
-    Raises:
-      UserError: If there are more clients than examples, or alpha is not above 0.
+    Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification"
+    (2019), section 3: clients of equal size draw without replacement; a label that runs out is dropped from the
+    distributions of the clients still to be served. `alpha`, above 0, to infinity gives every client the overall
+    distribution, `alpha` to 0 a single label each. Labels are int [examples].
     """
     _check_enough(len(labels), num_clients)
     if not alpha > 0:
@@ -93,11 +77,8 @@ def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random
 def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np.random.Generator) -> np.ndarray:
     """Sorts by label, cuts into equal shards, deals each client `shards_per_client` of them.
 
-    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data"
-    (2017), section 3: the "pathological non-IID" partition; most clients see as many labels.
-
-    Raises:
-      UserError: If there are more shards than examples, or less than one shard a client.
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017), section 3: the
+    "pathological non-IID" partition; most clients see as many labels.
     """
     if shards_per_client < 1:
         raise UserError(

@@ -47,13 +47,10 @@ class Listing:
 
 
 def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments: Any) -> Any:
-    """Calls a function with a silo's own data; to be called where they are.
+    """Calls a function of the spec of a silo's data and the arguments; to be called where these data are.
 
-    Args:
-      silo: Its name, which takes the place of `{silo}` in the names of files and of the cache.
-      function: Of the spec of the silo's data and the arguments, such as `label_names`.
-      spec: Of the data of all silos. Nothing is held out.
-      *arguments: Further arguments.
+    The silo's name takes the place of `{silo}` in the names of files and of the cache, of the spec of the data of all
+    silos. Nothing is held out.
 
     Raises:
       UserError: If the data cannot be read; the message names the silo.
@@ -152,11 +149,7 @@ def join_silos(
 ) -> federated.FederatedDataset:
     """The silos' clients for training, and for evaluation what files there are on this machine.
 
-    Args:
-      listings: Of the silos, by name.
-      spec: Of which `validation_files` and `test_files` are read here.
-      encoder: Of the task.
-      progress: Whether to show a bar.
+    Listings are by the silos' names; of the spec, `validation_files` and `test_files` are read here.
     """
 
     def held_out(files):

@@ -29,11 +29,7 @@ class DataSet:
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
-    """The training records of a data set, in chunks; see `records` for their columns.
-
-    Args:
-      spec: Which data.
-      columns: Of the records. "client" is left out if the records have none.
+    """The training records of a data set, in chunks with these columns, see `records`; "client" only if they have it.
 
     Raises:
       UserError: If the data cannot be read.
@@ -43,9 +39,5 @@ def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
 
 
 def open_source(spec: DataSpec) -> Source:
-    """The records of a data set; nothing but names is checked before they are read.
-
-    Raises:
-      UserError: If files do not exist or their format is unknown.
-    """
+    """The records of a data set; nothing but names of files and formats is checked before they are read."""
     return DATASETS[spec.dataset].open(spec)

@@ -18,11 +18,7 @@ NAMES = ("train", "validation", "test")
 
 
 def check_part(name: str, part: float) -> None:
-    """Rejects a part that is neither 0, nor a fraction, nor a whole number.
-
-    Raises:
-      UserError: If so.
-    """
+    """Rejects a part that is neither 0, nor a fraction, nor a whole number."""
     if part < 0 or (part > 1 and part != int(part)):
         raise UserError(
             f"{setting(f'data.{name}')}={part}: must be a fraction between 0 and 1, or a whole number of at least 1; "
@@ -31,20 +27,12 @@ def check_part(name: str, part: float) -> None:
 
 
 def by_example(num_examples: int, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
-    """Draws examples at random, whoever owns them; int8 [num_examples].
-
-    Raises:
-      UserError: If nothing is left to train on.
-    """
+    """Draws examples at random, whoever owns them; int8 [num_examples]."""
     return _draw(num_examples, "example", validation, test, rng)
 
 
 def by_client(owners: np.ndarray, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
-    """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps).
-
-    Raises:
-      UserError: If no client is left to train on.
-    """
+    """Holds out whole clients; int8 of the shape of `owners` (client indices from 0 without gaps)."""
     num_clients = int(owners.max()) + 1
     return _draw(num_clients, "client", validation, test, rng)[owners]
 
@@ -54,8 +42,7 @@ def _draw(count: int, unit: str, validation: float, test: float, rng) -> np.ndar
     if num_validation + num_test >= count:
         raise UserError(
             f"{setting('data.validation_fraction')}={validation:g} and {setting('data.test_fraction')}={test:g} take "
-            f"{num_validation + num_test} of {count} {unit}s and leave none to train on; lower "
-            "them."
+            f"{num_validation + num_test} of {count} {unit}s and leave none to train on; lower them."
         )
     codes = np.full(count, TRAIN, dtype=np.int8)
     order = rng.permutation(count)
@@ -73,17 +60,14 @@ def _amount(count: int, part: float) -> int:
 def within_client(owners: np.ndarray, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
     """Takes the same part of every client's examples, at random; int8 of the shape of `owners`.
 
-    A client always keeps one example to train on; what it has beyond that goes to test first. A
-    client too small for a part is missing in that split.
-
-    Raises:
-      UserError: If all clients are too small for a part that was asked for.
+    A client always keeps one example to train on; what it has beyond that goes to test first. A client too small for a
+    part is missing in that split; that all are is an error.
     """
     num_validation, num_test = _amounts_of_clients("within_client", np.bincount(owners), validation, test)
     return _first_in_order(owners, rng.permutation(len(owners)), num_validation, num_test)
 
 
-def in_time(owners: np.ndarray, validation: float, test: float) -> np.ndarray:
+def in_time(owners: np.ndarray, validation: float, test: float, rng: np.random.Generator | None = None) -> np.ndarray:
     """Takes the last part of every client's examples, as stored, for testing, and the part before it for validation.
 
     For examples that are in the order of time: nothing is trained on that comes after what is tested. int8 of the
@@ -98,8 +82,7 @@ def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: 
     spare = sizes - 1
     num_test = np.minimum(_amounts(sizes, test), spare)
     num_validation = np.minimum(_amounts(sizes, validation), spare - num_test)
-    parts = (("test", test, num_test), ("validation", validation, num_validation))
-    for name, part, taken in parts:
+    for name, part, taken in (("test", test, num_test), ("validation", validation, num_validation)):
         if part and not taken.any():
             raise UserError(
                 f"{setting('data.split')}={split} with {setting(f'data.{name}_fraction')}={part:g} takes no example "
@@ -145,7 +128,7 @@ class Split:
 
 CLIENT = Split(by_client, keeps_order=True)
 WITHIN_CLIENT = Split(within_client)
-TIME = Split(lambda owners, validation, test, rng: in_time(owners, validation, test), keeps_order=True)
+TIME = Split(in_time, keeps_order=True)
 EXAMPLE = Split(lambda rows, validation, test, rng: by_example(len(rows), validation, test, rng), before_dealing=True)
 
 AUTO = CLIENT

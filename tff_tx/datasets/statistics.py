@@ -51,9 +51,7 @@ class Statistics:
 def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[int]]) -> Statistics:
     """Reads and deals a data set as `load` does, and counts instead of encoding.
 
-    Args:
-      spec: What to load.
-      count_tokens: Texts -> the number of tokens of each.
+    `count_tokens` gives the number of tokens of each text.
 
     Raises:
       UserError: If the data or the spec are wrong, or a label of another split is not in training.

@@ -294,8 +294,3 @@ def _spec_to_json(element_spec: Mapping[str, tf.TensorSpec]) -> list:
         if not spec.shape.is_fully_defined() and spec.shape.rank != 1:
             raise ValueError(f"Feature {name!r} has shape {spec.shape}; it must be fully known or [None].")
     return [[name, spec.dtype.name, spec.shape.as_list()] for name, spec in element_spec.items()]
-
-
-def open_split(path: str, split: str) -> SqliteClientData | None:
-    """The clients of a split, or None if the store has none."""
-    return SqliteClientData(path, split) if split in splits(path) else None

@@ -48,13 +48,7 @@ def survey(spec: DataSpec) -> Survey:
         if source.digest is not None:
             pools = {name: dataclasses.replace(pool, digest=digests[name]) for name, pool in pools.items()}
             _write(path, pools)
-    return Survey(
-        pools=pools,
-        source=source,
-        known_labels=tuple(spec.label_names) or tuple(source.label_names or ()),
-        numeric=tuple(spec.numeric_columns) or source.numeric_names,
-        categorical=tuple(spec.categorical_columns),
-    )
+    return Survey(pools, source, spec)
 
 
 def label_names(spec: DataSpec) -> tuple:
@@ -161,7 +155,7 @@ def _write(path: str, pools: Mapping[str, PoolSurvey]) -> None:
     tables: dict[str, dict] = {}
     arrays = {}
     for name, pool in pools.items():
-        fields = {field.name: getattr(pool, field.name) for field in dataclasses.fields(pool)}
+        fields = dict(vars(pool))
         arrays.update({f"{name}.{key}": fields.pop(key) for key in _ARRAYS})
         tables[name] = {**fields, "columns": sorted(pool.columns)}
     scratch = f"{path}.{os.getpid()}.tmp"

@@ -9,17 +9,12 @@ import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.records import Source
+from tff_tx.datasets.spec import DataSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """The columns of a table.
-
-    Attributes:
-      numeric: Names of those with numbers.
-      categorical: Names of those with categories.
-      categories: The values of each categorical column, in alphabetical order.
-    """
+    """The columns of a table: names of those with numbers and with categories; sorted values of each of the latter."""
 
     numeric: tuple
     categorical: tuple
@@ -64,16 +59,12 @@ class Survey:
     Attributes:
       pools: Split name as the data have them ("train", ...) -> survey of the split.
       source: The records.
-      known_labels: Label names known without looking; empty if there are none.
-      numeric: Names of the numeric columns.
-      categorical: Names of the categorical columns.
+      spec: What was surveyed.
     """
 
     pools: Mapping[str, PoolSurvey]
     source: Source
-    known_labels: tuple
-    numeric: tuple
-    categorical: tuple
+    spec: DataSpec
 
     @property
     def digest(self) -> str:
@@ -81,15 +72,7 @@ class Survey:
         return self.pools["train"].digest
 
     def require(self, pool: str, column: str) -> None:
-        """Rejects a record column that cannot be read.
-
-        Args:
-          pool: Name of a split as the data have them.
-          column: Name of the record column.
-
-        Raises:
-          UserError: If so; the message names the place in the data.
-        """
+        """Rejects a record column of a pool that cannot be read; the message names the place in the data."""
         if column in self.pools[pool].unreadable:
             for _ in self.source.pools[pool]([column]):
                 pass
@@ -104,53 +87,39 @@ class Survey:
     def label_names(self) -> tuple:
         """The label names in the order of the classes of a model, see `ordered_label_names`.
 
-        Those of all training files, whatever part of them is held out later.
-
-        Raises:
-          UserError: If the data have no labels, or a record has none.
+        Those of all training files, whatever part of them is held out later. A record without one is an error.
         """
-        if self.known_labels:
-            return self.known_labels
+        if known := self.spec.label_names or self.source.label_names:
+            return tuple(known)
         self.require("train", "tags" if self.tagged else "label")
         return ordered_label_names(self.pools["train"].label_values, self.tagged)
 
     @property
     def image_shape(self) -> tuple:
-        """(channels, height, width) of the first training image.
-
-        Raises:
-          UserError: If there are no images, or the shape is not one of an image.
-        """
+        """(channels, height, width) of the first training image; an error if there are no images."""
         self.require("train", "pixels")
         return channels_height_width(self.pools["train"].shape)
 
     @property
     def features(self) -> Features:
-        """The columns of a table.
-
-        Raises:
-          UserError: If no columns are named, or a categorical column cannot be read.
-        """
-        if not self.numeric and not self.categorical:
+        """The columns of a table; an error if none are named, or a categorical column cannot be read."""
+        numeric = tuple(self.spec.numeric_columns) or self.source.numeric_names
+        categorical = tuple(self.spec.categorical_columns)
+        if not numeric and not categorical:
             raise UserError(
                 f"{setting('data.numeric_columns')} and {setting('data.categorical_columns')} are empty: name the "
-                "columns of the table that classes are "
-                "to be told from."
+                "columns of the table that classes are to be told from."
             )
-        if self.categorical:
+        if categorical:
             self.require("train", "categories")
-        return Features(self.numeric, self.categorical, self.pools["train"].categories)
+        return Features(numeric, categorical, self.pools["train"].categories)
 
 
 def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
     """Label names in the order of the classes of a model.
 
-    Numbers come in the order of their value, other names in alphabetical order; word tags with "O" first and B- before
-    I-.
-
-    Args:
-      found: The names.
-      tagged: Whether they are tags of words.
+    Numbers come in the order of their value, other names in alphabetical order; tags of words, if they are `tagged`,
+    with "O" first and B- before I-.
     """
     return tuple(sorted(found, key=_tag_order if tagged else _label_order))
 
@@ -168,11 +137,7 @@ def _tag_order(tag: str) -> tuple:
 
 
 def channels_height_width(shape: tuple) -> tuple:
-    """(channels, height, width) of an image that is stored as an array of some shape.
-
-    Raises:
-      UserError: If that is not the shape of an image.
-    """
+    """(channels, height, width) of an image that is stored as an array of some shape; others are an error."""
     if len(shape) == 1:
         for channels in (1, 3, 4):
             side = int(round((shape[0] / channels) ** 0.5))

@@ -166,16 +166,10 @@ def _element(value, index, name):
 
 
 def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, remedy: str) -> range:
-    """Which leaves of a contribution are the update of the model.
-
-    Args:
-      contribution_type: Of what a client sends.
-      weights_type: Of the trainable weights.
-      why: What needs it, as a sentence begins.
-      remedy: How to do without.
+    """Which leaves of a contribution are the update of the model, of the type of the trainable weights.
 
     Raises:
-      UserError: If none or several may be.
+      UserError: If none or several may be: begins with `why` it is needed and has the `remedy`, how to do without.
     """
     found = list(_sites(contribution_type, _shape(weights_type), 0))
     if len(found) != 1:

@@ -46,13 +46,9 @@ class Leaf:
 
 
 def cut(costs: Sequence[float], most: int) -> list[Leaf]:
-    """Cuts a cohort into leaves of about the same cost, the most expensive clients first.
+    """Cuts a cohort into leaves of about the same cost, `most` at most, the most expensive clients first.
 
-    Clients that cost the same stay in the order of the cohort.
-
-    Args:
-      costs: What each client of the cohort is expected to cost, in any unit, 0 or more.
-      most: How many leaves there may be.
+    Costs of clients are in any unit, 0 or more; those that cost the same stay in the order of the cohort.
     """
     order = sorted(range(len(costs)), key=lambda position: -costs[position])
     rest = sum(costs)
@@ -70,13 +66,9 @@ def cut(costs: Sequence[float], most: int) -> list[Leaf]:
 
 
 def shares(costs: Sequence[float], speeds: Sequence[float]) -> list[Span]:
-    """Deals leaves to workers: to each a run of neighbours, whose cost is in proportion to its speed.
+    """Deals leaves of some costs to workers: to each a run of neighbours, whose cost is in proportion to its speed.
 
     Neighbours merge where they are: what leaves a worker then grows with the logarithm of its leaves only.
-
-    Args:
-      costs: Of the leaves.
-      speeds: Of the workers, above 0.
     """
     total, all_speeds = sum(costs), sum(speeds)
     spans, start, reached, wanted = [], 0, 0.0, 0.0
@@ -97,10 +89,7 @@ def start_order(costs: Sequence[float], threads: int) -> list[int]:
     With all threads at work, the turn of a client comes when it and those before it are done: at sum_{q <= p} c_q /
     threads. It starts its cost before that, so that small clients do not wait behind a large one, which would let
     either memory grow or threads idle. The last few start with the largest, so that threads end at about the same time.
-
-    Args:
-      costs: What each client is expected to cost, in any unit, 0 or more.
-      threads: Clients at work at the same time.
+    Costs are in any unit, 0 or more.
     """
     turns = itertools.accumulate(costs)
     starts = [turn / threads - cost for turn, cost in zip(turns, costs)]
@@ -110,12 +99,7 @@ def start_order(costs: Sequence[float], threads: int) -> list[int]:
 
 
 class Partials:
-    """Sums of spans of one round, held in one place and merged as soon as both halves of a node are there.
-
-    Args:
-      num_leaves: Of the whole tree.
-      merge: From two sums to their sum; the left one comes first.
-    """
+    """Sums of spans of one round, held in one place; halves of a node are merged, left first, once both are there."""
 
     def __init__(self, num_leaves: int, merge: Callable[[Any, Any], Any]):
         self._root, self._merge = Span(0, num_leaves), merge

@@ -172,15 +172,9 @@ class RayCluster(contextlib.AbstractContextManager):
     def on_silos(
         self, function: Callable[..., Any], *arguments: Any, names: Collection[str] | None = None
     ) -> dict[str, Any]:
-        """Calls a function where each silo's data are.
+        """Calls an importable function, of the silo's name and the arguments, where each silo's data are.
 
-        Args:
-          function: Of the silo's name and the arguments; importable on the nodes.
-          *arguments: Further arguments.
-          names: Of the silos; None: of all there are.
-
-        Returns:
-          What it returned, by the silo's name.
+        Of all silos there are, unless `names` says of which. Returns what it returned, by the silo's name.
 
         Raises:
           UserError: If it raised that, a silo has no node, or its node goes away meanwhile.
@@ -227,11 +221,7 @@ class RayCluster(contextlib.AbstractContextManager):
 
 
 def _ask(address: str) -> None:
-    """Asks a head whether it is well, as Ray itself takes minutes to give up.
-
-    Raises:
-      grpc.RpcError: If it does not answer, or not to us.
-    """
+    """Asks a head whether it is well, as Ray itself takes minutes to give up; an RpcError if it does not answer us."""
     if address == "auto":
         return
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
@@ -267,11 +257,7 @@ class _Scratch:
 
 
 def import_ray() -> Any:
-    """The package `ray`.
-
-    Raises:
-      UserError: If it is not installed.
-    """
+    """The package `ray`, which must be installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -288,11 +274,7 @@ def import_ray() -> Any:
 def use_tls(directory: str | None) -> None:
     """Makes Ray encrypt all that goes over the network, and talk to those alone whom the authority has certified.
 
-    Args:
-      directory: With `ca.crt`, `node.crt` and `node.key`; None leaves things as the environment has them.
-
-    Raises:
-      UserError: If a file is missing, or Ray was imported already without encryption.
+    `directory` has `ca.crt`, `node.crt` and `node.key`; None leaves things as the environment has them.
     """
     if directory is None:
         return

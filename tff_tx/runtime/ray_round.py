@@ -43,24 +43,20 @@ class _Call:
 
 
 class Round:
-    """Runs a round's clients.
+    """Runs a round's clients; `failures` has the reasons why some are left out, by position.
 
     Args:
       cluster: Where.
       clients: Their jobs, `broadcast` being the number of one of the task's.
       costs: What each is expected to cost.
       silos: In which silo each one's data are; None: anywhere.
-      task_fn: From the number of leaves to what they have in common.
-      most_leaves: How many leaves there may be.
+      task_fn: From the number of leaves, `most_leaves` at most, to what they have in common.
       max_workers: How many workers may be used; None: all.
       limits: How long to wait for what.
       speeds: Cost a second of the workers so far, which the round adds to.
       record: Where it is written what the round does.
       on_contribution: Called with the position and the contribution of each client that a leaf has added up, if the
         task has them returned.
-
-    Attributes:
-      failures: Why clients are left out, by position.
     """
 
     def __init__(
@@ -249,12 +245,10 @@ class Round:
             report = self._ray.get(ref)
             if call.probed is None:
                 self._show(report)
-        except self._ray.exceptions.RayTaskError as error:
-            if not isinstance(error.cause, self._ray.exceptions.RayError):
+        except self._ray.exceptions.RayError as error:
+            of_task = isinstance(error, self._ray.exceptions.RayTaskError)
+            if of_task and not isinstance(error.cause, self._ray.exceptions.RayError):
                 raise
-            self._lose(call.member)
-            return
-        except self._ray.exceptions.RayError:
             self._lose(call.member)
             return
         del self._running[ref], self._calls[call.member][ref]

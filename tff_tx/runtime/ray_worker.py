@@ -97,13 +97,7 @@ class Worker:
         return True
 
     def run_leaf(self, task: RoundTask, leaf: int, clients: Sequence[tuple[int, Job]]) -> LeafReport:
-        """Trains some clients one after another and adds their contributions up.
-
-        Args:
-          task: Of the round.
-          leaf: The leaf's number.
-          clients: Each one's position in the cohort and its job, with the number of its broadcast.
-        """
+        """Trains some clients, given by position and job, one after another and adds their contributions up."""
         graphs, current = self._load(task, clients)
         total, failures, busy, waited, sent_bytes, contributions = graphs.zero(), {}, 0.0, 0.0, [], []
         for (position, job), opened in self._read_ahead(graphs, current, clients):

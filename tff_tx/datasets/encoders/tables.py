@@ -61,12 +61,12 @@ def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.nda
     """Mean and standard deviation of every column over all examples of all clients.
 
     As a federation computes them: a client gives three sums over its examples, their number, the values and their
-    squares; the server adds these up and sees nothing else (with secure aggregation not even a single client's).
-    The sums are exact, so they are outside of any differential privacy of the training that follows.
+    squares; the server adds these up and sees nothing else (with secure aggregation not even a single client's). The
+    sums are exact, so they are outside of any differential privacy of the training that follows.
 
     Args:
-      clients: A ClientData.
-      name: Of the feature, float [columns].
+      clients: A ClientData, with `name` a feature, float [columns].
+      name: Of the feature.
 
     Returns:
       (mean, standard deviation), float64 [columns] each; the deviation is that of the population.

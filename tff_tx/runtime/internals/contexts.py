@@ -42,14 +42,7 @@ def _would_wait_for_ever() -> bool:
 
 
 class RemoteContext:
-    """A context of TFF that runs computations in a worker.
-
-    Attributes:
-      context: To be installed in TFF's stack of contexts.
-
-    Args:
-      channel: To the worker.
-    """
+    """A context of TFF, `context`, that runs computations in the worker at the other end of a channel."""
 
     def __init__(self, channel: grpc.Channel):
         self._stub = remote_executor_grpc_stub.RemoteExecutorGrpcStub(channel)
