@@ -15,7 +15,7 @@ import time
 from benchmarks import report
 from tff_tx import algorithms, cohorts, datasets, runtime, tasks
 from tff_tx.cohorts import buffered as asynchrony
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts.devices import Devices
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.run import evaluation

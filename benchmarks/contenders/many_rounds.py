@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import measure
 from benchmarks.contenders import parts, small_task
 from tff_tx import cohorts, runtime, tasks
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.run import loop
 from tff_tx.run.callbacks import MetricsCsv, TensorBoard
 

@@ -12,7 +12,7 @@ from tests import tiny
 from tff_tx import algorithms
 from tff_tx.analysis import contribution
 from tff_tx.analysis.contribution import Game, exact_shapley, gtg_shapley, leave_one_out, truncated_monte_carlo
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.core.errors import UserError
 from tff_tx.run import loop
 from tff_tx.run.checkpoints import Checkpoints

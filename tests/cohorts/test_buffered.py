@@ -7,7 +7,7 @@ import pytest
 
 from tff_tx import cohorts
 from tff_tx.cohorts import buffered as asynchrony
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts.devices import Devices
 from tff_tx.core.errors import UserError
 

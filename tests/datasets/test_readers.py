@@ -12,8 +12,7 @@ from PIL import Image
 
 from tests.shared_data import shared_file
 from tff_tx.datasets import DataSpec, StoreWriter
-from tff_tx.datasets.records import CHUNK_ROWS
-from tff_tx.datasets.sources import open_source
+from tff_tx.datasets.sources import CHUNK_ROWS, open_source
 
 TABLE = pd.DataFrame(
     {

@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms, tasks
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.config import RunConfig, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting

@@ -12,8 +12,8 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.cohorts import buffered as asynchrony
+from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts import sampling
-from tff_tx.cohorts import synchronous as participation
 from tff_tx.cohorts.devices import Devices
 from tff_tx.core.errors import UserError
 from tff_tx.run import callbacks, loop

@@ -1,4 +1,4 @@
-"""Simulated devices: availability, speed and dropouts.
+"""Simulated devices, their availability, speed and dropouts, and the synchronous rounds that they give.
 
 After Bonawitz et al., "Towards Federated Learning at Scale: System Design" (2019), sections 2 and 3: the server selects
 more devices than it needs from those that are idle and charging, and a round ends when enough have reported or at its
@@ -15,8 +15,9 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
+from tff_tx.cohorts.sampling import Sampler
 from tff_tx.config import DevicesConfig
 
 # Between day and night a fourfold difference, as Bonawitz et al. saw it (section 9).
@@ -174,3 +175,37 @@ class Devices(DevicesConfig):
         """A number in (0, 1), never at its ends, that depends on the seed and the key alone."""
         digest = hashlib.sha256("/".join(map(str, (purpose, self.seed, *key))).encode()).digest()
         return ((int.from_bytes(digest[:8], "big") >> 12) + 0.5) / 2**52
+
+
+def build_cohort_fn(
+    sample: Sampler,
+    arguments_fn: Callable[[Sequence[str], int], Sequence[Any]],
+    *,
+    devices: Devices | None = None,
+    goal: int = 1,
+    limit: int | None = None,
+    num_examples: Mapping[str, int] | None = None,
+    bytes_per_client: int = 0,
+) -> Callable[[int, int, float], Cohort]:
+    """Combines a sampler and simulated devices.
+
+    Args:
+      sample: From (round, attempt) to the ids of clients that may be selected.
+      arguments_fn: From (ids, round) to the process's argument for each.
+      devices: The clients' devices; None: all report at once.
+      goal: Number of reports that a round needs, see `Devices.simulate`.
+      limit: Maximum number of available clients that are selected; None: all.
+      num_examples: Examples that a client trains on per round, by its id.
+      bytes_per_client: Bytes that a client receives and sends per round.
+
+    Returns:
+      From (round, attempt, simulated seconds at its start) to the cohort; depends on nothing else.
+    """
+    devices = devices or Devices()
+
+    def cohort(round_num: int, attempt: int = 0, start: float = 0.0) -> Cohort:
+        selected = devices.select(sample(round_num, attempt), start, limit)
+        result = devices.simulate(selected, num_examples or {}, bytes_per_client, goal, round_num, start, attempt)
+        return dataclasses.replace(result, arguments=arguments_fn(result.reported, round_num))
+
+    return cohort

@@ -5,20 +5,17 @@ import importlib
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
 
 _EXPORTS = {
-    "cache": ("default_cache_dir",),
     "encoders.encoder": ("IGNORED_LABEL", "Encoder", "Stream"),
-    "encoders.images": ("ImageClassificationEncoder",),
     "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
     "encoders.ordered": ("ForecastingEncoder", "NextItemEncoder"),
-    "encoders.tables": ("TabularClassificationEncoder", "federated_mean_and_deviation"),
+    "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceToSequenceEncoder")
     + ("TokenClassificationEncoder", "start_and_end"),
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
-    "records": ("Format",),
     "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
-    "sources": ("DataSet", "read_records"),
-    "spec": ("DataSpec",),
+    "sources": ("DataSet", "Format", "read_records"),
+    "spec": ("DataSpec", "default_cache_dir"),
     "splits": ("Split",),
     "store": ("SqliteClientData", "StoreWriter", "client_dataset"),
     "survey_pass": ("image_shape", "label_names", "survey"),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from tff_tx.config.registries import PARTITIONS, SPLITS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
-from tff_tx.datasets.records import Pool
+from tff_tx.datasets.sources import Pool
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.surveys import Survey
+from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 DROPPED = -1
 _DEFAULT_NUM_CLIENTS = 100
@@ -39,16 +39,6 @@ class Assignment:
             rows = slice(start, start + len(chunk))
             start += len(chunk)
             yield chunk, self.codes[rows], self.owners[rows]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Index:
-    """Labels and clients of rows as numbers."""
-
-    num_rows: int
-    labels: np.ndarray | None
-    clients: np.ndarray | None
-    client_ids: Sequence[str]
 
 
 def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, Assignment]:
@@ -81,7 +71,7 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
     for code, pool in enumerate(splits.NAMES):
         if pool not in survey.pools:
             continue
-        index = _index(survey, pool, how)
+        index = _readable(survey, pool, how)
         rng = np.random.default_rng([spec.seed, code])
         if code == splits.TRAIN:
             validation = 0.0 if "validation" in survey.pools else spec.validation_fraction
@@ -112,15 +102,13 @@ def _refuse_disorder(how: str, held_out: str) -> None:
         )
 
 
-def _index(survey: Survey, name: str, how: str) -> _Index:
-    pool = survey.pools[name]
+def _readable(survey: Survey, name: str, how: str) -> PoolSurvey:
+    """A pool, of which what it is to be dealt by can be read."""
     if how == "column":
         survey.require(name, "client")
-        return _Index(pool.num_rows, None, pool.clients, pool.client_ids)
-    if not PARTITIONS[how].by_label:
-        return _Index(pool.num_rows, None, None, ())
-    survey.require(name, "label")
-    return _Index(pool.num_rows, pool.labels, None, ())
+    elif PARTITIONS[how].by_label:
+        survey.require(name, "label")
+    return survey.pools[name]
 
 
 def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assignment:
@@ -146,8 +134,10 @@ def _deal_each_split(spec, how, index, codes, rng) -> Assignment:
     num_train = len(rows_of[splits.TRAIN])
     number = _number_of_clients(spec, num_train)
     for code, rows in rows_of.items():
-        labels, clients = (None if numbers is None else numbers[rows] for numbers in (index.labels, index.clients))
-        part = _Index(len(rows), labels, clients, index.client_ids)
+        # What the rows are not dealt by may be missing, or there for the first rows alone.
+        numbers = {field: getattr(index, field) for field in ("labels", "clients")}
+        own = {field: found[rows] for field, found in numbers.items() if len(found) == index.num_rows}
+        part = dataclasses.replace(index, num_rows=len(rows), **own)
         prefix = "client" if code == splits.TRAIN else f"{splits.NAMES[code]}_client"
         share = number if code == splits.TRAIN else _proportional(len(rows), num_train, number)
         owners[rows], client_ids[int(code)] = _deal(spec, how, part, share, prefix, rng)
@@ -156,7 +146,7 @@ def _deal_each_split(spec, how, index, codes, rng) -> Assignment:
     return Assignment(codes, owners, client_ids)
 
 
-def _deal(spec: DataSpec, how: str, index: _Index, number: int, prefix: str, rng) -> tuple:
+def _deal(spec: DataSpec, how: str, index: PoolSurvey, number: int, prefix: str, rng) -> tuple:
     owners = PARTITIONS[how].deal(index, number, spec, rng)
     if how == "column":
         return owners, index.client_ids

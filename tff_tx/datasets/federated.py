@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
-from tff_tx.datasets.cache import cache_path, locked
 from tff_tx.datasets.encoders.encoder import Encoder
 from tff_tx.datasets.sources import open_source
-from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.store import SqliteClientData
 from tff_tx.datasets.survey_pass import survey as make_survey
 from tff_tx.datasets.surveys import Survey
@@ -96,7 +95,7 @@ def open_store(path: str) -> FederatedDataset:
 def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.DataFrame]:
     """The records of a split in chunks, dealt as `load` deals them before it encodes them.
 
-    They have these columns, see `records`, and "client", the id of the client of the split.
+    They have these columns, see `sources`, and "client", the id of the client of the split.
 
     Raises:
       UserError: If the data cannot be read or dealt.

@@ -18,8 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import federated, store
-from tff_tx.datasets.cache import default_cache_dir
-from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.spec import DataSpec, default_cache_dir
 
 PLACE = "{silo}"
 """Stands for the silo's name in the path of a file."""

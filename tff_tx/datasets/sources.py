@@ -1,17 +1,119 @@
-"""From a `DataSpec` to the records it describes, and data sets that have a name."""
+"""What flows between readers and encoders: chunks of records, and the sources, formats and data sets that yield them.
+
+A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns that are wanted, of:
+
+    text     str, one text                             target  str, what is to be made of it
+    question str, and   context  str, the text to look for the answer in
+    answers  list of (str, int), answers with the place of their first character in the context; empty: there is none
+    tokens   list of str, one sentence in words        tags   list of str, one tag a word
+    pixels   numpy array, one image
+    numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns
+    label    str, as it stands in the data
+    client   str, who owns the example
+    where    str, the place of the row, for messages: "train.csv, line 7"
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from tff_tx.config.registries import DATASETS
-from tff_tx.datasets.records import Source
+from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.spec import DataSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CHUNK_ROWS = 1000
+# Where a row is a whole file, fewer make a chunk.
+FILES_PER_CHUNK = 64
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Pairs of a row's place, for messages, and the row: a dictionary from the file's own column names to values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Successive rows of a pool, parsed but not yet converted to records.
+
+    Attributes:
+      rows: The parsed rows; not empty.
+      columns: The record columns that the first row has.
+      convert: (rows, record columns) -> DataFrame with these and `where`; raises a `UserError` for a column or value
+        that is missing or of the wrong kind.
+    """
+
+    rows: Sequence[Any]
+    columns: frozenset
+    convert: Callable[[Sequence[Any], frozenset], pd.DataFrame]
+
+    def read(self, wants: Iterable[str], most: int | None = None) -> pd.DataFrame:
+        """The wanted record columns of the chunk, or of its first `most` rows."""
+        return self.convert(self.rows[:most], frozenset(wants))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The records of one split as the data come; calling it with record columns reads them, `chunks` as they are."""
+
+    chunks: Callable[[], Iterator[Chunk]]
+
+    def __call__(self, wants: Iterable[str]) -> Iterator[pd.DataFrame]:
+        """A pass over the wanted columns."""
+        return (chunk.read(wants) for chunk in self.chunks())
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Records that can be read several times, never all at once.
+
+    Attributes:
+      pools: Split name ("train", and "validation" or "test" if the data have their own) -> records.
+      has_clients: Whether the records carry a `client`.
+      digest: Split name -> a string that changes when the split's content does, without parsing it; None if only the
+        records can say.
+      label_names: The label names in their known order, or None if they must be looked for.
+      numeric_names: Names of `numbers`, where the data themselves have them.
+    """
+
+    pools: Mapping[str, Pool]
+    has_clients: bool
+    digest: Callable[[str], str] | None = None
+    label_names: tuple | None = None
+    numeric_names: tuple = ()
+
+    def columns(self) -> frozenset:
+        """The record columns that the first training record has."""
+        first = next(self.pools["train"].chunks(), None)
+        return frozenset() if first is None else first.columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How files of one format are read.
+
+    Attributes:
+      read: (path, column names of files without a header line) -> `Rows`, read as they are asked for; with `splits`,
+        (path, split).
+      extensions: File name extensions that identify the format, in lower case and with their dot.
+      has_clients: Whether the format itself says who owns what, in the column "client".
+      one_file_a_client: Whether a client in two files is a mistake.
+      named_clients: Whether a file is a client with the name of the file.
+      chunk_rows: Rows a chunk.
+      splits: Path -> names of the splits in the file, where one file has several.
+    """
+
+    read: Callable[[str, Sequence[str]], Rows]
+    extensions: tuple[str, ...] = ()
+    has_clients: bool = False
+    one_file_a_client: bool = False
+    named_clients: bool = False
+    chunk_rows: int = CHUNK_ROWS
+    splits: Callable[[str], list[str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +131,7 @@ class DataSet:
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
-    """The training records of a data set, in chunks with these columns, see `records`; "client" only if they have it.
+    """The training records of a data set, in chunks with these columns; "client" only if they have it.
 
     Raises:
       UserError: If the data cannot be read.
@@ -41,3 +143,42 @@ def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
 def open_source(spec: DataSpec) -> Source:
     """The records of a data set; nothing but names of files and formats is checked before they are read."""
     return DATASETS[spec.dataset].open(spec)
+
+
+def grouped(rows: Iterable, size: int = CHUNK_ROWS) -> Iterator[list]:
+    """Gathers rows into lists of at most `size`."""
+    rows = iter(rows)
+    return iter(lambda: list(itertools.islice(rows, size)), [])
+
+
+def record_pool(name: str, columns: frozenset, rows: Callable[[], Iterable[Mapping]], size: int = CHUNK_ROWS) -> Pool:
+    """A pool of rows that are records already: mappings from `columns` and "where" to values; `size` a chunk."""
+
+    def convert(rows: Sequence[Mapping], wants: frozenset) -> pd.DataFrame:
+        import pandas as pd
+
+        require_columns(name, columns, wants)
+        return pd.DataFrame(list(rows))
+
+    return Pool(lambda: (Chunk(chunk, columns, convert) for chunk in grouped(rows(), size)))
+
+
+def require_columns(name: str, columns: frozenset, wants: frozenset) -> None:
+    """Rejects record columns that data, named in the message, do not have."""
+    if missing := wants - columns:
+        raise UserError(
+            f"{setting('data.dataset')}: {name} has no {', '.join(sorted(missing))}, only "
+            f"{', '.join(sorted(columns - {'client'}))}; choose another {setting('task.kind')} or data set."
+        )
+
+
+def file_digest(paths: Iterable[str]) -> str:
+    """SHA-256 of the files' contents in their order, whatever their names; hexadecimal."""
+    total = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            one = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b""):
+                one.update(block)
+        total.update(one.digest())
+    return total.hexdigest()

@@ -13,10 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.cache import cache_path
-from tff_tx.datasets.records import Chunk, Pool, Source
-from tff_tx.datasets.sources import open_source
-from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.sources import Chunk, Pool, Source, open_source
+from tff_tx.datasets.spec import DataSpec, cache_path
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 # Raised when the same spec and content would give another survey than before.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.records import Source
+from tff_tx.datasets.sources import Source
 from tff_tx.datasets.spec import DataSpec
 
 

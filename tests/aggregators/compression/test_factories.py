@@ -13,7 +13,7 @@ from tests import tiny
 from tff_tx import algorithms
 from tff_tx.aggregators import compression, dp
 from tff_tx.aggregators.compression import build_compressor
-from tff_tx.cohorts import synchronous as participation
+from tff_tx.cohorts import devices as participation
 from tff_tx.core.errors import UserError
 from tff_tx.run import loop
 from tff_tx.runtime import ClientCompression, LocalEngine, NativeEngine, TooFewClientsError

@@ -56,8 +56,8 @@ def _texts(rows, spec) -> list:
     return columns[0] if len(columns) == 1 else [" ".join(parts) for parts in zip(*columns)]
 
 
-def _text_of(field: str, rows, spec) -> list:
-    return _column(rows, getattr(spec, field), field, _text)
+def _named_by(field: str, convert: Callable, rows, spec) -> list:
+    return _column(rows, getattr(spec, field), field, convert)
 
 
 def _answers(rows, spec) -> list:
@@ -96,10 +96,6 @@ def _pixels_name(row: dict, spec: DataSpec) -> str:
     return next(iter(images + names), "pixels")
 
 
-def _labels(rows, spec) -> list:
-    return _column(rows, spec.label_column, "label_column", _label)
-
-
 def _clients(rows, spec) -> list:
     return _column(rows, spec.client_column or "client", "client_column", _label)
 
@@ -116,20 +112,6 @@ def _numbers(rows, spec) -> list:
 def _categories(rows, spec) -> list:
     columns = [_column(rows, name, "categorical_columns", _label) for name in spec.categorical_columns]
     return [list(values) for values in zip(*columns)]
-
-
-_READ = {
-    "text": _texts,
-    **{name: functools.partial(_text_of, f"{name}_column") for name in ("target", "question", "context")},
-    "answers": _answers,
-    "tokens": _tokens,
-    "tags": _tags,
-    "label": _labels,
-    "client": _clients,
-    "pixels": _pixels,
-    "numbers": _numbers,
-    "categories": _categories,
-}
 
 
 def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> list:
@@ -221,6 +203,19 @@ def _image(value) -> np.ndarray:
         raise TypeError
     return pixels
 
+
+_READ = {
+    "text": _texts,
+    **{name: functools.partial(_named_by, f"{name}_column", _text) for name in ("target", "question", "context")},
+    "answers": _answers,
+    "tokens": _tokens,
+    "tags": _tags,
+    "label": functools.partial(_named_by, "label_column", _label),
+    "client": _clients,
+    "pixels": _pixels,
+    "numbers": _numbers,
+    "categories": _categories,
+}
 
 _KIND = {
     _text: "text",

@@ -15,7 +15,7 @@ import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.lines import utf8_lines
-from tff_tx.datasets.records import CHUNK_ROWS, Format, Rows
+from tff_tx.datasets.sources import CHUNK_ROWS, Format, Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf

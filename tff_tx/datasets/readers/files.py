@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns
-from tff_tx.datasets.records import Chunk, Format, Pool, Rows, Source, file_digest, grouped
-from tff_tx.datasets.sources import DataSet
+from tff_tx.datasets.sources import Chunk, DataSet, Format, Pool, Rows, Source, file_digest, grouped
 
 if TYPE_CHECKING:
     import pandas as pd

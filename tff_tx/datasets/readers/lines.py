@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.records import FILES_PER_CHUNK, Format, Rows
+from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
 
 
 def utf8_lines(path: str) -> Iterator[str]:

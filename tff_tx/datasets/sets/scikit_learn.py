@@ -13,8 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tff_tx.datasets.records import Source, record_pool
-from tff_tx.datasets.sources import DataSet
+from tff_tx.datasets.sources import DataSet, Source, record_pool
 
 
 def _digits() -> Iterator[dict]:

@@ -10,8 +10,7 @@ import os
 import sysconfig
 from collections.abc import Iterator
 
-from tff_tx.datasets.records import FILES_PER_CHUNK, Source, record_pool
-from tff_tx.datasets.sources import DataSet
+from tff_tx.datasets.sources import FILES_PER_CHUNK, DataSet, Source, record_pool
 
 # Test suites are generated or deliberately odd text, site-packages differ from machine to machine,
 # and these packages are programs and grammars shipped beside the library rather than the library.

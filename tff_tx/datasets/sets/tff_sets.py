@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.records import Chunk, Pool, Source, grouped, require_columns
-from tff_tx.datasets.sources import DataSet
+from tff_tx.datasets.sources import Chunk, DataSet, Pool, Source, grouped, require_columns
 
 
 @dataclasses.dataclass(frozen=True)

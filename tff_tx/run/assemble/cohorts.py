@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import cohorts, runtime, tasks
-from tff_tx.cohorts import buffered, synchronous
+from tff_tx.cohorts import buffered, devices
 from tff_tx.config import RunConfig
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
@@ -124,4 +124,4 @@ def build_cohort_fn(
         schedule = cohorts.AsyncSchedule(sample, concurrency=config.cohort.num_concurrent, **own, **shared)
         return buffered.build_cohort_fn(schedule, arguments)
     goal, limit = config.cohort.clients_per_round, num_sampled(config)
-    return synchronous.build_cohort_fn(sample, arguments, goal=goal, limit=limit, **shared)
+    return devices.build_cohort_fn(sample, arguments, goal=goal, limit=limit, **shared)
