@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import partition
+from tff_tx.datasets import DataSpec, partition
 
 LABELS = np.repeat(np.arange(10), 60)
 METHODS = {
@@ -93,9 +93,9 @@ def test_more_clients_than_examples_are_refused(method):
     [
         (lambda rng: partition.dirichlet(LABELS, 5, 0.0, rng), r"data\.dirichlet_alpha.*0\.0.*1\.0"),
         (lambda rng: partition.power_law(10, 5, -1.0, rng), r"data\.power_law_exponent.*-1\.0.*1\.5"),
-        (lambda rng: partition.shards(LABELS, 5, 0, rng), r"data\.shards_per_client=0.*2"),
+        (lambda rng: DataSpec(shards_per_client=0), r"data\.shards_per_client=0: must be at least 1"),
         (lambda rng: partition.shards(LABELS, 400, 2, rng), r"data\.num_clients=400.*800.*600.*lower"),
-        (lambda rng: partition.iid(10, 0, rng), r"data\.num_clients=0: must be 1 or more"),
+        (lambda rng: DataSpec(num_clients=0), r"data\.num_clients=0: must be at least 1"),
     ],
 )
 def test_wrong_settings_are_refused(deal, message):

@@ -80,10 +80,6 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017), section 3: the
     "pathological non-IID" partition; most clients see as many labels.
     """
-    if shards_per_client < 1:
-        raise UserError(
-            f"{setting('data.shards_per_client')}={shards_per_client}: must be 1 or more; give for instance 2."
-        )
     _check_enough(len(labels), num_clients)
     num_shards = num_clients * shards_per_client
     if num_shards > len(labels):
@@ -103,8 +99,6 @@ def shards(labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np
 
 
 def _check_enough(num_examples: int, num_clients: int) -> None:
-    if num_clients < 1:
-        raise UserError(f"{setting('data.num_clients')}={num_clients}: must be 1 or more.")
     if num_clients > num_examples:
         raise UserError(
             f"{setting('data.num_clients')}={num_clients} is more than the {num_examples} examples there are, and "

@@ -30,6 +30,7 @@ class Stream:
 
     def __init__(self, encoder: Encoder):
         self._encoder = encoder
+        self._rest: dict = {}  # what waits for more, by whose it is
 
     def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
         """Yields (owner, example) pairs; `owners` has a pair of a split's code and a client's number per row."""
@@ -68,6 +69,7 @@ class Encoder(abc.ABC):
     def __init__(self, label_names: Sequence[str] = (), settings: Sequence = (), **features: tf.TensorSpec):
         self.label_names, self._settings = tuple(label_names), list(settings)
         self.element_spec = collections.OrderedDict(features)
+        self._numbers = {name: number for number, name in enumerate(self.label_names)}
 
     @property
     def fingerprint(self) -> str:
@@ -93,19 +95,13 @@ class Encoder(abc.ABC):
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         """The examples of each record by itself."""
 
-
-class LabelIndex:
-    """From a label's name to its number."""
-
-    def __init__(self, names: Sequence[str]):
-        self._index = {name: number for number, name in enumerate(names)}
-
-    def __call__(self, name: str, row) -> int:
-        index = self._index.get(name)
-        if index is None:
-            known = ", ".join(list(self._index)[:20]) + (", ..." if len(self._index) > 20 else "")
+    def label_number(self, name: str, row) -> int:
+        """The number of a label's name, which must be known."""
+        number = self._numbers.get(name)
+        if number is None:
+            known = ", ".join(self.label_names[:20]) + (", ..." if len(self._numbers) > 20 else "")
             raise UserError(
-                f"{row.where}: the label {name!r} is not one of the {len(self._index)} known "
+                f"{row.where}: the label {name!r} is not one of the {len(self._numbers)} known "
                 f"labels ({known}); correct the row, or name all labels with {setting('data.label_names')}."
             )
-        return index
+        return number

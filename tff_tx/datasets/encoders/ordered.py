@@ -10,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.datasets import splits
-from tff_tx.datasets.encoders.encoder import NUMBERS, Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.encoder import NUMBERS, Encoder, Stream
 
 
 class _HistoryStream(Stream):
@@ -18,12 +18,11 @@ class _HistoryStream(Stream):
 
     def __init__(self, encoder: NextItemEncoder):
         super().__init__(encoder)
-        self._items: dict = {}
         self._num_train: collections.Counter = collections.Counter()
 
     def add(self, owners, rows):
         for (code, client), item in zip(owners, self._encoder._encode_rows(rows)):
-            items = self._items.setdefault(client, [])
+            items = self._rest.setdefault(client, [])
             items.append(item)
             if code == splits.TRAIN:
                 self._num_train[client] += 1
@@ -33,7 +32,7 @@ class _HistoryStream(Stream):
     def finish(self):
         for client, number in self._num_train.items():
             if number > 1:
-                yield (splits.TRAIN, client), self._encoder.example(self._items[client][:number])
+                yield (splits.TRAIN, client), self._encoder.example(self._rest[client][:number])
 
 
 class NextItemEncoder(Encoder):
@@ -62,8 +61,7 @@ class NextItemEncoder(Encoder):
         self.max_length = max_length
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[int]:
-        label_of = LabelIndex(self.label_names)
-        return (1 + label_of(row.label, row) for row in rows.itertuples())
+        return (1 + self.label_number(row.label, row) for row in rows.itertuples())
 
     def numbers(self, rows: pd.DataFrame) -> list[int]:
         """The items of records.
@@ -83,10 +81,6 @@ class NextItemEncoder(Encoder):
 
 class _WindowStream(Stream):
     """Keeps the last records of each owner, which the next windows begin with."""
-
-    def __init__(self, encoder: ForecastingEncoder):
-        super().__init__(encoder)
-        self._rest: dict = {}
 
     def add(self, owners, rows):
         past = self._encoder.context_length

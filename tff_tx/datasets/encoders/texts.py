@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, LabelIndex, Stream
+from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 
 
@@ -32,7 +32,6 @@ class SequenceClassificationEncoder(Encoder):
         self._tokenize, self._max_length = Tokenize(tokenizer), max_length
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = LabelIndex(self.label_names)
         encoded = self._tokenize.whole(rows["text"].tolist(), self._max_length)
         for ids, row in zip(encoded, rows.itertuples()):
             if not len(ids):
@@ -40,7 +39,7 @@ class SequenceClassificationEncoder(Encoder):
                     f"{row.where}: the text {row.text!r} gives no token; remove the row or "
                     f"choose another {setting('data.text_column')}."
                 )
-            yield [{"input_ids": ids, "label": np.int32(label_of(row.label, row))}]
+            yield [{"input_ids": ids, "label": np.int32(self.label_number(row.label, row))}]
 
 
 class TokenClassificationEncoder(Encoder):
@@ -65,10 +64,9 @@ class TokenClassificationEncoder(Encoder):
         self._tokenizer, self._max_length = tokenizer, max_length
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = LabelIndex(self.label_names)
         encoded = word_pieces(self._tokenizer, rows["tokens"].tolist())
         for (ids, words), row in zip(encoded, rows.itertuples()):
-            tags = [label_of(tag, row) for tag in row.tags]
+            tags = [self.label_number(tag, row) for tag in row.tags]
             yield [self._example(*piece) for piece in self._cut(row.tokens, tags, ids, words)]
 
     def _cut(self, tokens, tags, ids, words) -> Iterator[tuple]:
@@ -94,10 +92,6 @@ class TokenClassificationEncoder(Encoder):
 
 class _BlockStream(Stream):
     """Keeps what does not fill a block, by owner, until more comes or all is read."""
-
-    def __init__(self, encoder: LanguageModelingEncoder):
-        super().__init__(encoder)
-        self._rest: dict = {}
 
     def add(self, owners, rows):
         length = self._encoder.text_length

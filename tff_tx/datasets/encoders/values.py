@@ -9,7 +9,7 @@ import pandas as pd
 import tensorflow as tf
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.encoders.encoder import NUMBER, Encoder, LabelIndex
+from tff_tx.datasets.encoders.encoder import NUMBER, Encoder
 from tff_tx.datasets.surveys import Features
 
 
@@ -45,11 +45,10 @@ class ImageClassificationEncoder(Encoder):
         super().__init__(label_names, settings, pixel_values=pixels, label=NUMBER)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = LabelIndex(self.label_names)
         for row in rows.itertuples():
             pixels = self._scaled(self._channels_first(np.asarray(row.pixels), row), row)
             pixels = (pixels - self._mean[:, None, None]) / self._std[:, None, None]
-            yield [{"pixel_values": pixels, "label": np.int32(label_of(row.label, row))}]
+            yield [{"pixel_values": pixels, "label": np.int32(self.label_number(row.label, row))}]
 
     def _channels_first(self, pixels: np.ndarray, row) -> np.ndarray:
         channels, height, width = self.image_shape
@@ -116,9 +115,8 @@ class TabularClassificationEncoder(Encoder):
         return np.asarray([places.get(value, 0) for places, value in zip(self._places, values)], np.int32)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        label_of = LabelIndex(self.label_names)
         for example, row in zip(self.inputs(rows), rows.itertuples()):
-            yield [{**example, "label": np.int32(label_of(row.label, row))}]
+            yield [{**example, "label": np.int32(self.label_number(row.label, row))}]
 
 
 def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.ndarray, np.ndarray]:
