@@ -35,20 +35,13 @@ def check_space(path: str, num_bytes: int) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Writes JSON atomically."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, default=_plain)
-        file.write("\n")
-    os.replace(temporary, path)
+    _write(path, json.dumps(value, indent=2, default=_plain) + "\n")
 
 
 def write_text(path: str, text: str, flag: str) -> None:
     """Writes a text file atomically; an error that names the flag if that cannot be."""
-    temporary = f"{path}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        _write(path, text)
     except OSError as error:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another place.") from error
 
@@ -62,6 +55,12 @@ def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any]) -> s
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
     return path
+
+
+def _write(path: str, text: str) -> None:
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.tmp", path)
 
 
 def _plain(value):

@@ -121,11 +121,7 @@ class SiloClientData(tff.simulation.datasets.ClientData):
         return functools.partial(_dataset, paths, self.element_type_structure)
 
     def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
-        """The examples of one client; can be read on the silo's machine alone.
-
-        Raises:
-          ValueError: If there is no such client.
-        """
+        """The examples of one client; can be read on the silo's machine alone."""
         if client_id not in self.sizes():
             raise ValueError(f"{client_id!r} is not a client of the silos {', '.join(self._listings)}.")
         return self.serializable_dataset_fn(client_id)

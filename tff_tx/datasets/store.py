@@ -193,11 +193,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         return functools.partial(client_dataset, self.path, self.split, self._element_spec)
 
     def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
-        """The examples of one client in the order written.
-
-        Raises:
-          ValueError: If there is no such client.
-        """
+        """The examples of one client in the order written."""
         if client_id not in self._sizes:
             raise ValueError(f"{client_id!r} is not a client of the split {self.split!r} of {self.path}.")
         return self.serializable_dataset_fn(client_id)

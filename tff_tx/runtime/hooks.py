@@ -70,13 +70,9 @@ class Hook:
         """Its own state before the first round, from what the initial state broadcasts."""
 
     def start_round(self, engine: Engine, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
-        """Begins a round, or another attempt at it.
+        """Begins a round, or another attempt at it, from the engine's state, with the hooks' own.
 
-        Args:
-          engine: What runs it.
-          state: The engine's, with the hooks' own.
-          broadcast: The leaves that the process broadcasts.
-          clients: As given to `run_round`.
+        `broadcast` are the leaves that the process broadcasts, `clients` as given to `run_round`.
         """
 
     def start_client(self, job: Job) -> Job:

@@ -78,9 +78,5 @@ class ClientReader:
         self._variant = ImportedGraph(tff.framework.serialize_computation(batches), "batches").whole()
 
     def __call__(self, client_id: str) -> Iterator[Any]:
-        """Iterates over a client's batches, of which the next are read while one is used.
-
-        Raises:
-          tf.errors.OpError: While iterating, if the data cannot be read.
-        """
+        """Iterates over a client's batches, of which the next are read while one is used; it may raise an OpError."""
         return read_ahead(tf.data.experimental.from_variant(*self._variant(client_id), self.element_spec))

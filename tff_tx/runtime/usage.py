@@ -68,23 +68,21 @@ class Usage:
         self._computing = self._reading = 0
         self._read_seconds, self._since = 0.0, clock()
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> contextlib.AbstractContextManager:
         """While the block runs, a thread computes."""
-        self._change(computing=1)
-        try:
-            yield
-        finally:
-            self._change(computing=-1)
+        return self._during(1, 0)
+
+    def reading(self) -> contextlib.AbstractContextManager:
+        """While the block runs, a thread reads."""
+        return self._during(0, 1)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """While the block runs, a thread reads."""
-        self._change(reading=1)
+    def _during(self, computing: int, reading: int) -> Iterator[None]:
+        self._change(computing, reading)
         try:
             yield
         finally:
-            self._change(reading=-1)
+            self._change(-computing, -reading)
 
     def take_read_seconds(self) -> float:
         """Seconds that processors spent only reading since the last call, summed over processors."""

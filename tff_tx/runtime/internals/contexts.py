@@ -30,15 +30,12 @@ def _let_go() -> None:
     A context that was set by the program since is left alone, and so are all other processes.
     """
     global _default
-    if _stack.current is _default and not _would_wait_for_ever():
+    # It interrupts a worker that ignores it, as in `nohup python x.py &`, and would wait for ever.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    waits = ignored and any("worker_binary" in child.name() for child in psutil.Process().children())
+    if _stack.current is _default and not waits:
         set_default_context.set_no_default_context()
     _default = None
-
-
-def _would_wait_for_ever() -> bool:
-    """Whether the destructor would: it interrupts a worker that ignores it, as in `nohup python x.py &`."""
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    return ignored and any("worker_binary" in child.name() for child in psutil.Process().children())
 
 
 class RemoteContext:
