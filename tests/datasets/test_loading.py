@@ -138,6 +138,7 @@ def test_the_cache_goes_by_content(spec, tmp_path):
     assert sum(part["examples"] for part in changed.summary().values()) == 241
 
 
+@pytest.mark.slow
 def test_two_runs_at_once(spec):
     # Spawned, as TensorFlow does not survive a fork.
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -73,14 +73,23 @@ def test_words_behind_masks(tokenizer):
         predicted("masked_lm", model, tokenizer, ["ann"])
 
 
-def test_continuations(tokenizer):
+def gpt2():
     config = dict(n_embd=8, n_layer=1, n_head=2, n_positions=6, vocab_size=11, initializer_range=1.0)
-    model = models.from_config("TFAutoModelForCausalLM", "gpt2", config, seed=1)
+    return models.from_config("TFAutoModelForCausalLM", "gpt2", config, seed=1)
+
+
+def test_continuations(tokenizer):
+    model = gpt2()
     (found,) = predicted("causal_lm", model, tokenizer, TEXTS[:1], max_new_tokens=9)
     ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
     for _ in range(9):  # of the 6 positions that the model has
         ids.append(int(np.argmax(model(input_ids=tf.constant([ids[-6:]]), training=False).logits[0, -1])))
     assert found == {"text": TEXTS[0], "continuation": tokenizer.decode(ids[3:])}
+
+
+@pytest.mark.slow
+def test_sampled_continuations_are_of_the_seed(tokenizer):
+    model = gpt2()
     sampled = [
         predicted("causal_lm", model, tokenizer, TEXTS, max_new_tokens=9, temperature=3.0, seed=seed)
         for seed in (1, 1, 2)

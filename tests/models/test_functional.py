@@ -13,7 +13,7 @@ from tests.models import zoo
 from tff_tx import models
 from tff_tx.core.errors import UserError
 
-TEXT = [m.name for m in zoo.MEMBERS if m.is_text]
+TEXT = [p for p in zoo.ALL if zoo.BY_NAME[p.values[0]].is_text]
 TIED = ["bert", "gpt2", "t5"]
 
 Reference = collections.namedtuple("Reference", "x labels logits loss gradients")
@@ -79,7 +79,7 @@ def check_gradients(model, gradients, expected):
     assert max(np.abs(g).max() for g in gradients) > 1e-3  # the comparison is not one of zeros
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_outputs_and_gradients_equal_the_models(name):
     model, expected = functional(name), reference(name)
     logits, loss, gradients = loss_and_gradients(model, model.initial_weights, expected.x, expected.labels)
@@ -88,7 +88,7 @@ def test_outputs_and_gradients_equal_the_models(name):
     check_gradients(model, [g.numpy() for g in gradients], expected.gradients)
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_outputs_and_gradients_are_the_same_inside_tff(name):
     model, expected = functional(name), reference(name)
 
@@ -104,7 +104,7 @@ def test_outputs_and_gradients_are_the_same_inside_tff(name):
     check_gradients(model, list(gradients), expected.gradients)
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_every_weight_appears_once_with_its_value(name):
     model = functional(name)
     expected = {v.name: v.numpy() for v in model.keras_model.weights}
@@ -117,13 +117,13 @@ def test_every_weight_appears_once_with_its_value(name):
         assert value.dtype == expected[key].dtype
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_trainable_are_the_weights_with_a_gradient(name):
     with_gradient = {k for k, g in reference(name).gradients.items() if g is not None}
     assert set(functional(name).trainable_names) == with_gradient
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_dropout_in_training_is_a_function_of_the_seed(name):
     model, member = functional(name), zoo.BY_NAME[name]
     first = predict(model, member.sample(seed=(1, 2))[0], training=True)
@@ -135,7 +135,7 @@ def test_dropout_in_training_is_a_function_of_the_seed(name):
         assert np.abs(first - other).max() > 1e-5, seed
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_evaluation_has_no_dropout(name):
     model, member = functional(name), zoo.BY_NAME[name]
     first = predict(model, member.sample(seed=(1, 2))[0])
@@ -160,7 +160,7 @@ def random_ops(model, member):
     return {op for op in ops if "Random" in op or "Multinomial" in op or op.startswith("Rng")}
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_seeded_training_has_no_stateful_random_op(name):
     found = random_ops(functional(name), zoo.BY_NAME[name])
     assert found
@@ -213,7 +213,7 @@ def test_padding_changes_no_logit_of_a_real_token(name, batch):
         np.testing.assert_allclose(padded, plain, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_an_example_does_not_depend_on_the_rest_of_its_batch(name):
     model, member = functional(name), zoo.BY_NAME[name]
     x, _ = member.sample(batch=8)
@@ -221,7 +221,7 @@ def test_an_example_does_not_depend_on_the_rest_of_its_batch(name):
     np.testing.assert_allclose(predict(model, collections.OrderedDict(alone)), predict(model, x)[2:3], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", zoo.NAMES)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_the_keras_model_is_left_as_it_was(name):
     model = functional(name).keras_model
     assert all(isinstance(v, tf.Variable) for v in model.weights)

@@ -194,7 +194,11 @@ def _funnel():
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: _convnext("ConvNext"), lambda: _convnext("ConvNextV2"), _funnel],
+    [
+        lambda: _convnext("ConvNext"),
+        pytest.param(lambda: _convnext("ConvNextV2"), marks=pytest.mark.slow),
+        pytest.param(_funnel, marks=pytest.mark.slow),
+    ],
     ids=["convnext", "convnextv2", "funnel"],
 )
 def test_models_of_transformers_that_need_it_train(build):

@@ -17,8 +17,6 @@ from tff_tx.core.errors import UserError
 from tff_tx.models.lora import DEFAULT_TARGETS
 
 RANK = 3
-LONG_TO_TRACE = ("deberta-v2", "opt", "swin")
-ALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG_TO_TRACE else []) for name in zoo.NAMES]
 
 
 @functools.cache
@@ -48,7 +46,7 @@ def initial(model):
     return tff.learning.models.ModelWeights(*model.initial_weights)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_at_start_the_output_is_the_base_models(name):
     model, (x, _) = adapted(name), zoo.BY_NAME[name].sample()
     model.read(initial(model))
@@ -57,7 +55,7 @@ def test_at_start_the_output_is_the_base_models(name):
     )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_adapted_are_queries_and_values_and_the_head_of_a_classifier(name):
     model, member = adapted(name), zoo.BY_NAME[name]
     assert all(adapter.layer is not None for adapter in model.adapters)
@@ -70,7 +68,7 @@ def test_adapted_are_queries_and_values_and_the_head_of_a_classifier(name):
     assert name in DEFAULT_TARGETS
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", zoo.ALL)
 def test_merged_equals_unmerged_and_gradients_are_those_of_the_merged_weights(name):
     """Of W + s A B, A has the gradient s G B^T and B s A^T G, where G is that of the merged weight."""
     model, member = adapted(name), zoo.BY_NAME[name]

@@ -14,8 +14,8 @@ from tff_tx.algorithms.client import Context
 from tff_tx.core.errors import UserError
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
 
-LONG_TO_TRACE = ("bert", "deberta-v2", "electra", "opt", "roberta", "swin", "t5")
-ALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG_TO_TRACE else []) for name in zoo.NAMES]
+SLOW = pytest.mark.slow
+ALL = [name if name in ("distilbert", "gpt2") else pytest.param(name, marks=SLOW) for name in zoo.NAMES]
 LORA = {"trainable": "lora", "lora": models.Lora(ranks=(3,), dropout=0.2)}
 
 
@@ -63,7 +63,7 @@ def test_gradients_are_the_same_with_dropout(name):
     check_the_same(name, functional(name), functional(name, gradient_checkpointing=True))
 
 
-@pytest.mark.parametrize("name", [p for p in ALL if p.values[0] in ("distilbert", "gpt2", "deberta-v2")])
+@pytest.mark.parametrize("name", ["gpt2", *(pytest.param(n, marks=SLOW) for n in ("distilbert", "deberta-v2"))])
 def test_gradients_of_adapters_are_the_same(name):
     check_the_same(name, functional(name, True), functional(name, True, gradient_checkpointing=True))
 
@@ -71,9 +71,8 @@ def test_gradients_of_adapters_are_the_same(name):
 @pytest.mark.parametrize(
     ("name", "adapted"),
     [
-        ("gpt2", False),
         ("gpt2", True),
-        *(pytest.param(n, False, marks=pytest.mark.slow) for n in ("deberta-v2", "opt", "swin", "t5")),
+        *(pytest.param(n, False, marks=SLOW) for n in ("gpt2", "deberta-v2", "opt", "swin", "t5")),
     ],
 )
 def test_gradients_are_the_same_inside_tff(name, adapted):
@@ -150,8 +149,10 @@ def test_clipped_gradients_of_examples_are_the_same():
         np.testing.assert_allclose(tf.convert_to_tensor(g), tf.convert_to_tensor(other), atol=1e-5)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["gpt2", "vit"])
+@pytest.mark.parametrize(
+    ("name", "checkpointing"),
+    [("gpt2", True), *(pytest.param(*case, marks=SLOW) for case in (("gpt2", False), ("vit", False), ("vit", True)))],
+)
 def test_frozen_weights_in_bfloat16_are_those_weights_rounded(name, checkpointing):
     """Whatever is computed is what float32 gives for the rounded weights; adapters and head stay as they are."""
     held = functional(name, True, frozen_dtype="bfloat16", gradient_checkpointing=checkpointing)

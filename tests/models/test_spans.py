@@ -119,7 +119,10 @@ def test_a_batch_without_labels_counts_for_nothing():
     assert (metrics["loss"], metrics["exact_match"], metrics["num_items"]) == (0.0, 0.0, 0.0)
 
 
-@pytest.fixture(scope="module", params=ENCODERS)
+@pytest.fixture(
+    scope="module",
+    params=["distilbert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert", "roberta"))],
+)
 def encoder(request):
     return models.from_config("TFAutoModelForQuestionAnswering", request.param, ENCODERS[request.param])
 

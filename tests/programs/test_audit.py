@@ -57,7 +57,7 @@ def test_a_private_model_does_not(place, cache):
 @pytest.mark.parametrize(
     "mechanism",
     [
-        ["--local_dp_clip_norm=0.5", "--local_dp_noise_multiplier=4"],
+        pytest.param(["--local_dp_clip_norm=0.5", "--local_dp_noise_multiplier=4"], marks=pytest.mark.slow),
         ["--dp_mechanism=gaussian", "--noise_multiplier=2", "--dp_noise_seed=1"],
         pytest.param(["--example_dp_clip_norm=0.5", "--example_dp_noise_multiplier=2"], marks=pytest.mark.slow),
         pytest.param(

@@ -29,6 +29,7 @@ def place(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_it(place, cache):
     out, _ = run("train", *TEXTS, *LORA, *ALL, "--run_dir=all", cache, cwd=place)
     told = next(line for line in out.splitlines() if line.startswith("padding: "))

@@ -28,6 +28,7 @@ def compressed_run(place, cache):
     return place / "compressed", out
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_bytes_it_made(compressed_run):
     directory, out = compressed_run
     table = pd.read_csv(directory / "metrics.csv")
@@ -43,6 +44,7 @@ def test_a_run_reports_the_bytes_it_made(compressed_run):
     assert re.search(r"updates of clients: up to \d+ MB in \S*compressed/updates", out)
 
 
+@pytest.mark.slow
 def test_contribution_ranks_the_clients(compressed_run, place, cache):
     directory, _ = compressed_run
     flags_ = [f"--run_dir={directory}", "--method=exact", "--metric=accuracy", cache]
@@ -56,6 +58,7 @@ def test_contribution_ranks_the_clients(compressed_run, place, cache):
     assert "24 models evaluated" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

@@ -26,15 +26,16 @@ DP_SGD = ["--example_dp_clip_norm=1.0", "--example_dp_noise_multiplier=0.1"]
 PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         [],
-        pytest.param(["--distillation_weight=0.2"], marks=pytest.mark.slow),
-        pytest.param(FED_BUFF, marks=pytest.mark.slow),
-        pytest.param(DP_SGD, marks=pytest.mark.slow),
-        pytest.param(PRIVATE, marks=pytest.mark.slow),
-        pytest.param(["--engine=tff_native"], marks=pytest.mark.slow),
+        ["--distillation_weight=0.2"],
+        FED_BUFF,
+        DP_SGD,
+        PRIVATE,
+        ["--engine=tff_native"],
     ],
     ids=["plain", "FedGKD", "FedBuff", "DP-SGD", "DP-FedAvg", "native"],
 )

@@ -36,12 +36,14 @@ def flags(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_last_value_does_not_tell(trained):
     results = json.loads((trained / "results.json").read_text())["test"]
     assert results["mae_3"] < 0.5 * results["last_value_mae_3"]
     assert results["num_examples"] == 3 * (30 - 15 + 1)
 
 
+@pytest.mark.slow
 def test_evaluate_gives_a_runs_own_results(trained, place, flags):
     run("evaluate", "--run_dir=run", flags[-1], cwd=place)
     found = json.loads((trained / "evaluation" / "test.json").read_text())
@@ -51,6 +53,7 @@ def test_evaluate_gives_a_runs_own_results(trained, place, flags):
     assert spread["worst"] >= spread["p90"] >= spread["best"]
 
 
+@pytest.mark.slow
 def test_predict_goes_on_from_the_end_of_each_series(trained, place):
     out, _ = run("predict", "--run_dir=run", "--input=waves.csv", cwd=place)
     found = [json.loads(line) for line in out.splitlines()]
@@ -78,11 +81,13 @@ def test_mistakes(place, flags, more, told, monkeypatch):
     assert not (place / "refused").exists()
 
 
+@pytest.mark.slow
 def test_an_audit_is_refused(trained, place, flags):
     _, err = run("audit", "--run_dir=run", flags[-1], cwd=place, code=2)
     assert "is a run of forecasting, whose predictions are no class probabilities" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -39,6 +39,7 @@ def flags(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_what_follows(trained):
     results = json.loads((trained / "results.json").read_text())
     assert set(results) == {"validation", "test"}
@@ -46,12 +47,14 @@ def test_it_learns_what_follows(trained):
     assert results["test"]["num_examples"] == 60
 
 
+@pytest.mark.slow
 def test_evaluate_asks_for_the_same_items_again(trained, place, flags):
     run("evaluate", "--run_dir=run", flags[-3], cwd=place)
     found = json.loads((trained / "evaluation" / "test.json").read_text())["overall"]
     assert found == pytest.approx(json.loads((trained / "results.json").read_text())["test"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_predict_recommends_what_the_history_does_not_have(trained, place):
     (place / "new.csv").write_text("user,item\nz,i03\nz,i04\nz,i05\ny,i20\n")
     out, _ = run("predict", "--run_dir=run", "--input=new.csv", "--top_k=40", cwd=place)

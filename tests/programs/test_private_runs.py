@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tests.processes import run
 from tff_tx import privacy
@@ -47,6 +48,7 @@ def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_
     np.testing.assert_array_equal(rows(directory)["train/loss"], table["train/loss"])
 
 
+@pytest.mark.slow
 def test_private_clients_may_compress(tmp_path, cache_dir):
     line = [*DIGITS, *GAUSSIAN, "--compression=eden1", "--rounds_per_evaluation=0", f"--cache_dir={cache_dir}"]
     out, _ = run("train", *line, "--run_dir=run", cwd=tmp_path)

@@ -81,6 +81,7 @@ def test_predict_classifies_pictures(digits_run, place):
     assert len(prediction["probabilities"]) == 2
 
 
+@pytest.mark.slow
 def test_predict_continues_text(stdlib_run, place):
     flags = [f"--run_dir={stdlib_run}", "--text=import ", "--max_new_tokens=5", "--temperature=1"]
     first, _ = run("predict", *flags, cwd=place)

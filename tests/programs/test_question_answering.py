@@ -65,6 +65,7 @@ def flags(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_where_answers_are(trained):
     results = json.loads((trained / "results.json").read_text())["test"]
     assert results["exact_match"] > 0.8
@@ -73,6 +74,7 @@ def test_it_learns_where_answers_are(trained):
     assert {"eval/exact_match", "eval/f1", "train/exact_match"} <= set(pd.read_csv(trained / "metrics.csv"))
 
 
+@pytest.mark.slow
 def test_evaluate_adds_scores_of_words(trained, place, flags):
     out, _ = run("evaluate", "--run_dir=run", flags[-1], cwd=place)
     found = json.loads((trained / "evaluation" / "test.json").read_text())
@@ -85,6 +87,7 @@ def test_evaluate_adds_scores_of_words(trained, place, flags):
     assert "text_exact_match" in out
 
 
+@pytest.mark.slow
 def test_predict_answers(trained, place):
     context = "joe sleeps and lea is at work now"
     out, _ = run("predict", "--run_dir=run", "--question=where", f"--text={context}", cwd=place)
@@ -103,6 +106,7 @@ def test_predict_answers(trained, place):
     assert found[1]["answer"] == "at work"
 
 
+@pytest.mark.slow
 def test_the_model_opens_as_any_other(trained):
     model = transformers.TFAutoModelForQuestionAnswering.from_pretrained(trained / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(trained / "model")
@@ -112,6 +116,7 @@ def test_the_model_opens_as_any_other(trained):
     assert tokenizer.decode(encoded["input_ids"][0, start : end + 1]) == "at work"
 
 
+@pytest.mark.slow
 def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
     there = [flag for flag in flags if flag not in (TINY, "--architecture=bert", "--tokenizer=words")]
     run(
@@ -144,6 +149,7 @@ def test_mistakes(place, flags, more, told, monkeypatch):
     assert not (place / "refused").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked", [[], ["--question=where"], ["--text=joe"], ["--question=where", "--text=joe", "--input=new.json"]]
 )
@@ -152,6 +158,7 @@ def test_predicting_needs_a_question_and_a_text(trained, place, asked):
     assert "the model answers questions: set --question and --text, or --input" in err
 
 
+@pytest.mark.slow
 def test_audits_of_places_are_refused(trained, place):
     _, err = run("audit", "--run_dir=run", cwd=place, code=2)
     assert "is a run of question_answering, whose predictions are no class probabilities" in err

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from tests.processes import run
 
@@ -12,6 +13,7 @@ DIGITS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_with_attackers_records_them_and_measures_the_backdoor(tmp_path, cache_dir):
     line = [*DIGITS, "--rounds=2", "--run_dir=run", "--rounds_per_evaluation=1", f"--cache_dir={cache_dir}"]
     line += ["--attack=backdoor", "--attackers=0.5", "--aggregator=multi_krum", "--assumed_attackers=0.1"]

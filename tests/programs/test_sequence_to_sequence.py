@@ -41,6 +41,7 @@ def flags(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_what_to_write(trained):
     results = json.loads((trained / "results.json").read_text())["test"]
     assert results["accuracy"] > 0.9
@@ -51,6 +52,7 @@ def test_it_learns_what_to_write(trained):
     assert table["eval/perplexity"].notna().sum() == 2
 
 
+@pytest.mark.slow
 def test_evaluate_adds_rouge_of_what_is_written(trained, place, flags):
     out, _ = run("evaluate", "--run_dir=run", flags[-1], cwd=place)
     found = json.loads((trained / "evaluation" / "test.json").read_text())
@@ -65,6 +67,7 @@ def test_evaluate_adds_rouge_of_what_is_written(trained, place, flags):
     assert "rouge_1" not in json.loads((place / "plain" / "test.json").read_text())["overall"]
 
 
+@pytest.mark.slow
 def test_predict_writes(trained, place):
     (place / "new.txt").write_text("eve often reads\nkim never sings\n")
     out, _ = run("predict", "--run_dir=run", "--text=bob never runs", "--input=new.txt", cwd=place)
@@ -75,6 +78,7 @@ def test_predict_writes(trained, place):
     assert len(json.loads(more)["written"].split()) <= 1
 
 
+@pytest.mark.slow
 def test_the_model_opens_as_any_other(trained):
     model = transformers.TFAutoModelForSeq2SeqLM.from_pretrained(trained / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(trained / "model")
@@ -84,6 +88,7 @@ def test_the_model_opens_as_any_other(trained):
     assert set(tokenizer.decode(ids[0], skip_special_tokens=True).split()) <= {*NAMES, *VERBS, "often", "never"}
 
 
+@pytest.mark.slow
 def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
     there = [flag for flag in flags if flag not in (TINY, "--architecture=t5", "--tokenizer=words")]
     run(

@@ -36,12 +36,14 @@ def flags(cache_dir):
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_from_numbers_and_categories(trained):
     results = json.loads((trained / "results.json").read_text())["test"]
     assert results["accuracy"] > 0.85
     assert results["num_examples"] == 60
 
 
+@pytest.mark.slow
 def test_the_model_keeps_the_federations_statistics(trained, place):
     """Near those of the whole table, of which four fifths are for training."""
     config = json.loads((trained / "model" / "config.json").read_text())
@@ -51,12 +53,14 @@ def test_the_model_keeps_the_federations_statistics(trained, place):
     assert config["categories"] == [["a", "b"]]
 
 
+@pytest.mark.slow
 def test_evaluate_gives_a_runs_own_results(trained, place, flags):
     run("evaluate", "--run_dir=run", flags[-1], cwd=place)
     found = json.loads((trained / "evaluation" / "test.json").read_text())["overall"]
     assert found == pytest.approx(json.loads((trained / "results.json").read_text())["test"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_predict_tells_the_class_of_rows_without_one(trained, place):
     (place / "new.csv").write_text("ward,dose\na,2000\nb,100\nzzz,2000\n")
     out, _ = run("predict", "--run_dir=run", "--input=new.csv", cwd=place)
@@ -65,6 +69,7 @@ def test_predict_tells_the_class_of_rows_without_one(trained, place):
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_evaluating_on_other_columns_is_refused(trained, place, flags):
     more = ["--model=run/model", "--numeric_columns=dose", "--categorical_columns=site"]
     _, err = run(

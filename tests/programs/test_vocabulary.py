@@ -36,6 +36,7 @@ def record(place):
     return json.loads((place / "words" / "federated_vocabulary.json").read_text())
 
 
+@pytest.mark.slow
 def test_words_of_clients_become_a_tokenizer(place, data):
     out, err = learn(place, data, "--clients_per_cohort=7", forked=False)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place / "words")

@@ -89,7 +89,7 @@ def test_a_plug_in_is_short():
     assert sum(len(inspect.getsource(part).splitlines()) for part in SOURCES) <= 40
 
 
-@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("bucketed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_task_from_outside_trains(bucketed, registered, scored, cache_dir):
     data = datasets.DataSpec("file", files=(str(scored / "x.csv"),), client_column="client", cache_dir=cache_dir)
     model = tasks.ModelSpec(architecture="bert", config=BERT, tokenizer=str(scored / "words"), max_length=8)
