@@ -6,8 +6,9 @@ import pytest
 
 from tests.config.samples import make_hold, other_value
 from tff_tx.config import FIELDS, RunConfig, check, flag_of, resolve
+from tff_tx.config.capability_rules import CAPABILITIES
 from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, Requires, paths_of
-from tff_tx.config.rules import CAPABILITIES, RULES
+from tff_tx.config.rules import RULES
 from tff_tx.core.errors import UserError
 
 ALL = (*RULES, *CAPABILITIES)

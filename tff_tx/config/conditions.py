@@ -165,6 +165,18 @@ class BelongsTo(_Rule):
         return f"{name} has no effect with {describe(config, self.owner.path)}: remove it, or set {wanted}."
 
 
+def belong(owner, *paths) -> list[BelongsTo]:
+    """Settings that have an effect only where a condition holds."""
+    return [BelongsTo(path, owner) for path in paths]
+
+
+def section(name, *names, but=()) -> list[str]:
+    """Settings of a section; without names, all but some."""
+    if not names:
+        return [path for path, field in FIELDS.items() if field.section == name and field.name not in but]
+    return [f"{name}.{n}" for n in names]
+
+
 @dataclasses.dataclass(frozen=True)
 class Requires(_Rule):
     """A condition that needs another one."""

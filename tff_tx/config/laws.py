@@ -12,6 +12,14 @@ from tff_tx.core.errors import setting
 Found = Optional[str]  # noqa: UP045 -- evaluated, also by Python 3.9
 
 
+PRIVATE = "privacy.mechanism!=none"
+BUFFERED = "cohort.buffer_size"
+PRODUCTS = "lora.aggregation!=average"
+LOCAL_DP = "local_privacy.clip_norm"
+EXAMPLE_DP = "example_privacy.clip_norm"
+RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
+
+
 def columns_are_distinct(config: RunConfig) -> Found:
     """No column is named twice."""
     named = (*config.data.numeric_columns, *config.data.categorical_columns)

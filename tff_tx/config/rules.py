@@ -1,7 +1,7 @@
 """What settings forbid one another: one table, in the order in which it is checked.
 
 Each combination is rejected for a reason that a paper would give. Rules that need what a chosen algorithm, aggregator
-or task is capable of come last: only they import it.
+or task is capable of, `capability_rules`, come last: only they import it.
 """
 
 from __future__ import annotations
@@ -10,30 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from tff_tx.config import laws
-from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Derived, Law, Relation, Requires, needs
-from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
+from tff_tx.config.capability_rules import CAPABILITIES
+from tff_tx.config.conditions import Conflict, Derived, Law, Relation, Requires, belong, section
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
-_PRIVATE = "privacy.mechanism!=none"
-_BUFFERED = "cohort.buffer_size"
-_PRODUCTS = "lora.aggregation!=average"
-_LOCAL_DP = "local_privacy.clip_norm"
-_EXAMPLE_DP = "example_privacy.clip_norm"
-_RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
 _DISTILLS = Derived("algorithm.distillation_weight", lambda c: c.algorithm.distills)
 _AGGREGATES = ("aggregation.aggregator", "aggregation.clip_norm", "aggregation.zeroing_norm")
-
-
-def _belong(owner, *paths) -> list[BelongsTo]:
-    return [BelongsTo(path, owner) for path in paths]
-
-
-def _section(name, *names, but=()) -> list[str]:
-    """Settings of a section; without names, all but some."""
-    if not names:
-        return [path for path, field in FIELDS.items() if field.section == name and field.name not in but]
-    return [f"{name}.{n}" for n in names]
 
 
 def _exclude(first, because, *paths, remedy=Conflict.remedy) -> list[Conflict]:
@@ -46,9 +29,9 @@ def _distinct(path) -> Law:
 
 DATA = (
     Requires("data.dataset=file", "data.files", "there is nothing else to train on"),
-    *_belong(
+    *belong(
         "data.dataset=file",
-        *_section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
+        *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
     ),
     *(
         Conflict(
@@ -78,8 +61,8 @@ _MODEL = [
         "no weight is frozen",
         "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
-    *_belong("model.trainable=lora", *_section("lora")),
-    *_belong("model.cache_features=True", "model.feature_cache_bytes"),
+    *belong("model.trainable=lora", *section("lora")),
+    *belong("model.cache_features=True", "model.feature_cache_bytes"),
     *(
         Conflict("model.cache_features", condition, *because)
         for condition, *because in (
@@ -97,7 +80,7 @@ _MODEL = [
 
 _LORA_PRODUCTS = [
     *_exclude(
-        _PRODUCTS,
+        laws.PRODUCTS,
         "it adds up products of clients' A and B, to which this does not apply",
         *_AGGREGATES,
         *("compression.upload", "privacy.mechanism"),
@@ -107,13 +90,16 @@ _LORA_PRODUCTS = [
         "it sets A and B, so that the server optimizer would be that of the head alone",
         *("server.optimizer", "server.learning_rate"),
     ),
-    *(Conflict(c, _BUFFERED, "all clients of a round must start from the same A and B") for c in (_PRODUCTS, _RANKS)),
+    *(
+        Conflict(c, laws.BUFFERED, "all clients of a round must start from the same A and B")
+        for c in (laws.PRODUCTS, laws.RANKS)
+    ),
 ]
 
 _ALGORITHM = [
     Conflict("client.steps", "client.epochs", "both set how long a client trains"),
-    *_belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
-    *_belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
+    *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
+    *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(
         lambda c: c.algorithm.warmup_rounds >= c.run.rounds,
@@ -128,13 +114,13 @@ _NO_TIME = (
 
 _COHORTS = [
     Requires("cohort.sampling=fixed", "cohort.cohorts", "it replays them"),
-    *_belong("cohort.sampling=fixed", "cohort.cohorts"),
-    *_belong("cohort.sampling=min_separation", "cohort.min_separation"),
+    *belong("cohort.sampling=fixed", "cohort.cohorts"),
+    *belong("cohort.sampling=min_separation", "cohort.min_separation"),
     Relation(("cohort.min_clients", "cohort.clients_per_round", "cohort.buffer_size"), laws.enough_report),
     Conflict("cohort.sampling=poisson", "cohort.over_selection", "every sampled client counts"),
     Conflict("cohort.sampling=fixed", "cohort.max_round_retries", "a round has one recorded cohort"),
     Conflict("cohort.sampling=fixed", "devices.availability", "the recorded clients were available"),
-    *_belong("devices.seconds_per_example", "devices.speed_spread"),
+    *belong("devices.seconds_per_example", "devices.speed_spread"),
     Law(
         lambda c: c.is_set("devices.report_deadline") and not c.devices.takes_time,
         f"{{devices.report_deadline=}} {_NO_TIME}",
@@ -151,16 +137,16 @@ _COHORTS = [
 ]
 
 _FED_BUFF = [
-    *_belong(_BUFFERED, *_section("cohort", "concurrency", "staleness_exponent", "max_staleness")),
-    Conflict(_BUFFERED, "engine.name=tff_native", "TFF's runtime starts all clients from one model"),
+    *belong(laws.BUFFERED, *section("cohort", "concurrency", "staleness_exponent", "max_staleness")),
+    Conflict(laws.BUFFERED, "engine.name=tff_native", "TFF's runtime starts all clients from one model"),
     Conflict(
-        _BUFFERED,
+        laws.BUFFERED,
         "cohort.sampling=poisson|fixed|min_separation",
         "these draw whole rounds, and FedBuff starts clients one by one",
         "sample with uniform or by_size",
     ),
     *(
-        Conflict(_BUFFERED, path, reason, "remove it")
+        Conflict(laws.BUFFERED, path, reason, "remove it")
         for path, reason in (
             ("cohort.over_selection", "the server never waits for a slow client"),
             (
@@ -184,12 +170,12 @@ _FED_BUFF = [
 ]
 
 _AGGREGATION = [
-    *_belong(
+    *belong(
         "aggregation.aggregator=attention",
-        *_section("aggregation", "attention_key", "attention_temperature", "attention_step_size", "attention_floor"),
+        *section("aggregation", "attention_key", "attention_temperature", "attention_step_size", "attention_floor"),
     ),
-    *_belong("aggregation.aggregator=centered_clipping", "aggregation.centered_clip_norm"),
-    *_belong("aggregation.aggregator=geometric_median", "aggregation.median_iterations"),
+    *belong("aggregation.aggregator=centered_clipping", "aggregation.centered_clip_norm"),
+    *belong("aggregation.aggregator=geometric_median", "aggregation.median_iterations"),
     Requires(
         "aggregation.aggregator=centered_clipping",
         "aggregation.centered_clip_norm",
@@ -208,9 +194,9 @@ _AGGREGATION = [
 ]
 
 _ATTACK = [
-    *_belong("attack.name!=none", "attack.share"),
+    *belong("attack.name!=none", "attack.share"),
     Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
-    *_belong("canaries.number", "canaries.repetitions", "canaries.length"),
+    *belong("canaries.number", "canaries.repetitions", "canaries.length"),
     Law(
         lambda c: c.canaries.number and not c.canaries.repetitions,
         "{canaries.repetitions} is empty: set at least one number of copies.",
@@ -222,25 +208,27 @@ _ATTACK = [
 ]
 
 _PRIVACY = [
-    *_belong(
-        _PRIVATE,
-        *_section(
+    *belong(
+        laws.PRIVATE,
+        *section(
             "privacy",
             *("clip_norm", "metrics", "noise_seed", "noise_multiplier", "target_epsilon", "target_delta"),
             *("stop_at_epsilon", "population", "accountant", "amplification"),
         ),
     ),
-    *_belong(
-        "privacy.mechanism=adaptive", *_section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev")
+    *belong(
+        "privacy.mechanism=adaptive", *section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev")
     ),
-    *_belong("privacy.mechanism=tree", "privacy.restart_rounds"),
-    *_belong("privacy.mechanism=banded", "privacy.bands"),
-    *_belong("privacy.metrics=private", "privacy.metrics_share", "privacy.metrics_loss_bound"),
+    *belong("privacy.mechanism=tree", "privacy.restart_rounds"),
+    *belong("privacy.mechanism=banded", "privacy.bands"),
+    *belong("privacy.metrics=private", "privacy.metrics_share", "privacy.metrics_loss_bound"),
     laws.NOISE_OR_EPSILON,
-    Conflict(_PRIVATE, _LOCAL_DP, "clients would be protected twice, by their own noise and by that of the sum"),
-    *_exclude(_PRIVATE, "the accounting covers its own clip and mean alone", *_AGGREGATES),
     Conflict(
-        _PRIVATE,
+        laws.PRIVATE, laws.LOCAL_DP, "clients would be protected twice, by their own noise and by that of the sum"
+    ),
+    *_exclude(laws.PRIVATE, "the accounting covers its own clip and mean alone", *_AGGREGATES),
+    Conflict(
+        laws.PRIVATE,
         "algorithm.weighted=True",
         "a client that counts by its number of examples may count without bound",
         "remove it",
@@ -253,13 +241,15 @@ _PRIVACY = [
     ),
     Conflict(
         laws.FEEDBACK,
-        _PRIVATE,
+        laws.PRIVATE,
         "it sends what was left out in earlier rounds beyond the clip",
         "set {compression.error_feedback} to false",
     ),
-    Conflict(_PRIVATE, _BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"),
     Conflict(
-        _PRIVATE,
+        laws.PRIVATE, laws.BUFFERED, "a client takes part as often as its device is fast, which is not accounted for"
+    ),
+    Conflict(
+        laws.PRIVATE,
         "cohort.over_selection",
         "fast devices displace slow ones, so that cohorts are not sampled as the accounting assumes",
     ),
@@ -269,7 +259,7 @@ _PRIVACY = [
         "from fewer clients than the accounting assumes; remove it, or set {cohort.sampling}=poisson.",
     ),
     *_exclude(
-        _PRIVATE,
+        laws.PRIVATE,
         "the number of clients would decide what is released; a private round counts however many report",
         *("cohort.min_clients", "cohort.max_round_retries"),
         remedy="remove it",
@@ -279,18 +269,20 @@ _PRIVACY = [
         "cohort.sampling=min_separation",
         "correlated noise is accounted by the number of rounds between a client's turns",
     ),
-    Conflict(_PRIVATE, "run.keep_updates", "it stores the single updates that the mechanism hides"),
+    Conflict(laws.PRIVATE, "run.keep_updates", "it stores the single updates that the mechanism hides"),
 ]
 
 _CLIENT_PRIVACY = [
-    *_belong(_LOCAL_DP, "local_privacy.noise_multiplier"),
-    *_belong(_EXAMPLE_DP, *_section("example_privacy", "noise_multiplier", "microbatches")),
-    Requires(_LOCAL_DP, "local_privacy.noise_multiplier", "set it; 0 clips without noise"),
-    Requires(_EXAMPLE_DP, "example_privacy.noise_multiplier", "set it; 0 clips without noise"),
-    Conflict(_LOCAL_DP, "algorithm.weighted=True", "a client's number of examples would not be hidden", "remove it"),
-    Conflict(_LOCAL_DP, "aggregation.attention_key=loss", "the loss that clients would send is not hidden"),
+    *belong(laws.LOCAL_DP, "local_privacy.noise_multiplier"),
+    *belong(laws.EXAMPLE_DP, *section("example_privacy", "noise_multiplier", "microbatches")),
+    Requires(laws.LOCAL_DP, "local_privacy.noise_multiplier", "set it; 0 clips without noise"),
+    Requires(laws.EXAMPLE_DP, "example_privacy.noise_multiplier", "set it; 0 clips without noise"),
     Conflict(
-        _EXAMPLE_DP,
+        laws.LOCAL_DP, "algorithm.weighted=True", "a client's number of examples would not be hidden", "remove it"
+    ),
+    Conflict(laws.LOCAL_DP, "aggregation.attention_key=loss", "the loss that clients would send is not hidden"),
+    Conflict(
+        laws.EXAMPLE_DP,
         "client.steps",
         "an example may be in a batch twice",
         "set {client.epochs}, and {client.max_examples} to make rounds short",
@@ -298,24 +290,24 @@ _CLIENT_PRIVACY = [
 ]
 
 _ENGINE = [
-    *_belong("engine.name=ray", *_section("engine", but=("name", "threads")), "data.silos"),
+    *belong("engine.name=ray", *section("engine", but=("name", "threads")), "data.silos"),
     Conflict("run.keep_updates", "engine.name=tff_native", "TFF's runtime shows sums, not single updates"),
     Relation(("run.monitor",), laws.something_is_monitored),
 ]
 
 _ENSEMBLE = [
-    *_belong("ensemble.enabled=True", *_section("ensemble", but=("enabled",))),
+    *belong("ensemble.enabled=True", *section("ensemble", but=("enabled",))),
     *(
         Conflict("ensemble.enabled=True", condition, because)
         for condition, because in (
             ("compression.upload", "the server learns from models, not from codes"),
             ("compression.download", "groups have models of their own"),
-            (_LOCAL_DP, "teachers would be noise"),
-            (_EXAMPLE_DP, "distillation on the server is not covered by the accounting"),
-            (_PRIVATE, "the server looks at single models"),
-            (_BUFFERED, "all teachers of a round start from the same model"),
+            (laws.LOCAL_DP, "teachers would be noise"),
+            (laws.EXAMPLE_DP, "distillation on the server is not covered by the accounting"),
+            (laws.PRIVATE, "the server looks at single models"),
+            (laws.BUFFERED, "all teachers of a round start from the same model"),
             ("engine.name=ray", "the server needs each group's engine in its own process"),
-            (_PRODUCTS, "the groups' models are averaged"),
+            (laws.PRODUCTS, "the groups' models are averaged"),
             ("run.keep_updates", "groups have states of their own"),
             ("model.cache_features", "groups have models of their own"),
             ("attack.name!=none", "attackers are simulated in federations of one model"),
@@ -337,79 +329,6 @@ RULES = (
     *(*_PRIVACY, *_CLIENT_PRIVACY, *_ENGINE, *_ENSEMBLE),
 )
 """What can be checked without importing anything."""
-
-
-def _algorithm(condition, capability, because) -> Conflict:
-    return needs(condition, "algorithm.name", ALGORITHMS, capability, because)
-
-
-def _algorithm_without(capability) -> Chosen:
-    return Chosen("algorithm.name", ALGORITHMS, "capabilities", capability, negated=True)
-
-
-_TWO_UPDATES = "its clients send a gradient besides their update"
-
-CAPABILITIES = (
-    *(
-        _algorithm(
-            path, "client_optimizer", "its clients send a gradient over all their examples, and have no optimizer"
-        )
-        for path in _section(
-            "client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay"
-        )
-    ),
-    _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
-    _algorithm("client.gradient_accumulation_steps", "client_transforms", "its client step is no chain of transforms"),
-    _algorithm("algorithm.distillation_weight", "client_optimizer", "its clients have no model of their own to teach"),
-    _algorithm(_EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
-    *(
-        _algorithm(condition, "one_update", _TWO_UPDATES)
-        for condition in (
-            *(_BUFFERED, "compression.error_feedback=True"),
-            *(Chosen("attack.name", ATTACKS, "forges_updates"), _LOCAL_DP),
-        )
-    ),
-    Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
-    _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
-    _algorithm(_PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
-    _algorithm("privacy.metrics!=exact", "private_metrics", "its metrics are pooled over clients"),
-    _algorithm(_PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
-    Conflict(
-        _RANKS,
-        _algorithm_without("lora_products"),
-        "adapters of several ranks are aggregated after local training",
-        "use one rank, or fed_avg",
-    ),
-    *(
-        _algorithm("ensemble.enabled", capability, "the server learns from the models that clients send")
-        for capability in ("one_update", "sends_model")
-    ),
-    *_belong(Chosen("aggregation.aggregator", AGGREGATORS, "least_clients"), "aggregation.assumed_attackers"),
-    Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
-    Conflict(
-        laws.FEEDBACK,
-        Chosen("aggregation.aggregator", AGGREGATORS, "needs_all_updates"),
-        "a residual makes up for an earlier update in a sum, and this aggregator compares single updates",
-    ),
-    needs("canaries.number", "task.kind", TASKS, "texts", "canaries are texts"),
-    *(
-        BelongsTo(path, Chosen("attack.name", ATTACKS, "settings", FIELDS[path].name))
-        for path in _section("attack", but=("name", "share"))
-    ),
-    Conflict(
-        "model.cache_features",
-        Chosen("attack.name", ATTACKS, "changes_inputs"),
-        "triggers are put into examples, and clients train on stored activations",
-    ),
-    Relation(("attack.name", "task.kind"), laws.attack_fits_task),
-    needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Law(
-        laws.adds_up_columns,
-        "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
-        "public knowledge, and set {task.standardize} to false.",
-    ),
-)
-"""What needs to know what an algorithm, an aggregator or a task is capable of."""
 
 
 def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> None:

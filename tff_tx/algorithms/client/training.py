@@ -49,7 +49,7 @@ class Client:
 
     @classmethod
     def receive(cls, model: tff.learning.models.FunctionalModel, options: Options, received: Any) -> Client:
-        """With what `client.work.distributor` sends."""
+        """With what `client.work.build_distributor` sends."""
         others = {}
         if not isinstance(received, tff.learning.models.ModelWeights):
             others = {options.transforms[int(i)]: value for i, value in received["others"].items()}

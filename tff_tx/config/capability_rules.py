@@ -1,0 +1,78 @@
+"""What settings forbid by what a chosen algorithm, aggregator or task is capable of."""
+
+from __future__ import annotations
+
+from tff_tx.config import laws
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, belong, needs, section
+from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
+from tff_tx.config.run_config import FIELDS
+
+
+def _algorithm(condition, capability, because) -> Conflict:
+    return needs(condition, "algorithm.name", ALGORITHMS, capability, because)
+
+
+def _algorithm_without(capability) -> Chosen:
+    return Chosen("algorithm.name", ALGORITHMS, "capabilities", capability, negated=True)
+
+
+_TWO_UPDATES = "its clients send a gradient besides their update"
+
+CAPABILITIES = (
+    *(
+        _algorithm(
+            path, "client_optimizer", "its clients send a gradient over all their examples, and have no optimizer"
+        )
+        for path in section("client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay")
+    ),
+    _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
+    _algorithm("client.gradient_accumulation_steps", "client_transforms", "its client step is no chain of transforms"),
+    _algorithm("algorithm.distillation_weight", "client_optimizer", "its clients have no model of their own to teach"),
+    _algorithm(laws.EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
+    *(
+        _algorithm(condition, "one_update", _TWO_UPDATES)
+        for condition in (
+            *(laws.BUFFERED, "compression.error_feedback=True"),
+            *(Chosen("attack.name", ATTACKS, "forges_updates"), laws.LOCAL_DP),
+        )
+    ),
+    Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
+    _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
+    _algorithm(laws.PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
+    _algorithm("privacy.metrics!=exact", "private_metrics", "its metrics are pooled over clients"),
+    _algorithm(laws.PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
+    Conflict(
+        laws.RANKS,
+        _algorithm_without("lora_products"),
+        "adapters of several ranks are aggregated after local training",
+        "use one rank, or fed_avg",
+    ),
+    *(
+        _algorithm("ensemble.enabled", capability, "the server learns from the models that clients send")
+        for capability in ("one_update", "sends_model")
+    ),
+    *belong(Chosen("aggregation.aggregator", AGGREGATORS, "least_clients"), "aggregation.assumed_attackers"),
+    Relation(("aggregation.assumed_attackers", "cohort.clients_per_round"), laws.enough_clients_withstand),
+    Conflict(
+        laws.FEEDBACK,
+        Chosen("aggregation.aggregator", AGGREGATORS, "needs_all_updates"),
+        "a residual makes up for an earlier update in a sum, and this aggregator compares single updates",
+    ),
+    needs("canaries.number", "task.kind", TASKS, "texts", "canaries are texts"),
+    *(
+        BelongsTo(path, Chosen("attack.name", ATTACKS, "settings", FIELDS[path].name))
+        for path in section("attack", but=("name", "share"))
+    ),
+    Conflict(
+        "model.cache_features",
+        Chosen("attack.name", ATTACKS, "changes_inputs"),
+        "triggers are put into examples, and clients train on stored activations",
+    ),
+    Relation(("attack.name", "task.kind"), laws.attack_fits_task),
+    needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Law(
+        laws.adds_up_columns,
+        "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
+        "public knowledge, and set {task.standardize} to false.",
+    ),
+)
