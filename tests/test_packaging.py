@@ -226,6 +226,7 @@ def test_make_offers(goal, command):
     assert command in run.stdout
 
 
+@pytest.mark.slow
 def test_make_turns_an_unsupported_python_away(tmp_path):
     """`make` finds none but a Python that is too new: one sentence, and nothing is installed."""
     for name in ("Makefile", "requirements.txt", "setup.py"):
@@ -240,6 +241,7 @@ def test_make_turns_an_unsupported_python_away(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_the_tests_run_with_what_the_lock_says():
     run = subprocess.run([sys.executable, ROOT / "tools" / "check_install.py"], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")

@@ -91,6 +91,7 @@ def test_what_is_withheld_is_not_in_the_metrics_nor_in_the_upload():
         assert found == collections.OrderedDict() or found == ()
 
 
+@pytest.mark.slow
 def test_metrics_do_not_change_the_training():
     weights = []
     for aggregator in (None, WITHHELD, NOISY):

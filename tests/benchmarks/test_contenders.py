@@ -15,6 +15,7 @@ TINY = WORKLOADS["tiny"]
 OF_ITS_OWN = ("ceiling", "local", "local_streaming", "tff_as_users_write_it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "contender", [pytest.param(bare.bare, marks=pytest.mark.slow), local.local, tff_native.tff_native]
 )

@@ -1,8 +1,11 @@
 """The benchmark of small clients, with very few."""
 
+import pytest
+
 from benchmarks import small_clients
 
 
+@pytest.mark.slow
 def test_both_ways_run_and_train_the_same():
     figures = small_clients.measure(clients=3, rounds=2)
     usual, simple = (figures[way] for way in (small_clients.USUAL, small_clients.SIMPLE))

@@ -9,7 +9,9 @@ import tf_keras
 
 from tff_tx import models
 
-PACKAGES = pytest.mark.parametrize("keras", [tf.keras, tf_keras], ids=["tf.keras", "tf_keras"])
+PACKAGES = pytest.mark.parametrize(
+    "keras", [pytest.param(tf.keras, id="tf.keras", marks=pytest.mark.slow), pytest.param(tf_keras, id="tf_keras")]
+)
 FEATURES, CLASSES = 6, 4
 OBJECTIVE = models.classification()
 

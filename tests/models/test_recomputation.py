@@ -15,7 +15,7 @@ from tff_tx.core.errors import UserError
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
 
 SLOW = pytest.mark.slow
-ALL = [name if name in ("distilbert", "gpt2") else pytest.param(name, marks=SLOW) for name in zoo.NAMES]
+ALL = [name if name == "gpt2" else pytest.param(name, marks=SLOW) for name in zoo.NAMES]
 LORA = {"trainable": "lora", "lora": models.Lora(ranks=(3,), dropout=0.2)}
 
 

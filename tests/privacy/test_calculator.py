@@ -85,6 +85,7 @@ def test_mechanisms(name, values, settings, expected):
     assert f"Adjacency: {expected.adjacency}." in text
 
 
+@pytest.mark.slow
 def test_an_adaptive_clip_is_named():
     text = calculate({**POISSON, **NOISE, "run.rounds": 5}, mechanism="adaptive").text()
     assert "with adaptive clipping" in found("Mechanism: (.*)", text)

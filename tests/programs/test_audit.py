@@ -54,6 +54,7 @@ def test_a_private_model_does_not(place, cache):
     assert f"{accounted:.3g} accounted" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mechanism",
     [

@@ -185,6 +185,7 @@ def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sente
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_interrupting_saves_and_says_how_to_go_on(place, cache):
     flags = [*DIGITS, "--rounds=2000", "--run_dir=interrupted", "--rounds_per_evaluation=0", cache]
     process = start("train", *flags, cwd=place)

@@ -28,6 +28,7 @@ def test_a_run_with_attackers_records_them_and_measures_the_backdoor(tmp_path, c
     assert 0 <= results["test"]["backdoor_success"] <= 1
 
 
+@pytest.mark.slow
 def test_a_run_says_how_stale_its_updates_were(tmp_path, cache_dir):
     line = [*DIGITS, "--rounds=4", "--buffer_size=1", "--seconds_per_example=0.1", "--device_speed_spread=1.0"]
     line += ["--rounds_per_checkpoint=2", "--rounds_per_evaluation=0", f"--cache_dir={cache_dir}", "--run_dir=run"]

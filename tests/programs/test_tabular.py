@@ -78,6 +78,7 @@ def test_evaluating_on_other_columns_is_refused(trained, place, flags):
     assert "--categorical_columns=site are not what the model in run/model was trained on: give dose and ward" in err
 
 
+@pytest.mark.slow
 def test_the_embedded_table_needs_no_flags(place, cache_dir):
     out, _ = run(
         "train",

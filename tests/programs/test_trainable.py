@@ -24,6 +24,7 @@ def columns(run_dir):
     return pd.read_csv(run_dir / "metrics.csv")
 
 
+@pytest.mark.slow
 def test_clients_of_different_ranks_and_a_residual(place, cache):
     flags = ["--trainable=lora", "--lora_rank=1,2", "--lora_aggregation=residual", "--lora_dropout=0.1"]
     run("train", *DIGITS, *flags, "--run_dir=lora", cache, cwd=place)

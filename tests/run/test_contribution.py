@@ -72,6 +72,7 @@ def run(train):
     return str(train()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -83,11 +84,7 @@ def run(train):
         ({"method": "truncated_monte_carlo", "round_truncation": 0.1}, "remove it, or use gtg_shapley"),
         ({"first_round": 9}, "contribution.first_round=9 and contribution.last_round=None leave none of the 3 rounds"),
         ({"metric": "beauty"}, "contribution.metric=beauty: must be one of loss, accuracy"),
-        pytest.param(
-            {"split_name": "validation"},
-            "contribution.split_name=validation: the run held no such data out",
-            marks=pytest.mark.slow,
-        ),
+        ({"split_name": "validation"}, "contribution.split_name=validation: the run held no such data out"),
     ],
 )
 def test_wrong_settings_are_rejected(run, settings, sentence):
@@ -95,6 +92,7 @@ def test_wrong_settings_are_rejected(run, settings, sentence):
         contribution.value_run(run, ContributionConfig(**settings), progress=False)
 
 
+@pytest.mark.slow
 def test_a_metric_that_grows_is_no_decrease(run):
     report = contribution.value_run(run, ContributionConfig(metric="accuracy", method="leave_one_out"), progress=False)
     assert report.subject == "contribution to accuracy"

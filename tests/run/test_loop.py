@@ -96,7 +96,7 @@ def test_metrics_have_the_promised_columns(undisturbed):
     assert any((undisturbed[0] / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("dies_in", [2, 3, 4, 6])
+@pytest.mark.parametrize("dies_in", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4, 6))])
 def test_a_killed_run_goes_on_to_the_same_end(engine, task, undisturbed, tmp_path, dies_in):
     with pytest.raises(Killed):
         run(engine, task, tmp_path, dies_in=dies_in)

@@ -55,7 +55,7 @@ PROCESSES = {
         ),
     ),
 }
-SLOW = ("fed_avg", "fed_adam", "scheduled", "fed_prox", "fed_sgd", "unweighted", "robust")
+SLOW = ("fed_avg", "fed_adam", "scheduled", "fed_prox", "fed_gkd", "fed_sgd", "unweighted", "robust")
 """Close to FedAvg, which the fast suite runs with a Transformer, or to another process."""
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -142,6 +142,7 @@ def test_the_number_of_threads_changes_nothing(process, engine, clients):
     tf.nest.map_structure(np.testing.assert_array_equal, one, four)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(digits_task, linear_process, ray_cluster):
     """More clients than leaves, so that leaves have several; costs that are not what the clients take."""
     rounds = [tasks.client_arguments(digits_task.train.client_ids, seed=1, round_num=r) for r in (1, 2)]

@@ -101,6 +101,7 @@ def test_without_noise_and_with_an_infinite_clip_it_is_plain_sgd(name):
     assert_close(weights(run(private, clients(), name)), weights(run(base, clients(), name)))
 
 
+@pytest.mark.slow
 def test_dropout_is_that_of_the_batch_as_a_whole():
     model = tiny.linear_model(dropout=0.5)
     private = options(transforms=chain(dp_sgd(np.inf, 0.0, batch_size=4)))
@@ -180,7 +181,7 @@ def test_the_examples_noise_has_its_standard_deviation():
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "gpt2" else pytest.param(n, marks=pytest.mark.slow) for n in zoo.NAMES if n != "swin"]
+    "name", [n if n == "vit" else pytest.param(n, marks=pytest.mark.slow) for n in zoo.NAMES if n != "swin"]
 )
 def test_gradients_of_transformers_are_those_of_one_example_at_a_time(name):
     """Embedding tables, tied weights, convolutions, dropout off: the clipped mean over a loop of batches of 1."""
@@ -282,7 +283,10 @@ def _with_seeds(data, client):
 
 @pytest.mark.parametrize(
     "private",
-    [{"transforms": chain(local_dp(0.5, 1.0)), "weighted": False}, {"transforms": chain(dp_sgd(0.5, 1.0, 4))}],
+    [
+        pytest.param({"transforms": chain(local_dp(0.5, 1.0)), "weighted": False}, marks=pytest.mark.slow),
+        {"transforms": chain(dp_sgd(0.5, 1.0, 4))},
+    ],
     ids=["updates", "examples"],
 )
 def test_the_same_seed_gives_the_same_noise_on_any_engine_and_number_of_threads(private):

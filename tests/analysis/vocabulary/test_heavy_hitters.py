@@ -61,6 +61,7 @@ def test_what_decides_the_words_decides_the_fingerprint():
     assert len({encoder.fingerprint for encoder in made}) == 4
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_counting_by_hand(clients):
     """Cohorts of three and of one, as there are four clients; a name with a quote and one beyond ASCII."""
     expected = collections.Counter(word for client in clients.client_ids for word in words_of(clients, client))
