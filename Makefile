@@ -6,9 +6,9 @@ PEERS := .venv-peers/complete
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
-# Two files of tests at a time: by file, as tests of one file share models and engines; two, as each of the processes
-# takes up to 4 GB with the fast tests, and 9 GB with the slow ones.
-SIDE_BY_SIDE := -n 2 --dist loadfile
+# Files of tests side by side: by file, as tests of one file share models and engines. Three of the fast ones, which also
+# wait for programs and take up to 4 GB each; two of the slow ones, of up to 9 GB.
+SIDE_BY_SIDE := --dist loadfile
 
 # The first that is supported. Where none is, the first that runs at all, to say what is wrong.
 PYTHONS := python3.11 python3.10 python3.9 python3 python3.14 python3.13 python3.12 python3.8 python
@@ -49,10 +49,10 @@ train: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(RUN) -m pytest -m "not slow" $(SIDE_BY_SIDE) --no-loadscope-reorder
+	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE)
 
 test-slow: $(STAMP)
-	$(RUN) -m pytest -m "slow and not cluster" $(SIDE_BY_SIDE)
+	$(RUN) -m pytest -m "slow and not cluster" -n 2 $(SIDE_BY_SIDE)
 
 test-cluster: $(STAMP)
 	$(RUN) -m pytest -m cluster
