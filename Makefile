@@ -49,7 +49,7 @@ train: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE)
+	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE) --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(RUN) -m pytest -m "slow and not cluster" -n 2 $(SIDE_BY_SIDE)
