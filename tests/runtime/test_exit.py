@@ -56,7 +56,7 @@ def test_tffs_default_context_goes_on_working_where_it_was_used_before():
 
 
 def test_what_the_program_made_itself_is_left_alone():
-    """A worker that is none of ours survives, and a context that the program has set computes to the end."""
+    """A worker that another context started survives, and a context that the program has set computes to the end."""
     program = """
 import atexit, os, subprocess
 

@@ -139,7 +139,7 @@ class MetricsFile:
 
 
 def _read(path):
-    """Columns, rows, and whether an unfinished line comes after them, which is none of them."""
+    """Columns, rows, and whether an unfinished line follows, which is not among them."""
     if not os.path.exists(path):
         return [], [], False
     with open(path, newline="") as file:
