@@ -49,7 +49,7 @@ def test_nothing_is_lost_with_tensors_that_drop_their_state():
     def make():
         drop_python_state([tf.identity(x) for _ in range(10)])
 
-    assert bytes_lost(make, 300) < 40
+    assert bytes_lost(make, 1000) < 40
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_engine_loses_next_to_nothing_with_a_client(engine):
     """A client's round makes about 40 tensors here."""
     clients = [tiny.batches(*tiny.client_data(12, seed=n), batch_size=5) for n in range(20)]
     state = engine.initialize()
-    lost = bytes_lost(lambda: engine.run_round(state, clients), 5)
+    lost = bytes_lost(lambda: engine.run_round(state, clients), 10)
     assert lost / len(clients) < 500
 
 
