@@ -40,7 +40,8 @@ class ImportedGraph:
         self.feeds = tensor_names(computation.tensorflow.parameter)
         self.fetches = tensor_names(computation.tensorflow.result)
         self.signatures = {f.signature.name: f.signature for f in graph_def.library.function}
-        self._versions, self._library = graph_def.versions, graph_def.library
+        self._versions = graph_def.versions
+        self._functions = {f.signature.name: f for f in graph_def.library.function}
         self._nodes = {node.name: node for node in graph_def.node}
         self.graph = tf.Graph()
         with self.graph.as_default():
@@ -73,7 +74,7 @@ class ImportedGraph:
 
     def call_of(self, name: str, specs: Sequence[tf.TensorSpec], options: CallOptions) -> GraphFunction:
         """A function of the graph's library, as a `GraphFunction` of arguments that are given by their `specs`."""
-        library, types = self._part([]), [tf.as_dtype(a.type) for a in self.signatures[name].output_arg]
+        library, types = self._part([], name), [tf.as_dtype(a.type) for a in self.signatures[name].output_arg]
 
         def run(*arguments):
             tf.graph_util.import_graph_def(library, name="")
@@ -81,8 +82,17 @@ class ImportedGraph:
 
         return GraphFunction(run, specs, options, internal=True)
 
-    def _part(self, nodes) -> tf.compat.v1.GraphDef:
-        return tf.compat.v1.GraphDef(node=nodes, versions=self._versions, library=self._library)
+    def _part(self, nodes: Sequence[Any], *functions: str) -> tf.compat.v1.GraphDef:
+        """A graph of nodes, with those functions of the library that they call, and others by name."""
+        part = tf.compat.v1.GraphDef(node=nodes, versions=self._versions)
+        called, names = set(), [*functions, *_called(nodes)]
+        while names:
+            name = names.pop()
+            if name in self._functions and name not in called:
+                called.add(name)
+                names += _called(self._functions[name].node_def)
+        part.library.function.extend(self._functions[name] for name in self._functions if name in called)
+        return part
 
 
 class GraphFunction:
@@ -107,6 +117,15 @@ class GraphFunction:
     def __call__(self, *flat: Any) -> list[tf.Tensor]:
         """Runs it on one value a feed; gives one tensor a fetch."""
         return tf.nest.flatten(self._function(flat))
+
+
+def _called(nodes: Sequence[Any]) -> list[str]:
+    """The names of functions that nodes call, and of ops."""
+    names = [node.op for node in nodes]
+    for node in nodes:
+        for attribute in node.attr.values():
+            names += (function.name for function in (attribute.func, *attribute.list.func))
+    return names
 
 
 def _between(nodes: Mapping[str, Any], feeds: Sequence[str], fetches: Sequence[str]) -> list[Any]:
