@@ -14,7 +14,7 @@ from tff_tx import algorithms, models
 from tff_tx.runtime import LocalEngine
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.form import RoundForm
-from tff_tx.runtime.internals.calls import step_options
+from tff_tx.runtime.internals.calls import StepOptions
 
 LOOPS = tff.learning.LoopImplementation
 OPTIONS = algorithms.Options(
@@ -42,7 +42,7 @@ def fed_avg(model, loop):
 
 
 def work_of(process):
-    return ClientWork(RoundForm.of(process).graph("work"), step_options())
+    return ClientWork(RoundForm.of(process).graph("work"), StepOptions())
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_form_travels_as_bytes():
     broadcast = form.graph("prepare").whole()(*form.graph("initialize").whole()())
     results = []
     for each in (form, travelled):
-        work = ClientWork(each.graph("work"), step_options())
+        work = ClientWork(each.graph("work"), StepOptions())
         results.append(work.run(work.open([tf.data.experimental.to_variant(clients()[0]), *broadcast])))
     assert len(results[0]) == len(results[1]) > 3
     for ours, theirs in zip(*results):

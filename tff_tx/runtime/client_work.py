@@ -25,7 +25,7 @@ class ClientWork:
 
     Args:
       graph: The imported graph. Where it has no `dataset.reduce` outside of other functions, it runs as a whole.
-      options: How a step is called, see `internals.calls.step_options`.
+      options: How a step is called, see `internals.calls.StepOptions`.
     """
 
     def __init__(self, graph: ImportedGraph, options: Any):

@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx.runtime.internals.calls import Called, CallOptions, step_options
+from tff_tx.runtime.internals.calls import Called, StepOptions
 from tff_tx.runtime.internals.computations import Computation, full_name, graph_def_of, simplify_functions, tensor_names
 
 _imports = itertools.count()
@@ -52,7 +52,7 @@ class ImportedGraph:
         return self.graph.get_tensor_by_name(name)
 
     def function(
-        self, feeds: Sequence[str], fetches: Sequence[str], options: CallOptions | None = None, internal: bool = True
+        self, feeds: Sequence[str], fetches: Sequence[str], options: StepOptions | None = None, internal: bool = True
     ) -> GraphFunction:
         """The part of the graph from some tensors to others, by name, as a `GraphFunction`."""
         part = self._part(_between(self._nodes, feeds, fetches))
@@ -72,7 +72,7 @@ class ImportedGraph:
         """All of it, from the leaves of the computation's parameter to those of its result."""
         return self.function(self.feeds, self.fetches, internal=internal)
 
-    def call_of(self, name: str, specs: Sequence[tf.TensorSpec], options: CallOptions) -> GraphFunction:
+    def call_of(self, name: str, specs: Sequence[tf.TensorSpec], options: StepOptions) -> GraphFunction:
         """A function of the graph's library, as a `GraphFunction` of arguments that are given by their `specs`."""
         library, types = self._part([], name), [tf.as_dtype(a.type) for a in self.signatures[name].output_arg]
 
@@ -101,7 +101,7 @@ class GraphFunction:
     Args:
       fn: Adds the part to a graph: from tensors to a list of tensors.
       specs: Of its arguments.
-      options: How it is called, see `step_options`.
+      options: How it is called, see `StepOptions`.
       internal: Whether its results stay within this package, see `calls.drop_python_state`.
     """
 
@@ -109,7 +109,7 @@ class GraphFunction:
         self,
         fn: Callable[..., list[tf.Tensor]],
         specs: Sequence[tf.TensorSpec],
-        options: CallOptions | None,
+        options: StepOptions | None,
         internal: bool,
     ):
         self._function = Called(tf.compat.v1.wrap_function(fn, specs), options, internal)
@@ -149,7 +149,7 @@ def _between(nodes: Mapping[str, Any], feeds: Sequence[str], fetches: Sequence[s
 
 
 def step_function(fn: Callable[..., Any], *specs: Any, internal: bool = False) -> Callable[..., Any]:
-    """`fn` traced and run as a step over one batch: in the calling thread alone, see `step_options`.
+    """`fn` traced and run as a step over one batch: in the calling thread alone, see `StepOptions`.
 
     It is for functions that several threads call at the same time, each many times. They compute op by op what `fn`
     says; without gradients, optimization has not paid.
@@ -167,7 +167,7 @@ def step_function(fn: Callable[..., Any], *specs: Any, internal: bool = False) -
         return fn(*tf.nest.pack_sequence_as(specs, flat))
 
     traced = tf.function(flat_fn, autograph=False).get_concrete_function(*tf.nest.flatten(specs))
-    called = Called(traced, step_options(optimize=False), internal)
+    called = Called(traced, StepOptions(optimize=False), internal)
     return lambda *arguments: called(tf.nest.flatten(arguments))
 
 

@@ -13,7 +13,7 @@ from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
-from tff_tx.runtime.internals.calls import drop_python_state, step_options
+from tff_tx.runtime.internals.calls import StepOptions, drop_python_state
 from tff_tx.runtime.rounds import reason
 
 _IN_FLIGHT = 3
@@ -30,7 +30,7 @@ class LocalEngine(ProcessEngine):
     Args:
       process: Of functional models, with clients named by plain data or datasets.
       threads: Clients at work at the same time; the best is one a processor.
-      precision: In which matrix products of a step are computed, see `internals.calls.step_options`.
+      precision: In which matrix products of a step are computed, see `internals.calls.StepOptions`.
       encode: As of `Engine`.
       hooks: As of `Engine`.
       cost_fn: What a client of a round is expected to cost, in any unit, from its argument; None: all the same.
@@ -48,7 +48,7 @@ class LocalEngine(ProcessEngine):
     ):
         form = form_lib.RoundForm.of(process)
         super().__init__(process, form, hooks, encode)
-        self._work = ClientWork(form.graph("work"), step_options(precision))
+        self._work = ClientWork(form.graph("work"), StepOptions(precision))
         self._threads, self._cost_fn = threads, cost_fn
         self._workers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="client")
         self._readers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="data")

@@ -16,7 +16,7 @@ from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.hooks import Job
-from tff_tx.runtime.internals.calls import step_options
+from tff_tx.runtime.internals.calls import StepOptions
 from tff_tx.runtime.pipelines import configure_tensorflow
 from tff_tx.runtime.rounds import reason
 from tff_tx.runtime.usage import Usage
@@ -35,7 +35,7 @@ class RoundTask:
       key: Different for every round.
       form_key: The same for all rounds of an engine.
       form: Reference of the `RoundForm`.
-      precision: See `internals.calls.step_options`.
+      precision: See `internals.calls.StepOptions`.
       num_leaves: Of the tree of partial sums.
       changing: For each model that clients of the round start from, the reference of those leaves of its broadcast that
         differ from round to round, NumPy arrays.
@@ -186,7 +186,7 @@ class _Graphs:
     def __init__(self, key: str, form: form_lib.RoundForm, precision: str):
         self.key = key
         self._client_type = form.type_signature("work").parameter[0]
-        self.work = ClientWork(form.graph("work"), step_options(precision))
+        self.work = ClientWork(form.graph("work"), StepOptions(precision))
         self.zero, self.accumulate, merge = (form.graph(part).whole() for part in ("zero", "accumulate", "merge"))
         self.merge = lambda left, right: merge(*left, *right)
 
