@@ -73,6 +73,12 @@ FILE = {
 RELATIONS = [
     ({**FILE, "data.numeric_columns": ("a", "a")}, "name the column 'a' twice"),
     ({"data.label_names": ("a", "a")}, "has a name twice"),
+    ({"data.label_names": ("a",), "data.label_file": "f"}, "both name the labels"),
+    ({**FILE, "data.categories": {"c": ["x"]}}, "'c' is none of the data.categorical_columns="),
+    *(
+        ({**FILE, "data.categorical_columns": ("c",), "data.categories": {"c": values}}, "must have a list of texts")
+        for values in ("x", [1], ["x", "x"])
+    ),
     ({"algorithm.warmup_rounds": 30}, "warmup_rounds=30 must be less than run.rounds=30"),
     ({"algorithm.distillation_temperature": 2.0}, "has no effect without algorithm.distillation_weight"),
     ({"lora.rank": (2, 4), "model.trainable": "lora", "cohort.buffer_size": 2}, "start from the same A and B"),

@@ -112,6 +112,26 @@ def test_a_column_that_cannot_be_read_is_an_error_when_it_is_needed(spec):
     assert datasets.survey(named).label_names == ("0", "1")
 
 
+def test_labels_and_values_that_are_given_are_not_looked_for(spec, tmp_path):
+    (tmp_path / "labels.txt").write_text("2\nrarely\n0\n")
+    given = dataclasses.replace(
+        spec, label_file=str(tmp_path / "labels.txt"), categorical_columns=("ward",), categories={"ward": ["w9", "w1"]}
+    )
+    assert datasets.label_names(given) == datasets.survey(given).label_names == ("2", "rarely", "0")
+    assert datasets.survey(given).features.categories == (("w9", "w1"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "cannot be read"), ("a\n\nb\n", "empty line"), ("", "is empty")]
+)
+def test_a_file_of_labels_has_each_in_a_line(content, reason, tmp_path):
+    path = tmp_path / "labels.txt"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=f"data.label_file=.*{reason}"):
+        datasets.DataSpec(label_file=str(path)).known_labels
+
+
 def test_a_cache_that_cannot_be_written_is_no_matter_of_the_survey(spec, tmp_path):
     (tmp_path / "cache").write_text("a file where the directory should be")
     assert datasets.survey(spec).label_names == ("0", "1", "2")

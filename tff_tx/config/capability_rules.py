@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tff_tx.config import laws
-from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, belong, needs, section
+from tff_tx.config import laws, training_data
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Relation, belong, needs, section
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS
 
@@ -70,9 +70,5 @@ CAPABILITIES = (
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Law(
-        laws.adds_up_columns,
-        "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "
-        "public knowledge, and set {task.standardize} to false.",
-    ),
+    Relation(("data.label_names", "data.categories", "data.split", "task.standardize"), training_data.unhidden),
 )

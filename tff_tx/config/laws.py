@@ -28,6 +28,18 @@ def columns_are_distinct(config: RunConfig) -> Found:
     return f"{columns} name the column {twice[0]!r} twice: name it once." if twice else None
 
 
+def categories_are_lists(config: RunConfig) -> Found:
+    """Values are listed of categorical columns alone, each once."""
+    for column, values in config.data.categories.items():
+        name = f"{setting('data.categories')}: {column!r}"
+        if column not in config.data.categorical_columns:
+            return f"{name} is none of the {describe(config, 'data.categorical_columns')}: name it there, or remove it."
+        texts = isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values)
+        if not texts or len(set(values)) < len(values):
+            return f'{name} must have a list of texts, each once, as in {{"{column}": ["a", "b"]}}.'
+    return None
+
+
 def enough_report(config: RunConfig) -> Found:
     """A round does not wait for more clients than it asks."""
     least = config.cohort.min_clients
@@ -117,13 +129,6 @@ def attackers_are_a_minority(config: RunConfig) -> Found:
         f"{attack.per_round(cohort)}: lower it, or set {{attack.scale}}.",
         config,
     )
-
-
-def adds_up_columns(config: RunConfig) -> bool:
-    """Whether exact statistics of a table would be in the released model of a private run."""
-    private = config.privacy.enabled or config.local_privacy.clip_norm or config.example_privacy.clip_norm
-    kind = config.task.standardize and config.task.kind
-    return bool(private and kind) and "silos" not in TASKS[kind].capabilities
 
 
 def something_is_monitored(config: RunConfig) -> Found:

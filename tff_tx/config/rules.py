@@ -44,6 +44,8 @@ DATA = (
     ),
     Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
     _distinct("data.label_names"),
+    Conflict("data.label_names", "data.label_file", "both name the labels"),
+    Relation(("data.categories", "data.categorical_columns"), laws.categories_are_lists),
     _distinct("data.silos"),
 )
 """Rules of the section `data` alone."""

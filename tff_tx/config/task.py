@@ -129,6 +129,11 @@ class DataConfig(Section, name="data"):
     client_column: str | None = option(None, "Column of the client that owns an example.")
     numeric_columns: tuple[str, ...] = option((), "Numeric columns of tables and series.")
     categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")
+    categories: dict[str, Any] = option(
+        {},
+        'Values of categorical columns, as JSON: {"sex": ["female", "male"]}; others count as unknown. Default: found '
+        "in the training data, which private runs must not look at.",
+    )
     partition: str = option(
         "auto",
         "Assignment of examples to clients: the data's own clients (column) or a synthetic partition; auto is "
@@ -154,7 +159,12 @@ class DataConfig(Section, name="data"):
     )
     test_fraction: float = option(0.1, "Size of the test split: a fraction, or a whole number from 1 on.", least=0.0)
     max_train_examples_per_client: int | None = option(None, "Truncates larger training clients.", least=1)
-    label_names: tuple[str, ...] = option((), "Labels in order; default: found in {data.files}.")
+    label_names: tuple[str, ...] = option(
+        (), "Labels in order; default: found in {data.files}, which private runs must not look at."
+    )
+    label_file: str | None = option(
+        None, "File with the labels (or items) in order, one a line, in place of {data.label_names}.", is_path=True
+    )
     cache_dir: str | None = option(
         None, "Directory for encoded data; default: tff_tx in the user's cache directory.", may_change=True
     )

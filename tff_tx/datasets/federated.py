@@ -23,7 +23,16 @@ from tff_tx.datasets.surveys import Survey
 # Raised when the same spec, data and encoder would give other examples than before.
 _RECIPE_VERSION = 1
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
-_NOT_CONTENT = ("files", "silos", "validation_files", "test_files", "cache_dir", "label_names")
+_NOT_CONTENT = (
+    "files",
+    "silos",
+    "validation_files",
+    "test_files",
+    "cache_dir",
+    "label_names",
+    "label_file",
+    "categories",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,14 +76,12 @@ class Source:
       has_clients: Whether the records carry a `client`.
       digest: Split name -> a string that changes when the split's content does, without parsing it; None if only the
         records can say.
-      label_names: The label names in their known order, or None if they must be looked for.
       numeric_names: Names of `numbers`, where the data themselves have them.
     """
 
     pools: Mapping[str, Pool]
     has_clients: bool
     digest: Callable[[str], str] | None = None
-    label_names: tuple | None = None
     numeric_names: tuple = ()
 
     def columns(self) -> frozenset:
@@ -124,10 +122,12 @@ class DataSet:
       open: From a `DataSpec` to the records; heavy libraries are imported only when it is called.
       defaults: Default settings of a run: "task", "architecture", "tokenizer", "model_config" and "local_steps", those
         that apply.
+      label_names: The labels in order, whatever the records are; empty if they must be looked for.
     """
 
     open: Callable[[DataSpec], Source]
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
 
 
 def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from tff_tx.config import DataConfig, RunConfig, check
+from tff_tx.config.registries import DATASETS
 from tff_tx.config.rules import DATA
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
@@ -36,6 +38,25 @@ class DataSpec(DataConfig):
         check(RunConfig(data=self), DATA)
         splits.check_part("validation_fraction", self.validation_fraction)
         splits.check_part("test_fraction", self.test_fraction)
+
+    @functools.cached_property
+    def known_labels(self) -> tuple[str, ...]:
+        """The labels in order, where they are named or the data set has them by itself; else empty.
+
+        Raises:
+          UserError: If their file cannot be read, or is no list of labels.
+        """
+        if self.label_file is None:
+            return self.label_names or DATASETS[self.dataset].label_names
+        name = f"{setting('data.label_file')}={self.label_file}"
+        try:
+            with open(os.path.expanduser(self.label_file), encoding="utf-8") as file:
+                labels = tuple(file.read().splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name} cannot be read ({error}): name a text file with a label in each line.") from error
+        if not labels or len(set(labels)) < len(labels) or not all(labels):
+            raise UserError(f"{name} is empty, or has an empty line or a label twice: give each label a line.")
+        return labels
 
 
 def default_cache_dir() -> str:

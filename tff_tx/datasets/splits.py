@@ -119,16 +119,18 @@ class Split:
       draw: (owners int64 [rows], validation, test, generator) -> int8 [rows].
       before_dealing: Whether rows are drawn before they have owners; `owners` then numbers the rows.
       keeps_order: Whether what a client has in a split are successive records.
+      within_clients: Whether records of training clients are held out.
     """
 
     draw: Callable[[np.ndarray, float, float, np.random.Generator], np.ndarray]
     before_dealing: bool = False
     keeps_order: bool = False
+    within_clients: bool = False
 
 
 CLIENT = Split(by_client, keeps_order=True)
-WITHIN_CLIENT = Split(within_client)
-TIME = Split(in_time, keeps_order=True)
+WITHIN_CLIENT = Split(within_client, within_clients=True)
+TIME = Split(in_time, keeps_order=True, within_clients=True)
 EXAMPLE = Split(lambda rows, validation, test, rng: by_example(len(rows), validation, test, rng), before_dealing=True)
 
 AUTO = CLIENT

@@ -21,7 +21,8 @@ from tff_tx.datasets.surveys import PoolSurvey, Survey
 _VERSION = 1
 # Fields of the spec that a survey does not depend on, or whose content counts instead; all others count.
 _NOT_READING = (
-    *("files", "silos", "validation_files", "test_files", "cache_dir", "label_names", "seed"),
+    *("files", "silos", "validation_files", "test_files", "cache_dir", "seed", "label_names", "label_file"),
+    "categories",
     *("partition", "num_clients", "dirichlet_alpha", "shards_per_client", "power_law_exponent", "split"),
     *("validation_fraction", "test_fraction", "max_train_examples_per_client"),
 )
@@ -50,8 +51,8 @@ def survey(spec: DataSpec) -> Survey:
 
 
 def label_names(spec: DataSpec) -> tuple:
-    """The label names of a data set, see `Survey.label_names`; those of the specification without reading."""
-    return tuple(spec.label_names) or survey(spec).label_names
+    """The label names of a data set, see `Survey.label_names`; known ones without reading records."""
+    return spec.known_labels or survey(spec).label_names
 
 
 def image_shape(spec: DataSpec) -> tuple:

@@ -89,8 +89,8 @@ class Survey:
 
         Those of all training files, whatever part of them is held out later. A record without one is an error.
         """
-        if known := self.spec.label_names or self.source.label_names:
-            return tuple(known)
+        if known := self.spec.known_labels:
+            return known
         self.require("train", "tags" if self.tagged else "label")
         return ordered_label_names(self.pools["train"].label_values, self.tagged)
 
@@ -112,7 +112,8 @@ class Survey:
             )
         if categorical:
             self.require("train", "categories")
-        return Features(numeric, categorical, self.pools["train"].categories)
+        found = zip(categorical, self.pools["train"].categories)
+        return Features(numeric, categorical, tuple(tuple(self.spec.categories.get(name, v)) for name, v in found))
 
 
 def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:

@@ -15,7 +15,7 @@ import numpy as np
 from tff_tx.config import CohortConfig
 from tff_tx.core.errors import UserError
 
-ADD_OR_REMOVE = "add-or-remove-one {0}: the data sets differ by the presence of one {0}, and the size is not public"
+ADD_OR_REMOVE = "add-or-remove-one {0}: the data sets differ by the presence of one {0}"
 REPLACE = "replace-one {0}: one {0} is replaced by any other, and the number of them is public"
 ZERO_OUT = (
     "zero-out one {0}: the contributions of one {0} are replaced by zeros, and everything else, the rounds that each "

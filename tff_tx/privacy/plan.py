@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_tx.config import FIELDS, RunConfig, show
 from tff_tx.config.run_config import describe
+from tff_tx.config.training_data import taken_as_public
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import Ledger, delta_for
 from tff_tx.privacy.matrix_factorization import workload
@@ -116,6 +117,7 @@ class Plan:
             self.rounds,
             hyperparameters=[f"{path}={show(value)}" for path, value in chosen.items() if value is not None],
             released_outside=self._released_outside(),
+            public=taken_as_public(self.settings),
             notes=self._notes(),
         )
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from tff_tx.config import RunConfig
+from tff_tx.config.training_data import taken_as_public
 from tff_tx.privacy.accounting import Ledger, default_delta, rho
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 
@@ -27,6 +28,7 @@ def statement(
     *,
     hyperparameters: Sequence[str] = (),
     released_outside: Sequence[str] = (),
+    public: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """A Markdown section.
@@ -36,6 +38,7 @@ def statement(
       rounds: Rounds that were run.
       hyperparameters: Settings chosen on the data without being accounted for, as sentences or names.
       released_outside: Outputs without noise, such as metrics.
+      public: What is assumed to be known of the training data.
       notes: Further paragraphs, such as that the noise was seeded.
 
     Returns:
@@ -58,6 +61,7 @@ def statement(
         ("Sampling assumption", mechanism.sampling_assumption),
         ("Accountant", ledger.accountant_name),
         ("Hyper-parameters outside the guarantee", "; ".join(hyperparameters) or _ALL_CHOSEN),
+        ("Taken as public", "; ".join(public) or "nothing"),
         ("Released outside the guarantee", "; ".join(released_outside) or "nothing"),
     ]
     lines = ["## Privacy", "", "| | |", "|---|---|", *(f"| {name} | {_escaped(text)} |" for name, text in rows)]
@@ -80,10 +84,12 @@ class ClientSideLedgers:
     Attributes:
       clients: Epsilon by round of a client's updates, or None.
       examples: Epsilon by round of a single example of the smallest client, or None.
+      public: What is assumed to be known of the training data.
     """
 
     clients: Ledger | None
     examples: Ledger | None
+    public: Sequence[str] = ()
 
     def _ledgers(self):
         both = {"clients": self.clients, "examples": self.examples}
@@ -104,9 +110,9 @@ class ClientSideLedgers:
     def statements(self, rounds: int) -> dict[str, str]:
         """Sections of the report by title, Markdown."""
         return {
-            f"Privacy of {name}": statement(ledger, rounds, released_outside=_OUTSIDE, notes=[_SEEDED]).partition(
-                "\n\n"
-            )[2]
+            f"Privacy of {name}": statement(
+                ledger, rounds, released_outside=_OUTSIDE, public=self.public, notes=[_SEEDED]
+            ).partition("\n\n")[2]
             for name, ledger in self._ledgers()
         }
 
@@ -129,4 +135,4 @@ def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> Clie
             microbatch_size=batch_size // (example.microbatches or batch_size),
         )
         examples = Ledger(mechanism, default_delta(smallest))
-    return ClientSideLedgers(clients, examples)
+    return ClientSideLedgers(clients, examples, taken_as_public(config))

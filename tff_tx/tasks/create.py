@@ -44,7 +44,7 @@ def create_task(
     definition = task_kind(kind)
     _check_silos(definition, data, on_silos)
     survey = None if data.silos else datasets.survey(data)
-    facts = _facts(definition, data, model, survey, on_silos)
+    facts = find_facts(definition, data, model, survey, on_silos)
     encoder = definition.encoder(facts)
     if data.silos:
         dataset = datasets.join_silos(on_silos(datasets.load_silo, data, encoder), data, encoder, progress)
@@ -88,8 +88,8 @@ def _check_silos(definition, data, on_silos):
         )
 
 
-def _facts(definition, data, model, survey, on_silos) -> Facts:
-    """What the task needs to know of the training data."""
+def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_silos=None) -> Facts:
+    """What the task needs to know of the training data; arguments as of `create_task`, `survey` without silos."""
     tokenizer = definition.load_tokenizer(model) if definition.needs_tokenizer else None
     names = _label_names(definition, data, survey, on_silos) if definition.needs_label_names else ()
     shape = _image_shape(data, survey, on_silos) if definition.needs_image_shape else None
@@ -97,8 +97,8 @@ def _facts(definition, data, model, survey, on_silos) -> Facts:
 
 
 def _label_names(definition, data, survey, on_silos):
-    if data.label_names:
-        return tuple(data.label_names)
+    if data.known_labels:
+        return data.known_labels
     if survey is not None:
         return survey.label_names
     found = on_silos(datasets.in_silo, datasets.label_names, data).values()
@@ -114,6 +114,16 @@ def _image_shape(data, survey, on_silos):
     return next(iter(shapes.values()))
 
 
+def config_fields(definition: TaskKind, facts: Facts, train: Any) -> dict[str, Any]:
+    """Fields of the model's configuration that the specification, the task or the training data decide."""
+    config = dict(facts.model.config)
+    if facts.label_names:
+        config["id2label"] = dict(enumerate(facts.label_names))
+        config["label2id"] = {name: i for i, name in enumerate(facts.label_names)}
+    config.update(definition.config_changes(facts))
+    return config if facts.model.pretrained is not None else {**definition.new_config(facts, train), **config}
+
+
 def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> Any:
     spec = facts.model
     if (spec.pretrained is None) == (spec.architecture is None):
@@ -122,15 +132,10 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
             f"{setting('model.architecture')}={spec.architecture}: set exactly one, the checkpoint to start from or "
             "the type of a model with random weights."
         )
-    config = dict(spec.config)
-    if facts.label_names:
-        config["id2label"] = dict(enumerate(facts.label_names))
-        config["label2id"] = {name: i for i, name in enumerate(facts.label_names)}
-    config.update(definition.config_changes(facts))
+    config = config_fields(definition, facts, train)
     if spec.pretrained is not None:
         model = models.from_pretrained(definition.auto_class, spec.pretrained, config, seed)
     else:
-        config = {**definition.new_config(facts, train), **config}
         model = models.from_config(definition.auto_class, spec.architecture, config, seed)
     check_config(model.config, definition, train.element_type_structure, facts.label_names, facts.tokenizer)
     limit = models.max_positions(model.config)

@@ -27,7 +27,7 @@ def _digits() -> Iterator[dict]:
 
 def _open_digits(spec) -> Source:
     pool = record_pool("digits", frozenset(["pixels", "label"]), _digits)
-    return Source({"train": pool}, has_clients=False, label_names=tuple(map(str, range(10))))
+    return Source({"train": pool}, has_clients=False)
 
 
 def _open_breast_cancer(spec) -> Source:
@@ -43,7 +43,6 @@ def _open_breast_cancer(spec) -> Source:
     return Source(
         {"train": record_pool("breast_cancer", frozenset(["numbers", "label"]), rows)},
         has_clients=False,
-        label_names=("malignant", "benign"),
         numeric_names=tuple(str(name).replace(" ", "_") for name in bunch.feature_names),
     )
 
@@ -64,6 +63,7 @@ DIGITS = DataSet(
             "attention_probs_dropout_prob": 0.0,
         },
     },
+    label_names=tuple(map(str, range(10))),
 )
 
 BREAST_CANCER = DataSet(
@@ -73,4 +73,5 @@ BREAST_CANCER = DataSet(
         "architecture": "ft_transformer",
         "model_config": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16},
     },
+    label_names=("malignant", "benign"),
 )

@@ -22,7 +22,6 @@ class _Set:
     file: str
     pools: tuple
     features: Mapping[str, str]
-    num_labels: int | None = None
     settings: Mapping = dataclasses.field(default_factory=dict)
 
 
@@ -30,12 +29,10 @@ def _open(which: _Set, spec) -> Source:
     """The records, downloaded if they are not in the cache directory of the specification (None: `~/.tff`)."""
     path = os.path.join(spec.cache_dir or os.path.join(os.path.expanduser("~"), ".tff"), which.file)
     parts = dict(zip(which.pools, _load(which, path, spec.cache_dir)))
-    labels = None if which.num_labels is None else tuple(map(str, range(which.num_labels)))
     return Source(
         {pool: Pool(functools.partial(_chunks, pool, data, which)) for pool, data in parts.items()},
         has_clients=True,
         digest=functools.partial(_digest, which, path),
-        label_names=labels,
     )
 
 
@@ -101,14 +98,15 @@ def _digest(which: _Set, path: str, pool: str) -> str:
     return f"{which.module} {sorted(which.settings.items())} {pool} {state.st_size} {state.st_mtime_ns}"
 
 
-def _data_set(*fields) -> DataSet:
-    return DataSet(functools.partial(_open, _Set(*fields)))
+def _data_set(*fields, num_labels: int = 0) -> DataSet:
+    labels = tuple(map(str, range(num_labels)))
+    return DataSet(functools.partial(_open, _Set(*fields)), label_names=labels)
 
 
 _IMAGES = {"pixels": "pixels", "label": "label"}
 
 SHAKESPEARE = _data_set("shakespeare", "shakespeare.sqlite", ("train", "test"), {"text": "snippets"})
 STACKOVERFLOW = _data_set("stackoverflow", "stackoverflow.sqlite", ("train", "validation", "test"), {"text": "tokens"})
-EMNIST = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, 10, {"only_digits": True})
-EMNIST_ALL = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, 62, {"only_digits": False})
-CIFAR100 = _data_set("cifar100", "cifar100.sqlite", ("train", "test"), {**_IMAGES, "pixels": "image"}, 100)
+EMNIST = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, {"only_digits": True}, num_labels=10)
+EMNIST_ALL = _data_set("emnist", "emnist_all.sqlite", ("train", "test"), _IMAGES, {"only_digits": False}, num_labels=62)
+CIFAR100 = _data_set("cifar100", "cifar100.sqlite", ("train", "test"), {**_IMAGES, "pixels": "image"}, num_labels=100)

@@ -74,8 +74,9 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
     config = run.config.replace({**defaults, "model.pretrained": run.model})
     names = tuple(run.facts.get("label_names", ()))
     if data is not None:
-        found = dataclasses.replace(data.data, label_names=data.data.label_names or names)
-        return dataclasses.replace(config, data=found)
+        if not (data.data.label_names or data.data.label_file):
+            data = data.replace({"data.label_names": names})
+        return dataclasses.replace(config, data=data.data)
     if config.data.silos:
         raise UserError(
             f"{setting('run.directory')}={run.directory} was trained on data of the silos "

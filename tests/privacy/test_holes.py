@@ -1,0 +1,141 @@
+"""Attacks on private runs by a reader who has everything that the privacy statement calls released."""
+
+import json
+
+import pytest
+
+from tests import tiny
+from tff_tx import datasets
+from tff_tx.config import RunConfig, check
+from tff_tx.config.registries import TASKS
+from tff_tx.config.training_data import FINDINGS, PUBLIC, REJECTED, taken_as_public, unhidden
+from tff_tx.core.errors import UserError
+from tff_tx.run.assemble.tasks import data_spec, model_spec
+from tff_tx.tasks.create import config_fields, find_facts
+
+CENTRAL = {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0, "cohort.sampling": "poisson"}
+LOCAL = {"local_privacy.clip_norm": 1.0, "local_privacy.noise_multiplier": 1.0}
+EXAMPLES = {"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}
+PRIVATE = [CENTRAL, LOCAL, EXAMPLES]
+
+# A task's records, one of whom nobody else has the like, and what must be given so that nothing of it is found out.
+_TEXT = ({"text": "at home"}, {"text": "a rare disease of a mayor"}, {})
+_CLASS = {"data.label_names": ("no", "rare", "yes")}
+RECORDS = {
+    "causal_lm": _TEXT,
+    "masked_lm": _TEXT,
+    "sequence_to_sequence": ({"text": "at home", "target": "home"}, {"text": "rare", "target": "disease" * 9}, {}),
+    "question_answering": (
+        {"question": "home", "context": "at home", "answers": [{"text": "home", "answer_start": 3}]},
+        {"question": "rare", "context": "rare disease", "answers": []},
+        {},
+    ),
+    "sequence_classification": ({"text": "a", "label": "no"}, {"text": "a", "label": "rare"}, _CLASS),
+    "token_classification": (
+        {"tokens": ["a"], "tags": ["O"]},
+        {"tokens": ["a"], "tags": ["B-rare"]},
+        {"data.label_names": ("O", "B-rare")},
+    ),
+    "image_classification": (
+        {"pixels": [[1, 2], [3, 4]], "label": "no"},
+        {"pixels": [[0, 0], [0, 0]], "label": "rare"},
+        _CLASS,
+    ),
+    "tabular_classification": (
+        {"x": 1.0, "y": "town", "label": "no"},
+        {"x": 99.0, "y": "mayor", "label": "rare"},
+        {**_CLASS, "data.categories": {"y": ["town"]}, "task.standardize": False},
+    ),
+    "forecasting": ({"x": 1.0}, {"x": 99.0}, {}),
+    "next_item": ({"label": "no"}, {"label": "rare"}, _CLASS),
+}
+COLUMNS = {
+    "tabular_classification": {"data.numeric_columns": ("x",), "data.categorical_columns": ("y",)},
+    "forecasting": {"data.numeric_columns": ("x",), "task.context_length": 1, "task.horizons": (1,)},
+}
+
+
+def write(path, records):
+    """Clients of four records each in a file of JSON lines."""
+    lines = [{**record, "user": f"u{n}"} for n, record in enumerate(records) for _ in range(4)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return str(path)
+
+
+def settings(kind, path, **more):
+    """A run on a file, by path."""
+    of_kind = {"task.kind": kind, "model.architecture": "any", **COLUMNS.get(kind, {})}
+    files = {"data.dataset": "file", "data.files": (path,), "data.client_column": "user", "data.test_fraction": 0.0}
+    return {**of_kind, **files, "model.tokenizer": "bytes", **more}
+
+
+def description(config):
+    """What a run writes into its model's configuration, as JSON."""
+    definition, model, data = TASKS[config.task.kind], model_spec(config), data_spec(config)
+    survey = datasets.survey(data)
+    facts = find_facts(definition, data, model, survey)
+    train = datasets.load(data, definition.encoder(facts), False, survey).train
+    return json.dumps(config_fields(definition, facts, train), default=str)
+
+
+@pytest.fixture
+def neighbours(tmp_path):
+    """From a task and more settings to the descriptions of models without and with a client who is like nobody."""
+
+    def describe(kind, more):
+        usual, odd, _ = RECORDS[kind]
+        tokenizer = {}
+        if kind == "question_answering":
+            tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
+            tokenizer = {"model.tokenizer": str(tmp_path / "words")}
+        found = []
+        others = [usual, {**usual, "label": "yes"}]
+        for number, records in enumerate((others, [*others, odd])):
+            more = {**more, **tokenizer, "data.cache_dir": str(tmp_path)}
+            config = RunConfig.of(settings(kind, write(tmp_path / f"{number}.jsonl", records), **more))
+            check(config)
+            found.append(description(config))
+        return found
+
+    return describe
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_what_a_single_client_has_is_not_named_in_a_private_model(kind, neighbours):
+    given = RECORDS[kind][2]
+    if given:
+        without, with_client = neighbours(kind, {})
+        assert without != with_client  # so it has something to hide
+        for private in PRIVATE:
+            with pytest.raises(UserError, match="a private run cannot find out"):
+                neighbours(kind, private)
+    for private in PRIVATE:
+        without, with_client = neighbours(kind, {**private, **given})
+        assert without == with_client
+
+
+FOUND_OUT = {
+    "names of labels, tags and items": settings("next_item", "f"),
+    "values of categorical columns": settings("tabular_classification", "f", **_CLASS),
+    "means and deviations of numeric columns": {"data.dataset": "breast_cancer", "task.kind": "tabular_classification"},
+    "the model with the best evaluation": {"run.keep_best": True, "data.split": "time"},
+    "the clip norm": {"privacy.mechanism": "adaptive"},
+    "the number of training clients": {},
+    "the number of examples of the smallest client": EXAMPLES,
+    "the columns and types of the records": {},
+    "the size of images": {"data.dataset": "digits", "task.kind": "image_classification"},
+}
+"""By finding, a run that finds it out."""
+
+
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda f: f.name)
+def test_all_that_is_found_out_of_training_data_is_public_or_paid_for_or_rejected(finding):
+    plain = RunConfig.of(FOUND_OUT[finding.name])
+    assert finding.is_made(plain)
+    assert unhidden(plain.replace({"example_privacy.clip_norm": None})) is None
+    for private in PRIVATE:
+        config = plain.replace({**private, **FOUND_OUT[finding.name]})
+        rejected = finding.name in (unhidden(config) or "")
+        assert rejected == (finding.mark == REJECTED)
+        stated = any(text.startswith(finding.name) for text in taken_as_public(config))
+        assert stated == (finding.mark == PUBLIC)
