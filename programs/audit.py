@@ -18,10 +18,10 @@ def main(settings: cli.Settings) -> None:
     own = settings[AuditConfig]
     if own.run_dir is None and not own.mechanism:
         raise UserError(f"{setting('audit.run_dir')} is not set: name the directory of a run, or audit a mechanism.")
-    from tff_tx.run import audit
+    from tff_tx.run import audit, mechanism_audit
 
     cli.end_of_imports()
-    print(audit.audit_mechanism(settings.config, own) if own.mechanism else audit.audit_run(own.run_dir, own))
+    print(mechanism_audit.audit_mechanism(settings.config, own) if own.mechanism else audit.audit_run(own.run_dir, own))
 
 
 PROGRAM = cli.Program(

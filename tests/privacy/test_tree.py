@@ -75,6 +75,7 @@ def test_variances_are_those_of_the_best_estimates(rounds, restart_every):
         # The estimate of least variance of the running sum from nodes with independent noise.
         weights = np.linalg.lstsq(known.T, np.ones(t), rcond=None)[0]
         assert found[t - 1] == pytest.approx(weights @ weights)
+    assert np.sum(tree.sum_weights(rounds, restart_every) ** 2, axis=1) == pytest.approx(found)
 
 
 def test_variances_are_those_of_tensorflow_privacys_noise():

@@ -1,4 +1,4 @@
-"""Audits of mechanisms and runs, and that they find what is there: a model that has memorized its data leaks."""
+"""Audits of runs, and that they find what is there: a model that has memorized its data leaks."""
 
 import json
 
@@ -67,47 +67,6 @@ def test_a_private_model_does_not(audited, tmp_path):
     assert report.bound.epsilon < report.accounted == accounted
     assert report.bound.delta < 0.1
     assert f"{accounted:.3g} accounted" in str(report)
-
-
-GAUSSIAN = {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 2, "privacy.noise_seed": 1}
-
-
-@pytest.mark.parametrize(
-    "mechanism",
-    [
-        {"local_privacy.clip_norm": 0.5, "local_privacy.noise_multiplier": 4},
-        GAUSSIAN,
-        pytest.param({**GAUSSIAN, "privacy.mechanism": "adaptive"}, marks=pytest.mark.slow),
-        pytest.param({"example_privacy.clip_norm": 0.5, "example_privacy.noise_multiplier": 2}, marks=pytest.mark.slow),
-        pytest.param(
-            {**GAUSSIAN, "privacy.mechanism": "tree", "cohort.sampling": "min_separation"}, marks=pytest.mark.slow
-        ),
-    ],
-    ids=["local", "gaussian", "adaptive", "examples", "tree"],
-)
-def test_a_mechanism_is_audited_without_a_run(mechanism, tmp_path):
-    settings = AuditConfig(canaries=300, output_dir=str(tmp_path / "found"))
-    report = audit.audit_mechanism(RunConfig.of(mechanism), settings)
-    assert 0 < report.bound.epsilon < report.accounted == pytest.approx(1.998, abs=0.2)
-    assert not report.refuted
-    assert "not refuted" in str(report)
-    stored = json.loads((tmp_path / "found" / "mechanism.json").read_text())
-    assert stored["accounted"] == report.accounted
-    assert stored["lower_bound"]["epsilon"] == report.bound.epsilon
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({}, "set exactly one, with its noise"),
-        ({**GAUSSIAN, "local_privacy.clip_norm": 1}, "set exactly one, with its noise"),
-        ({"local_privacy.clip_norm": 1}, "local_privacy.clip_norm=1.0 needs local_privacy.noise_multiplier"),
-        ({"privacy.mechanism": "gaussian"}, "set exactly one, the noise or the epsilon"),
-    ],
-)
-def test_one_mechanism_with_its_noise_is_audited(values, sentence):
-    with pytest.raises(UserError, match=sentence):
-        audit.audit_mechanism(RunConfig.of(values), AuditConfig())
 
 
 def test_a_directory_without_a_run_is_rejected(tmp_path):

@@ -134,6 +134,14 @@ class Mechanism:
         """Standard deviation of a coordinate of the noise in the sum of all rounds' updates, in clip norms."""
         raise NotImplementedError
 
+    def sum_covariance(self, rounds: int) -> np.ndarray:
+        """Covariance of a coordinate of the noise in the running sums after each round, in clip norms squared.
+
+        Returns:
+          float64 [rounds, rounds]; here for independent noise in every round.
+        """
+        return self.sum_stddev(1) ** 2 * np.minimum.outer(np.arange(1, rounds + 1.0), np.arange(1, rounds + 1.0))
+
     def with_noise(self, noise_multiplier: float) -> Mechanism:
         """The same with other noise."""
         return dataclasses.replace(self, noise_multiplier=noise_multiplier)

@@ -191,6 +191,10 @@ class TreeAggregation(OneGaussian):
     def sum_stddev(self, rounds):
         return self.noise_multiplier * math.sqrt(tree.sum_variances(rounds, self.restart_every)[-1])
 
+    def sum_covariance(self, rounds):
+        weights = self.noise_multiplier * tree.sum_weights(rounds, self.restart_every)
+        return weights @ weights.T
+
 
 @dataclasses.dataclass(frozen=True)
 class MatrixFactorization(OneGaussian):
@@ -216,6 +220,10 @@ class MatrixFactorization(OneGaussian):
 
     def sum_stddev(self, rounds):
         return self.noise_multiplier * math.sqrt(self.matrix.sum_variances()[rounds - 1])
+
+    def sum_covariance(self, rounds):
+        weights = self.noise_multiplier * np.linalg.solve(self.matrix.dense()[:rounds, :rounds].T, np.tri(rounds).T).T
+        return weights @ weights.T
 
 
 def server_mechanism(

@@ -99,6 +99,25 @@ def sum_variances(rounds: int, restart_every: int | None = None) -> np.ndarray:
     return done * within[-1] + within[age]
 
 
+def sum_weights(rounds: int, restart_every: int | None = None) -> np.ndarray:
+    """The running sums' noise as sums of the nodes' noise, [rounds, nodes]; see `sum_variances`.
+
+    A node's precision is 1, that of the sum of the two estimates below it half of one's: both are weighted with them.
+    """
+    weights, nodes = np.zeros((rounds, 2 * rounds)), iter(np.eye(2 * rounds))
+    done, estimates = np.zeros(2 * rounds), []
+    for t in range(rounds):
+        if restart_every and t % restart_every == 0:
+            done, estimates = done + sum(vector for _, vector in estimates), []
+        height, estimate = 0, next(nodes)
+        while estimates and estimates[-1][0] == height:
+            height, share = height + 1, 1 / (2 - 2.0 ** -(height + 1))
+            estimate = share * next(nodes) + (1 - share) * (estimates.pop()[1] + estimate)
+        estimates.append((height, estimate))
+        weights[t] = done + sum(vector for _, vector in estimates)
+    return weights
+
+
 def _trees(rounds, restart_every):
     """Heights of the complete subtrees, in the order of their rounds."""
     heights = []

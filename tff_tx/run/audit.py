@@ -1,4 +1,4 @@
-"""Audits of a run, by attacks on its model, and of a privacy mechanism by itself."""
+"""Audits of a run, by attacks on its model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import algorithms, privacy, tasks
+from tff_tx import tasks
 from tff_tx.analysis import auditing
 from tff_tx.cohorts import log as cohort_log
-from tff_tx.config import RunConfig, check, resolve
-from tff_tx.config.run_config import describe
 from tff_tx.config.tools import AuditConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
-from tff_tx.run.assemble import aggregation, processes
 from tff_tx.run.assemble import tasks as task_parts
 
 _DELTA = 1e-5
@@ -185,91 +182,3 @@ def _accounted(run_dir):
     """Epsilon of the run as accounted; None: it is not private."""
     rows = pd.read_csv(os.path.join(run_dir, directory.METRICS))
     return float(rows["privacy/epsilon"].iloc[-1]) if "privacy/epsilon" in rows else None
-
-
-@dataclasses.dataclass(frozen=True)
-class MechanismReport:
-    """The audit of a mechanism.
-
-    Attributes:
-      bound: Lower bound on epsilon.
-      accounted: Epsilon of its accounting, for the same number of releases.
-      file: `mechanism.json`, if it was written.
-    """
-
-    bound: auditing.Bound
-    accounted: float
-    file: str | None = None
-
-    @property
-    def refuted(self) -> bool:
-        """Whether the mechanism, or its accounting, is wrong."""
-        return self.bound.epsilon > self.accounted
-
-    def __str__(self) -> str:
-        bound, verdict = self.bound, "refuted" if self.refuted else "not refuted"
-        guesses = f"{bound.correct} of {bound.guesses} guesses about {bound.canaries} canaries right"
-        return (
-            f"epsilon is at least {bound.epsilon:.3f} ({guesses}; confidence {bound.confidence:.0%}, delta "
-            f"{bound.delta:g}); accounted {self.accounted:.3f}: {verdict}"
-            + (f"\nWritten: {self.file}" if self.file else "")
-        )
-
-
-def audit_mechanism(config: RunConfig, settings: AuditConfig) -> MechanismReport:
-    """Audits the one mechanism of a configuration, with canaries that are updates or gradients, without a run.
-
-    Args:
-      config: Has a mechanism in one of the sections privacy, local_privacy and example_privacy.
-      settings: Of the audit; with an output directory, `mechanism.json` is written into it.
-
-    Raises:
-      UserError: If the configuration has no mechanism or several, or its settings do not fit together.
-    """
-    paths = ("privacy.mechanism", "local_privacy.clip_norm", "example_privacy.clip_norm")
-    if sum(map(config.is_set, paths)) != 1:
-        found = ", ".join(describe(config, path) for path in paths)
-        raise UserError(f"one mechanism is audited at a time, and {found}: set exactly one, with its noise.")
-    check(resolve(config))
-    clip = config.local_privacy.clip_norm or config.example_privacy.clip_norm or config.privacy.clip_norm
-    canaries = auditing.CanaryAudit(
-        settings.canaries, 10 * clip, settings.rounds, config.run.seed, settings.delta or _DELTA, settings.confidence
-    )
-    local = config.local_privacy
-    if local.clip_norm is not None:
-        update = algorithms.local_dp(local.clip_norm, local.noise_multiplier)
-        bound = auditing.audit_updates(update.privatized, canaries)
-        mechanism = privacy.LocalGaussian(local.noise_multiplier)
-    else:
-        bound, mechanism = _audit_process(config, canaries)
-    report = MechanismReport(bound, privacy.epsilon(mechanism, canaries.rounds, canaries.delta))
-    if settings.output_dir:
-        files.make_directory(settings.output_dir, setting("audit.output_dir"))
-        path = os.path.join(settings.output_dir, "mechanism.json")
-        files.write_json(path, {"lower_bound": report.bound, "accounted": report.accounted})
-        report = dataclasses.replace(report, file=path)
-    return report
-
-
-def _audit_process(config, canaries):
-    """Audits what FedAvg does to updates or gradients; also the mechanism, as it is accounted for canaries."""
-    options = algorithms.Options(
-        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
-        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
-        client_learning_rate=1.0,
-    )
-    example, number = config.example_privacy, canaries.canaries
-    if example.clip_norm is not None:
-        unit, mechanism = "example", privacy.ExampleLevelSgd(example.noise_multiplier)
-        transform = algorithms.dp_sgd(example.clip_norm, example.noise_multiplier, number, None)
-        options = dataclasses.replace(options, transforms=(transform,))
-    else:
-        unit, plan = "client", privacy.build_plan(config, number, number, processes.server_rates(config))
-        options = dataclasses.replace(options, **aggregation.private_parts(plan))
-        # Canaries are in all rounds or in none: no sampling amplifies.
-        sampling = {"sampling": "none"} if isinstance(plan.ledger.mechanism, privacy.Gaussian) else {}
-        mechanism = dataclasses.replace(plan.ledger.mechanism, participation=privacy.Participation(), **sampling)
-    bound = auditing.audit_process(
-        lambda model: algorithms.build_fed_avg(model, options), unit, canaries, config.engine.num_threads
-    )
-    return bound, mechanism

@@ -11,7 +11,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from typing import Callable
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
@@ -46,6 +47,10 @@ class CanaryAudit:
         """Which canaries are in, bool [m]."""
         return np.random.default_rng(self.seed).random(self.canaries) < 0.5
 
+    def canary(self, which: Sequence[int]) -> tf.Tensor:
+        """Dirac canaries of some coordinates, float32 [len(which), m]."""
+        return self.norm * tf.one_hot(tf.constant(which, tf.int32), self.canaries)
+
     def bound(self, scores: np.ndarray, was_in: np.ndarray) -> one_run.Bound:
         """The lower bound on epsilon from the canaries' scores."""
         return one_run.audit(scores, was_in, self.delta, self.confidence)
@@ -77,10 +82,10 @@ def audit_process(
         state = engine.initialize()
         for round_num in range(audit.rounds):
             seeds = [[round_num * len(groups) + i, audit.seed] for i in range(len(groups))]
-            clients = [canary_batches(which, audit, seed) for which, seed in zip(groups, seeds)]
+            clients = [canary_batches(audit.canary(which), seed) for which, seed in zip(groups, seeds)]
             state = engine.run_round(state, clients).state
-        (scores,) = engine.model_weights(state).trainable
-    return audit.bound(np.asarray(scores, float), was_in)
+        scores = np.concatenate(engine.model_weights(state).trainable)
+    return audit.bound(scores.astype(float), was_in)
 
 
 def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAudit) -> one_run.Bound:
@@ -111,14 +116,14 @@ def audit_updates(release_fn: Callable[[list, tf.Tensor], list], audit: CanaryAu
 def canary_model(size: int) -> tff.learning.models.FunctionalModel:
     """A model whose gradient for an example x is -x, at any weights: loss is minus the mean of <w, x>.
 
-    Trained with SGD of rate 1 it moves by x: what a client sends is what its data say. Its one weight, [size], starts
-    at 0.
+    Trained with SGD of rate 1 it moves by x: what a client sends is what its data say. Its weights, the two halves of
+    [size], start at 0: noise that weights share shows.
     """
     traced = functools.partial(tf.function, autograph=False)
 
     def predict(weights, x, training):
         del training
-        return tf.linalg.matvec(x["canary"], weights[0][0])
+        return tf.linalg.matvec(x["canary"], tf.concat(weights[0], 0))
 
     def loss(output, label, sample_weight=None):
         del label, sample_weight
@@ -133,7 +138,7 @@ def canary_model(size: int) -> tff.learning.models.FunctionalModel:
 
     x_spec = collections.OrderedDict([("canary", tf.TensorSpec([None, size])), (SEED, tf.TensorSpec([2], tf.int64))])
     return tff.learning.models.FunctionalModel(
-        initial_weights=((np.zeros([size], np.float32),), ()),
+        initial_weights=((np.zeros([size // 2], np.float32), np.zeros([size - size // 2], np.float32)), ()),
         predict_on_batch_fn=traced(predict),
         loss_fn=traced(loss),
         metrics_fns=(traced(initialize), traced(update), traced(lambda state: state)),
@@ -141,12 +146,11 @@ def canary_model(size: int) -> tff.learning.models.FunctionalModel:
     )
 
 
-def canary_batches(which, audit: CanaryAudit, seed) -> tf.data.Dataset:
-    """One batch with a Dirac canary per example, of coordinates `which`."""
+def canary_batches(canaries: Any, seed: Sequence[int]) -> tf.data.Dataset:
+    """One batch of canaries, float32 [batch, size], for a `canary_model`; seed: of the client, two integers."""
 
     def batch(_):
-        canaries = audit.norm * tf.one_hot(tf.constant(which, tf.int32), audit.canaries)
-        x = collections.OrderedDict([("canary", canaries), (SEED, tf.constant(seed, tf.int64))])
-        return x, tf.zeros([len(which)], tf.int32)
+        x = collections.OrderedDict([("canary", tf.cast(canaries, tf.float32)), (SEED, tf.constant(seed, tf.int64))])
+        return x, tf.zeros([len(canaries)], tf.int32)
 
     return tf.data.Dataset.range(1).map(batch)
