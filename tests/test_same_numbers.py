@@ -65,10 +65,12 @@ def test_only_unexplained_differences_fail(tool, tmp_path, monkeypatch, capsys):
 
 
 def test_flags_are_translated_by_name_and_by_value(tool):
-    names = {"old": "new", "noold": "nonew", "mean=x": "median=y", "gone": None}
-    flags = ["--old=1", "--noold", "--mean=x", "--mean=z", "--gone=3", "--same"]
+    names = {"old": "new", "noold": "nonew", "mean=x": "median=y", "gone": None, "two": "two --three=3"}
+    flags = ["--old=1", "--noold", "--mean=x", "--mean=z", "--gone=3", "--two", '--same={"a --b": 1}']
     found = tool.translated([("train", flags)], names)
-    assert found == [("train", ["--new=1", "--nonew", "--median=y", "--mean=z", "--same"])]
+    assert found == [
+        ("train", ["--new=1", "--nonew", "--median=y", "--mean=z", "--two", "--three=3", '--same={"a --b": 1}'])
+    ]
 
 
 def test_every_flag_of_the_commands_is_one(tool):

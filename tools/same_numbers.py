@@ -32,10 +32,10 @@ from same_numbers_commands import COMMANDS, write_files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-TRANSLATED: dict[str, str | None] = {}
+TRANSLATED: dict[str, str | None] = {f"dp_noise_seed={n}": f"dp_noise_seed={n} --dp_sampling_seed=1" for n in (3, 7)}
 """What a flag of BASE is called in the working tree, without dashes, beyond what the settings say of their earlier
-names: {"old": "new"}, {"old=value": "new=value"}, and None for a flag that is gone. Of a boolean, `old` and `noold` are
-two flags."""
+names: {"old": "new"}, {"old=value": "new=value --another"}, and None for a flag that is gone. Of a boolean, `old` and
+`noold` are two flags."""
 
 EXPLAINED: dict[str, str] = {}
 """Why a command's numbers differ from BASE's, by its name; a law test must hold the new ones."""
@@ -118,12 +118,11 @@ def translated(steps: list, names: dict) -> list:
         name, equals, value = flag[2:].partition("=")
         if flag[2:] in names:
             found = names[flag[2:]]
-        else:
-            found = names.get(name, name)
-            found = found and found + equals + value
-        return found and f"--{found}"
+            return [] if found is None else f"--{found}".split()
+        found = names.get(name, name)
+        return [] if found is None else [f"--{found}{equals}{value}"]
 
-    return [(program, [f for f in map(new, flags) if f is not None]) for program, flags in steps]
+    return [(program, [f for flag in flags for f in new(flag)]) for program, flags in steps]
 
 
 def run_all(tree: pathlib.Path, commands: dict, directory: pathlib.Path, jobs: int, variables=()) -> None:

@@ -31,6 +31,7 @@ UPDATES = {"local_privacy.clip_norm": 2.0, "local_privacy.noise_multiplier": 8.0
                 "amplification": "none",
                 "metrics": "private",
                 "noise_seed": 3,
+                "sampling_seed": 3,
             }.items()
         ),
         ({"privacy.mechanism": "gaussian"}, "set exactly one"),

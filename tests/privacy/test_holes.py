@@ -1,15 +1,18 @@
 """Attacks on private runs by a reader who has everything that the privacy statement calls released."""
 
 import json
+import types
 
 import pytest
 
 from tests import tiny
 from tff_tx import datasets
 from tff_tx.config import RunConfig, check
+from tff_tx.config.algorithm import ClientConfig
 from tff_tx.config.registries import TASKS
 from tff_tx.config.training_data import FINDINGS, PUBLIC, REJECTED, taken_as_public, unhidden
 from tff_tx.core.errors import UserError
+from tff_tx.run.assemble import cohorts
 from tff_tx.run.assemble.tasks import data_spec, model_spec
 from tff_tx.tasks.create import config_fields, find_facts
 
@@ -139,3 +142,28 @@ def test_all_that_is_found_out_of_training_data_is_public_or_paid_for_or_rejecte
         assert rejected == (finding.mark == REJECTED)
         stated = any(text.startswith(finding.name) for text in taken_as_public(config))
         assert stated == (finding.mark == PUBLIC)
+
+
+CLIENTS = [f"client{n}" for n in range(40)]
+
+
+def drawn(directory, **values):
+    """The cohorts of ten rounds of a run in a directory."""
+    clients = types.SimpleNamespace(client_ids=CLIENTS, sizes=lambda: dict.fromkeys(CLIENTS, 8))
+    config = RunConfig.of({**values, "run.directory": str(directory)})
+    task = types.SimpleNamespace(train=clients, local=ClientConfig())
+    cohort_fn = cohorts.build_cohort_fn(config, task, types.SimpleNamespace(download_bytes=0, upload_bytes=0))
+    return [cohort_fn(round_num, 0, 0.0).selected for round_num in range(1, 11)]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "poisson", "by_size", "min_separation"])
+def test_cohorts_cannot_be_computed_from_the_report(sampling, tmp_path):
+    """Amplification by sampling is for readers who do not know the cohorts; the report prints `run.seed`."""
+    values = {**CENTRAL, "cohort.sampling": sampling, "cohort.clients_per_round": 8, "run.seed": 1}
+    private = drawn(tmp_path / "private", **values)
+    for reader in (drawn(tmp_path / "reader", **values), drawn(tmp_path, **{**values, "privacy.mechanism": "none"})):
+        assert sum(map(list.__eq__, private, reader)) <= 1
+    assert drawn(tmp_path / "private", **values) == private  # a resumed run goes on with its own
+    seeded = {**values, "privacy.sampling_seed": 1}
+    assert drawn(tmp_path / "seeded", **seeded) == drawn(tmp_path / "again", **{**seeded, "run.seed": 5})
+    assert not (tmp_path / "seeded").exists()

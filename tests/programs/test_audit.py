@@ -16,7 +16,7 @@ STDLIB = [
 BY_HEART = ["--algorithm=fed_sgd", "--server_optimizer=adam", "--server_learning_rate=0.02", "--rounds=80"]
 PRIVATE = [
     *("--dp_mechanism=gaussian", "--noise_multiplier=2", "--dp_clip_norm=1", "--dp_noise_seed=1", "--rounds=8"),
-    *("--sampling=poisson", "--client_optimizer=sgd", "--client_learning_rate=0.1"),
+    *("--sampling=poisson", "--dp_sampling_seed=1", "--client_optimizer=sgd", "--client_learning_rate=0.1"),
 ]
 
 

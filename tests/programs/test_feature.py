@@ -23,7 +23,7 @@ DIGITS = [
 
 FED_BUFF = ["--buffer_size=2", "--seconds_per_example=0.1", "--device_speed_spread=1.0"]
 DP_SGD = ["--example_dp_clip_norm=1.0", "--example_dp_noise_multiplier=0.1"]
-PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed=1"]
+PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed=1", "--dp_sampling_seed=1"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,14 @@ def rows(directory):
 
 def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_dir):
     """Poisson cohorts, empty ones too; resumed, it goes on with the noise whose seed nobody gave."""
-    line = [*DIGITS, *GAUSSIAN, "--clients_per_round=1", "--dp_metrics=private", "--stop_at_epsilon=100", "--seed=5"]
+    line = [
+        *DIGITS,
+        *GAUSSIAN,
+        "--clients_per_round=1",
+        "--dp_metrics=private",
+        "--stop_at_epsilon=100",
+        "--dp_sampling_seed=5",
+    ]
     line += ["--rounds_per_evaluation=0", "--rounds_per_checkpoint=2", f"--cache_dir={cache_dir}", "--run_dir=run"]
     out, _ = run("train", *line, cwd=tmp_path)
     assert "Privacy: epsilon" in out

@@ -23,7 +23,8 @@ MEMORIZED = {
 }
 PRIVATE = {
     **{"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 2, "privacy.clip_norm": 1, "privacy.noise_seed": 1},
-    **{"run.rounds": 8, "cohort.sampling": "poisson", "client.optimizer": "sgd", "client.learning_rate": 0.1},
+    **{"run.rounds": 8, "cohort.sampling": "poisson", "privacy.sampling_seed": 1},
+    **{"client.optimizer": "sgd", "client.learning_rate": 0.1},
 }
 
 

@@ -21,15 +21,19 @@ from tff_tx.core.errors import UserError, setting
 Sampler = Callable[..., list[str]]
 
 
-def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
+def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int | str) -> Sampler:
     """Samples `clients_per_round` clients without replacement, in random order.
 
-    This is `tff.simulation.build_uniform_sampling_fn`; a further attempt at a round draws with another seed.
+    This is `tff.simulation.build_uniform_sampling_fn`; a further attempt at a round draws with another seed. A secret
+    key draws with all of its bits: that function has 31.
     """
     ids = list(client_ids)
     _check_enough(clients_per_round, len(ids), "training clients")
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
+        if isinstance(seed, str):
+            drawn = _generator(seed, round_num, attempt).choice(len(ids), clients_per_round, replace=False)
+            return [ids[i] for i in drawn]
         drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed
         draw = tff.simulation.build_uniform_sampling_fn(range(len(ids)), random_seed=drawing_seed)
         return [ids[i] for i in draw(round_num, clients_per_round)]
@@ -37,7 +41,7 @@ def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sam
     return sample
 
 
-def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sampler:
+def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int | str) -> Sampler:
     """Samples every client independently with probability `clients_per_round` / number of clients.
 
     This is the sampling that the accountants of differential privacy amplify by (Mironov, Talwar and Zhang, "Renyi
@@ -55,7 +59,7 @@ def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int) -> Sam
     return sample
 
 
-def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes: Mapping[str, int]) -> Sampler:
+def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int | str, sizes: Mapping[str, int]) -> Sampler:
     """Draws clients one after another, each time in proportion to size among those not drawn yet.
 
     A client of size s rings after an exponential time of rate s, and the first to ring are sampled (Efraimidis and
@@ -74,7 +78,7 @@ def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int, sizes:
     return sample
 
 
-def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int, separation: int) -> Sampler:
+def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int | str, separation: int) -> Sampler:
     """Samples a client at most once in any `separation` consecutive rounds.
 
     Clients are partitioned at random into `separation` groups of equal size, give or take one; the groups take turns,
@@ -143,7 +147,7 @@ def build_sampler(
     name: str,
     client_ids: Sequence[str],
     clients_per_round: int,
-    seed: int,
+    seed: int | str,
     sizes: Mapping[str, int] | None = None,
     path: str | None = None,
     rounds: int = 0,
@@ -155,7 +159,7 @@ def build_sampler(
       name: Its name.
       client_ids: Clients to sample from.
       clients_per_round: The size of a cohort, for `poisson` the mean size; unused by `fixed`.
-      seed: Seed of the draws.
+      seed: Seed of the draws; a text is a secret key.
       sizes: Number of examples by client id, for `by_size`.
       path: The record, for `fixed`.
       rounds: Number of rounds that must be in the record, for `fixed`.

@@ -104,6 +104,12 @@ class PrivacyConfig(Section, name="privacy"):
         "system's randomness, stored in the checkpoints.",
         flag="dp_noise_seed",
     )
+    sampling_seed: int | None = option(
+        None,
+        "Seed of the cohorts, for repeatable experiments: sampling amplifies nothing for those who know it. Default: "
+        "the system's randomness, stored in the checkpoints.",
+        flag="dp_sampling_seed",
+    )
 
     @property
     def enabled(self) -> bool:

@@ -214,7 +214,15 @@ _PRIVACY = [
         laws.PRIVATE,
         *section(
             "privacy",
-            *("clip_norm", "metrics", "noise_seed", "noise_multiplier", "target_epsilon", "target_delta"),
+            *(
+                "clip_norm",
+                "metrics",
+                "noise_seed",
+                "sampling_seed",
+                "noise_multiplier",
+                "target_epsilon",
+                "target_delta",
+            ),
             *("stop_at_epsilon", "population", "accountant", "amplification"),
         ),
     ),
@@ -223,6 +231,7 @@ _PRIVACY = [
     ),
     *belong("privacy.mechanism=tree", "privacy.restart_rounds"),
     *belong("privacy.mechanism=banded", "privacy.bands"),
+    Conflict("privacy.sampling_seed", "cohort.sampling=fixed", "recorded cohorts are replayed, not drawn"),
     *belong("privacy.metrics=private", "privacy.metrics_share", "privacy.metrics_loss_bound"),
     laws.NOISE_OR_EPSILON,
     Conflict(

@@ -126,8 +126,8 @@ class Plan:
         return [
             *(["metrics of training (`train/` in `metrics.csv` and TensorBoard)"] if exact else []),
             "how many clients were sampled, reported or failed (`clients/`), and how long rounds took (`time/`)",
-            "`cohorts.jsonl`, `checkpoints/` and the seed, which are the server's own: who took part, why clients "
-            "failed, and the state of the noise",
+            "`cohorts.jsonl` and `checkpoints/`, which are the server's own: who took part, why clients failed, the "
+            "state of the noise, and the keys of noise and cohorts",
         ]
 
     def _notes(self):
@@ -153,6 +153,16 @@ class Plan:
             notes.append(
                 f"The noise was drawn from the seed {settings.noise_seed}, which is in `config.json`: **there is no "
                 "protection from those who know it.**"
+            )
+        if settings.sampling_seed is not None:
+            notes.append(
+                f"Cohorts were drawn from the seed {settings.sampling_seed}, which is in `config.json`: **sampling "
+                "amplifies nothing for those who know it.**"
+            )
+        elif self.settings.cohort.sampling != "fixed":
+            notes.append(
+                "Cohorts were drawn from a key of the operating system's randomness, which is in `checkpoints/` and "
+                "nowhere else; they are recorded in `cohorts.jsonl`, and whoever has either knows who took part."
             )
         notes.append(
             "Noise is drawn and added in 32-bit floating point by a generator that is not a cryptographic one; attacks "

@@ -18,7 +18,7 @@ BUFFERED = {"cohort.buffer_size": 4, "devices.seconds_per_example": 0.1}
 
 
 def sampler(values, seed=1):
-    return cohorts.build_sampler(RunConfig.of({**values, "run.seed": seed}), IDS, SIZES)
+    return cohorts.build_sampler(RunConfig.of(values), IDS, SIZES, seed)
 
 
 def record(tmp_path, rounds):

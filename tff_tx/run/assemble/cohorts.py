@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -10,7 +12,11 @@ from tff_tx import cohorts, runtime, tasks
 from tff_tx.cohorts import buffered, devices
 from tff_tx.config import RunConfig
 from tff_tx.config.run_config import describe
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.run.directory import CHECKPOINTS
+
+_KEY = "sampling_key"
 
 
 def build_devices(config: RunConfig) -> cohorts.Devices:
@@ -44,8 +50,28 @@ def min_separation(config: RunConfig, num_clients: int) -> int:
     return config.cohort.min_separation or max(1, num_clients // num_sampled(config))
 
 
-def build_sampler(config: RunConfig, client_ids: Sequence[str], sizes: Mapping[str, int]) -> cohorts.Sampler:
-    """The sampler of clients that a round may select, or that FedBuff may start next.
+def sampling_seed(config: RunConfig) -> int | str:
+    """The seed of cohorts: of a private run a secret key beside the noise's, made when there is none yet.
+
+    Amplification by sampling holds against those who do not know the cohorts, and everybody may know `run.seed`.
+    """
+    if not config.privacy.enabled:
+        return config.run.seed
+    if config.privacy.sampling_seed is not None:
+        return config.privacy.sampling_seed
+    directory = os.path.join(config.run.directory, CHECKPOINTS)
+    path = os.path.join(directory, _KEY)
+    if not os.path.exists(path):
+        os.makedirs(directory, exist_ok=True)
+        files.write_text(path, secrets.token_hex(16), setting("run.directory"))
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def build_sampler(
+    config: RunConfig, client_ids: Sequence[str], sizes: Mapping[str, int], seed: int | str = 0
+) -> cohorts.Sampler:
+    """The sampler of clients that a round may select, or that FedBuff may start next; `seed` as of `sampling_seed`.
 
     Returns:
       From (round_num, attempt=0) to distinct client ids; of FedBuff, from the number of a drawing.
@@ -62,7 +88,7 @@ def build_sampler(config: RunConfig, client_ids: Sequence[str], sizes: Mapping[s
         separation = min_separation(config, len(client_ids))
         drawn = _candidates(config, drawable, separation)
     more = {"path": config.cohort.cohorts, "rounds": config.run.rounds, "separation": separation}
-    return cohorts.build_sampler(config.cohort.sampling, client_ids, drawn, config.run.seed, sizes=sizes, **more)
+    return cohorts.build_sampler(config.cohort.sampling, client_ids, drawn, seed, sizes=sizes, **more)
 
 
 def _candidates(config, drawable, separation):
@@ -109,7 +135,7 @@ def build_cohort_fn(
       UserError: As of `build_sampler`.
     """
     sizes = task.train.sizes()
-    sample = build_sampler(config, task.train.client_ids, sizes)
+    sample = build_sampler(config, task.train.client_ids, sizes, sampling_seed(config))
     shared: dict[str, Any] = {
         "devices": build_devices(config),
         "num_examples": {c: task.local.num_examples(n) for c, n in sizes.items()},
