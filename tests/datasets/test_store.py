@@ -192,7 +192,7 @@ def test_another_format_version_is_refused(tmp_path, monkeypatch):
     with StoreWriter(path, SPEC, {}) as writer:
         writer.add("train", "a", example(1))
     monkeypatch.setattr(store, "FORMAT_VERSION", 99)
-    with pytest.raises(UserError, match="has format 1, this version reads 99; delete"):
+    with pytest.raises(UserError, match="has format 2, this version reads 99; delete"):
         SqliteClientData(path, "train")
 
 

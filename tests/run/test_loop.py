@@ -260,6 +260,38 @@ class TestRunDirectory:
         assert stored.config == config.replace({"engine.threads": 2})
         assert "tensorflow" in stored.facts["versions"]
 
+    @pytest.mark.parametrize(
+        ("name", "sentence"),
+        [
+            ("train data", "other contents of the train data"),
+            ("TF_ENABLE_ONEDNN_OPTS", "TF_ENABLE_ONEDNN_OPTS was '1', is '0'"),
+            ("tensorflow", "tensorflow was '.*', is '9'"),
+        ],
+    )
+    def test_a_resume_depends_on_more_than_settings(self, tmp_path, monkeypatch, name, sentence):
+        config = resolve(RunConfig())
+        run_directory.write_config(str(tmp_path), config, {"fingerprints": {"train data": "a", "model": "b"}})
+        before = (tmp_path / "config.json").read_bytes()
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0" if name.startswith("TF_") else "1")
+        found = {"tensorflow": "9"} if name == "tensorflow" else {}
+        monkeypatch.setattr(run_directory, "versions", lambda versions=run_directory.versions: versions() | found)
+        facts = {"fingerprints": {"train data": "c" if name == "train data" else "a", "model": "b"}}
+        with pytest.raises(UserError, match=sentence):
+            run_directory.write_config(str(tmp_path), config, facts)
+        assert (tmp_path / "config.json").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"[]", b"3", b"\xff", b"[" * 100_000, b"{}", b'{"version": 2}', b'{"version": 2, "task": 5}', None]
+        + [b'{"flags": {}, "task": 5}', b'{"flags": {"dataset": "digits"}, "facts": [1]}'],
+    )
+    def test_a_configuration_that_is_none_is_told(self, tmp_path, content):
+        (tmp_path / "checkpoints").mkdir()
+        if content is not None:
+            (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"config.json|stored configuration"):
+            run_directory.write_config(str(tmp_path), resolve(RunConfig()), {})
+
     def test_no_run_is_told(self, tmp_path):
         with pytest.raises(UserError, match="has no config.json"):
             run_directory.read_run(str(tmp_path))

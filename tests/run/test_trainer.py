@@ -11,6 +11,7 @@ import transformers
 import tff_tx as ft
 from tff_tx.core.errors import UserError
 from tff_tx.run import directory as run_directory
+from tff_tx.run.assemble import tasks as task_parts
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -95,6 +96,26 @@ def test_more_rounds_are_rejected_where_a_schedule_depends_on_them(task, tmp_pat
     run_directory.write_config(str(tmp_path), begun.config, {})
     with pytest.raises(UserError, match=r"run.rounds was 1, is 2, and client.schedule=cosine depends on it"):
         begun.fit(rounds=2)
+
+
+def test_a_resume_notices_other_data(tmp_path):
+    """A label's name, a text, or as many rows as before with another owner: each is other data, and a copy is not."""
+
+    def prints(*rows):
+        (tmp_path / "data.csv").write_text("\n".join(("client,text,label", *rows)))
+        loaded = ft.load_task(
+            "sequence_classification",
+            data=ft.Data(tmp_path / "data.csv", client_column="client", text_column="text", label_column="label"),
+            model=ft.Model(architecture="bert", config=TINY, tokenizer="bytes"),
+            max_length=8,
+            cache_dir=str(tmp_path / "cache"),
+        )
+        return task_parts.facts(loaded.task, {"train": loaded.task.train})["fingerprints"]
+
+    first = prints("a,one,bad", "b,two,good")
+    assert prints("a,one,bad", "b,two,good") == first
+    for rows in (("a,one,good", "b,two,zzz"), ("a,one,bad", "b,three,good"), ("b,one,bad", "a,two,good")):
+        assert prints(*rows)["train data"] != first["train data"]
 
 
 def test_evaluate_predict_and_save(straight, tmp_path):

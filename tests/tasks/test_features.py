@@ -224,6 +224,7 @@ def test_of_other_weights_nothing_is_left(pictures, cache_dir, tmp_path):
 
 def test_a_client_that_cannot_be_read_fails_alone(pictures, tmp_path, caplog):
     class Broken(tff.simulation.datasets.ClientData):
+        fingerprint = "broken"
         client_ids = pictures.train.client_ids
         element_type_structure = pictures.train.element_type_structure
         sizes = pictures.train.sizes

@@ -113,8 +113,10 @@ class RunConfig:
                 f"the stored configuration is of version {version}, and this is version {VERSION}: use the tff_tx that "
                 "wrote it."
             )
-        known = {path: stored[f.section][f.name] for path, f in FIELDS.items() if f.name in stored.get(f.section, {})}
-        return cls.of(known)
+        sections = {section.section: stored.get(section.section) for section in SECTIONS}
+        if wrong := [name for name, values in sections.items() if not isinstance(values, Mapping)]:
+            raise UserError(f"the stored configuration has no section {wrong[0]}: restore config.json.")
+        return cls.of({f"{section}.{name}": value for section, own in sections.items() for name, value in own.items()})
 
 
 SECTIONS: tuple[type[Section], ...] = tuple(type(f.default) for f in dataclasses.fields(RunConfig))

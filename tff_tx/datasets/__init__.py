@@ -11,6 +11,7 @@ _EXPORTS = {
     "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceToSequenceEncoder")
     + ("TokenClassificationEncoder", "start_and_end"),
+    "encoders.tokenizing": ("tokenizer_fingerprint",),
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
     "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),

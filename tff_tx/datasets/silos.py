@@ -37,12 +37,14 @@ class Listing:
       element_spec: Of a stored example, name -> `tf.TensorSpec`.
       sizes: Client id -> number of examples.
       example_bytes: Client id -> mean bytes of a stored example.
+      fingerprint: Of the store, see `SqliteClientData`.
     """
 
     path: str
     element_spec: Mapping[str, tf.TensorSpec]
     sizes: Mapping[str, int]
     example_bytes: Mapping[str, float]
+    fingerprint: str = ""
 
 
 def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments: Any) -> Any:
@@ -66,7 +68,8 @@ def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments:
 def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:
     """Encodes a silo's training data; to be called where they are, see `in_silo`."""
     clients = in_silo(silo, federated.load, spec, encoder, False).train
-    return Listing(clients.path, clients.element_type_structure, clients.sizes(), clients.example_bytes())
+    sizes, lengths = clients.sizes(), clients.example_bytes()
+    return Listing(clients.path, clients.element_type_structure, sizes, lengths, clients.fingerprint)
 
 
 class SiloClientData(tff.simulation.datasets.ClientData):
@@ -88,6 +91,11 @@ class SiloClientData(tff.simulation.datasets.ClientData):
                 raise UserError(f"a silo is called {silo!r}: give it a name without {_SEPARATOR}.")
             if spec != specs[first]:
                 raise UserError(f"the silos {first} and {silo} store different examples: {specs[first]} and {spec}.")
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprints of the silos' stores."""
+        return " ".join(f"{silo}:{listing.fingerprint}" for silo, listing in self._listings.items())
 
     @property
     def client_ids(self) -> list[str]:

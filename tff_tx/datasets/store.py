@@ -3,7 +3,7 @@
 The tables are those of `tff.simulation.datasets.SqlClientData`, so that TFF's own class reads the file too:
 `examples(split_name, client_id, serialized_example_proto)`, one row an example, and `client_metadata(client_id,
 split_name, num_examples)`. A third one, `tff_tx_meta(key, value)`, holds what makes the file open by its path alone:
-the element spec, the kind of task, the label names, the fingerprint.
+the element spec, the kind of task, the label names, the encoder's fingerprint and a digest of all rows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import sqlite3
@@ -23,7 +24,7 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError, setting
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE examples (
@@ -63,6 +64,7 @@ class StoreWriter:
         self._serialize = build_serializer(element_spec)
         self._meta = {**meta, "format": FORMAT_VERSION, "element_spec": _spec_to_json(element_spec)}
         self._rows: list = []
+        self._digest = hashlib.sha256(json.dumps(self._meta, sort_keys=True).encode())
         self._counts: collections.Counter = collections.Counter()
 
     def __enter__(self) -> StoreWriter:
@@ -88,6 +90,8 @@ class StoreWriter:
     def _flush(self) -> None:
         with _disk_errors(self._path, self._chosen_by):
             self._connection.executemany(_INSERT, self._rows)
+        for split, client, proto in self._rows:
+            self._digest.update(f"{split}\0{client}\0{len(proto)}\0".encode() + proto)
         self._rows.clear()
 
     def __exit__(self, exception_type, exception, traceback) -> None:
@@ -107,7 +111,8 @@ class StoreWriter:
                 ((client, split, count) for (split, client), count in self._counts.items()),
             )
             self._connection.executemany(
-                "INSERT INTO tff_tx_meta VALUES (?, ?)", ((key, json.dumps(value)) for key, value in self._meta.items())
+                "INSERT INTO tff_tx_meta VALUES (?, ?)",
+                ((k, json.dumps(v)) for k, v in {**self._meta, "digest": self._digest.hexdigest()}.items()),
             )
             self._connection.execute(_INDEX)
             self._connection.commit()
@@ -140,13 +145,17 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
       path: A file written by `StoreWriter`.
       split: The split's name.
 
+    Attributes:
+      fingerprint: SHA-256 of the examples and clients of all splits, and of what they mean; hexadecimal.
+
     Raises:
       UserError: If there is no such store, or no such split in it.
     """
 
     def __init__(self, path: str, split: str):
         self.path, self.split = path, split
-        self._element_spec = read_meta(path)["element_spec"]
+        meta = read_meta(path)
+        self._element_spec, self.fingerprint = meta["element_spec"], meta["digest"]
         with _connect(path) as connection:
             rows = connection.execute(
                 "SELECT client_id, num_examples FROM client_metadata WHERE split_name = ?", (split,)
@@ -263,7 +272,7 @@ def build_serializer(element_spec: Mapping[str, tf.TensorSpec]) -> Callable[[Map
         proto = tf.train.Example()
         for name, values in kinds.items():
             getattr(proto.features.feature[name], values).value.extend(np.ravel(example[name]).tolist())
-        return proto.SerializeToString()
+        return proto.SerializeToString(deterministic=True)
 
     return serialize
 

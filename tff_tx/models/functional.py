@@ -7,6 +7,8 @@ allow. Here the model stays as it is, and what is traced is a pure function of w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, Callable
 
@@ -23,7 +25,7 @@ from tff_tx.models.tracing import randomness, requirements
 from tff_tx.models.tracing.adapted_layers import dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
-from tff_tx.models.weights_file import WeightsFile
+from tff_tx.models.weights_file import WeightsFile, digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,15 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     def variables(self) -> list:
         """All variables, of the Keras model and of adapters, in the order in which the graphs take their values."""
         return list(self._function.variables)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the initial weights do, or the configuration, wherever the model was loaded from."""
+        config = getattr(self.keras_model, "config", None)
+        changing = ("_name_or_path", "architectures")  # to save a model changes the latter
+        facts = {} if config is None else {k: v for k, v in config.to_dict().items() if k not in changing}
+        weights = digest(tf.nest.flatten(self._initial_weights))
+        return hashlib.sha256((weights + json.dumps(facts, sort_keys=True, default=str)).encode()).hexdigest()
 
     @property
     def is_changing(self) -> list[bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,16 +53,25 @@ class WeightsFile:
 
 def _file(arrays):
     """The file with the bytes of some arrays, one after another."""
-    parts = [np.ascontiguousarray(array).view(np.uint8).data for array in arrays]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    if digest.hexdigest() not in _files:
+    key = digest(arrays)
+    if key not in _files:
         file = tempfile.TemporaryFile()  # noqa: SIM115 -- without a name, and open until the process ends
-        file.writelines(parts)
+        file.writelines(map(_bytes, arrays))
         file.flush()
-        _files[digest.hexdigest()] = file
-    return _files[digest.hexdigest()]
+        _files[key] = file
+    return _files[key]
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of the bytes of arrays, one after another, hexadecimal."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(_bytes(array))
+    return found.hexdigest()
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _constant(array):

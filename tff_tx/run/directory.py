@@ -21,6 +21,15 @@ MODEL = "model"
 RESULTS = "results.json"
 TENSORBOARD = "tensorboard"
 
+_ENVIRONMENT = {
+    **{"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "", "ONEDNN_DEFAULT_FPMATH_MODE": ""},
+    **{"TF_XLA_FLAGS": "", "XLA_FLAGS": "", "NVIDIA_TF32_OVERRIDE": ""},
+}
+"""Environment variables that decide how TensorFlow rounds, and their defaults."""
+
+_DECIDING = ("fingerprints", "environment", "versions")
+"""Facts that a resumed run must share with its beginning."""
+
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "tf-keras", "transformers", "numpy")
 
 
@@ -64,12 +73,36 @@ def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> N
     """Writes `config.json` with more facts, or checks that the run that is there can go on with these settings.
 
     Raises:
-      UserError: If the directory holds a run with other settings.
+      UserError: If the directory holds a run with other settings, data, model or versions, or one that does not say.
     """
     path = os.path.join(run_dir, CONFIG)
+    environment = {name: os.environ.get(name, default) for name, default in _ENVIRONMENT.items()}
+    facts = {"versions": versions(), "environment": environment, **facts}
     if os.path.exists(path):
-        check_resume(read_run(run_dir).config, RunConfig.from_json(json.loads(json.dumps(config.to_json()))))
-    files.write_json(path, {**config.to_json(), "facts": {"versions": versions(), **facts}})
+        run = read_run(run_dir)
+        check_resume(run.config, RunConfig.from_json(json.loads(json.dumps(config.to_json()))))
+        _check_facts(run, facts)
+    elif found := [name for name in (CHECKPOINTS, METRICS) if os.path.exists(os.path.join(run_dir, name))]:
+        raise UserError(
+            f"{setting('run.directory')}={run_dir} has {' and '.join(found)} of a run but no {CONFIG}, so what it was "
+            "is unknown: restore that file, or choose another directory."
+        )
+    files.write_json(path, {**config.to_json(), "facts": facts})
+
+
+def _check_facts(run, now):
+    """Checks that contents and versions on which a run depends are those that it began with."""
+    changed = [
+        f"{name} was {value!r}, is {now[part][name]!r}" if part != "fingerprints" else f"other contents of the {name}"
+        for part in _DECIDING
+        for name, value in run.facts.get(part, {}).items()
+        if name in now.get(part, {}) and value != now[part][name] and name != "python"
+    ]
+    if changed:
+        raise UserError(
+            f"{setting('run.directory')}={run.directory} holds a run that began otherwise ({'; '.join(changed[:5])}), "
+            "so that its numbers would be others from here on: restore that to resume it, or choose another directory."
+        )
 
 
 def read_run(run_dir: str) -> StoredRun:
@@ -83,15 +116,18 @@ def read_run(run_dir: str) -> StoredRun:
         with open(path, encoding="utf-8") as file:
             stored = json.load(file)
         config = resolve(RunConfig.from_json(stored))
+        facts = stored.get("facts") or _facts_of_version_1(stored)
+        if not all(isinstance(part, Mapping) for part in (facts, *(facts.get(name, {}) for name in _DECIDING))):
+            raise ValueError("facts are not objects")
     except FileNotFoundError:
         raise UserError(
             f"{setting('run.directory')}={run_dir} has no {CONFIG}, so it is not a run directory: check the path."
         ) from None
     except UserError:
         raise
-    except ValueError as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
-    return StoredRun(run_dir, config, stored.get("facts") or _facts_of_version_1(stored))
+    return StoredRun(run_dir, config, facts)
 
 
 def _facts_of_version_1(stored):

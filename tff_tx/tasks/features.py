@@ -82,13 +82,8 @@ class FeatureCache:
         return collections.OrderedDict((f, os.path.getsize(f)) for f in sorted(files, key=os.path.getmtime))
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for values in self._whole.model.initial_weights:
-            for value in values:
-                digest.update(np.ascontiguousarray(value).data)
-        digest.update(repr(self._spec).encode())
-        digest.update(json.dumps({s: c.sizes() for s, c in self._clients.items()}, sort_keys=True).encode())
-        return digest.hexdigest()
+        data = {split: clients.fingerprint for split, clients in self._clients.items()}
+        return hashlib.sha256(repr((self._whole.model.fingerprint, self._spec, data)).encode()).hexdigest()
 
     @functools.cached_property
     def mean_bytes(self) -> float:

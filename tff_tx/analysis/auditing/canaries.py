@@ -95,6 +95,11 @@ class WithCanaries(tff.simulation.datasets.ClientData):
         self._present = [canary for canary in canaries if canary.is_in]
 
     @property
+    def fingerprint(self) -> str:
+        """As of the clients."""
+        return self._clients.fingerprint
+
+    @property
     def client_ids(self) -> list[str]:
         """The clients' ids, then the canaries'."""
         return [*self._clients.client_ids, *(canary.client_id for canary in self._present)]

@@ -95,7 +95,9 @@ class EnsembleAssembly(Assembly):
     def facts(self) -> dict[str, Any]:
         found = [_facts(task) for _, task in self.groups.values()]
         parameters = {part: sum(f["parameters"][part] for f in found) for part in ("trainable", "non_trainable")}
-        return {**found[0], "parameters": parameters, "groups": list(self.groups)}
+        models = {f"model {name}": own["fingerprints"]["model"] for name, own in zip(self.groups, found)}
+        prints = {**found[0]["fingerprints"], **models}
+        return {**found[0], "fingerprints": prints, "parameters": parameters, "groups": list(self.groups)}
 
     def bytes_needed(self) -> int:
         weights = (w for _, task in self.groups.values() for part in task.model.initial_weights for w in part)

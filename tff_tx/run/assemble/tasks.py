@@ -89,7 +89,10 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
 def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, Any]:
     """What `config.json` says of a task, and of the clients of its splits, besides the settings."""
     trainable, non_trainable = (sum(w.size for w in part) for part in task.model.initial_weights)
+    tokenizer = {} if task.tokenizer is None else {"tokenizer": datasets.tokenizer_fingerprint(task.tokenizer)}
+    data = {f"{split} data": found.fingerprint for split, found in clients.items()}
     return {
+        "fingerprints": {**data, **tokenizer, "model": task.model.fingerprint},
         "label_names": list(task.label_names),
         "clients": {split: len(found.client_ids) for split, found in clients.items()},
         "parameters": {"trainable": trainable, "non_trainable": non_trainable},
