@@ -3,6 +3,11 @@
 import collections
 import functools
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -291,6 +296,18 @@ class TestRunDirectory:
             (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(UserError, match=r"config.json|stored configuration"):
             run_directory.write_config(str(tmp_path), resolve(RunConfig()), {})
+
+    def test_a_run_directory_has_one_writer_and_a_dead_one_hinders_nobody(self, tmp_path):
+        with run_directory.writing(str(tmp_path)):
+            own = f"is being written by process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-')}"
+            with pytest.raises(UserError, match=own), run_directory.writing(str(tmp_path)):
+                pass
+        code = f"with d.writing({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
+        ended = subprocess.run([sys.executable, "-c", f"import os, tff_tx.run.directory as d\n{code}"])
+        assert ended.returncode == -9
+        assert "process" in (tmp_path / ".lock").read_text()
+        with run_directory.writing(str(tmp_path)):
+            pass
 
     def test_no_run_is_told(self, tmp_path):
         with pytest.raises(UserError, match="has no config.json"):

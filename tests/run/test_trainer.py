@@ -204,6 +204,15 @@ def test_a_mistake_of_sampling_leaves_nothing(task, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_another_process_writes_is_left_alone(task, straight):
+    _, _, directory = straight
+    before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+    with run_directory.writing(str(directory)), pytest.raises(UserError, match="is being written by process"):
+        trainer(task, directory, rounds_per_evaluation=2).fit(rounds=6)
+    after = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+    assert {path.name for path in after if before[path] != after[path]} <= {".lock"}
+
+
 def test_a_run_does_not_become_shorter(task, straight):
     found, history, directory = straight
     with pytest.raises(UserError, match="run.rounds=3: 5 rounds have been run"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,8 @@ def make_directory(path: str, flag: str) -> None:
         probe = os.path.join(path, ".writable")
         with open(probe, "w", encoding="utf-8"):
             pass
-        os.remove(probe)
+        with contextlib.suppress(FileNotFoundError):  # another process probed at the same time
+            os.remove(probe)
     except OSError as error:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another directory.") from error
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tff_tx.config import RunConfig, check_resume, resolve
@@ -19,6 +23,7 @@ CONFIG = "config.json"
 METRICS = "metrics.csv"
 MODEL = "model"
 RESULTS = "results.json"
+_LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 
 _ENVIRONMENT = {
@@ -61,6 +66,30 @@ class StoredRun:
                 "resumes it)."
             )
         return path
+
+
+@contextlib.contextmanager
+def writing(run_dir: str) -> Iterator[None]:
+    """Makes a run directory, and holds its lock for the length of the block; the lock ends with its process.
+
+    Raises:
+      UserError: If the directory cannot be written, or another process writes it.
+    """
+    files.make_directory(run_dir, setting("run.directory"))
+    with open(os.path.join(run_dir, _LOCK), "a+", encoding="utf-8") as lock:
+        lock.seek(0)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{setting('run.directory')}={run_dir} is being written by {lock.read()}: wait until it ends or stop "
+                "it, or choose another directory."
+            ) from None
+        lock.truncate(0)
+        now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+        lock.flush()
+        yield
 
 
 def versions() -> dict[str, str]:

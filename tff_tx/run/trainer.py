@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -159,32 +160,38 @@ class Trainer:
         run_dir, parts = self.config.run.directory, self._assembly
         evaluators = parts.evaluators()
         monitors = self._monitors(evaluators)
-        _check_rounds(run_dir, parts.rounds)
-        with assemble.cluster(self.config) as cluster:
-            files.make_directory(run_dir, setting("run.directory"))
-            files.check_space(run_dir, parts.bytes_needed())
-            directory.write_config(run_dir, self.config, parts.facts())
-            parts.prepare(run_dir)
-            self._say(*parts.describe())
-            with parts.engine(cluster) as engine:
-                weights = loop.train(
-                    engine,
-                    run_dir,
-                    self._schedule(),
-                    cohort_fn=parts.cohort_fn(engine.traffic()),
-                    evaluate_fn=parts.evaluate_fn(evaluators),
-                    callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, MetricsCsv(), TensorBoard()],
-                    show_progress=self._progress,
-                    profiled=self.config.run.profile,
-                    prepare_fn=parts.prepare_fn(),
-                )
-        self._results = parts.evaluate_all(evaluators, weights, self._progress)
-        parts.save(weights, run_dir)
-        self._report()
+        with contextlib.ExitStack() as lock:
+            with assemble.cluster(self.config) as cluster:
+                lock.enter_context(directory.writing(run_dir))
+                weights = self._train(cluster, evaluators, monitors)
+            self._results = parts.evaluate_all(evaluators, weights, self._progress)
+            parts.save(weights, run_dir)
+            self._report()
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
         self._say(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
         return self.history
+
+    def _train(self, cluster, evaluators, monitors):
+        """The weights after the rounds."""
+        run_dir, parts = self.config.run.directory, self._assembly
+        _check_rounds(run_dir, parts.rounds)
+        files.check_space(run_dir, parts.bytes_needed())
+        directory.write_config(run_dir, self.config, parts.facts())
+        parts.prepare(run_dir)
+        self._say(*parts.describe())
+        with parts.engine(cluster) as engine:
+            return loop.train(
+                engine,
+                run_dir,
+                self._schedule(),
+                cohort_fn=parts.cohort_fn(engine.traffic()),
+                evaluate_fn=parts.evaluate_fn(evaluators),
+                callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, MetricsCsv(), TensorBoard()],
+                show_progress=self._progress,
+                profiled=self.config.run.profile,
+                prepare_fn=parts.prepare_fn(),
+            )
 
     def _say(self, *lines):
         if self._progress:
