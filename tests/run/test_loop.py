@@ -163,7 +163,7 @@ def failing_engine(task):
     def some_fail(client):
         wrong = tf.strings.regex_full_match(client["client_id"], ".*such")
         known = tf.where(wrong, "client_0", client["client_id"])
-        data = batches(collections.OrderedDict(client_id=known, seed=client["seed"]))
+        data = batches(collections.OrderedDict(client, client_id=known))
         return data.map(lambda x, y: (x, y + tf.strings.to_number(tf.where(wrong, "corrupt", "0"), tf.int32)))
 
     options = algorithms.Options(

@@ -210,8 +210,7 @@ def test_dropout_differs_between_clients_rounds_and_steps(digits_task):
     seeds = set()
     for round_num in (1, 2):
         for client in tasks.client_arguments(digits_task.train.client_ids[:2], 1, round_num):
-            examples = digits_task.train.serializable_dataset_fn(client["client_id"])
-            for x, _ in digits_task.preprocessing.train(examples, client["seed"], digits_task.local):
+            for x, _ in digits_task.client_batches(client):
                 seeds.add(tuple(x["seed"].numpy()))
     batches = -(-min(40, digits_task.train.num_examples(digits_task.train.client_ids[0])) // 16)
     assert batches > 1

@@ -22,7 +22,7 @@ def rows():
 
 def batches(seed=SEED_A, **fields):
     local = ClientConfig(**{"batch_size": 4, **fields})
-    return Preprocessing("causal_lm", TOKENS, BYTES).train(dataset(rows()), seed, local)
+    return Preprocessing("causal_lm", TOKENS, BYTES).train(lambda _: dataset(rows()), seed, local)
 
 
 def lengths(x):
@@ -86,7 +86,7 @@ def test_labels_of_tokens_stay_with_them():
         lambda: (collections.OrderedDict(input_ids=ids, labels=labels) for ids, labels in stored), output_signature=spec
     )
     local = ClientConfig(batch_size=4, bucket_by_length=True)
-    for x, y in Preprocessing("token_classification", spec, BYTES).train(data, SEED_A, local):
+    for x, y in Preprocessing("token_classification", spec, BYTES).train(lambda _: data, SEED_A, local):
         assert x["input_ids"].shape == y.shape
         inner = (y.numpy() != -100).sum(1)
         np.testing.assert_array_equal(inner, x["attention_mask"].numpy().sum(1) - 2)
@@ -101,7 +101,7 @@ def test_histories_of_items_are_sorted_too():
     )
     local = ClientConfig(batch_size=5, bucket_by_length=True)
     preprocessing = Preprocessing("next_item", spec, num_labels=30)
-    widths = [x["item_ids"].shape[1] for x, _ in preprocessing.train(data, SEED_A, local)]
+    widths = [x["item_ids"].shape[1] for x, _ in preprocessing.train(lambda _: data, SEED_A, local)]
     assert sorted(widths) == [6, 11, 16, 21]
 
 

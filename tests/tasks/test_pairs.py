@@ -112,5 +112,5 @@ def test_questions_and_where_their_answers_are(config, has):
 
 def test_training_batches_hold_each_example_once(t5):
     preprocessing = Preprocessing("sequence_to_sequence", PAIRS, TOKENIZER, config=t5.config)
-    batches = list(preprocessing.train(dataset(EXAMPLES, PAIRS), SEED, ClientConfig(batch_size=1)))
+    batches = list(preprocessing.train(lambda _: dataset(EXAMPLES, PAIRS), SEED, ClientConfig(batch_size=1)))
     assert sorted(y.numpy().tolist() for _, y in batches) == [[[5, 1, 6, 2]], [[9, 2]]]

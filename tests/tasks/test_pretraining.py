@@ -81,7 +81,7 @@ def test_bytes_are_masked_with_a_token_of_their_own(texts, cache_dir):
     asked = masked = 0
     for client in task.train.client_ids:
         examples = task.train.create_tf_dataset_for_client(client)
-        for x, y in task.preprocessing.train(examples, tf.constant([1, 2], tf.int64), task.local):
+        for x, y in task.preprocessing.train(lambda _, of=examples: of, tf.constant([1, 2], tf.int64), task.local):
             asked += (y.numpy() != models.IGNORED).sum()
             masked += (x["input_ids"].numpy() == 259).sum()
             assert y.numpy().max() < 259

@@ -35,7 +35,7 @@ def test_histories_end_at_the_right_and_each_item_is_to_be_found():
     preprocessing = Preprocessing("next_item", HISTORIES, num_labels=12)
     data = dataset(EXAMPLES, HISTORIES)
     # One batch, whose rows are shuffled.
-    ((x, y),) = preprocessing.train(data, SEED, ClientConfig(batch_size=2))
+    ((x, y),) = preprocessing.train(lambda _: data, SEED, ClientConfig(batch_size=2))
     rows = sorted(zip(x["item_ids"].numpy().tolist(), x["candidates"][..., 0].numpy().tolist(), y.numpy().tolist()))
     assert [(ids, label) for ids, _, label in rows] == [([0, 0, 7], [-100, -100, 0]), ([4, 2, 4], [0, 0, 0])]
     assert rows[0][1][-1] == 1

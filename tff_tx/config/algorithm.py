@@ -63,13 +63,17 @@ class ClientConfig(Section, name="client"):
     )
     steps: int | None = option(
         None,
-        "Local batches per round, instead of {client.epochs}; default for stdlib: 16.",
+        "Local batches per round, instead of {client.epochs}; of more examples, the next round draws others. Default "
+        "for stdlib: 16.",
         flag="local_steps",
         least=1,
         stated=True,
     )
     max_examples: int | None = option(
-        None, "Maximum number of examples per local epoch, drawn anew each time.", least=1, stated=True
+        None,
+        "Maximum number of examples per local epoch; of more, the next epoch draws others, until all have been drawn.",
+        least=1,
+        stated=True,
     )
     gradient_accumulation_steps: int = option(
         1, "Parts in which a batch is computed, one after another, before the optimizer's step.", least=1
@@ -98,6 +102,19 @@ class ClientConfig(Section, name="client"):
     def num_epochs(self) -> int:
         """Local epochs per round, where `steps` is None."""
         return self.epochs or 1
+
+    @property
+    def examples_per_pass(self) -> int | None:
+        """Most examples of a client that a pass over its data draws in a round; None: all."""
+        limits = [self.max_examples, self.steps and self.steps * self.batch_size]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def num_passes(self) -> int:
+        """Passes over a client's data in a round, if each draws `examples_per_pass`."""
+        if self.steps is None:
+            return self.num_epochs
+        return -(-self.steps * self.batch_size // self.examples_per_pass)
 
     def num_examples(self, available: int) -> int:
         """Number of examples processed per round (with repetition) by a client that holds `available`."""

@@ -124,7 +124,7 @@ class SiloClientData(tff.simulation.datasets.ClientData):
 
     @property
     def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
-        """Client id, a string or a string tensor -> its dataset; can be read on the silo's machine alone."""
+        """Client id, a string or a string tensor, or with a `Draw` -> its dataset, on the silo's machine alone."""
         paths = {silo: listing.path for silo, listing in self._listings.items()}
         return functools.partial(_dataset, paths, self.element_type_structure)
 
@@ -140,11 +140,11 @@ def silo_of(client_id: str) -> str:
     return client_id.partition(_SEPARATOR)[0]
 
 
-def _dataset(paths: Mapping[str, str], element_spec, client_id) -> tf.data.Dataset:
+def _dataset(paths: Mapping[str, str], element_spec, client_id, draw=None) -> tf.data.Dataset:
     parts = tf.strings.split([client_id], _SEPARATOR, maxsplit=1).values
     number = tf.argmax(tf.equal(tf.constant(list(paths)), parts[0]))
     path = tf.gather(tf.constant(list(paths.values())), number)
-    return store.client_dataset(path, "train", element_spec, parts[1])
+    return store.client_dataset(path, "train", element_spec, parts[1], draw)
 
 
 def join_silos(

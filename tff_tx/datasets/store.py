@@ -15,8 +15,9 @@ import hashlib
 import json
 import os
 import sqlite3
+import string
 from collections.abc import Iterator, Mapping
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +38,37 @@ CREATE TABLE tff_tx_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 _INDEX = "CREATE INDEX examples_by_client ON examples (split_name, client_id)"
 _INSERT = "INSERT INTO examples VALUES (?, ?, ?)"
 _ROWS_PER_INSERT = 2000
+
+_ALL = "SELECT serialized_example_proto FROM examples WHERE {mine} ORDER BY rowid"
+# Sorted by the cubes, modulo a prime, of an arithmetic progression: a permutation that takes no state but two numbers.
+# The last part of a permutation is filled up with rows of the part before it, so that no part has a row twice.
+_DRAWN = """
+WITH mine AS (SELECT rowid AS row, ROW_NUMBER() OVER (ORDER BY rowid) AS place FROM examples WHERE {mine}),
+  plan AS (SELECT COUNT(*) AS n, MAX(1, (COUNT(*) + {size} - 1) / {size}) AS parts FROM mine),
+  keyed AS (
+    SELECT row, n, (place % {p} * (1 + ({a} + {number} / parts * {b}) % ({p} - 1)) + {b}) % {p} AS x FROM mine, plan)
+SELECT serialized_example_proto FROM (
+  SELECT row FROM keyed ORDER BY CASE WHEN n <= {ordered} THEN row ELSE x * x % {p} * x % {p} END, row
+  LIMIT {size} OFFSET (SELECT MAX(0, MIN({number} % parts * {size}, n - {size})) FROM plan)
+) CROSS JOIN examples ON examples.rowid = row
+"""
+_PRIME = 2**31 - 1
+
+
+class Draw(NamedTuple):
+    """One of the parts into which a client's examples are cut after a random permutation, and then after another one.
+
+    Attributes:
+      number: int64 scalar, of the part, from 0 and through all permutations.
+      size: Examples a part; a client with fewer has one part, of all of them.
+      ordered: A client with at most so many examples gives them all in stored order.
+      seed: int64 [2], of the permutations.
+    """
+
+    number: tf.Tensor
+    size: int
+    ordered: int
+    seed: tf.Tensor
 
 
 class StoreWriter:
@@ -198,7 +230,7 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
 
     @property
     def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
-        """Client id, a string or a string tensor -> its dataset; can be traced inside a graph."""
+        """Client id, a string or a string tensor, or with a `Draw` -> its dataset; can be traced inside a graph."""
         return functools.partial(client_dataset, self.path, self.split, self._element_spec)
 
     def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
@@ -208,13 +240,24 @@ class SqliteClientData(tff.simulation.datasets.ClientData):
         return self.serializable_dataset_fn(client_id)
 
 
-def client_dataset(path, split: str, element_spec, client_id) -> tf.data.Dataset:
-    """The examples of a client of a store; path and client id are strings or string tensors."""
-    select = "SELECT serialized_example_proto FROM examples WHERE split_name = '"
+def client_dataset(path, split: str, element_spec, client_id, draw: Draw | None = None) -> tf.data.Dataset:
+    """The examples of a client of a store, or those drawn; path and client id are strings or string tensors."""
     quoted = split.replace("'", "''"), tf.strings.regex_replace(client_id, "'", "''")
-    query = tf.strings.join([select, quoted[0], "' AND client_id = '", quoted[1], "' ORDER BY rowid"])
-    protos = tf.data.experimental.SqlDataset("sqlite", path, query, tf.string)
+    values = {"mine": tf.strings.join(["split_name = '", quoted[0], "' AND client_id = '", quoted[1], "'"])}
+    if draw is not None:
+        numbers = {"number": draw.number, "a": draw.seed[0] % _PRIME, "b": draw.seed[1] % _PRIME}
+        numbers |= {"size": draw.size, "ordered": draw.ordered, "p": _PRIME}
+        values |= {name: tf.strings.as_string(tf.cast(value, tf.int64)) for name, value in numbers.items()}
+    protos = tf.data.experimental.SqlDataset(
+        "sqlite", path, _filled(_ALL if draw is None else _DRAWN, values), tf.string
+    )
     return protos.map(build_parser(element_spec))
+
+
+def _filled(query: str, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """The query with string tensors in place of names in braces."""
+    parts = ((text, values[name] if name else "") for text, name, *_ in string.Formatter().parse(query))
+    return tf.strings.join([piece for pair in parts for piece in pair])
 
 
 def read_meta(path: str) -> dict:

@@ -31,7 +31,7 @@ class ClientCompression(Hook):
     Algorithm 2); without, e_i is 0 in all rounds. An update in a weighted mean is multiplied by the client's weight,
     and so is its residual. The compressor draws with a client's own seed of the round.
 
-    Clients are named by `OrderedDict(client_id, seed)` (`tasks.client_arguments`). The state, of error feedback alone,
+    Clients are named by `tasks.client_arguments`. The state, of error feedback alone,
     is the number of rounds that have been run; the residuals after each round are in the store. A round that does not
     count leaves none.
 

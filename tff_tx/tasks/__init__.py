@@ -2,7 +2,7 @@
 
 from tff_tx.tasks.create import create_task
 from tff_tx.tasks.features import FeatureCache
-from tff_tx.tasks.federated_task import FederatedTask, client_arguments
+from tff_tx.tasks.federated_task import CLIENT, FederatedTask, client_arguments
 from tff_tx.tasks.kind import Facts, TaskKind, TextTask, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
 from tff_tx.tasks.preprocessing import Preprocessing

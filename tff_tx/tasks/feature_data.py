@@ -53,7 +53,7 @@ class FeatureClientData(tff.simulation.datasets.ClientData):
 
     @property
     def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
-        """Client id, a string or a string tensor -> its dataset; can be traced inside a graph."""
+        """Client id, a string or a string tensor, or with a `datasets.Draw` -> its dataset; traceable."""
         stored = collections.OrderedDict((name, tf.TensorSpec([], tf.string)) for name in self._element_spec)
 
         def decoded(value, spec):
@@ -62,9 +62,9 @@ class FeatureClientData(tff.simulation.datasets.ClientData):
         def decode(example):
             return collections.OrderedDict((n, decoded(example[n], spec)) for n, spec in self._element_spec.items())
 
-        def dataset(client_id):
+        def dataset(client_id, draw=None):
             path = client_path(self._directory, self._split, client_id)
-            return datasets.client_dataset(path, self._split, stored, client_id).map(decode)
+            return datasets.client_dataset(path, self._split, stored, client_id, draw).map(decode)
 
         return dataset
 

@@ -12,12 +12,17 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import models
+from tff_tx import datasets, models
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.tasks.bucketing import padding_share
 from tff_tx.tasks.kind import TaskKind, task_kind
-from tff_tx.tasks.preprocessing import Preprocessing
+from tff_tx.tasks.preprocessing import SHUFFLE_BUFFER, Preprocessing
+
+CLIENT = collections.OrderedDict(
+    client_id=np.str_, seed=tff.TensorType(np.int64, [2]), order=tff.TensorType(np.int64, [2]), round_num=np.int64
+)
+"""TFF type of `client_arguments`."""
 
 _MOST_SHUFFLED = 10_000
 
@@ -77,17 +82,27 @@ class FederatedTask:
 
     @property
     def train_batches(self) -> tff.Computation:
-        """(<client_id=string,seed=int64[2]> -> <x,y>*): a client's batches of a round, read where it runs."""
+        """(`CLIENT` -> <x,y>*): a client's batches of a round, read where it runs."""
 
-        @tff.tensorflow.computation(collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2])))
+        @tff.tensorflow.computation(CLIENT)
         def batches(client):
             return self.client_batches(client)
 
         return batches
 
     def client_batches(self, client: Any) -> tf.data.Dataset:
-        """`train_batches`, traceable; `client` is `OrderedDict(client_id, seed)` of tensors."""
-        examples = self.train.serializable_dataset_fn(client["client_id"])
+        """`train_batches`, traceable; `client` is an `OrderedDict` of tensors of type `CLIENT`."""
+
+        def examples(epoch):
+            size = self.local.examples_per_pass
+            if size is None:
+                return self.train.serializable_dataset_fn(client["client_id"])
+            # Of few examples a round's passes are over all, each in an order of its own.
+            ordered = size if self.local.steps is None else min(size, SHUFFLE_BUFFER)
+            number = (client["round_num"] - 1) * self.local.num_passes + epoch
+            draw = datasets.Draw(number, size, ordered, client["order"])
+            return self.train.serializable_dataset_fn(client["client_id"], draw)
+
         rank = self.preprocessing.rank_of(client["client_id"])
         return self.preprocessing.train(examples, client["seed"], self.local, rank)
 
@@ -133,11 +148,11 @@ class FederatedTask:
           round_num: The round.
           batch_size: Examples a batch; the last may be smaller.
         """
-        examples = tf.data.Dataset.from_tensor_slices(list(clients.client_ids))
-        examples = examples.flat_map(clients.serializable_dataset_fn)
+        ids = tf.data.Dataset.from_tensor_slices(list(clients.client_ids))
+        examples = ids.flat_map(clients.serializable_dataset_fn)
         local, rank = ClientConfig(batch_size=batch_size), max(self.preprocessing.ranks, default=None)
-        shuffled = min(sum(clients.sizes().values()), _MOST_SHUFFLED)
-        return self.preprocessing.train(examples, _client_seed("public data", seed, round_num), local, rank, shuffled)
+        shuffled, key = min(sum(clients.sizes().values()), _MOST_SHUFFLED), _seed("public data", seed, round_num)
+        return self.preprocessing.train(lambda _: examples, key, local, rank, shuffled)
 
     def process(self, learning_process: tff.learning.templates.LearningProcess):
         """The process with clients named by `client_arguments` instead of given as datasets."""
@@ -145,22 +160,28 @@ class FederatedTask:
 
 
 def client_arguments(client_ids: Sequence[str], seed: int, round_num: int) -> list:
-    """The arguments of each client of a round: its name, and the seed of all that it draws in this round.
+    """The arguments of each client of a round: its name, the seeds of all that it draws, and the round.
 
     Args:
       client_ids: The cohort.
       seed: The run's seed.
-      round_num: The round; a client gets other seeds in other rounds.
+      round_num: The round, from 1; a client gets another `seed` in other rounds, but the same `order`, which says how
+        its examples are divided among rounds.
 
     Returns:
-      A list of `OrderedDict(client_id=bytes, seed=int64[2])`; bytes, as TFF's runtime takes no
-      strings beyond ASCII.
+      A list of `OrderedDict` of type `CLIENT`; client ids are bytes, as TFF's runtime takes no strings beyond ASCII.
     """
-    return [collections.OrderedDict(client_id=c.encode(), seed=_client_seed(c, seed, round_num)) for c in client_ids]
+    number = np.int64(round_num)
+    return [
+        collections.OrderedDict(
+            client_id=c.encode(), seed=_seed(c, seed, round_num), order=_seed(c, seed, "order"), round_num=number
+        )
+        for c in client_ids
+    ]
 
 
-def _client_seed(client_id, seed, round_num):
-    digest = hashlib.sha256(f"{seed}/{round_num}/{client_id}".encode()).digest()
+def _seed(client_id, seed, occasion):
+    digest = hashlib.sha256(f"{seed}/{occasion}/{client_id}".encode()).digest()
     return np.frombuffer(digest[:16], np.int64)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ from tff_tx.tasks.bucketing import WINDOW, bucketed
 from tff_tx.tasks.kind import task_kind
 from tff_tx.tasks.recipe import Recipe
 
-_SHUFFLE_BUFFER = 1000
+SHUFFLE_BUFFER = 1000
 """Examples among which the next one is drawn."""
 
 
@@ -92,12 +93,17 @@ class Preprocessing:
             )
 
     def train(
-        self, examples: tf.data.Dataset, seed, local: ClientConfig, rank=None, shuffle_buffer: int = _SHUFFLE_BUFFER
+        self,
+        examples: Callable[[tf.Tensor], tf.data.Dataset],
+        seed,
+        local: ClientConfig,
+        rank=None,
+        shuffle_buffer: int = SHUFFLE_BUFFER,
     ) -> tf.data.Dataset:
         """One client's batches for one round.
 
         Args:
-          examples: The client's stored examples.
+          examples: From the number of a pass, from 0, to the client's stored examples that it is over.
           seed: int64 [2], different for every client and round.
           local: How many batches of what size.
           rank: The client's, of `rank_of`.
@@ -110,8 +116,7 @@ class Preprocessing:
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
             # Hashed, as the parts of a folded seed are not: its first is the same for every epoch.
             order = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
-            shuffled = examples.shuffle(shuffle_buffer, seed=order, reshuffle_each_iteration=False)
-            return shuffled if local.max_examples is None else shuffled.take(local.max_examples)
+            return examples(epoch).shuffle(shuffle_buffer, seed=order, reshuffle_each_iteration=False)
 
         def batched(examples, window, number):
             if not local.bucket_by_length:

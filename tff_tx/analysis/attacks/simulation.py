@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx import tasks
 from tff_tx.config import AttackConfig
 
 _templates = tff.learning.templates
-_CLIENT = collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2]))
 _ATTACKER = collections.OrderedDict(is_attacker=np.bool_, seed=tff.TensorType(np.int64, [2]))
 _SALT = 0xA77AC
 
@@ -98,7 +98,7 @@ def simulate(
     """
     ids = [a.encode() for a in attackers]
 
-    @tff.tensorflow.computation(_CLIENT)
+    @tff.tensorflow.computation(tasks.CLIENT)
     def client_data(client):
         is_attacker = tf.reduce_any(tf.equal(client["client_id"], tf.constant(ids, tf.string, [len(ids)])))
         batches = task.client_batches(client)
@@ -115,7 +115,7 @@ def simulate(
         return collections.OrderedDict(batches=batches, attacker=attacker)
 
     @tff.federated_computation(
-        process.initialize.type_signature.result, tff.FederatedType(tff.to_type(_CLIENT), tff.CLIENTS)
+        process.initialize.type_signature.result, tff.FederatedType(tff.to_type(tasks.CLIENT), tff.CLIENTS)
     )
     def next_fn(state, clients):
         return process.next(state, tff.federated_map(client_data, clients))

@@ -121,7 +121,7 @@ class WithCanaries(tff.simulation.datasets.ClientData):
 
     @property
     def serializable_dataset_fn(self) -> Callable[[tf.Tensor], tf.data.Dataset]:
-        """Client id, a string or a string tensor -> its dataset; can be traced inside a graph."""
+        """Client id, a string or a string tensor, or with a `Draw` -> its dataset; can be traced inside a graph."""
         return functools.partial(_dataset, self._clients.serializable_dataset_fn, self._present)
 
     def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
@@ -135,15 +135,16 @@ class WithCanaries(tff.simulation.datasets.ClientData):
         return self.serializable_dataset_fn(client_id)
 
 
-def _dataset(clients_fn, present, client_id):
-    real = clients_fn(client_id)
+def _dataset(clients_fn, present, client_id, draw=None):
+    real = clients_fn(client_id, draw)
     if not present:
         return real
     mine = tf.equal(client_id, tf.constant([canary.client_id for canary in present]))
     repetitions = tf.constant([canary.repetitions for canary in present], tf.int64)
     text = tf.constant([canary.tokens for canary in present], tf.int32)[tf.argmax(mine)]
     canary = tf.data.Dataset.from_tensors(collections.OrderedDict(input_ids=text)).map(_of_any_length)
-    return real.concatenate(canary.repeat(tf.reduce_sum(tf.where(mine, repetitions, 0))))
+    count = tf.reduce_sum(tf.where(mine, repetitions, 0))
+    return real.concatenate(canary.repeat(count if draw is None else tf.minimum(count, draw.size)))
 
 
 def write_canaries(run_dir: str, canaries: Sequence[Canary], token_ids: Sequence[int], seed: int) -> None:
