@@ -271,6 +271,19 @@ def test_the_updates_noise_has_its_standard_deviation_after_averaging():
     assert np.std(noise) == pytest.approx(expected, rel=4 / np.sqrt(2 * noise.size))
 
 
+@pytest.mark.parametrize("engine_class", [LocalEngine, pytest.param(NativeEngine, marks=pytest.mark.slow)])
+def test_clients_without_data_send_noise_of_their_own_in_every_round(engine_class):
+    """Else the same vector in each round gives such a client away, and the noise of two of them is not independent."""
+    noisy, model = options(weighted=False, transforms=chain(local_dp(1.0, 1.0))), tiny.linear_model((1000,), 4)
+    nothing = _with_seeds(tiny.batches(*tiny.client_data(4, 1000, 4), 4), 0).take(0)
+    with engine_class(process("fed_avg", noisy, model), 1) as engine:
+        outputs = [weights(tiny.run_rounds(engine, [nothing] * number))[0] for number in (1, 1, 2)]
+    first, second, mean_of_two = (np.ravel(output - np.mean(output)) for output in outputs)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / np.sqrt(first.size)
+    for noise_sent, expected in ((first, 1.0), (mean_of_two, 0.5**0.5)):
+        assert np.std(noise_sent) == pytest.approx(expected, rel=5 / np.sqrt(2 * first.size))
+
+
 def _with_seeds(data, client):
     """The batches of a client with seeds that no other has."""
 

@@ -26,7 +26,8 @@ class Seen(NamedTuple):
       losses: Sum of the examples' losses, each batch's as it was before the step on it; float32.
       metrics: Unfinished metrics of the model.
       examples: Number of examples, int64.
-      seed: The last batch's, int64 [2], if updates are released with noise: no other client or round has it.
+      seed: The last batch's, int64 [2], if updates are released with noise: no other client or round has it. Without
+        batches it is drawn from the system's randomness.
     """
 
     losses: tf.Tensor
@@ -105,7 +106,7 @@ class Client:
             gather.memory(context),
             model.initialize_metrics_state(),
             tf.constant(0, tf.int64),
-            *([tf.zeros([2], tf.int64)] if transforms.releases else []),
+            *([_drawn_seed()] if transforms.releases else []),
         )
         (learned, losses), _, *seen = transforms.cut(batches).reduce(state, body)
         return learned, Seen(losses, *seen)
@@ -134,6 +135,12 @@ class Client:
             mean_loss = tf.math.divide_no_nan(seen.losses, tf.cast(seen.examples, tf.float32))
             weight = collections.OrderedDict(weight=weight, loss=tf.where(finite, mean_loss, 0.0))
         return tff.learning.templates.ClientResult(update=update, update_weight=weight), metrics
+
+
+def _drawn_seed():
+    # Seeds come with batches; the noise of clients that have none must not be the same in every round.
+    most = tf.constant(tf.int64.max)
+    return tf.raw_ops.RandomUniformInt(shape=[2], minval=-most, maxval=most, seed=0, seed2=0)
 
 
 def _seed_of(x):
