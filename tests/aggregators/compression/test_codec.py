@@ -1,6 +1,7 @@
 """Bytes: exact both ways, and anything else raises."""
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -108,11 +109,47 @@ def test_messages_forged_with_the_right_checksum_raise_or_decode(message):
         (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "beyond 64 bits"),
         (b"\x00\x00", "1 bytes behind"),
         (b"\x01\x02\x00\x01\x00" + b"\0" * 8 + b"\0\0", "integers of 0 bits"),
+        (b"\x01\x02\x00\x01\x09" + b"\0" * 8 + b"\0\0", "integers of 9 bits in an array of uint8"),
     ],
 )
 def test_what_cannot_be_is_refused_without_taking_the_memory(body, sentence):
     with pytest.raises(CodecError, match=sentence):
+        decode(forged(body), max_bytes=None)
+    with pytest.raises(CodecError):
         decode(forged(body))
+
+
+def peak_of(function):
+    """Bytes that a call takes, at most at a time."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+_LARGE = 8_000_000
+BOMBS = {
+    "levels": [np.zeros(_LARGE, np.uint8)],
+    "gaps": [np.arange(_LARGE // 8)],
+    "wide": [np.tile([0, 2**40], _LARGE // 16)],
+    "floats": [np.zeros(_LARGE // 4, np.float32)],
+    "many": [np.zeros(_LARGE // 20, np.uint8)] * 20,
+}
+
+
+@pytest.mark.parametrize("arrays", BOMBS.values(), ids=BOMBS)
+def test_a_valid_message_takes_no_more_than_it_may(arrays):
+    message = encode(arrays)
+    assert len(message) < _LARGE / 300
+
+    def refused():
+        with pytest.raises(CodecError, match="more than the 7999999 bytes of max_bytes"):
+            decode(message, max_bytes=_LARGE - 1)
+
+    assert peak_of(refused) < (1e5 if len(arrays) == 1 else 1.2 * _LARGE)
+    assert peak_of(lambda: decode(message, max_bytes=_LARGE)) < 3 * _LARGE + 4e6
 
 
 def test_a_bomb_is_refused():

@@ -32,6 +32,9 @@ _PLAIN, _OFFSETS, _GAPS = range(3)
 _STORED, _DEFLATED = range(2)
 _WINDOW_BITS = -15  # raw DEFLATE: the message has a checksum of its own
 _MAX_DIMENSIONS = 32
+_CHUNK = 1 << 16  # values that are unpacked at once, a multiple of 8
+MAX_BYTES = 1 << 30
+"""What `decode` makes of a message, at most, unless it is told otherwise."""
 
 
 class CodecError(ValueError):
@@ -56,17 +59,23 @@ def encode(arrays: Sequence[np.ndarray], entropy_coding: bool = True) -> bytes:
     return message + _CHECKSUM.pack(zlib.crc32(message))
 
 
-def decode(message: bytes) -> list[np.ndarray]:
+def decode(message: bytes, max_bytes: int | None = MAX_BYTES) -> list[np.ndarray]:
     """Decodes a message.
 
-    Memory stays in proportion to what the message says it holds; whoever takes messages from strangers limits their
-    length, and checks the shapes that come out. Arrays equal the encoded ones in type, shape and every bit.
+    A short message may hold very much: whoever takes messages from strangers sets the bound to what they are to send,
+    and checks the shapes that come out. Arrays equal the encoded ones in type, shape and every bit.
+
+    Args:
+      message: Of `encode`.
+      max_bytes: Bytes of all arrays together, at most, checked before an array is inflated; decoding takes three times
+        as much. None: no bound, for messages of one's own.
 
     Raises:
-      CodecError: If the message is cut, changed, longer than it says, of another version or no message at all.
+      CodecError: If the message is cut, changed, longer than it says, of another version or no message at all, or holds
+        more than the bound.
     """
     _check(message)
-    reader = _Reader(message[_HEADER.size : -_CHECKSUM.size])
+    reader = _Reader(message[_HEADER.size : -_CHECKSUM.size], max_bytes)
     try:
         arrays = [_decode_array(reader) for _ in range(reader.count(len(message)))]
     except CodecError:
@@ -111,6 +120,7 @@ def _decode_array(reader):
     dtype = reader.choice(_TYPES, "type")
     shape = [reader.varint() for _ in range(reader.count(_MAX_DIMENSIONS))]
     size = math.prod(shape)
+    reader.claim(size * dtype.itemsize)
     layout = reader.choice((_PLAIN, _OFFSETS, _GAPS), "layout")
     if layout == _PLAIN:
         values = _from_planes(reader.payload(size * dtype.itemsize), dtype.itemsize).view(dtype)
@@ -146,22 +156,29 @@ def _integers(layout, wide, base):
 
 def _from_integers(reader, layout, size, dtype):
     bits = reader.byte()
-    if not 1 <= bits <= 64:
-        raise CodecError(f"the message has integers of {bits} bits.")
+    if not 1 <= bits <= 8 * dtype.itemsize:
+        raise CodecError(f"the message has integers of {bits} bits in an array of {dtype}.")
     (base,) = struct.unpack("<Q", reader.take(8))
+    base, values = np.uint64(base), np.empty(reader.check_size(size), dtype)
     if bits <= 8:
-        reader.check_size(size)
-        packed = np.frombuffer(reader.payload((size * bits + 7) // 8), np.uint8)
-        found = np.zeros([size, 8], np.uint8)
-        found[:, 8 - bits :] = np.unpackbits(packed, count=size * bits).reshape(size, bits)
-        differences = np.packbits(found, axis=1).reshape(-1).astype(np.uint64)
+        data = np.frombuffer(reader.payload((size * bits + 7) // 8), np.uint8)
     else:
         width = (bits + 7) // 8
-        wide = np.zeros([size, 8], np.uint8)
-        wide[:, :width] = _from_planes(reader.payload(size * width), width).reshape(size, width)
-        differences = wide.reshape(-1).view("<u8")
-    wide = np.cumsum(differences, dtype=np.uint64) if layout == _GAPS else differences
-    return (wide + np.uint64(base)).astype(dtype)
+        data = np.frombuffer(reader.payload(size * width), np.uint8).reshape(width, size)
+    for start in range(0, size, _CHUNK):
+        end = min(start + _CHUNK, size)
+        wide = np.zeros([end - start, 8], np.uint8)
+        if bits <= 8:
+            found = np.unpackbits(data[start * bits // 8 : (end * bits + 7) // 8], count=(end - start) * bits)
+            wide[:, 8 - bits :] = found.reshape(-1, bits)
+            differences = np.packbits(wide, axis=1).reshape(-1).astype(np.uint64)
+        else:
+            wide[:, :width] = data[:, start:end].T
+            differences = wide.reshape(-1).view("<u8")
+        wide = base + (np.cumsum(differences, dtype=np.uint64) if layout == _GAPS else differences)
+        base = wide[-1] if layout == _GAPS else base
+        values[start:end] = wide.astype(dtype)
+    return values
 
 
 def _planes(rows):
@@ -196,8 +213,9 @@ def _varint(number):
 class _Reader:
     """Takes a body apart; every step checks that there is enough of it."""
 
-    def __init__(self, body: bytes):
+    def __init__(self, body: bytes, max_bytes: int | None):
         self._body, self._position = body, 0
+        self._max_bytes, self._claimed = max_bytes, 0
 
     @property
     def left(self):
@@ -235,10 +253,17 @@ class _Reader:
             raise CodecError(f"the message has a {what} numbered {index}, and only {len(choices)} are known.")
         return choices[index]
 
+    def claim(self, num_bytes):
+        """Counts the bytes of an array that is about to be made."""
+        self._claimed += num_bytes
+        if self._max_bytes is not None and self._claimed > self._max_bytes:
+            raise CodecError(f"the message holds more than the {self._max_bytes} bytes of max_bytes.")
+
     def check_size(self, size):
-        """Rejects sizes that no deflated message of this length can hold: DEFLATE shrinks 1032 times at most."""
+        """The size, if a deflated message of this length can hold it: DEFLATE shrinks 1032 times at most."""
         if size > 8 * 1032 * max(1, len(self._body)):
             raise CodecError(f"the message says it holds {size} values, more than fit into it.")
+        return size
 
     def payload(self, size):
         """Bytes of known size, inflated if they are deflated."""

@@ -35,7 +35,7 @@ class ResidualStore:
           codec.CodecError: If the file is damaged.
         """
         versions = [v for v in self._versions(client_id) if v <= round_num]
-        return codec.decode(self._path(client_id, max(versions)).read_bytes()) if versions else None
+        return codec.decode(self._path(client_id, max(versions)).read_bytes(), max_bytes=None) if versions else None
 
     def write(self, client_id: str, round_num: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps a client's arrays after `round_num`, and forgets those that nobody will ask for."""

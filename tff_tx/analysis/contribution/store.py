@@ -92,7 +92,7 @@ class UpdateStore(Hook):
             if len(names) != len(clients):
                 raise ValueError(f"{len(names)} contributions of {len(clients)} clients")
             paths = [pathlib.Path(directory, name) for name in (_STATE, *names)]
-            state, *contributions = (compression.decode(path.read_bytes()) for path in paths)
+            state, *contributions = (compression.decode(path.read_bytes(), max_bytes=None) for path in paths)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{directory} is damaged ({error}): restore it, or train again with {setting('run.keep_updates')} in "
