@@ -24,7 +24,6 @@ UPDATES = {"local_privacy.clip_norm": 2.0, "local_privacy.noise_multiplier": 8.0
                 "clip_norm": 1.0,
                 "target_epsilon": 1.0,
                 "noise_multiplier": 1.0,
-                "target_delta": 1e-5,
                 "stop_at_epsilon": 2.0,
                 "population": 1000,
                 "accountant": "rdp",
@@ -34,6 +33,7 @@ UPDATES = {"local_privacy.clip_norm": 2.0, "local_privacy.noise_multiplier": 8.0
                 "sampling_seed": 3,
             }.items()
         ),
+        ({"privacy.target_delta": 1e-5}, "privacy.target_delta=1e-05 has no effect without privacy.mechanism"),
         ({"privacy.mechanism": "gaussian"}, "set exactly one"),
         ({**GAUSSIAN, "privacy.target_epsilon": 1.0}, "set exactly one"),
         ({**GAUSSIAN, "privacy.clip_norm": 0}, "privacy.clip_norm=0.0: must be above 0"),
@@ -130,6 +130,7 @@ def test_settings_that_would_void_the_guarantee(values, sentence):
         UPDATES,
         {**UPDATES, "algorithm.weighted": False},
         EXAMPLES,
+        *({**values, "privacy.target_delta": 1e-7} for values in (GAUSSIAN, UPDATES, EXAMPLES)),
     ],
 )
 def test_settings_that_keep_it(values):

@@ -124,7 +124,7 @@ FOUND_OUT = {
     "the model with the best evaluation": {"run.keep_best": True, "data.split": "time"},
     "the clip norm": {"privacy.mechanism": "adaptive"},
     "the number of training clients": {},
-    "the number of examples of the smallest client": EXAMPLES,
+    "the number of examples, of all clients and of the smallest": EXAMPLES,
     "the columns and types of the records": {},
     "the size of images": {"data.dataset": "digits", "task.kind": "image_classification"},
 }

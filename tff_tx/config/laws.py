@@ -28,6 +28,12 @@ def columns_are_distinct(config: RunConfig) -> Found:
     return f"{columns} name the column {twice[0]!r} twice: name it once." if twice else None
 
 
+def is_private(config: RunConfig) -> bool:
+    """Whether clients or examples have differential privacy, on the server or inside of clients."""
+    inside = config.local_privacy.clip_norm or config.example_privacy.clip_norm
+    return config.privacy.enabled or inside is not None
+
+
 def categories_are_lists(config: RunConfig) -> Found:
     """Values are listed of categorical columns alone, each once."""
     for column, values in config.data.categories.items():

@@ -39,7 +39,12 @@ class PrivacyConfig(Section, name="privacy"):
     target_epsilon: float | None = option(
         None, "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.", above=0.0
     )
-    target_delta: float | None = option(None, "Delta of the guarantee; default: population^-1.1.", above=0.0, below=1.0)
+    target_delta: float | None = option(
+        None,
+        "Delta of the guarantee, of examples too; default: population^-1.1, and of examples 1e-5 at most.",
+        above=0.0,
+        below=1.0,
+    )
     stop_at_epsilon: float | None = option(None, "Stops before the round that would exceed this epsilon.", **POSITIVE)
     population: int | None = option(
         None, "Number of clients that the guarantee is for; default: the training clients.", least=1

@@ -214,18 +214,11 @@ _PRIVACY = [
         laws.PRIVATE,
         *section(
             "privacy",
-            *(
-                "clip_norm",
-                "metrics",
-                "noise_seed",
-                "sampling_seed",
-                "noise_multiplier",
-                "target_epsilon",
-                "target_delta",
-            ),
+            *("clip_norm", "metrics", "noise_seed", "sampling_seed", "noise_multiplier", "target_epsilon"),
             *("stop_at_epsilon", "population", "accountant", "amplification"),
         ),
     ),
+    *belong(Derived("privacy.mechanism", laws.is_private), "privacy.target_delta"),
     *belong(
         "privacy.mechanism=adaptive", *section("privacy", "clip_quantile", "clip_learning_rate", "clip_count_stddev")
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Callable
 
+from tff_tx.config import laws
 from tff_tx.config.conditions import Chosen, fill
 from tff_tx.config.registries import DATASETS, SPLITS, TASKS
 from tff_tx.config.run_config import RunConfig
@@ -33,12 +34,6 @@ class Finding:
     mark: str
     because: str
     is_made: Callable[[RunConfig], Any]
-
-
-def is_private(config: RunConfig) -> bool:
-    """Whether clients or examples have differential privacy, on the server or inside of clients."""
-    inside = config.local_privacy.clip_norm or config.example_privacy.clip_norm
-    return config.privacy.enabled or inside is not None
 
 
 def _has(config, attribute):
@@ -110,9 +105,9 @@ FINDINGS = (
         lambda c: True,
     ),
     Finding(
-        "the number of examples of the smallest client",
+        "the number of examples, of all clients and of the smallest",
         PUBLIC,
-        "neighbouring data sets have the same clients with as many examples each",
+        "delta depends on it, and neighbouring data sets have the same clients with as many examples each",
         lambda c: c.example_privacy.clip_norm is not None,
     ),
     Finding(
@@ -133,7 +128,7 @@ FINDINGS = (
 
 def unhidden(config: RunConfig) -> str | None:
     """Why a private run is rejected: it would find out what no noise hides; None: it is not."""
-    for finding in FINDINGS if is_private(config) else ():
+    for finding in FINDINGS if laws.is_private(config) else ():
         if finding.mark == REJECTED and finding.is_made(config):
             return fill(f"a private run cannot find out {finding.name}: {finding.because}.", config)
     return None

@@ -63,23 +63,24 @@ def gaussian_epsilon(rho: float, delta: float) -> float:
     return float(scipy.optimize.brentq(log_gap, 0.0, most, xtol=1e-12, rtol=1e-13))
 
 
-def default_delta(population: int) -> float:
-    """Default delta for a population, population^-1.1: well below one over its size."""
-    return min(0.1, float(population) ** -1.1)
+def default_delta(population: int, unit: str = "client") -> float:
+    """Default delta for a population, population^-1.1: well below one over its size; 1e-5 at most for examples."""
+    return min({"client": 0.1, "example": 1e-5}[unit], float(population) ** -1.1)
 
 
-def delta_for(population: int, target_delta: float | None = None) -> float:
-    """Delta of a guarantee for a population: the target, or the default.
+def delta_for(population: int, target_delta: float | None = None, unit: str = "client") -> float:
+    """Delta of a guarantee for a population of clients or examples: the target, or the default.
 
     Raises:
       UserError: If it would allow publishing one of them.
     """
+    default = default_delta(population, unit)
     if target_delta is None:
-        return default_delta(population)
+        return default
     if target_delta * population > 1:
         raise UserError(
-            f"{setting('privacy.target_delta')}={target_delta} is more than one over the {population} clients, which "
-            f"would allow publishing all data of one of them: lower it, for example to {default_delta(population):.1g}."
+            f"{setting('privacy.target_delta')}={target_delta} is more than one over the {population} {unit}s, which "
+            f"would allow publishing all data of one of them: lower it, for example to {default:.1g}."
         )
     return target_delta
 

@@ -14,7 +14,7 @@ from tff_tx.config.run_config import describe
 from tff_tx.config.tools import PrivacyReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
-from tff_tx.privacy.accounting import Ledger, default_delta, delta_for, epsilon, rho
+from tff_tx.privacy.accounting import Ledger, delta_for, epsilon, rho
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 from tff_tx.privacy.mechanism import Mechanism, Participation
 from tff_tx.privacy.mechanisms import amplification, server_mechanism, with_noise
@@ -129,7 +129,8 @@ def _value(config, settings, path) -> Any:
 
 def _delta(config, settings):
     if settings.mechanism == "example":
-        return config.privacy.target_delta or default_delta(settings.num_examples)
+        examples = settings.num_examples * (config.privacy.population or 1)
+        return delta_for(examples, config.privacy.target_delta, "example")
     if config.privacy.population is not None:
         return delta_for(config.privacy.population, config.privacy.target_delta)
     if config.privacy.target_delta is None:

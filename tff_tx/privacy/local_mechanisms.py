@@ -59,6 +59,7 @@ class ExampleLevelSgd(Mechanism):
       steps: Batches a round.
       sampling: poisson; or none: examples are shuffled and dealt out, each once a pass.
       microbatch_size: Examples that are clipped together.
+      example: What an example is, for statements: a record of the data may be in several.
       participation: Rounds the client may take part in.
 
     Raises:
@@ -71,6 +72,7 @@ class ExampleLevelSgd(Mechanism):
     sampling: str = "none"
     microbatch_size: int = 1
     participation: Participation = Participation()
+    example: str = ""
 
     unit = "example"
     name = "Gaussian noise in every step of the clients' training (DP-SGD)"
@@ -90,7 +92,8 @@ class ExampleLevelSgd(Mechanism):
 
     @property
     def protected(self):
-        return f"one of the {self.num_examples:,} examples of a client (the smallest client, where they differ)"
+        of_client = f"one of the {self.num_examples:,} examples of a client (the smallest client, where they differ)"
+        return f"{of_client}; an example is {self.example}" if self.example else of_client
 
     @property
     def relation(self):

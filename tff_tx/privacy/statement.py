@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from tff_tx.config import RunConfig
+from tff_tx.config.registries import TASKS
 from tff_tx.config.training_data import taken_as_public
-from tff_tx.privacy.accounting import Ledger, default_delta, rho
+from tff_tx.privacy.accounting import Ledger, delta_for, rho
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 
 _ALL_CHOSEN = "all that were chosen after looking at runs on these data"
@@ -123,7 +124,7 @@ def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> Clie
     local, example = config.local_privacy, config.example_privacy
     if local.clip_norm is not None:
         mechanism = LocalGaussian(local.noise_multiplier, config.cohort.clients_per_round)
-        clients = Ledger(mechanism, default_delta(len(sizes)))
+        clients = Ledger(mechanism, delta_for(len(sizes), config.privacy.target_delta))
     if example.clip_norm is not None:
         batch_size, smallest = config.client.batch_size, min(sizes)
         # Each example is used once a pass, whatever the batches.
@@ -133,6 +134,7 @@ def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> Clie
             batch_size=smallest,
             steps=config.client.num_epochs,
             microbatch_size=batch_size // (example.microbatches or batch_size),
+            example=TASKS[config.task.kind].example if config.task.kind else "",
         )
-        examples = Ledger(mechanism, default_delta(smallest))
+        examples = Ledger(mechanism, delta_for(sum(sizes), config.privacy.target_delta, "example"))
     return ClientSideLedgers(clients, examples, taken_as_public(config))

@@ -42,6 +42,7 @@ class TaskKind(abc.ABC):
     Attributes:
       name: In settings, such as "causal_lm".
       title: For people.
+      example: What an example is, for statements on privacy: a record of the data may be in several.
       auto_class: The automatic class of its models, see `tff_tx.models.from_config`.
       predictor: "module:attribute" of its `tff_tx.inference.Predictor`; None: models of the task do not predict.
       needs_tokenizer: Whether examples are made with a tokenizer.
@@ -67,6 +68,7 @@ class TaskKind(abc.ABC):
     name: str
     title: str
     auto_class: str
+    example: str = "one record of the data"
     predictor: str | None = None
     needs_tokenizer: bool = False
     needs_label_names: bool = False
@@ -143,6 +145,10 @@ class TaskKind(abc.ABC):
           UserError: If not; the message says in what they differ.
         """
         del config, element_spec
+
+
+SEVERAL = "what is in k of them has k times this epsilon, at a larger delta"
+"""Of examples that share records, in `TaskKind.example`."""
 
 
 class TextTask(TaskKind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.tasks.kind import TextTask
+from tff_tx.tasks.kind import SEVERAL, TextTask
 from tff_tx.tasks.recipe import PADDING, TextRecipe
 
 
@@ -23,6 +23,7 @@ class CausalLM(TextTask):
 
     name = "causal_lm"
     title = "Causal language modeling"
+    example = f"a block of a client's joined texts, and no whole text: {SEVERAL}"
     auto_class = "TFAutoModelForCausalLM"
     predictor = "tff_tx.inference.language:Continuer"
     recipe_class = Recipe

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models
 from tff_tx.core.errors import UserError, setting
-from tff_tx.tasks.kind import TaskKind
+from tff_tx.tasks.kind import SEVERAL, TaskKind
 from tff_tx.tasks.recipe import Recipe
 
 _FIELDS = {"past_values": "context_length", "future_values": "prediction_length"}
@@ -34,6 +34,7 @@ class Forecasting(TaskKind):
 
     name = "forecasting"
     title = "Forecasting"
+    example = f"a window of a series, and no record: windows overlap, and {SEVERAL}"
     auto_class = "tff_tx.models.zoo.patch_transformer:TFAutoModelForForecasting"
     predictor = "tff_tx.inference.records:Forecaster"
 

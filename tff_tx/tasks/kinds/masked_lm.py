@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models
 from tff_tx.core.errors import UserError, setting
-from tff_tx.tasks.kind import TextTask
+from tff_tx.tasks.kind import SEVERAL, TextTask
 from tff_tx.tasks.recipe import TextRecipe
 
 _BYTES_MASK = "<mask>"
@@ -47,6 +47,7 @@ class MaskedLM(TextTask):
 
     name = "masked_lm"
     title = "Masked language modeling"
+    example = f"a block of a client's joined texts, and no whole text: {SEVERAL}"
     auto_class = "TFAutoModelForMaskedLM"
     predictor = "tff_tx.inference.language:MaskFiller"
     recipe_class = Recipe

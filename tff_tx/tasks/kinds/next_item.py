@@ -93,6 +93,7 @@ class NextItem(TaskKind):
 
     name = "next_item"
     title = "Next-item recommendation"
+    example = "the whole history of a client"
     auto_class = "tff_tx.models.zoo.sasrec:TFAutoModelForNextItem"
     predictor = "tff_tx.inference.records:Recommender"
     needs_label_names = True

@@ -7,7 +7,7 @@ import collections
 import tensorflow as tf
 
 from tff_tx import datasets, models
-from tff_tx.tasks.kind import TextTask
+from tff_tx.tasks.kind import SEVERAL, TextTask
 from tff_tx.tasks.recipe import IDS, PADDING, TextRecipe
 
 
@@ -37,6 +37,7 @@ class QuestionAnswering(TextTask):
 
     name = "question_answering"
     title = "Question answering"
+    example = f"a question with a window of its context, and no whole record: windows overlap, and {SEVERAL}"
     auto_class = "TFAutoModelForQuestionAnswering"
     predictor = "tff_tx.inference.texts.answering:QuestionAnswerer"
     score_metrics = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tff_tx import datasets, models
-from tff_tx.tasks.kind import TextTask
+from tff_tx.tasks.kind import SEVERAL, TextTask
 from tff_tx.tasks.recipe import PADDING, TextRecipe
 
 
@@ -22,6 +22,7 @@ class TokenClassification(TextTask):
 
     name = "token_classification"
     title = "Token classification"
+    example = f"a sentence, or a part of one that is too long: {SEVERAL}"
     auto_class = "TFAutoModelForTokenClassification"
     predictor = "tff_tx.inference.classes:EntityTagger"
     recipe_class = Recipe
