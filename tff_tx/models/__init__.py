@@ -9,6 +9,7 @@ from tff_tx.models.hugging_face import (
     image_shape,
     load_tokenizer,
     max_positions,
+    output_names,
     read_config,
     save_pretrained,
 )
@@ -30,3 +31,4 @@ from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
+from tff_tx.models.trainable import fresh

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing import initial_weights
 from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes
+from tff_tx.models.trainable import selected
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
 
@@ -65,7 +66,9 @@ def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], s
     return model
 
 
-def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> Any:
+def from_pretrained(
+    auto_class: Any, name: str, config: Mapping[str, Any] | None = None, seed: int = 0, new_outputs: bool = False
+) -> Any:
     """Loads a model from a checkpoint.
 
     Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
@@ -77,6 +80,7 @@ def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None
         id.
       config: Fields of the configuration to change, such as `num_labels` or dropout rates.
       seed: Seed of the weights that the checkpoint lacks.
+      new_outputs: Whether the outputs of a classifier get other meanings, so that their weights are random too.
 
     Raises:
       UserError: If `name` is neither a model directory nor a hub id that can be reached, its
@@ -97,7 +101,38 @@ def from_pretrained(auto_class: Any, name: str, config: Mapping[str, Any] | None
         )
     mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
     model.fresh_weights = (*info["missing_keys"], *mismatched)
+    if new_outputs:
+        _renew_outputs(auto, model, seed)
     return model
+
+
+def _renew_outputs(auto: Any, model: Any, seed: int) -> None:
+    """Draws the weights of the head that have a place for each class."""
+    with initial_weights.seeded(seed):
+        drawn = auto.from_config(model.config)
+        drawn.build_in_name_scope()
+    head = {id(v) for v in selected(model, "head")}
+    for variable, other in zip(model.weights, drawn.weights):
+        if id(variable) in head and model.config.num_labels in variable.shape:
+            variable.assign(other)
+            model.fresh_weights = (*model.fresh_weights, variable.name)
+
+
+def output_names(auto_class: Any, name: str) -> tuple[str, ...]:
+    """Names of the outputs of a checkpoint that is a classifier of the automatic class already; empty if it is none.
+
+    Raises:
+      UserError: As of `read_config`.
+    """
+    auto = _resolved(auto_class)
+    config = read_config(auto, name)
+    classes = model_classes(auto)[type(config)]
+    classes = classes if isinstance(classes, tuple) else (classes,)
+    if not {c.__name__.removeprefix("TF") for c in classes} & {
+        c.removeprefix("TF") for c in config.architectures or ()
+    }:
+        return ()
+    return tuple(config.id2label[number] for number in range(config.num_labels))
 
 
 def read_config(auto_class: Any, name: str) -> Any:

@@ -75,8 +75,8 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
         ranks[module], alphas[module] = a.shape[1], alpha
     trained = _trained_modules(model)
     for variable in model.keras_model.weights:
-        if pytorch_module(model.keras_model, variable).split(".")[0] in trained:
-            name, value = pytorch_weight(model.keras_model, variable)
+        name, value = pytorch_weight(model.keras_model, variable)
+        if any(name.startswith(f"{module}.") for module in trained):
             tensors[_PREFIX + name] = np.ascontiguousarray(value)
     dense = dense_layers(model.keras_model)
     kernels = {type(dense[id(adapter.weight)]) for adapter in model.adapters}
@@ -120,7 +120,16 @@ def _factors(adapter: Adapter, lora) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _trained_modules(model: TransformerModel) -> set[str]:
-    """The modules, by the first part of their name, that are trained as they are."""
+    """The modules that are trained as they are, by the shortest names that have nothing else in them."""
     names = set(model.trainable_names)
-    trained = [v for v in model.keras_model.weights if v.name in names]
-    return {pytorch_module(model.keras_model, v).split(".")[0] for v in trained}
+    modules = [(pytorch_module(model.keras_model, v), v.name in names) for v in model.keras_model.weights]
+
+    def others_in(name):
+        return any(not trained and f"{module}.".startswith(f"{name}.") for module, trained in modules)
+
+    found = set()
+    for module, trained in modules:
+        parts = module.split(".")
+        prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
+        found.update([next((name for name in prefixes if not others_in(name)), module)] if trained else [])
+    return found

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.models.tracing.hugging_face import pytorch_name
 
 KINDS = ("all", "head", "bias", "layers:RE", "lora")
 """Values of `trainable`; RE is a regular expression, searched in the names of weights."""
@@ -17,10 +18,10 @@ _ENCODERS_WITHOUT_NAME = ("shared", "encoder", "decoder")
 def selected(model: Any, trainable: str) -> list:
     """The weights that are trained as they are.
 
-    "head" is what a Hugging Face model has beside its pretrained base, as a rule a classifier; of another Keras model
-    the last layer with weights. "bias" is BitFit (Ben Zaken et al. 2022, https://arxiv.org/abs/2106.10199): all biases,
-    those of layer normalization too, and the head, if there is one. With "lora" it is the head of a classifier; what
-    is adapted says `tff_tx.models.Lora`.
+    "head" is what a Hugging Face model has beside its pretrained base, as a rule a classifier, and what its checkpoint
+    lacks of the base, such as a pooler; of another Keras model the last layer with weights. "bias" is BitFit (Ben Zaken
+    et al. 2022, https://arxiv.org/abs/2106.10199): all biases, those of layer normalization too, and the head, if there
+    is one. With "lora" it is the head of a classifier; what is adapted says `tff_tx.models.Lora`.
 
     Args:
       model: A built Keras model.
@@ -55,6 +56,18 @@ def selected(model: Any, trainable: str) -> list:
     return chosen
 
 
+def fresh(model: Any) -> list:
+    """The weights that the checkpoint of a model lacked or had in another shape."""
+    names = set(getattr(model, "fresh_weights", ()))
+
+    def known_as(variable):
+        name = pytorch_name(model, variable)
+        base = f"{model.base_model_prefix}."  # which a checkpoint of the base alone does not have
+        return {variable.name, variable.name.partition("/")[2], name, name.removeprefix(base)}
+
+    return [v for v in _unique(model.trainable_weights) if names and names & known_as(v)]
+
+
 def compiled(pattern: str, flag: str) -> re.Pattern:
     """A regular expression.
 
@@ -74,11 +87,11 @@ def some_names(variables: list) -> str:
 
 
 def _head(model, weights):
-    """Empty where the model has no weights beside its base, as a language model with tied embeddings."""
+    """Empty where the model has no weights but its pretrained base, as a language model with tied embeddings."""
     if hasattr(model, "base_model_prefix"):
         names = (model.base_model_prefix, *_ENCODERS_WITHOUT_NAME)
         parts = [part for name in names if hasattr(part := getattr(model, name, None), "weights")]
-        base = {id(v) for part in parts for v in part.weights}
+        base = {id(v) for part in parts for v in part.weights} - set(map(id, fresh(model)))
         return [v for v in weights if id(v) not in base]
     layers = [layer for layer in model.layers if layer.trainable_weights]
     if len(layers) == 1 and getattr(layers[0], "layers", None):

@@ -33,6 +33,7 @@ def write_report(
     parts = [
         f"# {tasks.task_kind(run.config.task.kind).title} on {run.config.data.dataset}",
         _summary(rows, run),
+        *run.facts.get("notes", ()),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),

@@ -28,12 +28,14 @@ class Evaluation:
       overall: Metrics over the pooled data of all clients, by name.
       by_client: A row a client, a column a metric.
       metrics: What is known of the metrics.
+      notes: Of the task.
     """
 
     split: str
     overall: Mapping[str, float]
     by_client: pd.DataFrame
     metrics: tuple[models.Metric, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def spread(self) -> pd.DataFrame:
@@ -49,7 +51,7 @@ class Evaluation:
         return path, reporting.plot_spread(self.by_client, self.metrics, plot)
 
     def __str__(self) -> str:
-        lines = [f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
+        lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
         for name, value in self.overall.items():
             lines.append(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
         return "\n".join([*lines, "Over clients:", self.spread.to_string(float_format="%.4f")])
@@ -72,6 +74,8 @@ def evaluate(
         raise UserError(
             f"the data have no {split} split: choose another, or hold some out with {parts}, or files of their own."
         )
+    if models.fresh(task.model.keras_model):
+        raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
     evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads)
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
@@ -79,7 +83,7 @@ def evaluate(
         scores = _predictor(config, task, num_beams).score_split(split)
         by_client = by_client.join(scores.groupby("client").mean())
         overall.update(scores.drop(columns="client").mean())
-    return Evaluation(split, overall, by_client, tuple(task.metrics))
+    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes)
 
 
 def _predictor(config, task, num_beams) -> Any:

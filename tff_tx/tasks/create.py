@@ -8,6 +8,7 @@ from typing import Any, Callable
 from tff_tx import datasets, models
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError, setting
+from tff_tx.tasks import labels
 from tff_tx.tasks.federated_task import FederatedTask, check_config
 from tff_tx.tasks.kind import Facts, TaskKind, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
@@ -75,7 +76,16 @@ def create_task(
         label_names=label_names,
         tokenizer=facts.tokenizer,
         eval_batch_size=eval_batch_size,
+        notes=tuple(filter(None, [facts.note, _new_weights(keras_model, model.pretrained)])),
     )
+
+
+def _new_weights(keras_model, pretrained):
+    """A line on weights that the checkpoint has not; empty if there are none."""
+    if pretrained is None or not (fresh := models.fresh(keras_model)):
+        return ""
+    names = ", ".join(variable.name.partition("/")[2].removesuffix(":0") for variable in fresh)
+    return f"new weights, which {pretrained} lacks or has in another shape: {names}"
 
 
 def _check_silos(definition, data, on_silos):
@@ -93,7 +103,12 @@ def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_sil
     tokenizer = definition.load_tokenizer(model) if definition.needs_tokenizer else None
     names = _label_names(definition, data, survey, on_silos) if definition.needs_label_names else ()
     shape = _image_shape(data, survey, on_silos) if definition.needs_image_shape else None
-    return Facts(data, model, tokenizer, names, shape, survey.features if definition.needs_features else None)
+    features = survey.features if definition.needs_features else None
+    found = labels.Labels(names)
+    if names and model.pretrained is not None:
+        outputs = models.output_names(definition.auto_class, model.pretrained)
+        found = labels.as_trained(names, outputs, bool(data.known_labels), model.pretrained)
+    return Facts(data, model, tokenizer, found.names, shape, features, found.are_new, found.note)
 
 
 def _label_names(definition, data, survey, on_silos):
@@ -134,7 +149,7 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
         )
     config = config_fields(definition, facts, train)
     if spec.pretrained is not None:
-        model = models.from_pretrained(definition.auto_class, spec.pretrained, config, seed)
+        model = models.from_pretrained(definition.auto_class, spec.pretrained, config, seed, facts.new_outputs)
     else:
         model = models.from_config(definition.auto_class, spec.architecture, config, seed)
     check_config(model.config, definition, train.element_type_structure, facts.label_names, facts.tokenizer)

@@ -42,6 +42,7 @@ class FederatedTask:
       label_names: The classes in order; empty for language modeling.
       tokenizer: Of the text tasks, saved along with the model.
       eval_batch_size: Examples a batch in evaluation.
+      notes: What became of the checkpoint, in lines: the order of its labels, new weights.
 
     Raises:
       UserError: At construction, if data and model differ; the message says in what.
@@ -57,6 +58,7 @@ class FederatedTask:
     label_names: tuple[str, ...] = ()
     tokenizer: Any = None
     eval_batch_size: int = 32
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         _check_specs_agree(self)

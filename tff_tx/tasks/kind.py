@@ -26,6 +26,8 @@ class Facts:
       label_names: Of a task that needs them, in order, else empty.
       image_shape: (channels, height, width), of a task that needs it, else None.
       features: The columns of the table, of a task that needs them, else None.
+      new_outputs: Whether the checkpoint is a classifier of other labels.
+      note: What is to be said of the labels; empty: nothing.
     """
 
     data: datasets.DataSpec
@@ -34,6 +36,8 @@ class Facts:
     label_names: tuple[str, ...] = ()
     image_shape: tuple[int, int, int] | None = None
     features: datasets.Features | None = None
+    new_outputs: bool = False
+    note: str = ""
 
 
 class TaskKind(abc.ABC):

@@ -70,6 +70,8 @@ class Encoder(abc.ABC):
         self.label_names, self._settings = tuple(label_names), list(settings)
         self.element_spec = collections.OrderedDict(features)
         self._numbers = {name: number for number, name in enumerate(self.label_names)}
+        counts = collections.Counter(map(str.casefold, self.label_names))
+        self._by_case = {n.casefold(): i for n, i in self._numbers.items() if counts[n.casefold()] == 1}
 
     @property
     def fingerprint(self) -> str:
@@ -96,8 +98,8 @@ class Encoder(abc.ABC):
         """The examples of each record by itself."""
 
     def label_number(self, name: str, row) -> int:
-        """The number of a label's name, which must be known."""
-        number = self._numbers.get(name)
+        """The number of a label's name, which must be known, but for its case where that makes no difference."""
+        number = self._numbers.get(name, self._by_case.get(name.casefold()))
         if number is None:
             known = ", ".join(self.label_names[:20]) + (", ..." if len(self._numbers) > 20 else "")
             raise UserError(

@@ -28,16 +28,21 @@ def auto_class(name: str) -> Any:
 
 def pytorch_weight(keras_model: Any, variable: Any) -> tuple[str, np.ndarray]:
     """The name and the value of a weight in the PyTorch model of the same architecture."""
-    name, transpose = _pytorch_name(keras_model, variable)
+    name, transpose = _converted(keras_model, variable)
     return name, modeling_tf_pytorch_utils.apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
+
+
+def pytorch_name(keras_model: Any, variable: Any) -> str:
+    """The name of a weight in the PyTorch model of the same architecture."""
+    return _converted(keras_model, variable)[0]
 
 
 def pytorch_module(keras_model: Any, variable: Any) -> str:
     """The name of the PyTorch module that holds a weight."""
-    return _pytorch_name(keras_model, variable)[0].rpartition(".")[0]
+    return pytorch_name(keras_model, variable).rpartition(".")[0]
 
 
-def _pytorch_name(keras_model, variable):
+def _converted(keras_model, variable):
     """As transformers names it when it loads a PyTorch checkpoint, with how the weight is transposed."""
     name, transpose = modeling_tf_pytorch_utils.convert_tf_weight_name_to_pt_weight_name(
         variable.name, tf_weight_shape=variable.shape

@@ -176,7 +176,8 @@ class Assembly:
         config, directory = self.config, self.config.run.directory
         lines = [
             f"{self.task.kind} on {config.data.dataset}: {clients} clients; {sum(w.size for w in trainable):,} "
-            f"trainable parameters; {self.rounds} rounds of {config.algorithm.name} into {directory}"
+            f"trainable parameters; {self.rounds} rounds of {config.algorithm.name} into {directory}",
+            *self.task.notes,
         ]
         lines += task_parts.describe_padding(config, self.task)
         if self.plan:

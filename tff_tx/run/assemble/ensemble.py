@@ -129,7 +129,8 @@ class EnsembleAssembly(Assembly):
         return [
             f"{first.kind} on {config.data.dataset}: {len(first.train.client_ids)} train clients; trainable "
             f"parameters: {sizes}; {sum(first.validation.sizes().values()):,} public examples; {self.rounds} rounds "
-            f"of {config.algorithm.name} with distillation into {config.run.directory}"
+            f"of {config.algorithm.name} with distillation into {config.run.directory}",
+            *(note for _, task in self.groups.values() for note in task.notes),
         ]
 
 

@@ -96,6 +96,7 @@ def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, An
         "label_names": list(task.label_names),
         "clients": {split: len(found.client_ids) for split, found in clients.items()},
         "parameters": {"trainable": trainable, "non_trainable": non_trainable},
+        "notes": list(task.notes),
     }
 
 
