@@ -88,6 +88,20 @@ CASES = {
     "no object": ("x.jsonl", "[1, 2]", {}, ALL, r"x\.jsonl, line 1: a list where an object"),
     "no tag": ("x.conll", "a\tO\nb\n", {}, ("tokens", "tags"), r"x\.conll, line 2: 'b' is no token and tag"),
     "other width": ("x.conll", "a O\nb X O\n", {}, ("tokens", "tags"), r"line 2: 'b X O' is no token"),
+    "numbered words": (
+        "x.conll",
+        "1 Rome B-LOC\n2 . O\n",
+        {},
+        ("tokens", "tags"),
+        r"line 1: the first of 3 fields numbers the words: name all fields with data\.columns, such as number,tok",
+    ),
+    "too many names": (
+        "x.conll",
+        "Rome B-LOC\n",
+        {"columns": ("number", "tokens", "tags")},
+        ("tokens", "tags"),
+        r"line 1: 'Rome B-LOC' is no number, tokens, tags, separated by",
+    ),
     "no speaker": (
         "x.txt",
         "Ann:\nHi.\n\nHello.\n",

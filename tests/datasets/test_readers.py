@@ -121,6 +121,18 @@ def test_conll(tmp_path, separator):
     assert found["where"].tolist() == [f"{path}, line 3", f"{path}, line 8"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [("number,tokens,pos,tags", {}), ("id,form,tag,iob", {"text_column": ("form",), "label_column": "iob"})],
+)
+def test_conll_with_named_columns(tmp_path, columns, named):
+    path = tmp_path / "x.conll"
+    path.write_text("1 In IN O\n2 Rome NNP B-LOC\n\n1 Yes UH O\n")
+    found = read(file_spec(path, columns=tuple(columns.split(",")), **named), "tokens", "tags")
+    assert found["tokens"].tolist() == [["In", "Rome"], ["Yes"]]
+    assert found["tags"].tolist() == [["O", "B-LOC"], ["O"]]
+
+
 def squad(*questions):
     """One article with one paragraph, in the form of version 2.0."""
     paragraph = {"context": "Oxygen is the chemical element with the symbol O.", "qas": list(questions)}

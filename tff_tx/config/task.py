@@ -116,7 +116,9 @@ class DataConfig(Section, name="data"):
     format: str | None = option(
         None, "Format of the files; default: by their names.", flag="data_format", choices=FORMATS
     )
-    columns: tuple[str, ...] = option((), "Column names, for CSV and TSV files without a header line.")
+    columns: tuple[str, ...] = option(
+        (), "Column names, for CSV and TSV files without a header line, and for CoNLL (default: tokens, ..., tags)."
+    )
     text_column: tuple[str, ...] = option(("text",), "Column of the text; several are joined by a blank.")
     label_column: str = option("label", "Column of the label.")
     target_column: str = option("target", "Column of the text that is generated from {data.text_column}.")

@@ -83,24 +83,40 @@ def read_jsonl(path: str, columns: Sequence[str]) -> Rows:
 
 
 def read_conll(path: str, columns: Sequence[str]) -> Rows:
-    """CoNLL: a line a word, token first and tag last; a blank line ends a sentence."""
-    tokens, tags, width, start = [], [], None, 0
+    """CoNLL: a line a word, a blank line ends a sentence; token first and tag last, unless columns are given.
+
+    A row has the values of each column in a list.
+    """
+    sentence, width, start = [], len(columns) or None, 0
     for number, line in enumerate(itertools.chain(utf8_lines(path), [""]), start=1):
         fields = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
         if not line.strip() or fields[0] == "-DOCSTART-":
-            if tokens:
-                yield f"{path}, line {start}", {"tokens": tokens, "tags": tags}
-            tokens, tags = [], []
+            if sentence:
+                yield f"{path}, line {start}", _sentence(path, start, sentence, columns)
+            sentence = []
             continue
         width = width or len(fields)
         if len(fields) < 2 or len(fields) != width or not fields[0] or not fields[-1]:
+            wanted = ", ".join(columns) if columns else "token and tag"
             raise UserError(
-                f"{path}, line {number}: {line.strip()!r} is no token and tag separated by a TAB "
-                "or blank like the lines before; correct the line."
+                f"{path}, line {number}: {line.strip()!r} is no {wanted}, separated by TABs or blanks like the lines "
+                "before; correct the line."
             )
-        start = start if tokens else number
-        tokens.append(fields[0])
-        tags.append(fields[-1])
+        start = start if sentence else number
+        sentence.append(fields)
+
+
+def _sentence(path, start, lines, columns) -> dict:
+    by_field = [list(values) for values in zip(*lines)]
+    if columns:
+        return dict(zip(columns, by_field))
+    numbers = [list(map(str, range(first, first + len(lines)))) for first in (0, 1)]
+    if len(by_field) > 2 and len(lines) > 1 and by_field[0] in numbers:
+        raise UserError(
+            f"{path}, line {start}: the first of {len(by_field)} fields numbers the words: name all fields with "
+            f"{setting('data.columns')}, such as number,tokens,tags."
+        )
+    return {"tokens": by_field[0], "tags": by_field[-1]}
 
 
 def read_dialogue(path: str, columns: Sequence[str]) -> Rows:
