@@ -3,6 +3,7 @@
 CHECK := tff_tx/core/platform_check.py
 STAMP := .venv/complete
 PEERS := .venv-peers/complete
+PYTORCH := .venv-pytorch/complete
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
@@ -20,7 +21,7 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean
+.PHONY: help setup train test test-slow pytorch test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +29,7 @@ help:
 	@echo "make test                           ruff and the fast tests"
 	@echo "make test-slow                      the slow tests, about 30 minutes"
 	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
+	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make setup                          the virtual environment .venv, which the above make"
 	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
@@ -51,8 +53,12 @@ test: $(STAMP)
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE) --no-loadscope-reorder
 
+# Without PyTorch, what needs it is skipped.
 test-slow: $(STAMP)
+	-@$(MAKE) --no-print-directory pytorch
 	$(RUN) -m pytest -m "slow and not cluster" -n 2 $(SIDE_BY_SIDE)
+
+pytorch: $(PYTORCH)
 
 test-cluster: $(STAMP)
 	$(RUN) -m pytest -m cluster
@@ -85,6 +91,13 @@ $(PEERS): benchmarks/peers/requirements.txt
 	@echo "Setting up .venv-peers with $(PYTHON): PyTorch, Flower and pfl-research, 2 GB or more."
 	@$(PYTHON) -m venv --clear .venv-peers
 	@.venv-peers/bin/python -m pip install -qq -r benchmarks/peers/requirements.txt
+	@touch $@
+
+$(PYTORCH): tests/models/pytorch/requirements.txt
+	@$(CHECK_PYTHON)
+	@echo "Setting up .venv-pytorch with $(PYTHON): PyTorch reads the models that the tests write, 1 GB or more."
+	@$(PYTHON) -m venv --clear .venv-pytorch
+	@.venv-pytorch/bin/python -m pip install -qq -r tests/models/pytorch/requirements.txt
 	@touch $@
 
 # Without its stamp, .venv was left half made and may hold half a package: it is made afresh.
@@ -136,4 +149,4 @@ lock:
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-peers benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers .venv-pytorch benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache

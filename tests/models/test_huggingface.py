@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import transformers
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from tests.models import zoo
@@ -148,8 +149,9 @@ def test_a_checkpoint_stays_what_it_was_as_a_functional_model(tmp_path):
     models.save_pretrained(member.build(), tmp_path)
     on_disk = load_file(tmp_path / "model.safetensors")
     model = member.functional(models.from_pretrained("TFAutoModelForSequenceClassification", str(tmp_path)))
-    expected = sorted((v.shape, float(v.sum())) for v in on_disk.values())
-    found = sorted((v.shape, float(v.sum())) for part in model.initial_weights for v in part)
+    # PyTorch's kernels are transposed.
+    expected = sorted((sorted(v.shape), sorted(v.ravel().tolist())) for v in on_disk.values())
+    found = sorted((sorted(v.shape), sorted(v.ravel().tolist())) for part in model.initial_weights for v in part)
     assert found == expected
 
 
@@ -160,7 +162,7 @@ def test_weights_the_checkpoint_lacks_are_seeded_and_named(tmp_path):
         return models.from_pretrained("TFAutoModelForTokenClassification", str(tmp_path), {"num_labels": 3}, seed)
 
     model = load(1)
-    assert sorted(model.fresh_weights) == ["classifier/bias:0", "classifier/kernel:0"]
+    assert sorted(model.fresh_weights) == ["classifier.bias", "classifier.weight"]
     assert same(model, load(1))
     other = load(2)
     changed = [k for k, v in values(other).items() if not np.array_equal(v, values(model)[k])]
@@ -174,7 +176,7 @@ def test_weights_the_checkpoint_lacks_are_seeded_and_named(tmp_path):
 def test_a_head_of_another_size_is_fresh(tmp_path):
     models.save_pretrained(tiny(auto_class="TFAutoModelForSequenceClassification", num_labels=3), tmp_path)
     model = models.from_pretrained("TFAutoModelForSequenceClassification", str(tmp_path), {"num_labels": 5})
-    assert sorted(model.fresh_weights) == ["classifier/bias:0", "classifier/kernel:0"]
+    assert sorted(model.fresh_weights) == ["classifier.bias", "classifier.weight"]
     assert logits(model).shape == (3, 5)
 
 
@@ -211,6 +213,22 @@ def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
     )
     index = next(i for i, n in enumerate(functional.trainable_names) if "word_embeddings/weight" in n)
     np.testing.assert_array_equal(functional.initial_weights[0][index], on_disk["embeddings.word_embeddings.weight"])
+
+
+def test_a_pytorch_checkpoint_is_written_as_it_was_on_disk(minilm, tmp_path):
+    """Names, shapes and bytes of the weights are those that PyTorch wrote."""
+    model = models.from_pretrained("TFAutoModelForSequenceClassification", str(minilm), {"num_labels": 4})
+    models.save_pretrained(model, tmp_path)
+    expected, found = load_file(minilm / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    buffers = {"embeddings.position_ids"}
+    assert {f"bert.{name}" for name in expected if name not in buffers} == set(found) - {
+        "classifier.bias",
+        "classifier.weight",
+    }
+    for name in set(expected) - buffers:
+        np.testing.assert_array_equal(found[f"bert.{name}"], expected[name], err_msg=name)
+    with safe_open(tmp_path / "model.safetensors", "np") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_the_tokenizer_goes_along_with_a_real_model(minilm, tmp_path):

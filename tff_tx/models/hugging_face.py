@@ -13,10 +13,11 @@ from typing import Any
 
 import transformers
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing import initial_weights
-from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes
+from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes, pytorch_weights
 from tff_tx.models.trainable import selected
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
@@ -171,8 +172,16 @@ def load_tokenizer(name: str) -> Any:
 
 
 def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
-    """Writes a directory that `TFAutoModelFor...from_pretrained` opens, tokenizer included."""
+    """Writes a directory that transformers opens, with PyTorch and with TensorFlow, tokenizer included.
+
+    Weights have PyTorch's names and layout, as transformers itself translates them when it reads such a checkpoint.
+    What TensorFlow's `save_pretrained` writes, PyTorch's from transformers 5 on takes for a checkpoint without a single
+    weight of its model, and goes on with random ones. A model without a counterpart in PyTorch stays TensorFlow's.
+    """
     model.save_pretrained(directory, safe_serialization=True)
+    weights = pytorch_weights(model)
+    if weights is not None:
+        save_file(weights, os.path.join(directory, transformers.utils.SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 

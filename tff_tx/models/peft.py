@@ -77,7 +77,7 @@ def save_adapter(model: TransformerModel, weights: Any, directory: str, base: st
     for variable in model.keras_model.weights:
         name, value = pytorch_weight(model.keras_model, variable)
         if any(name.startswith(f"{module}.") for module in trained):
-            tensors[_PREFIX + name] = np.ascontiguousarray(value)
+            tensors[_PREFIX + name] = value
     dense = dense_layers(model.keras_model)
     kernels = {type(dense[id(adapter.weight)]) for adapter in model.adapters}
     config = {

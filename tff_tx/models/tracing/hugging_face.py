@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 
 CONFIG_CLASSES: Mapping[str, Any] = transformers.models.auto.configuration_auto.CONFIG_MAPPING
 """The class of a configuration by its model type."""
+
+_TRAILING = {r"\.key_conv_attn_layer\.bias$": (1,), r"^swiftformer\..*layer_scale": (1, 1)}
+"""Dimensions of 1 that weights have in PyTorch and not in TensorFlow, by their name."""
 
 
 def model_classes(auto: Any) -> Mapping[Any, Any]:
@@ -26,10 +30,34 @@ def auto_class(name: str) -> Any:
     return type(name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(*empty)})
 
 
+def pytorch_weights(keras_model: Any) -> dict[str, np.ndarray] | None:
+    """All weights by name, as `pytorch_weight` has them; None: transformers has no PyTorch model of the kind."""
+    name = type(keras_model).__name__
+    if getattr(transformers, name, None) is not type(keras_model) or not hasattr(transformers, name.removeprefix("TF")):
+        return None
+    weights = dict(pytorch_weight(keras_model, variable) for variable in keras_model.weights)
+    counters = (name.removesuffix("running_mean") + "num_batches_tracked" for name in weights if "running_mean" in name)
+    return weights | dict.fromkeys(counters, np.zeros([], np.int64))
+
+
 def pytorch_weight(keras_model: Any, variable: Any) -> tuple[str, np.ndarray]:
-    """The name and the value of a weight in the PyTorch model of the same architecture."""
+    """The name and the value of a weight in the PyTorch model of the same architecture.
+
+    Transformers' own translation is from PyTorch, where it reshapes to what TensorFlow's weight is; the shapes of
+    PyTorch's weights that it does not give are given here.
+    """
     name, transpose = _converted(keras_model, variable)
-    return name, modeling_tf_pytorch_utils.apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
+    value = modeling_tf_pytorch_utils.apply_transpose(transpose, variable.numpy(), pt_to_tf=False)
+    if name.endswith(".bias") and value.ndim == 2:  # of GPT-2's Conv1D
+        value = value[0]
+    elif name.endswith(".depthwise.weight") and value.ndim == 3:
+        value = value.swapaxes(0, 1)
+    for names, dimensions in _TRAILING.items():
+        if re.search(names, name):
+            value = value.reshape(value.shape + dimensions)
+    for ours, pytorchs in (("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+        name = name.replace(ours, pytorchs)
+    return name, np.ascontiguousarray(value)
 
 
 def pytorch_name(keras_model: Any, variable: Any) -> str:
