@@ -336,6 +336,7 @@ def test_the_server_optimizer_is_ftrl_with_momentum(name):
         np.testing.assert_allclose(weights, start - rate * velocity, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("tree", marks=pytest.mark.slow), "banded"])
 def test_noise_in_the_optimizer_is_that_in_the_aggregator(name):
     """The two forms of a mechanism train the same model."""

@@ -175,6 +175,7 @@ def test_one_client_with_everything_equals_centralized_training(optimizer):
     assert_close(tiny.weights_of(output.state), [v.numpy() for v in variables], tolerance=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_constant_schedule_equals_tffs_own_builder(weighted):
     """Our client work with a schedule computes what TFF's computes without."""

@@ -173,6 +173,7 @@ def test_it_is_a_transform_of_fed_avg():
     assert_close(tiny.weights_of(run(opts).state), tiny.weights_of(run(opts, name="fed_avg").state), tolerance=0)
 
 
+@pytest.mark.slow
 def test_mime_lite_has_the_term_in_both_passes():
     """With plain SGD its clients are those of FedAvg, whatever the loss."""
     opts = options(transforms=chain(distill(3.0, 2.0)))

@@ -78,6 +78,7 @@ def gpt2():
     return models.from_config("TFAutoModelForCausalLM", "gpt2", config, seed=1)
 
 
+@pytest.mark.slow
 def test_continuations(tokenizer):
     model = gpt2()
     (found,) = predicted("causal_lm", model, tokenizer, TEXTS[:1], max_new_tokens=9)

@@ -90,6 +90,7 @@ def check_same(name, trainable, padding):
             np.testing.assert_allclose(tf.convert_to_tensor(gradient), tf.convert_to_tensor(one), atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", each(["bert", "distilbert", "roberta", "albert", "electra", "vit", "swin"], fast=["distilbert"])
 )
@@ -102,6 +103,7 @@ def test_upper_layers_on_features_are_the_whole(name):
     check_same(name, UPPER[name], padding=0 if name == "vit" else 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", each(LAST, fast=["distilbert"]))
 def test_adapters_of_the_last_layer_on_features_are_the_whole(name):
     check_same(name, "lora", padding=0 if name == "vit" else 2)
@@ -151,6 +153,7 @@ def test_with_frozen_dropout_the_same_seed_matters_below():
         models.FeatureExtractor(usual)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_differentiated_before_is_cut_the_same():
     """TensorFlow adds outputs to a function when it differentiates it."""
     name, trainable = "distilbert", "head"
@@ -162,6 +165,7 @@ def test_a_model_that_was_differentiated_before_is_cut_the_same():
     np.testing.assert_array_equal(after(weights, x)["feature_0"], before(weights, x)["feature_0"])
 
 
+@pytest.mark.slow
 def test_the_residual_of_adapters_changes_and_so_does_what_is_computed_with_it():
     member = zoo.BY_NAME["distilbert"]
     lora = models.Lora(ranks=(2,), targets=LAST["distilbert"], residual=True)

@@ -63,6 +63,7 @@ def test_gradients_are_the_same_with_dropout(name):
     check_the_same(name, functional(name), functional(name, gradient_checkpointing=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", *(pytest.param(n, marks=SLOW) for n in ("distilbert", "deberta-v2"))])
 def test_gradients_of_adapters_are_the_same(name):
     check_the_same(name, functional(name, True), functional(name, True, gradient_checkpointing=True))
@@ -149,6 +150,7 @@ def test_clipped_gradients_of_examples_are_the_same():
         np.testing.assert_allclose(tf.convert_to_tensor(g), tf.convert_to_tensor(other), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "checkpointing"),
     [("gpt2", True), *(pytest.param(*case, marks=SLOW) for case in (("gpt2", False), ("vit", False), ("vit", True)))],

@@ -258,6 +258,6 @@ MEMBERS = (
 
 NAMES = tuple(member.name for member in MEMBERS)
 BY_NAME = {member.name: member for member in MEMBERS}
-LONG_TO_TRACE = ("albert", "deberta-v2", "electra", "opt", "roberta", "swin")
+LONG_TO_TRACE = ("albert", "deberta-v2", "electra", "opt", "roberta", "swin", "t5")
 ALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG_TO_TRACE else []) for name in NAMES]
 """All members as parameters of tests, those that take long to trace for the slow ones."""

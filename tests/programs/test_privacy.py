@@ -15,6 +15,7 @@ from tff_tx.privacy import Gaussian, Participation, TreeAggregation, default_del
 POISSON = ("--sampling=poisson", "--population=1000", "--clients_per_round=20", "--rounds=50")
 
 
+@pytest.mark.slow
 def test_epsilon_from_noise_with_a_plot(tmp_path):
     out, err = run("privacy", *POISSON, "--noise_multiplier=0.8", "--plot=x.png", cwd=tmp_path, forked=False)
     mechanism, delta = Gaussian(0.8, "poisson", 20, 1000), default_delta(1000)

@@ -41,6 +41,7 @@ def train(tmp_path_factory, cache_dir):
     return lambda **values: run(**values) if values else plain()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

@@ -148,6 +148,7 @@ def test_parts_compose(task, tmp_path):
     assert np.isfinite(history["train/loss"]).all()
 
 
+@pytest.mark.slow
 def test_any_factory_aggregates(task, tmp_path):
     zero = tff.aggregators.UnweightedMeanFactory()
     history = trainer(task, tmp_path, aggregation=zero).fit(rounds=1)

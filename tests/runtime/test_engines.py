@@ -118,6 +118,7 @@ def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients,
     check_conformance(task.process(algorithms.ALGORITHMS[algorithm].build(task.model, options)), clients, ray_cluster)
 
 
+@pytest.mark.slow
 def test_all_engines_give_the_same_state_and_metrics_of_a_transformer(process, clients, ray_cluster):
     check_conformance(process, clients, ray_cluster)
 
@@ -252,6 +253,7 @@ def workers_below(pid):
     return [p for p in psutil.Process(pid).children(recursive=True) if "worker" in p.name() or p.name() == "sh"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end", ["kill", *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", "close", "terminate", "interrupt"))]
 )

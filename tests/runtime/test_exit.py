@@ -55,6 +55,7 @@ def test_tffs_default_context_goes_on_working_where_it_was_used_before():
     assert "Exception ignored" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_what_the_program_made_itself_is_left_alone():
     """A worker that another context started survives, and a context that the program has set computes to the end."""
     program = """
@@ -88,6 +89,7 @@ def add_one(x):
     assert (ended.returncode, rest) == (0, ["mine"]), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_program_ends_where_it_ignores_interrupts():
     """As after `nohup python x.py &`: a worker of TFF's default context would be waited for and never end."""
     ended = run("import tff_tx.runtime", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))

@@ -215,6 +215,7 @@ class TestTraining:
         )
         return asynchrony.build_cohort_fn(line, lambda c, r: tasks.client_arguments(c, 1, r))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dies_in", [4, pytest.param(5, marks=pytest.mark.slow)])
     def test_a_killed_run_goes_on_to_the_same_end(self, engine, digits_task, tmp_path, dies_in):
         devices = Devices(seconds_per_example=1, speed_spread=0.5, dropout_rate=0.1, seed=1)

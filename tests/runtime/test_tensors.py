@@ -58,6 +58,7 @@ def engine():
         yield engine
 
 
+@pytest.mark.slow
 def test_the_engine_loses_next_to_nothing_with_a_client(engine):
     """A client's round makes about 40 tensors here."""
     clients = [tiny.batches(*tiny.client_data(12, seed=n), batch_size=5) for n in range(20)]

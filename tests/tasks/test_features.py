@@ -100,6 +100,7 @@ def check_same_training(task, directory, engine=runtime.LocalEngine):
     return cache
 
 
+@pytest.mark.slow
 def test_a_head_on_features_is_trained_as_on_pictures(pictures, tmp_path):
     cache = check_same_training(pictures, tmp_path / "features")
     # A picture's features are 8 numbers, and nothing else of it is kept but the label.

@@ -74,6 +74,7 @@ def parses(monkeypatch):
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_raw_data_are_parsed_twice_and_then_no_more(case, tmp_path, parses):
     kind, fields, model = CASES[case]

@@ -245,6 +245,7 @@ def train(directory, dies_in=None, threads=2):
     return [*weights.trainable, *weights.non_trainable, *(leaf for name in "abc" for leaf in store.read(name, 4))]
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_error_feedback_goes_on_to_the_same_end(tmp_path):
     """Killed after round 3 with a checkpoint of round 2: residuals of round 3 must not count."""
     (tmp_path / "whole").mkdir()
@@ -294,6 +295,7 @@ def distributor_fn(name):
     return lambda initial: compression.build_delta_distributor(initial, build_compressor(name, fraction=0.2), seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [pytest.param("fed_prox", marks=pytest.mark.slow), "mime_lite"])
 def test_a_download_that_loses_nothing_changes_nothing(algorithm):
     options = {

@@ -59,6 +59,7 @@ def test_the_optimizer_takes_one_step_a_batch():
     assert_close(final(accumulate(3)), final(), 1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_that_clients_count_by_is_that_of_batches():
     def final(**fields):
         attention = AttentionFactory(key="loss", temperature=0.3)
@@ -95,6 +96,7 @@ def test_parts_count_by_what_the_loss_averages_over(distilled):
     assert min(moved) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fed_sgd", pytest.param("mime_lite", marks=pytest.mark.slow)])
 def test_other_algorithms_accumulate_too(name):
     model, data = tokens()
@@ -103,6 +105,7 @@ def test_other_algorithms_accumulate_too(name):
     assert_close(tiny.weights_of(parts.state), tiny.weights_of(whole.state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microbatches", [pytest.param(4, marks=pytest.mark.slow), 2])
 def test_clipped_sums_of_parts_add_up(microbatches):
     """DP-SGD without noise; parts never cut through a microbatch."""

@@ -165,6 +165,7 @@ def test_one_examples_influence_is_at_most_the_clip(scale):
         assert influence == pytest.approx(0.3, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_examples_noise_has_its_standard_deviation():
     """Kernel and bias of 4,000 numbers, one step: what noise adds to the weights, over that without."""
     model = tiny.linear_model((1000,), 4)
@@ -180,6 +181,7 @@ def test_the_examples_noise_has_its_standard_deviation():
     assert abs(np.mean(noise)) < 4 * expected / np.sqrt(noise.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n if n == "vit" else pytest.param(n, marks=pytest.mark.slow) for n in zoo.NAMES if n != "swin"]
 )
@@ -259,6 +261,7 @@ def test_an_update_that_is_not_finite_leaves_as_noise_of_weight_one():
     assert_close(privacy.privatized(broken, seed), privacy.privatized(zero, seed), tolerance=0)
 
 
+@pytest.mark.slow
 def test_the_updates_noise_has_its_standard_deviation_after_averaging():
     """The mean over k clients has noise of sigma C / sqrt(k)."""
     model = tiny.linear_model((1000,), 4)
@@ -326,6 +329,7 @@ def test_mime_lite_which_also_sends_a_gradient_is_rejected(transform):
         run(options(weighted=False, transforms=chain(transform)), clients(), "mime_lite")
 
 
+@pytest.mark.slow
 def test_fed_sgd_without_noise_and_with_an_infinite_clip_is_plain():
     private = options(weighted=False, transforms=chain(dp_sgd(np.inf, 0.0, batch_size=4), local_dp(np.inf)))
     plain = run(options(weighted=False), clients(), "fed_sgd")

@@ -78,6 +78,7 @@ def test_mime_lite_is_tffs(name, schedule):
     equal(train(algorithms.build_mime_lite(model, opts)), train(tffs))
 
 
+@pytest.mark.slow
 def test_transforms_with_different_hooks_commute():
     parts = proximal(0.3), distill(2.0, models=2), dp_sgd(0.5, 0.5, 4), local_dp(0.5, 1.0)
     left, right = (
@@ -121,6 +122,7 @@ def test_two_of_a_hook_that_is_one_at_most_are_rejected(two):
         chain(*two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["fed_sgd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fed_avg", "mime_lite"))]
 )
@@ -137,6 +139,7 @@ def test_the_loss_that_clients_count_by_is_sent_by_all(name):
     assert np.abs(even[0] - uneven[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["mime_lite", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fed_avg", "fed_sgd"))]
 )

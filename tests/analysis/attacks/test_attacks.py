@@ -165,6 +165,7 @@ def test_how_little_is_enough():
         attacks.little_is_enough_z(50, 25)
 
 
+@pytest.mark.slow
 def test_attackers_of_fed_sgd_forge_their_gradient(task):
     attack, names = attacks.Attack(update=attacks.SignFlip(2.0)), task.train.client_ids[:2]
     changes = []

@@ -46,6 +46,7 @@ def test_sound_central_noise_is_not_refuted_and_not_trivial():
     assert 0.1 < max(bounds) < EPSILON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [
@@ -59,6 +60,7 @@ def test_a_broken_aggregator_is_caught(broken):
     assert auditing.audit_process(broken, "client", AUDIT).epsilon > EPSILON
 
 
+@pytest.mark.slow
 def test_rounds_add_up():
     """Noise for one round is too little for eight; enough for eight, it is not refuted."""
     eight = dataclasses.replace(AUDIT, rounds=8, canaries=200)

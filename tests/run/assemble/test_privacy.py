@@ -42,6 +42,7 @@ def test_the_noise_of_a_round_is_the_accounted_one(values, deviation):
     assert noise.std() == pytest.approx(deviation, rel=5 / np.sqrt(2 * len(noise)))
 
 
+@pytest.mark.slow
 def test_seeds_repeat_noise_and_nothing_else_does():
     seeded = [first_noise(plan({**GAUSSIAN, "privacy.noise_seed": seed}), 50) for seed in (1, 1, 2)]
     unseeded = [first_noise(plan(GAUSSIAN), 50) for _ in range(2)]
