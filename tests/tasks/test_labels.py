@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow_federated as tff
 from safetensors.numpy import load_file
-from tff_tx.tasks.labels import as_trained
 
 from tff_tx import datasets, models, tasks
 from tff_tx.config import RunConfig
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run import scoring
+from tff_tx.tasks.labels import as_trained
 
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 NEWS = ("world", "sports", "business")
