@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import multiprocessing
 import os
+import pathlib
 
 import pytest
 import transformers
@@ -212,3 +213,30 @@ def test_ncbi_disease(tmp_path, minilm):
     with open(spec.test_files[0], encoding="utf-8") as file:
         tags = collections.Counter(line.split("\t")[1].strip() for line in file if line.strip())
     assert {name: counts[number] for number, name in enumerate(names)} == dict(tags)
+
+
+def test_a_damaged_store_and_a_damaged_survey_are_made_again(spec, caplog):
+    """A changed bit in a text would otherwise be trained on."""
+    path = pathlib.Path(load(spec).path)
+    expected = path.read_bytes()
+    place = expected.index(b"input_ids") + 20
+    path.write_bytes(expected[:place] + bytes([expected[place] ^ 1]) + expected[place + 1 :])
+    (survey,) = path.parent.glob("*.survey.npz")
+    survey.write_bytes(survey.read_bytes()[:-9])
+    load(spec)
+    assert path.read_bytes() == expected
+    assert f"{path} is damaged: the data are encoded again" in caplog.text
+    caplog.clear()
+    load(spec)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("start", range(3))
+def test_no_changed_byte_of_a_survey_gives_another_survey(spec, start):
+    expected = vars(datasets.survey(spec).pools["train"])
+    (path,) = pathlib.Path(spec.cache_dir).glob("*.survey.npz")
+    content = path.read_bytes()
+    for position in range(start, len(content), 29):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        found = vars(datasets.survey(spec).pools["train"])
+        assert {name: str(value) for name, value in found.items()} == {n: str(v) for n, v in expected.items()}

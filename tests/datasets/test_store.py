@@ -178,6 +178,20 @@ def test_what_a_killed_run_left_does_not_hinder(tmp_path):
     assert os.listdir(tmp_path) == ["x.sqlite"]
 
 
+def test_a_changed_bit_anywhere_is_noticed(tmp_path):
+    path = tmp_path / "x.sqlite"
+    with StoreWriter(str(path), SPEC, {}) as writer:
+        writer.add("train", "a", example(1))
+    assert store.is_whole(str(path))
+    content = path.read_bytes()
+    for position in (0, 30, 60, 63, 64, 5000, len(content) - 1):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        assert not store.is_whole(str(path))
+    for size in (0, 50, len(content) - 1):
+        path.write_bytes(content[:size])
+        assert not store.is_whole(str(path))
+
+
 def test_what_is_no_store_is_refused(tmp_path):
     text = tmp_path / "text.sqlite"
     text.write_text("no database " * 100)

@@ -122,11 +122,61 @@ def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, t
 def test_half_written_checkpoints_are_neither_read_nor_kept(engine, task, undisturbed, tmp_path):
     with pytest.raises(Killed):
         run(engine, task, tmp_path, dies_in=4)
-    half = tmp_path / "checkpoints" / "round_3_temp1234"
+    half = tmp_path / "checkpoints" / ".round_3.tmp"
     half.mkdir()
     run(engine, task, tmp_path)
     assert not half.exists()
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def drop_lines(name, *numbers):
+    def damage(directory):
+        lines = (directory / name).read_text().splitlines(keepends=True)
+        (directory / name).write_text("".join(line for i, line in enumerate(lines) if i not in numbers))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: (d / "checkpoints" / "round_4" / "saved_model.pb").unlink(),
+        drop_lines("metrics.csv", 4, 5),
+        drop_lines("cohorts.jsonl", 3),
+    ],
+)
+def test_a_run_goes_back_to_the_checkpoint_before_a_damaged_one(engine, task, undisturbed, tmp_path, damage, caplog):
+    with pytest.raises(Killed):
+        run(engine, task, tmp_path, dies_in=6)
+    damage(tmp_path)
+    run(engine, task, tmp_path)
+    assert "going back to the checkpoint of round 2" in caplog.text
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"round_4", "round_6"}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("metrics.csv", drop_lines("metrics.csv", 1)),
+        ("metrics.csv", lambda d: (d / "metrics.csv").write_text("")),
+        (
+            "metrics.csv",
+            lambda d: (d / "metrics.csv").write_text((d / "metrics.csv").read_text().replace("2,0", "2,1")),
+        ),
+        ("cohorts.jsonl", lambda d: (d / "cohorts.jsonl").unlink()),
+    ],
+)
+def test_rows_that_cannot_be_made_again_are_missed(engine, task, tmp_path, name, damage):
+    with pytest.raises(Killed):
+        run(engine, task, tmp_path, dies_in=6)
+    damage(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    with pytest.raises(
+        UserError, match=f"{name} is not as it was when .*round_4 was saved; .*round_2 was saved: restore"
+    ):
+        run(engine, task, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
 
 
 def test_a_finished_run_is_not_run_again(engine, task, undisturbed):

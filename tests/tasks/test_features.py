@@ -5,6 +5,8 @@ import csv
 import dataclasses
 import glob
 import os
+import pathlib
+import stat
 
 import numpy as np
 import pytest
@@ -257,3 +259,17 @@ def test_a_client_that_cannot_be_read_fails_alone(pictures, tmp_path, caplog):
 def test_inputs_that_are_drawn_anew_are_refused(pictures):
     with pytest.raises(UserError, match="model.cache_features: the inputs of task.kind=masked_lm are drawn anew"):
         tasks.FeatureCache(dataclasses.replace(pictures, kind="masked_lm"), "nowhere", LARGE)
+
+
+def test_damaged_features_are_computed_again(pictures, tmp_path, caplog):
+    directory, ids = str(tmp_path / "features"), pictures.train.client_ids[:2]
+    tasks.FeatureCache(pictures, directory, LARGE).prepare(ids)
+    before = {path: pathlib.Path(path).read_bytes() for path in files(directory)}
+    damaged = next(iter(before))
+    changed = bytearray(before[damaged])
+    changed[len(changed) // 2] ^= 1
+    pathlib.Path(damaged).write_bytes(changed)
+    tasks.FeatureCache(pictures, directory, LARGE).prepare(ids)
+    assert {path: pathlib.Path(path).read_bytes() for path in files(directory)} == before
+    assert f"{damaged} is damaged: its features are computed again" in caplog.text
+    assert stat.S_IMODE(os.stat(damaged).st_mode) == 0o600

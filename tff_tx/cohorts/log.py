@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tff_tx.core import files
 from tff_tx.core.errors import UserError
 
 LOG = "cohorts.jsonl"
@@ -64,11 +67,8 @@ class CohortLog(contextlib.AbstractContextManager):
         retained = []
         if os.path.exists(path):
             retained = [record for _, record in records(path, path) if record["round_num"] <= resumed_round]
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:
+        with files.atomic(path, "wb") as file:
             file.write(b"".join(map(_line, retained)))
-            _flush(file)
-        os.replace(temporary, path)
         self.seconds = sum((record.get("seconds", 0.0) for record in retained), 0.0)
         self.ledger = DownloadLedger()
         for record in retained:
@@ -114,7 +114,8 @@ class CohortLog(contextlib.AbstractContextManager):
             record["delta_bytes"] = delta_bytes
         self.ledger.add(round_num, record["clients"], delta_bytes or 0)
         self._file.write(_line(record))
-        _flush(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self.seconds += record["seconds"]
 
     def close(self) -> None:
@@ -123,6 +124,15 @@ class CohortLog(contextlib.AbstractContextManager):
 
     def __exit__(self, *unused):
         self.close()
+
+
+def checksum(path: str, last: int) -> int:
+    """CRC-32 of the lines of the first `last` rounds in a log, which need not exist."""
+    found = 0
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        for line in itertools.islice(file, last):
+            found = zlib.crc32(line.rstrip(b"\n") + b"\n", found)
+    return found
 
 
 def records(path: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,8 +161,3 @@ def records(path: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _line(record):
     return json.dumps(record).encode() + b"\n"
-
-
-def _flush(file):
-    file.flush()
-    os.fsync(file.fileno())

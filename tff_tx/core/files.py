@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import shutil
+import zlib
+from collections.abc import Iterator
 from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
@@ -23,6 +25,13 @@ def make_directory(path: str, flag: str) -> None:
             os.remove(probe)
     except OSError as error:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another directory.") from error
+
+
+def make_private(path: str) -> None:
+    """Makes a directory that only its owner can open, whatever the umask."""
+    os.makedirs(path, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # it is another's, who let this user write
+        os.chmod(path, 0o700)
 
 
 def check_space(path: str, num_bytes: int) -> None:
@@ -48,21 +57,75 @@ def write_text(path: str, text: str, flag: str) -> None:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another place.") from error
 
 
-def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any]) -> str:
-    """Writes a directory of a run as a whole or not at all, by a function that writes into a path; returns its path."""
+def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any], private: bool = False) -> str:
+    """Writes a directory of a run as a whole or not at all, by a function that writes into a path; returns its path.
+
+    With `private`, only its owner can open it.
+    """
     path, temporary = os.path.join(run_dir, name), os.path.join(run_dir, f".{name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    os.makedirs(temporary)
+    remove(temporary)
+    (make_private if private else os.makedirs)(temporary)
     save_fn(temporary)
-    shutil.rmtree(path, ignore_errors=True)
+    for directory, _, names in os.walk(temporary):
+        for each in (*(os.path.join(directory, name) for name in names), directory):
+            sync(each)
+    remove(path)
     os.replace(temporary, path)
+    sync(run_dir)
     return path
 
 
+def remove(path: str) -> None:
+    """Removes a file or a directory with all that is in it, if there is one."""
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+@contextlib.contextmanager
+def atomic(path: str, mode: str = "w", durable: bool = True) -> Iterator[Any]:
+    """A file to write that takes the place of `path` at the end of the block; an exception leaves what was there.
+
+    With `durable`, it does so even if the power fails then. One process at a time writes a path.
+    """
+    scratch = f"{path}.tmp"
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with open(scratch, mode, **text) as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(scratch)
+        raise
+    if durable:
+        sync(os.path.dirname(os.path.abspath(path)))
+
+
+def sync(path: str) -> None:
+    """Has the disk write what it was given of a file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: str) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def _write(path: str, text: str) -> None:
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with atomic(path) as file:
         file.write(text)
-    os.replace(f"{path}.tmp", path)
 
 
 def _plain(value):

@@ -18,7 +18,7 @@ _EXPORTS = {
     "sources": ("DataSet", "Format", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),
     "splits": ("Split",),
-    "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset"),
+    "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset", "is_whole"),
     "survey_pass": ("image_shape", "label_names", "survey"),
     "surveys": ("Features", "Survey", "ordered_label_names"),
 }

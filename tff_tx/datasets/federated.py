@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator
 
@@ -82,9 +83,11 @@ def load(spec: DataSpec, encoder: Encoder, progress: bool = True, survey: Survey
     digests = {name: pool.digest for name, pool in found.pools.items()}
     versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
     path = cache_path(spec, ".sqlite", _NOT_CONTENT, versions, digests, encoder.fingerprint)
-    if not os.path.exists(path):
+    if not store.is_whole(path):
         with locked(path):
-            if not os.path.exists(path):
+            if not store.is_whole(path):
+                if os.path.exists(path):
+                    logging.warning("%s is damaged: the data are encoded again", path)
                 _write(path, spec, found, encoder, progress)
     return open_store(path)
 

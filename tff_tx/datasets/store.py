@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 import string
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Callable, NamedTuple
 
@@ -23,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
 FORMAT_VERSION = 2
@@ -36,6 +38,8 @@ CREATE TABLE tff_tx_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 # The row id is the last part of every SQLite index: within a client the rows come in the order written.
 _INDEX = "CREATE INDEX examples_by_client ON examples (split_name, client_id)"
+# Where SQLite leaves four bytes to applications, the "user version": they hold the checksum of the rest of the file.
+_SEAL = 60
 _INSERT = "INSERT INTO examples VALUES (?, ?, ?)"
 _ROWS_PER_INSERT = 2000
 
@@ -103,6 +107,7 @@ class StoreWriter:
         with _disk_errors(self._path, self._chosen_by):
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
+            os.close(os.open(self._scratch, os.O_CREAT | os.O_EXCL, 0o600))  # it holds data
             self._connection = sqlite3.connect(self._scratch)
             # A crash leaves only the scratch file, so the journal that would repair it is wasted work.
             self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
@@ -149,8 +154,10 @@ class StoreWriter:
             self._connection.execute(_INDEX)
             self._connection.commit()
             self._connection.close()
-            with open(self._scratch, "rb") as scratch:
-                os.fsync(scratch.fileno())
+            with open(self._scratch, "r+b") as scratch:
+                scratch.seek(_SEAL)
+                scratch.write(_checksum(self._scratch).to_bytes(4, "big"))
+            files.sync(self._scratch)
             os.replace(self._scratch, self._path)
 
 
@@ -258,6 +265,25 @@ def _filled(query: str, values: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """The query with string tensors in place of names in braces."""
     parts = ((text, values[name] if name else "") for text, name, *_ in string.Formatter().parse(query))
     return tf.strings.join([piece for pair in parts for piece in pair])
+
+
+def is_whole(path: str) -> bool:
+    """Whether there is a store of this path, and as it was written, to the bit."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        file.seek(_SEAL)
+        return file.read(4) == _checksum(path).to_bytes(4, "big")
+
+
+def _checksum(path: str) -> int:
+    """CRC-32 of a store without its seal."""
+    with open(path, "rb") as file:
+        found = zlib.crc32(file.read(_SEAL))
+        file.seek(_SEAL + 4)
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def read_meta(path: str) -> dict:

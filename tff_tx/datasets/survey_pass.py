@@ -6,15 +6,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.sources import Chunk, Pool, Source, open_source
-from tff_tx.datasets.spec import DataSpec, cache_path
+from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 # Raised when the same spec and content would give another survey than before.
@@ -157,12 +158,8 @@ def _write(path: str, pools: Mapping[str, PoolSurvey]) -> None:
         fields = dict(vars(pool))
         arrays.update({f"{name}.{key}": fields.pop(key) for key in _ARRAYS})
         tables[name] = {**fields, "columns": sorted(pool.columns)}
-    scratch = f"{path}.{os.getpid()}.tmp"
-    with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(scratch, "wb") as file:
-            np.savez(file, tables=np.frombuffer(json.dumps(tables).encode(), np.uint8), **arrays)
-        os.replace(scratch, path)
+    with contextlib.suppress(OSError, UserError), locked(path), files.atomic(path, "wb") as file:
+        np.savez(file, tables=np.frombuffer(json.dumps(tables).encode(), np.uint8), **arrays)
 
 
 def _read(path: str) -> dict[str, PoolSurvey] | None:
@@ -182,5 +179,5 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 )
                 for name, table in tables.items()
             }
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None

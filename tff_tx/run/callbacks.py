@@ -8,6 +8,8 @@ import dataclasses
 import io
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, Callable
 
@@ -16,8 +18,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.cohorts import Cohort
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.core.files import write_directory
 from tff_tx.run.checkpoints import Checkpoints, run_coroutine
 from tff_tx.run.directory import METRICS, TENSORBOARD
 from tff_tx.runtime import Engine, RoundOutput
@@ -104,7 +106,7 @@ class MetricsFile:
         """Opens the file, which need not exist; rounds after the last, and a line that a kill tore off, are removed."""
         self._path = path
         self._columns, rows, torn = _read(path)
-        kept = [row for row in rows if int(row[_KEY]) <= last]
+        kept = rows[:last]
         if not self._columns or torn or len(kept) < len(rows):
             self._columns = self._columns or [_KEY]
             self._rewrite(kept)
@@ -117,7 +119,7 @@ class MetricsFile:
             self._columns += new
             self._rewrite([*_read(self._path)[1], row])
             return
-        with open(self._path, "a", newline="") as file:
+        with open(self._path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def clear(self, prefix: str, is_void: Callable[[int], bool]) -> None:
@@ -131,21 +133,31 @@ class MetricsFile:
             self._rewrite(rows)
 
     def _rewrite(self, rows):
-        with open(f"{self._path}_temp", "w", newline="") as file:
+        with files.atomic(self._path) as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(f"{self._path}_temp", self._path)
 
 
 def _read(path):
     """Columns, rows, and whether an unfinished line follows, which is not among them."""
     if not os.path.exists(path):
         return [], [], False
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
         whole, newline, rest = file.read().rpartition("\n")
     reader = csv.DictReader(io.StringIO(whole + newline, newline=""))
     return list(reader.fieldnames or []), list(reader), rest != ""
+
+
+def metrics_checksum(path: str, last: int) -> int:
+    """CRC-32 of the figures of the first `last` rounds in a metrics file.
+
+    Columns that later rounds add do not count, nor does the last round's evaluation, which `MetricsFile.clear` removes.
+    """
+    rows = [{name: value for name, value in row.items() if value} for row in _read(path)[1][:last]]
+    if len(rows) == last > 0:
+        rows[-1] = {name: value for name, value in rows[-1].items() if not str(name).startswith("eval/")}
+    return zlib.crc32(repr(rows).encode())
 
 
 class MetricsCsv(Callback):
@@ -178,6 +190,8 @@ class SavesCheckpoints(Callback):
 
     def on_round_end(self, result: RoundResult) -> None:
         if result.run.stopped or result.run.schedule.saves(result.round_num):
+            if os.path.exists(path := os.path.join(result.run.directory, METRICS)):
+                files.sync(path)  # after a power cut, no checkpoint comes after rows that are lost
             self._checkpoints.save(result.state, result.round_num)
 
 
@@ -258,13 +272,18 @@ class KeepBest(Monitor):
         super().on_evaluation(result)
         if self._best > best:
             leaves = tf.nest.flatten(result.weights())
-            write_directory(result.run.directory, _BEST, lambda d: np.savez(os.path.join(d, _WEIGHTS), *leaves))
+            files.write_directory(
+                result.run.directory, _BEST, lambda d: np.savez(os.path.join(d, _WEIGHTS), *leaves), private=True
+            )
 
     def on_end(self, run: RunState) -> None:
         path = os.path.join(run.directory, _BEST, _WEIGHTS)
         if os.path.exists(path):
-            with np.load(path) as leaves:
-                stored = [leaves[name] for name in leaves.files]
+            try:
+                with np.load(path) as leaves:
+                    stored = [leaves[name] for name in leaves.files]
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise UserError(f"{path} is damaged ({error}): restore it, or train anew.") from error
             known = tf.nest.flatten(run.weights)
             # NumPy's files do not know bfloat16.
             stored = [leaf if leaf.dtype == like.dtype else leaf.view(like.dtype) for leaf, like in zip(stored, known)]

@@ -4,46 +4,113 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import glob
+import json
+import logging
 import os
-import shutil
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Callable
 
 import tensorflow_federated as tff
 
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+
 _CHECKPOINT = "round_"
+_SUMS = "checksums.json"
 
 
 class Checkpoints:
     """States by round; what a kill left half-written is never read, and removed.
 
+    A state has the CRC-32 of its files, and of what else the run had written. One that is damaged, or beside which rows
+    of a run are missing, is not read, and the one before it is.
+
     Args:
       directory: Where they are; the last two stay.
+      rows_fn: From a round to checksums of what files of the run say of the rounds until then, by file.
     """
 
-    def __init__(self, directory: str):
-        for leftover in glob.glob(os.path.join(glob.escape(directory), f"{_CHECKPOINT}*_temp*")):
-            shutil.rmtree(leftover)
-        self._manager = tff.program.FileProgramStateManager(
-            directory, prefix=_CHECKPOINT, keep_total=2, keep_first=False
-        )
+    def __init__(self, directory: str, rows_fn: Callable[[int], Mapping[str, int]] = lambda round_num: {}):
+        self._directory, self._rows_fn, self._newest = directory, rows_fn, 0
+        files.make_private(directory)  # states are as confidential as the data that they were made of
+        for leftover in glob.glob(os.path.join(glob.escape(directory), f".{_CHECKPOINT}*")):
+            files.remove(leftover)
+        self._manager = tff.program.FileProgramStateManager(directory, prefix=_CHECKPOINT)
 
     def load_latest(self, initial_state: Any) -> tuple[Any, int]:
-        """The newest state and its round; `initial_state` and 0 if there is none."""
-        state, round_num = run_coroutine(self._manager.load_latest(initial_state))
-        return (initial_state, 0) if state is None else (state, round_num)
+        """The newest state that is whole and its round; `initial_state` and 0 if there is none.
+
+        Raises:
+          UserError: If there are states, but none is whole.
+        """
+        problems = []
+        for round_num in reversed(_rounds(self._directory)):
+            problem = self._problem(round_num)
+            if problem is None:
+                for message in problems:
+                    logging.warning("%s: going back to the checkpoint of round %d", message, round_num)
+                self._newest = round_num
+                return run_coroutine(self._manager.load(round_num, initial_state)), round_num
+            problems.append(problem)
+        if problems:
+            raise UserError(
+                f"{'; '.join(problems)}: restore it, or start anew in another {setting('run.directory')}; there is no "
+                "earlier checkpoint to go back to."
+            )
+        return initial_state, 0
 
     def save(self, state: Any, round_num: int) -> None:
-        """Saves the state after a round, unless it is there already."""
-        with contextlib.suppress(tff.program.ProgramStateExistsError):
-            run_coroutine(self._manager.save(state, round_num))
+        """Saves the state after a round, unless it was the last that was saved or loaded."""
+        if round_num == self._newest:
+            return
+
+        def write(path):
+            manager = tff.program.FileProgramStateManager(path, prefix="", keep_total=0)
+            run_coroutine(manager.save(state, round_num))
+            made = os.path.join(path, str(round_num))
+            for name in os.listdir(made):
+                os.replace(os.path.join(made, name), os.path.join(path, name))
+            os.rmdir(made)
+            files.write_json(
+                os.path.join(path, _SUMS), {"files": _checksums(path), "rows": dict(self._rows_fn(round_num))}
+            )
+
+        files.write_directory(self._directory, f"{_CHECKPOINT}{round_num}", write)
+        self._newest = round_num
+        rounds = _rounds(self._directory)
+        for old in set(rounds) - set([r for r in rounds if r <= round_num][-2:]):  # later ones are damaged
+            files.remove(os.path.join(self._directory, f"{_CHECKPOINT}{old}"))
+
+    def _problem(self, round_num):
+        """What is wrong with the state of a round; None: nothing."""
+        path = os.path.join(self._directory, f"{_CHECKPOINT}{round_num}")
+        try:
+            with open(os.path.join(path, _SUMS), encoding="utf-8") as file:
+                sums = json.load(file)
+            if _checksums(path) != sums["files"]:
+                return f"{path} is damaged"
+            found = self._rows_fn(round_num)
+            wrong = [name for name, value in sums["rows"].items() if value != found[name]]
+            return f"{' and '.join(wrong)} is not as it was when {path} was saved" if wrong else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"{path} is damaged ({error})"
+
+
+def _checksums(path):
+    names = (os.path.join(directory, name) for directory, _, found in os.walk(path) for name in found)
+    return {os.path.relpath(name, path): files.checksum(name) for name in names if os.path.basename(name) != _SUMS}
+
+
+def _rounds(directory):
+    """The rounds of which there are states, in order."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return sorted(int(n.removeprefix(_CHECKPOINT)) for n in names if n.removeprefix(_CHECKPOINT).isdigit())
 
 
 def last_round(directory: str) -> int:
     """The round of the newest state; 0 if there is none."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return max((int(n.removeprefix(_CHECKPOINT)) for n in names if n.removeprefix(_CHECKPOINT).isdigit()), default=0)
+    return max(_rounds(directory), default=0)
 
 
 def run_coroutine(coroutine: Any) -> Any:

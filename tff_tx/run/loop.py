@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.cohorts import CohortLog
-from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints
+from tff_tx.cohorts import log as cohort_log
+from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
 from tff_tx.run.checkpoints import Checkpoints
-from tff_tx.run.directory import CHECKPOINTS, TENSORBOARD
+from tff_tx.run.directory import CHECKPOINTS, METRICS, TENSORBOARD
 from tff_tx.run.progress import Progress
 from tff_tx.runtime import Engine, RoundOutput, TooFewClientsError, profile
 
@@ -94,7 +95,7 @@ def train(
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
     """
-    checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS))
+    checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
     state, first = checkpoints.load_latest(engine.initialize())
     run = RunState(engine, run_dir, schedule, first)
     callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
@@ -137,6 +138,14 @@ def train(
     if run.stopped:
         logging.warning("stopped early: %s", run.stopped)
     return run.weights
+
+
+def _row_checksums(run_dir, last):
+    """What files with a row a round say of the first `last` rounds."""
+    return {
+        METRICS: metrics_checksum(os.path.join(run_dir, METRICS), last),
+        cohort_log.LOG: cohort_log.checksum(os.path.join(run_dir, cohort_log.LOG), last),
+    }
 
 
 def _evaluate(result, evaluate_fn, callbacks):

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tff_tx import models, tasks
-from tff_tx.core import plots
+from tff_tx.core import files, plots
 from tff_tx.run.directory import METRICS, StoredRun
 
 REPORT = "report.md"
@@ -57,9 +57,8 @@ def write_section(run_dir: str, title: str, text: str) -> str:
 
 def _write(run_dir, text):
     path = os.path.join(run_dir, REPORT)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with files.atomic(path) as file:
         file.write(text)
-    os.replace(f"{path}.tmp", path)
     return path
 
 

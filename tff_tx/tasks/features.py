@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import datasets, models, runtime
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.feature_data import LABEL, FeatureClientData, FeatureRecipe, client_path, element_spec_of
 from tff_tx.tasks.federated_task import FederatedTask
@@ -58,7 +59,7 @@ class FeatureCache:
             )
         self._extractor = models.FeatureExtractor(task.model)
         self._whole, self._directory, self._max_bytes = task, os.path.abspath(directory), max_bytes
-        self._threads = threads
+        self._threads, self._checked = threads, set()
         self._spec = element_spec_of(self._extractor, task.model)
         self._clients = {s: c for s in ("train", "validation", "test") if (c := getattr(task, s)) is not None}
         recipe = FeatureRecipe(self._extractor, self._spec, task.preprocessing.pads)
@@ -72,14 +73,14 @@ class FeatureCache:
         path, fingerprint = os.path.join(self._directory, "fingerprint.json"), self._fingerprint()
         if _read(path) != fingerprint:
             shutil.rmtree(self._directory, ignore_errors=True)
+        files.make_private(self._directory)
         for split in self._clients:
             os.makedirs(os.path.join(self._directory, split), exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(fingerprint, file)
+        files.write_json(path, fingerprint)
         for leftover in glob.glob(os.path.join(glob.escape(self._directory), "*", "*.tmp*")):
             os.remove(leftover)
-        files = glob.glob(os.path.join(glob.escape(self._directory), "*", "*.sqlite"))
-        return collections.OrderedDict((f, os.path.getsize(f)) for f in sorted(files, key=os.path.getmtime))
+        there = glob.glob(os.path.join(glob.escape(self._directory), "*", "*.sqlite"))
+        return collections.OrderedDict((f, os.path.getsize(f)) for f in sorted(there, key=os.path.getmtime))
 
     def _fingerprint(self) -> str:
         data = {split: clients.fingerprint for split, clients in self._clients.items()}
@@ -116,6 +117,11 @@ class FeatureCache:
           UserError: If those of these clients alone are more than the budget.
         """
         paths = {client_path(self._directory, split, c): c for c in client_ids}
+        for path in (paths.keys() & self._files.keys()) - self._checked:
+            if not datasets.is_whole(path):
+                logging.warning("%s is damaged: its features are computed again", path)
+                del self._files[path]
+        self._checked.update(paths)
         missing = {path: c for path, c in paths.items() if path not in self._files}
         for path in paths.keys() - missing.keys():
             os.utime(path)

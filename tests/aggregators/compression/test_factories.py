@@ -279,7 +279,7 @@ def test_residuals_that_no_checkpoint_needs_are_removed(tmp_path):
     assert store.read("other", 100) is None
     (path,) = (p for p in tmp_path.rglob("round_5"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(compression.CodecError):
+    with pytest.raises(UserError, match="is damaged"):
         store.read("client/é", 100)
 
 

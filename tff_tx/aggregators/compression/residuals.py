@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tff_tx.aggregators.compression import codec
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
 
 _VERSION = re.compile(r"round_(\d+)")
 
@@ -32,18 +34,24 @@ class ResidualStore:
         """A client's arrays after `round_num` rounds of the run; None: it has none.
 
         Raises:
-          codec.CodecError: If the file is damaged.
+          UserError: If the file is damaged.
         """
         versions = [v for v in self._versions(client_id) if v <= round_num]
-        return codec.decode(self._path(client_id, max(versions)).read_bytes(), max_bytes=None) if versions else None
+        if not versions:
+            return None
+        path = self._path(client_id, max(versions))
+        try:
+            return codec.decode(path.read_bytes(), max_bytes=None)
+        except codec.CodecError as error:
+            raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
 
     def write(self, client_id: str, round_num: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps a client's arrays after `round_num`, and forgets those that nobody will ask for."""
         path = self._path(client_id, round_num)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(codec.encode(arrays, entropy_coding=False))
-        temporary.replace(path)
+        files.make_private(str(self._directory))
+        path.parent.mkdir(exist_ok=True)
+        with files.atomic(str(path), "wb", durable=False) as file:
+            file.write(codec.encode(arrays, entropy_coding=False))
         old = sorted(v for v in self._versions(client_id) if v <= round_num - self._rounds_kept)
         for version in old[:-1]:
             self._path(client_id, version).unlink()

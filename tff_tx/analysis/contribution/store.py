@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx.aggregators import compression
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime import Hook
 
@@ -44,6 +45,7 @@ class UpdateStore(Hook):
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         shutil.rmtree(self._pending, ignore_errors=True)
+        files.make_private(self._directory)
         os.makedirs(self._pending)
         self._positions.clear()
         self._write(_STATE, engine.flatten_state(state))
@@ -60,8 +62,7 @@ class UpdateStore(Hook):
     def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
         if len(client_ids) != len(self._positions):
             raise ValueError(f"{len(self._positions)} contributions came of {len(client_ids)} clients.")
-        with open(os.path.join(self._pending, _CLIENTS), "w", encoding="utf-8") as file:
-            json.dump(list(client_ids), file)
+        files.write_json(os.path.join(self._pending, _CLIENTS), list(client_ids))
         final = os.path.join(self._directory, f"round_{round_num:06d}")
         shutil.rmtree(final, ignore_errors=True)
         os.replace(self._pending, final)

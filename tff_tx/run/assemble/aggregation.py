@@ -107,7 +107,7 @@ def residual_bytes(config: RunConfig, trainable_bytes: int, num_clients: int, co
     if not config.compression.has_error_feedback:
         return 0
     clients = min(num_clients, cohort_size * config.run.rounds)
-    return trainable_bytes * (clients + cohort_size * (config.run.rounds_per_checkpoint + 1))
+    return trainable_bytes * (clients + cohort_size * (2 * config.run.rounds_per_checkpoint + 1))
 
 
 def check_memory(config: RunConfig, num_parameters: int) -> None:

@@ -108,7 +108,7 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
         residuals = None
         if config.compression.has_error_feedback:
             path = os.path.join(directory, "residuals")
-            residuals = compression.ResidualStore(path, config.run.rounds_per_checkpoint)
+            residuals = compression.ResidualStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
         hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
