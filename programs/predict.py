@@ -27,7 +27,7 @@ def main(settings: cli.Settings) -> None:
 
     predictor = run_predictor(directory.read_run(own.run_dir), **{name: getattr(own, name) for name in _OPTIONS})
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
-    lines = [json.dumps(result, ensure_ascii=False) for result in predictor.predict(inputs)]
+    lines = [json.dumps(files.plain(result), ensure_ascii=False) for result in predictor.predict(inputs)]
     if own.output is None:
         sys.stdout.write("\n".join(lines) + "\n")
         return

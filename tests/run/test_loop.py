@@ -160,10 +160,7 @@ def test_a_run_goes_back_to_the_checkpoint_before_a_damaged_one(engine, task, un
     [
         ("metrics.csv", drop_lines("metrics.csv", 1)),
         ("metrics.csv", lambda d: (d / "metrics.csv").write_text("")),
-        (
-            "metrics.csv",
-            lambda d: (d / "metrics.csv").write_text((d / "metrics.csv").read_text().replace("2,0", "2,1")),
-        ),
+        ("metrics.csv", lambda d: pd.read_csv(d / "metrics.csv").replace(1, 7).to_csv(d / "metrics.csv", index=False)),
         ("cohorts.jsonl", lambda d: (d / "cohorts.jsonl").unlink()),
     ],
 )
@@ -253,6 +250,37 @@ def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine,
         train_with_failures(failing_engine, tmp_path, failing, min_clients=2, max_retries=2)
     assert (tmp_path / "checkpoints" / "round_2").exists()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+def test_a_model_that_is_not_finite_ends_the_run_with_the_one_before(engine, task, tmp_path):
+    class Diverging(LocalEngine):
+        """The server's step is infinitely long in the third round."""
+
+        rounds = 0
+
+        def run_round(self, state, clients, **options):
+            self.rounds += 1
+            if self.rounds == 3:
+                state.finalizer["learning_rate"] = np.float32(np.inf)
+            return super().run_round(state, clients, **options)
+
+    not_finite = r"round 3 made a model that is not finite, of one of norm \d.* after round 2, with train/loss \d"
+    with Diverging(engine.process) as diverging, pytest.raises(UserError, match=not_finite):
+        run(diverging, task, tmp_path, every=100)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["round_2"]
+    assert len(rows(tmp_path)) == 2
+
+
+def test_json_is_valid_whatever_the_numbers(tmp_path):
+    files.write_json(
+        str(tmp_path / "x.json"), {"test": {"loss": np.float32("nan"), "bound": -np.inf, "n": np.int64(3)}}
+    )
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert found == {"test": {"loss": None, "bound": "-Infinity", "n": 3}}
+    config = resolve(RunConfig.of({"aggregation.attention_temperature": float("inf")}))
+    run_directory.write_config(str(tmp_path), config, {})
+    run_directory.write_config(str(tmp_path), config, {})
+    assert run_directory.read_run(str(tmp_path)).config == config
 
 
 def test_a_run_stops_early_and_ends_with_its_best_model(engine, task, tmp_path):

@@ -45,8 +45,14 @@ def check_space(path: str, num_bytes: int) -> None:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Writes JSON atomically."""
-    _write(path, json.dumps(value, indent=2, default=_plain) + "\n")
+    """Writes JSON atomically, as `plain`."""
+    _write(path, json.dumps(plain(value), indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """What JSON has for a value: null for NaN and "Infinity", which it does not know, and plain forms of records."""
+    written = json.dumps(value, default=_plain)
+    return json.loads(written, parse_constant=lambda name: None if name == "NaN" else name)
 
 
 def write_text(path: str, text: str, flag: str) -> None:

@@ -91,7 +91,7 @@ class Checkpoints:
             if _checksums(path) != sums["files"]:
                 return f"{path} is damaged"
             found = self._rows_fn(round_num)
-            wrong = [name for name, value in sums["rows"].items() if value != found[name]]
+            wrong = [name for name, value in sums["rows"].items() if value != found.get(name, value)]
             return f"{' and '.join(wrong)} is not as it was when {path} was saved" if wrong else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{path} is damaged ({error})"

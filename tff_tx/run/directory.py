@@ -109,7 +109,7 @@ def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> N
     facts = {"versions": versions(), "environment": environment, **facts}
     if os.path.exists(path):
         run = read_run(run_dir)
-        check_resume(run.config, RunConfig.from_json(json.loads(json.dumps(config.to_json()))))
+        check_resume(run.config, RunConfig.from_json(files.plain(config.to_json())))
         _check_facts(run, facts)
     elif found := [name for name in (CHECKPOINTS, METRICS) if os.path.exists(os.path.join(run_dir, name))]:
         raise UserError(

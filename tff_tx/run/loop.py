@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx.cohorts import CohortLog
 from tff_tx.cohorts import log as cohort_log
+from tff_tx.core.errors import UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
 from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.run.directory import CHECKPOINTS, METRICS, TENSORBOARD
@@ -94,6 +95,7 @@ def train(
 
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
+      UserError: If a round makes a model that is not finite; the state of the round before is saved.
     """
     checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
     state, first = checkpoints.load_latest(engine.initialize())
@@ -115,6 +117,10 @@ def train(
                     attempt.run(state, round_num, log.seconds)
                 result = attempt.result(run, round_num, log)
                 result.row["time/round_seconds"] = time.monotonic() - started
+                if problem := _not_finite(result, state):
+                    if done > first:
+                        checkpoints.save(state, done)
+                    raise UserError(problem)
                 if prepare_fn is not None:
                     result.row["time/features_seconds"] = attempt.preparing_seconds
                 if evaluate_fn is not None and schedule.evaluates(round_num):
@@ -138,6 +144,29 @@ def train(
     if run.stopped:
         logging.warning("stopped early: %s", run.stopped)
     return run.weights
+
+
+def _not_finite(result, before):
+    """What is wrong with the model after a round, which `before` is the state before; None: nothing."""
+
+    def leaves(state):
+        found = result.run.engine.model_weights(state)
+        models = found.values() if isinstance(found, Mapping) else [found]
+        return [np.asarray(leaf, np.float32) for model in models for leaf in model.trainable]
+
+    with np.errstate(all="ignore"):
+        # A sum takes no memory; it may overflow where no addend does.
+        if all(np.isfinite(leaf.sum()) or np.isfinite(leaf).all() for leaf in leaves(result.state)):
+            return None
+        norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in leaves(before)))
+    last, losses = result.round_num - 1, {name: v for name, v in result.row.items() if name.endswith("/loss")}
+    return (
+        f"round {last + 1} made a model that is not finite, of one of norm {norm:.3g} after round {last}, with "
+        f"{', '.join(f'{name} {value:.3g}' for name, value in losses.items())}: lower "
+        f"{setting('client.learning_rate')} or {setting('server.learning_rate')}, or set "
+        f"{setting('aggregation.clip_norm')}, in another {setting('run.directory')}; the state after round {last} is "
+        f"in {result.run.directory}."
+    )
 
 
 def _row_checksums(run_dir, last):

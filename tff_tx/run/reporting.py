@@ -42,7 +42,7 @@ def write_report(
         "## Cost",
         _cost(rows),
         "## Settings",
-        "```json\n" + json.dumps(how, indent=2) + "\n```",
+        "```json\n" + json.dumps(files.plain(how), indent=2) + "\n```",
     ]
     return _write(run.directory, "\n\n".join(parts) + "\n")
 

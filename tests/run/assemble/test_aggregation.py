@@ -119,8 +119,8 @@ def test_biased_compressors_have_error_feedback_by_default():
     feedback = config(compression__upload="top_k", run__rounds=2)
     assert aggregation.build_aggregation(feedback)["aggregator"] is None
     assert isinstance(aggregation.engine_compressor(feedback), compression.TopK)
-    assert aggregation.residual_bytes(feedback, 1000, 516, 5) == 1000 * (10 + 55)
-    assert aggregation.residual_bytes(feedback, 1000, 6, 5) == 1000 * (6 + 55)
+    assert aggregation.residual_bytes(feedback, 1000, 516, 5) == 1000 * (10 + 105)
+    assert aggregation.residual_bytes(feedback, 1000, 6, 5) == 1000 * (6 + 105)
     without = config(compression__upload="top_k", compression__error_feedback=False)
     assert aggregation.build_aggregation(without)["aggregator"] is not None
     assert aggregation.engine_compressor(without) is None
