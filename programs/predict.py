@@ -7,7 +7,6 @@ forecast of each series in the files, items for each client, or a class of each 
 
 from __future__ import annotations
 
-import json
 import sys
 
 from programs import cli
@@ -22,16 +21,17 @@ def main(settings: cli.Settings) -> None:
     own = settings[PredictConfig]
     if own.run_dir is None:
         raise UserError(f"{setting('predict.run_dir')} is not set: name the directory of a run.")
+    from tff_tx import inference
     from tff_tx.run import directory
     from tff_tx.run.assemble.tasks import run_predictor
 
     predictor = run_predictor(directory.read_run(own.run_dir), **{name: getattr(own, name) for name in _OPTIONS})
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
-    lines = [json.dumps(files.plain(result), ensure_ascii=False) for result in predictor.predict(inputs)]
+    text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:
-        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.write(text)
         return
-    files.write_text(own.output, "\n".join(lines) + "\n", setting("predict.output"))
+    files.write_text(own.output, text, setting("predict.output"))
 
 
 PROGRAM = cli.Program(main, PredictConfig)

@@ -1,5 +1,7 @@
 """Predictors against the models' own outputs, for every task that predicts from texts and images."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,46 @@ def test_scores_have_the_columns_that_the_task_names(tokenizer):
         scores = predictor.score(records[list(definition.scored_columns)])
         assert list(scores) == [metric.name for metric in definition.score_metrics]
         assert len(scores) == len(records)
+
+
+def test_a_table_comes_back_with_predictions(tokenizer, tmp_path):
+    """Its texts are those of the columns that the model was trained on; a column of a prediction's name stays."""
+    model = bert("sequence_classification", **named("bad", "good", "odd"))
+    table = pd.DataFrame({"number": [1, 2, 3], "said": TEXTS, "label": ["good", "odd", "?"]})
+    data = datasets.DataSpec("file", files=("train.csv",), text_column=("said",), label_column="kind")
+    predictor = inference.build_predictor("sequence_classification", model, SPEC, tokenizer=tokenizer, data=data)
+    expected = predicted("sequence_classification", model, tokenizer)
+    for name, write in (("x.csv", table.to_csv), ("x.tsv", lambda path, **how: table.to_csv(path, sep="\t", **how))):
+        write(tmp_path / name, index=False)
+        found = list(predictor.predict(predictor.read(files=[str(tmp_path / name)])))
+        assert [(row["number"], row["said"], row["label"]) for row in found] == [
+            (str(n), text, label) for n, text, label in table.itertuples(index=False)
+        ]
+        assert [row["predicted_label"] for row in found] == [row["label"] for row in expected]
+        assert [row["probabilities"] for row in found] == [row["probabilities"] for row in expected]
+    again = pd.read_csv(io.StringIO(inference.as_text(found, "y.csv")))
+    assert again["predicted_label"].tolist() == [row["label"] for row in expected]
+    assert again["probabilities.bad"][0] == expected[0]["probabilities"]["bad"]
+    (tmp_path / "x.txt").write_text("\n".join(TEXTS))
+    assert list(predictor.predict(predictor.read(files=[str(tmp_path / "x.txt")]))) == expected
+
+
+@pytest.mark.parametrize("max_length", [8, 5])
+def test_words_of_a_table_get_tags(max_length, tokenizer, tmp_path):
+    """Also those of sentences that are longer than the model takes, and with their places in the text."""
+    model = bert("token_classification", **named("O", "B-P", "I-P"))
+    sentences = [list(np.random.default_rng(n).choice(WORDS, 6)) for n in range(8)]
+    path = tmp_path / "x.conll"
+    path.write_text("".join("".join(f"{word} O\n" for word in words) + "\n" for words in sentences))
+    spec = tasks.ModelSpec(max_length=max_length)
+    predictor = inference.build_predictor("token_classification", model, spec, tokenizer=tokenizer)
+    found = list(predictor.predict(predictor.read(files=[str(path)])))
+    for words, row in zip(sentences, found, strict=True):
+        assert row["tokens"] == words
+        assert len(row["predicted_tags"]) == len(row["scores"]) == 6
+        parts = [words] if max_length == 8 else [words[:3], words[3:]]
+        best = [np.argmax(logits(model, tokenizer, " ".join(part)), -1)[1:-1] for part in parts]
+        assert row["predicted_tags"] == [model.config.id2label[i] for i in np.concatenate(best)]
+        for entity in row["entities"]:
+            assert " ".join(words)[entity["start"] : entity["end"]] == entity["text"]
+            assert 1 / 3 <= entity["score"] <= 1

@@ -32,8 +32,10 @@ class PredictConfig(Section, name="predict"):
     run_dir: str | None = option(None, "Run directory.")
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
-    input: tuple[str, ...] = option((), "Files: texts, one per line; images; or records as in training.")
-    output: str | None = option(None, "File for the JSON lines; default: standard output.")
+    input: tuple[str, ...] = option((), "Files: texts, one per line; images; or tables as in training.")
+    output: str | None = option(
+        None, "File for the results: a table (.csv, .tsv), else JSON lines; default: standard output."
+    )
     batch_size: int = option(32, "Inputs per batch.", least=1)
     top_k: int = option(3, "Number of labels, words or items per input.", least=1)
     max_new_tokens: int | None = option(

@@ -11,9 +11,10 @@ _EXPORTS = {
     "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceToSequenceEncoder")
     + ("TokenClassificationEncoder", "start_and_end"),
-    "encoders.tokenizing": ("tokenizer_fingerprint",),
+    "encoders.tokenizing": ("tokenizer_fingerprint", "word_pieces"),
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
+    "readers.files": ("format_of_table",),
     "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
     "sources": ("DataSet", "Format", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),

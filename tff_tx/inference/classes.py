@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tff_tx import models
+from tff_tx import datasets, models
 from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.predictor import Predictor, require_inputs
 
@@ -44,24 +45,48 @@ class ImageClassifier(Predictor):
 
 
 class EntityTagger(Predictor):
-    """The entities in texts, whose words are between blanks."""
+    """The tags of words, and the entities that they make; texts are words between blanks, in tables lists of words."""
+
+    record_column = "tokens"
 
     def predict_batch(self, inputs):
-        words = [text.split() for text in inputs]
-        encoded = encode(self.tokenizer, words, self.spec.max_length, is_split_into_words=True)
-        best = tf.argmax(self.model(model_inputs(encoded), training=False).logits, -1).numpy()
+        sentences = [text.split() if isinstance(text, str) else text for text in inputs]
+        encoded = datasets.word_pieces(self.tokenizer, sentences)
+        # As in training: a sentence that is too long is cut, and a word's tag is that of its first token.
+        pieces = [
+            (number, piece["input_ids"], piece["labels"])
+            for number, (words, (ids, owners)) in enumerate(zip(sentences, encoded))
+            for piece in self._encoder.pieces(words, range(len(words)), ids, owners)
+        ]
+        found = [[("O", 0.0)] * len(words) for words in sentences]
+        for start in range(0, len(pieces), self.options.batch_size):
+            for number, place, tag in self._tags(pieces[start : start + self.options.batch_size]):
+                found[number][place] = tag
+        for text, words, tags in zip(inputs, sentences, found):
+            text = text if isinstance(text, str) else " ".join(words)
+            names, scores = ([pair[i] for pair in tags] for i in (0, 1))
+            yield {"text": text, "entities": _entities(text, words, tags), "tags": names, "scores": scores}
+
+    @functools.cached_property
+    def _encoder(self):
+        return datasets.TokenClassificationEncoder(self.tokenizer, (), self.spec.max_length)
+
+    def _tags(self, pieces):
+        """Yields (sentence, place of the word, (tag, its probability))."""
+        encoded = self.tokenizer.pad({"input_ids": [ids.tolist() for _, ids, _ in pieces]}, return_tensors="tf")
+        probabilities = tf.nn.softmax(self.model(model_inputs(encoded), training=False).logits).numpy()
+        shift = encoded["input_ids"].shape[1] if self.tokenizer.padding_side == "left" else 0
         names = self.model.config.id2label
-        for row, sentence in enumerate(words):
-            tags: list = [None] * len(sentence)
-            for position, word in enumerate(encoded.word_ids(row)):
-                if word is not None and tags[word] is None:  # a word's label is its first token's
-                    tags[word] = names[int(best[row, position])]
-            yield {"text": inputs[row], "entities": _entities(sentence, tags)}
+        for (number, ids, places), row in zip(pieces, probabilities):
+            for position in np.flatnonzero(places != models.IGNORED):
+                values = row[position + (shift and shift - len(ids))]
+                best = int(values.argmax())
+                yield number, places[position], (names[best], round(float(values[best]), 4))
 
 
-def encode(tokenizer: Any, texts: Sequence, max_length: int, **settings: Any) -> Any:
+def encode(tokenizer: Any, texts: Sequence, max_length: int) -> Any:
     """Texts as a batch of TensorFlow tensors; those of more than `max_length` tokens are cut."""
-    return tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="tf", **settings)
+    return tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="tf")
 
 
 def model_inputs(encoded: Any) -> dict[str, tf.Tensor]:
@@ -116,18 +141,24 @@ def _fit(image, wanted):
     return image
 
 
-def _entities(words: Sequence[str], tags: Iterable) -> list[dict]:
-    """Spans of IOB2 tags with their text."""
+def _entities(text: str, words: Sequence[str], tags: Iterable[tuple[str, float]]) -> list[dict]:
+    """Spans of IOB2 tags: type, text, first character, character behind the last, and mean probability of the tags."""
     found: list[dict] = []
-    type_before = None
-    for word, tag in zip(words, tags):
-        prefix, _, entity_type = (tag or "O").partition("-")
+    type_before, end = None, 0
+    for word, (tag, score) in zip(words, tags):
+        start = text.index(word, end)
+        end = start + len(word)
+        prefix, _, entity_type = tag.partition("-")
         if prefix == "O":
             type_before = None
             continue
         if prefix == "B" or entity_type != type_before:
-            found.append({"type": entity_type, "text": word})
-        else:
-            found[-1]["text"] += " " + word
+            found.append({"type": entity_type, "start": start, "scores": []})
+        found[-1]["scores"].append(score)
+        found[-1]["end"] = end
         type_before = entity_type
-    return found
+    return [
+        {"type": e["type"], "text": text[e["start"] : e["end"]], "start": e["start"], "end": e["end"]}
+        | {"score": round(sum(e["scores"]) / len(e["scores"]), 4)}
+        for e in found
+    ]

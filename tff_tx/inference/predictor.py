@@ -5,13 +5,17 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import json
+import os
 import pkgutil
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tff_tx import datasets, models, tasks
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
 
@@ -36,8 +40,24 @@ class Options:
     seed: int = 0
 
 
+class TableRow(NamedTuple):
+    """An input from a table, and the whole row that it is of, by the table's own column names."""
+
+    value: Any
+    row: Mapping[str, Any]
+
+    def joined(self, prediction: Mapping[str, Any]) -> dict:
+        """The row with a prediction, whose names are preceded by `predicted_` where the row has them already."""
+        values = {name: _plain(value) for name, value in self.row.items() if not _is_binary(value)}
+        found = {name: value for name, value in prediction.items() if name != "text"}
+        return {**values, **{f"predicted_{name}" if name in values else name: v for name, v in found.items()}}
+
+
 class Predictor(abc.ABC):
     """Predictions of one model. This class reads texts; subclasses for other inputs have a `read` of their own.
+
+    Attributes:
+      record_column: What of records is an input.
 
     Args:
       definition: The task.
@@ -47,6 +67,8 @@ class Predictor(abc.ABC):
       tokenizer: Its tokenizer; None: that of the directory.
       options: How predictions are made.
     """
+
+    record_column = "text"
 
     def __init__(
         self,
@@ -78,14 +100,22 @@ class Predictor(abc.ABC):
         Args:
           texts: Texts.
           question: A question about each text.
-          files: Paths: of texts, one a line, or of what else the model takes.
+          files: Paths: of texts, one a line, or of what else the model takes; tables with the columns of `data`.
 
         Raises:
           UserError: If they are not what the model takes, or a file cannot be read.
         """
         del question
         require_inputs(texts, files)
-        return [*texts, *(line for path in files for line in _read_lines(path))]
+        return [*texts, *(value for path in files for value in self._read_file(path))]
+
+    def _read_file(self, path: str) -> Iterable:
+        name = datasets.format_of_table(path, self.data)
+        if name is None:
+            return _read_lines(path)
+        spec = dataclasses.replace(self.files_spec([path]), format=name)
+        chunks = datasets.read_records(spec, self.record_column, "row")
+        return (TableRow(*pair) for chunk in chunks for pair in zip(chunk[self.record_column], chunk["row"]))
 
     def predict(self, inputs: Iterable) -> Iterator[dict]:
         """Yields a prediction for each input.
@@ -98,7 +128,10 @@ class Predictor(abc.ABC):
         """
         inputs = list(inputs)
         for start in range(0, len(inputs), self.options.batch_size):
-            yield from self.predict_batch(inputs[start : start + self.options.batch_size])
+            batch = inputs[start : start + self.options.batch_size]
+            results = self.predict_batch([one.value if isinstance(one, TableRow) else one for one in batch])
+            for one, result in zip(batch, results):
+                yield one.joined(result) if isinstance(one, TableRow) else result
 
     def files_spec(self, files: Sequence[str]) -> datasets.DataSpec:
         """Files of records whose columns are named as those of `data`."""
@@ -157,6 +190,23 @@ def build_predictor(
         raise UserError(f"there is no predictor for models of {kind}.")
     predictor_class = pkgutil.resolve_name(definition.predictor)
     return predictor_class(definition, model, spec, data or datasets.DataSpec(), tokenizer, Options(**options))
+
+
+def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
+    """Predictions as a table, for a path that ends in .csv or .tsv, else as JSON lines."""
+    separator = {".csv": ",", ".tsv": "\t"}.get(os.path.splitext(path or "")[1].lower())
+    if separator is not None:
+        return pd.json_normalize(list(map(dict, predictions))).to_csv(index=False, sep=separator)
+    return "".join(json.dumps(files.plain(one), ensure_ascii=False) + "\n" for one in predictions)
+
+
+def _is_binary(value):
+    return isinstance(value, bytes) or isinstance(value, dict) and any(map(_is_binary, value.values()))
+
+
+def _plain(value):
+    """A value of a file without NumPy."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def require_inputs(texts: Sequence[str], files: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tff_tx import datasets
 from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.classes import most_likely
-from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.predictor import Predictor, TableRow
 from tff_tx.tasks.kinds.tabular_classification import columns_of
 
 _CLIENTS = "client"
@@ -93,7 +93,7 @@ class RowClassifier(RecordPredictor):
     @property
     def columns(self):
         """What the model reads of a row."""
-        return tuple(name for name in self._encoder.columns if name != "label")
+        return (*(name for name in self._encoder.columns if name != "label"), "row")
 
     def files_spec(self, files):
         found = columns_of(self.model.config)
@@ -102,7 +102,8 @@ class RowClassifier(RecordPredictor):
 
     def predict(self, inputs):
         for chunk in inputs:
-            yield from super().predict(self._encoder.inputs(chunk))
+            rows = map(TableRow, self._encoder.inputs(chunk), chunk["row"])
+            yield from super().predict(rows)
 
     def predict_batch(self, inputs):
         batch = {name: tf.constant(np.stack([row[name] for row in inputs])) for name in inputs[0]}

@@ -67,7 +67,11 @@ class TokenClassificationEncoder(Encoder):
         encoded = word_pieces(self._tokenizer, rows["tokens"].tolist())
         for (ids, words), row in zip(encoded, rows.itertuples()):
             tags = [self.label_number(tag, row) for tag in row.tags]
-            yield [self._example(*piece) for piece in self._cut(row.tokens, tags, ids, words)]
+            yield self.pieces(row.tokens, tags, ids, words)
+
+    def pieces(self, tokens: Sequence[str], tags: Sequence[int], ids: Sequence[int], words: Sequence) -> list[dict]:
+        """The examples of a sentence with numbers for tags; ids and their words are those of `word_pieces`."""
+        return [self._example(*piece) for piece in self._cut(tokens, tags, ids, words)]
 
     def _cut(self, tokens, tags, ids, words) -> Iterator[tuple]:
         if len(ids) <= self._max_length:

@@ -215,6 +215,7 @@ _READ = {
     "pixels": _pixels,
     "numbers": _numbers,
     "categories": _categories,
+    "row": lambda rows, spec: [row for _, row in rows],
 }
 
 _KIND = {

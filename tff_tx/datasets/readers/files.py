@@ -83,6 +83,14 @@ def _files_below(root: str) -> list[_File]:
     return files
 
 
+def format_of_table(path: str, spec: DataSpec) -> str | None:
+    """The format of another file with records as those of a spec, by its name; None if it is that of no such file."""
+    end = os.path.splitext(path)[1].lower()
+    if spec.format and end in {os.path.splitext(file)[1].lower() for file in spec.files}:
+        return spec.format
+    return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
+
+
 def _format_of(files: Sequence[_File]) -> str:
     by_extension = {end: name for name, fmt in FORMATS.items() for end in fmt.extensions}
     names = {by_extension.get(os.path.splitext(file.path)[1].lower()) for file in files}
