@@ -1,12 +1,14 @@
 """Evaluates a trained model on held-out clients.
 
 `python -m programs.evaluate --run_dir=runs/digits` evaluates a run on its own test clients; `--model=DIR --task=...
---dataset=...` a model directory on any data. Prints the metrics over all the data and their spread over the clients,
-and writes both as JSON, with a plot. Among them are ROUGE of generated texts, and exact match and F1 of answers.
+--data=...` a model directory on any data, and `--run_dir=... --data=...` a run: on all of the files, unless flags say
+what of them to hold out. Prints the metrics over all the data and their spread over the clients, and writes both as
+JSON, with a plot. Among them are ROUGE of generated texts, and exact match and F1 of answers.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from programs import cli
@@ -22,22 +24,25 @@ def main(settings: cli.Settings) -> None:
         paths = f"{setting('evaluate.run_dir')}={own.run_dir} and {setting('evaluate.model')}={own.model}"
         raise UserError(f"{paths}: set exactly one, the run or the model to evaluate.")
     from tff_tx.run import directory, scoring
-    from tff_tx.run.assemble.tasks import stored_config
+    from tff_tx.run.assemble.tasks import evaluated_data, stored_config
 
     cli.end_of_imports()
-    if own.model is None:
-        other_data = settings.config if "data.dataset" in settings.given else None
-        config = stored_config(directory.read_run(own.run_dir), other_data)
+    run = directory.read_run(own.run_dir) if own.model is None else None
+    data, is_whole = evaluated_data(settings.config, settings.given, run)
+    if run is not None:
+        config = stored_config(run, data)
         given = {
             path: settings.config.get(path)
             for path in settings.given & {"data.cache_dir", "engine.threads", "run.seed"}
         }
         config = config.replace({**given, "run.eval_batch_size": own.eval_batch_size})
     else:
-        config = resolve(settings.config.replace({"model.pretrained": own.model}))
+        config = resolve((data or settings.config).replace({"model.pretrained": own.model}))
     output_dir = own.output_dir or os.path.join(own.run_dir or own.model, "evaluation")
     files.make_directory(output_dir, setting("evaluate.output_dir"))
-    found = scoring.evaluate(config, own.split_name, words=own.words, num_beams=own.num_beams)
+    split = "train" if is_whole else own.split_name
+    found = scoring.evaluate(config, split, words=own.words, num_beams=own.num_beams)
+    found = dataclasses.replace(found, split=own.split_name)
     print(found)
     print("Written: " + ", ".join(found.write(output_dir)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import datasets, inference, models, runtime, tasks
@@ -84,6 +84,43 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
             f"{setting('data.dataset')}=file and {setting('data.files')}."
         )
     return config
+
+
+_READING = (
+    *("format", "columns", "text_column", "label_column", "target_column", "question_column", "context_column"),
+    *("answer_column", "answer_start_column", "numeric_columns", "categorical_columns", "categories"),
+)
+_DIVIDING = ("validation_files", "validation_fraction", "test_fraction", "split")
+
+
+def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | None) -> tuple[RunConfig | None, bool]:
+    """The data to evaluate on, and whether all of them are, as the split "train".
+
+    They are files that are given without a word on what of them to hold out, unless the run's task needs the end of
+    each client's records held out; what is not said of their columns is as in the run.
+
+    Args:
+      config: Has the data.
+      given: Paths of the settings of it that were given.
+      run: Whose model is evaluated; None: a model of no run.
+
+    Returns:
+      None for data if none are given.
+    """
+    files = config.data.files or config.data.test_files
+    if not files or config.data.dataset != FIELDS["data.dataset"].default and config.data.dataset != "file":
+        return (config if "data.dataset" in given else None), False
+    changes = {"data.dataset": "file", "data.files": files}
+    if run is not None and run.config.data.dataset == "file":
+        paths = {f"data.{name}" for name in _READING} - set(given)
+        changes |= {path: run.config.get(path) for path in paths}
+    is_whole = not {*(f"data.{name}" for name in _DIVIDING), "evaluate.split_name"} & set(given)
+    is_whole = is_whole and not (config.data.files and config.data.test_files)
+    if is_whole and run is not None and run.config.data.split == "time":
+        return config.replace({**changes, "data.split": "time"}), False
+    if is_whole:
+        changes |= {"data.test_files": (), "data.test_fraction": 0.0, "data.validation_fraction": 0.0}
+    return config.replace(changes), is_whole
 
 
 def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, Any]:
