@@ -80,7 +80,7 @@ class TestStatement:
         assert rows["Adjacency"].startswith("add-or-remove-one client")
         assert "noise multiplier 1.2" in rows["Mechanism"]
         assert "probability 0.02" in rows["Sampling assumption"]
-        assert rows["Accountant"] == "privacy loss distributions (PLD)"
+        assert rows["Accountant"].startswith("privacy loss distributions (PLD), or Renyi")
         assert rows["Hyper-parameters outside the guarantee"] == "privacy.clip_norm=0.3"
         assert rows["Released outside the guarantee"] == r"metrics \| of training"
         assert "\n\nNote.\n" in told

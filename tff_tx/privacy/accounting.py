@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 
 import dp_accounting
+import numpy as np
 import scipy.optimize
 from dp_accounting import pld, rdp
 
@@ -25,8 +25,15 @@ _REPLACE_ONE = dp_accounting.NeighboringRelation.REPLACE_ONE
 # Without replacement an order takes time with its square, up to 256; those in between are interpolations anyway.
 _FIXED_SIZE_ORDERS = (*range(2, 33), 40, 48, 64, 128, 512, 1024)
 _MAX_EPSILON = 1e5
-# Distributions of larger privacy losses would take gigabytes, and nobody cares by how much a guarantee is void.
+# Distributions of larger privacy losses would take gigabytes, and nobody cares by how much a guarantee is void; of more
+# rounds, minutes. RDP is used there.
 _MAX_PLD_EPSILON = 1e3
+_MAX_PLD_ROUNDS = 100_000
+# With less noise epsilon is beyond `_MAX_EPSILON` whatever the sampling; more, whose powers would be no numbers, counts
+# as the most, which only raises epsilon.
+_LEAST_NOISE, _MOST_NOISE = 1e-3, 1e50
+# Rounding error of the divergences of one round.
+_RDP_ERROR = 1e-15
 
 
 def gaussian_delta(rho: float, epsilon: float) -> float:
@@ -53,12 +60,12 @@ def gaussian_epsilon(rho: float, delta: float) -> float:
     if gaussian_delta(rho, 0.0) <= delta:
         return 0.0
     # Holds for every mechanism of this zCDP (Bun and Steinke 2016, Proposition 1.3), so it is above the answer.
-    most = rho + 2 * math.sqrt(rho * math.log(1 / delta))
+    most = rho + 2 * math.sqrt(rho * -math.log(delta))
     if most > _MAX_EPSILON:
         return math.inf
 
     def log_gap(epsilon):
-        return math.log(max(gaussian_delta(rho, epsilon), sys.float_info.min)) - math.log(delta)
+        return math.log(max(gaussian_delta(rho, epsilon), math.nextafter(0.0, 1.0))) - math.log(delta)
 
     return float(scipy.optimize.brentq(log_gap, 0.0, most, xtol=1e-12, rtol=1e-13))
 
@@ -87,7 +94,7 @@ def delta_for(population: int, target_delta: float | None = None, unit: str = "c
 
 def rho(mechanism: Mechanism, rounds: int) -> float | None:
     """The zCDP parameter of what is one Gaussian release; None for sampled mechanisms."""
-    event = mechanism.event(rounds)
+    event = _event(mechanism, rounds)
     if not isinstance(event, dp_accounting.GaussianDpEvent):
         return None
     return math.inf if event.noise_multiplier == 0 else event.noise_multiplier**-2 / 2
@@ -111,9 +118,9 @@ def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | N
         raise UserError(f"rounds={rounds}: must be at least 0.")
     if rounds == 0:
         return 0.0
-    if mechanism.noise_multiplier == 0:
+    if mechanism.noise_multiplier < _LEAST_NOISE:
         return math.inf
-    event = mechanism.event(rounds)
+    event = _event(mechanism, rounds)
     if isinstance(event, dp_accounting.GaussianDpEvent):
         if accountant == "rdp":
             return _rdp_epsilon(event, delta)
@@ -144,6 +151,13 @@ def accountant_for(mechanism: Mechanism, accountant: str | None = None) -> str:
     return "rdp"
 
 
+def _event(mechanism, rounds):
+    noise_multiplier = mechanism.noise_multiplier
+    if noise_multiplier < _LEAST_NOISE:
+        return mechanism.with_noise(0.0).event(rounds)
+    return mechanism.with_noise(min(noise_multiplier, _MOST_NOISE)).event(rounds)
+
+
 def _is_fixed_size(event):
     return isinstance(getattr(event, "event", None), dp_accounting.SampledWithoutReplacementDpEvent)
 
@@ -151,18 +165,25 @@ def _is_fixed_size(event):
 def _rdp_epsilon(event, delta):
     one, count = (event.event, event.count) if isinstance(event, dp_accounting.SelfComposedDpEvent) else (event, 1)
     orders, by_order = _rdp_of_one(one, _is_fixed_size(event))
+    by_order = np.maximum(by_order, _RDP_ERROR)
     return float(rdp.compute_epsilon(orders, count * by_order, delta)[0])
 
 
 @functools.lru_cache(maxsize=256)
 def _rdp_of_one(event, fixed_size):
-    known = {"orders": _FIXED_SIZE_ORDERS, "neighboring_relation": _REPLACE_ONE} if fixed_size else {}
-    accountant = rdp.RdpAccountant(**known).compose(event)
+    if fixed_size:
+        with np.errstate(divide="ignore"):  # logarithms of differences that much noise rounds to 0
+            accountant = rdp.RdpAccountant(_FIXED_SIZE_ORDERS, _REPLACE_ONE).compose(event)
+    else:
+        try:
+            accountant = rdp.RdpAccountant().compose(event)
+        except ValueError:  # of much noise, the alternating series of fractional orders cancel
+            accountant = rdp.RdpAccountant(_FIXED_SIZE_ORDERS).compose(event)
     return accountant.orders, accountant.rdp
 
 
 def _pld_epsilon(event, delta, by_rdp):
-    if by_rdp > _MAX_PLD_EPSILON:
+    if by_rdp > _MAX_PLD_EPSILON or event.count > _MAX_PLD_ROUNDS:
         return by_rdp
     # Steps in which privacy losses are rounded up: a round's share of time should not be the accountant's.
     interval = next(step for step, most in ((1e-4, 1.0), (1e-3, 100.0), (1e-2, _MAX_PLD_EPSILON)) if by_rdp <= most)
@@ -279,7 +300,7 @@ class Ledger:
             return "Renyi differential privacy (RDP)"
         if isinstance(event, dp_accounting.GaussianDpEvent):
             return "exact privacy profile of the Gaussian mechanism (zCDP parameter rho; Balle and Wang 2018)"
-        return "privacy loss distributions (PLD)"
+        return "privacy loss distributions (PLD), or Renyi differential privacy (RDP) where its bound is smaller"
 
 
 def check_delta(delta: float) -> None:

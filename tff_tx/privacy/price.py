@@ -51,9 +51,9 @@ def _needed(ledger, rounds, cohort, dimension, ratio):
     mechanism = ledger.mechanism
     if isinstance(mechanism, LocalGaussian):
         # Each client brings noise of its own, so the ratio grows with the root of their number only.
-        return math.ceil(cohort / ratio**2)
+        return _whole(cohort / ratio / ratio if ratio else math.inf)
     if not isinstance(mechanism, Gaussian) or mechanism.sampling == "none":
-        return math.ceil(cohort / ratio)
+        return _whole(cohort / ratio if ratio else math.inf)
     # Larger cohorts of the same population are amplified less, and so need more noise. How much more is found with the
     # fast formula, RDP with Poisson sampling, for all.
     halved = 2 if mechanism.sampling == "without_replacement" else 1
@@ -64,15 +64,21 @@ def _needed(ledger, rounds, cohort, dimension, ratio):
         return epsilon(larger, rounds, ledger.delta, "rdp")
 
     target = epsilon_of(mechanism.clients_per_round, mechanism.noise_multiplier)
+    if not 0 < target < math.inf:
+        return None
 
     def log_excess(log_clients):
         clients = min(math.exp(log_clients), mechanism.population)
         equally_loud = _signal_to_noise(mechanism.with_noise(1.0), rounds, clients, dimension)
-        return math.log(epsilon_of(clients, equally_loud) / target)
+        return math.log(min(max(epsilon_of(clients, equally_loud), 1e-300), 1e300)) - math.log(target)
 
     most = math.log(mechanism.population)
     if log_excess(most) > 0:
         return None
     if log_excess(0.0) <= 0:
         return 1
-    return math.ceil(math.exp(scipy.optimize.brentq(log_excess, 0.0, most, xtol=5e-3)))
+    return _whole(math.exp(scipy.optimize.brentq(log_excess, 0.0, most, xtol=5e-3)))
+
+
+def _whole(cohort):
+    return math.ceil(cohort) if math.isfinite(cohort) else None
