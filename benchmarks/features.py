@@ -31,6 +31,7 @@ def create_task(flags) -> tasks.FederatedTask:
         format="csv",
         columns=("label", "title", "text"),
         text_column=("title", "text"),
+        text_join="blank",
         label_column="label",
         partition="iid",
         num_clients=100,

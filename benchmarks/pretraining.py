@@ -158,6 +158,7 @@ def _task(start, labels, seed, run_dir, preset):
         format="csv",
         columns=("label", "title", "text"),
         text_column=("title", "text"),
+        text_join="blank",
         partition=preset["partition"],
         dirichlet_alpha=float(preset["dirichlet_alpha"]),
         num_clients=int(preset["num_clients"]),

@@ -43,6 +43,14 @@ DATA = (
         for part in ("validation", "test")
     ),
     Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
+    Law(
+        lambda c: c.get("data.text_join") is not None and len(c.get("data.text_column")) < 2,
+        "{data.text_join=} has no effect with one column in {data.text_column}: remove it.",
+    ),
+    Law(
+        lambda c: c.get("data.text_join") == "pair" and len(c.get("data.text_column")) != 2,
+        "{data.text_join=} needs two columns, not {data.text_column=}: name two, or join them otherwise.",
+    ),
     _distinct("data.label_names"),
     Conflict("data.label_names", "data.label_file", "both name the labels"),
     Relation(("data.categories", "data.categorical_columns"), laws.categories_are_lists),

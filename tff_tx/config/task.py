@@ -8,6 +8,7 @@ from typing import Any
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
+TEXT_JOINS = ("pair", "separator", "blank")
 DTYPES = ("float32", "bfloat16")
 LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
 
@@ -119,7 +120,14 @@ class DataConfig(Section, name="data"):
     columns: tuple[str, ...] = option(
         (), "Column names, for CSV and TSV files without a header line, and for CoNLL (default: tokens, ..., tags)."
     )
-    text_column: tuple[str, ...] = option(("text",), "Column of the text; several are joined by a blank.")
+    text_column: tuple[str, ...] = option(("text",), "Column of the text; several are joined, see {data.text_join}.")
+    text_join: str | None = option(
+        None,
+        "Encoding of several {data.text_column}: a pair of texts, with segments where the model has them; or joined by "
+        "the tokenizer's separator token, or by a blank. Default for sequence_classification: pair for two, separator "
+        "for more; else a blank.",
+        choices=TEXT_JOINS,
+    )
     label_column: str = option("label", "Column of the label.")
     target_column: str = option("target", "Column of the text that is generated from {data.text_column}.")
     question_column: str = option("question", "Column of the question.")

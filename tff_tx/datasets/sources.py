@@ -2,6 +2,7 @@
 
 A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns that are wanted, of:
 
+    texts    list of str, those of several text columns
     text     str, one text                             target  str, what is to be made of it
     question str, and   context  str, the text to look for the answer in
     answers  list of (str, int), answers with the place of their first character in the context; empty: there is none

@@ -23,7 +23,7 @@ _VERSION = 1
 # Fields of the spec that a survey does not depend on, or whose content counts instead; all others count.
 _NOT_READING = (
     *("files", "silos", "validation_files", "test_files", "cache_dir", "seed", "label_names", "label_file"),
-    "categories",
+    *("categories", "text_join"),
     *("partition", "num_clients", "dirichlet_alpha", "shards_per_client", "power_law_exponent", "split"),
     *("validation_fraction", "test_fraction", "max_train_examples_per_client"),
 )

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tff_tx import datasets, models
+from tff_tx import datasets, models, tasks
 from tff_tx.core.errors import UserError, setting
-from tff_tx.inference.predictor import Predictor, require_inputs
+from tff_tx.inference.predictor import Predictor, require_inputs, stacked
 
 
 class TextClassifier(Predictor):
     """The most likely classes of texts."""
 
+    @property
+    def record_column(self):
+        """One text, or several."""
+        return self._encoder.columns[0]
+
+    @functools.cached_property
+    def _encoder(self):
+        return self.definition.encoder(tasks.Facts(self.data, self.spec, self.tokenizer))
+
     def predict_batch(self, inputs):
-        encoded = encode(self.tokenizer, inputs, self.spec.max_length)
-        logits = self.model(model_inputs(encoded), training=False).logits
+        batch = padded(list(self._encoder.inputs(inputs)), self.tokenizer)
+        if not models.has_segments(self.model.config):
+            batch.pop("token_type_ids", None)
+        logits = self.model(batch, training=False).logits
         for text, row in zip(inputs, logits):
             yield {"text": text, **most_likely(row, self.model.config, self.options.top_k)}
 
@@ -54,7 +65,7 @@ class EntityTagger(Predictor):
         encoded = datasets.word_pieces(self.tokenizer, sentences)
         # As in training: a sentence that is too long is cut, and a word's tag is that of its first token.
         pieces = [
-            (number, piece["input_ids"], piece["labels"])
+            (number, piece)
             for number, (words, (ids, owners)) in enumerate(zip(sentences, encoded))
             for piece in self._encoder.pieces(words, range(len(words)), ids, owners)
         ]
@@ -73,15 +84,21 @@ class EntityTagger(Predictor):
 
     def _tags(self, pieces):
         """Yields (sentence, place of the word, (tag, its probability))."""
-        encoded = self.tokenizer.pad({"input_ids": [ids.tolist() for _, ids, _ in pieces]}, return_tensors="tf")
-        probabilities = tf.nn.softmax(self.model(model_inputs(encoded), training=False).logits).numpy()
-        shift = encoded["input_ids"].shape[1] if self.tokenizer.padding_side == "left" else 0
+        batch = padded([{"input_ids": piece["input_ids"]} for _, piece in pieces], self.tokenizer)
+        probabilities = tf.nn.softmax(self.model(batch, training=False).logits).numpy()
         names = self.model.config.id2label
-        for (number, ids, places), row in zip(pieces, probabilities):
-            for position in np.flatnonzero(places != models.IGNORED):
-                values = row[position + (shift and shift - len(ids))]
-                best = int(values.argmax())
-                yield number, places[position], (names[best], round(float(values[best]), 4))
+        for (number, piece), row in zip(pieces, probabilities):
+            for position in np.flatnonzero(piece["labels"] != models.IGNORED):
+                best = int(row[position].argmax())
+                yield number, piece["labels"][position], (names[best], round(float(row[position, best]), 4))
+
+
+def padded(examples: Sequence[Mapping[str, np.ndarray]], tokenizer: Any) -> dict[str, tf.Tensor]:
+    """A batch of examples with `input_ids`, padded at their ends as in training."""
+    fills = {name: (tokenizer.pad_token_id or 0) if name == "input_ids" else 0 for name in examples[0]}
+    found = {name: stacked([example[name] for example in examples], fill) for name, fill in fills.items()}
+    found["attention_mask"] = stacked([np.ones_like(example["input_ids"]) for example in examples], 0)
+    return {name: tf.constant(value) for name, value in found.items()}
 
 
 def encode(tokenizer: Any, texts: Sequence, max_length: int) -> Any:

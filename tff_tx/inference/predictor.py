@@ -200,13 +200,22 @@ def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
     return "".join(json.dumps(files.plain(one), ensure_ascii=False) + "\n" for one in predictions)
 
 
+def stacked(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:
+    """Rows of different lengths as one array, filled up at their ends."""
+    result = np.full([len(rows), max(map(len, rows))], fill, rows[0].dtype)
+    for row, values in zip(result, rows):
+        row[: len(values)] = values
+    return result
+
+
 def _is_binary(value):
     return isinstance(value, bytes) or isinstance(value, dict) and any(map(_is_binary, value.values()))
 
 
 def _plain(value):
-    """A value of a file without NumPy."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    """A value of a file as JSON has it, of other kinds (times, decimal numbers) as text."""
+    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return value if value is None or isinstance(value, str | int | float | list | dict) else str(value)
 
 
 def require_inputs(texts: Sequence[str], files: Sequence[str]) -> None:

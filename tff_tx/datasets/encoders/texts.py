@@ -13,33 +13,50 @@ from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint,
 
 
 class SequenceClassificationEncoder(Encoder):
-    """One text and one label a record.
+    """One text, or several, and one label a record.
 
-    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; `label` int32 [].
+    Examples: `input_ids` int32 [None], special tokens included, cut to `max_length`; of pairs also `token_type_ids`
+    int32 [None], where the tokenizer has them; `label` int32 [].
 
     Args:
       tokenizer: A Hugging Face tokenizer.
       label_names: The labels in their order.
       max_length: The longest sequence, in tokens, special tokens included.
+      join: "pair" or "separator", see `data.text_join`; None: there is one text.
     """
 
     kind = "sequence_classification"
-    columns = ("text", "label")
 
-    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int):
-        settings = [tokenizer_fingerprint(tokenizer), max_length]
-        super().__init__(label_names, settings, input_ids=NUMBERS, label=NUMBER)
-        self._tokenize, self._max_length = Tokenize(tokenizer), max_length
+    def __init__(self, tokenizer, label_names: Sequence[str], max_length: int, join: str | None = None):
+        settings = [tokenizer_fingerprint(tokenizer), max_length, *([join] if join else [])]
+        segments = join == "pair" and "token_type_ids" in tokenizer.model_input_names
+        features = {"token_type_ids": NUMBERS} if segments else {}
+        super().__init__(label_names, settings, input_ids=NUMBERS, **features, label=NUMBER)
+        self.columns = ("texts" if join else "text", "label")
+        self._tokenize, self._max_length, self._join = Tokenize(tokenizer), max_length, join
+        self._separator = f" {tokenizer.sep_token or tokenizer.eos_token or ''} "
+
+    def inputs(self, texts: Sequence[str | Sequence[str]]) -> Iterator[dict]:
+        """Examples without labels, of texts or of lists of those that are joined."""
+        texts = [[text] if isinstance(text, str) else text for text in texts]
+        if self._join == "pair" and texts and all(len(several) == 2 for several in texts):
+            return self._tokenize.pairs(texts, self._max_length)
+        joined = [self._separator.join(several) for several in texts]
+        segments = "token_type_ids" in self.element_spec
+        return (
+            {"input_ids": ids, **({"token_type_ids": np.zeros_like(ids)} if segments else {})}
+            for ids in self._tokenize.whole(joined, self._max_length)
+        )
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
-        encoded = self._tokenize.whole(rows["text"].tolist(), self._max_length)
-        for ids, row in zip(encoded, rows.itertuples()):
-            if not len(ids):
+        texts = rows[self.columns[0]].tolist()
+        for example, text, row in zip(self.inputs(texts), texts, rows.itertuples()):
+            if not len(example["input_ids"]):
                 raise UserError(
-                    f"{row.where}: the text {row.text!r} gives no token; remove the row or "
+                    f"{row.where}: the text {text!r} gives no token; remove the row or "
                     f"choose another {setting('data.text_column')}."
                 )
-            yield [{"input_ids": ids, "label": np.int32(self.label_number(row.label, row))}]
+            yield [{**example, "label": np.int32(self.label_number(row.label, row))}]
 
 
 class TokenClassificationEncoder(Encoder):

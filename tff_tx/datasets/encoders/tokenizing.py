@@ -42,6 +42,13 @@ class Tokenize:
             return (np.asarray(wrap(ids[:room].tolist()), np.int32) for ids in self.plain(texts))
         return self._ids(list(texts), truncation=True, max_length=max_length)
 
+    def pairs(self, pairs: Sequence[Sequence[str]], max_length: int) -> Iterator[dict[str, np.ndarray]]:
+        """`input_ids` of pairs of texts, the longer one cut first, and `token_type_ids` if the tokenizer has them."""
+        firsts, seconds = map(list, zip(*pairs))
+        encoded = self._tokenizer(firsts, seconds, truncation=True, max_length=max_length, verbose=False)
+        names = [name for name in ("input_ids", "token_type_ids") if name in encoded]
+        return ({n: np.asarray(v, np.int32) for n, v in zip(names, row)} for row in zip(*(encoded[n] for n in names)))
+
     def targets(self, texts: Sequence[str], max_length: int) -> Iterator[np.ndarray]:
         """As `whole`, of texts to be written, for which some tokenizers (Marian's) have another vocabulary."""
         if self._bytes:

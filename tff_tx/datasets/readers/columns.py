@@ -52,8 +52,7 @@ def available(row: dict, spec: DataSpec) -> frozenset:
 
 
 def _texts(rows, spec) -> list:
-    columns = [_column(rows, name, "text_column", _text) for name in spec.text_column]
-    return columns[0] if len(columns) == 1 else [" ".join(parts) for parts in zip(*columns)]
+    return list(map(list, zip(*(_column(rows, name, "text_column", _text) for name in spec.text_column))))
 
 
 def _named_by(field: str, convert: Callable, rows, spec) -> list:
@@ -205,7 +204,8 @@ def _image(value) -> np.ndarray:
 
 
 _READ = {
-    "text": _texts,
+    "text": lambda rows, spec: [" ".join(texts) for texts in _texts(rows, spec)],
+    "texts": _texts,
     **{name: functools.partial(_named_by, f"{name}_column", _text) for name in ("target", "question", "context")},
     "answers": _answers,
     "tokens": _tokens,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models
 from tff_tx.core.errors import UserError, setting
-from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.predictor import Predictor, stacked
 from tff_tx.inference.texts.scoring import score_answers
 
 
@@ -81,14 +81,14 @@ class Answerer:
     def _spans(self, windows):
         """(first token, last token, sum of their logits, sum of those of no answer) of each window."""
         inputs = {
-            "input_ids": _stacked([w.input_ids for w in windows], self._pad_id),
-            "attention_mask": _stacked([np.ones_like(w.input_ids) for w in windows], 0),
+            "input_ids": stacked([w.input_ids for w in windows], self._pad_id),
+            "attention_mask": stacked([np.ones_like(w.input_ids) for w in windows], 0),
         }
         if models.has_segments(self._model.config):
-            inputs["token_type_ids"] = _stacked([w.token_type_ids for w in windows], 0)
+            inputs["token_type_ids"] = stacked([w.token_type_ids for w in windows], 0)
         outputs = self._model({name: tf.constant(value) for name, value in inputs.items()}, training=False)
         logits = tf.stack([outputs.start_logits, outputs.end_logits], axis=-1)
-        in_context = _stacked([w.offsets[:, 0] >= 0 for w in windows], False)
+        in_context = stacked([w.offsets[:, 0] >= 0 for w in windows], False)
         allowed = tf.constant(np.stack([in_context] * 2, axis=-1))
         found = (part.numpy() for part in models.best_spans(logits, allowed, self._max_answer_length))
         nulls = logits.numpy().sum(-1)[np.arange(len(windows)), [w.null for w in windows]]
@@ -128,11 +128,3 @@ class QuestionAnswerer(Predictor):
 
     def score(self, records):
         return score_answers(self._answer, records)
-
-
-def _stacked(rows: Sequence[np.ndarray], fill) -> np.ndarray:
-    """Rows of different lengths as one array, filled up at their ends."""
-    result = np.full([len(rows), max(map(len, rows))], fill, rows[0].dtype)
-    for row, values in zip(result, rows):
-        row[: len(values)] = values
-    return result
