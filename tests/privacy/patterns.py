@@ -23,3 +23,19 @@ def squared_sensitivity(encoder, participation):
             x = np.array([1, *signs][: len(chosen)])
             best = max(best, float(x @ part @ x))
     return best
+
+
+def nodes(rounds, restart_every=None):
+    """The sums that are released, [nodes, rounds]: all complete dyadic intervals of every tree, with their ends."""
+    rows, ends = [], []
+    for start in range(0, rounds, restart_every or rounds):
+        leaves = min(restart_every or rounds, rounds - start)
+        size = 1
+        while size <= leaves:
+            for first in range(0, leaves - size + 1, size):
+                row = np.zeros(rounds)
+                row[start + first : start + first + size] = 1
+                rows.append(row)
+                ends.append(start + first + size)
+            size *= 2
+    return np.array(rows), np.array(ends)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.privacy.patterns import nodes, squared_sensitivity
 from tests.privacy.plans import ADAPTIVE, GAUSSIAN, TREE, plan
 from tff_tx import privacy
 from tff_tx.core.errors import UserError
@@ -135,6 +136,43 @@ def test_both_releases_of_an_adaptive_clip_and_private_metrics_are_the_whole_bud
     assert of_updates**-2 + found.metrics_noise_multiplier**-2 == pytest.approx(found.noise_multiplier**-2)
     value = (of_updates**-2 - (2 * 4.0) ** -2) ** -0.5
     assert privacy.AdaptiveClipping.of_releases(value, 4.0).noise_multiplier == pytest.approx(of_updates)
+
+
+def encoder_of(found, rounds):
+    """What updates of norm 1 become in the releases of the first rounds, in units of their noise: [numbers, rounds]."""
+    mechanism = found.ledger.mechanism
+    if isinstance(mechanism, privacy.TreeAggregation):
+        updates, _ = nodes(rounds, mechanism.restart_every)
+    else:
+        updates = mechanism.matrix.dense()[:rounds, :rounds] if hasattr(mechanism, "matrix") else np.eye(rounds)
+    parts = [updates / found.update_noise_multiplier]
+    if found.settings.privacy.metrics == "private":
+        parts.append(np.eye(rounds) / found.metrics_noise_multiplier)
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("metrics", [{}, {"privacy.metrics": "private", "privacy.metrics_share": 0.5}])
+@pytest.mark.parametrize("values", [GAUSSIAN, ADAPTIVE, TREE, {**TREE, "privacy.restart_rounds": 3}, BANDED])
+def test_the_ledger_counts_the_releases_that_a_run_makes(values, metrics):
+    """Whatever rounds a client is in, before the last round too; and it claims hardly more."""
+    sampling = {"cohort.sampling": "by_size"} if values in (GAUSSIAN, ADAPTIVE) else {"cohort.min_separation": 3}
+    found = plan({**values, **sampling, **metrics, "run.rounds": 8})
+    for rounds in range(1, 9):
+        participation = found.ledger.mechanism.participation
+        true = squared_sensitivity(encoder_of(found, rounds), participation) / 2
+        assert true * (1 - 1e-9) <= privacy.rho(found.ledger.mechanism, rounds) <= 1.15 * true
+
+
+def test_a_bound_on_epsilon_holds_with_private_metrics():
+    """Columns of banded noise are shorter before the last round, and metrics, whose noise is independent, are not."""
+    more = {"privacy.bands": 32, "cohort.min_separation": 32, "privacy.noise_multiplier": 1.0, "run.rounds": 64}
+    more |= {"privacy.metrics": "private", "privacy.metrics_share": 0.5, "cohort.clients_per_round": 3}
+    found = plan({**BANDED, **more, "privacy.stop_at_epsilon": 3.5})
+    z, rounds = found.metrics_noise_multiplier, found.rounds
+    of_metrics = -(-rounds // 32) / (2 * z**2)
+    of_updates = found.ledger.mechanism.sensitivity(rounds) ** 2 / (2 * found.update_noise_multiplier**2)
+    assert 0 < rounds < 64
+    assert privacy.gaussian_epsilon(of_updates + of_metrics, found.ledger.delta) <= 3.5
 
 
 def test_the_statement_names_what_is_outside():

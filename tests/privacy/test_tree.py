@@ -6,25 +6,9 @@ import tensorflow as tf
 import tensorflow_privacy as tfp
 from tensorflow_privacy.privacy.analysis import tree_aggregation_accountant
 
-from tests.privacy.patterns import patterns
+from tests.privacy.patterns import nodes, patterns
 from tests.privacy.patterns import squared_sensitivity as by_force
 from tff_tx.privacy import Participation, tree
-
-
-def nodes(rounds, restart_every=None):
-    """The sums that are released, [nodes, rounds]: all complete dyadic intervals of every tree, with their ends."""
-    rows, ends = [], []
-    for start in range(0, rounds, restart_every or rounds):
-        leaves = min(restart_every or rounds, rounds - start)
-        size = 1
-        while size <= leaves:
-            for first in range(0, leaves - size + 1, size):
-                row = np.zeros(rounds)
-                row[start + first : start + first + size] = 1
-                rows.append(row)
-                ends.append(start + first + size)
-            size *= 2
-    return np.array(rows), np.array(ends)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5, 8, 11, 12])

@@ -121,6 +121,11 @@ class PrivacyConfig(Section, name="privacy"):
         """Whether the run has client-level differential privacy."""
         return self.mechanism != "none"
 
+    @property
+    def budget_of_metrics(self) -> float:
+        """Share of the budget, in units of the inverse square of the noise multiplier, that private metrics spend."""
+        return self.metrics_share if self.metrics == "private" else 0.0
+
 
 @dataclasses.dataclass(frozen=True)
 class LocalPrivacyConfig(Section, name="local_privacy", prefix="local_dp_"):

@@ -151,12 +151,18 @@ class OneGaussian(Mechanism):
     """A mechanism all of whose releases are one Gaussian release with a sensitivity, whatever the client sends when.
 
     Holds for updates that depend on earlier releases too: Denisov et al. 2022, https://arxiv.org/abs/2202.08312,
-    Theorem 2.1.
+    Theorem 2.1. Private metrics of training are released beside it, with noise that is independent in every round.
     """
+
+    metrics_share = 0.0
+    """Of z^-2, for private metrics: their noise multiplier is z / sqrt(share), and the updates' z / sqrt(1 - share)."""
 
     def sensitivity(self, rounds: int) -> float:
         """L2 sensitivity of what noise is added to, for updates of clip norm 1."""
         raise NotImplementedError
 
     def event(self, rounds):
-        return dp_accounting.GaussianDpEvent(self.noise_multiplier / self.sensitivity(rounds))
+        sensitivity, share = self.sensitivity(rounds), self.metrics_share
+        if share:
+            sensitivity = math.sqrt((1 - share) * sensitivity**2 + share * self.participation.count(rounds))
+        return dp_accounting.GaussianDpEvent(self.noise_multiplier / sensitivity)

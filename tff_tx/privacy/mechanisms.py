@@ -170,10 +170,12 @@ class TreeAggregation(OneGaussian):
       noise_multiplier: Of every node.
       restart_every: Rounds after which a new tree begins; None: one tree for all.
       participation: Rounds a client may take part in.
+      metrics_share: As of `OneGaussian`.
     """
 
     restart_every: int | None = None
     participation: Participation = Participation()
+    metrics_share: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -206,10 +208,12 @@ class MatrixFactorization(OneGaussian):
       noise_multiplier: Of Z.
       matrix: C.
       participation: Rounds a client may take part in; best with a separation of as many rounds as C has bands.
+      metrics_share: As of `OneGaussian`.
     """
 
     matrix: BandedMatrix
     participation: Participation = Participation()
+    metrics_share: float = 0.0
 
     @property
     def name(self):
@@ -244,10 +248,10 @@ def server_mechanism(
     settings = config.privacy
     sampling = amplification(config.cohort.sampling, settings.amplification)
     if name == "tree":
-        return TreeAggregation(1.0, settings.restart_rounds, participation)
+        return TreeAggregation(1.0, settings.restart_rounds, participation, settings.budget_of_metrics)
     if name == "banded":
         matrix = optimize_banded(config.run.rounds, _num_bands(settings.bands, participation), target)
-        return MatrixFactorization(1.0, matrix, participation)
+        return MatrixFactorization(1.0, matrix, participation, settings.budget_of_metrics)
     build = AdaptiveClipping if name == "adaptive" else Gaussian
     return build(1.0, sampling, cohort, population, participation)
 

@@ -222,8 +222,7 @@ def _update_noise_factor(config):
     Two Gaussian releases with noise multipliers z_1 and z_2 are one with (z_1^-2 + z_2^-2)^(-1/2), so those with
     z / sqrt(1 - share) and z / sqrt(share) are one with z (Andrew et al. 2021, Theorem 1, for the clip's count).
     """
-    share = config.privacy.metrics_share if config.privacy.metrics == "private" else 0.0
-    return 1 / math.sqrt(1 - share)
+    return 1 / math.sqrt(1 - config.privacy.budget_of_metrics)
 
 
 def _count_stddev(config, cohort, mechanism):
