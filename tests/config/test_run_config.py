@@ -142,3 +142,19 @@ def test_groups_that_name_their_models_need_no_other():
     assert resolve(RunConfig.of({**values, "ensemble.groups": (group,)})).model.architecture is None
     with pytest.raises(UserError, match="no model is named"):
         resolve(RunConfig.of(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "rate"),
+    [
+        ({}, 2e-3),
+        ({"model.pretrained": "m"}, 1e-4),
+        ({"model.pretrained": "m", "client.optimizer": "adamw"}, 1e-4),
+        ({"model.pretrained": "m", "model.trainable": "lora"}, 1e-3),
+        ({"model.pretrained": "m", "model.trainable": "head"}, 3e-3),
+        ({"model.pretrained": "m", "client.optimizer": "sgd"}, 2e-3),
+        ({"model.pretrained": "m", "client.learning_rate": 2e-3}, 2e-3),
+    ],
+)
+def test_the_clients_rate_is_by_default_that_of_what_is_trained(values, rate):
+    assert RunConfig.of(values).client_learning_rate == rate

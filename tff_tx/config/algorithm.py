@@ -8,6 +8,10 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.task import DTYPES
 
+RATE = 2e-3
+"""Default client learning rate of models with random weights, and of sgd."""
+PRETRAINED_RATE, PRETRAINED_RATES = 1e-4, {"lora": 1e-3, "head": 3e-3}
+"""Of pretrained models with adaptive optimizers, by what is trained: measured, see docs/results.md."""
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 TEACHERS = ("clients", "groups")
@@ -80,7 +84,14 @@ class ClientConfig(Section, name="client"):
     )
     bucket_by_length: bool = option(False, "Batches examples of similar length, to compute less padding.")
     optimizer: str = option("adam", "Client optimizer.", flag="client_optimizer", choices=OPTIMIZERS, stated=True)
-    learning_rate: float = option(2e-3, "Client learning rate.", flag="client_learning_rate", least=0.0, stated=True)
+    learning_rate: float | None = option(
+        None,
+        "Client learning rate. Default: 0.002; of {model.pretrained}, unless the optimizer is sgd: 0.0001, with "
+        "{model.trainable}=lora 0.001, with {model.trainable}=head 0.003.",
+        flag="client_learning_rate",
+        least=0.0,
+        stated=True,
+    )
     momentum: float = option(0.0, "Client momentum, for sgd.", flag="client_momentum", least=0.0, most=1.0)
     weight_decay: float = option(0.01, "Client weight decay, for adamw.", flag="client_weight_decay", least=0.0)
     clip_norm: float | None = option(

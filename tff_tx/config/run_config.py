@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from tff_tx.config.aggregation import AggregationConfig, CompressionConfig
-from tff_tx.config.algorithm import AlgorithmConfig, ClientConfig, EnsembleConfig, ServerConfig
+from tff_tx.config.algorithm import (
+    PRETRAINED_RATE,
+    PRETRAINED_RATES,
+    RATE,
+    AlgorithmConfig,
+    ClientConfig,
+    EnsembleConfig,
+    ServerConfig,
+)
 from tff_tx.config.clients import AttackConfig, CanariesConfig, CohortConfig, DevicesConfig
 from tff_tx.config.option import Field, Section, show
 from tff_tx.config.privacy import ExamplePrivacyConfig, LocalPrivacyConfig, PrivacyConfig
@@ -77,6 +85,16 @@ class RunConfig:
     def is_set(self, path: str) -> bool:
         """Whether a setting has another value than its default."""
         return self.get(path) != FIELDS[path].default
+
+    @property
+    def client_learning_rate(self) -> float:
+        """The clients' rate: as it is set, else by what is trained."""
+        client, model = self.client, self.model
+        if client.learning_rate is not None:
+            return client.learning_rate
+        if model.pretrained is None or client.optimizer == "sgd":
+            return RATE
+        return PRETRAINED_RATES.get(model.trainable, PRETRAINED_RATE)
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, by path."""

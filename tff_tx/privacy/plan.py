@@ -110,6 +110,8 @@ class Plan:
     def statement(self) -> str:
         """The privacy statement of the run, Markdown."""
         chosen = {path: self.settings.get(path) for path, field in FIELDS.items() if field.option.stated}
+        if chosen["client.learning_rate"] is None:
+            chosen["client.learning_rate"] = self.settings.client_learning_rate
         if self.settings.client.steps is None:
             chosen["client.epochs"] = self.settings.client.num_epochs
         return statement(

@@ -26,8 +26,8 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
     return algorithms.Options(
         client_optimizer_fn=functools.partial(algorithms.build_optimizer, client.optimizer, **more),
         server_optimizer=_server_optimizer(config),
-        client_learning_rate=client.learning_rate,
-        client_schedule=_schedule(config, client.schedule, client.learning_rate),
+        client_learning_rate=config.client_learning_rate,
+        client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
         **parts,
     )
