@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.metrics
 import tensorflow_federated as tff
 import transformers
 
@@ -74,6 +75,19 @@ def test_fit_gives_a_row_a_round(straight):
     _, history, _ = straight
     assert history["round_num"].tolist() == [1, 2, 3, 4, 5]
     assert history["eval/loss"].notna().tolist() == [False, True, False, True, True]
+
+
+def test_a_model_that_knows_no_more_than_the_frequencies_of_the_labels_is_doubted(straight):
+    found, _, directory = straight
+    test = found._assembly.task.test
+    labels = np.concatenate([[int(e["label"]) for e in test.create_tf_dataset_for_client(c)] for c in test.client_ids])
+    shares = np.bincount(labels) / len(labels)
+    constant = sklearn.metrics.log_loss(labels, np.tile(shares, [len(labels), 1]))
+    assert found._assembly.doubts({"test": {"loss": 0.98 * constant}}) == []
+    (doubt,) = found._assembly.doubts({"test": {"loss": float("nan")}})
+    assert f"that of a constant prediction {constant:.4g}" in doubt
+    assert "client.learning_rate=0.001 may be" in doubt
+    assert "The model has not learned: on test" in (directory / "report.md").read_text()
 
 
 def test_fit_again_changes_nothing(straight):

@@ -167,8 +167,11 @@ class Trainer:
             self._results = parts.evaluate_all(evaluators, weights, self._progress)
             parts.save(weights, run_dir)
             self._report()
+            if doubts := parts.doubts(self._results):
+                reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        self._say(*doubts)
         self._say(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
         return self.history
 

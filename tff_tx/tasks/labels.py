@@ -64,7 +64,7 @@ def _of_unnamed(names, number, pretrained):
     if len(names) != number:
         return Labels(names)  # whose outputs have other shapes, and so are new anyway
     note = f"the outputs of {pretrained}, LABEL_0 to LABEL_{number - 1}, are taken for {_listed(names)}, in this order"
-    return Labels(names, note=f"{note}; set {setting('data.label_names')} if it is another")
+    return Labels(names, note=f"{note}; set data.label_names if it is another")
 
 
 def _unknown(names, outputs):

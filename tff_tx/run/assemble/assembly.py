@@ -11,13 +11,17 @@ import tensorflow_federated as tff
 
 from tff_tx import models, privacy, runtime, tasks
 from tff_tx.analysis import contribution
-from tff_tx.config import RunConfig
+from tff_tx.config import RunConfig, laws
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
+from tff_tx.run import baseline
 from tff_tx.run.assemble import aggregation, attacks, cohorts, processes
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
+
+_BETTER = 0.99
+"""A model that learns has a loss below this share of a constant prediction's."""
 
 
 @dataclasses.dataclass
@@ -157,6 +161,26 @@ class Assembly:
             split: evaluator.metrics(weights, getattr(self.task, split).client_ids, show_progress=progress)
             for split, evaluator in evaluators.items()
         }
+
+    def doubts(self, results: Mapping[str, Mapping[str, float]]) -> list[str]:
+        """Sentences on splits of which the model knows no more than how frequent the labels are.
+
+        Of private runs none, as those frequencies are exact.
+        """
+        if "class_probabilities" not in self.task.definition.capabilities or laws.is_private(self.config):
+            return []
+        found = []
+        for split, figures in results.items():
+            clients = getattr(self.task, split)
+            constant = baseline.constant_loss(self.task.eval_batches_fn(clients), clients.client_ids)
+            if not figures["loss"] < _BETTER * constant and constant > 0:
+                found.append(
+                    f"The model has not learned: on {split} its loss is {figures['loss']:.4g}, that of a constant "
+                    f"prediction {constant:.4g}. client.learning_rate={self.config.client_learning_rate:g} may be too "
+                    f"high or too low for model.trainable={self.config.model.trainable}, "
+                    f"run.rounds={self.config.run.rounds} too few, or the labels no matter of the inputs."
+                )
+        return found
 
     def save(self, weights: Any, run_dir: str) -> None:
         """Writes `model/`, and `adapter/` where PEFT has a format for the adapters."""

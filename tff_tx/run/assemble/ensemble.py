@@ -113,6 +113,9 @@ class EnsembleAssembly(Assembly):
             for name, evaluator in evaluators.items()
         }
 
+    def doubts(self, results: Mapping[str, Mapping[str, float]]) -> list[str]:
+        return []
+
     def save(self, weights: Any, run_dir: str) -> None:
         """Writes the models: one into `model/`, several into `groups/NAME`, each a run directory of its own."""
         for name, (config, task) in self.groups.items():
