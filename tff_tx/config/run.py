@@ -70,7 +70,9 @@ class RunSettings(Section, name="run"):
     seed: int = option(1, "Seed of everything random.", least=0, most=2**63 - 1)
     rounds: int = option(30, "Number of rounds.", least=1, may_change=True, stated=True)
     rounds_per_evaluation: int = option(10, "Rounds between evaluations; 0: never.", least=0, may_change=True)
-    rounds_per_checkpoint: int = option(10, "Rounds between checkpoints.", least=1, may_change=True)
+    rounds_per_checkpoint: int = option(
+        10, "Rounds between checkpoints; with {privacy.mechanism}, every round has one.", least=1, may_change=True
+    )
     eval_clients: int = option(
         50, "Held-out clients of the evaluations during training; all at the end.", least=1, may_change=True
     )

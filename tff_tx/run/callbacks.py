@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import glob
 import io
 import math
 import os
@@ -176,7 +177,15 @@ class TensorBoard(Callback):
     """`tensorboard/`: the figures of `metrics.csv`."""
 
     def on_start(self, run: RunState) -> None:
-        self._manager = tff.program.TensorBoardReleaseManager(os.path.join(run.directory, TENSORBOARD))
+        directory = os.path.join(run.directory, TENSORBOARD)
+        for path in glob.glob(os.path.join(glob.escape(directory), "events.out.tfevents*")):
+            os.remove(path)  # it may have rounds that are run again
+        self._manager = tff.program.TensorBoardReleaseManager(directory)
+        for row in _read(os.path.join(run.directory, METRICS))[1]:
+            round_num = int(row.pop(_KEY))
+            if round_num <= run.first:
+                figures = {column: float(figure) for column, figure in row.items() if figure}
+                run_coroutine(self._manager.release(figures, round_num))
 
     def on_round_end(self, result: RoundResult) -> None:
         run_coroutine(self._manager.release(result.row, result.round_num))

@@ -32,7 +32,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str, rows_fn: Callable[[int], Mapping[str, int]] = lambda round_num: {}):
-        self._directory, self._rows_fn, self._newest = directory, rows_fn, 0
+        self._directory, self._rows_fn, self._newest = directory, rows_fn, -1
         files.make_private(directory)  # states are as confidential as the data that they were made of
         for leftover in glob.glob(os.path.join(glob.escape(directory), f".{_CHECKPOINT}*")):
             files.remove(leftover)

@@ -38,6 +38,8 @@ class Schedule:
       rounds_per_checkpoint: Save the state after every so many rounds and after the last.
       min_clients: A round in which fewer clients finish is tried again with another cohort; 0: none is.
       max_retries: How often, before the run ends.
+      releases_once: Whether the state is saved before the first round, as it has the key of the noise, and after every
+        round: none that a kill may have released is made again with other noise, or of other clients.
     """
 
     rounds: int
@@ -45,6 +47,7 @@ class Schedule:
     rounds_per_checkpoint: int = 10
     min_clients: int = 1
     max_retries: int = 3
+    releases_once: bool = False
 
     def evaluates(self, round_num: int) -> bool:
         """Whether the model is evaluated after a round."""
@@ -52,7 +55,7 @@ class Schedule:
 
     def saves(self, round_num: int) -> bool:
         """Whether the state is saved after a round."""
-        return self._is_due(round_num, self.rounds_per_checkpoint)
+        return self.releases_once or self._is_due(round_num, self.rounds_per_checkpoint)
 
     def _is_due(self, round_num, every):
         return every > 0 and (round_num % every == 0 or round_num == self.rounds)
@@ -99,6 +102,8 @@ def train(
     """
     checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
     state, first = checkpoints.load_latest(engine.initialize())
+    if schedule.releases_once:
+        checkpoints.save(state, first)
     run = RunState(engine, run_dir, schedule, first)
     callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
     done = first

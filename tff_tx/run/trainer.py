@@ -225,6 +225,7 @@ class Trainer:
             config.run.rounds_per_checkpoint,
             min_clients=0 if private else config.cohort.min_clients,
             max_retries=0 if once else config.cohort.max_round_retries,
+            releases_once=private,
         )
 
     def _report(self):
