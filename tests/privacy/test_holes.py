@@ -34,6 +34,7 @@ RECORDS = {
         {},
     ),
     "sequence_classification": ({"text": "a", "label": "no"}, {"text": "a", "label": "rare"}, _CLASS),
+    "sequence_regression": ({"text": "a", "label": "1"}, {"text": "a", "label": "99.5"}, {}),
     "token_classification": (
         {"tokens": ["a"], "tags": ["O"]},
         {"tokens": ["a"], "tags": ["B-rare"]},
@@ -92,7 +93,7 @@ def neighbours(tmp_path):
             tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
             tokenizer = {"model.tokenizer": str(tmp_path / "words")}
         found = []
-        others = [usual, {**usual, "label": "yes"}]
+        others = [usual, {**usual, "label": "2" if usual.get("label") == "1" else "yes"}]
         for number, records in enumerate((others, [*others, odd])):
             more = {**more, **tokenizer, "data.cache_dir": str(tmp_path)}
             config = RunConfig.of(settings(kind, write(tmp_path / f"{number}.jsonl", records), **more))

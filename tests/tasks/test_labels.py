@@ -12,7 +12,8 @@ from tff_tx.config import RunConfig
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run import scoring
-from tff_tx.tasks.labels import as_trained
+from tff_tx.run.assemble.tasks import load_task
+from tff_tx.tasks.labels import as_found, as_trained
 
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 NEWS = ("world", "sports", "business")
@@ -53,6 +54,41 @@ def test_named_labels_make_new_outputs():
 def test_the_order_of_unnamed_outputs_is_said():
     found = as_trained(NEWS, UNNAMED, False, "m")
     assert found.note.startswith("the outputs of m, LABEL_0 to LABEL_2, are taken for world, sports, business, in this")
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "sentence"),
+    [
+        (
+            ["a"],
+            8,
+            r"all 8 records have the label 'a', and nothing can be learned: choose another data.label_column, or",
+        ),
+        ([f"id {n}" for n in range(30)], 30, "each of the 30 records has a label of its own, such as 'id 0'"),
+        (
+            [f"{n / 4}" for n in range(30)],
+            99,
+            "are 30 numbers from 0 to 7.25, and no classes: choose a task of regression",
+        ),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(names, rows, sentence):
+    with pytest.raises(UserError, match=sentence):
+        as_found(names, rows)
+
+
+def test_many_whole_numbers_are_questioned_and_classes_are_not():
+    assert "the labels are 30 numbers from 0 to 29, and each is a class" in as_found(map(str, range(30)), 99).note
+    assert "the labels are 3 numbers from 0 to 1, and each is a class" in as_found(["0", "0.5", "1"], 99).note
+    for names in (["a", "b"], ["0.5", "1.5"], [f"intent {n}" for n in range(30)]):
+        assert as_found(names, 99) == (tuple(names), False, "")
+
+
+def test_a_column_of_one_label_is_refused(cache_dir, tmp_path):
+    path = write(tmp_path / "x.csv", ["one", "two"], "aa")
+    config = configuration(cache_dir, None, path).replace({"model.architecture": "bert", "model.tokenizer": "bytes"})
+    with pytest.raises(UserError, match="all 2 records have the label 'a'"):
+        load_task(config)
 
 
 @pytest.fixture(scope="module")

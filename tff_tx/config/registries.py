@@ -34,7 +34,14 @@ AGGREGATORS = Registry(
 """Of `tff_tx.aggregators.Aggregator`."""
 
 _TASKS = (
-    *("sequence_classification", "token_classification", "masked_lm", "causal_lm", "sequence_to_sequence"),
+    *(
+        "sequence_classification",
+        "sequence_regression",
+        "token_classification",
+        "masked_lm",
+        "causal_lm",
+        "sequence_to_sequence",
+    ),
     *("question_answering", "image_classification", "tabular_classification", "forecasting", "next_item"),
 )
 TASKS = Registry("task", {name: f"tff_tx.tasks.kinds.{name}:TASK" for name in _TASKS})

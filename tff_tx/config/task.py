@@ -124,8 +124,8 @@ class DataConfig(Section, name="data"):
     text_join: str | None = option(
         None,
         "Encoding of several {data.text_column}: a pair of texts, with segments where the model has them; or joined by "
-        "the tokenizer's separator token, or by a blank. Default for sequence_classification: pair for two, separator "
-        "for more; else a blank.",
+        "the tokenizer's separator token, or by a blank. Default for tasks that "
+        "take pairs: pair for two, separator for more; else a blank.",
         choices=TEXT_JOINS,
     )
     label_column: str = option("label", "Column of the label.")

@@ -9,8 +9,8 @@ _EXPORTS = {
     "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
     "encoders.ordered": ("ForecastingEncoder", "NextItemEncoder"),
     "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
-    "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceToSequenceEncoder")
-    + ("TokenClassificationEncoder", "start_and_end"),
+    "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceRegressionEncoder")
+    + ("SequenceToSequenceEncoder", "TokenClassificationEncoder", "start_and_end"),
     "encoders.tokenizing": ("tokenizer_fingerprint", "word_pieces"),
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),

@@ -27,12 +27,22 @@ class TextClassifier(Predictor):
         return self.definition.encoder(tasks.Facts(self.data, self.spec, self.tokenizer))
 
     def predict_batch(self, inputs):
+        for text, row in zip(inputs, self._logits(inputs)):
+            yield {"text": text, **most_likely(row, self.model.config, self.options.top_k)}
+
+    def _logits(self, inputs):
         batch = padded(list(self._encoder.inputs(inputs)), self.tokenizer)
         if not models.has_segments(self.model.config):
             batch.pop("token_type_ids", None)
-        logits = self.model(batch, training=False).logits
-        for text, row in zip(inputs, logits):
-            yield {"text": text, **most_likely(row, self.model.config, self.options.top_k)}
+        return self.model(batch, training=False).logits
+
+
+class TextRegressor(TextClassifier):
+    """The numbers of texts."""
+
+    def predict_batch(self, inputs):
+        for text, (value,) in zip(inputs, self._logits(inputs).numpy().tolist()):
+            yield {"text": text, "value": round(value, 6)}
 
 
 class ImageClassifier(Predictor):

@@ -26,6 +26,7 @@ from tff_tx.models.objectives.objective import (
     token_classification,
 )
 from tff_tx.models.objectives.ranking import next_item
+from tff_tx.models.objectives.regression import regression
 from tff_tx.models.objectives.spans import best_spans, question_answering
 from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.tracing.randomness import SEED

@@ -104,10 +104,13 @@ def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_sil
     names = _label_names(definition, data, survey, on_silos) if definition.needs_label_names else ()
     shape = _image_shape(data, survey, on_silos) if definition.needs_image_shape else None
     features = survey.features if definition.needs_features else None
-    found = labels.Labels(names)
+    found, outputs = labels.Labels(names), ()
     if names and model.pretrained is not None:
         outputs = models.output_names(definition.auto_class, model.pretrained)
         found = labels.as_trained(names, outputs, bool(data.known_labels), model.pretrained)
+    classes = "classes" in definition.capabilities and not outputs
+    if classes and survey is not None and not data.known_labels and not definition.tagged:
+        found = labels.as_found(names, survey.pools["train"].num_rows)
     return Facts(data, model, tokenizer, found.names, shape, features, found.are_new, found.note)
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from tff_tx.core.errors import UserError, setting
 
 _MOST_SHOWN = 10
+_MANY = 20
+"""Labels that are more may be something else than classes."""
 
 
 class Labels(NamedTuple):
@@ -23,6 +25,39 @@ class Labels(NamedTuple):
     names: tuple[str, ...]
     are_new: bool = False
     note: str = ""
+
+
+def as_found(names: Sequence[str], num_rows: int) -> Labels:
+    """Labels that nobody named, of so many records with one each, if they may be classes.
+
+    Raises:
+      UserError: If they cannot be: there is one alone, or one for each record, or they are fractions.
+    """
+    names = tuple(names)
+    remedy = f"another {setting('data.label_column')}, or name the labels with {setting('data.label_names')}"
+    if len(names) == 1:
+        raise UserError(
+            f"all {num_rows:,} records have the label {names[0]!r}, and nothing can be learned: choose {remedy}."
+        )
+    if len(names) == num_rows > _MANY:
+        raise UserError(
+            f"each of the {num_rows:,} records has a label of its own, such as {names[0]!r}: choose {remedy}."
+        )
+    numbers = [number for name in names if (number := _number(name)) is not None]
+    fractions = sum(not number.is_integer() for number in numbers)
+    if len(numbers) < len(names) or len(names) <= (2 if fractions else _MANY):
+        return Labels(names)
+    what = f"the labels are {len(names):,} numbers from {min(numbers):g} to {max(numbers):g}"
+    if fractions and len(names) > _MANY:
+        raise UserError(f"{what}, and no classes: choose a task of regression in {setting('task.kind')}, {remedy}.")
+    return Labels(names, note=f"{what}, and each is a class: if they are values, choose a task of regression")
+
+
+def _number(name):
+    try:
+        return float(name)
+    except ValueError:
+        return None
 
 
 def as_trained(names: Sequence[str], outputs: Sequence[str], is_named: bool, pretrained: str) -> Labels:

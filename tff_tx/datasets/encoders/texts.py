@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, Stream
@@ -26,12 +28,13 @@ class SequenceClassificationEncoder(Encoder):
     """
 
     kind = "sequence_classification"
+    label_spec = NUMBER
 
     def __init__(self, tokenizer, label_names: Sequence[str], max_length: int, join: str | None = None):
         settings = [tokenizer_fingerprint(tokenizer), max_length, *([join] if join else [])]
         segments = join == "pair" and "token_type_ids" in tokenizer.model_input_names
         features = {"token_type_ids": NUMBERS} if segments else {}
-        super().__init__(label_names, settings, input_ids=NUMBERS, **features, label=NUMBER)
+        super().__init__(label_names, settings, input_ids=NUMBERS, **features, label=self.label_spec)
         self.columns = ("texts" if join else "text", "label")
         self._tokenize, self._max_length, self._join = Tokenize(tokenizer), max_length, join
         self._separator = f" {tokenizer.sep_token or tokenizer.eos_token or ''} "
@@ -56,7 +59,29 @@ class SequenceClassificationEncoder(Encoder):
                     f"{row.where}: the text {text!r} gives no token; remove the row or "
                     f"choose another {setting('data.text_column')}."
                 )
-            yield [{**example, "label": np.int32(self.label_number(row.label, row))}]
+            yield [{**example, "label": self._label(row)}]
+
+    def _label(self, row):
+        return np.int32(self.label_number(row.label, row))
+
+
+class SequenceRegressionEncoder(SequenceClassificationEncoder):
+    """As `SequenceClassificationEncoder`, with a number for a label: `label` float32 []."""
+
+    kind = "sequence_regression"
+    label_spec = tf.TensorSpec([], tf.float32)
+
+    def _label(self, row):
+        try:
+            number = float(row.label)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{row.where}: the label {row.label!r} is no finite number; correct it or choose another "
+                f"{setting('data.label_column')}."
+            )
+        return np.float32(number)
 
 
 class TokenClassificationEncoder(Encoder):

@@ -39,12 +39,13 @@ class SequenceClassification(TextTask):
     predictor = "tff_tx.inference.classes:TextClassifier"
     needs_label_names = True
     trigger_feature = "input_ids"
+    encoder_class = datasets.SequenceClassificationEncoder
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos", "text_pairs"})
 
     def encoder(self, facts):
         number = len(facts.data.text_column)
         join = (facts.data.text_join or ("pair" if number == 2 else "separator")) if number > 1 else None
-        return datasets.SequenceClassificationEncoder(
+        return self.encoder_class(
             facts.tokenizer, facts.label_names, facts.model.max_length, None if join == "blank" else join
         )
 
