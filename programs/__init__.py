@@ -5,7 +5,10 @@ import os
 import sys
 import warnings
 
-from programs import quick_imports
+from programs import interrupts, quick_imports
+
+if sys.argv[0] == "-m":  # a program starts, and imports take seconds
+    interrupts.install()
 
 try:
     import tff_tx  # noqa: F401

@@ -15,6 +15,7 @@ from typing import Any, Callable, NoReturn
 from absl import app, flags, logging
 
 import programs
+from programs import interrupts
 from tff_tx.config import FIELDS, SECTIONS, Field, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import UserError
 
@@ -66,8 +67,10 @@ class Program:
         """Parses the command line, runs `main` and ends the process.
 
         The exit code is 0 when `main` returns None (or what it returns), 2 for a wrong flag, a left-over argument or a
-        `UserError`, whose message goes to standard error, and 1 with a traceback for anything else.
+        `UserError`, whose message goes to standard error, 128 and its number for a signal, and 1 with a traceback for
+        anything else.
         """
+        interrupts.install()
         app.run(self._guarded, flags_parser=self._parse)
 
     def _guarded(self, argv: list) -> int | None:
@@ -78,6 +81,9 @@ class Program:
         except UserError as error:
             print(f"Error: {error.describe(self._name)}", file=sys.stderr)
             return USER_ERROR_CODE
+        except KeyboardInterrupt:
+            print(f"\n{interrupts.describe()}.", file=sys.stderr)
+            return interrupts.exit_code()
 
     def _settings(self) -> Settings:
         given = {path: FLAGS[field.flag].value for path, field in self.fields.items() if FLAGS[field.flag].present}

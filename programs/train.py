@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from programs import cli
+from programs import cli, interrupts
 from tff_tx.config import SECTIONS, RunConfig, check, resolve
 from tff_tx.config.rules import RULES
 
@@ -26,9 +26,9 @@ def train(config: RunConfig) -> int:
     cli.end_of_imports()
     try:
         Trainer.from_config(config).fit()
-    except Interrupted as interruption:
-        print(f"\n{interruption}; the same command resumes it.", file=sys.stderr)
-        return 1
+    except (Interrupted, KeyboardInterrupt) as interruption:
+        print(f"\n{str(interruption) or interrupts.describe()}; the same command resumes it.", file=sys.stderr)
+        return interrupts.exit_code()
     return 0
 
 

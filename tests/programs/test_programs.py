@@ -186,17 +186,21 @@ def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sente
 
 
 @pytest.mark.slow
-def test_interrupting_saves_and_says_how_to_go_on(place, cache):
-    flags = [*DIGITS, "--rounds=2000", "--run_dir=interrupted", "--rounds_per_evaluation=0", cache]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupting_saves_and_says_how_to_go_on(place, cache, number, tmp_path, monkeypatch):
+    run_dir = place / f"interrupted_{number}"
+    flags = [*DIGITS, "--rounds=2000", f"--run_dir={run_dir}", "--rounds_per_evaluation=0", cache]
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     process = start("train", *flags, cwd=place)
     deadline = time.monotonic() + 300
-    metrics = place / "interrupted" / "metrics.csv"
+    metrics = run_dir / "metrics.csv"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 4:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    assert process.returncode == 128 + number
+    assert os.listdir(tmp_path) == []
     stopped = int(re.search(r"stopped after round (\d+) of 2000; the same command resumes it", err).group(1))
-    assert (place / "interrupted" / "checkpoints" / f"round_{stopped}").exists()
+    assert (run_dir / "checkpoints" / f"round_{stopped}").exists()

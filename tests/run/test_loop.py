@@ -4,6 +4,8 @@ import collections
 import functools
 import json
 import os
+import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
 
+import tff_tx as ft
 from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.aggregators import dp
@@ -57,7 +60,7 @@ def evaluator_of(task):
     return Evaluator(task.model, task.eval_batches_fn(task.test), threads=2)
 
 
-def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2, **options):
+def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2, callbacks=None, **options):
     """Runs in `directory`; raises `error` when it comes to the cohort of round `dies_in`."""
     sample = tff.simulation.build_uniform_sampling_fn(task.train.client_ids, random_seed=1)
     evaluator = evaluator_of(task)
@@ -73,7 +76,7 @@ def run(engine, task, directory, rounds=6, dies_in=None, error=Killed, every=2, 
         loop.Schedule(rounds, rounds_per_evaluation=3, rounds_per_checkpoint=every),
         cohort_fn=participation.build_cohort_fn(sampler, arguments),
         evaluate_fn=lambda weights: evaluator.metrics(weights, task.test.client_ids),
-        callbacks=[MetricsCsv(), TensorBoard()],
+        callbacks=callbacks or [MetricsCsv(), TensorBoard()],
         show_progress=False,
         **options,
     )
@@ -160,6 +163,29 @@ def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, t
     with pytest.raises(loop.Interrupted, match="after round 4 of 6"):
         run(engine, task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
     assert (tmp_path / "checkpoints" / "round_4").exists()
+    run(engine, task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+@pytest.mark.parametrize("trouble", ["full", "gone"])
+def test_a_full_disk_and_a_vanished_directory_are_told(engine, task, undisturbed, tmp_path, trouble):
+    limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), tmp_path.parent / f"{tmp_path.name}_kept"
+
+    class Trouble(ft.Callback):
+        def on_round_end(self, result):
+            if result.round_num == 5 and trouble == "full":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+            elif result.round_num == 5:
+                tmp_path.rename(kept)
+
+    try:
+        with pytest.raises(UserError, match=r"run\.directory=.* cannot be written \((File too large|No such file)"):
+            run(engine, task, tmp_path, callbacks=[Trouble(), MetricsCsv(), TensorBoard()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    if kept.exists():
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        kept.rename(tmp_path)
     run(engine, task, tmp_path)
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
 

@@ -27,6 +27,18 @@ def make_directory(path: str, flag: str) -> None:
         raise UserError(f"{flag}={path} cannot be written ({error.strerror}): choose another directory.") from error
 
 
+@contextlib.contextmanager
+def disk_errors(run_dir: str) -> Iterator[None]:
+    """Says in a sentence that a run directory cannot be written, or is gone."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{setting('run.directory')}={run_dir} cannot be written ({error.strerror or error}): make room or restore "
+            "it, and give the same command again, which resumes the run from its last checkpoint."
+        ) from error
+
+
 def make_private(path: str) -> None:
     """Makes a directory that only its owner can open, whatever the umask."""
     os.makedirs(path, exist_ok=True)

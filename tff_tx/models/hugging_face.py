@@ -177,11 +177,17 @@ def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
     Weights have PyTorch's names and layout, as transformers itself translates them when it reads such a checkpoint.
     What TensorFlow's `save_pretrained` writes, PyTorch's from transformers 5 on takes for a checkpoint without a single
     weight of its model, and goes on with random ones. A model without a counterpart in PyTorch stays TensorFlow's.
+
+    Raises:
+      OSError: If the directory cannot be written.
     """
-    model.save_pretrained(directory, safe_serialization=True)
-    weights = pytorch_weights(model)
-    if weights is not None:
-        save_file(weights, os.path.join(directory, transformers.utils.SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
+    try:
+        model.save_pretrained(directory, safe_serialization=True)
+        weights = pytorch_weights(model)
+        if weights is not None:
+            save_file(weights, os.path.join(directory, transformers.utils.SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     if tokenizer is not None:
         tokenizer.save_pretrained(directory)
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Callable
 
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.core import files
@@ -117,6 +118,9 @@ def run_coroutine(coroutine: Any) -> Any:
     """As `asyncio.run`, but for Ctrl-C, which that takes for itself and forgets if the coroutine never waits.
 
     Where a loop is running already, as in notebooks, the coroutine runs in a thread of its own.
+
+    Raises:
+      OSError: If TensorFlow cannot read or write a file.
     """
     try:
         asyncio.get_running_loop()
@@ -130,5 +134,7 @@ def _run(coroutine):
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(coroutine)
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
     finally:
         loop.close()

@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx.cohorts import CohortLog
 from tff_tx.cohorts import log as cohort_log
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
 from tff_tx.run.checkpoints import Checkpoints
@@ -61,6 +62,10 @@ class Schedule:
         return every > 0 and (round_num % every == 0 or round_num == self.rounds)
 
 
+class NotFiniteError(UserError):
+    """The server's step made a model that is not finite."""
+
+
 class Interrupted(Exception):
     """The run ended early, by the user or because too few clients finished; the same command goes on from there."""
 
@@ -98,20 +103,19 @@ def train(
 
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
-      UserError: If a round makes a model that is not finite; the state of the round before is saved.
+      UserError: If a round makes a model that is not finite, whose state before is saved, or the disk is full.
     """
-    checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
-    state, first = checkpoints.load_latest(engine.initialize())
-    if schedule.releases_once:
-        checkpoints.save(state, first)
+    with files.disk_errors(run_dir):
+        checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
+        state, first = checkpoints.load_latest(engine.initialize())
+        if schedule.releases_once:
+            checkpoints.save(state, first)
+        log = CohortLog(run_dir, first)
     run = RunState(engine, run_dir, schedule, first)
-    callbacks = [*callbacks, SavesCheckpoints(checkpoints)]
-    done = first
+    callbacks, done = [*callbacks, SavesCheckpoints(checkpoints)], first
     try:
-        progress = Progress(schedule.rounds, first, show_progress)
-        with _settled_heap(), CohortLog(run_dir, first) as log, progress:
-            for callback in callbacks:
-                callback.on_start(run)
+        with _settled_heap(), log, Progress(schedule.rounds, first, show_progress) as progress:
+            _call(run_dir, callbacks, "on_start", run)
             for round_num in range(first + 1, schedule.rounds + 1):
                 if run.stopped:
                     break
@@ -122,37 +126,42 @@ def train(
                     attempt.run(state, round_num, log.seconds)
                 result = attempt.result(run, round_num, log)
                 result.row["time/round_seconds"] = time.monotonic() - started
-                if problem := _not_finite(result, state):
-                    if done > first:
-                        checkpoints.save(state, done)
-                    raise UserError(problem)
+                _require_finite(result, state)
                 if prepare_fn is not None:
                     result.row["time/features_seconds"] = attempt.preparing_seconds
                 if evaluate_fn is not None and schedule.evaluates(round_num):
                     _evaluate(result, evaluate_fn, callbacks)
-                attempt.record(log, round_num)
-                engine.commit_round(round_num, result.finished)
-                for callback in callbacks:
-                    callback.on_round_end(result)
+                with files.disk_errors(run_dir):
+                    attempt.record(log, round_num)
+                    engine.commit_round(round_num, result.finished)
+                _call(run_dir, callbacks, "on_round_end", result)
                 state, done = result.state, round_num
                 progress.end_round(result.row)
-    except (KeyboardInterrupt, TooFewClientsError) as error:
-        if done > first:
-            checkpoints.save(state, done)
+    except (KeyboardInterrupt, TooFewClientsError, NotFiniteError) as error:
+        with files.disk_errors(run_dir):
+            if done > first:
+                checkpoints.save(state, done)
+        if isinstance(error, NotFiniteError):
+            raise
         message = f"stopped after round {done} of {schedule.rounds}"
         if isinstance(error, TooFewClientsError):
             message += f", as in {schedule.max_retries + 1} attempts at the next {error}"
         raise Interrupted(message) from None
     run.weights = engine.model_weights(state)
-    for callback in callbacks:
-        callback.on_end(run)
+    _call(run_dir, callbacks, "on_end", run)
     if run.stopped:
         logging.warning("stopped early: %s", run.stopped)
     return run.weights
 
 
-def _not_finite(result, before):
-    """What is wrong with the model after a round, which `before` is the state before; None: nothing."""
+def _call(run_dir, callbacks, name, value):
+    with files.disk_errors(run_dir):
+        for callback in callbacks:
+            getattr(callback, name)(value)
+
+
+def _require_finite(result, before):
+    """Rejects a model that is not finite after a round, which `before` is the state before."""
 
     def leaves(state):
         found = result.run.engine.model_weights(state)
@@ -162,10 +171,10 @@ def _not_finite(result, before):
     with np.errstate(all="ignore"):
         # A sum takes no memory; it may overflow where no addend does.
         if all(np.isfinite(leaf.sum()) or np.isfinite(leaf).all() for leaf in leaves(result.state)):
-            return None
+            return
         norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in leaves(before)))
     last, losses = result.round_num - 1, {name: v for name, v in result.row.items() if name.endswith("/loss")}
-    return (
+    raise NotFiniteError(
         f"round {last + 1} made a model that is not finite, of one of norm {norm:.3g} after round {last}, with "
         f"{', '.join(f'{name} {value:.3g}' for name, value in losses.items())}: lower "
         f"{setting('client.learning_rate')} or {setting('server.learning_rate')}, or set "
@@ -187,8 +196,7 @@ def _evaluate(result, evaluate_fn, callbacks):
     result.evaluation = dict(evaluate_fn(result.weights()))
     result.row.update({f"eval/{name}": value for name, value in result.evaluation.items()})
     result.row["time/evaluation_seconds"] = time.monotonic() - started
-    for callback in callbacks:
-        callback.on_evaluation(result)
+    _call(result.run.directory, callbacks, "on_evaluation", result)
 
 
 class _Attempt:

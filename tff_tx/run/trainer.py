@@ -165,10 +165,11 @@ class Trainer:
                 lock.enter_context(directory.writing(run_dir))
                 weights = self._train(cluster, evaluators, monitors)
             self._results = parts.evaluate_all(evaluators, weights, self._progress)
-            parts.save(weights, run_dir)
-            self._report()
-            if doubts := parts.doubts(self._results):
-                reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
+            with files.disk_errors(run_dir):
+                parts.save(weights, run_dir)
+                self._report()
+                if doubts := parts.doubts(self._results):
+                    reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
         self._say(*doubts)
@@ -180,8 +181,9 @@ class Trainer:
         run_dir, parts = self.config.run.directory, self._assembly
         _check_rounds(run_dir, parts.rounds)
         files.check_space(run_dir, parts.bytes_needed())
-        directory.write_config(run_dir, self.config, parts.facts())
-        parts.prepare(run_dir)
+        with files.disk_errors(run_dir):
+            directory.write_config(run_dir, self.config, parts.facts())
+            parts.prepare(run_dir)
         self._say(*parts.describe())
         with parts.engine(cluster) as engine:
             return loop.train(

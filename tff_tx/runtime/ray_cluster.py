@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -85,6 +86,9 @@ class RayCluster(contextlib.AbstractContextManager):
     def _connect(self, address, cpus):
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         with contextlib.ExitStack() as stack:
+            handler = signal.getsignal(signal.SIGTERM)
+            if callable(handler):  # Ray's own would end the program without its checkpoint
+                stack.callback(signal.signal, signal.SIGTERM, handler)
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # Ray's advice to its own users is not for ours
             if address is not None:

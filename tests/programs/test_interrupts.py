@@ -1,0 +1,103 @@
+"""Signals end programs as Ctrl-C does, and the second one at once, wherever they come."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.processes import ROOT
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+WAITS = """
+import sys, time
+from programs import cli
+
+def main(settings):
+    try:
+        say("runs")
+        time.sleep(60)
+    finally:
+        say("saves")
+        SAVING
+
+def say(what):
+    print(what, flush=True)
+
+sys.argv = ["x"]
+cli.Program(main).run()
+"""
+
+IMPORTS = """
+import sys, time
+sys.argv = ["-m"]  # as while `python -m programs.train` imports
+import programs
+print("runs", flush=True)
+time.sleep(60)
+"""
+
+DESTROYS = """
+import os, signal, sys
+from programs import interrupts
+interrupts.install()
+
+class Destroyed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+x = Destroyed()
+del x
+print("runs", flush=True)
+sys.stdin.read()
+"""
+
+
+def start(program, **options):
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, **pipes, **options)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("program", [WAITS.replace("SAVING", "pass"), IMPORTS], ids=["running", "importing"])
+def test_a_signal_ends_a_program_with_a_sentence(program, number):
+    process = start(program)
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert err.strip() == f"stopped by {number.name}."
+
+
+def test_the_second_signal_ends_it_at_once():
+    process = start(WAITS.replace("SAVING", "time.sleep(60)"))
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "saves\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+
+
+def test_a_signal_in_a_destructor_is_not_lost():
+    process = start(DESTROYS)
+    assert process.stdout.readline() == "runs\n"
+    _, err = process.communicate(timeout=30) if process.wait(30) else ("", "")
+    assert (process.returncode, err.strip()) == (128 + signal.SIGTERM, "stopped by SIGTERM.")
+
+
+def test_what_is_ignored_stays_ignored():
+    """As after `nohup`."""
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    process = start(WAITS.replace("SAVING", "pass"), preexec_fn=ignore)
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
