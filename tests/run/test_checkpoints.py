@@ -66,3 +66,4 @@ def test_without_a_whole_checkpoint_nothing_is_begun_anew(saved, tmp_path):
 def test_the_last_two_stay_where_only_their_owner_reads_them(saved):
     assert sorted(path.name for path in saved.iterdir()) == ["round_4", "round_6"]
     assert stat.S_IMODE(saved.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in saved.rglob("*")} == {0o700, 0o600}

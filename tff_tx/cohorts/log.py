@@ -67,7 +67,7 @@ class CohortLog(contextlib.AbstractContextManager):
         retained = []
         if os.path.exists(path):
             retained = [record for _, record in records(path, path) if record["round_num"] <= resumed_round]
-        with files.atomic(path, "wb") as file:
+        with files.atomic(path, "wb", private=True) as file:
             file.write(b"".join(map(_line, retained)))
         self.seconds = sum((record.get("seconds", 0.0) for record in retained), 0.0)
         self.ledger = DownloadLedger()

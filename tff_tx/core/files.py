@@ -86,6 +86,8 @@ def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any], priv
     save_fn(temporary)
     for directory, _, names in os.walk(temporary):
         for each in (*(os.path.join(directory, name) for name in names), directory):
+            if private:
+                os.chmod(each, 0o700 if each == directory else 0o600)
             sync(each)
     remove(path)
     os.replace(temporary, path)
@@ -101,15 +103,17 @@ def remove(path: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic(path: str, mode: str = "w", durable: bool = True) -> Iterator[Any]:
+def atomic(path: str, mode: str = "w", durable: bool = True, private: bool = False) -> Iterator[Any]:
     """A file to write that takes the place of `path` at the end of the block; an exception leaves what was there.
 
-    With `durable`, it does so even if the power fails then. One process at a time writes a path.
+    With `durable`, it does so even if the power fails then; with `private`, only its owner can read it. One process at
+    a time writes a path.
     """
     scratch = f"{path}.tmp"
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with open(scratch, mode, **text) as file:
+        remove(scratch)
+        with open(scratch, mode, opener=private_opener if private else None, **text) as file:
             yield file
             if durable:
                 file.flush()
@@ -121,6 +125,11 @@ def atomic(path: str, mode: str = "w", durable: bool = True) -> Iterator[Any]:
         raise
     if durable:
         sync(os.path.dirname(os.path.abspath(path)))
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open`: a new file that only its owner can read, whatever the umask."""
+    return os.open(path, flags, 0o600)
 
 
 def sync(path: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from tff_tx.config import DataConfig, RunConfig, check
 from tff_tx.config.registries import DATASETS
 from tff_tx.config.rules import DATA
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
 
@@ -82,7 +83,8 @@ def locked(path: str) -> Iterator[None]:
     """Holds the lock of a file that is about to be written, and makes its directory."""
     # The system drops the lock when its holder ends, however it ends.
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if not os.path.isdir(os.path.dirname(path)):
+            files.make_private(os.path.dirname(path))
         lock = open(path + ".lock", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(

@@ -158,7 +158,7 @@ def _write(path: str, pools: Mapping[str, PoolSurvey]) -> None:
         fields = dict(vars(pool))
         arrays.update({f"{name}.{key}": fields.pop(key) for key in _ARRAYS})
         tables[name] = {**fields, "columns": sorted(pool.columns)}
-    with contextlib.suppress(OSError, UserError), locked(path), files.atomic(path, "wb") as file:
+    with contextlib.suppress(OSError, UserError), locked(path), files.atomic(path, "wb", private=True) as file:
         np.savez(file, tables=np.frombuffer(json.dumps(tables).encode(), np.uint8), **arrays)
 
 

@@ -77,7 +77,7 @@ class Checkpoints:
                 os.path.join(path, _SUMS), {"files": _checksums(path), "rows": dict(self._rows_fn(round_num))}
             )
 
-        files.write_directory(self._directory, f"{_CHECKPOINT}{round_num}", write)
+        files.write_directory(self._directory, f"{_CHECKPOINT}{round_num}", write, private=True)
         self._newest = round_num
         rounds = _rounds(self._directory)
         for old in set(rounds) - set([r for r in rounds if r <= round_num][-2:]):  # later ones are damaged

@@ -50,7 +50,7 @@ class ResidualStore:
         path = self._path(client_id, round_num)
         files.make_private(str(self._directory))
         path.parent.mkdir(exist_ok=True)
-        with files.atomic(str(path), "wb", durable=False) as file:
+        with files.atomic(str(path), "wb", durable=False, private=True) as file:
             file.write(codec.encode(arrays, entropy_coding=False))
         old = sorted(v for v in self._versions(client_id) if v <= round_num - self._rounds_kept)
         for version in old[:-1]:

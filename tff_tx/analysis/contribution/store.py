@@ -102,7 +102,8 @@ class UpdateStore(Hook):
         return clients, state, contributions
 
     def _write(self, name, arrays):
-        pathlib.Path(self._pending, name).write_bytes(compression.encode(arrays, entropy_coding=False))
+        with files.atomic(os.path.join(self._pending, name), "wb", durable=False, private=True) as file:
+            file.write(compression.encode(arrays, entropy_coding=False))
 
 
 def bytes_of_run(
