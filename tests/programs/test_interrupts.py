@@ -56,9 +56,13 @@ sys.stdin.read()
 """
 
 
-def start(program, **options):
+def start(program, ignored=()):
+    def set_signals():  # tests may run under `nohup` themselves
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, **pipes, **options)
+    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, preexec_fn=set_signals, **pipes)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -93,8 +97,7 @@ def test_a_signal_in_a_destructor_is_not_lost():
 
 def test_what_is_ignored_stays_ignored():
     """As after `nohup`."""
-    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
-    process = start(WAITS.replace("SAVING", "pass"), preexec_fn=ignore)
+    process = start(WAITS.replace("SAVING", "pass"), ignored=[signal.SIGHUP])
     assert process.stdout.readline() == "runs\n"
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
