@@ -150,7 +150,7 @@ def test_groups_that_name_their_models_need_no_other():
         ({}, 2e-3),
         ({"model.pretrained": "m"}, 1e-4),
         ({"model.pretrained": "m", "client.optimizer": "adamw"}, 1e-4),
-        ({"model.pretrained": "m", "model.trainable": "lora"}, 1e-3),
+        ({"model.pretrained": "m", "model.trainable": "lora"}, 2e-3),
         ({"model.pretrained": "m", "model.trainable": "head"}, 3e-3),
         ({"model.pretrained": "m", "client.optimizer": "sgd"}, 2e-3),
         ({"model.pretrained": "m", "client.learning_rate": 2e-3}, 2e-3),

@@ -10,7 +10,7 @@ from tff_tx.config.task import DTYPES
 
 RATE = 2e-3
 """Default client learning rate of models with random weights, and of sgd."""
-PRETRAINED_RATE, PRETRAINED_RATES = 1e-4, {"lora": 1e-3, "head": 3e-3}
+PRETRAINED_RATE, PRETRAINED_RATES = 1e-4, {"lora": 2e-3, "head": 3e-3}
 """Of pretrained models with adaptive optimizers, by what is trained: measured, see docs/results.md."""
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
@@ -87,7 +87,7 @@ class ClientConfig(Section, name="client"):
     learning_rate: float | None = option(
         None,
         "Client learning rate. Default: 0.002; of {model.pretrained}, unless the optimizer is sgd: 0.0001, with "
-        "{model.trainable}=lora 0.001, with {model.trainable}=head 0.003.",
+        "{model.trainable}=lora 0.002, with {model.trainable}=head 0.003.",
         flag="client_learning_rate",
         least=0.0,
         stated=True,
