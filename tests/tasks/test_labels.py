@@ -143,6 +143,24 @@ def test_random_outputs_are_not_evaluated(classifier, cache_dir, tmp_path):
         )
 
 
+def test_a_tokenizer_with_added_tokens_keeps_the_rows_of_the_checkpoint(classifier, cache_dir, tmp_path):
+    directory, texts, classes = classifier
+    tokenizer = models.load_tokenizer("bytes")
+    tokenizer.add_tokens(["<speaker>", "<turn>"])
+    tokenizer.save_pretrained(tmp_path / "more")
+    path = write(tmp_path / "x.csv", texts, np.array(NEWS)[classes])
+    config = configuration(cache_dir, directory, path).replace({"model.tokenizer": str(tmp_path / "more")})
+    with pytest.raises(UserError, match=r"set vocab_size in .?model\.config, which keeps the rows of a checkpoint"):
+        load_task(config)
+    task = load_task(config.replace({"model.config": {"vocab_size": len(tokenizer)}}))
+    assert f"weights of another size than in {directory}, of which what fits is kept: bert/embeddings/word" in str(
+        task.notes
+    )
+    old = models.from_pretrained("TFAutoModelForSequenceClassification", directory)
+    rows = [next(v.numpy() for v in m.weights if "word_embeddings" in v.name) for m in (old, task.model.keras_model)]
+    np.testing.assert_array_equal(rows[1][: len(rows[0])], rows[0])
+
+
 @pytest.mark.parametrize("trainable", ["head", "bias", "lora"])
 def test_new_weights_below_the_head_are_trained(trainable, cache_dir, tmp_path):
     """A masked language model has no pooler, which a classifier has above it."""

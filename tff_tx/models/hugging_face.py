@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.models import resizing
 from tff_tx.models.tracing import initial_weights
 from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes, pytorch_weights
-from tff_tx.models.trainable import selected
+from tff_tx.models.trainable import names_of, selected
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
 
@@ -73,7 +74,8 @@ def from_pretrained(
     """Loads a model from a checkpoint.
 
     Weights the checkpoint lacks or has in another shape, as a rule the new head, are random; their
-    names are in `fresh_weights` of the result.
+    names are in `fresh_weights` of the result. Those that have another size of `resizing.SIZES` are made of the
+    checkpoint's, see `resizing.fit`, and named in `resized_weights`.
 
     Args:
       auto_class: As for `from_config`.
@@ -101,7 +103,13 @@ def from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
     mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
-    model.fresh_weights = (*info["missing_keys"], *mismatched)
+    model.fresh_weights, model.resized_weights = (*info["missing_keys"], *mismatched), ()
+    if resizing.changed(found, config or {}):
+        others = {field: value for field, value in config.items() if field not in resizing.SIZES}
+        fitted = resizing.fit(model, auto.from_pretrained(name, **others, ignore_mismatched_sizes=True))
+        known = set().union(*(names_of(model, variable) for variable in fitted))
+        model.fresh_weights = tuple(fresh for fresh in model.fresh_weights if fresh not in known)
+        model.resized_weights = tuple(variable.name for variable in fitted)
     if new_outputs:
         _renew_outputs(auto, model, seed)
     return model

@@ -59,13 +59,14 @@ def selected(model: Any, trainable: str) -> list:
 def fresh(model: Any) -> list:
     """The weights that the checkpoint of a model lacked or had in another shape."""
     names = set(getattr(model, "fresh_weights", ()))
+    return [v for v in _unique(model.trainable_weights) if names and names & names_of(model, v)]
 
-    def known_as(variable):
-        name = pytorch_name(model, variable)
-        base = f"{model.base_model_prefix}."  # which a checkpoint of the base alone does not have
-        return {variable.name, variable.name.partition("/")[2], name, name.removeprefix(base)}
 
-    return [v for v in _unique(model.trainable_weights) if names and names & known_as(v)]
+def names_of(model: Any, variable: Any) -> set[str]:
+    """The names that a weight may have in a checkpoint."""
+    name = pytorch_name(model, variable)
+    base = f"{model.base_model_prefix}."  # which a checkpoint of the base alone does not have
+    return {variable.name, variable.name.partition("/")[2], name, name.removeprefix(base)}
 
 
 def compiled(pattern: str, flag: str) -> re.Pattern:

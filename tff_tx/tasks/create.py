@@ -76,16 +76,21 @@ def create_task(
         label_names=label_names,
         tokenizer=facts.tokenizer,
         eval_batch_size=eval_batch_size,
-        notes=tuple(filter(None, [facts.note, _new_weights(keras_model, model.pretrained)])),
+        notes=(*filter(None, [facts.note]), *_weight_notes(keras_model, model.pretrained)),
     )
 
 
-def _new_weights(keras_model, pretrained):
-    """A line on weights that the checkpoint has not; empty if there are none."""
-    if pretrained is None or not (fresh := models.fresh(keras_model)):
-        return ""
-    names = ", ".join(variable.name.partition("/")[2].removesuffix(":0") for variable in fresh)
-    return f"new weights, which {pretrained} lacks or has in another shape: {names}"
+def _weight_notes(keras_model, pretrained):
+    """Lines on weights that are not those of the checkpoint."""
+    if pretrained is None:
+        return
+    resized, fresh = keras_model.resized_weights, [variable.name for variable in models.fresh(keras_model)]
+    for names, what in (
+        (resized, f"weights of another size than in {pretrained}, of which what fits is kept"),
+        (fresh, f"new weights, which {pretrained} lacks or has in another shape"),
+    ):
+        if names:
+            yield f"{what}: " + ", ".join(name.partition("/")[2].removesuffix(":0") for name in names)
 
 
 def _check_silos(definition, data, on_silos):

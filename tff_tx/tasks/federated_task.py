@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx import datasets, models
 from tff_tx.config.algorithm import ClientConfig
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.tasks.bucketing import padding_share
 from tff_tx.tasks.kind import TaskKind, task_kind
 from tff_tx.tasks.preprocessing import SHUFFLE_BUFFER, Preprocessing
@@ -228,7 +228,8 @@ def check_config(config, definition: TaskKind, element_spec, label_names: Sequen
     if tokenizer is not None and len(tokenizer) > config.vocab_size:
         raise UserError(
             f"the tokenizer makes ids up to {len(tokenizer) - 1}, the model has a vocabulary of "
-            f"{config.vocab_size}: use the model's own tokenizer or set vocab_size."
+            f"{config.vocab_size}: use the model's own tokenizer, or set vocab_size in "
+            f"{setting('model.config')}, which keeps the rows of a checkpoint."
         )
     definition.check_config(config, element_spec)
 
