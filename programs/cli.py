@@ -18,6 +18,7 @@ import programs
 from programs import interrupts
 from tff_tx.config import FIELDS, SECTIONS, Field, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import UserError
+from tff_tx.core.text import printable
 
 FLAGS = flags.FLAGS
 
@@ -71,6 +72,8 @@ class Program:
         anything else.
         """
         interrupts.install()
+        _show_as_text(sys.stdout, "")
+        _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
         app.run(self._guarded, flags_parser=self._parse)
 
     def _guarded(self, argv: list) -> int | None:
@@ -144,6 +147,12 @@ class Program:
                 text = describe_help(field, self._name) + (f" One of: {', '.join(facts)}." if facts else "")
                 yield from (head, *textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      "))
         yield "\n--import=MODULE imports plug-ins first. --flagfile=FILE reads flags from a file."
+
+
+def _show_as_text(stream: Any, kept: str) -> None:
+    """Has controls in what is written, as data may contain them, shown as escapes."""
+    write = stream.write
+    stream.write = lambda text: write(printable(text, kept))
 
 
 def end_of_imports() -> None:

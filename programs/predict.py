@@ -29,7 +29,10 @@ def main(settings: cli.Settings) -> None:
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
     text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:
-        sys.stdout.write(text)
+        if sys.stdout.isatty():
+            sys.stdout.write(text)
+        else:  # another program reads them
+            sys.stdout.buffer.write(text.encode())
         return
     files.write_text(own.output, text, setting("predict.output"))
 

@@ -166,6 +166,11 @@ def test_scores_have_the_columns_that_the_task_names(tokenizer):
         assert len(scores) == len(records)
 
 
+def test_predictions_are_no_formulas():
+    found = inference.as_text([{"label": "=HYPERLINK(1)", "+x": "-1", "score": -2.0}], "y.csv")
+    assert found == "label,'+x,score\n'=HYPERLINK(1),-1,-2.0\n"
+
+
 def test_a_table_comes_back_with_predictions(tokenizer, tmp_path):
     """Its texts are those of the columns that the model was trained on; a column of a prediction's name stays."""
     model = bert("sequence_classification", **named("bad", "good", "odd"))

@@ -1,5 +1,7 @@
 """A notebook's way through a run: load, compose, fit, resume, go on, evaluate, predict, save."""
 
+import dataclasses
+import pathlib
 import shutil
 
 import numpy as np
@@ -12,6 +14,7 @@ import transformers
 import tff_tx as ft
 from tff_tx.core.errors import UserError
 from tff_tx.run import directory as run_directory
+from tff_tx.run import reporting
 from tff_tx.run.assemble import tasks as task_parts
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -194,6 +197,16 @@ def test_early_stopping_and_the_best_model(task, tmp_path):
     clients = found.evaluate("test")
     assert clients.overall["loss"] == pytest.approx(losses[best], rel=1e-4)
     pd.testing.assert_frame_equal(found.fit(rounds=20), history)
+
+
+def test_names_of_labels_are_text_in_the_report(begun, tmp_path):
+    shutil.copytree(begun[2], tmp_path, dirs_exist_ok=True)
+    run = run_directory.read_run(str(tmp_path))
+    run = dataclasses.replace(run, facts={**run.facts, "notes": ["labels: <script>, [x](http://y), \n## Results"]})
+    report = pathlib.Path(reporting.write_report(run, {}, ())).read_text()
+    assert "<script>" not in report
+    assert "[x](" not in report
+    assert report.count("\n## Results") == 1
 
 
 def test_callbacks_see_rounds_and_may_add_columns(begun):

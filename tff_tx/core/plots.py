@@ -17,6 +17,7 @@ def pyplot() -> Any:
     matplotlib.use("Agg")  # no screen needed
     from matplotlib import pyplot as found
 
+    matplotlib.rcParams["text.parse_math"] = False  # a client's name may have dollars
     return found
 
 

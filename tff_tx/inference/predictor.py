@@ -17,6 +17,7 @@ import pandas as pd
 from tff_tx import datasets, models, tasks
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +197,8 @@ def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
     """Predictions as a table, for a path that ends in .csv or .tsv, else as JSON lines."""
     separator = {".csv": ",", ".tsv": "\t"}.get(os.path.splitext(path or "")[1].lower())
     if separator is not None:
-        return pd.json_normalize(list(map(dict, predictions))).to_csv(index=False, sep=separator)
+        table = pd.json_normalize(list(map(dict, predictions))).rename(columns=cell)
+        return table.apply(lambda column: column.map(cell)).to_csv(index=False, sep=separator)
     return "".join(json.dumps(files.plain(one), ensure_ascii=False) + "\n" for one in predictions)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tff_tx import models, tasks
 from tff_tx.core import files, plots
+from tff_tx.core.text import markdown
 from tff_tx.run.directory import METRICS, StoredRun
 
 REPORT = "report.md"
@@ -33,7 +34,7 @@ def write_report(
     parts = [
         f"# {tasks.task_kind(run.config.task.kind).title} on {run.config.data.dataset}",
         _summary(rows, run),
-        *run.facts.get("notes", ()),
+        *map(markdown, run.facts.get("notes", ())),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),

@@ -1,0 +1,33 @@
+"""Text of others, such as labels and ids of clients, where it is shown: it stays text, and controls nothing."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls but tab and newline, marks that turn the direction of writing, and halves of surrogate pairs.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKUP = re.compile(r"[\\`*\[\]<>&|!#~]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """The text with controls, those of terminals among them, as Python's escapes; `kept` stay as they are."""
+    return _CONTROL.sub(
+        lambda c: c[0] if c[0] in kept else c[0].encode("unicode_escape", "surrogatepass").decode(), text
+    )
+
+
+def markdown(text: str) -> str:
+    """The text as a paragraph of Markdown without markup, links or HTML."""
+    return _MARKUP.sub(lambda c: f"&#{ord(c[0])};", printable(" ".join(text.split())))
+
+
+def cell(value: object) -> object:
+    """A value of a table for spreadsheets: text that they would take for a formula begins with an apostrophe."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
