@@ -12,6 +12,7 @@ from tff_tx.config.algorithm import ClientConfig
 from tff_tx.config.registries import TASKS
 from tff_tx.config.training_data import FINDINGS, PUBLIC, REJECTED, taken_as_public, unhidden
 from tff_tx.core.errors import UserError
+from tff_tx.privacy import outputs
 from tff_tx.run.assemble import cohorts
 from tff_tx.run.assemble.tasks import data_spec, model_spec
 from tff_tx.tasks.create import config_fields, find_facts
@@ -123,6 +124,7 @@ FOUND_OUT = {
     "values of categorical columns": settings("tabular_classification", "f", **_CLASS),
     "means and deviations of numeric columns": {"data.dataset": "breast_cancer", "task.kind": "tabular_classification"},
     "the model with the best evaluation": {"run.keep_best": True, "data.split": "time"},
+    "evaluations that are withheld": {"privacy.metrics": "withheld", "data.split": "within_client"},
     "the clip norm": {"privacy.mechanism": "adaptive"},
     "the number of training clients": {},
     "the number of examples, of all clients and of the smallest": EXAMPLES,
@@ -168,3 +170,28 @@ def test_cohorts_cannot_be_computed_from_the_report(sampling, tmp_path):
     seeded = {**values, "privacy.sampling_seed": 1}
     assert drawn(tmp_path / "seeded", **seeded) == drawn(tmp_path / "again", **{**seeded, "run.seed": 5})
     assert not (tmp_path / "seeded").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "columns"),
+    [
+        ({}, {"clients/sampled", "time/round_seconds", "train/loss"}),
+        ({"devices.seconds_per_example": 1.0}, {"simulated/round_seconds"}),
+        ({"compression.upload": "eden1"}, {"comm/upload_bytes_per_client"}),
+        ({"data.split": "time"}, {"eval/loss"}),
+        ({}, {"a/plugin's"}),
+    ],
+)
+def test_what_is_outside_of_the_guarantee_is_stated_or_withheld(more, columns):
+    exact = RunConfig.of({**CENTRAL, **more})
+    withheld = exact.replace({"privacy.metrics": "withheld"})
+    for column in columns:
+        assert outputs.is_withheld(column, withheld)
+        assert not outputs.is_withheld(column, exact)
+        mark = outputs.mark_of(column, exact)
+        assert mark == (None if "plugin" in column else outputs.OUTSIDE)
+        group = f"`{column.partition('/')[0]}/`"
+        assert (group in "; ".join(outputs.outside(exact))) == (mark is not None)
+        assert group not in "; ".join(outputs.outside(withheld))
+    for column in ("round_num", "privacy/epsilon", "server/update_non_finite"):
+        assert not outputs.is_withheld(column, withheld)

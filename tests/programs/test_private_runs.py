@@ -8,6 +8,8 @@ import pytest
 
 from tests.processes import run
 from tff_tx import privacy
+from tff_tx.privacy import outputs
+from tff_tx.run.directory import read_run
 
 GAUSSIAN = ("--dp_mechanism=gaussian", "--noise_multiplier=1", "--sampling=poisson")
 TREE = ("--dp_mechanism=tree", "--noise_multiplier=1", "--sampling=min_separation")
@@ -17,6 +19,26 @@ DIGITS = ("--dataset=digits", "--num_clients=12", "--clients_per_round=3", "--lo
 
 def rows(directory):
     return pd.read_csv(directory / "metrics.csv")
+
+
+def unmarked(directory):
+    """Files and columns of a run of which the statement does not know whom they are for."""
+    config = read_run(str(directory)).config
+    paths = [str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()]
+    found = [path for path in paths if outputs.mark_of(path, config, outputs.FILES) is None]
+    return found + [column for column in rows(directory) if outputs.mark_of(column, config) is None]
+
+
+@pytest.mark.slow
+def test_a_run_that_withholds_has_no_figure_outside_of_the_guarantee(tmp_path, cache_dir):
+    line = [*DIGITS, *GAUSSIAN, "--dp_metrics=withheld", "--compression=eden1", "--seconds_per_example=1"]
+    run("train", *line, "--rounds_per_evaluation=2", f"--cache_dir={cache_dir}", "--run_dir=run", cwd=tmp_path)
+    directory = tmp_path / "run"
+    assert unmarked(directory) == []
+    shown = {column.partition("/")[0] for column in rows(directory)}
+    assert not shown & {"clients", "comm", "simulated", "time"}
+    assert "train/loss" not in rows(directory)
+    assert "what rounds cost depends on the clients in them" in (directory / "report.md").read_text()
 
 
 def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_dir):
@@ -45,6 +67,9 @@ def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_
     assert config["algorithm"]["weighted"] is None
     assert config["privacy"]["noise_seed"] is None
     assert config["facts"]["privacy"]["noise_multiplier"] == 1
+    assert unmarked(directory) == []
+    assert "fingerprints" not in config["facts"]
+    assert {"train data", "model"} <= set(read_run(str(directory)).facts["fingerprints"])  # which a resume checks
     # A run that had come to round 2 only, resumed with its own state.
     weights = (directory / "model" / "model.safetensors").read_bytes()
     last = directory / "checkpoints" / "round_4"

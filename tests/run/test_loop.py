@@ -25,6 +25,7 @@ from tff_tx.cohorts import devices as participation
 from tff_tx.config import RunConfig, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.privacy import outputs
 from tff_tx.run import directory as run_directory
 from tff_tx.run import loop
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, MetricsCsv, TensorBoard
@@ -111,6 +112,8 @@ def test_metrics_have_the_promised_columns(undisturbed):
         *("comm/upload_bytes_per_client", "comm/download_bytes_per_client"),
     ):
         assert column in table
+    private = RunConfig.of({"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0})
+    assert [column for column in table if outputs.mark_of(column, private) is None] == []
     assert table["eval/loss"].notna().tolist() == [False, False, True, False, False, True]
     assert any((undisturbed[0] / "tensorboard").iterdir())
 

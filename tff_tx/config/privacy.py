@@ -90,7 +90,8 @@ class PrivacyConfig(Section, name="privacy"):
     )
     metrics: str = option(
         "exact",
-        "Training metrics: exact, outside the guarantee; private: noised means over clients; or withheld.",
+        "Training metrics: exact, outside the guarantee; private: noised means over clients; or withheld, with all "
+        "other figures outside of it.",
         flag="dp_metrics",
         choices=METRICS,
     )

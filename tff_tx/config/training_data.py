@@ -57,8 +57,13 @@ def _adds_up_columns(config):
 _WITHIN_CLIENTS = Chosen("data.split", SPLITS, "within_clients")
 
 
+def holds_out_own_records(config: RunConfig) -> bool:
+    """Whether evaluations are on records of training clients."""
+    return _WITHIN_CLIENTS.holds(config) and bool(config.data.validation_fraction or config.data.test_fraction)
+
+
 def _chooses_models(config):
-    return (config.run.keep_best or config.run.patience is not None) and _WITHIN_CLIENTS.holds(config)
+    return (config.run.keep_best or config.run.patience is not None) and holds_out_own_records(config)
 
 
 FINDINGS = (
@@ -91,6 +96,13 @@ FINDINGS = (
         "the released model by them, which is not accounted for: hold out whole clients with {data.split}=client, or "
         "let the run end with its last model",
         _chooses_models,
+    ),
+    Finding(
+        "evaluations that are withheld",
+        REJECTED,
+        "{data.split=} holds out records of the training clients, on which evaluations are exact, and "
+        "{privacy.metrics=} is to withhold what is: hold out whole clients with {data.split}=client, or nothing",
+        lambda c: c.privacy.metrics == "withheld" and holds_out_own_records(c),
     ),
     Finding(
         "the clip norm",

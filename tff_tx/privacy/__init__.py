@@ -15,6 +15,7 @@ from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
 from tff_tx.privacy.matrix_factorization import BandedMatrix, optimize_banded, workload
 from tff_tx.privacy.mechanism import Mechanism, Participation
 from tff_tx.privacy.mechanisms import AdaptiveClipping, Gaussian, MatrixFactorization, TreeAggregation, amplification
+from tff_tx.privacy.outputs import is_withheld
 from tff_tx.privacy.plan import Plan, build_plan
 from tff_tx.privacy.price import price
 from tff_tx.privacy.skellam import skellam_epsilon, skellam_rdp

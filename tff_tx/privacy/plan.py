@@ -15,6 +15,7 @@ from tff_tx.privacy.accounting import Ledger, delta_for
 from tff_tx.privacy.matrix_factorization import workload
 from tff_tx.privacy.mechanism import Participation
 from tff_tx.privacy.mechanisms import AdaptiveClipping, server_mechanism, with_noise
+from tff_tx.privacy.outputs import outside
 from tff_tx.privacy.price import price
 from tff_tx.privacy.statement import statement
 
@@ -118,19 +119,10 @@ class Plan:
             self.ledger,
             self.rounds,
             hyperparameters=[f"{path}={show(value)}" for path, value in chosen.items() if value is not None],
-            released_outside=self._released_outside(),
+            released_outside=outside(self.settings),
             public=taken_as_public(self.settings),
             notes=self._notes(),
         )
-
-    def _released_outside(self):
-        exact = self.settings.privacy.metrics == "exact"
-        return [
-            *(["metrics of training (`train/` in `metrics.csv` and TensorBoard)"] if exact else []),
-            "how many clients were sampled, reported or failed (`clients/`), and how long rounds took (`time/`)",
-            "`cohorts.jsonl` and `checkpoints/`, which are the server's own: who took part, why clients failed, the "
-            "state of the noise, and the keys of noise and cohorts",
-        ]
 
     def _notes(self):
         settings, notes = self.settings.privacy, []

@@ -14,9 +14,9 @@ from tff_tx.config.registries import TASKS
 from tff_tx.config.training_data import taken_as_public
 from tff_tx.privacy.accounting import Ledger, delta_for, rho
 from tff_tx.privacy.local_mechanisms import ExampleLevelSgd, LocalGaussian
+from tff_tx.privacy.outputs import COLUMNS, outside
 
 _ALL_CHOSEN = "all that were chosen after looking at runs on these data"
-_OUTSIDE = ("the columns train/ of metrics.csv, sums over the data of a round's clients",)
 _SEEDED = (
     "The noise of this run was drawn from run.seed: whoever knows it can remove the noise. That is right for a "
     "simulation; a deployment must give clients seeds that nobody else knows."
@@ -85,12 +85,12 @@ class ClientSideLedgers:
     Attributes:
       clients: Epsilon by round of a client's updates, or None.
       examples: Epsilon by round of a single example of the smallest client, or None.
-      public: What is assumed to be known of the training data.
+      settings: The run's.
     """
 
     clients: Ledger | None
     examples: Ledger | None
-    public: Sequence[str] = ()
+    settings: RunConfig
 
     def _ledgers(self):
         both = {"clients": self.clients, "examples": self.examples}
@@ -110,9 +110,10 @@ class ClientSideLedgers:
 
     def statements(self, rounds: int) -> dict[str, str]:
         """Sections of the report by title, Markdown."""
+        released, public = outside(self.settings, COLUMNS), taken_as_public(self.settings)
         return {
             f"Privacy of {name}": statement(
-                ledger, rounds, released_outside=_OUTSIDE, public=self.public, notes=[_SEEDED]
+                ledger, rounds, released_outside=released, public=public, notes=[_SEEDED]
             ).partition("\n\n")[2]
             for name, ledger in self._ledgers()
         }
@@ -137,4 +138,4 @@ def build_client_side_ledgers(config: RunConfig, sizes: Collection[int]) -> Clie
             example=TASKS[config.task.kind].example if config.task.kind else "",
         )
         examples = Ledger(mechanism, delta_for(sum(sizes), config.privacy.target_delta, "example"))
-    return ClientSideLedgers(clients, examples, taken_as_public(config))
+    return ClientSideLedgers(clients, examples, config)

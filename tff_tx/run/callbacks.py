@@ -161,6 +161,17 @@ def metrics_checksum(path: str, last: int) -> int:
     return zlib.crc32(repr(rows).encode())
 
 
+class Withhold(Callback):
+    """Removes columns for which a function holds, so that no later callback writes them."""
+
+    def __init__(self, is_withheld: Callable[[str], bool]):
+        self._is_withheld = is_withheld
+
+    def on_round_end(self, result: RoundResult) -> None:
+        for column in list(filter(self._is_withheld, result.row)):
+            del result.row[column]
+
+
 class MetricsCsv(Callback):
     """`metrics.csv`: a row a round."""
 

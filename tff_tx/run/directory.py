@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tff_tx.config import RunConfig, check_resume, resolve
+from tff_tx.config import RunConfig, check_resume, laws, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
@@ -32,7 +32,8 @@ _ENVIRONMENT = {
 }
 """Environment variables that decide how TensorFlow rounds, and their defaults."""
 
-_DECIDING = ("fingerprints", "environment", "versions")
+_PRINTS, _SECRET_FACTS = "fingerprints", "fingerprints.json"
+_DECIDING = (_PRINTS, "environment", "versions")
 """Facts that a resumed run must share with its beginning."""
 
 _PACKAGES = ("tensorflow", "tensorflow-federated", "tensorflow-privacy", "tf-keras", "transformers", "numpy")
@@ -116,13 +117,19 @@ def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> N
             f"{setting('run.directory')}={run_dir} has {' and '.join(found)} of a run but no {CONFIG}, so what it was "
             "is unknown: restore that file, or choose another directory."
         )
+    secret = {}
+    if laws.is_private(config):  # who has all data but one client's could try which fit the fingerprint
+        secret = {_PRINTS: facts.pop(_PRINTS, {})}
     files.write_json(path, {**config.to_json(), "facts": facts})
+    if secret:
+        files.make_private(os.path.join(run_dir, CHECKPOINTS))
+        files.write_json(os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS), secret)
 
 
 def _check_facts(run, now):
     """Checks that contents and versions on which a run depends are those that it began with."""
     changed = [
-        f"{name} was {value!r}, is {now[part][name]!r}" if part != "fingerprints" else f"other contents of the {name}"
+        f"{name} was {value!r}, is {now[part][name]!r}" if part != _PRINTS else f"other contents of the {name}"
         for part in _DECIDING
         for name, value in run.facts.get(part, {}).items()
         if name in now.get(part, {}) and value != now[part][name] and name != "python"
@@ -146,6 +153,9 @@ def read_run(run_dir: str) -> StoredRun:
             stored = json.load(file)
         config = resolve(RunConfig.from_json(stored))
         facts = stored.get("facts") or _facts_of_version_1(stored)
+        if os.path.exists(secret := os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)):
+            with open(secret, encoding="utf-8") as file:
+                facts = {**facts, **json.load(file)}
         if not all(isinstance(part, Mapping) for part in (facts, *(facts.get(name, {}) for name in _DECIDING))):
             raise ValueError("facts are not objects")
     except FileNotFoundError:

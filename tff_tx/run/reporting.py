@@ -65,10 +65,12 @@ def _write(run_dir, text):
 
 def _summary(rows, run):
     clients, parameters = run.facts["clients"], run.facts["parameters"]
+    cohort = run.config.cohort.clients_per_round
+    if "clients/sampled" in rows:
+        cohort = int(rows["clients/sampled"].iloc[-1])
     return (
-        f"{len(rows)} rounds of {run.config.algorithm.name} with {int(rows['clients/sampled'].iloc[-1])} of "
-        f"{clients['train']} clients each; {parameters['trainable']:,} trainable and {parameters['non_trainable']:,} "
-        "frozen parameters."
+        f"{len(rows)} rounds of {run.config.algorithm.name} with {cohort} of {clients['train']} clients each; "
+        f"{parameters['trainable']:,} trainable and {parameters['non_trainable']:,} frozen parameters."
     )
 
 
@@ -81,6 +83,8 @@ def _table(split, figures, formats):
 
 
 def _cost(rows):
+    if "time/round_seconds" not in rows:
+        return "Withheld: what rounds cost depends on the clients in them."
     seconds = rows["time/round_seconds"]
     sent = rows["comm/upload_bytes_per_client"] + rows["comm/download_bytes_per_client"]
     total = float((sent * rows["clients/sampled"]).sum())

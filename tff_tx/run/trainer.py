@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from tff_tx import tasks
+from tff_tx import privacy, tasks
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import assemble, directory, loop, reporting, scoring
 from tff_tx.run.assemble.tasks import run_predictor, stored_config
-from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard
+from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
 from tff_tx.run.checkpoints import last_round
 from tff_tx.run.parts import Part, settings
 
@@ -185,6 +185,7 @@ class Trainer:
             directory.write_config(run_dir, self.config, parts.facts())
             parts.prepare(run_dir)
         self._say(*parts.describe())
+        withhold = Withhold(functools.partial(privacy.is_withheld, config=self.config))
         with parts.engine(cluster) as engine:
             return loop.train(
                 engine,
@@ -192,7 +193,7 @@ class Trainer:
                 self._schedule(),
                 cohort_fn=parts.cohort_fn(engine.traffic()),
                 evaluate_fn=parts.evaluate_fn(evaluators),
-                callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, MetricsCsv(), TensorBoard()],
+                callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, withhold, MetricsCsv(), TensorBoard()],
                 show_progress=self._progress,
                 profiled=self.config.run.profile,
                 prepare_fn=parts.prepare_fn(),

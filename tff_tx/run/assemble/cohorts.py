@@ -62,7 +62,7 @@ def sampling_seed(config: RunConfig) -> int | str:
     directory = os.path.join(config.run.directory, CHECKPOINTS)
     path = os.path.join(directory, _KEY)
     if not os.path.exists(path):
-        os.makedirs(directory, exist_ok=True)
+        files.make_private(directory)
         files.write_text(path, secrets.token_hex(16), setting("run.directory"))
     with open(path, encoding="utf-8") as file:
         return file.read()
