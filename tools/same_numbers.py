@@ -37,7 +37,10 @@ TRANSLATED: dict[str, str | None] = {f"dp_noise_seed={n}": f"dp_noise_seed={n} -
 names: {"old": "new"}, {"old=value": "new=value --another"}, and None for a flag that is gone. Of a boolean, `old` and
 `noold` are two flags."""
 
-EXPLAINED: dict[str, str] = {}
+EXPLAINED: dict[str, str] = {
+    "example_dp": "delta of examples is 1e-5 at most",
+    "dp_adaptive": "columns outside of the guarantee are withheld with the metrics",
+}
 """Why a command's numbers differ from BASE's, by its name; a law test must hold the new ones."""
 
 _STORE = pathlib.Path(tempfile.gettempdir(), "same_numbers")
