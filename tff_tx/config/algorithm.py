@@ -8,10 +8,8 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.task import DTYPES
 
-RATE = 2e-3
-"""Default client learning rate of models with random weights, and of sgd."""
-PRETRAINED_RATE, PRETRAINED_RATES = 1e-4, {"lora": 2e-3, "head": 3e-3}
-"""Of pretrained models with adaptive optimizers, by what is trained: measured, see docs/results.md."""
+RATE, PRETRAINED_RATE = 2e-3, 1e-4
+"""Default client learning rates: in general, and of a pretrained model's own weights with adaptive optimizers."""
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 TEACHERS = ("clients", "groups")
@@ -86,8 +84,8 @@ class ClientConfig(Section, name="client"):
     optimizer: str = option("adam", "Client optimizer.", flag="client_optimizer", choices=OPTIMIZERS, stated=True)
     learning_rate: float | None = option(
         None,
-        "Client learning rate. Default: 0.002; of {model.pretrained}, unless the optimizer is sgd: 0.0001, with "
-        "{model.trainable}=lora 0.002, with {model.trainable}=head 0.003.",
+        "Client learning rate. Default: 0.002, or 0.0001 for the weights of {model.pretrained} themselves (all or "
+        "layers:RE of {model.trainable}), unless the optimizer is sgd.",
         flag="client_learning_rate",
         least=0.0,
         stated=True,

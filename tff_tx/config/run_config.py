@@ -10,7 +10,6 @@ from typing import Any
 from tff_tx.config.aggregation import AggregationConfig, CompressionConfig
 from tff_tx.config.algorithm import (
     PRETRAINED_RATE,
-    PRETRAINED_RATES,
     RATE,
     AlgorithmConfig,
     ClientConfig,
@@ -89,12 +88,10 @@ class RunConfig:
     @property
     def client_learning_rate(self) -> float:
         """The clients' rate: as it is set, else by what is trained."""
-        client, model = self.client, self.model
-        if client.learning_rate is not None:
-            return client.learning_rate
-        if model.pretrained is None or client.optimizer == "sgd":
-            return RATE
-        return PRETRAINED_RATES.get(model.trainable, PRETRAINED_RATE)
+        if self.client.learning_rate is not None:
+            return self.client.learning_rate
+        tunes = self.model.pretrained is not None and self.model.trainable.startswith(("all", "layers:"))
+        return PRETRAINED_RATE if tunes and self.client.optimizer != "sgd" else RATE
 
     def changed(self) -> dict[str, Any]:
         """What differs from the defaults, by path."""
