@@ -86,6 +86,14 @@ def test_they_are_joined_as_chosen(path, cache_dir, tokenizer):
     assert set(task.train.element_type_structure) == {"input_ids", "label"}
 
 
+def test_a_run_of_before_there_was_a_choice_keeps_its_blanks():
+    config = RunConfig.of({"data.text_column": ("a", "b")})
+    stored = config.to_json()
+    assert RunConfig.from_json(stored) == config
+    del stored["data"]["text_join"]
+    assert RunConfig.from_json(stored).data.text_join == "blank"
+
+
 @pytest.mark.parametrize(
     ("columns", "join", "kind", "message"),
     [

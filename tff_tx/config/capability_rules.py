@@ -69,7 +69,7 @@ CAPABILITIES = (
         "triggers are put into examples, and clients train on stored activations",
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
-    needs("data.text_join", "task.kind", TASKS, "text_pairs", "its texts are single ones"),
+    needs("data.text_join!=None|blank", "task.kind", TASKS, "text_pairs", "its texts are single ones"),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(("data.label_names", "data.categories", "data.split", "task.standardize"), training_data.unhidden),
 )

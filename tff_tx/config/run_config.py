@@ -122,7 +122,7 @@ class RunConfig:
             raise UserError("the stored configuration is not an object: restore config.json, or start a new run.")
         version = stored.get("version", 1)
         if version == 1:
-            return cls.of(_of_flags(stored))
+            return cls.of(_joined_as_before(_of_flags(stored)))
         if version != VERSION:
             raise UserError(
                 f"the stored configuration is of version {version}, and this is version {VERSION}: use the tff_tx that "
@@ -131,7 +131,8 @@ class RunConfig:
         sections = {section.section: stored.get(section.section) for section in SECTIONS}
         if wrong := [name for name, values in sections.items() if not isinstance(values, Mapping)]:
             raise UserError(f"the stored configuration has no section {wrong[0]}: restore config.json.")
-        return cls.of({f"{section}.{name}": value for section, own in sections.items() for name, value in own.items()})
+        values = {f"{section}.{name}": value for section, own in sections.items() for name, value in own.items()}
+        return cls.of(_joined_as_before(values))
 
 
 SECTIONS: tuple[type[Section], ...] = tuple(type(f.default) for f in dataclasses.fields(RunConfig))
@@ -156,6 +157,13 @@ _DERIVED_NOW = {"algorithm.weighted": True, "client.epochs": 1, "algorithm.disti
 def _plain(section):
     values = {field.name: getattr(section, field.name) for field in section.fields()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _joined_as_before(values):
+    """Stored settings, with a blank between several texts where there was no choice yet."""
+    columns = values.get("data.text_column")
+    is_old = "data.text_join" not in values and isinstance(columns, list | tuple) and len(columns) > 1
+    return {**values, "data.text_join": "blank"} if is_old else values
 
 
 def _of_flags(stored):
