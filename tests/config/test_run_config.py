@@ -1,6 +1,7 @@
 """The configuration as data: types, bounds, names, its form on disk, resuming."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.config.samples import other_value
 from tff_tx.config import FIELDS, SECTIONS, RunConfig, check_resume, flag_of, resolve
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
 BASE = {
@@ -159,3 +161,31 @@ def test_groups_that_name_their_models_need_no_other():
 )
 def test_the_clients_rate_is_by_default_that_of_what_is_trained(values, rate):
     assert RunConfig.of(values).client_learning_rate == rate
+
+
+EXTREMES = [0, 1e-300, 0.5, 1, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 1e39, 1e308, math.inf]
+
+
+@pytest.mark.parametrize("path", [path for path, field in FIELDS.items() if field.type in (int, float)])
+def test_numbers_at_their_ends_are_values_or_a_sentence(path):
+    """What is taken has the setting's type, is within what graphs compute with, and survives the disk."""
+    field, facts = FIELDS[path], FIELDS[path].option
+    ends = [value for value in (facts.least, facts.most, facts.above, facts.below) if value is not None]
+    for value in [*ends, *(size * sign for size in EXTREMES for sign in (-1, 1)), math.nan, 10**400]:
+        found, problem = _taken(path, value)
+        assert (found is None) == (problem is not None)
+        if problem is not None:
+            assert problem.startswith(f"{path}=")
+            assert ": must be " in problem
+            continue
+        number = found.get(path)
+        assert type(number) is field.type
+        assert facts.may_be_infinite or abs(number) <= (facts.most or (3.4e38 if field.type is float else 2**31 - 1))
+        assert RunConfig.from_json(json.loads(json.dumps(files.plain(found.to_json())))) == found
+
+
+def _taken(path, value):
+    try:
+        return RunConfig.of({path: value}), None
+    except UserError as error:
+        return None, str(error)

@@ -91,8 +91,8 @@ def test_more_clients_than_examples_are_refused(method):
 @pytest.mark.parametrize(
     ("deal", "message"),
     [
-        (lambda rng: partition.dirichlet(LABELS, 5, 0.0, rng), r"data\.dirichlet_alpha.*0\.0.*1\.0"),
-        (lambda rng: partition.power_law(10, 5, -1.0, rng), r"data\.power_law_exponent.*-1\.0.*1\.5"),
+        (lambda rng: DataSpec(dirichlet_alpha=0.0), r"data\.dirichlet_alpha=0\.0: must be at least 1e-09"),
+        (lambda rng: DataSpec(power_law_exponent=-1.0), r"data\.power_law_exponent=-1\.0: must be at least 0"),
         (lambda rng: DataSpec(shards_per_client=0), r"data\.shards_per_client=0: must be at least 1"),
         (lambda rng: partition.shards(LABELS, 400, 2, rng), r"data\.num_clients=400.*800.*600.*lower"),
         (lambda rng: DataSpec(num_clients=0), r"data\.num_clients=0: must be at least 1"),
@@ -101,3 +101,16 @@ def test_more_clients_than_examples_are_refused(method):
 def test_wrong_settings_are_refused(deal, message):
     with pytest.raises(UserError, match=message):
         deal(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("alpha", [1e-9, 1e9])
+def test_every_dirichlet_concentration_deals_all_examples(alpha):
+    owners = partition.dirichlet(LABELS, 7, alpha, np.random.default_rng(0))
+    assert sorted(np.unique(owners)) == list(range(7))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 100.0])
+def test_every_exponent_gives_all_clients_an_example(exponent):
+    owners = partition.power_law(50, 7, exponent, np.random.default_rng(0))
+    assert np.bincount(owners).min() >= 1
+    assert len(owners) == 50

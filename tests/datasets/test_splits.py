@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import splits
+from tff_tx.datasets import DataSpec, splits
 from tff_tx.datasets.splits import TEST, TRAIN, VALIDATION
 
 OWNERS = np.repeat(np.arange(40), np.arange(1, 41))
@@ -77,5 +77,5 @@ def test_clients_too_small_to_split_are_refused():
 
 @pytest.mark.parametrize("part", [-0.1, 1.5])
 def test_a_part_that_is_no_part_is_refused(part):
-    with pytest.raises(UserError, match=rf"data\.test_fraction={part}: must .*0\.1"):
-        splits.check_part("test_fraction", part)
+    with pytest.raises(UserError, match=rf"data\.test_fraction={part}:? must be "):
+        DataSpec(test_fraction=part)

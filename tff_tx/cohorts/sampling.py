@@ -34,7 +34,7 @@ def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int | str) 
         if isinstance(seed, str):
             drawn = _generator(seed, round_num, attempt).choice(len(ids), clients_per_round, replace=False)
             return [ids[i] for i in drawn]
-        drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed
+        drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed % 2**32
         draw = tff.simulation.build_uniform_sampling_fn(range(len(ids)), random_seed=drawing_seed)
         return [ids[i] for i in draw(round_num, clients_per_round)]
 

@@ -42,7 +42,10 @@ class AggregationConfig(Section, name="aggregation"):
         choices=("distance", "loss"),
     )
     attention_temperature: float = option(
-        1.0, "Softmax temperature; larger values weight clients more uniformly (inf: plain mean).", above=0.0
+        1.0,
+        "Softmax temperature; larger values weight clients more uniformly (inf: plain mean).",
+        above=0.0,
+        may_be_infinite=True,
     )
     attention_step_size: float = option(1.0, "epsilon of FedAtt: multiplies the aggregate.", **POSITIVE)
     attention_floor: float = option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from tff_tx.config.option import NON_NEGATIVE, POSITIVE, Section, option
 from tff_tx.config.registries import ATTACKS
@@ -34,7 +33,7 @@ class CohortConfig(Section, name="cohort"):
         None, "Record to replay with {cohort.sampling}=fixed: cohorts.jsonl of an earlier run.", is_path=True
     )
     over_selection: float = option(
-        1.0, "Samples this many times {cohort.clients_per_round}; the first to report count.", least=1.0, below=math.inf
+        1.0, "Samples this many times {cohort.clients_per_round}; the first to report count.", least=1.0
     )
     min_clients: int = option(1, "A round with fewer reports is retried with another cohort.", least=1, may_change=True)
     max_round_retries: int = option(3, "Retries of a round before the run ends.", least=0, may_change=True)
@@ -155,8 +154,9 @@ class CanariesConfig(Section, name="canaries", prefix="canary_"):
         "programs.audit.",
         flag="canaries",
         least=0,
+        most=10**6,
     )
     repetitions: tuple[int, ...] = option(
         (1, 4, 16), "Copies of its text that a canary client holds, in turn.", least=1
     )
-    length: int = option(16, "Tokens of a canary.", least=2)
+    length: int = option(16, "Tokens of a canary.", least=2, most=2**20)

@@ -15,6 +15,9 @@ from tff_tx.core.errors import UserError, setting
 _NAMES = {dict: "a JSON object", int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
+_LARGEST = {int: 2**31 - 1, float: 3.4e38}
+
+
 @dataclasses.dataclass(frozen=True)
 class Option:
     """What is known of a setting besides its name, type and default.
@@ -26,6 +29,8 @@ class Option:
       choices: The values it may have: a collection of strings, or a `Registry`.
       least, most: Bounds that are allowed values.
       above, below: Bounds that are not.
+      may_be_infinite: Whether infinity is among the values; other numbers are those of float32 or int32, unless `most`
+        says otherwise.
       may_change: Whether a resumed run may have another value.
       stated: Whether a privacy statement lists it among what was chosen without being accounted for.
       is_path: Whether it names files, which are stored as absolute paths.
@@ -40,6 +45,7 @@ class Option:
     most: float | None = None
     above: float | None = None
     below: float | None = None
+    may_be_infinite: bool = False
     may_change: bool = False
     stated: bool = False
     is_path: bool = False
@@ -55,9 +61,12 @@ class Option:
             return f"must be one of {', '.join(self.choices)}"
         if isinstance(value, float) and math.isnan(value):
             return "must be a number"
+        size = None if self.may_be_infinite else _LARGEST.get(type(value))
+        if size is not None and value < -size:
+            return f"must be at least {-size:g}"
         bounds = (
             (self.least, "at least", lambda v, b: v >= b),
-            (self.most, "at most", lambda v, b: v <= b),
+            (self.most if self.most is not None else size, "at most", lambda v, b: v <= b),
             (self.above, "above", lambda v, b: v > b),
             (self.below, "below", lambda v, b: v < b),
         )
@@ -65,9 +74,12 @@ class Option:
         return f"must be {' and '.join(broken)}" if broken else None
 
 
-POSITIVE = {"above": 0.0, "below": math.inf}
-NON_NEGATIVE = {"least": 0.0, "below": math.inf}
-"""Bounds of finite numbers, facts of `option`."""
+POSITIVE = {"above": 0.0}
+NON_NEGATIVE = {"least": 0.0}
+"""Bounds, facts of `option`."""
+
+SEED = {"least": 0, "most": 2**63 - 1}
+"""Bounds of a seed."""
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import NON_NEGATIVE, POSITIVE, Section, option
+from tff_tx.config.option import POSITIVE, SEED, Section, option
 
 MECHANISMS = ("none", "gaussian", "adaptive", "tree", "banded")
 METRICS = ("exact", "private", "withheld")
@@ -12,6 +12,10 @@ ACCOUNTANTS = ("pld", "rdp")
 SAMPLING = ("poisson", "without_replacement", "none")
 MOST_BANDS = 32
 """The default of bands goes no higher: there are as many copies of the model in memory, and more gain little."""
+
+
+_NOISE = {"least": 0.0, "most": 1e308}
+"""Bounds of noise, for which accounting gives a number whatever it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +38,13 @@ class PrivacyConfig(Section, name="privacy"):
         stated=True,
     )
     noise_multiplier: float | None = option(
-        None, "Standard deviation of the noise of a sum of updates, in units of the clip norm.", **NON_NEGATIVE
+        None, "Standard deviation of the noise of a sum of updates, in units of the clip norm.", **_NOISE
     )
     target_epsilon: float | None = option(
-        None, "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.", above=0.0
+        None,
+        "Finds the least noise that keeps all {run.rounds} within this epsilon; inf: none.",
+        above=0.0,
+        may_be_infinite=True,
     )
     target_delta: float | None = option(
         None,
@@ -47,7 +54,7 @@ class PrivacyConfig(Section, name="privacy"):
     )
     stop_at_epsilon: float | None = option(None, "Stops before the round that would exceed this epsilon.", **POSITIVE)
     population: int | None = option(
-        None, "Number of clients that the guarantee is for; default: the training clients.", least=1
+        None, "Number of clients that the guarantee is for; default: the training clients.", least=1, most=2**53
     )
     accountant: str | None = option(
         None,
@@ -109,12 +116,14 @@ class PrivacyConfig(Section, name="privacy"):
         "Seed of the noise, for repeatable experiments: gives no protection against those who know it. Default: the "
         "system's randomness, stored in the checkpoints.",
         flag="dp_noise_seed",
+        **SEED,
     )
     sampling_seed: int | None = option(
         None,
         "Seed of the cohorts, for repeatable experiments: sampling amplifies nothing for those who know it. Default: "
         "the system's randomness, stored in the checkpoints.",
         flag="dp_sampling_seed",
+        **SEED,
     )
 
     @property
@@ -139,7 +148,7 @@ class LocalPrivacyConfig(Section, name="local_privacy", prefix="local_dp_"):
         **POSITIVE,
     )
     noise_multiplier: float | None = option(
-        None, "Standard deviation of that noise, in units of {local_privacy.clip_norm}.", **NON_NEGATIVE
+        None, "Standard deviation of that noise, in units of {local_privacy.clip_norm}.", **_NOISE
     )
 
 
@@ -155,7 +164,7 @@ class ExamplePrivacyConfig(Section, name="example_privacy", prefix="example_dp_"
         "Standard deviation of the noise of a batch's sum of clipped gradients, in units of "
         "{example_privacy.clip_norm}.",
         formerly=("example_noise_multiplier",),
-        **NON_NEGATIVE,
+        **_NOISE,
     )
     microbatches: int | None = option(
         None,

@@ -42,6 +42,13 @@ DATA = (
         )
         for part in ("validation", "test")
     ),
+    *(
+        Law(
+            lambda c, path=f"data.{part}_fraction": c.get(path) > 1 and c.get(path) % 1,
+            f"{{data.{part}_fraction=}} must be a fraction between 0 and 1, or a whole number: give for instance 0.1.",
+        )
+        for part in ("validation", "test")
+    ),
     Relation(("data.numeric_columns", "data.categorical_columns"), laws.columns_are_distinct),
     Law(
         lambda c: c.get("data.text_join") is not None and len(c.get("data.text_column")) < 2,

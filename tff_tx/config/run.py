@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import SEED, Section, option
 from tff_tx.config.registries import ENGINES
 
 
@@ -18,6 +18,7 @@ class EngineConfig(Section, name="engine"):
         None,
         "Clients computed at the same time; default: one per processor. Does not change the numbers.",
         least=1,
+        most=1024,
         may_change=True,
     )
     ray_address: str | None = option(
@@ -67,7 +68,7 @@ class RunSettings(Section, name="run"):
     directory: str | None = option(
         None, "Run directory; default: runs/ and the data set's name.", flag="run_dir", may_change=True
     )
-    seed: int = option(1, "Seed of everything random.", least=0, most=2**63 - 1)
+    seed: int = option(1, "Seed of everything random.", **SEED)
     rounds: int = option(30, "Number of rounds.", least=1, may_change=True, stated=True)
     rounds_per_evaluation: int = option(10, "Rounds between evaluations; 0: never.", least=0, may_change=True)
     rounds_per_checkpoint: int = option(

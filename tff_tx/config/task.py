@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
 TEXT_JOINS = ("pair", "separator", "blank")
@@ -18,14 +18,14 @@ class TaskConfig(Section, name="task"):
     """Task."""
 
     kind: str | None = option(None, "Task; default: the usual one of an embedded data set.", flag="task", choices=TASKS)
-    max_length: int = option(64, "Maximum number of tokens or items of an example.", least=2)
-    max_target_length: int = option(32, "Maximum number of tokens of a generated text.", least=2)
+    max_length: int = option(64, "Maximum number of tokens or items of an example.", least=2, most=2**20)
+    max_target_length: int = option(32, "Maximum number of tokens of a generated text.", least=2, most=2**20)
     context_overlap: int = option(16, "Tokens shared by two windows of a context that is too long for one.", least=0)
     max_answer_length: int = option(30, "Maximum number of tokens of an answer.", least=1)
     standardize: bool = option(
         True, "Standardizes the numeric columns of tables by mean and deviation over all training clients."
     )
-    context_length: int = option(12, "Steps of a series that a forecast is made from.", least=1)
+    context_length: int = option(12, "Steps of a series that a forecast is made from.", least=1, most=2**20)
     horizons: tuple[int, ...] = option(
         (3, 6, 12),
         "Horizons at which forecasts are evaluated, in steps; the largest is the forecast's length.",
@@ -68,6 +68,7 @@ class ModelConfig(Section, name="model"):
         4_000_000_000,
         "Maximum size of the activation cache; least recently used clients are evicted first.",
         least=1,
+        most=2**63 - 1,
         may_change=True,
     )
 
@@ -77,9 +78,9 @@ class LoraConfig(Section, name="lora", prefix="lora_"):
     """Low-rank adapters."""
 
     rank: tuple[int, ...] = option(
-        (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", least=1
+        (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", least=1, most=2**14
     )
-    alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.")
+    alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.", **POSITIVE)
     targets: str | None = option(
         None, "Regular expression searched in the names of adapted weights; default: queries and values."
     )
@@ -155,9 +156,16 @@ class DataConfig(Section, name="data"):
         "Number of clients of a synthetic partition (default 100), or how many of the data's own to use (default all).",
         least=1,
     )
-    dirichlet_alpha: float = option(1.0, "Concentration of {data.partition}=dirichlet; smaller is more heterogeneous.")
+    dirichlet_alpha: float = option(
+        1.0,
+        "Concentration of {data.partition}=dirichlet; smaller is more heterogeneous.",
+        least=1e-9,
+        most=1e9,
+    )
     shards_per_client: int = option(2, "Shards per client of {data.partition}=shards.", least=1)
-    power_law_exponent: float = option(1.5, "Exponent of client sizes of {data.partition}=power_law.")
+    power_law_exponent: float = option(
+        1.5, "Exponent of client sizes of {data.partition}=power_law.", least=0.0, most=100.0
+    )
     split: str = option(
         "auto",
         "Held-out data: whole clients, a random part of every client, the last part of every client (time), or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import SEED, Section, option
 
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
 CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
@@ -43,7 +43,7 @@ class PredictConfig(Section, name="predict"):
     )
     num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
     temperature: float = option(0.0, "Sampling temperature; 0: greedy.", least=0.0)
-    seed: int = option(1, "Seed of sampling.", least=0)
+    seed: int = option(1, "Seed of sampling.", **SEED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,9 @@ class ContributionConfig(Section, name="contribution"):
         0.05, "Sampling stops at standard errors of this share of a round's largest value.", least=0.0
     )
     max_sweeps: int = option(20, "Maximum number of permutations per client.", least=1)
-    threads: int | None = option(None, "Clients evaluated at the same time; default: one per processor.", least=1)
+    threads: int | None = option(
+        None, "Clients evaluated at the same time; default: one per processor.", least=1, most=1024
+    )
     cache_dir: str | None = option(None, "Directory for encoded data; default: that of the run.")
 
 
@@ -152,7 +154,7 @@ class PrivacyReportConfig(Section, name="calculator"):
     max_participations: int | None = option(
         None, "Maximum number of rounds of a client in all, without amplification.", least=1
     )
-    parameters: int | None = option(None, "Trained weights, for the signal-to-noise ratio.", least=1)
+    parameters: int | None = option(None, "Trained weights, for the signal-to-noise ratio.", least=1, most=2**53)
     num_examples: int | None = option(None, "Examples of a client, for example-level DP.", least=1)
     batch_size: int = option(16, "Examples per batch, for example-level DP.", least=1)
     local_steps: int = option(1, "Batches per round, for example-level DP.", least=1)

@@ -26,10 +26,6 @@ def power_law(num_examples: int, num_clients: int, exponent: float, rng: np.rand
     Every client has one example before the rest is shared out, so `exponent=0` gives equal sizes.
     """
     _check_enough(num_examples, num_clients)
-    if exponent < 0:
-        raise UserError(
-            f"{setting('data.power_law_exponent')}={exponent}: must be 0 (equal sizes) or more; give for instance 1.5."
-        )
     weights = np.arange(1, num_clients + 1, dtype=np.float64) ** -exponent
     shares = (num_examples - num_clients) * weights / weights.sum()
     sizes = np.floor(shares).astype(np.int64)
@@ -47,10 +43,6 @@ def dirichlet(labels: np.ndarray, num_clients: int, alpha: float, rng: np.random
     distribution, `alpha` to 0 a single label each. Labels are int [examples].
     """
     _check_enough(len(labels), num_clients)
-    if not alpha > 0:
-        raise UserError(
-            f"{setting('data.dirichlet_alpha')}={alpha}: must be above 0; give for instance 1.0 (0.1 is very uneven)."
-        )
     pools = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     left = np.array([len(pool) for pool in pools])
     prior = left / left.sum()

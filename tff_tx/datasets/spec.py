@@ -17,7 +17,6 @@ from tff_tx.config.registries import DATASETS
 from tff_tx.config.rules import DATA
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets import splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +36,6 @@ class DataSpec(DataConfig):
     def __post_init__(self):
         super().__post_init__()
         check(RunConfig(data=self), DATA)
-        splits.check_part("validation_fraction", self.validation_fraction)
-        splits.check_part("test_fraction", self.test_fraction)
 
     @functools.cached_property
     def known_labels(self) -> tuple[str, ...]:

@@ -17,15 +17,6 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")
 
 
-def check_part(name: str, part: float) -> None:
-    """Rejects a part that is neither 0, nor a fraction, nor a whole number."""
-    if part < 0 or (part > 1 and part != int(part)):
-        raise UserError(
-            f"{setting(f'data.{name}')}={part}: must be a fraction between 0 and 1, or a whole number of at least 1; "
-            "give for instance 0.1."
-        )
-
-
 def by_example(num_examples: int, validation: float, test: float, rng: np.random.Generator) -> np.ndarray:
     """Draws examples at random, whoever owns them; int8 [num_examples]."""
     return _draw(num_examples, "example", validation, test, rng)

@@ -122,7 +122,7 @@ def _utility(task, settings, threads, seed):
             "other split."
         )
     evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), threads)
-    sample = tff.simulation.build_uniform_sampling_fn(clients.client_ids, random_seed=seed)
+    sample = tff.simulation.build_uniform_sampling_fn(clients.client_ids, random_seed=seed % 2**32)
     some = sample(0, min(settings.eval_clients, len(clients.client_ids)))
     names = list(evaluator.metrics(tff.learning.models.ModelWeights(*task.model.initial_weights), some[:1]))
     if name not in names:

@@ -85,7 +85,7 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
     attacker = pipeline.make_pipeline(
         preprocessing.StandardScaler(), linear_model.LogisticRegression(class_weight="balanced", max_iter=1000)
     )
-    splits = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed)
+    splits = model_selection.StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     scores = np.empty(len(labels))
     for train, test in splits.split(features, labels):
         found = attacker.fit(features[train], labels[train]).decision_function(features[test])

@@ -101,7 +101,7 @@ class Assembly:
             return None
         split = "validation" if "validation" in evaluators else "test"
         client_ids = getattr(self.task, split).client_ids
-        sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=self.config.run.seed)
+        sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=self.config.run.seed % 2**32)
         some = sample(0, min(self.config.run.eval_clients, len(client_ids)))
         cached = task_parts.cached_evaluation(self.config, self.cache, split, some)
         return cached or (lambda weights: evaluators[split].metrics(weights, some))
