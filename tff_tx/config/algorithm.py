@@ -55,7 +55,7 @@ class AlgorithmConfig(Section, name="algorithm"):
 class ClientConfig(Section, name="client"):
     """Local training."""
 
-    batch_size: int = option(16, "Examples per batch.", least=1, stated=True)
+    batch_size: int = option(16, "Examples per batch.", least=1, most=2**20, stated=True)
     epochs: int | None = option(
         None,
         "Local epochs per round; default: 1, where {client.steps} says nothing else.",
@@ -167,7 +167,7 @@ class EnsembleConfig(Section, name="ensemble", prefix="ensemble_"):
         repeated=True,
     )
     steps: int = option(100, "Distillation steps on the server per round; 0: none.", least=0)
-    batch_size: int = option(64, "Public examples per distillation step.", least=1)
+    batch_size: int = option(64, "Public examples per distillation step.", least=1, most=2**20)
     learning_rate: float = option(
         1e-3, "Adam's rate in the first distillation step of a round; decays to 0.", **POSITIVE
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import NON_NEGATIVE, POSITIVE, Section, option
+from tff_tx.config.option import Section, option
 from tff_tx.config.registries import ATTACKS
 
 SAMPLERS = ("uniform", "poisson", "by_size", "min_separation", "fixed")
 AVAILABILITIES = ("always", "diurnal")
+
+
+_LONGEST = 1e9
+"""Simulated seconds, of which sums are still numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +74,10 @@ class DevicesConfig(Section, name="devices"):
 
     dropout_rate: float = option(0.0, "Probability that a client vanishes in a round.", least=0.0, below=1.0)
     report_deadline: float | None = option(
-        None, "Simulated seconds a client has to report; default: no deadline.", **POSITIVE
+        None, "Simulated seconds a client has to report; default: no deadline.", above=0.0, most=_LONGEST
     )
     seconds_per_example: float = option(
-        0.0, "Simulated training time of the median device, in seconds per example.", **NON_NEGATIVE
+        0.0, "Simulated training time of the median device, in seconds per example.", least=0.0, most=_LONGEST
     )
     speed_spread: float = option(
         0.0, "Standard deviation of the logarithm of device speeds.", flag="device_speed_spread", least=0.0, most=10.0
@@ -82,10 +86,10 @@ class DevicesConfig(Section, name="devices"):
         None,
         "Simulated bandwidth of a device; default: transfers take no time.",
         flag="device_bytes_per_second",
-        **POSITIVE,
+        least=1e-6,
     )
     round_overhead_seconds: float = option(
-        0.0, "Simulated seconds of a round besides its clients' work.", **NON_NEGATIVE
+        0.0, "Simulated seconds of a round besides its clients' work.", least=0.0, most=_LONGEST
     )
     availability: str = option(
         "always", "When devices can be sampled: always, or mostly at night.", choices=AVAILABILITIES

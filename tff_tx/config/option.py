@@ -75,11 +75,8 @@ class Option:
 
 
 POSITIVE = {"above": 0.0}
-NON_NEGATIVE = {"least": 0.0}
-"""Bounds, facts of `option`."""
-
 SEED = {"least": 0, "most": 2**63 - 1}
-"""Bounds of a seed."""
+"""Bounds, facts of `option`."""
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:

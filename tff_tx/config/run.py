@@ -77,7 +77,7 @@ class RunSettings(Section, name="run"):
     eval_clients: int = option(
         50, "Held-out clients of the evaluations during training; all at the end.", least=1, may_change=True
     )
-    eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1, may_change=True)
+    eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1, most=2**20, may_change=True)
     patience: int | None = option(
         None,
         "Early stopping: evaluations without improvement of {run.monitor} before the run ends.",

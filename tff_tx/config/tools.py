@@ -20,7 +20,7 @@ class EvaluateConfig(Section, name="evaluate"):
     model: str | None = option(None, "Model directory, in place of a run.")
     split_name: str = option("test", "Split to evaluate on.", choices=SPLIT_NAMES)
     output_dir: str | None = option(None, "Directory for results; default: evaluation/ in the run or model directory.")
-    eval_batch_size: int = option(32, "Examples per batch.", least=1)
+    eval_batch_size: int = option(32, "Examples per batch.", least=1, most=2**20)
     words: bool = option(True, "Also generates texts, or answers questions, and scores them by their words.")
     num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
 
@@ -36,7 +36,7 @@ class PredictConfig(Section, name="predict"):
     output: str | None = option(
         None, "File for the results: a table (.csv, .tsv), else JSON lines; default: standard output."
     )
-    batch_size: int = option(32, "Inputs per batch.", least=1)
+    batch_size: int = option(32, "Inputs per batch.", least=1, most=2**20)
     top_k: int = option(3, "Number of labels, words or items per input.", least=1)
     max_new_tokens: int | None = option(
         None, "Length of generated text; default: 100, or that of targets in training.", least=1
@@ -59,7 +59,7 @@ class AuditConfig(Section, name="audit"):
         flag="max_audited_examples",
         least=10,
     )
-    eval_batch_size: int = option(32, "Examples per batch.", least=1)
+    eval_batch_size: int = option(32, "Examples per batch.", least=1, most=2**20)
     references: int = option(1000, "Number of reference texts that canaries are ranked among.", least=100)
     delta: float | None = option(
         None,
@@ -87,7 +87,7 @@ class ContributionConfig(Section, name="contribution"):
     metric: str = option("loss", "Utility: a metric of evaluation, by its direction.")
     split_name: str = option("test", "Split that the metric is evaluated on.", choices=SPLIT_NAMES[1:])
     eval_clients: int = option(50, "Held-out clients of each evaluation.", least=1)
-    eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1)
+    eval_batch_size: int = option(32, "Examples per batch in evaluation.", least=1, most=2**20)
     first_round: int = option(1, "First round.", least=1)
     last_round: int | None = option(None, "Last round; default: the last of the run.", least=1)
     truncation: float = option(
@@ -156,7 +156,7 @@ class PrivacyReportConfig(Section, name="calculator"):
     )
     parameters: int | None = option(None, "Trained weights, for the signal-to-noise ratio.", least=1, most=2**53)
     num_examples: int | None = option(None, "Examples of a client, for example-level DP.", least=1)
-    batch_size: int = option(16, "Examples per batch, for example-level DP.", least=1)
+    batch_size: int = option(16, "Examples per batch, for example-level DP.", least=1, most=2**20)
     local_steps: int = option(1, "Batches per round, for example-level DP.", least=1)
     microbatch_size: int = option(1, "Examples clipped together, for example-level DP.", least=1)
     plot: str | None = option(None, "Picture to write (.png, .pdf or .svg); default: none.")
