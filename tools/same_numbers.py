@@ -39,6 +39,8 @@ names: {"old": "new"}, {"old=value": "new=value --another"}, and None for a flag
 
 EXPLAINED: dict[str, str] = {
     "example_dp": "delta of examples is 1e-5 at most",
+    "several_texts": "e10d108 joins them with a blank, and has no such setting",
+    "sequence_regression": "e10d108 has no such task",
     "dp_adaptive": "columns outside of the guarantee are withheld with the metrics",
 }
 """Why a command's numbers differ from BASE's, by its name; a law test must hold the new ones."""

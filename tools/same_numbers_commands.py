@@ -149,6 +149,14 @@ COMMANDS = {
             + ["--pretrained=run/model", "--run_dir=fine_tuned"],
         ),
     ],
+    "several_texts": [
+        ("train", [*_CLASSES, "--text_column=who,text", f"--text_join={join}", f"--run_dir={join}"])
+        for join in ("pair", "separator", "blank")
+    ],
+    "sequence_regression": _train(
+        [*_FILE, *_WORDS, "--data=rows.jsonl", "--task=sequence_regression", "--architecture=bert", _config(**_BERT)],
+        "--text_column=ward --label_column=dose",
+    ),
     "token_classification": _train(
         _flags("--dataset=file --data=names.conll --task=token_classification --test_fraction=6"),
         "--architecture=distilbert",
