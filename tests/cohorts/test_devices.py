@@ -244,7 +244,7 @@ def test_asking_rounds_up_but_not_for_the_sake_of_an_ulp():
         ("dropout_rate", -0.1, "dropout_rate=-0.1: must be at least 0"),
         ("dropout_rate", math.nan, "dropout_rate=nan: must be a number"),
         ("report_deadline", 0, "report_deadline=0.0: must be above 0"),
-        ("bytes_per_second", -1, "bytes_per_second=-1.0: must be above 0"),
+        ("bytes_per_second", -1, "bytes_per_second=-1.0: must be at least 1e-06"),
         ("seconds_per_example", -1, "seconds_per_example=-1.0: must be at least 0"),
         ("seconds_per_example", math.nan, "seconds_per_example=nan: must be a number"),
         ("round_overhead_seconds", -1, "round_overhead_seconds=-1.0: must be at least 0"),
