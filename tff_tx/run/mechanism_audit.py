@@ -48,12 +48,12 @@ class MechanismReport:
         if bound.epsilon > self.accounted:
             verdict = "refuted"
         elif self.reachable <= self.accounted:
-            verdict = f"so few canaries could not have refuted it, as {self.reachable:.3f} is the most they can show"
+            verdict = "so few canaries could not have refuted it"
         guesses = f"{bound.correct} of {bound.guesses} guesses about {bound.canaries} canaries right"
         return (
-            f"epsilon is at least {bound.epsilon:.3f} ({guesses}; confidence {bound.confidence:.0%}, delta "
-            f"{bound.delta:g}); accounted {self.accounted:.3f}: {verdict}\n{self.measurement}\n"
-            f"The mechanism is {'refuted' if self.refuted else 'not refuted'}."
+            f"epsilon is at least {bound.epsilon:.3f}, of {self.reachable:.3f} that the canaries can show at most "
+            f"({guesses}; confidence {bound.confidence:.0%}, delta {bound.delta:g}); accounted {self.accounted:.3f}: "
+            f"{verdict}\n{self.measurement}\nThe mechanism is {'refuted' if self.refuted else 'not refuted'}."
             + (f"\nWritten: {self.file}" if self.file else "")
         )
 
