@@ -1,6 +1,7 @@
 """Predictors against the models' own outputs, for every task that predicts from texts and images."""
 
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -169,6 +170,15 @@ def test_scores_have_the_columns_that_the_task_names(tokenizer):
 def test_predictions_are_no_formulas():
     found = inference.as_text([{"label": "=HYPERLINK(1)", "+x": "-1", "score": -2.0}], "y.csv")
     assert found == "label,'+x,score\n'=HYPERLINK(1),-1,-2.0\n"
+
+
+def test_lists_in_a_table_are_json():
+    found = inference.as_text(
+        [{"tokens": ["naïve", "b"], "entities": [{"type": "LOC", "start": np.int64(0)}]}], "y.csv"
+    )
+    row = pd.read_csv(io.StringIO(found)).iloc[0]
+    assert json.loads(row["tokens"]) == ["naïve", "b"]
+    assert json.loads(row["entities"]) == [{"type": "LOC", "start": 0}]
 
 
 def test_a_table_comes_back_with_predictions(tokenizer, tmp_path):

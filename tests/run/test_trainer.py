@@ -87,7 +87,8 @@ def test_a_model_that_knows_no_more_than_the_frequencies_of_the_labels_is_doubte
     shares = np.bincount(labels) / len(labels)
     constant = sklearn.metrics.log_loss(labels, np.tile(shares, [len(labels), 1]))
     assert found._assembly.doubts({"test": {"loss": 0.98 * constant}}) == []
-    (doubt,) = found._assembly.doubts({"test": {"loss": float("nan")}})
+    assert found._assembly.doubts({"test": {"loss": 2 * constant, "accuracy": shares.max() + 0.01}}) == []
+    (doubt,) = found._assembly.doubts({"test": {"loss": float("nan"), "accuracy": shares.max()}})
     assert f"that of a constant prediction {constant:.4g}" in doubt
     assert "client.learning_rate=0.001 may be" in doubt
     assert "The model has not learned: on test" in (directory / "report.md").read_text()

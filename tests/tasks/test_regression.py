@@ -57,9 +57,10 @@ def test_metrics_are_those_of_the_pooled_data(cache_dir, tmp_path):
     assert [row["value"] for row in rows] == pytest.approx([by_label[n / 4] for n in range(20)], abs=1e-4)
 
 
-def test_a_label_that_is_no_number_is_refused(cache_dir, tmp_path):
-    (tmp_path / "y.csv").write_text("text,label\na,1.5\nb,many\n")
+@pytest.mark.parametrize("label", ["many", "inf", "1e39"])
+def test_a_label_that_is_no_number_is_refused(label, cache_dir, tmp_path):
+    (tmp_path / "y.csv").write_text(f"text,label\na,1.5\nb,{label}\n")
     data = datasets.DataSpec("file", files=(str(tmp_path / "y.csv"),), num_clients=1, cache_dir=cache_dir)
     model = tasks.ModelSpec(architecture="bert", config=BERT, tokenizer="bytes")
-    with pytest.raises(UserError, match=r"y\.csv, line 3: the label 'many' is no finite number"):
+    with pytest.raises(UserError, match=r"y\.csv, line 3: the label '.*' is no finite number of 32 bits"):
         tasks.create_task("sequence_regression", data, model, ClientConfig(), progress=False)

@@ -198,8 +198,13 @@ def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
     separator = {".csv": ",", ".tsv": "\t"}.get(os.path.splitext(path or "")[1].lower())
     if separator is not None:
         table = pd.json_normalize(list(map(dict, predictions))).rename(columns=cell)
-        return table.apply(lambda column: column.map(cell)).to_csv(index=False, sep=separator)
+        return table.apply(lambda column: column.map(_cell)).to_csv(index=False, sep=separator)
     return "".join(json.dumps(files.plain(one), ensure_ascii=False) + "\n" for one in predictions)
+
+
+def _cell(value):
+    """A value in a table; lists, as of words and tags, as JSON."""
+    return cell(json.dumps(files.plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value)
 
 
 def stacked(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +11,20 @@ import tensorflow as tf
 from tff_tx import models, runtime
 
 
-def constant_loss(batches_fn: Callable[[tf.Tensor], tf.data.Dataset], client_ids: Sequence[str]) -> float:
-    """The least cross-entropy that the same prediction for every label has, in nats: the entropy of the labels.
+class Constant(NamedTuple):
+    """The best that the same prediction for every label can do.
+
+    Attributes:
+      loss: Its cross-entropy in nats: the entropy of the labels.
+      accuracy: The share of the most frequent label.
+    """
+
+    loss: float
+    accuracy: float
+
+
+def constant(batches_fn: Callable[[tf.Tensor], tf.data.Dataset], client_ids: Sequence[str]) -> Constant:
+    """The best constant prediction of the labels of clients.
 
     Args:
       batches_fn: From a client id (string scalar tensor) to its batches (x, y), traceable; y are classes, integers of
@@ -26,4 +39,4 @@ def constant_loss(batches_fn: Callable[[tf.Tensor], tf.data.Dataset], client_ids
             found[: len(counts)] += counts
             counts = found
     shares = counts[counts > 0] / max(1.0, counts.sum())
-    return float(-np.sum(shares * np.log(shares)))
+    return Constant(float(-np.sum(shares * np.log(shares))), float(shares.max(initial=0.0)))

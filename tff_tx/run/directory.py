@@ -17,6 +17,7 @@ from typing import Any
 from tff_tx.config import RunConfig, check_resume, laws, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.run.checkpoints import last_round
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
@@ -112,6 +113,12 @@ def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> N
         run = read_run(run_dir)
         check_resume(run.config, RunConfig.from_json(files.plain(config.to_json())))
         _check_facts(run, facts)
+        secret = os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)
+        if laws.is_private(config) and last_round(os.path.join(run_dir, CHECKPOINTS)) and not os.path.exists(secret):
+            raise UserError(
+                f"{secret} is missing, so whether the data are those of the rounds before is unknown: restore it, or "
+                f"choose another {setting('run.directory')}."
+            )
     elif found := [name for name in (CHECKPOINTS, METRICS) if os.path.exists(os.path.join(run_dir, name))]:
         raise UserError(
             f"{setting('run.directory')}={run_dir} has {' and '.join(found)} of a run but no {CONFIG}, so what it was "
@@ -153,7 +160,9 @@ def read_run(run_dir: str) -> StoredRun:
             stored = json.load(file)
         config = resolve(RunConfig.from_json(stored))
         facts = stored.get("facts") or _facts_of_version_1(stored)
-        if os.path.exists(secret := os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)):
+        secret = os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)
+        if os.path.exists(secret):
+            path = secret
             with open(secret, encoding="utf-8") as file:
                 facts = {**facts, **json.load(file)}
         if not all(isinstance(part, Mapping) for part in (facts, *(facts.get(name, {}) for name in _DECIDING))):

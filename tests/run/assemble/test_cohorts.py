@@ -171,3 +171,20 @@ def test_buffered_cohorts_are_pairs_of_argument_and_staleness(values, concurrenc
 def test_buffered_by_size_starts_clients_with_examples():
     values = {**BUFFERED, "cohort.sampling": "by_size", "cohort.clients_per_round": 39}
     assert set(sampler(values)(1)) == set(IDS[1:])
+
+
+def test_a_private_run_goes_on_with_its_own_key_or_not_at_all(tmp_path):
+    """A new key, or none, would draw other cohorts: clients come too often, and an empty key everybody has."""
+    values = {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1, "run.directory": str(tmp_path)}
+    config, key = RunConfig.of(values), tmp_path / "checkpoints" / "sampling_key"
+    first = cohorts.sampling_seed(config)
+    assert cohorts.sampling_seed(config) == first
+    (tmp_path / "checkpoints" / "round_3").mkdir()
+    assert cohorts.sampling_seed(config) == first
+    for damage in ("", first[:-1], first + "\n"):
+        key.write_text(damage)
+        with pytest.raises(UserError, match="sampling_key, the key that .* is missing or damaged"):
+            cohorts.sampling_seed(config)
+    key.unlink()
+    with pytest.raises(UserError, match="restore it, or start anew"):
+        cohorts.sampling_seed(config)

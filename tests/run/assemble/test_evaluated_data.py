@@ -45,3 +45,9 @@ def test_without_files_the_data_are_the_runs_or_those_named():
     assert found({"run.seed": 3}) == (None, False)
     config, is_whole = found({"data.dataset": "digits"})
     assert (config.data.dataset, is_whole) == ("digits", False)
+
+
+def test_several_texts_are_joined_as_in_the_run_if_they_are_those_of_the_run():
+    joined = {"text_column": ("a", "b"), "text_join": "blank"}
+    assert found({"data.files": ("b.csv",)}, **joined)[0].data.text_join == "blank"
+    assert found({"data.files": ("b.csv",), "data.text_column": ("a", "c")}, **joined)[0].data.text_join is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -73,15 +72,16 @@ class SequenceRegressionEncoder(SequenceClassificationEncoder):
 
     def _label(self, row):
         try:
-            number = float(row.label)
+            with np.errstate(over="ignore"):
+                number = np.float32(row.label)
         except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
+            number = np.float32("nan")
+        if not np.isfinite(number):
             raise UserError(
-                f"{row.where}: the label {row.label!r} is no finite number; correct it or choose another "
+                f"{row.where}: the label {row.label!r} is no finite number of 32 bits; correct it or choose another "
                 f"{setting('data.label_column')}."
             )
-        return np.float32(number)
+        return number
 
 
 class TokenClassificationEncoder(Encoder):

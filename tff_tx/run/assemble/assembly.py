@@ -172,13 +172,14 @@ class Assembly:
         found = []
         for split, figures in results.items():
             clients = getattr(self.task, split)
-            constant = baseline.constant_loss(self.task.eval_batches_fn(clients), clients.client_ids)
-            if not figures["loss"] < _BETTER * constant and constant > 0:
+            constant = baseline.constant(self.task.eval_batches_fn(clients), clients.client_ids)
+            knows = figures["loss"] < _BETTER * constant.loss or figures.get("accuracy", 0.0) > constant.accuracy
+            if not knows and constant.loss > 0:
                 found.append(
                     f"The model has not learned: on {split} its loss is {figures['loss']:.4g}, that of a constant "
-                    f"prediction {constant:.4g}. client.learning_rate={self.config.client_learning_rate:g} may be too "
-                    f"high or too low for model.trainable={self.config.model.trainable}, "
-                    f"run.rounds={self.config.run.rounds} too few, or the labels no matter of the inputs."
+                    f"prediction {constant.loss:.4g}. client.learning_rate={self.config.client_learning_rate:g} may be "
+                    f"too high or too low for model.trainable={self.config.model.trainable}, "
+                    f"run.rounds={self.config.run.rounds} too few, or the inputs may say nothing of the labels."
                 )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -14,6 +15,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.run_config import describe
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.run.checkpoints import last_round
 from tff_tx.run.directory import CHECKPOINTS
 
 _KEY = "sampling_key"
@@ -54,6 +56,9 @@ def sampling_seed(config: RunConfig) -> int | str:
     """The seed of cohorts: of a private run a secret key beside the noise's, made when there is none yet.
 
     Amplification by sampling holds against those who do not know the cohorts, and everybody may know `run.seed`.
+
+    Raises:
+      UserError: If rounds have been run and their key is not there.
     """
     if not config.privacy.enabled:
         return config.run.seed
@@ -61,11 +66,20 @@ def sampling_seed(config: RunConfig) -> int | str:
         return config.privacy.sampling_seed
     directory = os.path.join(config.run.directory, CHECKPOINTS)
     path = os.path.join(directory, _KEY)
-    if not os.path.exists(path):
+    if not os.path.exists(path) and last_round(directory) == 0:
         files.make_private(directory)
         files.write_text(path, secrets.token_hex(16), setting("run.directory"))
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+    try:
+        with open(path, encoding="utf-8") as file:
+            key = file.read()
+    except (OSError, ValueError):
+        key = ""
+    if re.fullmatch("[0-9a-f]{32}", key) is None:
+        raise UserError(
+            f"{path}, the key that this run's cohorts are drawn with, is missing or damaged, and other cohorts would "
+            f"not keep the guarantee: restore it, or start anew in another {setting('run.directory')}."
+        )
+    return key
 
 
 def build_sampler(

@@ -113,6 +113,8 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
     changes = {"data.dataset": "file", "data.files": files}
     if run is not None and run.config.data.dataset == "file":
         paths = {f"data.{name}" for name in _READING} - set(given)
+        # Other columns may be joined otherwise.
+        paths |= {"data.text_join"} - set(given) if "data.text_column" not in given else set()
         changes |= {path: run.config.get(path) for path in paths}
     is_whole = not {*(f"data.{name}" for name in _DIVIDING), "evaluate.split_name"} & set(given)
     is_whole = is_whole and not (config.data.files and config.data.test_files)
