@@ -15,6 +15,7 @@ _GENERATED = "__autograph_generated_file"
 _SOON = 0.05  # seconds
 
 _received: list = []
+_uncaught: list = []
 
 
 def install() -> None:
@@ -23,6 +24,7 @@ def install() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
     sys.excepthook, sys.unraisablehook = _on_exception, _on_lost_exception
+    atexit.register(_at_exit)  # before all others, so that it is called after them
 
 
 def exit_code(default: int = 1) -> int:
@@ -59,8 +61,13 @@ def _on_exception(kind, error, traceback):
         sys.__excepthook__(kind, error, traceback)
         return
     print(f"{describe()}.", file=sys.stderr)
-    atexit._run_exitfuncs()
-    _end()
+    _uncaught.append(error)
+
+
+def _at_exit():
+    """Gives a program that nobody has caught the interrupt of its exit code."""
+    if _uncaught:
+        _end()
 
 
 def _on_lost_exception(lost):

@@ -24,7 +24,8 @@ MODULES = re.compile(
 )
 """What other libraries do not document, of all that can be imported."""
 
-NAMEDTUPLES = {"_asdict", "_fields", "_make", "_replace"}
+PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}
+"""Of named tuples and of `os`, documented in spite of their names."""
 ATTRIBUTES = {"_gradient_op_type", "experimental_ints_on_device"}
 """Of graphs, by the strings that name them."""
 
@@ -62,7 +63,7 @@ class Reaches(ast.NodeVisitor):
             if "__internal__" in chain or (MODULES.match(f"{full}.") and not MODULES.match(f"{self.names[inner.id]}.")):
                 self.found.add(full)
                 return
-        private = node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in NAMEDTUPLES
+        private = node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in PUBLIC
         of_self = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
         if private and not of_self and node.attr not in self.own:
             self.found.add(node.attr)
