@@ -42,7 +42,8 @@ def main(settings: cli.Settings) -> None:
     files.make_directory(output_dir, setting("evaluate.output_dir"))
     split = "train" if is_whole else own.split_name
     found = scoring.evaluate(config, split, words=own.words, num_beams=own.num_beams)
-    found = dataclasses.replace(found, split=own.split_name)
+    if is_whole:  # beside those of the run's own splits
+        found = dataclasses.replace(found, split=os.path.splitext(os.path.basename(config.data.files[0]))[0])
     print(found)
     print("Written: " + ", ".join(found.write(output_dir)))
 
