@@ -141,10 +141,10 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
-def checksum(path: str) -> int:
-    """CRC-32 of a file."""
-    found = 0
+def checksum(path: str, start: int = 0, found: int = 0) -> int:
+    """CRC-32 of a file from a byte on, after that of what is before it."""
     with open(path, "rb") as file:
+        file.seek(start)
         while block := file.read(1 << 20):
             found = zlib.crc32(block, found)
     return found

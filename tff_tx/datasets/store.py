@@ -279,11 +279,8 @@ def is_whole(path: str) -> bool:
 def _checksum(path: str) -> int:
     """CRC-32 of a store without its seal."""
     with open(path, "rb") as file:
-        found = zlib.crc32(file.read(_SEAL))
-        file.seek(_SEAL + 4)
-        while block := file.read(1 << 20):
-            found = zlib.crc32(block, found)
-    return found
+        before = zlib.crc32(file.read(_SEAL))
+    return files.checksum(path, _SEAL + 4, before)
 
 
 def read_meta(path: str) -> dict:

@@ -103,7 +103,7 @@ def _example(config, canaries):
     clip, noise_multiplier = config.example_privacy.clip_norm, config.example_privacy.noise_multiplier
 
     def process_fn(batch_size):
-        return _fed_avg(transforms=(algorithms.dp_sgd(clip, noise_multiplier, batch_size, None),))
+        return auditing.canary_process_fn(transforms=(algorithms.dp_sgd(clip, noise_multiplier, batch_size, None),))
 
     mechanism = privacy.ExampleLevelSgd(noise_multiplier)
     bound = auditing.audit_process(process_fn(canaries.canaries), "example", canaries, config.engine.num_threads)
@@ -113,7 +113,7 @@ def _example(config, canaries):
 def _central(config, canaries):
     number = canaries.canaries
     plan = privacy.build_plan(config, number, number, processes.server_rates(config))
-    process_fn = _fed_avg(**aggregation.private_parts(plan))
+    process_fn = auditing.canary_process_fn(**aggregation.private_parts(plan))
     bound = auditing.audit_process(process_fn, "client", canaries, config.engine.num_threads)
     mechanism, clip, noise_multiplier = plan.ledger.mechanism, config.privacy.clip_norm, plan.update_noise_multiplier
     rounds = min(_ROUNDS, plan.rounds)
@@ -126,17 +126,6 @@ def _central(config, canaries):
     sampling = {"sampling": "none"} if isinstance(mechanism, privacy.Gaussian) else {}
     accounted = dataclasses.replace(mechanism, participation=privacy.Participation(), **sampling)
     return bound, accounted, auditing.measure_process(process_fn, claim)
-
-
-def _fed_avg(**fields):
-    """From a model to FedAvg whose clients send what their data say; fields: of `algorithms.Options`."""
-    options = algorithms.Options(
-        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
-        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
-        client_learning_rate=1.0,
-        **fields,
-    )
-    return lambda model: algorithms.build_fed_avg(model, options)
 
 
 def _claim(mechanism, unit, sensitivity, rounds):

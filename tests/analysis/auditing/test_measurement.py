@@ -65,16 +65,6 @@ CENTRAL = {
 }
 
 
-def fed_avg(**fields):
-    options = algorithms.Options(
-        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
-        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
-        client_learning_rate=1.0,
-        **fields,
-    )
-    return lambda model: algorithms.build_fed_avg(model, options)
-
-
 def measured(name, noise=1.0, clip=1.0):
     """Of a mechanism whose noise and clip are these times those that are accounted for."""
     if name == "local":
@@ -84,7 +74,7 @@ def measured(name, noise=1.0, clip=1.0):
     if name == "examples":
         transform = algorithms.dp_sgd(clip * CLIP, noise / clip * Z, 1, None)
         claim = auditing.Claim(CLIP, CLIP**2 * privacy.ExampleLevelSgd(Z).sum_covariance(ROUNDS))
-        return auditing.measure_process(fed_avg(transforms=(transform,)), claim)
+        return auditing.measure_process(auditing.canary_process_fn(transforms=(transform,)), claim)
     unit = CLIP / COHORT
     if name == "adaptive":
         process = dp.adaptive_clip_aggregator(noise / clip * Z, 5.0, COHORT, KEY, initial_clip=clip * CLIP)
@@ -93,7 +83,7 @@ def measured(name, noise=1.0, clip=1.0):
         mechanism, noise_of = CENTRAL[name]
         process = dp.fixed_clip_aggregator(clip * CLIP, COHORT, noise_of(noise * Z * CLIP))
         claim = auditing.Claim(unit, unit**2 * mechanism.sum_covariance(ROUNDS))
-    return auditing.measure_process(fed_avg(aggregator=process, weighted=False), claim)
+    return auditing.measure_process(auditing.canary_process_fn(aggregator=process, weighted=False), claim)
 
 
 NAMES = [

@@ -19,24 +19,15 @@ EPSILON = gaussian_epsilon(SIGMA, DELTA)
 AUDIT = auditing.CanaryAudit(canaries=400, norm=10 * CLIP, seed=3, delta=DELTA)
 
 
-def process(**fields):
-    """From a model to FedAvg whose clients go where their canary says."""
-    options = algorithms.Options(
-        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
-        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
-        client_learning_rate=1.0,
-        **fields,
-    )
-    return lambda model: algorithms.build_fed_avg(model, options)
-
-
 def central(noise_multiplier=SIGMA, clip=CLIP):
     factory = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(noise_multiplier, 100.0, clip)
-    return process(aggregator=factory, weighted=False)
+    return auditing.canary_process_fn(aggregator=factory, weighted=False)
 
 
 def examples(noise_multiplier=SIGMA, clip=CLIP):
-    return process(transforms=(algorithms.dp_sgd(clip, noise_multiplier, batch_size=AUDIT.canaries),))
+    return auditing.canary_process_fn(
+        transforms=(algorithms.dp_sgd(clip, noise_multiplier, batch_size=AUDIT.canaries),)
+    )
 
 
 @pytest.mark.slow

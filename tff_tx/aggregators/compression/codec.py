@@ -34,7 +34,7 @@ _WINDOW_BITS = -15  # raw DEFLATE: the message has a checksum of its own
 _MAX_DIMENSIONS = 32
 _CHUNK = 1 << 16  # values that are unpacked at once, a multiple of 8
 MAX_BYTES = 1 << 30
-"""What `decode` makes of a message, at most, unless it is told otherwise."""
+"""The most that `decode` makes of a message by default."""
 
 
 class CodecError(ValueError):

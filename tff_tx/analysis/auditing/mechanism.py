@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx import algorithms
 from tff_tx.analysis.auditing import one_run
 from tff_tx.models import SEED
 from tff_tx.runtime import LocalEngine
@@ -144,6 +145,17 @@ def canary_model(size: int) -> tff.learning.models.FunctionalModel:
         metrics_fns=(traced(initialize), traced(update), traced(lambda state: state)),
         input_spec=(x_spec, tf.TensorSpec([None], tf.int32)),
     )
+
+
+def canary_process_fn(**fields: Any) -> Callable[[Any], tff.learning.templates.LearningProcess]:
+    """From a `canary_model` to FedAvg whose clients take a step of SGD with rate 1; fields: of `algorithms.Options`."""
+    options = algorithms.Options(
+        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        client_learning_rate=1.0,
+        **fields,
+    )
+    return lambda model: algorithms.build_fed_avg(model, options)
 
 
 def canary_batches(canaries: Any, seed: Sequence[int]) -> tf.data.Dataset:
