@@ -123,7 +123,7 @@ $(STAMP): requirements.txt setup.py
 # nothing to compile either.
 COMPILE = .venv-lock/bin/uv pip compile requirements.in --overrides overrides.txt --quiet \
 	--no-config --no-header --python-platform x86_64-manylinux_2_31 \
-	--only-binary :all: --no-binary seqeval
+	--only-binary :all: --no-binary seqeval --no-binary rouge-score
 
 lock:
 	@$(CHECK_PYTHON)
