@@ -1,6 +1,8 @@
 """Attacks on private runs by a reader who has everything that the privacy statement calls released."""
 
 import json
+import pathlib
+import re
 import types
 
 import pytest
@@ -195,3 +197,13 @@ def test_what_is_outside_of_the_guarantee_is_stated_or_withheld(more, columns):
         assert group not in "; ".join(outputs.outside(withheld))
     for column in ("round_num", "privacy/epsilon", "server/update_non_finite"):
         assert not outputs.is_withheld(column, withheld)
+
+
+def test_every_attack_of_the_documentation_is_a_test():
+    """docs/attacks.md names one for each row of its table."""
+    tests = pathlib.Path(__file__).parents[1]
+    rows = [r for r in (tests.parent / "docs" / "attacks.md").read_text().splitlines() if r.startswith("|")][2:]
+    for row in rows:
+        path, name = re.search(r"\| `(\S+)::(\w+)` \|$", row).groups()
+        assert re.search(rf"def {name}\(", (tests / path).read_text()), row
+    assert rows

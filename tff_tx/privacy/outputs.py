@@ -80,6 +80,12 @@ FILES = (
         "`cohorts.jsonl`, `checkpoints/` and `features/`, which are the server's own: who took part, why clients "
         "failed, fingerprints and activations of the data, the state of the noise, and the keys of noise and cohorts",
     ),
+    Output(
+        ("audit/*", "contribution/*", "evaluation/*"),
+        SECRET,
+        "`audit/`, `contribution/` and `evaluation/`, which other programs write later: exact figures of the data that "
+        "they read, training data included",
+    ),
 )
 """Of a run directory, by their paths in it."""
 
