@@ -115,7 +115,7 @@ def test_images_are_made_to_fit():
 def test_a_saved_model_predicts_the_same_in_batches_of_any_size(kind, tokenizer, tmp_path):
     model = bert(kind, **(named("a", "b") if kind == "sequence_classification" else {}))
     models.save_pretrained(model, str(tmp_path), tokenizer)
-    texts = [f"{text} [MASK]" for text in TEXTS]
+    texts = [f"{text} [MASK]" for text in TEXTS] if kind == "masked_lm" else TEXTS
     expected = predicted(kind, model, tokenizer, texts)
     assert predicted(kind, str(tmp_path), None, texts, batch_size=1) == expected
 

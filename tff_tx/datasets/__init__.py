@@ -11,7 +11,7 @@ _EXPORTS = {
     "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceRegressionEncoder")
     + ("SequenceToSequenceEncoder", "TokenClassificationEncoder", "start_and_end"),
-    "encoders.tokenizing": ("tokenizer_fingerprint", "word_pieces"),
+    "encoders.tokenizing": ("Tokenize", "tokenizer_fingerprint", "word_pieces"),
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
     "readers.files": ("format_of_table",),

@@ -111,16 +111,6 @@ def padded(examples: Sequence[Mapping[str, np.ndarray]], tokenizer: Any) -> dict
     return {name: tf.constant(value) for name, value in found.items()}
 
 
-def encode(tokenizer: Any, texts: Sequence, max_length: int) -> Any:
-    """Texts as a batch of TensorFlow tensors; those of more than `max_length` tokens are cut."""
-    return tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="tf")
-
-
-def model_inputs(encoded: Any) -> dict[str, tf.Tensor]:
-    """Of what a tokenizer gives, what models are trained on."""
-    return {name: encoded[name] for name in ("input_ids", "attention_mask")}
-
-
 def most_likely(logits: Any, config: Any, top_k: int) -> dict:
     """The likeliest class, and the probabilities of the `top_k` likeliest, by name.
 

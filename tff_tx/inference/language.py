@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tff_tx import models
+from tff_tx import datasets, models
 from tff_tx.core.errors import UserError
-from tff_tx.inference.classes import encode, model_inputs
+from tff_tx.inference.classes import padded
 from tff_tx.inference.predictor import Predictor
 
 _CONTINUATION = 100
@@ -24,9 +24,11 @@ class MaskFiller(Predictor):
         for text in inputs:
             if mask not in text:
                 raise UserError(f"the text {text!r} has no {mask} to fill in: put one where a word is to be found.")
-        encoded = encode(self.tokenizer, inputs, self.spec.max_length)
-        logits = self.model(model_inputs(encoded), training=False).logits.numpy()
-        for text, ids, row in zip(inputs, encoded["input_ids"].numpy(), logits):
+        parts = [text.split(mask) for text in inputs]
+        encoded = datasets.Tokenize(self.tokenizer).joined(parts, mask, self.spec.max_length)
+        batch = padded([{"input_ids": ids} for ids in encoded], self.tokenizer)
+        logits = self.model(batch, training=False).logits.numpy()
+        for text, ids, row in zip(inputs, batch["input_ids"].numpy(), logits):
             masks = np.flatnonzero(ids == self.tokenizer.mask_token_id)
             yield {"text": text, "fillings": [self._filling(row[position]) for position in masks]}
 

@@ -164,11 +164,14 @@ def read_config(auto_class: Any, name: str) -> Any:
 def load_tokenizer(name: str) -> Any:
     """Loads the tokenizer of a model directory or hub id; "bytes" is one that needs no file.
 
+    Special tokens that are spelled in a text are text to it. Only a tokenizer in Python that has other tokens added,
+    which it could not find any more, reads them as tokens.
+
     Raises:
       UserError: If there is no tokenizer at `name`.
     """
     if name == "bytes":
-        return transformers.ByT5Tokenizer(extra_ids=0)
+        return _text_only(transformers.ByT5Tokenizer(extra_ids=0))
     remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
     if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
         raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
@@ -176,6 +179,13 @@ def load_tokenizer(name: str) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
         tokenizer.pad_token = tokenizer.eos_token
+    return _text_only(tokenizer)
+
+
+def _text_only(tokenizer: Any) -> Any:
+    added = tokenizer.added_tokens_decoder.values()
+    # Not given to the constructor, which would save it: elsewhere people expect what transformers does by default.
+    tokenizer.split_special_tokens = tokenizer.is_fast or all(token.special for token in added)
     return tokenizer
 
 

@@ -43,12 +43,12 @@ class SequenceClassificationEncoder(Encoder):
         texts = [[text] if isinstance(text, str) else text for text in texts]
         if self._join == "pair" and texts and all(len(several) == 2 for several in texts):
             return self._tokenize.pairs(texts, self._max_length)
-        joined = [self._separator.join(several) for several in texts]
+        if self._join is None:
+            encoded = self._tokenize.whole([text for (text,) in texts], self._max_length)
+        else:
+            encoded = self._tokenize.joined(texts, self._separator, self._max_length)
         segments = "token_type_ids" in self.element_spec
-        return (
-            {"input_ids": ids, **({"token_type_ids": np.zeros_like(ids)} if segments else {})}
-            for ids in self._tokenize.whole(joined, self._max_length)
-        )
+        return ({"input_ids": ids, **({"token_type_ids": np.zeros_like(ids)} if segments else {})} for ids in encoded)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         texts = rows[self.columns[0]].tolist()

@@ -17,15 +17,15 @@ class Tokenize:
     """Texts -> token ids as int32 arrays.
 
     The byte tokenizer (`transformers.ByT5Tokenizer`; Xue et al., "ByT5", 2021) works character by character in Python;
-    a byte b has the id b + 3 there, which is one NumPy addition here. Texts that spell out one of its special tokens
-    still take its own way, so that the ids are always the tokenizer's own.
+    a byte b has the id b + 3 there, which is one NumPy addition here. Texts that spell out one of its special tokens,
+    where these are not text to it, still take its own way, so that the ids are always the tokenizer's own.
     """
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
         self._bytes = isinstance(tokenizer, transformers.ByT5Tokenizer)
         self._offset = tokenizer.offset if self._bytes else None
-        self._spelled = tuple(tokenizer.get_added_vocab()) if self._bytes else ()
+        self._added = tuple(tokenizer.get_added_vocab()) if self._bytes and not tokenizer.split_special_tokens else ()
 
     def plain(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
         """The ids of each whole text, without special tokens."""
@@ -41,6 +41,34 @@ class Tokenize:
             wrap = self._tokenizer.build_inputs_with_special_tokens
             return (np.asarray(wrap(ids[:room].tolist()), np.int32) for ids in self.plain(texts))
         return self._ids(list(texts), truncation=True, max_length=max_length)
+
+    def joined(self, records: Sequence[Sequence[str]], token: str, max_length: int) -> Iterator[np.ndarray]:
+        """As `whole`, of records of several texts with a special token, spelled with its blanks, between them."""
+        added = self._tokenizer.added_tokens_decoder.values() if self._tokenizer.split_special_tokens else ()
+        special = [one.content for one in added if one.special]
+        spelled = [next((t for t in texts if any(name in t for name in special)), None) for texts in records]
+        others = self._with_tokens([token.join(t) for t, found in zip(records, spelled) if found is None], max_length)
+        for texts, found in zip(records, spelled):
+            yield next(others) if found is None else self._joined(texts, found, token.strip(), max_length)
+
+    def _with_tokens(self, texts, max_length):
+        how = dict(truncation=True, max_length=max_length)
+        if self._tokenizer.is_fast:
+            yield from self._ids(texts, split_special_tokens=False, **how)
+            return
+        for text in texts:  # the others have no such argument when they are called
+            ids = self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text, split_special_tokens=False))
+            yield np.asarray(self._tokenizer.prepare_for_model(ids, **how)["input_ids"], np.int32)
+
+    def _joined(self, texts, example, token, max_length):
+        # For texts that spell special tokens, as `example` does; the other way, it is up to the tokenizer what becomes
+        # of blanks next to a token.
+        between = self._tokenizer.convert_tokens_to_ids([token]) if token else []
+        ids = [i for text in self.plain(texts) for i in (*between, *text)][len(between) :]
+        one = self._tokenizer(example, return_special_tokens_mask=True, verbose=False)
+        text_of = np.flatnonzero(np.equal(one["special_tokens_mask"], 0))
+        head, tail = one["input_ids"][: text_of[0]], one["input_ids"][text_of[-1] + 1 :]
+        return np.asarray([*head, *ids[: max_length - len(head) - len(tail)], *tail], np.int32)
 
     def pairs(self, pairs: Sequence[Sequence[str]], max_length: int) -> Iterator[dict[str, np.ndarray]]:
         """`input_ids` of pairs of texts, the longer one cut first, and `token_type_ids` if the tokenizer has them."""
@@ -59,7 +87,7 @@ class Tokenize:
         return (np.asarray(ids, np.int32) for ids in self._tokenizer(*texts, **how)["input_ids"])
 
     def _byte_ids(self, text: str) -> np.ndarray:
-        if any(token in text for token in self._spelled):
+        if any(token in text for token in self._added):
             return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
         return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32) + self._offset
 
@@ -95,6 +123,7 @@ def _slow_word_pieces(tokenizer, words: Sequence[str]) -> tuple:
 def tokenizer_fingerprint(tokenizer) -> str:
     """A string that changes when the tokenizer's output may."""
     parts = [type(tokenizer).__name__, transformers.__version__, str(tokenizer.special_tokens_map)]
+    parts.append(str(tokenizer.split_special_tokens))
     if tokenizer.is_fast:
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         # Left behind by whoever called the tokenizer last.
