@@ -20,6 +20,7 @@ FLOORS = {
     "tff_tx.privacy": 4,
     "tff_tx.algorithms": 5,
     "tff_tx.cohorts": 5,
+    "tff_tx.federation": 6,
     "tff_tx.tasks": 6,
     "tff_tx.analysis": 7,
     "tff_tx.inference": 7,
@@ -32,7 +33,15 @@ FLOORS = {
 PACKAGES = (
     *("core", "config", "runtime", "datasets", "models", "aggregators", "aggregators.compression", "aggregators.dp"),
     *("privacy", "algorithms", "algorithms.distillation", "cohorts", "tasks", "analysis.attacks", "analysis.auditing"),
-    *("analysis.contribution", "analysis.vocabulary", "inference", "run", "run.callbacks", "run.assemble"),
+    *(
+        "analysis.contribution",
+        "analysis.vocabulary",
+        "federation.secure_sums",
+        "inference",
+        "run",
+        "run.callbacks",
+        "run.assemble",
+    ),
 )
 NOTEBOOK = {
     *(

@@ -1,4 +1,4 @@
-"""A certificate authority for tests, and certificates for the nodes of a Ray cluster.
+"""A certificate authority for tests, and certificates for the nodes of a Ray cluster and for participants.
 
 Existing authorities do as well: Ray reads ca.crt, node.crt and node.key alone. It needs the package cryptography, and
 is imported only by those who make certificates.
@@ -71,7 +71,7 @@ def make_node_certificate(directory: str, node: str, hosts: Sequence[str] = (), 
     try:
         os.makedirs(directory, exist_ok=True)
         authority = _authority(directory, days)
-        key, certificate = _certificate(node, days, authority, _names(hosts))
+        key, certificate = issue(node, days, authority, hosts)
         os.makedirs(node_dir)
         _write(os.path.join(node_dir, "ca.crt"), authority[1])
         _write(os.path.join(node_dir, "node.crt"), certificate)
@@ -89,14 +89,26 @@ def _authority(directory: str, days: int):
     if os.path.exists(key_path):
         key, certificate = (pathlib.Path(found).read_bytes() for found in (key_path, path))
         return serialization.load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
-    key, certificate = _certificate("tff_tx test authority", days, None, None)
+    key, certificate = issue("tff_tx test authority", days)
     _write(path, certificate)
     _write_key(key_path, key)
     return key, certificate
 
 
-def _certificate(name: str, days: int, authority, names):
-    """A key and its certificate, signed by an authority, or by itself as one."""
+def issue(
+    name: str,
+    days: int = 365,
+    authority: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None,
+    hosts: Sequence[str] = _LOCAL,
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A new key (ECDSA P-256) and its certificate.
+
+    Args:
+      name: Its common name.
+      days: Validity, in days.
+      authority: Key and certificate of who signs it; None: it is an authority itself.
+      hosts: Addresses and host names that a certificate, other than an authority's, is for.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     signing_key, issuer = (key, subject) if authority is None else (authority[0], authority[1].subject)
@@ -114,11 +126,11 @@ def _certificate(name: str, days: int, authority, names):
     if authority is not None:
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]  # every node is both
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
     return key, builder.sign(signing_key, hashes.SHA256())
 
 
-def _names(hosts: tuple[str, ...]) -> list:
+def _names(hosts: Sequence[str]) -> list:
     names = []
     for host in hosts:
         try:
