@@ -1,12 +1,12 @@
-"""Makes a certificate authority for tests, and certificates for the nodes of a Ray cluster: `python -m programs.certs`.
+"""Makes a certificate authority, and certificates for nodes of a Ray cluster or the parties of a federation.
 
-Each call adds a node: its directory is for that node's --ray_tls_dir. The authority's key, `ca.key`, stays where it is;
-whoever has it can admit anybody. Existing authorities do as well: Ray reads ca.crt, node.crt and node.key.
+`python -m programs.certs` adds a node: its directory is for that node's --ray_tls_dir. With --role=coordinator or
+--role=participant it is that party's --certificate. --action=renew, revoke and list are for what is there. The
+authority's key, `ca.key`, stays where it is; whoever has it can admit anybody. Existing authorities do as well: a kit
+is ca.crt, node.crt and node.key.
 """
 
 from __future__ import annotations
-
-import dataclasses
 
 from programs import cli
 from tff_tx.config.tools import CertificatesConfig
@@ -15,7 +15,16 @@ from tff_tx.config.tools import CertificatesConfig
 def main(settings: cli.Settings) -> None:
     from tff_tx.core import certificates
 
-    print(certificates.make_node_certificate(**dataclasses.asdict(settings[CertificatesConfig])))
+    own = settings[CertificatesConfig]
+    if own.action == "list":
+        print("\n".join(certificates.describe(own.directory)))
+    elif own.action == "revoke":
+        certificates.revoke(own.directory, own.node)
+        print(f"{own.node} is no longer a participant of {own.directory}.")
+    elif own.action == "renew":
+        print(certificates.renew(own.directory, own.node, own.days))
+    else:
+        print(certificates.make_node_certificate(own.directory, own.node, own.hosts, own.days, own.role))
 
 
 PROGRAM = cli.Program(main, CertificatesConfig)

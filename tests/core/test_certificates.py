@@ -45,3 +45,44 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="certificates.directory=.*file cannot be written"):
         certificates.make_node_certificate(str(tmp_path / "file"), "a")
+
+
+def test_a_kit_is_for_one_role_and_a_participant_is_on_the_list(tmp_path):
+    where = str(tmp_path)
+    for role, name in (("coordinator", "head"), ("participant", "north"), ("participant", "south")):
+        made = certificates.make_node_certificate(where, name, role=role)
+        assert certificates.role_of(read(made.directory, "node.crt")) == role
+    north = read(tmp_path / "north", "node.crt")
+    assert certificates.name_of(north) == "north"
+    allowed = certificates.read_participants(str(tmp_path / certificates.PARTICIPANTS))
+    assert allowed == {
+        name: certificates.fingerprint(read(tmp_path / name, "node.crt")).hex() for name in ("north", "south")
+    }
+
+
+def test_who_is_revoked_is_off_the_list_and_who_is_renewed_is_on_it_anew(tmp_path):
+    where, path = str(tmp_path), str(tmp_path / certificates.PARTICIPANTS)
+    certificates.make_node_certificate(where, "north", ["10.0.0.7"], role="participant")
+    before = certificates.read_participants(path)["north"]
+    certificates.revoke(where, "north")
+    assert certificates.read_participants(path) == {}
+    assert any(
+        line.startswith("north: participant, expires in 364 days, revoked") for line in certificates.describe(where)
+    )
+    with pytest.raises(UserError, match="certificates.node=north: must be one of the participants"):
+        certificates.revoke(where, "north")
+    made = certificates.renew(where, "north", days=2)
+    assert made.role == "participant"
+    assert "10.0.0.7" in made.hosts
+    after = certificates.read_participants(path)["north"]
+    assert after != before
+    read(made.directory, "node.crt").verify_directly_issued_by(read(tmp_path, "ca.crt"))
+    assert f"north: participant, expires in 1 days, {after}" in certificates.describe(where)
+
+
+def test_what_is_no_kit_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="make a kit with"):
+        certificates.renew(str(tmp_path), "nobody")
+    (tmp_path / certificates.PARTICIPANTS).write_text("[]")
+    with pytest.raises(UserError, match="is no list of participants"):
+        certificates.read_participants(str(tmp_path / certificates.PARTICIPANTS))

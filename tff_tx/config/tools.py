@@ -9,6 +9,7 @@ from tff_tx.config.option import SEED, Section, option
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
 CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
 VOCABULARIES = ("wordpiece", "bpe")
+CERTIFICATE_ROLES = ("node", "coordinator", "participant")
 SPLIT_NAMES = ("train", "validation", "test")
 
 
@@ -172,3 +173,14 @@ class CertificatesConfig(Section, name="certificates"):
         (), "Addresses and host names by which others reach the node; default: those of this machine."
     )
     days: int = option(365, "Validity of a certificate, in days.", least=1)
+    role: str = option(
+        "node",
+        "What the certificate is for: a node of a Ray cluster, or the coordinator or a participant of a federation.",
+        choices=CERTIFICATE_ROLES,
+    )
+    action: str = option(
+        "make",
+        "Makes a kit; renews it, with a new key; revokes a participant's; or lists all with their fingerprints and "
+        "when they expire.",
+        choices=("make", "renew", "revoke", "list"),
+    )
