@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from data import prepare
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers.lines import read_conll
+from tff_tx.datasets.readers.conll import read_conll
 
 QUESTION = "Which disease is named?"
 

@@ -74,7 +74,17 @@ RELATIONS = [
     ({**FILE, "data.numeric_columns": ("a", "a")}, "name the column 'a' twice"),
     ({"data.label_names": ("a", "a")}, "has a name twice"),
     ({"data.label_names": ("a",), "data.label_file": "f"}, "both name the labels"),
-    ({**FILE, "data.categories": {"c": ["x"]}}, "'c' is none of the data.categorical_columns="),
+    *(
+        (
+            {**FILE, "data.numeric_columns": ("a",), "data.label_names": ("a",)},
+            "label_names=a cannot be combined with task.kind=forecasting",
+        ),
+        ({**FILE, "data.encoding": "klingon"}, "encoding=klingon: must be an encoding that Python knows"),
+        ({**FILE, "data.encoding": "hex"}, "encoding=hex: must be an encoding"),
+        ({**FILE, "data.delimiter": "::"}, "delimiter=::: must be one character"),
+        ({"data.delimiter": ";"}, "data.delimiter=; has no effect"),
+    ),
+    ({**FILE, "data.categories": {"c": ["x"]}}, "'c' is not in data.categorical_columns="),
     *(
         ({**FILE, "data.categorical_columns": ("c",), "data.categories": {"c": values}}, "must have a list of texts")
         for values in ("x", [1], ["x", "x"])

@@ -70,6 +70,15 @@ CAPABILITIES = (
     ),
     Relation(("attack.name", "task.kind"), laws.attack_fits_task),
     needs("data.text_join!=None|blank", "task.kind", TASKS, "text_pairs", "its texts are single ones"),
+    *(
+        Conflict(
+            path,
+            Chosen("task.kind", TASKS, "needs_label_names", negated=True),
+            "its examples have no names to list",
+            None,
+        )
+        for path in section("data", "label_names", "label_file")
+    ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(("data.label_names", "data.categories", "data.split", "task.standardize"), training_data.unhidden),
 )

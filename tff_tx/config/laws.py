@@ -28,6 +28,14 @@ def columns_are_distinct(config: RunConfig) -> Found:
     return f"{columns} name the column {twice[0]!r} twice: name it once." if twice else None
 
 
+def is_encoding(name: str | None) -> bool:
+    """Whether texts can be encoded so; of no name, too."""
+    try:
+        return name is None or isinstance("".encode(name), bytes)
+    except (LookupError, ValueError):
+        return False
+
+
 def is_private(config: RunConfig) -> bool:
     """Whether clients or examples have differential privacy, on the server or inside of clients."""
     inside = config.local_privacy.clip_norm or config.example_privacy.clip_norm
@@ -39,7 +47,7 @@ def categories_are_lists(config: RunConfig) -> Found:
     for column, values in config.data.categories.items():
         name = f"{setting('data.categories')}: {column!r}"
         if column not in config.data.categorical_columns:
-            return f"{name} is none of the {describe(config, 'data.categorical_columns')}: name it there, or remove it."
+            return f"{name} is not in {describe(config, 'data.categorical_columns')}: name it there, or remove it."
         texts = isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values)
         if not texts or len(set(values)) < len(values):
             return f'{name} must have a list of texts, each once, as in {{"{column}": ["a", "b"]}}.'

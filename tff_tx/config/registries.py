@@ -83,8 +83,13 @@ DATASETS = Registry(
 FORMATS = Registry(
     "file format",
     {
-        **_of("datasets.readers.lines", "csv", "tsv", "jsonl", "conll", "text", "dialogue"),
-        **_of("datasets.readers.containers", "parquet", "squad", "leaf", "hdf5", "sqlite"),
+        **_of("datasets.readers.delimited", "csv", "tsv"),
+        **_of("datasets.readers.jsons", "jsonl"),
+        **_of("datasets.readers.conll", "conll", "conllu"),
+        **_of("datasets.readers.lines", "text", "dialogue"),
+        **_of("datasets.readers.containers", "parquet"),
+        **_of("datasets.readers.jsons", "squad", "leaf"),
+        **_of("datasets.readers.containers", "hdf5", "sqlite"),
     },
 )
 """Of `tff_tx.datasets.Format`."""

@@ -6,6 +6,7 @@ or task is capable of, `capability_rules`, come last: only they import it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,15 @@ DATA = (
     *belong(
         "data.dataset=file",
         *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
+        *section("data", "encoding", "delimiter"),
+    ),
+    Law(
+        lambda c: not laws.is_encoding(c.data.encoding),
+        "{data.encoding=}: must be an encoding that Python knows, such as utf-8, cp1252 or utf-16.",
+    ),
+    Law(
+        lambda c: not (c.data.delimiter in (None, "tab", "\\t") or re.fullmatch(r'[^"\r\n]', c.data.delimiter)),
+        "{data.delimiter=}: must be one character other than a quote, or tab.",
     ),
     *(
         Conflict(

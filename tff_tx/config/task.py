@@ -118,10 +118,20 @@ class DataConfig(Section, name="data"):
     format: str | None = option(
         None, "Format of the files; default: by their names.", flag="data_format", choices=FORMATS
     )
+    encoding: str | None = option(
+        None, "Encoding of text files, such as cp1252; default: by their byte order mark, else UTF-8."
+    )
+    delimiter: str | None = option(
+        None, "Character between the values of CSV and TSV files, or `tab`; default: recognized by their first lines."
+    )
     columns: tuple[str, ...] = option(
         (), "Column names, for CSV and TSV files without a header line, and for CoNLL (default: tokens, ..., tags)."
     )
-    text_column: tuple[str, ...] = option(("text",), "Column of the text; several are joined, see {data.text_join}.")
+    text_column: tuple[str, ...] = option(
+        ("text",),
+        "Column of the text; several are joined, see {data.text_join}. A column within another is named with dots, as "
+        "in review.title.",
+    )
     text_join: str | None = option(
         None,
         "Encoding of several {data.text_column}: a pair of texts, with segments where the model has them; or joined by "

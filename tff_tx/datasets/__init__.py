@@ -16,7 +16,7 @@ _EXPORTS = {
     "partition": ("Partition",),
     "readers.files": ("format_of_table",),
     "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
-    "sources": ("DataSet", "Format", "read_records"),
+    "sources": ("DataSet", "Format", "open_source", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),
     "splits": ("Split",),
     "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset", "is_whole"),

@@ -34,8 +34,14 @@ CHUNK_ROWS = 1000
 # Where a row is a whole file, fewer make a chunk.
 FILES_PER_CHUNK = 64
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
-"""Pairs of a row's place, for messages, and the row: a dictionary from the file's own column names to values."""
+
+class BadRow(UserError):
+    """A mistake in one row, without which the others can be read."""
+
+
+Rows = Iterator[tuple[str, Any]]
+"""Pairs of a row's place, for messages, and the row: a dictionary from the file's own column names to values; or the
+`BadRow` that says why there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +85,14 @@ class Source:
       digest: Split name -> a string that changes when the split's content does, without parsing it; None if only the
         records can say.
       numeric_names: Names of `numbers`, where the data themselves have them.
+      notes: What was recognized of the files, in lines; reads no more than their beginnings.
     """
 
     pools: Mapping[str, Pool]
     has_clients: bool
     digest: Callable[[str], str] | None = None
     numeric_names: tuple = ()
+    notes: Callable[[], list[str]] = list
 
     def columns(self) -> frozenset:
         """The record columns that the first training record has."""
@@ -104,6 +112,8 @@ class Format:
       one_file_a_client: Whether a client in two files is a mistake.
       named_clients: Whether a file is a client with the name of the file.
       chunk_rows: Rows a chunk.
+      settings: Fields of a `DataSpec` that `read` and `describe` take by name.
+      describe: (path, settings) -> how the values of a file are written, in words, if files of the format differ.
       splits: Path -> names of the splits in the file, where one file has several.
     """
 
@@ -114,6 +124,8 @@ class Format:
     named_clients: bool = False
     chunk_rows: int = CHUNK_ROWS
     splits: Callable[[str], list[str]] | None = None
+    settings: tuple[str, ...] = ()
+    describe: Callable[..., str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

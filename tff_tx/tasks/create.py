@@ -76,7 +76,11 @@ def create_task(
         label_names=label_names,
         tokenizer=facts.tokenizer,
         eval_batch_size=eval_batch_size,
-        notes=(*filter(None, [facts.note]), *_weight_notes(keras_model, model.pretrained)),
+        notes=(
+            *(survey.source.notes() if survey else ()),
+            *filter(None, [facts.note]),
+            *_weight_notes(keras_model, model.pretrained),
+        ),
     )
 
 

@@ -51,3 +51,9 @@ def test_several_texts_are_joined_as_in_the_run_if_they_are_those_of_the_run():
     joined = {"text_column": ("a", "b"), "text_join": "blank"}
     assert found({"data.files": ("b.csv",)}, **joined)[0].data.text_join == "blank"
     assert found({"data.files": ("b.csv",), "data.text_column": ("a", "c")}, **joined)[0].data.text_join is None
+
+
+@pytest.mark.parametrize(("header", "column"), [("said,who", "who"), ("said,city", None)])
+def test_clients_are_those_of_the_file_if_it_has_the_column_of_the_run(tmp_path, header, column):
+    (tmp_path / "b.csv").write_text(f"{header}\nhi,ann\n")
+    assert found({"data.files": (str(tmp_path / "b.csv"),)}, client_column="who")[0].data.client_column == column

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import values
+from tff_tx.datasets.sources import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,18 +29,46 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     return pd.DataFrame(chunk)
 
 
+_NO_SCALARS = (list, dict, bytes, np.ndarray)
+_NAMING = (
+    *("text_column", "label_column", "target_column", "question_column", "context_column", "answer_column"),
+    *("answer_start_column", "client_column", "numeric_columns", "categorical_columns"),
+)
+"""Fields of a `DataSpec` that name columns."""
+
+
+def with_nested(rows: Rows, spec: DataSpec) -> Rows:
+    """Gives rows the columns that a spec names by the path to them: `a.b` is b of what a holds, `a.0` its first."""
+    named = [getattr(spec, field) or () for field in _NAMING]
+    paths = [name for names in named for name in ((names,) if isinstance(names, str) else names) if "." in name]
+    for where, row in rows:
+        if paths and isinstance(row, dict):
+            found = {path: _at(row, path) for path in paths if path not in row}
+            row = {**row, **{path: value for path, value in found.items() if value is not None}}
+        yield where, row
+
+
+def _at(value, path):
+    for name in path.split("."):
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
 def available(row: dict, spec: DataSpec) -> frozenset:
     """The record columns that can be made of a row."""
     texts = ("target", "question", "context")
-    found = {name for name in texts if isinstance(row.get(getattr(spec, f"{name}_column")), str)}
-    words = isinstance(row.get(_usual("tokens", row, spec.text_column[0])), list)
-    if words and isinstance(row.get(_usual("tags", row, spec.label_column)), list):
+    found = {name for name in texts if values.is_scalar(row.get(getattr(spec, f"{name}_column")))}
+    words = values.is_list(row.get(_listed("tokens", row, spec.text_column[0])))
+    if words and values.is_list(row.get(_listed("tags", row, spec.label_column))):
         found.update(["tokens", "tags"])
-    if all(isinstance(row.get(name), str) for name in spec.text_column):
+    if all(values.is_scalar(row.get(name)) for name in spec.text_column):
         found.add("text")
     if _usual("answers", row, spec.answer_column) in row:
         found.add("answers")
-    if isinstance(row.get(_pixels_name(row, spec)), (list, dict, bytes, np.ndarray)) and not words:
+    if isinstance(row.get(_pixels_name(row, spec)), _NO_SCALARS) and not words:
         found.add("pixels")
     for column, names in (("numbers", spec.numeric_columns), ("categories", spec.categorical_columns)):
         if names and all(name in row for name in names):
@@ -52,7 +81,7 @@ def available(row: dict, spec: DataSpec) -> frozenset:
 
 
 def _texts(rows, spec) -> list:
-    return list(map(list, zip(*(_column(rows, name, "text_column", _text) for name in spec.text_column))))
+    return list(map(list, zip(*(_column(rows, name, "text_column", values.as_text) for name in spec.text_column))))
 
 
 def _named_by(field: str, convert: Callable, rows, spec) -> list:
@@ -61,24 +90,28 @@ def _named_by(field: str, convert: Callable, rows, spec) -> list:
 
 def _answers(rows, spec) -> list:
     name = _usual("answers", rows[0][1], spec.answer_column)
-    if not isinstance(rows[0][1].get(name, ""), (str, type(None), float)):
-        return _column(rows, name, "answer_column", _squad_answers)
+    if not isinstance(rows[0][1].get(name, ""), (str, type(None), float)) or _is_squad(rows[0][1].get(name)):
+        return _column(rows, name, "answer_column", values.as_squad_answers)
     # Without an answer there is nothing that starts anywhere.
-    answered = [pair for pair in rows if name not in pair[1] or not _is_empty(pair[1][name])]
-    texts = _column(answered, name, "answer_column", _text)
-    starts = _column(answered, spec.answer_start_column, "answer_start_column", _place)
+    answered = [pair for pair in rows if name not in pair[1] or not values.is_empty(pair[1][name])]
+    texts = _column(answered, name, "answer_column", values.as_text)
+    starts = _column(answered, spec.answer_start_column, "answer_start_column", values.as_place)
     pairs = iter(zip(texts, starts))
-    return [[] if name in row and _is_empty(row[name]) else [next(pairs)] for _, row in rows]
+    return [[] if name in row and values.is_empty(row[name]) else [next(pairs)] for _, row in rows]
+
+
+def _is_squad(value):
+    return isinstance(value, str) and isinstance(values.parsed(value), dict)
 
 
 def _tokens(rows, spec) -> list:
-    return _column(rows, _usual("tokens", rows[0][1], spec.text_column[0]), "text_column", _words)
+    return _column(rows, _listed("tokens", rows[0][1], spec.text_column[0]), "text_column", values.as_words)
 
 
 def _tags(rows, spec) -> list:
-    tags = _column(rows, _usual("tags", rows[0][1], spec.label_column), "label_column", _words)
+    tags = _column(rows, _listed("tags", rows[0][1], spec.label_column), "label_column", values.as_words)
     for (where, row), sentence in zip(rows, tags):
-        tokens = row.get(_usual("tokens", row, spec.text_column[0]), sentence)
+        tokens = values.parsed(row.get(_listed("tokens", row, spec.text_column[0]), sentence))
         if len(tokens) != len(sentence):
             raise UserError(f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag.")
     return tags
@@ -89,32 +122,37 @@ def _usual(name: str, row: dict, chosen: str) -> str:
     return name if name in row else chosen
 
 
+def _listed(name: str, row: dict, chosen: str) -> str:
+    """The chosen name of a column if that has a list, else the usual name if the row has it."""
+    return chosen if values.is_list(row.get(chosen)) else _usual(name, row, chosen)
+
+
 def _pixels_name(row: dict, spec: DataSpec) -> str:
     names = [name for name in (*spec.text_column, "pixels", "image") if name in row]
-    images = [name for name in names if not isinstance(row[name], str)]
+    images = [name for name in names if isinstance(row[name], _NO_SCALARS)]
     return next(iter(images + names), "pixels")
 
 
 def _clients(rows, spec) -> list:
-    return _column(rows, spec.client_column or "client", "client_column", _label)
+    return _column(rows, spec.client_column or "client", "client_column", values.as_label)
 
 
 def _pixels(rows, spec) -> list:
-    return _column(rows, _pixels_name(rows[0][1], spec), "text_column", _image)
+    return _column(rows, _pixels_name(rows[0][1], spec), "text_column", values.as_image)
 
 
 def _numbers(rows, spec) -> list:
-    columns = [_column(rows, name, "numeric_columns", _number) for name in spec.numeric_columns]
+    columns = [_column(rows, name, "numeric_columns", values.as_number) for name in spec.numeric_columns]
     return list(np.array(columns, np.float64).T)
 
 
 def _categories(rows, spec) -> list:
-    columns = [_column(rows, name, "categorical_columns", _label) for name in spec.categorical_columns]
-    return [list(values) for values in zip(*columns)]
+    columns = [_column(rows, name, "categorical_columns", values.as_label) for name in spec.categorical_columns]
+    return [list(row) for row in zip(*columns)]
 
 
 def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> list:
-    values = []
+    found = []
     for where, row in rows:
         if name not in row:
             raise UserError(
@@ -123,107 +161,32 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
                 "without a header line."
             )
         value = row[name]
-        if _is_missing(value):
+        if values.is_missing(value):
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
-            values.append(convert(value))
+            found.append(convert(value))
         except (TypeError, ValueError, OSError) as error:
             raise UserError(
                 f"{where}: the column {name!r} has {str(value)[:60]!r}, which is no "
-                f"{_KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
+                f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
-    return values
-
-
-def _is_missing(value) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
-
-
-def _is_empty(value) -> bool:
-    return _is_missing(value) or value == ""
-
-
-def _text(value) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _words(value) -> list:
-    if not isinstance(value, (list, np.ndarray)) or len(value) == 0:
-        raise TypeError
-    return [str(word) for word in value]
-
-
-def _label(value) -> str:
-    if isinstance(value, np.ndarray):
-        # Scalars come out of some files as arrays of one element.
-        value = value.item()
-    if isinstance(value, (list, dict, bytes)) or value == "":
-        raise TypeError
-    return str(value)
-
-
-def _number(value) -> float:
-    number = float(value)
-    if not np.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _place(value) -> int:
-    place = int(value)
-    if place < 0 or place != float(value):
-        raise ValueError
-    return place
-
-
-def _squad_answers(value) -> list:
-    """Of {text: [...], answer_start: [...]}, as Hugging Face keeps SQuAD, or of SQuAD's [{text, answer_start}, ...]."""
-    if isinstance(value, dict):
-        if len(value.get("text", ())) != len(value.get("answer_start", (None,))):
-            raise TypeError
-        return [(_text(text), _place(start)) for text, start in zip(value["text"], value["answer_start"])]
-    if not isinstance(value, (list, np.ndarray)) or not all(isinstance(answer, dict) for answer in value):
-        raise TypeError
-    return [(_text(answer.get("text")), _place(answer.get("answer_start"))) for answer in value]
-
-
-def _image(value) -> np.ndarray:
-    if isinstance(value, dict):
-        # How Hugging Face's datasets keep images in Parquet.
-        value = value.get("bytes")
-    if isinstance(value, bytes):
-        from PIL import Image
-
-        value = np.asarray(Image.open(io.BytesIO(value)))
-    pixels = np.asarray(value)
-    if not np.issubdtype(pixels.dtype, np.number) or pixels.ndim < 1:
-        raise TypeError
-    return pixels
+    return found
 
 
 _READ = {
     "text": lambda rows, spec: [" ".join(texts) for texts in _texts(rows, spec)],
     "texts": _texts,
-    **{name: functools.partial(_named_by, f"{name}_column", _text) for name in ("target", "question", "context")},
+    **{
+        name: functools.partial(_named_by, f"{name}_column", values.as_text)
+        for name in ("target", "question", "context")
+    },
     "answers": _answers,
     "tokens": _tokens,
     "tags": _tags,
-    "label": functools.partial(_named_by, "label_column", _label),
+    "label": functools.partial(_named_by, "label_column", values.as_label),
     "client": _clients,
     "pixels": _pixels,
     "numbers": _numbers,
     "categories": _categories,
     "row": lambda rows, spec: [row for _, row in rows],
-}
-
-_KIND = {
-    _text: "text",
-    _words: "list of words",
-    _label: "single value",
-    _image: "image",
-    _number: "finite number",
-    _place: "number of a character, from 0",
-    _squad_answers: "list of answers with text and answer_start",
 }

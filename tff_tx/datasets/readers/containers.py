@@ -1,12 +1,11 @@
-"""Formats that hold records by other means than lines: Parquet, SQuAD, LEAF, and TFF's HDF5 and SQLite.
+"""Formats that hold records by other means than text: Parquet, and TFF's HDF5 and SQLite.
 
-Readers as in `lines`. In the last three the client is part of the format, and comes as "client".
+Readers as in `lines`. In the last two the client is part of the format, and comes as "client".
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.readers.lines import utf8_lines
 from tff_tx.datasets.sources import CHUNK_ROWS, Format, Rows
 
 if TYPE_CHECKING:
@@ -36,85 +34,6 @@ def read_parquet(path: str, columns: Sequence[str]) -> Rows:
         rows = (row for batch in file.iter_batches(batch_size=CHUNK_ROWS) for row in batch.to_pylist())
         for number, row in enumerate(rows, start=1):
             yield f"{path}, row {number}", row
-
-
-def read_squad(path: str, columns: Sequence[str]) -> Rows:
-    """SQuAD's JSON, of version 1.1 or 2.0 (Rajpurkar et al. 2016, 2018).
-
-    {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}. A row a
-    question: title, id, context, question and answers, which are empty where `is_impossible`.
-    """
-    content = _json(path)
-    place = "data"
-    try:
-        for article in content["data"]:
-            title = article.get("title", "")
-            for number, paragraph in enumerate(article["paragraphs"], start=1):
-                place = f"{title!r}, paragraph {number}"
-                context = paragraph["context"]
-                for question in paragraph["qas"]:
-                    place = f"{title!r}, question {question.get('id', question['question'])!r}"
-                    answers = [] if question.get("is_impossible") else question["answers"]
-                    row = {"title": title, "id": question.get("id"), "context": context}
-                    yield f"{path}, {place}", {**row, "question": question["question"], "answers": answers}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: no SQuAD file at {place} ({type(error).__name__} {error}), which has articles in `data` with "
-            f"`paragraphs` of a `context` and `qas`; correct it, or name its {setting('data.format')}."
-        ) from error
-
-
-def _json(path: str):
-    try:
-        return json.loads("".join(utf8_lines(path)))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: no valid JSON ({error.msg}); correct the file.") from error
-
-
-def read_leaf(path: str, columns: Sequence[str]) -> Rows:
-    """LEAF's JSON (Caldas et al. 2018): {users, user_data: {user: {x: [...], y: [...]}}}.
-
-    One file is read at a time and as a whole, which is how LEAF cuts its files.
-    """
-    content = _json(path)
-    try:
-        users, data = content["users"], content["user_data"]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
-            f"or name its {setting('data.format')}."
-        ) from error
-    if len(set(users)) < len(users):
-        twice = next(user for user in users if users.count(user) > 1)
-        raise UserError(f"{path}: the user {twice!r} is listed twice; give each user one entry.")
-    for user in users:
-        yield from _leaf_user(path, user, data.get(user))
-
-
-def _leaf_user(path: str, user: str, content) -> Rows:
-    inputs = content.get("x", []) if isinstance(content, dict) else []
-    if not inputs:
-        raise UserError(f"{path}: the user {user!r} has no example; remove the user from the file.")
-    labels = content.get("y")
-    if isinstance(labels, list) and len(labels) != len(inputs):
-        raise UserError(
-            f"{path}: the user {user!r} has {len(inputs)} inputs `x` and {len(labels)} labels "
-            "`y`; make them equally many."
-        )
-    for number, value in enumerate(inputs):
-        row = {"client": user, **_leaf_input(value)}
-        if isinstance(labels, list):
-            row["label"] = labels[number]
-        yield f"{path}, user {user!r}, example {number + 1}", row
-
-
-def _leaf_input(value) -> dict:
-    if isinstance(value, list) and value and not isinstance(value[0], str):
-        return {"pixels": np.asarray(value)}
-    if isinstance(value, list):
-        # Fields of a record, as in LEAF's sent140; --text_column=4 takes the fifth.
-        return {str(number): field for number, field in enumerate(value)}
-    return {"text": value}
 
 
 def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
@@ -208,8 +127,6 @@ def _feature(feature: tf.train.Feature, where: str):
 
 
 PARQUET = Format(read_parquet, (".parquet",))
-SQUAD = Format(read_squad)
-LEAF = Format(read_leaf, (".json",), has_clients=True, one_file_a_client=True)
 HDF5 = Format(read_hdf5, (".h5", ".hdf5"), has_clients=True, one_file_a_client=True)
 SQLITE = Format(
     read_sqlite, (".sqlite", ".sqlite3", ".db"), has_clients=True, one_file_a_client=True, splits=sqlite_splits

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns
-from tff_tx.datasets.sources import Chunk, DataSet, Format, Pool, Rows, Source, file_digest, grouped
+from tff_tx.datasets.readers.jsons import json_format
+from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
+from tff_tx.datasets.sources import BadRow, Chunk, DataSet, Format, Pool, Rows, Source, file_digest, grouped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,7 @@ def file_source(spec: DataSpec) -> Source:
     found = {
         pool: _expand(paths, "files" if pool == "train" else f"{pool}_files") for pool, paths in named.items() if paths
     }
-    name = spec.format or _format_of([file for files in found.values() for file in files])
+    name = spec.format or _format_of([file for files in found.values() for file in files], spec.encoding)
     if name not in FORMATS:
         raise UserError(f"{setting('data.format')}={name}: must be one of {', '.join(FORMATS)}.")
     fmt = FORMATS[name]
@@ -49,7 +51,23 @@ def file_source(spec: DataSpec) -> Source:
         {pool: Pool(functools.partial(_chunks, files, spec, fmt)) for pool, files in found.items()},
         has_clients=fmt.has_clients or spec.client_column is not None,
         digest=lambda pool: _digest(found[pool], name),
+        notes=functools.partial(_notes, found, spec, fmt),
     )
+
+
+def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
+    """How the files are written, if formats leave that open: those that are written alike in one line."""
+    paths: dict = {}
+    for file in dict.fromkeys(file for files in found.values() for file in files) if fmt.settings else ():
+        said = [f"encoded as {name}"] if (name := encoding_of(file.path, spec.encoding)) != "utf-8" else []
+        said += [fmt.describe(file.path, **_settings(spec, fmt))] if fmt.describe else []
+        if said:
+            paths.setdefault(", ".join(said), []).append(os.path.basename(file.path))
+    return [f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {said}" for said, names in paths.items()]
+
+
+def _settings(spec: DataSpec, fmt: Format) -> dict:
+    return {name: getattr(spec, name) for name in fmt.settings}
 
 
 def _expand(patterns: Sequence[str], field: str) -> list[_File]:
@@ -85,17 +103,29 @@ def _files_below(root: str) -> list[_File]:
 
 def format_of_table(path: str, spec: DataSpec) -> str | None:
     """The format of another file with records as those of a spec, by its name; None if it is that of no such file."""
-    end = os.path.splitext(path)[1].lower()
-    if spec.format and end in {os.path.splitext(file)[1].lower() for file in spec.files}:
+    end = _ending(path)
+    if spec.format and end in map(_ending, spec.files):
         return spec.format
+    return _format_by_name(path, spec.encoding)
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(name_without_compression(path))[1].lower()
+
+
+def _format_by_name(path: str, encoding: str | None) -> str | None:
+    end = _ending(path)
+    if end == ".json":
+        return json_format(path, encoding)
     return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
 
 
-def _format_of(files: Sequence[_File]) -> str:
-    by_extension = {end: name for name, fmt in FORMATS.items() for end in fmt.extensions}
-    names = {by_extension.get(os.path.splitext(file.path)[1].lower()) for file in files}
+def _format_of(files: Sequence[_File], encoding: str | None) -> str:
+    names = {_format_by_name(file.path, encoding) for file in files}
     if names == {None} and all(file.in_folder for file in files):
         return "text"
+    if names == {None}:
+        names = {json_format(file.path, encoding) for file in files}
     if len(names) > 1 or None in names:
         raise UserError(
             f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
@@ -147,8 +177,16 @@ def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequenc
     return chunk
 
 
+def _good(rows: Rows) -> Rows:
+    for where, row in rows:
+        if isinstance(row, BadRow):
+            raise row
+        yield where, row
+
+
 def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
-    rows = fmt.read(file.path, spec.columns if file.split is None else file.split)
+    read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
+    rows = columns.with_nested(_good(read), spec)
     if fmt.named_clients:
         return ((where, {"client": file.name, **row}) for where, row in rows)
     return rows

@@ -87,7 +87,18 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
 
 
 _READING = (
-    *("format", "columns", "text_column", "label_column", "target_column", "question_column", "context_column"),
+    *(
+        "format",
+        "encoding",
+        "delimiter",
+        "columns",
+        "client_column",
+        "text_column",
+        "label_column",
+        "target_column",
+        "question_column",
+        "context_column",
+    ),
     *("answer_column", "answer_start_column", "numeric_columns", "categorical_columns", "categories"),
 )
 _DIVIDING = ("validation_files", "validation_fraction", "test_fraction", "split")
@@ -116,6 +127,8 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
         # Other columns may be joined otherwise.
         paths |= {"data.text_join"} - set(given) if "data.text_column" not in given else set()
         changes |= {path: run.config.get(path) for path in paths}
+        if "data.client_column" in paths and not _has_clients(config.replace(changes)):
+            changes["data.client_column"] = None
     is_whole = not {*(f"data.{name}" for name in _DIVIDING), "evaluate.split_name"} & set(given)
     is_whole = is_whole and not (config.data.files and config.data.test_files)
     if is_whole and run is not None and run.config.data.split == "time":
@@ -123,6 +136,14 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
     if is_whole:
         changes |= {"data.test_files": (), "data.test_fraction": 0.0, "data.validation_fraction": 0.0}
     return config.replace(changes), is_whole
+
+
+def _has_clients(config):
+    """Whether files say who owns their examples; also of those that cannot be read, which is said later."""
+    try:
+        return "client" in datasets.open_source(data_spec(config)).columns()
+    except UserError:
+        return True
 
 
 def facts(task: tasks.FederatedTask, clients: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,226 @@
+"""The same records, however a file is compressed, encoded, separated and quoted."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tff_tx.core.errors import UserError
+from tff_tx.datasets import DataSpec
+from tff_tx.datasets.readers import opening
+from tff_tx.datasets.sources import open_source
+
+TABLE = pd.DataFrame(
+    {
+        "text": ['says "no", twice', "two\nlines", "Ünïcode; and more", "back\\slash\tand TAB", "five"],
+        "label": ["b", "a", "b", "a", "c"],
+    }
+)
+
+
+def records(path, *wants, **settings):
+    source = open_source(DataSpec("file", files=(str(path),), **settings))
+    return pd.concat(source.pools["train"](wants or ("text", "label")), ignore_index=True)
+
+
+def check(path, table=TABLE, **settings):
+    found = records(path, **settings)
+    assert found["text"].tolist() == table["text"].tolist()
+    assert found["label"].tolist() == table["label"].tolist()
+
+
+def zipped(content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner.csv", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("end", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zip", zipped)]
+)
+def test_compressed(tmp_path, end, compress):
+    named, unnamed = tmp_path / f"x.csv.{end}", tmp_path / "x.csv"
+    for path in (named, unnamed):
+        path.write_bytes(compress(TABLE.to_csv(index=False).encode()))
+        check(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"text,label\n" + b"a,b\n" * 2**18), r"more than 65,536 bytes; decompress"),
+        (gzip.compress(b"text,label\na,b\n" * 99)[:-12], r"x\.csv\.gz cannot be read \(.+\); replace"),
+        (b"PK\x03\x04 and no archive", r"x\.csv\.gz cannot be read \(.+\); replace"),
+    ],
+)
+def test_a_bomb_or_a_damaged_file_is_refused(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(opening, "_ALWAYS_BYTES", 2**16)
+    monkeypatch.setattr(opening, "_MOST_TIMES", 1)
+    (tmp_path / "x.csv.gz").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        records(tmp_path / "x.csv.gz")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_with_a_mark(tmp_path, encoding):
+    (tmp_path / "x.csv").write_bytes(TABLE.to_csv(index=False).encode(encoding))
+    check(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "cp1252", "utf-16-le"])
+def test_encodings_that_are_named(tmp_path, encoding):
+    (tmp_path / "x.jsonl").write_bytes(TABLE.to_json(orient="records", lines=True, force_ascii=False).encode(encoding))
+    check(tmp_path / "x.jsonl", encoding=encoding)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+@pytest.mark.parametrize("end", ["csv", "tsv"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_delimiters_are_recognized(tmp_path, separator, end, quoting):
+    # As pandas and Excel write them: quotes where they are needed, and doubled within.
+    TABLE.to_csv(tmp_path / f"x.{end}", index=False, sep=separator, quoting=quoting)
+    check(tmp_path / f"x.{end}")
+
+
+def test_excel_says_its_delimiter(tmp_path):
+    (tmp_path / "x.csv").write_text("sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
+    check(tmp_path / "x.csv")
+    assert "line 3" in records(tmp_path / "x.csv")["where"][0]
+
+
+def test_any_other_delimiter_is_named(tmp_path):
+    TABLE.to_csv(tmp_path / "x.csv", index=False, sep="^")
+    check(tmp_path / "x.csv", delimiter="^")
+    TABLE.to_csv(tmp_path / "x.csv", index=False, sep="\t")
+    check(tmp_path / "x.csv", delimiter="tab")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        # write.table(x), write.csv(x), write.csv2(x)
+        ("x.csv", '"text" "label"\n"1" "one, two" "a"\n"7" "say \\"hi\\"" "b"\n'),
+        ("x.csv", '"","text","label"\n"1","one, two","a"\n"2","say ""hi""","b"\n'),
+        ("x.csv", '"";"text";"label"\n"1";"one, two";"a"\n"2";"say ""hi""";"b"\n'),
+        # SELECT ... INTO OUTFILE ... FIELDS TERMINATED BY ',' ENCLOSED BY '"', with a header; mysql --tab
+        ("x.csv", '"text","label","more"\n"one, two","a",\\N\n"say \\"hi\\"","b",\\N\n'),
+        ("x.tsv", 'text\tlabel\tmore\none, two\ta\t\\N\nsay "hi"\tb\t\\N\n'),
+    ],
+)
+def test_what_r_and_mysql_write(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    check(tmp_path / name, pd.DataFrame({"text": ["one, two", 'say "hi"'], "label": ["a", "b"]}))
+
+
+def test_nulls_of_mysql_are_missing(tmp_path):
+    (tmp_path / "x.tsv").write_text("text\tlabel\na\t1\nb\t\\N\n")
+    with pytest.raises(UserError, match=r"line 3: the column 'label' has ''"):
+        records(tmp_path / "x.tsv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text,label,\na,x,\nb,y,\n",
+        "text,label,,\na,x\nb,y,,\n",
+        "text,label\na,x,,\nb,y\n",
+        " text , label\na,x\nb,y\n",
+        '"text", "label"\n"a", "x"\n"b", "y"\n',
+    ],
+)
+def test_blanks_in_headers_and_columns_without_a_name(tmp_path, content):
+    (tmp_path / "x.csv").write_text(content)
+    check(tmp_path / "x.csv", pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}))
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.ndjson", "x.txt", "x.json.gz"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_whatever_the_extension(tmp_path, name, indent):
+    rows = TABLE.to_dict("records")
+    lines = "\n".join(map(json.dumps, rows))
+    for content in (lines, json.dumps(rows, indent=indent), json.dumps({"version": 1, "data": rows}, indent=indent)):
+        written = gzip.compress(content.encode()) if name.endswith("gz") else content.encode()
+        (tmp_path / name).write_bytes(written)
+        check(tmp_path / name)
+
+
+def test_columns_within_columns(tmp_path):
+    rows = [{"review": {"parts": [{"title": t}], "stars": n}} for n, t in enumerate(("good", "bad"))]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    nested = {"text_column": ("review.parts.0.title",), "label_column": "review.stars"}
+    check(tmp_path / "x.json", pd.DataFrame({"text": ["good", "bad"], "label": ["0", "1"]}), **nested)
+    pd.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
+    check(tmp_path / "x.parquet", pd.DataFrame({"text": ["good", "bad"], "label": ["0", "1"]}), **nested)
+    with pytest.raises(UserError, match=r"no column 'review\.gone'"):
+        records(tmp_path / "x.json", label_column="review.gone")
+
+
+def test_numbers_are_texts_where_texts_are_wanted(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": 2024, "label": 1}\n{"text": "a", "label": 2}\n')
+    check(tmp_path / "x.jsonl", pd.DataFrame({"text": ["2024", "a"], "label": ["1", "2"]}))
+
+
+@pytest.mark.parametrize("form", [json.dumps, str, lambda words: str(np.array(words))])
+def test_lists_in_tables(tmp_path, form):
+    table = {"tokens": [["He's", "in", "Rome"], ["No"]], "ner": [[0, 0, 1], [0]]}
+    pd.DataFrame({k: list(map(form, v)) for k, v in table.items()}).to_csv(tmp_path / "x.csv", index=False)
+    found = records(tmp_path / "x.csv", "tokens", "tags", label_column="ner")
+    assert found["tokens"].tolist() == table["tokens"]
+    assert found["tags"].tolist() == [["0", "0", "1"], ["0"]]
+
+
+CONLLU = """# sent_id = 1
+# text = Vámonos al mar
+1-2\tVámonos\t_\t_\t_\t_\t_\t_\t_\t_
+1\tVamos\tir\tVERB\tV\t_\t0\troot\t_\t_
+2\tnos\tnosotros\tPRON\tP\t_\t1\tobj\t_\t_
+2.1\tnada\t_\tX\tZ\t_\t_\t_\t_\t_
+
+# newdoc
+1\t#\t#\tSYM\tS\t_\t0\troot\t_\t_
+"""
+
+
+@pytest.mark.parametrize(("settings", "tags"), [({}, ["VERB", "PRON"]), ({"label_column": "xpos"}, ["V", "P"])])
+def test_conllu(tmp_path, settings, tags):
+    (tmp_path / "x.conllu").write_text(CONLLU)
+    found = records(tmp_path / "x.conllu", "tokens", "tags", **settings)
+    assert found["tokens"].tolist() == [["Vamos", "nos"], ["#"]]
+    assert found["tags"][0] == tags
+
+
+def test_comments_in_conll(tmp_path):
+    (tmp_path / "x.conll").write_text("# of Rome\n# id 7 b\nRome B-LOC\n# O\n\n# another one\nNo O\n")
+    assert records(tmp_path / "x.conll", "tokens", "tags")["tokens"].tolist() == [["Rome", "#"], ["No"]]
+
+
+def picture(mode):
+    colors = Image.fromarray(np.full([2, 3, 3], [200, 100, 0], np.uint8))
+    if mode == "I;16":
+        return Image.fromarray(np.full([2, 3], 2**15, np.uint16))
+    return colors.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape", "value"),
+    [
+        *(("L", (2, 3), 118.5), ("1", (2, 3), 127), ("RGB", (2, 3, 3), 100), ("RGBA", (2, 3, 4), 139)),
+        *(("P", (2, 3, 3), 100), ("I;16", (2, 3), 0.5), ("LA", (2, 3, 4), 152)),
+    ],
+)
+def test_modes_of_pictures(tmp_path, mode, shape, value):
+    png = io.BytesIO()
+    picture(mode).save(png, "PNG")
+    pd.DataFrame({"image": [{"bytes": png.getvalue()}], "label": [0]}).to_parquet(tmp_path / "x.parquet")
+    pixels = records(tmp_path / "x.parquet", "pixels")["pixels"][0]
+    assert pixels.shape == shape
+    assert pixels.mean() == pytest.approx(value, rel=0.15)

@@ -1,0 +1,96 @@
+"""Sentences in CoNLL's formats, a line a word."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers.opening import TextLines
+from tff_tx.datasets.sources import BadRow, Format, Rows
+
+_UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+# Lines of CoNLL-U that are no words: tokens of several words, and words that are not in the text.
+_NO_WORD = re.compile(r"\d+[-.]\d+$")
+
+
+def read_conll(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
+    """CoNLL: a line a word, a blank line ends a sentence; token first and tag last, unless columns are given.
+
+    Lines that begin with # and have other fields than words are comments. A row has the values of each column in a
+    list.
+    """
+    for number, lines in _sentences(path, columns, encoding):
+        where = f"{path}, line {number}"
+        bad = next((line for line in lines if isinstance(line, BadRow)), None)
+        yield where, bad or _sentence(path, number, lines, columns)
+
+
+def read_conllu(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
+    """CoNLL-U (Universal Dependencies): the tokens are the forms, the tags the universal parts of speech."""
+    names = tuple(columns) or _UNIVERSAL
+    for where, row in read_conll(path, names, encoding):
+        if isinstance(row, dict):
+            words = [number for number, name in enumerate(row[names[0]]) if not _NO_WORD.match(name)]
+            row = {name: [values[number] for number in words] for name, values in row.items()}
+            if not columns:
+                row |= {"tokens": row["form"], "tags": row["upos"]}
+        yield where, row
+
+
+def _sentences(path: str, columns: Sequence[str], encoding: str | None) -> Iterator[tuple]:
+    """(number of the first line, fields of each line or what is wrong with it) of each sentence."""
+    sentence, width, start = [], len(columns) or _width(path, encoding), 0
+    with TextLines(path, encoding) as file:
+        for number, line in itertools.chain(file.numbered(), [(0, "")]):
+            fields = line if isinstance(line, BadRow) else _fields(line)
+            if not fields or fields[0] == "-DOCSTART-":
+                if sentence:
+                    yield start, sentence
+                sentence = []
+                continue
+            if isinstance(fields, list) and fields[0].startswith("#") and len(fields) != width:
+                continue
+            start = start if sentence else number
+            sentence.append(_checked(f"{path}, line {number}", fields, width, columns))
+
+
+def _fields(line: str) -> list[str]:
+    if not line.strip():
+        return []
+    return line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+
+
+def _width(path: str, encoding: str | None) -> int:
+    """The number of fields of the first word that is no # or comment."""
+    with TextLines(path, encoding) as file:
+        rows = (_fields(line) for _, line in file.numbered() if isinstance(line, str))
+        return next((len(row) for row in rows if row and row[0] != "-DOCSTART-" and not row[0].startswith("#")), 2)
+
+
+def _checked(where: str, fields, width: int, columns: Sequence[str]):
+    if isinstance(fields, BadRow) or (len(fields) >= 2 and len(fields) == width and fields[0] and fields[-1]):
+        return fields
+    wanted = ", ".join(columns) if columns else "token and tag"
+    return BadRow(
+        f"{where}: {' '.join(fields)!r} is no {wanted}, separated by TABs or blanks like the lines before; correct the "
+        "line."
+    )
+
+
+def _sentence(path, start, lines, columns) -> dict:
+    by_field = [list(values) for values in zip(*lines)]
+    if columns:
+        return dict(zip(columns, by_field))
+    numbers = [list(map(str, range(first, first + len(lines)))) for first in (0, 1)]
+    if len(by_field) > 2 and len(lines) > 1 and by_field[0] in numbers:
+        raise UserError(
+            f"{path}, line {start}: the first of {len(by_field)} fields numbers the words: name all fields with "
+            f"{setting('data.columns')}, such as number,tokens,tags."
+        )
+    return {"tokens": by_field[0], "tags": by_field[-1]}
+
+
+CONLL = Format(read_conll, (".conll", ".bio", ".iob"), settings=("encoding",))
+CONLLU = Format(read_conllu, (".conllu",), settings=("encoding",))

@@ -1,0 +1,111 @@
+"""Tables as text: CSV, TSV, and what else separates values."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers.dialects import SEPARATORS, dialect_of
+from tff_tx.datasets.readers.opening import TextLines
+from tff_tx.datasets.sources import BadRow, Format, Rows
+
+
+def read_delimited(
+    path: str, columns: Sequence[str], *, usual: str, delimiter: str | None = None, encoding: str | None = None
+) -> Rows:
+    """Separated values, of a recognized dialect; the first line names the columns unless given.
+
+    Columns without a name are called by their place, "column 3".
+    """
+    # One text may well be longer than the module's default of 128 KiB.
+    csv.field_size_limit(sys.maxsize)
+    dialect = dialect_of(path, usual, _character(delimiter), encoding)
+    names = list(columns)
+    said_by = f"{setting('data.columns')} names" if columns else "the first line has"
+    with TextLines(path, encoding) as lines:
+        records = _numbered(path, dialect.records(itertools.islice(lines, int(dialect.hint), None)))
+        for line, fields in records:
+            line += dialect.hint
+            if isinstance(fields, BadRow):
+                yield f"{path}, line {line}", fields
+            elif not names:
+                names = _named(path, line, [""] * dialect.row_names + fields)
+            elif (row := _row(names, fields)) is None:
+                yield (
+                    f"{path}, line {line}",
+                    BadRow(
+                        f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
+                        f"({', '.join(names)}); correct the line, its separators and quotes."
+                    ),
+                )
+            else:
+                yield f"{path}, line {line}", row
+
+
+def _numbered(path: str, reader) -> Iterator[tuple]:
+    """(line, values or what is wrong with them) of records that are not empty."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            fields = BadRow(
+                f"{path}, line {reader.line_num}: cannot be parsed ({error}); correct its quotes and separators."
+            )
+            if "unexpected end" in str(error):
+                # Whatever follows an open quote is gone.
+                raise fields from error
+        except BadRow as error:
+            fields = error
+        if fields is None:
+            return
+        if fields:
+            yield line, fields
+
+
+def _named(path: str, line: int, fields: Sequence[str]) -> list[str]:
+    names = [name.strip() or f"column {number}" for number, name in enumerate(fields, start=1)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"{path}, line {line}: the column {twice[0]!r} is there twice; rename one, or give "
+            f"{setting('data.columns')} if this line is no header."
+        )
+    return names
+
+
+def _row(names: Sequence[str], fields: Sequence[str]) -> dict | None:
+    """The values by name; None if they are too many or too few, but for empty ones at the end of lines."""
+    missing = names[len(fields) :]
+    if any(fields[len(names) :]) or any(name != f"column {n}" for n, name in enumerate(missing, len(fields) + 1)):
+        return None
+    return {**dict(zip(names, fields)), **dict.fromkeys(missing, "")}
+
+
+def _character(delimiter):
+    """The delimiter of a setting, which may spell out a TAB."""
+    return {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+
+
+def describe_delimited(path: str, *, usual: str, delimiter: str | None = None, encoding: str | None = None) -> str:
+    """What separates the values of a file."""
+    dialect = dialect_of(path, usual, _character(delimiter), encoding)
+    escapes = ", with backslashes as escapes" if dialect.escaped else ""
+    quotes = "" if dialect.quoted or dialect.delimiter != usual else ", quotes are text"
+    return f"values separated by {SEPARATORS.get(dialect.delimiter, repr(dialect.delimiter))}{quotes}{escapes}"
+
+
+def _format(usual: str, extension: str) -> Format:
+    how = {"usual": usual}
+    return Format(
+        functools.partial(read_delimited, **how),
+        (extension,),
+        settings=("delimiter", "encoding"),
+        describe=functools.partial(describe_delimited, **how),
+    )
+
+
+CSV, TSV = _format(",", ".csv"), _format("\t", ".tsv")

@@ -1,0 +1,121 @@
+"""How a file separates and quotes its values: recognized by its beginning, as Excel, pandas, R and MySQL write it."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from tff_tx.datasets.readers.opening import TextLines
+
+SEPARATORS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "|", " ": "blanks"}
+"""Separators that are recognized, and what they are called."""
+
+_HEAD_LINES, _HEAD_CHARACTERS = 500, 2**16
+_EXCEL_HINT = re.compile(r"sep=(.)\r?\n?$")
+# What MySQL writes for NULL where it escapes by backslashes.
+_NULL = re.compile(r"(?:^|(?<=[\t,;|]))\\N(?=[\t,;|\r\n]|$)")
+_ALL_QUOTED = re.compile(r'"[^"]*"(?:([\t,;| ])"[^"]*")*\r?\n?$')
+_DOUBLED_QUOTE = re.compile(r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|\r?\n?$)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    r"""How a file separates and quotes its values.
+
+    Attributes:
+      delimiter: The character between values.
+      quoted: Whether values may be in quotes; else quotes are plain characters.
+      escaped: Whether a backslash escapes the next character, and `\N` is a missing value.
+      blank_after: Whether a blank follows each delimiter.
+      hint: Whether the first line is Excel's `sep=;`.
+      row_names: Whether rows begin with a name that the first line has no column for, as R writes them.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    escaped: bool = False
+    blank_after: bool = False
+    hint: bool = False
+    row_names: bool = False
+
+    def records(self, lines) -> csv.reader:
+        """The records of lines, lists of values."""
+        if self.escaped:
+            lines = (_NULL.sub("", line) for line in lines)
+        return csv.reader(
+            lines,
+            strict=True,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            escapechar="\\" if self.escaped else None,
+            skipinitialspace=self.blank_after,
+        )
+
+
+def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: str | None = None) -> Dialect:
+    """Recognizes the dialect of a file by its first lines.
+
+    It is the one that most of them have equally many values in; of several the first, and the usual delimiter comes
+    first. In files with TABs quotes are plain characters, as the format (IANA) has it, unless lines show otherwise.
+
+    Args:
+      path: The file.
+      usual: The delimiter of files with such a name.
+      delimiter: The delimiter if it is known.
+      encoding: See `TextLines`.
+    """
+    with TextLines(path, encoding) as file:
+        lines, head = (line for _, line in file.numbered() if isinstance(line, str)), []
+        while len(head) < _HEAD_LINES and sum(map(len, head)) < _HEAD_CHARACTERS and (line := next(lines, "")):
+            head.append(line)
+        whole = next(lines, None) is None
+    hint = _EXCEL_HINT.match(head[0]) if head else None
+    head = head[1:] if hint else head
+    known = delimiter or (hint and hint[1])
+    # Blanks separate values only where all are quoted, as R writes them.
+    quoted = _ALL_QUOTED.match(head[0]) if head else None
+    likely = dict.fromkeys([usual, *(s for s in SEPARATORS if s != " " or quoted and quoted[1] == " ")])
+    found = [d for separator in ([known] if known else likely) for d in _dialects(separator, head)]
+    best = max(found, key=lambda dialect: _share(dialect, head, whole))
+    return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
+
+
+def _dialects(delimiter: str, head: Sequence[str]) -> list[Dialect]:
+    names = head[0].split(delimiter)[1:] if head else []
+    quoted = Dialect(delimiter, blank_after=delimiter != " " and bool(names) and all(n.startswith(" ") for n in names))
+    plain = dataclasses.replace(quoted, quoted=False)
+    order = [quoted]
+    if delimiter == "\t":
+        shown = head and (_ALL_QUOTED.match(head[0]) or any(map(_DOUBLED_QUOTE.search, head)))
+        order = [quoted, plain] if shown else [plain, quoted]
+    escaped = [dataclasses.replace(dialect, escaped=True) for dialect in order]
+    return [*escaped, *order] if any(map(_NULL.search, head)) else [*order, *escaped]
+
+
+def _share(dialect: Dialect, head: Sequence[str], whole: bool) -> float:
+    """Which share of the records has the most frequent number of values, if that is more than one."""
+    reader, widths, broken = dialect.records(head), collections.Counter(), 0
+    while True:
+        try:
+            widths[len(next(reader))] += 1
+        except StopIteration:
+            break
+        except csv.Error:
+            # The last record of a beginning may well be cut.
+            broken += whole or reader.line_num < len(head)
+    most = max((number for width, number in widths.items() if width > 1), default=0)
+    return most / ((sum(number for width, number in widths.items() if width) + broken) or 1)
+
+
+def _has_row_names(dialect: Dialect, head: Sequence[str]) -> bool:
+    """Whether all lines are quoted, and all but the first have one value more, each another one at their beginning."""
+    if len(head) < 2 or not all(line.startswith('"') for line in head):
+        return False
+    try:
+        names, *rows = dialect.records(head)
+    except csv.Error:
+        return False
+    return all(len(row) == len(names) + 1 for row in rows) and len({row[0] for row in rows}) == len(rows)

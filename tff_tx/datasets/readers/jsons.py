@@ -1,0 +1,172 @@
+"""JSON files: lines, arrays, and the objects of SQuAD and LEAF."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers.opening import TextLines
+from tff_tx.datasets.sources import BadRow, Format, Rows
+
+_HEAD_CHARACTERS = 2**16
+_LEAF = re.compile(r'\s*\{\s*"(users|num_samples|user_data|hierarchies)"\s*:\s*[\[{]')
+_SQUAD = re.compile(r'(?s)\s*\{.*"paragraphs"\s*:\s*\[')
+# What an object calls its array of records.
+_RECORDS = ("data", "records", "rows", "examples")
+_OPENING = re.compile(rf'\s*(\[|\{{\s*$|\{{\s*"({"|".join(_RECORDS)})"\s*:\s*\[)')
+
+
+def json_format(path: str, encoding: str | None = None) -> str | None:
+    """The name of the format of a file with JSON in it, by its beginning; None for other files."""
+    head = ""
+    try:
+        with TextLines(path, encoding) as lines:
+            while len(head) < _HEAD_CHARACTERS and (line := next(lines, "")):
+                head += line
+    except UserError:
+        return None
+    if not re.match(r"\s*[\[{]", head):
+        return None
+    if _LEAF.match(head):
+        return "leaf"
+    return "squad" if _SQUAD.match(head) else "jsonl"
+
+
+def read_jsonl(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
+    """JSON Lines, one object a line; or an array of objects, or an object with such an array as its `data`."""
+    with TextLines(path, encoding) as file:
+        lines = ((n, line) for n, line in file.numbered() if isinstance(line, BadRow) or line.strip())
+        first = list(itertools.islice(lines, 1))
+        whole = first and isinstance(first[0][1], str) and _opens_array(first[0][1])
+        for number, line in () if whole else itertools.chain(first, lines):
+            where = f"{path}, line {number}"
+            yield where, line if isinstance(line, BadRow) else _object(where, line)
+    if whole:
+        content = _json(path, _text(path, encoding))
+        if isinstance(content, dict):
+            content = next((content[name] for name in _RECORDS if isinstance(content.get(name), list)), [content])
+        for number, value in enumerate(content, start=1):
+            where = f"{path}, record {number}"
+            yield where, value if isinstance(value, dict) else _no_object(where, value)
+
+
+def _opens_array(line: str) -> bool:
+    """Whether a first line begins a value that goes on, or one that has records in it."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return _OPENING.match(line) is not None
+    records = [value.get(name) for name in _RECORDS] if isinstance(value, dict) else [value]
+    return any(isinstance(v, list) and v and isinstance(v[0], dict) for v in records)
+
+
+def _object(where: str, line: str) -> dict | BadRow:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        return BadRow(f"{where}: no valid JSON ({what}); correct the line.")
+    return row if isinstance(row, dict) else _no_object(where, row)
+
+
+def _no_object(where: str, value: Any) -> BadRow:
+    return BadRow(
+        f"{where}: a {type(value).__name__} where an object like "
+        '{"text": ..., "label": ...} is expected; correct the line.'
+    )
+
+
+def _text(path: str, encoding: str | None) -> str:
+    with TextLines(path, encoding) as lines:
+        return "".join(lines)
+
+
+def _json(path: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line, what = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise UserError(f"{path}, line {line}: no valid JSON ({what}); correct the file.") from error
+
+
+def read_squad(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
+    """SQuAD's JSON, of version 1.1 or 2.0 (Rajpurkar et al. 2016, 2018).
+
+    {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}. A row a
+    question: title, id, context, question and answers, which are empty where `is_impossible`.
+    """
+    content = _json(path, _text(path, encoding))
+    place = "data"
+    try:
+        for article in content["data"]:
+            title = article.get("title", "")
+            for number, paragraph in enumerate(article["paragraphs"], start=1):
+                place = f"{title!r}, paragraph {number}"
+                context = paragraph["context"]
+                for question in paragraph["qas"]:
+                    place = f"{title!r}, question {question.get('id', question['question'])!r}"
+                    answers = [] if question.get("is_impossible") else question["answers"]
+                    row = {"title": title, "id": question.get("id"), "context": context}
+                    yield f"{path}, {place}", {**row, "question": question["question"], "answers": answers}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: no SQuAD file at {place} ({type(error).__name__} {error}), which has articles in `data` with "
+            f"`paragraphs` of a `context` and `qas`; correct it, or name its {setting('data.format')}."
+        ) from error
+
+
+def read_leaf(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
+    """LEAF's JSON (Caldas et al. 2018): {users, user_data: {user: {x: [...], y: [...]}}}.
+
+    One file is read at a time and as a whole, which is how LEAF cuts its files.
+    """
+    content = _json(path, _text(path, encoding))
+    try:
+        users, data = content["users"], content["user_data"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
+            f"or name its {setting('data.format')}."
+        ) from error
+    if len(set(users)) < len(users):
+        twice = next(user for user in users if users.count(user) > 1)
+        raise UserError(f"{path}: the user {twice!r} is listed twice; give each user one entry.")
+    for user in users:
+        yield from _leaf_user(path, user, data.get(user))
+
+
+def _leaf_user(path: str, user: str, content) -> Rows:
+    inputs = content.get("x", []) if isinstance(content, dict) else []
+    if not inputs:
+        raise UserError(f"{path}: the user {user!r} has no example; remove the user from the file.")
+    labels = content.get("y")
+    if isinstance(labels, list) and len(labels) != len(inputs):
+        raise UserError(
+            f"{path}: the user {user!r} has {len(inputs)} inputs `x` and {len(labels)} labels "
+            "`y`; make them equally many."
+        )
+    for number, value in enumerate(inputs):
+        row = {"client": user, **_leaf_input(value)}
+        if isinstance(labels, list):
+            row["label"] = labels[number]
+        yield f"{path}, user {user!r}, example {number + 1}", row
+
+
+def _leaf_input(value) -> dict:
+    if isinstance(value, list) and value and not isinstance(value[0], str):
+        return {"pixels": np.asarray(value)}
+    if isinstance(value, list):
+        # Fields of a record, as in LEAF's sent140; --text_column=4 takes the fifth.
+        return {str(number): field for number, field in enumerate(value)}
+    return {"text": value}
+
+
+JSONL = Format(read_jsonl, (".jsonl", ".ndjson"), settings=("encoding",))
+SQUAD = Format(read_squad, settings=("encoding",))
+LEAF = Format(read_leaf, has_clients=True, one_file_a_client=True, settings=("encoding",))

@@ -1,0 +1,149 @@
+"""Values of files as those of records."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import os
+import re
+
+import numpy as np
+
+
+def is_missing(value) -> bool:
+    """Whether there is no value."""
+    return value is None or (isinstance(value, float) and np.isnan(value))
+
+
+def is_empty(value) -> bool:
+    """Whether there is no value, or an empty text."""
+    return is_missing(value) or value == ""
+
+
+def is_scalar(value) -> bool:
+    """Whether a value is there, and a single one: a text, a number or a time."""
+    return not is_missing(value) and not isinstance(value, (list, dict, bytes, np.ndarray))
+
+
+def is_list(value) -> bool:
+    """Whether a value is a list, or a text that spells one out."""
+    return isinstance(parsed(value), list)
+
+
+def parsed(value):
+    """A list or object that is written as text, as tables have it; any other value as it is.
+
+    It is written as JSON, in Python's way, or as NumPy shows an array of texts or numbers: ['a' 'b'].
+    """
+    if not isinstance(value, str) or (value[:1], value[-1:]) not in (("[", "]"), ("{", "}")):
+        return value
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(value)
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", value))
+    words = value[1:-1].split()
+    return words if words and all(word.rstrip(".").lstrip("-").isdigit() for word in words) else value
+
+
+def as_text(value) -> str:
+    """A single value as text."""
+    if not is_scalar(value):
+        raise TypeError
+    return str(value)
+
+
+def as_words(value) -> list:
+    """A list of texts, not empty."""
+    value = parsed(value)
+    if not isinstance(value, (list, np.ndarray)) or len(value) == 0:
+        raise TypeError
+    return [str(word) for word in value]
+
+
+def as_label(value) -> str:
+    """A single value, not empty, as text."""
+    if isinstance(value, np.ndarray):
+        # Scalars come out of some files as arrays of one element.
+        value = value.item()
+    if isinstance(value, (list, dict, bytes)) or value == "":
+        raise TypeError
+    return str(value)
+
+
+def as_number(value) -> float:
+    """A finite number."""
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError
+    return number
+
+
+def as_place(value) -> int:
+    """A whole number from 0 on."""
+    place = int(value)
+    if place < 0 or place != float(value):
+        raise ValueError
+    return place
+
+
+def as_squad_answers(value) -> list:
+    """Of {text: [...], answer_start: [...]}, as Hugging Face keeps SQuAD, or of SQuAD's [{text, answer_start}, ...]."""
+    value = parsed(value)
+    if isinstance(value, dict):
+        if len(value.get("text", ())) != len(value.get("answer_start", (None,))):
+            raise TypeError
+        return [(as_text(text), as_place(start)) for text, start in zip(value["text"], value["answer_start"])]
+    if not isinstance(value, (list, np.ndarray)) or not all(isinstance(answer, dict) for answer in value):
+        raise TypeError
+    return [(as_text(answer.get("text")), as_place(answer.get("answer_start"))) for answer in value]
+
+
+def as_image(value) -> np.ndarray:
+    """Pixels: an array as it is, or those of an encoded picture."""
+    if isinstance(value, dict):
+        # How Hugging Face's datasets keep images.
+        value = value.get("bytes") or _file(value.get("path"))
+    if isinstance(value, bytes):
+        return _decoded(value)
+    pixels = np.asarray(value)
+    if not np.issubdtype(pixels.dtype, np.number) or pixels.ndim < 1:
+        raise TypeError
+    return pixels
+
+
+def _file(path):
+    if not isinstance(path, str) or not os.path.isfile(path):
+        raise ValueError("no file")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _decoded(encoded: bytes) -> np.ndarray:
+    """The pixels of a picture as it is looked at: 8 bits of grey, RGB or RGBA, or a float from 0 to 1 for more bits."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as stored:
+            image = ImageOps.exif_transpose(stored)
+            if image.mode.startswith("I"):
+                return np.asarray(image, np.float32) / np.float32(2**16 - 1)
+            if image.mode not in ("L", "RGB", "RGBA"):
+                transparent = image.mode in ("LA", "PA", "La", "RGBa") or "transparency" in image.info
+                grey = image.mode in ("1", "F")
+                image = image.convert("RGBA" if transparent else "L" if grey else "RGB")
+            return np.asarray(image)
+    except (Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(str(error)) from error
+
+
+KIND = {
+    as_text: "text",
+    as_words: "list of words",
+    as_label: "single value",
+    as_image: "image",
+    as_number: "finite number",
+    as_place: "number of a character, from 0",
+    as_squad_answers: "list of answers with text and answer_start",
+}
