@@ -26,8 +26,8 @@ MODULES = re.compile(
 
 PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}
 """Of named tuples and of `os`, documented in spite of their names."""
-ATTRIBUTES = {"_gradient_op_type", "experimental_ints_on_device"}
-"""Of graphs, by the strings that name them."""
+ATTRIBUTES = {"_gradient_op_type", "_trainable", "experimental_ints_on_device"}
+"""Of graphs and layers, by the strings that name them."""
 
 
 class Reaches(ast.NodeVisitor):

@@ -22,7 +22,8 @@ def test_batch_normalization_is_refused(keras):
     assert message == (
         "Sequential changes state while it trains (layer norm, BatchNormalization), which "
         "averaging of weights would mix up between clients: use LayerNormalization or "
-        "GroupNormalization instead, or set layer.trainable = False."
+        "GroupNormalization instead, set layer.trainable = False, or train other weights alone, as with "
+        "model.trainable=head."
     )
 
 

@@ -64,6 +64,23 @@ def test_biases_are_vectors_and_nearly_nothing(name):
     assert not [v.name for v in chosen if "kernel" in v.name or "gamma" in v.name]
 
 
+@pytest.mark.parametrize("keras", [tf.keras, tf_keras])
+def test_batch_normalization_below_the_head_keeps_its_statistics(keras):
+    norm = keras.layers.BatchNormalization(name="norm")
+    model = keras.Sequential([keras.layers.Input([5]), keras.layers.Dense(4), norm, keras.layers.Dense(3)])
+    for weight in norm.weights:
+        weight.assign(np.linspace(0.5, 1.5, 4))
+    x, x_spec = np.random.default_rng(0).normal(size=[6, 5]).astype(np.float32), tf.TensorSpec([None, 5])
+    found = models.functional_model(model, models.classification(), x_spec, trainable="head")
+    assert [v.split("/")[-1] for v in found.trainable_names] == ["kernel:0", "bias:0"]
+    outputs = [found.predict_on_batch(found.initial_weights, x, training) for training in (True, False)]
+    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_allclose(outputs[0], model(x, training=False), rtol=1e-5)
+    assert norm.trainable
+    with pytest.raises(models.StatefulModelError, match="layer norm"):
+        models.functional_model(model, models.classification(), x_spec, trainable="layers:beta")
+
+
 def test_layers_are_chosen_by_a_regular_expression():
     chosen = trainable.selected(built("distilbert"), r"layers:layer_\._1/|classifier")
     names = [v.name for v in built("distilbert").trainable_weights]

@@ -82,7 +82,7 @@ def description(config):
     survey = datasets.survey(data)
     facts = find_facts(definition, data, model, survey)
     train = datasets.load(data, definition.encoder(facts), False, survey).train
-    return json.dumps(config_fields(definition, facts, train), default=str)
+    return json.dumps([config_fields(definition, facts), definition.new_config(facts, train)], default=str)
 
 
 @pytest.fixture

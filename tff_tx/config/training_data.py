@@ -131,7 +131,7 @@ FINDINGS = (
     Finding(
         "the size of images",
         PUBLIC,
-        "images of another size are rejected",
+        "images of another size are rejected, or resized as the checkpoint says",
         lambda c: _has(c, "needs_image_shape"),
     ),
 )

@@ -46,7 +46,7 @@ class TextRegressor(TextClassifier):
 
 
 class ImageClassifier(Predictor):
-    """The most likely classes of images, float [channels, height, width] in [0, 1], which are made to fit the model."""
+    """The most likely classes of images [channels, height, width], integers 0..255 or floats 0..1, of any size."""
 
     def read(self, *, texts=(), question=None, files=()):
         """Images of files."""
@@ -59,10 +59,16 @@ class ImageClassifier(Predictor):
         return [read_image(path) for path in files]
 
     def predict_batch(self, inputs):
-        wanted = models.image_shape(self.model.config)
-        pixels = np.stack([_fit(image, wanted) for image in inputs])
+        pixels = np.stack([self._processor(np.asarray(image)) for image in inputs])
         logits = self.model({"pixel_values": tf.constant(pixels)}, training=False).logits
         return [most_likely(row, self.model.config, self.options.top_k) for row in logits]
+
+    @functools.cached_property
+    def _processor(self):
+        found = None
+        if isinstance(self._model, str):
+            found = models.load_processor(self.definition.auto_class, self._model)
+        return found or models.plain_processor(models.image_shape(self.model.config))
 
 
 class EntityTagger(Predictor):
@@ -129,7 +135,7 @@ def most_likely(logits: Any, config: Any, top_k: int) -> dict:
 
 
 def read_image(path: str) -> np.ndarray:
-    """Reads a picture as float32 [channels, height, width] in [0, 1].
+    """Reads a picture as uint8 [channels, height, width].
 
     Raises:
       UserError: If the file is no picture.
@@ -144,18 +150,7 @@ def read_image(path: str) -> np.ndarray:
             f"{setting('predict.input')}={path} is not a picture that can be read ({error}): check it."
         ) from None
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    return np.transpose(pixels, (2, 0, 1)).astype(np.float32) / 255.0
-
-
-def _fit(image, wanted):
-    """The image in the model's size and number of channels."""
-    channels, height, width = wanted
-    if image.shape[0] != channels:
-        image = image.mean(0, keepdims=True) if channels == 1 else np.repeat(image[:1], channels, 0)
-    if image.shape[1:] != (height, width):
-        resized = tf.image.resize(np.transpose(image, (1, 2, 0)), (height, width), antialias=True)
-        image = np.transpose(resized.numpy(), (2, 0, 1))
-    return image
+    return np.transpose(pixels, (2, 0, 1))
 
 
 def _entities(text: str, words: Sequence[str], tags: Iterable[tuple[str, float]]) -> list[dict]:

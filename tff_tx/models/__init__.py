@@ -12,7 +12,9 @@ from tff_tx.models.hugging_face import (
     output_names,
     read_config,
     save_pretrained,
+    takes_image_size,
 )
+from tff_tx.models.images import ImageProcessor, load_processor, plain_processor
 from tff_tx.models.lora import RANK, Lora
 from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.objectives.forecasting import forecasting

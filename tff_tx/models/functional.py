@@ -232,6 +232,7 @@ def functional_model(
         )
     requirements.require_fit_model(model)
     function, adapters, chosen = _select(model, objective, trainable, lora)
+    function.frozen_norms = requirements.frozen_norms(model, chosen)
     wanted = {id(v) for v in chosen}
     is_frozen = [id(v) not in wanted for v in function.variables]
     function.frozen = frozenset(i for i, frozen in enumerate(is_frozen) if frozen)

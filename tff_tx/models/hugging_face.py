@@ -18,10 +18,13 @@ from safetensors.numpy import save_file
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import resizing
 from tff_tx.models.tracing import initial_weights
-from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, model_classes, pytorch_weights
+from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, any_image_size, model_classes, pytorch_weights
 from tff_tx.models.trainable import names_of, selected
 
 _LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
+
+_OF_ONE_IMAGE_SIZE = ("data2vec-vision", "deit", "swin", "vit", "vit_mae")
+"""Architectures that number patches or windows of images; others take images of any size, whatever is configured."""
 
 _POSITIONS_AFTER_PADDING = (
     "camembert",
@@ -35,7 +38,13 @@ _POSITIONS_AFTER_PADDING = (
 """Architectures that number positions from the padding index on, and so have fewer of them."""
 
 
-def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], seed: int = 0) -> Any:
+def from_config(
+    auto_class: Any,
+    architecture: str,
+    config: Mapping[str, Any],
+    seed: int = 0,
+    defaults: Mapping[str, Any] | None = None,
+) -> Any:
     """Builds a model with random weights.
 
     Args:
@@ -44,6 +53,7 @@ def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], s
       architecture: A Hugging Face model type of that class, such as "bert" or "gpt2".
       config: Fields of the configuration that differ from the architecture's defaults.
       seed: Seed of the initial weights.
+      defaults: Fields that are set too as far as the architecture has them.
 
     Returns:
       A built `transformers.TFPreTrainedModel`.
@@ -60,9 +70,11 @@ def from_config(auto_class: Any, architecture: str, config: Mapping[str, Any], s
         )
     config_class = CONFIG_CLASSES[architecture]
     _check_fields(auto, config_class(), config)
+    known = _fields(auto, config_class())
+    config = {**{name: value for name, value in (defaults or {}).items() if name in known}, **config}
     what = f"{setting('model.architecture')}={architecture} {setting('model.config')}={dict(config)}"
     remedy = f"choose fields that fit one another, see {config_class.__name__}"
-    with initial_weights.seeded(seed), _readable(what, remedy):
+    with initial_weights.seeded(seed), any_image_size(), loadable(what, remedy):
         model = auto.from_config(config_class(**config))
         model.build_in_name_scope()
     return model
@@ -98,7 +110,7 @@ def from_pretrained(
     auto = _resolved(auto_class)
     found = read_config(auto, name)
     _check_fields(auto, found, config or {})
-    with initial_weights.seeded(seed), _readable(what, _LOADABLE):
+    with initial_weights.seeded(seed), any_image_size(), loadable(what):
         model, info = auto.from_pretrained(
             name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
@@ -151,7 +163,7 @@ def read_config(auto_class: Any, name: str) -> Any:
       UserError: If there is none, or it is another model's.
     """
     auto = _resolved(auto_class)  # first, as importing it may register model types
-    with _readable(f"{setting('model.pretrained')}={name}", _LOADABLE):
+    with loadable(f"{setting('model.pretrained')}={name}"):
         found = transformers.AutoConfig.from_pretrained(name)
     if found.model_type not in _architectures(auto):
         raise UserError(
@@ -159,6 +171,14 @@ def read_config(auto_class: Any, name: str) -> Any:
             f"in TensorFlow; choose a model of one of the types {', '.join(_architectures(auto))}."
         )
     return found
+
+
+def is_missing(name: str, file: str) -> bool:
+    """Whether a model directory, or a hub id that can be reached, lacks a file."""
+    how = dict(_raise_exceptions_for_missing_entries=False)
+    if transformers.utils.is_offline_mode():  # where what is not in the cache counts as a failed connection
+        how.update(_raise_exceptions_for_connection_errors=False)
+    return transformers.utils.cached_file(name, file, **how) is None
 
 
 def load_tokenizer(name: str) -> Any:
@@ -175,7 +195,7 @@ def load_tokenizer(name: str) -> Any:
     remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
     if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
         raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
-    with _readable(f"tokenizer {name}", remedy):
+    with loadable(f"tokenizer {name}", remedy):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
     if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
         tokenizer.pad_token = tokenizer.eos_token
@@ -189,8 +209,8 @@ def _text_only(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
-    """Writes a directory that transformers opens, with PyTorch and with TensorFlow, tokenizer included.
+def save_pretrained(model: Any, directory: str, preprocessor: Any = None) -> None:
+    """Writes a directory that transformers opens, with PyTorch and with TensorFlow, tokenizer or processor included.
 
     Weights have PyTorch's names and layout, as transformers itself translates them when it reads such a checkpoint.
     What TensorFlow's `save_pretrained` writes, PyTorch's from transformers 5 on takes for a checkpoint without a single
@@ -206,16 +226,16 @@ def save_pretrained(model: Any, directory: str, tokenizer: Any = None) -> None:
             save_file(weights, os.path.join(directory, transformers.utils.SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    if tokenizer is not None:
-        tokenizer.save_pretrained(directory)
+    if preprocessor is not None:
+        preprocessor.save_pretrained(directory)
 
 
 @contextlib.contextmanager
-def _readable(what: str, remedy: str):
+def loadable(what: str, remedy: str = _LOADABLE):
     """Turns what transformers raises for a wrong name, file or field into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ImportError, NotImplementedError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0].strip().rstrip(".")
         raise UserError(f"{what} cannot be loaded ({reason}): {remedy}.") from error
@@ -234,7 +254,16 @@ def _architectures(auto: Any) -> list[str]:
 
 
 def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
-    """Rejects changes to fields that neither the configuration declares nor the model's code reads.
+    """Rejects changes to fields that a model does not have."""
+    if unknown := sorted(set(changes) - _fields(auto, config)):
+        raise UserError(
+            f"{setting('model.config')}: {config.model_type} has no field {', '.join(unknown)}; see the "
+            f"fields of {type(config).__name__}."
+        )
+
+
+def _fields(auto: Any, config: Any) -> set[str]:
+    """The fields that the configuration declares, and those that the model's code reads.
 
     The latter, because some fields are read without being declared (DeBERTa's `position_buckets`).
     """
@@ -242,13 +271,7 @@ def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
     model_class = model_class[0] if isinstance(model_class, tuple) else model_class
     source = inspect.getsource(sys.modules[model_class.__module__])
     read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))
-    known = {"id2label", "label2id", "num_labels", *config.to_dict(), *config.attribute_map}
-    unknown = sorted(set(changes) - known.union(*read))
-    if unknown:
-        raise UserError(
-            f"{setting('model.config')}: {config.model_type} has no field {', '.join(unknown)}; see the "
-            f"fields of {type(config).__name__}."
-        )
+    return {"id2label", "label2id", "num_labels", *config.to_dict(), *config.attribute_map}.union(*read)
 
 
 def has_segments(config: Any) -> bool:
@@ -256,10 +279,15 @@ def has_segments(config: Any) -> bool:
     return getattr(config, "type_vocab_size", 0) > 1
 
 
-def image_shape(config: Any) -> tuple[int, int, int]:
-    """(channels, height, width) of the images that a model takes."""
-    size = config.image_size
+def image_shape(config: Any) -> tuple[int, int | None, int | None]:
+    """(channels, height, width) of images, as a configuration has them; None where it has no size."""
+    size = getattr(config, "image_size", None)
     return (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+
+
+def takes_image_size(config: Any, size: tuple[int, int]) -> bool:
+    """Whether a model takes images of (height, width)."""
+    return config.model_type not in _OF_ONE_IMAGE_SIZE or tuple(size) == image_shape(config)[1:]
 
 
 def max_positions(config: Any) -> int | None:

@@ -75,6 +75,7 @@ def create_task(
         local=local,
         label_names=label_names,
         tokenizer=facts.tokenizer,
+        processor=facts.processor or (models.plain_processor(facts.image_shape) if facts.image_shape else None),
         eval_batch_size=eval_batch_size,
         notes=(
             *(survey.source.notes() if survey else ()),
@@ -111,7 +112,10 @@ def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_sil
     """What the task needs to know of the training data; arguments as of `create_task`, `survey` without silos."""
     tokenizer = definition.load_tokenizer(model) if definition.needs_tokenizer else None
     names = _label_names(definition, data, survey, on_silos) if definition.needs_label_names else ()
-    shape = _image_shape(data, survey, on_silos) if definition.needs_image_shape else None
+    processor = definition.load_processor(model) if definition.needs_image_shape else None
+    shape = processor.shape if processor is not None else None
+    if definition.needs_image_shape and processor is None:
+        shape = _image_shape(data, survey, on_silos)
     features = survey.features if definition.needs_features else None
     found, outputs = labels.Labels(names), ()
     if names and model.pretrained is not None:
@@ -120,7 +124,7 @@ def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_sil
     classes = "classes" in definition.capabilities and not outputs
     if classes and survey is not None and not data.known_labels and not definition.tagged:
         found = labels.as_found(names, survey.pools["train"].num_rows)
-    return Facts(data, model, tokenizer, found.names, shape, features, found.are_new, found.note)
+    return Facts(data, model, tokenizer, processor, found.names, shape, features, found.are_new, found.note)
 
 
 def _label_names(definition, data, survey, on_silos):
@@ -141,14 +145,14 @@ def _image_shape(data, survey, on_silos):
     return next(iter(shapes.values()))
 
 
-def config_fields(definition: TaskKind, facts: Facts, train: Any) -> dict[str, Any]:
-    """Fields of the model's configuration that the specification, the task or the training data decide."""
+def config_fields(definition: TaskKind, facts: Facts) -> dict[str, Any]:
+    """Fields of the model's configuration that the specification, the task or the labels decide."""
     config = dict(facts.model.config)
     if facts.label_names:
         config["id2label"] = dict(enumerate(facts.label_names))
         config["label2id"] = {name: i for i, name in enumerate(facts.label_names)}
     config.update(definition.config_changes(facts))
-    return config if facts.model.pretrained is not None else {**definition.new_config(facts, train), **config}
+    return config
 
 
 def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> Any:
@@ -159,11 +163,12 @@ def _build_model(definition: TaskKind, facts: Facts, train: Any, seed: int) -> A
             f"{setting('model.architecture')}={spec.architecture}: set exactly one, the checkpoint to start from or "
             "the type of a model with random weights."
         )
-    config = config_fields(definition, facts, train)
+    config = config_fields(definition, facts)
     if spec.pretrained is not None:
         model = models.from_pretrained(definition.auto_class, spec.pretrained, config, seed, facts.new_outputs)
     else:
-        model = models.from_config(definition.auto_class, spec.architecture, config, seed)
+        of_data = definition.new_config(facts, train)
+        model = models.from_config(definition.auto_class, spec.architecture, config, seed, of_data)
     check_config(model.config, definition, train.element_type_structure, facts.label_names, facts.tokenizer)
     limit = models.max_positions(model.config)
     for name in definition.limited_lengths if limit is not None else ():

@@ -23,8 +23,9 @@ class Facts:
       data: Which data.
       model: Which model.
       tokenizer: Of a task that needs one, else None.
+      processor: Of pictures, as the checkpoint says, else None; see `tff_tx.models.ImageProcessor`.
       label_names: Of a task that needs them, in order, else empty.
-      image_shape: (channels, height, width), of a task that needs it, else None.
+      image_shape: (channels, height, width) of what the model is given, of a task that needs it, else None.
       features: The columns of the table, of a task that needs them, else None.
       new_outputs: Whether the checkpoint is a classifier of other labels.
       note: What is to be said of the labels; empty: nothing.
@@ -33,6 +34,7 @@ class Facts:
     data: datasets.DataSpec
     model: ModelSpec
     tokenizer: Any = None
+    processor: Any = None
     label_names: tuple[str, ...] = ()
     image_shape: tuple[int, int, int] | None = None
     features: datasets.Features | None = None
@@ -127,6 +129,16 @@ class TaskKind(abc.ABC):
                 "model directory, a hub id or bytes."
             )
         return models.load_tokenizer(name)
+
+    def load_processor(self, model: ModelSpec) -> models.ImageProcessor | None:
+        """The image processor of the checkpoint; None: there is none.
+
+        Raises:
+          UserError: If it cannot be loaded.
+        """
+        if model.pretrained is None:
+            return None
+        return models.load_processor(self.auto_class, model.pretrained, model.config)
 
     def new_config(self, facts: Facts, train: Any) -> Mapping[str, Any]:
         """Fields of a new model's configuration that the data decide, where `ModelSpec.config` does not.

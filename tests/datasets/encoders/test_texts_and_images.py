@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 import transformers
 
-from tff_tx import datasets
+from tff_tx import datasets, models
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoders import tokenizing
 
@@ -202,13 +202,6 @@ def test_grey_images_of_any_layout(shape):
     np.testing.assert_allclose(found["pixel_values"][0], IMAGE[0] / 255, rtol=1e-6)
 
 
-def test_mean_and_std_are_by_channel():
-    encoder = datasets.ImageClassificationEncoder(["x"], (2, 4, 6), mean=[0.5, 0.1], std=[2, 4])
-    (found,) = encoder.encode(rows(pixels=[IMAGE], label=["x"]))
-    np.testing.assert_allclose(found["pixel_values"][0], (IMAGE[0] / 255 - 0.5) / 2, rtol=1e-5)
-    np.testing.assert_allclose(found["pixel_values"][1], (IMAGE[1] / 255 - 0.1) / 4, rtol=1e-5)
-
-
 def test_a_wrong_image_is_refused():
     encoder = datasets.ImageClassificationEncoder(["x"], (2, 4, 6))
     with pytest.raises(UserError, match=r"f\.csv, line 1: the image has the shape \[5, 5\].*\[2, 4, 6\]"):
@@ -232,7 +225,7 @@ def test_fingerprints_tell_encoders_apart(byte_tokenizer, minilm):
             datasets.LanguageModelingEncoder(minilm, 65),
             datasets.ImageClassificationEncoder(["a"], (1, 4, 4)),
             datasets.ImageClassificationEncoder(["a"], (1, 4, 5)),
-            datasets.ImageClassificationEncoder(["a"], (1, 4, 4), mean=[0.5]),
+            datasets.ImageClassificationEncoder(["a"], (1, 4, 4), models.plain_processor((1, 4, 4))),
         ]
 
     first = [encoder.fingerprint for encoder in encoders()]

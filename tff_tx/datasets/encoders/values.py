@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,20 +11,19 @@ import tensorflow as tf
 
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoders.encoder import NUMBER, Encoder
-from tff_tx.datasets.surveys import Features
+from tff_tx.datasets.surveys import Features, channels_height_width
 
 
 class ImageClassificationEncoder(Encoder):
     """One image and one label a record.
 
-    Examples: `pixel_values` float32 [C, H, W], in [0, 1] before `mean` and `std`; `label` int32 [].
+    Examples: `pixel_values` float32 [C, H, W], in [0, 1] without a processor; `label` int32 [].
     Images come as [H, W], [H, W, C], [C, H, W] or flat in the order [H, W, C], as integers 0..255 or floats 0..1.
 
     Args:
       label_names: The labels in their order.
-      image_shape: (C, H, W).
-      mean: Subtracted from each channel, C numbers; none if None.
-      std: Divides each channel, C numbers; none if None.
+      image_shape: (C, H, W) of the examples.
+      processor: Makes examples of images of any size, see `tff_tx.models.ImageProcessor`; None: they have it already.
     """
 
     kind = "image_classification"
@@ -33,46 +33,57 @@ class ImageClassificationEncoder(Encoder):
         self,
         label_names: Sequence[str],
         image_shape: Sequence[int],
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        processor: Any = None,
     ):
         self.image_shape = tuple(int(size) for size in image_shape)
-        channels = self.image_shape[0]
-        self._mean = np.asarray([0.0] * channels if mean is None else mean, np.float32)
-        self._std = np.asarray([1.0] * channels if std is None else std, np.float32)
-        settings = [list(self.image_shape), self._mean.tolist(), self._std.tolist()]
+        self._processor = processor
+        settings = [list(self.image_shape), None if processor is None else processor.to_json()]
         pixels = tf.TensorSpec(self.image_shape, tf.float32)
         super().__init__(label_names, settings, pixel_values=pixels, label=NUMBER)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         for row in rows.itertuples():
-            pixels = self._scaled(self._channels_first(np.asarray(row.pixels), row), row)
-            pixels = (pixels - self._mean[:, None, None]) / self._std[:, None, None]
-            yield [{"pixel_values": pixels, "label": np.int32(self.label_number(row.label, row))}]
+            label = np.int32(self.label_number(row.label, row))
+            yield [{"pixel_values": self._pixel_values(np.asarray(row.pixels), row), "label": label}]
 
-    def _channels_first(self, pixels: np.ndarray, row) -> np.ndarray:
-        channels, height, width = self.image_shape
-        last = (height, width, channels)
-        if pixels.shape == self.image_shape:
-            return pixels
-        if channels == 1 and pixels.shape == (height, width):
-            return pixels[np.newaxis]
-        if pixels.shape == last or pixels.shape == (channels * height * width,):
-            return pixels.reshape(last).transpose(2, 0, 1)
-        raise UserError(
-            f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "
-            f"{list(self.image_shape)} (channels, height, width); use images of one size and that size."
-        )
-
-    @staticmethod
-    def _scaled(pixels: np.ndarray, row) -> np.ndarray:
+    def _pixel_values(self, pixels: np.ndarray, row) -> np.ndarray:
         top = 255 if np.issubdtype(pixels.dtype, np.integer) else 1
         if not (pixels.min() >= 0 and pixels.max() <= top):
             raise UserError(
                 f"{row.where}: pixels must be integers in 0..255 or floats in 0..1, and these are "
                 f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}; rescale them."
             )
-        return pixels.astype(np.float32) / np.float32(top)
+        if self._processor is None:
+            return self._of_model_shape(pixels, row).astype(np.float32) / np.float32(top)
+        found = self._processor(_channels_first(pixels, channels_height_width(pixels.shape)))
+        if found.shape != self.image_shape:
+            raise UserError(
+                f"{row.where}: the checkpoint's image processor makes {list(found.shape)} (channels, height, width) "
+                f"of an image of the shape {list(pixels.shape)}, and {list(self.image_shape)} of square ones: cut it."
+            )
+        return found
+
+    def _of_model_shape(self, pixels: np.ndarray, row) -> np.ndarray:
+        found = _channels_first(pixels, self.image_shape)
+        if found is not None:
+            return found
+        raise UserError(
+            f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "
+            f"{list(self.image_shape)} (channels, height, width); use images of one size and that size."
+        )
+
+
+def _channels_first(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """Pixels as (channels, height, width); None if they have not as many."""
+    channels, height, width = shape
+    last = (height, width, channels)
+    if pixels.shape == tuple(shape):
+        return pixels
+    if channels == 1 and pixels.shape == (height, width):
+        return pixels[np.newaxis]
+    if pixels.shape == last or pixels.shape == (channels * height * width,):
+        return pixels.reshape(last).transpose(2, 0, 1)
+    return None
 
 
 class TabularClassificationEncoder(Encoder):

@@ -17,6 +17,12 @@ INTERNALS = (
         "models/test_functional.py::test_the_keras_model_is_left_as_it_was",
     ),
     Internal(
+        "tf_keras.layers.BatchNormalization.__dict__._trainable",
+        "Replaced by False in a layer that is not trained, which then normalizes by the statistics it has.",
+        _KERAS,
+        "models/test_trainable.py::test_batch_normalization_below_the_head_keeps_its_statistics",
+    ),
+    Internal(
         "tf_keras.layers.Layer.call",
         "Replaced in a layer to adapt it, to compute it again in the backward pass, or to have it drop nothing.",
         _KERAS,
@@ -147,6 +153,12 @@ INTERNALS = (
         "Replaced by False while blocks are recomputed: keys and values for generation would be stored.",
         _HUGGING_FACE,
         "models/test_recomputation.py::test_less_is_kept_for_the_backward_pass",
+    ),
+    Internal(
+        "transformers.CvtConfig.image_size",
+        "Replaced by None while a model is made: transformers asks for a size that CvT does not have.",
+        _HUGGING_FACE,
+        "tasks/test_images.py::test_backbones_of_every_kind_are_built_of_their_configuration",
     ),
     *(
         Internal(

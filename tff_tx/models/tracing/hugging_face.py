@@ -12,11 +12,18 @@ import transformers
 from transformers import modeling_tf_pytorch_utils
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 
+from tff_tx.core import internals
+
 CONFIG_CLASSES: Mapping[str, Any] = transformers.models.auto.configuration_auto.CONFIG_MAPPING
 """The class of a configuration by its model type."""
 
 _TRAILING = {r"\.key_conv_attn_layer\.bias$": (1,), r"^swiftformer\..*layer_scale": (1, 1)}
 """Dimensions of 1 that weights have in PyTorch and not in TensorFlow, by their name."""
+
+
+def any_image_size():
+    """Has models be built whose configuration has no size of images (CvT), which transformers then cannot do."""
+    return internals.swapped((CONFIG_CLASSES["cvt"], "image_size", None))
 
 
 def model_classes(auto: Any) -> Mapping[Any, Any]:

@@ -31,6 +31,7 @@ class KerasFunction:
       variables: Its weights, each once (a tied weight is one), in Keras' order.
       dtypes: In which type the value of each comes; it is cast to the variable's where it is used.
       frozen: Positions of the variables that have no gradient.
+      frozen_norms: Layers of batch normalization that use and keep their statistics in training too.
       recomputed: Layers that keep nothing but their inputs for the backward pass, see `recomputation`.
       backward_graphs: Theirs, which live as long as this.
     """
@@ -40,6 +41,7 @@ class KerasFunction:
         self.variables = _unique(model.weights)
         self.dtypes = [v.dtype for v in self.variables]
         self.frozen: frozenset[int] = frozenset()
+        self.frozen_norms: list = []
         self.recomputed: list = []
         self.backward_graphs: list = []
         self._required = _required_parameters(model)
@@ -78,7 +80,10 @@ class KerasFunction:
         del training
         values = {i: tf.cast(value, self.variables[i].dtype) for i, value in values.items()}
         slots = self._slots if slots is None else slots
-        with internals.swapped(*((slot.attributes, slot.name, slot.replaced(values)) for slot in slots)):
+        swaps = [(slot.attributes, slot.name, slot.replaced(values)) for slot in slots]
+        # Keras' own way to say so, for the length of the call alone: the model may be trained as a whole elsewhere.
+        swaps += [(vars(layer), "_trainable", False) for layer in self.frozen_norms]
+        with internals.swapped(*swaps):
             yield
 
     def part(self, layer: Any) -> tuple[list[Slot], list[int]]:

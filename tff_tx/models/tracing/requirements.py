@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.models.tracing import randomness as _randomness
 
 
@@ -15,13 +16,22 @@ class StatefulModelError(UserError):
     """The model changes variables while it trains: its update is more than one of weights."""
 
 
+def frozen_norms(model: Any, trained: Sequence[Any]) -> list:
+    """The layers of batch normalization, of which none may be among the variables that are trained."""
+    found, wanted = [], {id(variable) for variable in trained}
+    for layer in model.submodules:
+        if "BatchNormalization" in type(layer).__name__:
+            if wanted & {id(variable) for variable in layer.trainable_weights}:
+                raise StatefulModelError(stateful_message(model, f"layer {layer.name}, {type(layer).__name__}"))
+            found.append(layer)
+    return found
+
+
 def require_fit_model(model: Any) -> None:
     """Raises for what shows before a graph is made: layers with state, losses of layers, layers left out at random."""
     kind = type(model).__name__
     for layer in model.submodules:
         what = f"layer {getattr(layer, 'name', '?')}, {type(layer).__name__}"
-        if "BatchNormalization" in type(layer).__name__ and layer.trainable:
-            raise StatefulModelError(stateful_message(model, what))
         if isinstance(layer, (tf.keras.layers.RNN, tf_keras.layers.RNN)) and layer.stateful:
             raise UserError(
                 f"{kind} keeps state between batches ({what} with stateful=True), which would mix "
@@ -78,7 +88,8 @@ def stateful_message(model: Any, what: str) -> str:
     return (
         f"{type(model).__name__} changes state while it trains ({what}), which averaging of "
         "weights would mix up between clients: use LayerNormalization or GroupNormalization "
-        "instead, or set layer.trainable = False."
+        "instead, set layer.trainable = False, or train other weights alone, as with "
+        f"{setting('model.trainable')}=head."
     )
 
 

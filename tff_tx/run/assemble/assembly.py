@@ -219,7 +219,8 @@ class Assembly:
 def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:
     """Writes `model/`."""
     task.model.assign(weights)
-    files.write_directory(run_dir, MODEL, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer))
+    preprocessor = task.tokenizer or task.processor
+    files.write_directory(run_dir, MODEL, lambda d: models.save_pretrained(task.model.keras_model, d, preprocessor))
 
 
 def _save_adapter(model, weights, run_dir, pretrained):

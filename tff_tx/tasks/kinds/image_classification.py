@@ -21,7 +21,7 @@ class ImageClassification(TaskKind):
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos"})
 
     def encoder(self, facts):
-        return datasets.ImageClassificationEncoder(facts.label_names, facts.image_shape)
+        return datasets.ImageClassificationEncoder(facts.label_names, facts.image_shape, facts.processor)
 
     def recipe(self, tokenizer, num_labels, config):
         return LabelledRecipe({"pixel_values": 0.0})
@@ -35,7 +35,7 @@ class ImageClassification(TaskKind):
 
     def check_config(self, config, element_spec):
         shape, wanted = tuple(element_spec["pixel_values"].shape), models.image_shape(config)
-        if shape != wanted:
+        if shape[0] != wanted[0] or not models.takes_image_size(config, shape[1:]):
             raise UserError(
                 f"the images are {'x'.join(map(str, shape))} (channels, height, width), the model takes "
                 f"{'x'.join(map(str, wanted))}: set num_channels and image_size in {setting('model.config')}."
