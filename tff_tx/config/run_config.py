@@ -104,7 +104,7 @@ class RunConfig:
             value = self.get(path)
             if not field.option.is_path or not value or (path == "data.files" and self.data.silos):
                 continue
-            found[path] = os.path.abspath(value) if isinstance(value, str) else tuple(map(os.path.abspath, value))
+            found[path] = _absolute(value) if isinstance(value, str) else tuple(map(_absolute, value))
         return self.replace(found)
 
     def to_json(self) -> dict[str, Any]:
@@ -226,3 +226,8 @@ def _task_and_model(config, defaults):
     if config.model.pretrained is None and config.model.tokenizer is None:
         found["model.tokenizer"] = defaults.get("tokenizer")
     return found
+
+
+def _absolute(path: str) -> str:
+    # hf://owner/name is no path of this machine.
+    return path if "://" in path else os.path.abspath(path)

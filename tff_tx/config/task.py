@@ -101,7 +101,10 @@ class DataConfig(Section, name="data"):
 
     dataset: str = option("stdlib", "Data set; `file` reads {data.files}.", choices=DATASETS)
     files: tuple[str, ...] = option(
-        (), "Training files, folders or globs, with {data.dataset}=file.", flag="data", is_path=True
+        (),
+        "Training files, folders or globs, with {data.dataset}=file; or hf://NAME, a data set of the Hugging Face hub.",
+        flag="data",
+        is_path=True,
     )
     validation_files: tuple[str, ...] = option(
         (), "Validation files; nothing is split off for validation.", flag="validation_data", is_path=True

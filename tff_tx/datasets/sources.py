@@ -85,6 +85,7 @@ class Source:
       digest: Split name -> a string that changes when the split's content does, without parsing it; None if only the
         records can say.
       numeric_names: Names of `numbers`, where the data themselves have them.
+      label_names: The names of the labels in order, where files have them.
       notes: What was recognized of the files, in lines; reads no more than their beginnings.
     """
 
@@ -92,6 +93,7 @@ class Source:
     has_clients: bool
     digest: Callable[[str], str] | None = None
     numeric_names: tuple = ()
+    label_names: Callable[[], tuple[str, ...]] = tuple
     notes: Callable[[], list[str]] = list
 
     def columns(self) -> frozenset:
@@ -110,9 +112,11 @@ class Format:
       extensions: File name extensions that identify the format, in lower case and with their dot.
       has_clients: Whether the format itself says who owns what, in the column "client".
       one_file_a_client: Whether a client in two files is a mistake.
-      named_clients: Whether a file is a client with the name of the file.
+      columns_of_name: Path of a file below the named folder -> further columns of its rows, such as its client.
       chunk_rows: Rows a chunk.
       settings: Fields of a `DataSpec` that `read` and `describe` take by name.
+      label_names: (path, split, column) -> the names of a column's labels in order, where files have them.
+      contents: (path, split) -> the files of what is one file to `read`.
       describe: (path, settings) -> how the values of a file are written, in words, if files of the format differ.
       splits: Path -> names of the splits in the file, where one file has several.
     """
@@ -121,10 +125,12 @@ class Format:
     extensions: tuple[str, ...] = ()
     has_clients: bool = False
     one_file_a_client: bool = False
-    named_clients: bool = False
+    columns_of_name: Callable[[str], dict[str, str]] | None = None
     chunk_rows: int = CHUNK_ROWS
     splits: Callable[[str], list[str]] | None = None
     settings: tuple[str, ...] = ()
+    label_names: Callable[[str, str | None, str], tuple[str, ...]] | None = None
+    contents: Callable[[str, str], list[str]] | None = None
     describe: Callable[..., str] | None = None
 
 

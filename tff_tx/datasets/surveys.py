@@ -92,7 +92,8 @@ class Survey:
         if known := self.spec.known_labels:
             return known
         self.require("train", "tags" if self.tagged else "label")
-        return ordered_label_names(self.pools["train"].label_values, self.tagged)
+        found, named = self.pools["train"].label_values, self.source.label_names()
+        return named if set(found) <= set(named) else ordered_label_names(found, self.tagged)
 
     @property
     def image_shape(self) -> tuple:

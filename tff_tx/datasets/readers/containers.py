@@ -126,7 +126,6 @@ def _feature(feature: tf.train.Feature, where: str):
     return np.asarray(values, np.float32 if kind == "float_list" else np.int64)
 
 
-PARQUET = Format(read_parquet, (".parquet",))
 HDF5 = Format(read_hdf5, (".h5", ".hdf5"), has_clients=True, one_file_a_client=True)
 SQLITE = Format(
     read_sqlite, (".sqlite", ".sqlite3", ".db"), has_clients=True, one_file_a_client=True, splits=sqlite_splits

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns
+from tff_tx.datasets.readers.folders import table_of, with_media
+from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
 from tff_tx.datasets.sources import BadRow, Chunk, DataSet, Format, Pool, Rows, Source, file_digest, grouped
+from tff_tx.datasets.spec import default_cache_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +42,9 @@ def file_source(spec: DataSpec) -> Source:
     """The records of the files of a spec, which must exist and be of one known format."""
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {
-        pool: _expand(paths, "files" if pool == "train" else f"{pool}_files") for pool, paths in named.items() if paths
+        pool: _expand(_downloaded(paths, spec), "files" if pool == "train" else f"{pool}_files")
+        for pool, paths in named.items()
+        if paths
     }
     name = spec.format or _format_of([file for files in found.values() for file in files], spec.encoding)
     if name not in FORMATS:
@@ -49,10 +54,26 @@ def file_source(spec: DataSpec) -> Source:
         found = _by_split(found, fmt)
     return Source(
         {pool: Pool(functools.partial(_chunks, files, spec, fmt)) for pool, files in found.items()},
-        has_clients=fmt.has_clients or spec.client_column is not None,
+        has_clients=fmt.has_clients or spec.client_column is not None or _are_clients(found, fmt),
         digest=lambda pool: _digest(found[pool], name),
+        label_names=lambda: _label_names(found["train"][0], spec, fmt),
         notes=functools.partial(_notes, found, spec, fmt),
     )
+
+
+def _downloaded(paths: Sequence[str], spec: DataSpec) -> list[str]:
+    cache_dir = os.path.expanduser(spec.cache_dir or default_cache_dir())
+    return [hub_directory(path, cache_dir) if path.startswith(HUB) else path for path in paths]
+
+
+def _are_clients(found: dict, fmt: Format) -> bool:
+    """Whether the folders of all files are clients."""
+    of_name = fmt.columns_of_name
+    return of_name is not None and all("client" in of_name(file.name) for files in found.values() for file in files)
+
+
+def _label_names(file: _File, spec: DataSpec, fmt: Format) -> tuple[str, ...]:
+    return fmt.label_names(file.path, file.split, spec.label_column) if fmt.label_names else ()
 
 
 def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
@@ -79,7 +100,10 @@ def _expand(patterns: Sequence[str], field: str) -> list[_File]:
             raise UserError(f"{name}: there is no file {pattern!r}; correct the path (now in {os.getcwd()}).")
         for path in paths:
             single = [_File(path, os.path.basename(path))]
-            below = _files_below(path) if os.path.isdir(path) else single
+            whole = is_arrow_directory(path) or not os.path.isdir(path)
+            if (table := None if whole else table_of(path)) is not None:
+                single = [_File(table, os.path.basename(table))]
+            below = single if whole or table else _files_below(path)
             if not below:
                 raise UserError(f"{name}: the folder {path!r} has no file; name another one.")
             files.extend(below)
@@ -114,6 +138,8 @@ def _ending(path: str) -> str:
 
 
 def _format_by_name(path: str, encoding: str | None) -> str | None:
+    if is_arrow_directory(path):
+        return "arrow"
     end = _ending(path)
     if end == ".json":
         return json_format(path, encoding)
@@ -186,17 +212,18 @@ def _good(rows: Rows) -> Rows:
 
 def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
-    rows = columns.with_nested(_good(read), spec)
-    if fmt.named_clients:
-        return ((where, {"client": file.name, **row}) for where, row in rows)
-    return rows
+    if fmt.columns_of_name is not None:
+        return ((where, {**fmt.columns_of_name(file.name), **row}) for where, row in _good(read))
+    return with_media(columns.with_nested(_good(read), spec), file.path)
 
 
 def _digest(files: Sequence[_File], name: str) -> str:
     # Names count where they are data: as the clients.
-    names = [file.name for file in files] if FORMATS[name].named_clients else []
+    fmt = FORMATS[name]
+    names = [file.name for file in files] if fmt.columns_of_name is not None else []
     splits = [file.split for file in files]
-    content = f"{name} {file_digest(file.path for file in files)} {names} {splits}"
+    paths = (path for f in files for path in (fmt.contents(f.path, f.split) if fmt.contents else [f.path]))
+    content = f"{name} {file_digest(paths)} {names} {splits}"
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -55,7 +55,7 @@ TEXT = Format(
     read_text,
     has_clients=True,
     one_file_a_client=True,
-    named_clients=True,
+    columns_of_name=lambda name: {"client": name},
     chunk_rows=FILES_PER_CHUNK,
     settings=("encoding",),
 )

@@ -1,0 +1,60 @@
+"""Folders of pictures and recordings: a file an example, its folder the class, the folder above the client."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+
+from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
+_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def read_media(path: str, columns: Sequence[str], *, column: str) -> Rows:
+    """A file as one row, which has its path in a column."""
+    yield path, {column: {"path": path}}
+
+
+def columns_of_name(name: str) -> dict:
+    """The class and the client of a file, by its path below the folder that was named: CLIENT/CLASS/FILE."""
+    above = os.path.dirname(name).split(os.sep)
+    found = {"label": above[-1]} if above[-1] else {}
+    return {"client": above[-2], **found} if len(above) > 1 else found
+
+
+def table_of(folder: str) -> str | None:
+    """The table of a folder that has one, with the files' names as its `file_name`."""
+    paths = (os.path.join(folder, name) for name in _TABLES)
+    return next(filter(os.path.isfile, paths), None)
+
+
+def with_media(rows: Rows, path: str) -> Rows:
+    """Rows of a table whose values name pictures or recordings, by paths from the table, with these."""
+    for where, row in rows:
+        found = {}
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if isinstance(value, str) and (column := _column_of(value)) is not None:
+                file = os.path.join(os.path.dirname(path), value)
+                if os.path.isfile(file):
+                    found |= {name: {"path": file}, column: {"path": file}}
+        yield where, {**row, **found} if found else row
+
+
+def _column_of(name):
+    ends = {"image": _PICTURES, "audio": _RECORDINGS}
+    return next((column for column, known in ends.items() if name[-5:].lower().endswith(known)), None)
+
+
+def _folder(column: str, extensions: Sequence[str]) -> Format:
+    return Format(
+        functools.partial(read_media, column=column),
+        tuple(extensions),
+        chunk_rows=FILES_PER_CHUNK,
+        columns_of_name=columns_of_name,
+    )
+
+
+IMAGES, RECORDINGS = _folder("image", _PICTURES), _folder("audio", _RECORDINGS)
