@@ -1,0 +1,106 @@
+"""Kernels of notebooks, as Jupyter starts them, under the newest Python that has ipykernel."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from jupyter_client import KernelManager
+from jupyter_client.kernelspec import KernelSpec
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = ROOT / ".venv-docs" / "bin" / "python"
+NEWEST = str(DOCS) if DOCS.exists() else sys.executable
+"""Of `make notebooks`; this Python where it has not been made."""
+FIRST_CELL = f"import sys; sys.path.insert(0, {str(ROOT / 'notebooks')!r})\n%load_ext tff_cells"
+
+
+class _Manager(KernelManager):
+    python = sys.executable
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(argv=[self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
+
+
+class Host:
+    """A notebook's kernel; `environment` None: one whose %%tff cells run in a second kernel of this Python."""
+
+    def __init__(self, python=NEWEST, environment=None, cwd=None):
+        self.manager = _Manager()
+        self.manager.python = python
+        variables = {**os.environ, "TFF_PYTHON": sys.executable} if environment is None else environment
+        self.manager.start_kernel(env=variables, cwd=cwd or os.getcwd())
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def start(self, code, allow_stdin=False):
+        return self.client.execute(code, allow_stdin=allow_stdin)
+
+    def outputs(self, request, until=None, answers=None, timeout=60):
+        """Messages of a cell, up to its end or the first one of which `until` is true, with seconds since now."""
+        started, found = time.monotonic(), []
+        while time.monotonic() - started < timeout:
+            if answers and self.client.stdin_channel.msg_ready():
+                self.client.get_stdin_msg(timeout=1)
+                self.client.input(answers.pop(0))
+            try:
+                message = self.client.get_iopub_msg(timeout=0.2)
+            except Exception:
+                assert self.manager.is_alive(), "the host died"
+                continue
+            kind, content = message["msg_type"], message["content"]
+            if message["parent_header"].get("msg_id") != request or kind == "execute_input":
+                continue
+            if kind == "status":
+                if content["execution_state"] == "idle":
+                    return found
+                continue
+            found.append((kind, content, time.monotonic() - started))
+            if until is not None and until(kind, content):
+                return found
+        raise AssertionError(f"the cell has not ended in {timeout} s: {found}")
+
+    def run(self, code, **options):
+        return self.outputs(self.start(code, allow_stdin="answers" in options), **options)
+
+    def text(self, code, **options):
+        return text(self.run(code, **options))
+
+    def inner_pid(self):
+        return int(self.text("print(get_ipython().tff_cells._kernel.pid)"))
+
+    def close(self):
+        self.client.stop_channels()
+        if self.manager.has_kernel:
+            self.manager.shutdown_kernel(now=True)
+
+
+def text(outputs):
+    """All that streams, results and errors say."""
+    parts = []
+    for kind, content, _ in outputs:
+        if kind == "stream":
+            parts.append(content["text"])
+        elif kind == "error":
+            parts += content["traceback"]
+        else:
+            parts.append(content.get("data", {}).get("text/plain", ""))
+    return "".join(parts)
+
+
+def is_running(pid):
+    run = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return run.stdout.strip() not in ("", "Z", "Zs", "Zsl")
+
+
+def ends(pid, seconds=10):
+    """Whether a process ends in time."""
+    deadline = time.monotonic() + seconds
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not is_running(pid)
