@@ -119,14 +119,7 @@ CASES = {
     ),
     "leaf not json": ("x.json", "{\n,", {"format": "leaf"}, ALL, r"x\.json, line 2: no valid JSON"),
     "no leaf": ("x.json", '{"a": 1}', {"format": "leaf"}, ALL, r"x\.json: no LEAF file.*`users`.*data\.format"),
-    "leaf empty user": (
-        "x.json",
-        leaf(["u", "v"], {"u": ONE, "v": {"x": [], "y": []}}),
-        {},
-        ALL,
-        r"x\.json: the user 'v' has no example; remove",
-    ),
-    "leaf missing user": ("x.json", leaf(["u"], {}), {}, ALL, r"the user 'u' has no example"),
+    "leaf without any example": ("x.json", leaf(["u"], {}), {}, ALL, r"x\.json: the file is empty"),
     "leaf user twice": (
         "x.json",
         leaf(["u", "u"], {"u": ONE}),
@@ -267,9 +260,7 @@ def hdf5(tmp_path, **features):
     return DataSpec("file", files=(path,))
 
 
-def test_hdf5_clients_without_examples_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"x\.h5: the client 'c' has no example; remove"):
-        read(hdf5(tmp_path), ("text",))
+def test_hdf5_clients_with_other_than_examples_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"features of the client 'c' have different lengths"):
         read(hdf5(tmp_path, text=["a"], label=[1, 2]), ("text",))
     with pytest.raises(UserError, match=r"client 'c', example 2: the byte 0xff is not UTF-8"):
@@ -288,7 +279,6 @@ def test_hdf5_of_other_structure_is_refused(tmp_path):
     ("change", "message"),
     [
         ("INSERT INTO client_metadata VALUES ('c', 'train', 1)", r"'c' is 2 times .*'train'; merge"),
-        ("INSERT INTO client_metadata VALUES ('d', 'train', 0)", r"client 'd' has no example; remove"),
         ("UPDATE client_metadata SET split_name = 'a' || rowid", r"splits a1, a2 is called 'train'"),
     ],
 )
@@ -367,12 +357,13 @@ def test_dealing_words_by_label_is_refused(tmp_path, byte_tokenizer):
         datasets.load(spec, encoder)
 
 
-def test_a_client_whose_records_make_no_example_is_refused(tmp_path, minilm):
+def test_a_client_whose_records_make_no_example_is_left_out(tmp_path, minilm):
     path = tmp_path / "x.csv"
     path.write_text("text,who\nlong enough for a block,a\nx,b\nlong enough as well,c\n")
     spec = DataSpec("file", files=(str(path),), client_column="who", test_fraction=0, cache_dir=str(tmp_path))
-    with pytest.raises(UserError, match=r"client 'b' of the train split has no example.*remove"):
-        datasets.load(spec, datasets.LanguageModelingEncoder(minilm, 8))
+    found = datasets.load(spec, datasets.LanguageModelingEncoder(minilm, 8))
+    assert found.train.client_ids == ["a", "c"]
+    assert found.notes == ("1 train clients have too few records for an example, and are left out.",)
 
 
 def test_an_unwritable_cache_is_refused(texts, byte_tokenizer):

@@ -81,7 +81,8 @@ def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
 
 def test_it_shows_the_federation_that_train_makes():
     """The same flags, with the same defaults."""
-    fields = {path: field for path, field in FIELDS.items() if field.section == "data" or path == "run.seed"}
+    of_task = ("data", "task")
+    fields = {p: f for p, f in FIELDS.items() if f.section in of_task or p in ("run.seed", "model.pretrained")}
     assert {field.flag: field for field in data.PROGRAM.fields.values() if field.path in FIELDS} == {
         field.flag: field for field in fields.values()
     }

@@ -65,3 +65,27 @@ def test_wrong_settings_are_rejected(tmp_path, monkeypatch, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         report("x.csv", settings)
     assert os.listdir(tmp_path) == ["x.csv"]
+
+
+def test_how_files_are_written_and_the_command_of_the_likely_task(tmp_path):
+    lines = "".join(f"a text of number {n};{n % 2}\n" for n in range(60))
+    (tmp_path / "x.csv").write_bytes(("said;class\n" + lines + "cut\n").encode("utf-16"))
+    found = report(tmp_path / "x.csv", on_bad_rows="skip")
+    assert "x.csv: encoded as utf-16, values separated by semicolons" in found
+    assert "1 of 61 rows of the train data are skipped, the first: " in found
+    assert row(found, "class", "category") == ["0", "2", "0", "|", "1"]
+    (command,) = (line for line in found.splitlines() if "programs.train" in line)
+    assert "--on_bad_rows=skip --task=sequence_classification --text_column=said --label_column=class" in command
+    found = report(tmp_path / "x.csv", on_bad_rows="skip", text_column="said", label_column="class")
+    assert "records per client" in found
+
+
+def test_what_a_task_makes_of_the_data(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\n" + "abc,no\nxy,yes\n" * 10)
+    values = {"data.files": (str(tmp_path / "x.csv"),), "task.kind": "sequence_classification", "task.max_length": 4}
+    found = data_report(RunConfig.of(values), DataReportConfig(tokenizer="bytes"))
+    assert "Labels: no, yes" in found
+    assert "50.0% fill task.max_length=4" in found
+    assert "input_ids: a b c </s>" in found
+    assert "label: 1 (yes)" in found
+    assert "Likely task" not in found

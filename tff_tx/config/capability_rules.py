@@ -80,5 +80,8 @@ CAPABILITIES = (
         for path in section("data", "label_names", "label_file")
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Relation(("data.label_names", "data.categories", "data.split", "task.standardize"), training_data.unhidden),
+    Relation(
+        ("data.label_names", "data.on_bad_rows", "data.categories", "data.split", "task.standardize"),
+        training_data.unhidden,
+    ),
 )

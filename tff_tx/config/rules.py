@@ -33,7 +33,7 @@ DATA = (
     *belong(
         "data.dataset=file",
         *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
-        *section("data", "encoding", "delimiter"),
+        *section("data", "encoding", "delimiter", "on_bad_rows"),
     ),
     Law(
         lambda c: not laws.is_encoding(c.data.encoding),

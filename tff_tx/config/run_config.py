@@ -72,8 +72,10 @@ class RunConfig:
         return getattr(getattr(self, section), name)
 
     def replace(self, values: Mapping[str, Any]) -> RunConfig:
-        """The same with other values of some settings; see `of`."""
+        """The same with other values of some settings; see `of`. Files are a data set, without its being named."""
         by_section: dict[str, dict[str, Any]] = {}
+        if values.get("data.files") and "data.dataset" not in values and not self.is_set("data.dataset"):
+            values = {**values, "data.dataset": "file"}
         for path, value in values.items():
             if path not in FIELDS:
                 raise UserError(f"there is no setting {setting(path)}; see the list of settings in the documentation.")

@@ -9,6 +9,7 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
 TEXT_JOINS = ("pair", "separator", "blank")
+ON_BAD_ROWS = ("refuse", "skip")
 DTYPES = ("float32", "bfloat16")
 LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
 
@@ -120,6 +121,12 @@ class DataConfig(Section, name="data"):
     )
     format: str | None = option(
         None, "Format of the files; default: by their names.", flag="data_format", choices=FORMATS
+    )
+    on_bad_rows: str = option(
+        "refuse",
+        "Rows that cannot be read, or lack a value that is named: the first is an error, or they are skipped, counted, "
+        "and the first of them shown.",
+        choices=ON_BAD_ROWS,
     )
     encoding: str | None = option(
         None, "Encoding of text files, such as cp1252; default: by their byte order mark, else UTF-8."

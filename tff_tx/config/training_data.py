@@ -83,6 +83,13 @@ FINDINGS = (
         _looks_for_categories,
     ),
     Finding(
+        "which rows cannot be read",
+        REJECTED,
+        "their number and the first of them are shown, which no noise hides: correct the data, and set "
+        "{data.on_bad_rows} to refuse",
+        lambda c: c.data.on_bad_rows == "skip",
+    ),
+    Finding(
         "means and deviations of numeric columns",
         REJECTED,
         "{task.standardize=} adds up exact sums over the clients' columns, which no noise hides: scale the columns by "

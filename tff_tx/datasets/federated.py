@@ -45,6 +45,7 @@ class FederatedDataset:
       label_names: The label names; empty if the kind has no labels.
       kind: The kind of task that the encoder was for.
       path: The store.
+      notes: Clients that were left out, in lines.
     """
 
     train: SqliteClientData
@@ -53,6 +54,7 @@ class FederatedDataset:
     label_names: tuple
     kind: str
     path: str
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Split name -> {"clients": number, "examples": number}, for the splits there are."""
@@ -101,7 +103,11 @@ def open_store(path: str) -> FederatedDataset:
     meta = store.read_meta(path)
     there = store.splits(path)
     parts = {name: SqliteClientData(path, name) if name in there else None for name in splits.NAMES}
-    return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, **parts)
+    notes = tuple(
+        f"{number:,} {name} clients have too few records for an example, and are left out."
+        for name, number in meta.get("left_out", {}).items()
+    )
+    return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, notes=notes, **parts)
 
 
 def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.DataFrame]:
@@ -160,11 +166,8 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
         client = assignment.client_ids[code][owner]
         if writer.count(splits.NAMES[code], client):
             written.add(code)
-        elif not encoder.may_skip:
-            raise UserError(
-                f"The client {client!r} of the {splits.NAMES[code]} split has no example, as its "
-                "records are too short to make one; remove them from the data."
-            )
+        else:
+            writer.left_out[splits.NAMES[code]] += 1
     if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
         raise UserError(
             f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."

@@ -31,12 +31,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK_ROWS = 1000
+_FIRST = 5
 # Where a row is a whole file, fewer make a chunk.
 FILES_PER_CHUNK = 64
 
 
 class BadRow(UserError):
     """A mistake in one row, without which the others can be read."""
+
+
+class ClientWithoutExample(BadRow):
+    """A client that the data name, and have no example of; it is always left out."""
+
+
+@dataclasses.dataclass
+class LeftOut:
+    """What a pass over records left out.
+
+    Attributes:
+      rows: The number of rows that cannot be read.
+      first: What is wrong with the first of them.
+      clients: The number of clients without an example.
+    """
+
+    rows: int = 0
+    first: list[str] = dataclasses.field(default_factory=list)
+    clients: int = 0
+
+    def add(self, error: UserError) -> None:
+        """Counts a row, or a client without any."""
+        if isinstance(error, ClientWithoutExample):
+            self.clients += 1
+            return
+        self.rows += 1
+        self.first += [str(error)] * (len(self.first) < _FIRST)
 
 
 Rows = Iterator[tuple[str, Any]]
@@ -53,11 +81,13 @@ class Chunk:
       columns: The record columns that the first row has.
       convert: (rows, record columns) -> DataFrame with these and `where`; raises a `UserError` for a column or value
         that is missing or of the wrong kind.
+      left_out: What the pass left out so far; complete with its last chunk.
     """
 
     rows: Sequence[Any]
     columns: frozenset
     convert: Callable[[Sequence[Any], frozenset], pd.DataFrame]
+    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
 
     def read(self, wants: Iterable[str], most: int | None = None) -> pd.DataFrame:
         """The wanted record columns of the chunk, or of its first `most` rows."""

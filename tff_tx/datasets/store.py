@@ -88,6 +88,9 @@ class StoreWriter:
       meta: What `read_meta` is to give back beside the element spec; must be JSON.
       chosen_by: The setting that chose the place, for messages.
 
+    Attributes:
+      left_out: Split name -> the number of clients without an example, for whoever writes to count.
+
     Raises:
       UserError: If the directory cannot be written or the disk is full.
     """
@@ -102,6 +105,7 @@ class StoreWriter:
         self._rows: list = []
         self._digest = hashlib.sha256(json.dumps(self._meta, sort_keys=True).encode())
         self._counts: collections.Counter = collections.Counter()
+        self.left_out: collections.Counter = collections.Counter()
 
     def __enter__(self) -> StoreWriter:
         with _disk_errors(self._path, self._chosen_by):
@@ -142,6 +146,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         self._flush()
+        more = {"digest": self._digest.hexdigest(), "left_out": self.left_out}
         with _disk_errors(self._path, self._chosen_by):
             self._connection.executemany(
                 "INSERT INTO client_metadata VALUES (?, ?, ?)",
@@ -149,7 +154,7 @@ class StoreWriter:
             )
             self._connection.executemany(
                 "INSERT INTO tff_tx_meta VALUES (?, ?)",
-                ((k, json.dumps(v)) for k, v in {**self._meta, "digest": self._digest.hexdigest()}.items()),
+                ((k, json.dumps(v)) for k, v in {**self._meta, **more}.items()),
             )
             self._connection.execute(_INDEX)
             self._connection.commit()

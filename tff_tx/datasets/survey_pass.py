@@ -14,12 +14,12 @@ import numpy as np
 
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.sources import Chunk, Pool, Source, open_source
+from tff_tx.datasets.sources import Chunk, LeftOut, Pool, Source, open_source
 from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 # Raised when the same spec and content would give another survey than before.
-_VERSION = 1
+_VERSION = 2
 # Fields of the spec that a survey does not depend on, or whose content counts instead; all others count.
 _NOT_READING = (
     *("files", "silos", "validation_files", "test_files", "cache_dir", "seed", "label_names", "label_file"),
@@ -28,6 +28,7 @@ _NOT_READING = (
     *("validation_fraction", "test_fraction", "max_train_examples_per_client"),
 )
 
+_LISTS = ("label_values", "client_ids", "shape", "unreadable", "first_left_out")
 _ARRAYS = ("labels", "clients")
 
 
@@ -102,7 +103,7 @@ class _Pass:
         self._digest = hashlib.sha256() if source.digest is None else None
 
     def over(self, pool: Pool) -> PoolSurvey:
-        columns, num_rows = frozenset(), 0
+        columns, num_rows, left_out = frozenset(), 0, LeftOut()
         for chunk in pool.chunks():
             if not num_rows:
                 columns = chunk.columns
@@ -110,6 +111,7 @@ class _Pass:
                     self._add["tags"] = self._add_tags
                     del self._add["label"]
             num_rows += len(chunk.rows)
+            left_out = chunk.left_out
             for column, add in list(self._add.items()):
                 try:
                     add(chunk)
@@ -129,6 +131,9 @@ class _Pass:
             categories=tuple(tuple(sorted(values)) for values in self._categories),
             shape=self._shape,
             unreadable=tuple(self._unreadable),
+            rows_left_out=left_out.rows,
+            first_left_out=tuple(left_out.first),
+            clients_left_out=left_out.clients,
         )
 
     def _add_tags(self, chunk: Chunk) -> None:
@@ -171,7 +176,7 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 name: PoolSurvey(
                     **{
                         **table,
-                        **{key: tuple(table[key]) for key in ("label_values", "client_ids", "shape", "unreadable")},
+                        **{key: tuple(table[key]) for key in _LISTS},
                         **{key: file[f"{name}.{key}"] for key in _ARRAYS},
                         "columns": frozenset(table["columns"]),
                         "categories": tuple(map(tuple, table["categories"])),

@@ -36,6 +36,9 @@ class PoolSurvey:
       categories: The values of each categorical column, in alphabetical order.
       shape: Shape of the first image as it is stored; empty if there is none.
       unreadable: The record columns that were looked for and cannot be read.
+      rows_left_out: The number of rows that cannot be read.
+      first_left_out: What is wrong with the first of them.
+      clients_left_out: The number of clients without an example.
     """
 
     digest: str
@@ -48,6 +51,9 @@ class PoolSurvey:
     categories: tuple
     shape: tuple
     unreadable: tuple
+    rows_left_out: int = 0
+    first_left_out: tuple = ()
+    clients_left_out: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +83,18 @@ class Survey:
             for _ in self.source.pools[pool]([column]):
                 pass
             raise UserError(f"the {pool} data changed while they were read; start again.")
+
+    @property
+    def notes(self) -> list[str]:
+        """What was recognized of the files, and left out, in lines."""
+        found = self.source.notes()
+        for name, pool in self.pools.items():
+            if pool.rows_left_out:
+                share = f"{pool.rows_left_out:,} of {pool.rows_left_out + pool.num_rows:,} rows of the {name} data"
+                found.append(f"{share} are skipped, the first: {' '.join(pool.first_left_out)}")
+            if pool.clients_left_out:
+                found.append(f"{pool.clients_left_out:,} clients of the {name} data have no example, and are left out.")
+        return found
 
     @property
     def tagged(self) -> bool:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
 
-from tff_tx.config import RunConfig
+from tff_tx.config import RunConfig, flag_of, show
 from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import printable
+from tff_tx.datasets.overview import Overview, likely_task, overview
+from tff_tx.datasets.readers.files import format_name
+from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
+from tff_tx.datasets.survey_pass import survey
 from tff_tx.run.assemble import tasks as task_parts
 
 _QUANTILES = (("min", 0), ("10%", 10), ("median", 50), ("90%", 90), ("max", 100))
 _MOST_LABELS = 30
+_MOST_COLUMNS = 40
+# Of tasks that start without a checkpoint.
+_ARCHITECTURES = {"tabular_classification": "ft_transformer", "forecasting": "patch_transformer"}
 
 
 def data_report(config: RunConfig, settings: DataReportConfig) -> str:
@@ -26,13 +35,58 @@ def data_report(config: RunConfig, settings: DataReportConfig) -> str:
       UserError: If the data cannot be read, or the plot not be written.
     """
     plots.check_path(settings.plot, "report.plot")
-    spec = task_parts.data_spec(config)
-    statistics = describe(spec, _token_counter(settings.tokenizer))
+    count, spec = _token_counter(settings.tokenizer), task_parts.data_spec(config)
     title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
-    report = f"Data set: {title}\n\n{table(statistics)}"
-    if settings.plot:
-        report += f"\n\nPlot: {draw(statistics, title, settings.plot)}"
-    return report
+    found, columns = survey(spec), overview(spec)
+    sections = ["\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])]
+    likely = {}
+    if columns is not None:
+        sections.append(_columns(columns))
+        likely = likely_task(spec, columns, found.pools["train"].columns)
+    if _names_columns(config) or found.pools["train"].columns - {"client"}:
+        statistics = describe(spec, count)
+        sections.append(table(statistics))
+        if settings.plot:
+            sections.append(f"Plot: {draw(statistics, title, settings.plot)}")
+    if config.task.kind is not None:
+        from tff_tx.run.assemble.preview import preview
+
+        sections.append("\n".join(preview(config, settings.tokenizer)))
+    elif likely:
+        sections.append(_command(config, likely))
+    return "\n\n".join(sections)
+
+
+def _names_columns(config: RunConfig) -> bool:
+    """Whether settings name columns, which must then be there."""
+    return any(path.endswith(("_column", "_columns")) for path in config.changed())
+
+
+def _format_of(spec: DataSpec) -> list[str]:
+    return [f"Format: {format_name(spec)}"] if spec.dataset == "file" else []
+
+
+def _columns(found: Overview) -> str:
+    rows = [["column", "kind", "missing", "different", "for example"]]
+    for column in found.columns[:_MOST_COLUMNS]:
+        examples = printable(" | ".join(column.examples))
+        rows.append([printable(column.name), column.kind, str(column.missing), str(column.distinct), examples])
+    more = len(found.columns) - _MOST_COLUMNS
+    lines = [_aligned(rows), *([f"... and {more} more columns"] if more > 0 else [])]
+    lines.append(f"Of the first {found.num_rows:,} rows, {found.duplicates:,} repeat an earlier one.")
+    return "\n".join(lines)
+
+
+def _command(config: RunConfig, likely: Mapping[str, Any]) -> str:
+    """The command line of the likely task."""
+    settings = {**config.changed(), **likely}
+    if likely["task.kind"] not in _ARCHITECTURES:
+        settings["model.pretrained"] = "MODEL"
+    else:
+        settings["model.architecture"] = _ARCHITECTURES[likely["task.kind"]]
+    flags = [shlex.quote(f"{flag_of(path)}={show(value)}") for path, value in settings.items()]
+    title = f"Likely task: {likely['task.kind']}; correct what is not meant, and show what it makes of the data with"
+    return f"{title} programs.data\n  python -m programs.train {' '.join(flags)}"
 
 
 def _token_counter(tokenizer: str) -> Callable[[Sequence[str]], Sequence[int]]:
@@ -100,7 +154,7 @@ def _aligned(rows):
     lines = []
     for row in rows:
         first = row[0].ljust(widths[0])
-        lines.append("  ".join([first, *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]))
+        lines.append("  ".join([first, *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))]).rstrip())
     return "\n".join(lines)
 
 

@@ -78,7 +78,8 @@ def create_task(
         processor=facts.processor or (models.plain_processor(facts.image_shape) if facts.image_shape else None),
         eval_batch_size=eval_batch_size,
         notes=(
-            *(survey.source.notes() if survey else ()),
+            *(survey.notes if survey else ()),
+            *dataset.notes,
             *filter(None, [facts.note]),
             *_weight_notes(keras_model, model.pretrained),
         ),

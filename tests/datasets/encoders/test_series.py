@@ -71,7 +71,6 @@ def test_each_column_is_a_series(tmp_path):
             {"numeric_columns": ("sensor",), "test_fraction": 0},
             "line 2: the column 'sensor' has 'a', which is no finite number",
         ),
-        ({"split": "time", "test_fraction": 0.2}, "The client 'a' of the test split has no example"),
     ],
 )
 def test_what_makes_no_series_is_refused(tmp_path, fields, told):

@@ -69,7 +69,6 @@ class WordsEncoder(datasets.Encoder):
 
     kind = "words"
     columns = ("text",)
-    may_skip = True
     stream_class = _CountingStream
 
     def __init__(self, model: str, lowercase: bool, bounds: Bounds):

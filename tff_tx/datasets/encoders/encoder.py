@@ -56,14 +56,12 @@ class Encoder(abc.ABC):
       columns: The record columns it reads.
       element_spec: The features as an OrderedDict.
       ordered: Whether a client's records mean something only together and in their order.
-      may_skip: Whether a client may have too few records for an example; it is then left out.
       stream_class: Of a pass over records.
     """
 
     kind: str
     columns: tuple
     ordered: bool = False
-    may_skip: bool = False
     stream_class = Stream
 
     def __init__(self, label_names: Sequence[str] = (), settings: Sequence = (), **features: tf.TensorSpec):

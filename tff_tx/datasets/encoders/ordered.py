@@ -53,7 +53,6 @@ class NextItemEncoder(Encoder):
     kind = "next_item"
     columns = ("label",)
     ordered = True
-    may_skip = True
     stream_class = _HistoryStream
 
     def __init__(self, label_names: Sequence[str], max_length: int):

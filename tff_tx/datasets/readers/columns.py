@@ -29,6 +29,12 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
     return pd.DataFrame(chunk)
 
 
+def check(row: tuple, spec: DataSpec, wants: frozenset) -> None:
+    """Rejects a (place, row) pair without a value for one of the wanted record columns."""
+    for column in wants:
+        _READ[column]([row], spec)
+
+
 _NO_SCALARS = (list, dict, bytes, np.ndarray)
 _NAMING = (
     *("text_column", "label_column", "target_column", "question_column", "context_column", "answer_column"),

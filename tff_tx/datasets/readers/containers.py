@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.sources import CHUNK_ROWS, Format, Rows
+from tff_tx.datasets.sources import CHUNK_ROWS, ClientWithoutExample, Format, Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -57,7 +57,8 @@ def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
 def _hdf5_client(path: str, client: str, group) -> Rows:
     sizes = {name: len(feature) for name, feature in group.items()}
     if not sizes or 0 in sizes.values():
-        raise UserError(f"{path}: the client {client!r} has no example; remove its group.")
+        yield path, ClientWithoutExample(f"{path}: the client {client!r} has no example.")
+        return
     if len(set(sizes.values())) > 1:
         raise UserError(
             f"{path}: the features of the client {client!r} have different lengths ({sizes}); make them equally long."
@@ -85,8 +86,7 @@ def sqlite_splits(path: str) -> list:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             metadata = connection.execute(
-                "SELECT split_name, client_id, num_examples, COUNT(*) FROM client_metadata "
-                "GROUP BY split_name, client_id"
+                "SELECT split_name, client_id, COUNT(*) FROM client_metadata GROUP BY split_name, client_id"
             ).fetchall()
             connection.execute("SELECT serialized_example_proto FROM examples LIMIT 1")
     except sqlite3.DatabaseError as error:
@@ -94,11 +94,9 @@ def sqlite_splits(path: str) -> list:
             f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
             f"{setting('data.format')}."
         ) from error
-    for split, client, size, times in metadata:
+    for split, client, times in metadata:
         if times > 1:
             raise UserError(f"{path}: the client {client!r} is {times} times in the split {split!r}; merge them.")
-        if not size:
-            raise UserError(f"{path}: the client {client!r} has no example; remove it from the file.")
     return sorted({row[0] for row in metadata})
 
 
@@ -113,6 +111,9 @@ def read_sqlite(path: str, split: str) -> Rows:
             features = tf.train.Example.FromString(proto).features.feature
             row = {name: _feature(feature, where) for name, feature in features.items()}
             yield where, {"client": client, **row}
+        query = "SELECT client_id FROM client_metadata WHERE split_name = ? AND NOT num_examples"
+        for (client,) in connection.execute(query, (split,)):
+            yield path, ClientWithoutExample(f"{path}: the client {client!r} has no example.")
 
 
 def _feature(feature: tf.train.Feature, where: str):

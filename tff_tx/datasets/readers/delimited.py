@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -27,8 +26,9 @@ def read_delimited(
     names = list(columns)
     said_by = f"{setting('data.columns')} names" if columns else "the first line has"
     with TextLines(path, encoding) as lines:
-        records = _numbered(path, dialect.records(itertools.islice(lines, int(dialect.hint), None)))
-        for line, fields in records:
+        if dialect.hint:
+            next(lines)
+        for line, fields in _numbered(path, dialect.records(lines)):
             line += dialect.hint
             if isinstance(fields, BadRow):
                 yield f"{path}, line {line}", fields

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 
@@ -44,7 +45,8 @@ class Dialect:
     def records(self, lines) -> csv.reader:
         """The records of lines, lists of values."""
         if self.escaped:
-            lines = (_NULL.sub("", line) for line in lines)
+            # No generator, which would end with the first line that cannot be decoded.
+            lines = map(functools.partial(_NULL.sub, ""), lines)
         return csv.reader(
             lines,
             strict=True,

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import glob
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,20 @@ from tff_tx.datasets.readers.folders import table_of, with_media
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
-from tff_tx.datasets.sources import BadRow, Chunk, DataSet, Format, Pool, Rows, Source, file_digest, grouped
+from tff_tx.datasets.sources import (
+    CHUNK_ROWS,
+    BadRow,
+    Chunk,
+    ClientWithoutExample,
+    DataSet,
+    Format,
+    LeftOut,
+    Pool,
+    Rows,
+    Source,
+    file_digest,
+    grouped,
+)
 from tff_tx.datasets.spec import default_cache_dir
 
 if TYPE_CHECKING:
@@ -46,9 +60,7 @@ def file_source(spec: DataSpec) -> Source:
         for pool, paths in named.items()
         if paths
     }
-    name = spec.format or _format_of([file for files in found.values() for file in files], spec.encoding)
-    if name not in FORMATS:
-        raise UserError(f"{setting('data.format')}={name}: must be one of {', '.join(FORMATS)}.")
+    name = _known_format(found, spec)
     fmt = FORMATS[name]
     if fmt.splits is not None:
         found = _by_split(found, fmt)
@@ -59,6 +71,18 @@ def file_source(spec: DataSpec) -> Source:
         label_names=lambda: _label_names(found["train"][0], spec, fmt),
         notes=functools.partial(_notes, found, spec, fmt),
     )
+
+
+def format_name(spec: DataSpec) -> str:
+    """The name of the format of the training files."""
+    return _known_format({"train": _expand(_downloaded(spec.files, spec), "files")}, spec)
+
+
+def _known_format(found: dict, spec: DataSpec) -> str:
+    name = spec.format or _format_of([file for files in found.values() for file in files], spec.encoding)
+    if name not in FORMATS:
+        raise UserError(f"{setting('data.format')}={name}: must be one of {', '.join(FORMATS)}.")
+    return name
 
 
 def _downloaded(paths: Sequence[str], spec: DataSpec) -> list[str]:
@@ -183,15 +207,40 @@ def _by_split(found: dict, fmt: Format) -> dict:
 
 
 def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
-    seen: dict = {}
+    seen, left_out = {}, LeftOut()
     for file in files:
-        empty = True
+        empty, before = True, left_out.rows
         convert = functools.partial(_converted, file.path, spec, fmt, seen)
-        for rows in grouped(_rows(file, spec, fmt), fmt.chunk_rows):
+        for rows in grouped(_usable(_rows(file, spec, fmt), spec, left_out), fmt.chunk_rows):
             empty = False
-            yield Chunk(rows, columns.available(rows[0][1], spec), convert)
+            yield Chunk(rows, columns.available(rows[0][1], spec), convert, left_out)
+        if empty and left_out.rows > before:
+            raise UserError(f"{file.path}: none of its rows can be used, such as: {left_out.first[-1]}")
         if empty:
             raise UserError(f"{file.path}: the file is empty; fill it or leave it out.")
+
+
+def _usable(rows: Rows, spec: DataSpec, left_out: LeftOut) -> Rows:
+    """The rows that can be read; of others the first is an error, or all are counted.
+
+    Every pass leaves out the same, whatever it reads of a row: those without a value in one of the columns that the
+    data have of those that settings name.
+    """
+    skips, rows = spec.on_bad_rows == "skip", iter(rows)
+    head = list(itertools.islice(rows, CHUNK_ROWS if skips else 0))
+    wants = frozenset().union(*(columns.available(row, spec) for _, row in head if isinstance(row, dict)))
+    for pair in itertools.chain(head, rows):
+        try:
+            if isinstance(pair[1], BadRow):
+                raise pair[1]
+            if skips:
+                columns.check(pair, spec, wants)
+        except UserError as error:
+            if not skips and not isinstance(error, ClientWithoutExample):
+                raise
+            left_out.add(error)
+            continue
+        yield pair
 
 
 def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequence, wants: frozenset) -> pd.DataFrame:
@@ -203,18 +252,11 @@ def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequenc
     return chunk
 
 
-def _good(rows: Rows) -> Rows:
-    for where, row in rows:
-        if isinstance(row, BadRow):
-            raise row
-        yield where, row
-
-
 def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
     if fmt.columns_of_name is not None:
-        return ((where, {**fmt.columns_of_name(file.name), **row}) for where, row in _good(read))
-    return with_media(columns.with_nested(_good(read), spec), file.path)
+        return ((where, {**fmt.columns_of_name(file.name), **row}) for where, row in read)
+    return with_media(columns.with_nested(read, spec), file.path)
 
 
 def _digest(files: Sequence[_File], name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.opening import TextLines
-from tff_tx.datasets.sources import BadRow, Format, Rows
+from tff_tx.datasets.sources import BadRow, ClientWithoutExample, Format, Rows
 
 _HEAD_CHARACTERS = 2**16
 _LEAF = re.compile(r'\s*\{\s*"(users|num_samples|user_data|hierarchies)"\s*:\s*[\[{]')
@@ -144,7 +144,8 @@ def read_leaf(path: str, columns: Sequence[str], encoding: str | None = None) ->
 def _leaf_user(path: str, user: str, content) -> Rows:
     inputs = content.get("x", []) if isinstance(content, dict) else []
     if not inputs:
-        raise UserError(f"{path}: the user {user!r} has no example; remove the user from the file.")
+        yield path, ClientWithoutExample(f"{path}: the user {user!r} has no example.")
+        return
     labels = content.get("y")
     if isinstance(labels, list) and len(labels) != len(inputs):
         raise UserError(

@@ -87,19 +87,9 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
 
 
 _READING = (
-    *(
-        "format",
-        "encoding",
-        "delimiter",
-        "columns",
-        "client_column",
-        "text_column",
-        "label_column",
-        "target_column",
-        "question_column",
-        "context_column",
-    ),
-    *("answer_column", "answer_start_column", "numeric_columns", "categorical_columns", "categories"),
+    *("format", "on_bad_rows", "encoding", "delimiter", "columns", "client_column", "text_column", "label_column"),
+    *("target_column", "question_column", "context_column", "answer_column", "answer_start_column"),
+    *("numeric_columns", "categorical_columns", "categories"),
 )
 _DIVIDING = ("validation_files", "validation_fraction", "test_fraction", "split")
 

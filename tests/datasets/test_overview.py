@@ -1,0 +1,62 @@
+"""What columns look like, and the task that they suggest."""
+
+import pandas as pd
+import pytest
+
+from tff_tx.config import RunConfig
+from tff_tx.datasets import DataSpec
+from tff_tx.datasets.overview import likely_task, overview
+from tff_tx.datasets.sources import open_source
+
+N = 40
+TABLE = {
+    "review": [f"a text of number {n} that says something" for n in range(N)],
+    "headline": [f"headline number {n}" for n in range(N)],
+    "stars": [n % 5 for n in range(N)],
+    "price": [n / 7 for n in range(N)],
+    "kind": [("new", "used", None)[n % 3] for n in range(N)],
+    "sku": [f"x{n}" for n in range(N)],
+    "user_id": [f"u{n % 4}" for n in range(N)],
+    "words": [["a", "b"]] * N,
+    "ner": [["O", "B-X"]] * N,
+}
+
+
+def found(tmp_path, *names, **settings):
+    pd.DataFrame({name: TABLE[name] for name in names}).to_json(tmp_path / "x.jsonl", orient="records", lines=True)
+    spec = DataSpec("file", files=(str(tmp_path / "x.jsonl"),), **settings)
+    seen = overview(spec)
+    return seen, likely_task(spec, seen, open_source(spec).columns())
+
+
+def test_columns(tmp_path):
+    seen, _ = found(tmp_path, *TABLE)
+    kinds = {column.name: column.kind for column in seen.columns}
+    assert kinds == {
+        **{"review": "text", "headline": "text", "stars": "category", "price": "number", "kind": "category"},
+        **{"sku": "id", "user_id": "category", "words": "list", "ner": "list"},
+    }
+    kind = next(column for column in seen.columns if column.name == "kind")
+    assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
+    assert (seen.num_rows, seen.duplicates) == (N, 0)
+    assert found(tmp_path, "words")[0].duplicates == N - 1
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "task", "named"),
+    [
+        (("review", "stars"), {}, "sequence_classification", {"text_column": ("review",), "label_column": "stars"}),
+        (("review", "headline", "kind"), {}, "sequence_classification", {"text_column": ("review", "headline")}),
+        (("review", "price"), {"label_column": "price"}, "sequence_regression", {"text_column": ("review",)}),
+        (("review", "user_id"), {}, "masked_lm", {"client_column": "user_id", "text_column": ("review",)}),
+        (("words", "ner"), {"text_column": ("words",), "label_column": "ner"}, "token_classification", {}),
+        (("price", "kind", "stars", "user_id"), {}, "tabular_classification", {"client_column": "user_id"}),
+        (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
+        (("sku",), {}, None, {}),
+    ],
+)
+def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, named):
+    _, likely = found(tmp_path, *names, **settings)
+    assert likely.get("task.kind") == task
+    assert {f"data.{name}": value for name, value in named.items()}.items() <= likely.items()
+    RunConfig.of({"data.dataset": "file", "data.files": ("x",), **likely})
