@@ -27,7 +27,8 @@ BASE = {
 def test_every_setting_survives_the_disk(path):
     config = RunConfig.of({path: other_value(path)})
     assert config.is_set(path)
-    assert config.changed() == {path: config.get(path)}
+    implied = {"data.dataset": "file"} if path == "data.files" else {}
+    assert config.changed() == {path: config.get(path), **implied}
     stored = json.loads(json.dumps(config.to_json()))
     assert RunConfig.from_json(stored) == config
 
