@@ -94,6 +94,32 @@ def test_a_model_that_knows_no_more_than_the_frequencies_of_the_labels_is_doubte
     assert "The model has not learned: on test" in (directory / "report.md").read_text()
 
 
+def test_the_last_weights_are_evaluated_once(straight, monkeypatch):
+    found, _, _ = straight
+    evaluator = found._assembly.evaluators()["test"]
+    ids = found._assembly.task.test.client_ids
+    weights = tff.learning.models.ModelWeights(*found._assembly.task.model.initial_weights)
+    first = evaluator.metrics(weights, ids[::-1])
+    reader, zero, step = evaluator._graphs
+    read = []
+    monkeypatch.setitem(vars(evaluator), "_graphs", (lambda c: read.append(c) or reader(c), zero, step))
+    again, by_client = evaluator.evaluate(weights, ids)
+    assert again == pytest.approx(first)
+    assert len(by_client) == len(ids)
+    assert evaluator.label_counts(ids).sum() == first["num_examples"]
+    assert read == [], "nothing is read a second time"
+    other = tff.learning.models.ModelWeights([2 * w for w in weights.trainable], weights.non_trainable)
+    assert evaluator.metrics(other, ids) != again
+    assert sorted(read) == sorted(ids)
+
+
+def test_the_report_begins_with_the_settings_that_were_chosen(straight):
+    report = (straight[2] / "report.md").read_text()
+    settings = report[report.index("## Settings") : report.index("## Results")]
+    assert "| run.rounds | 5 | 30 |" in settings
+    assert "server.optimizer" not in settings
+
+
 def test_fit_again_changes_nothing(straight):
     found, history, directory = straight
     before = model_bytes(directory)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tff_tx.config import laws
 from tff_tx.config.capability_rules import CAPABILITIES
-from tff_tx.config.conditions import Conflict, Derived, Law, Relation, Requires, belong, section
+from tff_tx.config.conditions import BelongsTo, Conflict, Derived, Law, Relation, Requires, belong, section
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
@@ -358,6 +358,12 @@ RULES = (
     *(*_PRIVACY, *_CLIENT_PRIVACY, *_ENGINE, *_ENSEMBLE),
 )
 """What can be checked without importing anything."""
+
+
+def without_effect(config: RunConfig) -> set[str]:
+    """The settings that have no effect by what others are."""
+    rules = (rule for rule in (*RULES, *CAPABILITIES) if isinstance(rule, BelongsTo))
+    return {rule.path for rule in rules if not rule.owner.holds(config)}
 
 
 def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
-
-from tff_tx import models, runtime
 
 
 class Constant(NamedTuple):
@@ -23,20 +20,22 @@ class Constant(NamedTuple):
     accuracy: float
 
 
-def constant(batches_fn: Callable[[tf.Tensor], tf.data.Dataset], client_ids: Sequence[str]) -> Constant:
-    """The best constant prediction of the labels of clients.
-
-    Args:
-      batches_fn: From a client id (string scalar tensor) to its batches (x, y), traceable; y are classes, integers of
-        any shape.
-      client_ids: Clients whose labels are counted.
-    """
-    reader, counts = runtime.ClientReader(batches_fn), np.zeros(0)
-    for client_id in client_ids:
-        for _, y in reader(client_id):
-            labels = np.ravel(y)
-            found = np.bincount(labels[labels != models.IGNORED], minlength=len(counts)).astype(float)
-            found[: len(counts)] += counts
-            counts = found
+def constant(counts: np.ndarray) -> Constant:
+    """The best constant prediction of labels that occur so often, float [classes]."""
     shares = counts[counts > 0] / max(1.0, counts.sum())
     return Constant(float(-np.sum(shares * np.log(shares))), float(shares.max(initial=0.0)))
+
+
+def occurrences(labels: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """(classes that occur, how often) of batches of labels, integers of any shape; of others, and below 0, none."""
+    found = [np.ravel(batch) for batch in labels if hasattr(batch, "numpy") or isinstance(batch, np.ndarray)]
+    whole = np.concatenate([batch for batch in found if batch.dtype.kind in "iu"] or [np.zeros(0, np.int32)])
+    return np.unique(whole[whole >= 0], return_counts=True)
+
+
+def total(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Counts of `occurrences` together, float [classes]."""
+    counts = np.zeros(1 + max((classes.max() for classes, _ in parts if len(classes)), default=-1))
+    for classes, times in parts:
+        counts[classes] += times
+    return counts

@@ -5,24 +5,32 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import functools
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 from tqdm.auto import tqdm
 
 from tff_tx import models, runtime
+from tff_tx.run import baseline
+
+_MOST_KNOWN = 1000
 
 
 class Evaluator:
     """Evaluates weights of one model on clients.
 
+    The last weights are not evaluated twice on the same client, such as after the last round and at the end.
+
     Args:
       model: A `tff.learning.models.FunctionalModel`.
       batches_fn: From a client id (string scalar tensor) to its batches (x, y), traceable.
       threads: Clients evaluated at the same time.
+      counts_labels: Whether labels are counted in passing, for `label_counts`.
     """
 
     def __init__(
@@ -30,8 +38,12 @@ class Evaluator:
         model: tff.learning.models.FunctionalModel,
         batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
         threads: int = 4,
+        counts_labels: bool = False,
     ):
         self._model, self._threads, self._batches_fn = model, threads, batches_fn
+        self._evaluated: tuple[bytes, dict] = (b"", {})
+        self._labels: dict[str, tuple] = {}
+        self._counts_labels = counts_labels
 
     @functools.cached_property
     def _graphs(self):
@@ -70,11 +82,19 @@ class Evaluator:
         reader, zero, step = self._graphs
         parts = (weights.trainable, weights.non_trainable)
         parts = tuple(tuple(tf.convert_to_tensor(w) for w in part) for part in parts)
+        known = self._sums_of(parts)
 
         def sums(client_id):
-            state = zero
+            if (state := known.get(client_id)) is not None:
+                return state
+            state, labels = zero, []
             for batch in reader(client_id):
                 state = step(parts, state, batch)
+                labels += [batch[1]] * self._counts_labels
+            if self._counts_labels:
+                self._labels[client_id] = baseline.occurrences(labels)
+            if len(known) < _MOST_KNOWN:
+                known[client_id] = state
             return state
 
         bar = tqdm(
@@ -84,6 +104,22 @@ class Evaluator:
             for found in pool.map(sums, client_ids):
                 bar.update()
                 yield found
+
+    def _sums_of(self, parts) -> dict:
+        """The sums of clients that have been evaluated with these weights."""
+        digest = hashlib.sha1()
+        for tensor in tf.nest.flatten(parts):
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+        if self._evaluated[0] != digest.digest():
+            self._evaluated = (digest.digest(), {})
+        return self._evaluated[1]
+
+    def label_counts(self, client_ids: Sequence[str]) -> np.ndarray:
+        """How often the clients have each class; of clients that have been evaluated nothing is read again."""
+        for client_id in client_ids:
+            if client_id not in self._labels:
+                self._labels[client_id] = baseline.occurrences([y for _, y in self._graphs[0](client_id)])
+        return baseline.total([self._labels[client_id] for client_id in client_ids])
 
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tff_tx import models, tasks
+from tff_tx.config import FIELDS, RunConfig, show, without_effect
 from tff_tx.core import files, plots
 from tff_tx.core.text import markdown
 from tff_tx.run.directory import METRICS, StoredRun
@@ -30,11 +30,13 @@ def write_report(
     directory = os.path.join(run.directory, "plots")
     os.makedirs(directory, exist_ok=True)
     images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
-    how = {"settings": run.config.changed(), "versions": run.facts["versions"]}
     parts = [
         f"# {tasks.task_kind(run.config.task.kind).title} on {run.config.data.dataset}",
         _summary(rows, run),
         *map(markdown, run.facts.get("notes", ())),
+        "## Settings",
+        "Those that differ from the defaults.",
+        _settings(run.config),
         "## Results",
         *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
         *([privacy] if privacy else []),
@@ -42,10 +44,20 @@ def write_report(
         *(f"![{name}](plots/{name})" for name in images),
         "## Cost",
         _cost(rows),
-        "## Settings",
-        "```json\n" + json.dumps(files.plain(how), indent=2) + "\n```",
+        "## Versions",
+        ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
     ]
     return _write(run.directory, "\n\n".join(parts) + "\n")
+
+
+def _settings(config: RunConfig) -> str:
+    """A table of the settings that are not at their defaults and have an effect."""
+    lines = ["| setting | value | default |", "|---|---|---|"]
+    for path, value in config.changed().items():
+        if path not in without_effect(config):
+            shown = (markdown(show(one)) if one not in (None, (), "") else "" for one in (value, FIELDS[path].default))
+            lines.append(f"| {path} | {' | '.join(shown)} |")
+    return "\n".join(lines)
 
 
 def write_section(run_dir: str, title: str, text: str) -> str:

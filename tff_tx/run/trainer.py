@@ -168,7 +168,7 @@ class Trainer:
             with files.disk_errors(run_dir):
                 parts.save(weights, run_dir)
                 self._report()
-                if doubts := parts.doubts(self._results):
+                if doubts := parts.doubts(self._results, evaluators):
                     reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))

@@ -162,17 +162,18 @@ class Assembly:
             for split, evaluator in evaluators.items()
         }
 
-    def doubts(self, results: Mapping[str, Mapping[str, float]]) -> list[str]:
+    def doubts(
+        self, results: Mapping[str, Mapping[str, float]], evaluators: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """Sentences on splits of which the model knows no more than how frequent the labels are.
 
         Of private runs none, as those frequencies are exact.
         """
         if "class_probabilities" not in self.task.definition.capabilities or laws.is_private(self.config):
             return []
-        found = []
+        found, evaluators = [], evaluators or self.evaluators()
         for split, figures in results.items():
-            clients = getattr(self.task, split)
-            constant = baseline.constant(self.task.eval_batches_fn(clients), clients.client_ids)
+            constant = baseline.constant(evaluators[split].label_counts(getattr(self.task, split).client_ids))
             knows = figures["loss"] < _BETTER * constant.loss or figures.get("accuracy", 0.0) > constant.accuracy
             if not knows and constant.loss > 0:
                 found.append(

@@ -68,7 +68,8 @@ def build_evaluator(
     """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor."""
     batches_fn = task.eval_batches_fn(clients)
     if attack is None or not hasattr(attack.data, "trap"):
-        return evaluation.Evaluator(task.model, batches_fn, threads)
+        counts = "class_probabilities" in task.definition.capabilities
+        return evaluation.Evaluator(task.model, batches_fn, threads, counts)
 
     def trapped(client_id: tf.Tensor) -> tf.data.Dataset:
         return batches_fn(client_id).map(attack.data.trap)

@@ -113,7 +113,7 @@ class EnsembleAssembly(Assembly):
             for name, evaluator in evaluators.items()
         }
 
-    def doubts(self, results: Mapping[str, Mapping[str, float]]) -> list[str]:
+    def doubts(self, results: Mapping[str, Mapping[str, float]], evaluators: Any = None) -> list[str]:
         return []
 
     def save(self, weights: Any, run_dir: str) -> None:
