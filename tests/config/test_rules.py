@@ -79,6 +79,19 @@ RELATIONS = [
             {**FILE, "data.numeric_columns": ("a",), "data.label_names": ("a",)},
             "label_names=a cannot be combined with task.kind=forecasting",
         ),
+        ({**FILE, "data.missing_numbers": "mean"}, "missing_numbers=mean has no effect without data.numeric_columns"),
+        (
+            {**FILE, "data.numeric_columns": ("a",), "data.missing_numbers": "mean"},
+            "missing_numbers=mean cannot be combined with task.kind=forecasting",
+        ),
+        (
+            {**FILE, "data.numeric_columns": ("a",), "data.missing_numbers": "mean", "task.standardize": False},
+            "means are known where columns are standardized",
+        ),
+        (
+            {**FILE, "data.client_per_column": True, "data.client_column": "c"},
+            "both say who the clients are",
+        ),
         ({**FILE, "data.encoding": "klingon"}, "encoding=klingon: must be an encoding that Python knows"),
         ({**FILE, "data.encoding": "hex"}, "encoding=hex: must be an encoding"),
         ({**FILE, "data.delimiter": "::"}, "delimiter=::: must be one character"),

@@ -23,7 +23,9 @@ TABLE = {
 
 
 def found(tmp_path, *names, **settings):
-    pd.DataFrame({name: TABLE[name] for name in names}).to_json(tmp_path / "x.jsonl", orient="records", lines=True)
+    wide = {f"s{k}": TABLE["price"] for k in range(6)} if "wide" in names else {}
+    table = {name: TABLE[name] for name in names if name in TABLE}
+    pd.DataFrame({**table, **wide}).to_json(tmp_path / "x.jsonl", orient="records", lines=True)
     spec = DataSpec("file", files=(str(tmp_path / "x.jsonl"),), **settings)
     seen = overview(spec)
     return seen, likely_task(spec, seen, open_source(spec).columns())
@@ -52,6 +54,7 @@ def test_columns(tmp_path):
         (("words", "ner"), {"text_column": ("words",), "label_column": "ner"}, "token_classification", {}),
         (("price", "kind", "stars", "user_id"), {}, "tabular_classification", {"client_column": "user_id"}),
         (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
+        (("price", "wide"), {}, "forecasting", {"client_per_column": True}),
         (("sku",), {}, None, {}),
     ],
 )

@@ -53,6 +53,12 @@ def test_the_model_is_what_the_paper_writes(model, rng):
     assert not any("attention_norm" in name for name in weights)
 
 
+def test_a_number_that_is_missing_is_the_mean(model):
+    categories = tf.zeros([1, 2], tf.int32)
+    missing, mean = ({"numbers": tf.constant([[x, 7.0]]), "categories": categories} for x in (np.nan, 1.0))
+    np.testing.assert_array_equal(model(missing), model(mean))
+
+
 @pytest.mark.parametrize("left_out", ["numbers", "categories"])
 def test_numbers_or_categories_alone(left_out, rng):
     fields = {"numbers": {"numeric_features": [], "means": [], "deviations": []}, "categories": {}}[left_out]

@@ -79,6 +79,12 @@ CAPABILITIES = (
         )
         for path in section("data", "label_names", "label_file")
     ),
+    Conflict(
+        "data.missing_numbers=mean",
+        Chosen("task.kind", TASKS, "needs_features", negated=True),
+        "it has no columns of a table whose means are known",
+        None,
+    ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(
         ("data.label_names", "data.on_bad_rows", "data.categories", "data.split", "task.standardize"),

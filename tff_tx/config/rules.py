@@ -33,8 +33,10 @@ DATA = (
     *belong(
         "data.dataset=file",
         *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
-        *section("data", "encoding", "delimiter", "on_bad_rows"),
+        *section("data", "encoding", "delimiter", "on_bad_rows", "client_per_column"),
     ),
+    *belong("data.numeric_columns", "data.missing_numbers"),
+    Conflict("data.client_per_column", "data.client_column", "both say who the clients are"),
     Law(
         lambda c: not laws.is_encoding(c.data.encoding),
         "{data.encoding=}: must be an encoding that Python knows, such as utf-8, cp1252 or utf-16.",
@@ -74,6 +76,15 @@ DATA = (
     _distinct("data.silos"),
 )
 """Rules of the section `data` alone."""
+
+_TABLES = [
+    Conflict(
+        "data.missing_numbers=mean",
+        "task.standardize=False",
+        "means are known where columns are standardized",
+        "refuse missing numbers, or standardize",
+    )
+]
 
 _SILOS = [
     Requires("data.silos", "engine.ray_address", "the silos' nodes must have joined that cluster"),
@@ -354,7 +365,7 @@ _ENSEMBLE = [
 ]
 
 RULES = (
-    *(*DATA, *_SILOS, *_MODEL, *_LORA_PRODUCTS, *_ALGORITHM, *_COHORTS, *_FED_BUFF, *_AGGREGATION, *_ATTACK),
+    *(*DATA, *_TABLES, *_SILOS, *_MODEL, *_LORA_PRODUCTS, *_ALGORITHM, *_COHORTS, *_FED_BUFF, *_AGGREGATION, *_ATTACK),
     *(*_PRIVACY, *_CLIENT_PRIVACY, *_ENGINE, *_ENSEMBLE),
 )
 """What can be checked without importing anything."""

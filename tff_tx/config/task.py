@@ -9,6 +9,7 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
 TEXT_JOINS = ("pair", "separator", "blank")
+MISSING_NUMBERS = ("refuse", "mean")
 ON_BAD_ROWS = ("refuse", "skip")
 DTYPES = ("float32", "bfloat16")
 LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
@@ -158,7 +159,18 @@ class DataConfig(Section, name="data"):
     )
     answer_start_column: str = option("answer_start", "Column of the position of the answer's first character, from 0.")
     client_column: str | None = option(None, "Column of the client that owns an example.")
+    client_per_column: bool = option(
+        False,
+        "Each numeric column of a wide table is the series of a client, which is called as the column is: those of "
+        "{data.numeric_columns}, or all.",
+    )
     numeric_columns: tuple[str, ...] = option((), "Numeric columns of tables and series.")
+    missing_numbers: str = option(
+        "refuse",
+        "Numbers of tables that are missing (empty, NA, NaN, null or ?): the first is an error, or the mean over all "
+        "training clients takes their place, and a further column per column says where.",
+        choices=MISSING_NUMBERS,
+    )
     categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")
     categories: dict[str, Any] = option(
         {},

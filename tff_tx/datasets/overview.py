@@ -16,6 +16,7 @@ MOST_ROWS = 10_000
 _WIDTH, _NUM_EXAMPLES = 32, 3
 # A column with no more different values than these, and fewer than half of its rows, has categories.
 _MOST_CLASSES = 100
+_MANY_SERIES = 5
 _CLIENT_NAMES = ("client", "client_id", "user", "user_id", "speaker", "author", "site", "hospital", "device")
 _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
 
@@ -92,19 +93,11 @@ def _kind(there: Sequence, distinct: int) -> str:
     if not all(map(values.is_scalar, there)):
         return "image or recording"
     few = distinct <= min(_MOST_CLASSES, max(2, len(there) // 2))
-    if all(map(_is_number, there)):
+    if all(map(values.is_number, there)):
         whole = all(float(value).is_integer() for value in there)
         return "category" if few and whole and distinct <= 20 else "number"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"
-
-
-def _is_number(value) -> bool:
-    try:
-        values.as_number(value)
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, bool)
 
 
 def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
@@ -140,7 +133,9 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if labels and (numbers or categories):
         table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}
         return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
-    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers)} if numbers else {}
+    if len(numbers) > _MANY_SERIES and not named:
+        return {"task.kind": "forecasting", "data.client_per_column": True}
+    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **named} if numbers else {}
 
 
 def _named(names: Sequence[str], usual: Sequence[str]) -> list[str]:

@@ -37,6 +37,11 @@ class DataSpec(DataConfig):
         super().__post_init__()
         check(RunConfig(data=self), DATA)
 
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The columns of a record's `numbers`."""
+        return ("value",) if self.client_per_column else self.numeric_columns
+
     @functools.cached_property
     def known_labels(self) -> tuple[str, ...]:
         """The labels in order, where they are named or the data set has them by itself; else empty.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.sources import Source
 from tff_tx.datasets.spec import DataSpec
+
+INDICATOR = " is missing"
+"""After the name of a numeric column, that of the column which is 1 where it has no value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,13 @@ class Features:
     numeric: tuple
     categorical: tuple
     categories: tuple
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The fields of a `DataSpec` that read these columns."""
+        stored = tuple(name for name in self.numeric if not name.endswith(INDICATOR))
+        missing = "mean" if len(stored) < len(self.numeric) else "refuse"
+        return {"numeric_columns": stored, "missing_numbers": missing, "categorical_columns": self.categorical}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +134,8 @@ class Survey:
     def features(self) -> Features:
         """The columns of a table; an error if none are named, or a categorical column cannot be read."""
         numeric = tuple(self.spec.numeric_columns) or self.source.numeric_names
+        if self.spec.missing_numbers == "mean":
+            numeric += tuple(name + INDICATOR for name in numeric)
         categorical = tuple(self.spec.categorical_columns)
         if not numeric and not categorical:
             raise UserError(

@@ -50,7 +50,7 @@ class Forecaster(RecordPredictor):
                     f"{rows['where'].iloc[-1]}: the series {client} has {len(values)} records, and the model looks at "
                     f"{length}; give more."
                 )
-            for name, past in zip(self.data.numeric_columns, values[-length:].T):
+            for name, past in zip(self.data.number_names, values[-length:].T):
                 yield {_CLIENTS: client, "column": name}, past
 
     def predict_batch(self, inputs):
@@ -98,7 +98,7 @@ class RowClassifier(RecordPredictor):
     def files_spec(self, files):
         found = columns_of(self.model.config)
         spec = super().files_spec(files)
-        return dataclasses.replace(spec, numeric_columns=found.numeric, categorical_columns=found.categorical)
+        return dataclasses.replace(spec, **found.reading)
 
     def predict(self, inputs):
         for chunk in inputs:

@@ -56,6 +56,17 @@ def test_each_column_is_a_series(tmp_path):
     assert windows(found.train, "a") == [[0, 1, 2, 3, 4], [0, 10, 20, 30, 40]]
 
 
+@pytest.mark.parametrize("named", [(), ("a", "b")])
+def test_each_column_of_a_wide_table_is_a_client(tmp_path, named):
+    (tmp_path / "x.csv").write_text("date,a,b\n" + "".join(f"2020-01-0{t},{t},{10 * t}\n" for t in range(1, 8)))
+    fields = {"client_column": None, "client_per_column": True, "numeric_columns": named}
+    found = load(tmp_path / "x.csv", tmp_path, split="time", test_fraction=0, **fields)
+    assert found.train.client_ids == ["a", "b"]
+    assert windows(found.train, "b")[0] == [10, 20, 30, 40, 50]
+    with pytest.raises(UserError, match=r"there is no column 'c' .data\.numeric_columns.; the columns are 'date', 'a'"):
+        load(tmp_path / "x.csv", tmp_path, **{**fields, "numeric_columns": ("a", "c")})
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

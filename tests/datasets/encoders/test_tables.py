@@ -1,5 +1,7 @@
 """Rows of tables, and statistics over clients."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,28 @@ def test_statistics_of_the_federation_are_those_of_all_rows(tmp_path, rng):
     mean, deviation = datasets.federated_mean_and_deviation(found)
     np.testing.assert_allclose(mean, [ages.mean(), doses.mean()], rtol=1e-6)
     np.testing.assert_allclose(deviation, [ages.std(), doses.std()], rtol=1e-4)
+
+
+def test_missing_numbers_become_the_mean_over_clients(tmp_path):
+    (tmp_path / "x.csv").write_text("age,label,client\n1,no,a\nNA,yes,a\n,no,b\n4,yes,b\n?,no,b\n10,yes,c\n")
+    spec = spec_of(
+        tmp_path / "x.csv",
+        tmp_path,
+        **{"client_column": "client", "numeric_columns": ("age",), "categorical_columns": (), "test_fraction": 0},
+    )
+    with pytest.raises(UserError, match="line 3: the column 'age' has 'NA', which is no finite number"):
+        load(spec)
+    spec = dataclasses.replace(spec, missing_numbers="mean")
+    features = datasets.survey(spec).features
+    assert features.numeric == ("age", "age is missing")
+    assert features.reading == {"numeric_columns": ("age",), "missing_numbers": "mean", "categorical_columns": ()}
+    clients = load(spec).train
+    found = np.array([row["numbers"] for row in rows_of(clients)])
+    np.testing.assert_array_equal(found[:, 1], [0, 1, 1, 0, 1, 0])
+    np.testing.assert_array_equal(found[:, 0], [1, np.nan, np.nan, 4, np.nan, 10])
+    mean, deviation = datasets.federated_mean_and_deviation(clients)
+    np.testing.assert_allclose(mean, [5, 0.5])
+    np.testing.assert_allclose(deviation, [np.std([1, 4, 10]), 0.5])
 
 
 def test_breast_cancer_is_scikit_learns(tmp_path):

@@ -131,9 +131,9 @@ class TabularClassificationEncoder(Encoder):
 
 
 def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column over all examples of all clients.
+    """Mean and standard deviation of every column over all examples of all clients that have a value in it, no NaN.
 
-    As a federation computes them: a client gives three sums over its examples, their number, the values and their
+    As a federation computes them: a client gives three sums over its values, their number, the values and their
     squares; the server adds these up and sees nothing else (with secure aggregation not even a single client's). The
     sums are exact, so they are outside of any differential privacy of the training that follows.
 
@@ -148,6 +148,7 @@ def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.nda
     for client_id in clients.client_ids:
         their_number, their_total, their_squares = _sums(clients.create_tf_dataset_for_client(client_id), name)
         number, total, squares = number + their_number, total + their_total, squares + their_squares
+    number = np.maximum(number, 1)
     mean = total / number
     return mean, np.sqrt(np.maximum(squares / number - mean**2, 0.0))
 
@@ -155,4 +156,4 @@ def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.nda
 def _sums(examples: tf.data.Dataset, name: str) -> tuple:
     """What a client gives away."""
     values = np.stack([example[name] for example in examples.as_numpy_iterator()]).astype(np.float64)
-    return len(values), values.sum(0), np.square(values).sum(0)
+    return np.sum(~np.isnan(values), 0), np.nansum(values, 0), np.nansum(np.square(values), 0)

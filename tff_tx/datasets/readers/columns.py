@@ -54,6 +54,30 @@ def with_nested(rows: Rows, spec: DataSpec) -> Rows:
         yield where, row
 
 
+def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
+    """From each row of a wide table as many rows as it has series: the `value` of the `client`, a column."""
+    names: list = list(spec.numeric_columns)
+    for where, row in rows:
+        if not isinstance(row, dict):
+            yield where, row
+            continue
+        names = names or [name for name, value in row.items() if values.is_number(value)]
+        if missing := [name for name in names if name not in row]:
+            require_column(where, row, missing[0], "numeric_columns")
+        for name in names:
+            yield f"{where}, column {name!r}", {"client": name, "value": row[name]}
+
+
+def require_column(where: str, row: dict, name: str, field: str) -> None:
+    """Rejects a row without a column that a field names."""
+    if name not in row:
+        raise UserError(
+            f"{where}: there is no column {name!r} ({setting(f'data.{field}')}); the columns are "
+            f"{', '.join(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
+            "without a header line."
+        )
+
+
 def _at(value, path):
     for name in path.split("."):
         if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
@@ -76,7 +100,7 @@ def available(row: dict, spec: DataSpec) -> frozenset:
         found.add("answers")
     if isinstance(row.get(_pixels_name(row, spec)), _NO_SCALARS) and not words:
         found.add("pixels")
-    for column, names in (("numbers", spec.numeric_columns), ("categories", spec.categorical_columns)):
+    for column, names in (("numbers", spec.number_names), ("categories", spec.categorical_columns)):
         if names and all(name in row for name in names):
             found.add(column)
     if spec.label_column in row and "tags" not in found:
@@ -148,8 +172,11 @@ def _pixels(rows, spec) -> list:
 
 
 def _numbers(rows, spec) -> list:
-    columns = [_column(rows, name, "numeric_columns", values.as_number) for name in spec.numeric_columns]
-    return list(np.array(columns, np.float64).T)
+    convert = values.as_number_or_nan if spec.missing_numbers == "mean" else values.as_number
+    columns = np.array([_column(rows, name, "numeric_columns", convert) for name in spec.number_names], np.float64)
+    if spec.missing_numbers == "mean":
+        columns = np.concatenate([columns, np.isnan(columns)])
+    return list(columns.T)
 
 
 def _categories(rows, spec) -> list:
@@ -160,14 +187,9 @@ def _categories(rows, spec) -> list:
 def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> list:
     found = []
     for where, row in rows:
-        if name not in row:
-            raise UserError(
-                f"{where}: there is no column {name!r} ({setting(f'data.{field}')}); the columns are "
-                f"{', '.join(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
-                "without a header line."
-            )
+        require_column(where, row, name, field)
         value = row[name]
-        if values.is_missing(value):
+        if values.is_missing(value) and convert is not values.as_number_or_nan:
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             found.append(convert(value))

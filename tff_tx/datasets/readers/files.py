@@ -66,7 +66,10 @@ def file_source(spec: DataSpec) -> Source:
         found = _by_split(found, fmt)
     return Source(
         {pool: Pool(functools.partial(_chunks, files, spec, fmt)) for pool, files in found.items()},
-        has_clients=fmt.has_clients or spec.client_column is not None or _are_clients(found, fmt),
+        has_clients=fmt.has_clients
+        or spec.client_column is not None
+        or spec.client_per_column
+        or _are_clients(found, fmt),
         digest=lambda pool: _digest(found[pool], name),
         label_names=lambda: _label_names(found["train"][0], spec, fmt),
         notes=functools.partial(_notes, found, spec, fmt),
@@ -256,6 +259,8 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
     if fmt.columns_of_name is not None:
         return ((where, {**fmt.columns_of_name(file.name), **row}) for where, row in read)
+    if spec.client_per_column:
+        return columns.one_client_a_column(read, spec)
     return with_media(columns.with_nested(read, spec), file.path)
 
 

@@ -11,6 +11,9 @@ import re
 
 import numpy as np
 
+# As files write that a number is missing.
+_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "?")
+
 
 def is_missing(value) -> bool:
     """Whether there is no value."""
@@ -25,6 +28,14 @@ def is_empty(value) -> bool:
 def is_scalar(value) -> bool:
     """Whether a value is there, and a single one: a text, a number or a time."""
     return not is_missing(value) and not isinstance(value, (list, dict, bytes, np.ndarray))
+
+
+def is_number(value) -> bool:
+    """Whether a value is a finite number, or a text that spells one."""
+    try:
+        return not isinstance(value, bool) and as_number(value) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def is_list(value) -> bool:
@@ -78,6 +89,13 @@ def as_number(value) -> float:
     if not np.isfinite(number):
         raise ValueError
     return number
+
+
+def as_number_or_nan(value) -> float:
+    """A finite number, or NaN where there is none."""
+    if is_missing(value) or isinstance(value, str) and value.strip().lower() in _NO_NUMBER:
+        return np.nan
+    return as_number(value)
 
 
 def as_place(value) -> int:
@@ -144,6 +162,7 @@ KIND = {
     as_label: "single value",
     as_image: "image",
     as_number: "finite number",
+    as_number_or_nan: "finite number",
     as_place: "number of a character, from 0",
     as_squad_answers: "list of answers with text and answer_start",
 }

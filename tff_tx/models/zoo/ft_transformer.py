@@ -145,8 +145,8 @@ class TFFtTransformer(blocks.Model):
 
         Args:
           inputs: A mapping with what there is of `numbers`, float32 [batch, numeric features], as they stand in the
-            data (they are standardized here), and `categories`, int32 [batch, categorical features], numbers of their
-            values.
+            data (they are standardized here, and NaN becomes the mean), and `categories`, int32 [batch, categorical
+            features], numbers of their values.
           training: Whether to drop out.
 
         Returns:
@@ -157,6 +157,9 @@ class TFFtTransformer(blocks.Model):
             numbers = numbers - tf.constant(self.config.means, tf.float32)
         if numbers is not None and self.config.deviations:
             numbers = numbers / tf.constant([d or 1.0 for d in self.config.deviations], tf.float32)
+        if numbers is not None:
+            # Standardized, the mean is 0.
+            numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)
         hidden = self.backbone((numbers, categories), training=training)
         return self.classifier(tf.nn.relu(self.norm(hidden)))
 

@@ -87,9 +87,19 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
 
 
 _READING = (
-    *("format", "on_bad_rows", "encoding", "delimiter", "columns", "client_column", "text_column", "label_column"),
+    *(
+        "format",
+        "on_bad_rows",
+        "encoding",
+        "delimiter",
+        "columns",
+        "client_column",
+        "client_per_column",
+        "text_column",
+        "label_column",
+    ),
     *("target_column", "question_column", "context_column", "answer_column", "answer_start_column"),
-    *("numeric_columns", "categorical_columns", "categories"),
+    *("numeric_columns", "missing_numbers", "categorical_columns", "categories"),
 )
 _DIVIDING = ("validation_files", "validation_fraction", "test_fraction", "split")
 

@@ -40,11 +40,10 @@ class Forecasting(TaskKind):
 
     def encoder(self, facts):
         model = facts.model
-        if not facts.data.numeric_columns:
+        if not facts.data.number_names:
             raise UserError(
                 f"{setting('task.kind')}={self.name} needs {setting('data.numeric_columns')}, the columns of the "
-                f"series that are to be forecast: name "
-                "them."
+                f"series that are to be forecast: name them, or set {setting('data.client_per_column')}."
             )
         if model.context_length < 1:
             raise UserError(
