@@ -222,3 +222,17 @@ def test_words_of_a_table_get_tags(max_length, tokenizer, tmp_path):
         for entity in row["entities"]:
             assert " ".join(words)[entity["start"] : entity["end"]] == entity["text"]
             assert 1 / 3 <= entity["score"] <= 1
+
+
+def test_entities_of_a_scheme_with_ends():
+    from tff_tx.inference.classes import _entities
+
+    words, tags = ["Anna", "Lee", "Bob", "met", "E."], ["B-P", "E-P", "S-P", "O", "I-P"]
+    found = _entities(" ".join(words), words, [(tag, 1.0) for tag in tags])
+    assert [entity["text"] for entity in found] == ["Anna Lee", "Bob", "E."]
+
+
+def test_tags_that_mark_no_entities_give_none(tokenizer):
+    (found,) = predicted("token_classification", bert("token_classification", **named("NOUN", "V")), tokenizer, ["ann"])
+    assert "entities" not in found
+    assert set(found["tags"]) <= {"NOUN", "V"}

@@ -4,9 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
+import tensorflow_federated as tff
 from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities
+from seqeval.scheme import BILOU, IOB1, IOBES, Entities
 
 from tff_tx import models
 from tff_tx.core.errors import UserError
@@ -121,11 +124,75 @@ def test_types_may_stand_in_any_order():
     assert [int(v) for v in counts.values()] == [1, 2, 2]
 
 
-@pytest.mark.parametrize("bad", ["S-Disease", "E-Disease", "Disease", "o", "", "B_Disease"])
-def test_another_scheme_is_refused(bad):
-    with pytest.raises(UserError) as error:
+@pytest.mark.parametrize(("scheme_class", "letters"), [(IOBES, "BIES"), (BILOU, "BILU")])
+@pytest.mark.parametrize("agreement", [0.0, 0.9])
+def test_schemes_with_ends_are_counted_strictly_as_seqeval_does(scheme_class, letters, agreement):
+    """Uniform tags are malformed as often as not: no end, an end of another type, I without a beginning."""
+    names = ["O", *(f"{letter}-{kind}" for kind in ("X", "Y") for letter in letters)]
+    generator = np.random.default_rng(3)
+    labels, other = generator.integers(0, len(names), (2, 2000, 8))
+    predictions = np.where(generator.random(labels.shape) < agreement, labels, other)
+    counted = generator.random(labels.shape) >= 0.2
+    counts = EntityCounter(names)(*(tf.constant(a, tf.int32) for a in (labels, predictions)), tf.constant(counted))
+    found = [Entities(tags(names, ids, counted), scheme_class).entities for ids in (labels, predictions)]
+    expected = [len(set(t) & set(p)) for t, p in zip(*found)], map(len, found[1]), map(len, found[0])
+    assert [int(v) for v in counts.values()] == [sum(part) for part in expected]
+    assert int(counts["entities_true"]) > 500
+
+
+def test_iob1_is_counted_as_seqeval_does():
+    """There B- stands only between two entities of one type."""
+    names = ["O", "I-X", "B-X", "I-Y"]
+    labels = [[1, 1, 2, 1, 0, 3, 1, 0], [3, 3, 0, 1, 2, 2, 3, 0]]
+    predictions = [[1, 1, 1, 1, 0, 3, 1, 0], [3, 3, 0, 1, 2, 1, 3, 0]]
+    everywhere = np.ones_like(labels, bool)
+    counts = EntityCounter(names)(*(tf.constant(a, tf.int32) for a in (labels, predictions)), tf.constant(everywhere))
+    found = [Entities(tags(names, ids, everywhere), IOB1).entities for ids in (labels, predictions)]
+    expected = [len(set(t) & set(p)) for t, p in zip(*found)], map(len, found[1]), map(len, found[0])
+    assert [int(v) for v in counts.values()] == [sum(part) for part in expected] == [5, 7, 9]
+
+
+def test_tags_that_mark_no_entities_have_the_metrics_of_classes():
+    """As parts of speech; F1 and recall are scikit-learn's, over pooled batches."""
+    names = ["ADJ", "NOUN", "VERB", "X"]
+    generator = np.random.default_rng(0)
+    labels, predictions = generator.integers(0, 3, (2, 2, 40, 7))
+    labels[generator.random(labels.shape) < 0.3] = models.IGNORED
+    objective = models.token_classification(names)
+    initialize, update, finalize = objective.metrics_fns
+    state = initialize()
+    for y, found in zip(labels, predictions):
+        y, logits = tf.constant(y, tf.int32), tf.one_hot(found, len(names))
+        output = tff.learning.models.BatchOutput(objective.loss_fn(logits, y), logits, None)
+        state = update(state, y, output)
+    metrics, where = finalize(state), labels != models.IGNORED
+    assert set(metrics) == {metric.name for metric in objective.metrics}
+    y, found = labels[where], predictions[where]
+    assert float(metrics["accuracy"]) == pytest.approx(sklearn.metrics.accuracy_score(y, found))
+    for average in ("macro", "weighted"):
+        assert float(metrics[f"{average}_f1"]) == pytest.approx(sklearn.metrics.f1_score(y, found, average=average))
+    assert float(metrics["macro_recall"]) == pytest.approx(sklearn.metrics.balanced_accuracy_score(y, found))
+
+
+@pytest.mark.parametrize(
+    ("names", "scheme"),
+    [
+        (["O", "B-X", "I-X"], "BIO"),
+        (["O", "I-X"], "BIO"),
+        (["O", "B", "I"], "BIO"),
+        (["O", "B-X", "E-X", "S-X"], "BIOES"),
+        (["O", "U-X"], "BIOLU"),
+        (["O", "X", "NOUN"], None),
+        (["0", "1", "2"], None),
+        (["B", "M", "E", "S"], None),
+        (["Nom-Pl", "Gen-Sg"], None),
+    ],
+)
+def test_the_scheme_is_told_from_the_tags(names, scheme):
+    assert models.entity_scheme(names) == scheme
+
+
+@pytest.mark.parametrize("bad", ["Disease", "o", "", "B_Disease", "X-Disease"])
+def test_a_tag_outside_of_the_scheme_of_others_is_refused(bad):
+    with pytest.raises(UserError, match=f"^label {bad!r} is not of the scheme that 'B-Disease' is of: every label"):
         models.token_classification(["O", "B-Disease", bad])
-    assert str(error.value) == (
-        f"label {bad!r} is not in the IOB2 scheme, in which every label is O, B-TYPE or I-TYPE: "
-        "convert the tags of the data."
-    )

@@ -191,3 +191,11 @@ def test_new_weights_below_the_head_are_trained(trainable, cache_dir, tmp_path):
         stored = load_file(directory / "adapter_model.safetensors")
         assert "base_model.model.bert.pooler.dense.weight" in stored
         assert not any("embeddings" in name for name in stored)
+
+
+def test_numbers_are_those_of_the_names_in_order():
+    """As integer tags in files whose names of tags are elsewhere; not where names are numbers themselves."""
+    find = datasets.label_lookup(("O", "B-X", "I-X"))
+    assert [find(label) for label in ("O", "b-x", "2", "0", "3", "-1")] == [0, 1, 2, 0, None, None]
+    assert [datasets.label_lookup(("1", "2"))(label) for label in "012"] == [None, 0, 1]
+    assert datasets.ordered_label_names(["10", "2", "0"], tagged=True) == ("0", "2", "10")

@@ -15,6 +15,7 @@ from tff_tx.datasets.assignment import DROPPED, assign
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.survey_pass import survey
+from tff_tx.datasets.surveys import label_lookup
 
 _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""
@@ -85,17 +86,18 @@ def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
 
 
 def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> list:
-    numbers = {name: number for number, name in enumerate(names)}
+    number_of = label_lookup(names)
     listed = chunk[label] if label == "tags" else chunk[label].map(lambda value: [value])
     found = []
     for where, values in zip(chunk["where"], listed):
-        unknown = [value for value in values if value not in numbers]
+        numbers = [number_of(value) for value in values]
+        unknown = [value for value, number in zip(values, numbers) if number is None]
         if unknown:
             raise UserError(
                 f"{where}: the label {unknown[0]!r} does not occur in the training data; correct "
                 f"the row, or name all labels with {setting('data.label_names')}."
             )
-        found.append([numbers[value] for value in values])
+        found.append(numbers)
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable
 
 import numpy as np
 
@@ -157,6 +158,19 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
     return tuple(sorted(found, key=_tag_order if tagged else _label_order))
 
 
+def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
+    """From a label as data have it to its number; None: it is not known.
+
+    Data have a name, maybe in another case, or where no name is a number, the number itself.
+    """
+    exact = {name: number for number, name in enumerate(names)}
+    counts = collections.Counter(map(str.casefold, names))
+    others = {name.casefold(): number for name, number in exact.items() if counts[name.casefold()] == 1}
+    if not any(name.isdecimal() for name in names):
+        others.update((str(number), number) for number in exact.values())
+    return lambda name: exact.get(name, others.get(name.casefold()))
+
+
 def _label_order(label: str) -> tuple:
     try:
         return (0, float(label), label)
@@ -166,7 +180,7 @@ def _label_order(label: str) -> tuple:
 
 def _tag_order(tag: str) -> tuple:
     prefix, _, entity = tag.partition("-")
-    return (tag != "O", entity, prefix)
+    return (tag != "O", entity, _label_order(prefix))
 
 
 def channels_height_width(shape: tuple) -> tuple:

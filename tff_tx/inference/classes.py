@@ -72,7 +72,7 @@ class ImageClassifier(Predictor):
 
 
 class EntityTagger(Predictor):
-    """The tags of words, and the entities that they make; texts are words between blanks, in tables lists of words."""
+    """The tags of words, and the entities if they mark any; texts are words between blanks, tables have lists."""
 
     record_column = "tokens"
 
@@ -92,7 +92,12 @@ class EntityTagger(Predictor):
         for text, words, tags in zip(inputs, sentences, found):
             text = text if isinstance(text, str) else " ".join(words)
             names, scores = ([pair[i] for pair in tags] for i in (0, 1))
-            yield {"text": text, "entities": _entities(text, words, tags), "tags": names, "scores": scores}
+            entities = {"entities": _entities(text, words, tags)} if self._marks_entities else {}
+            yield {"text": text, **entities, "tags": names, "scores": scores}
+
+    @functools.cached_property
+    def _marks_entities(self):
+        return models.entity_scheme(list(self.model.config.id2label.values())) is not None
 
     @functools.cached_property
     def _encoder(self):
@@ -154,7 +159,7 @@ def read_image(path: str) -> np.ndarray:
 
 
 def _entities(text: str, words: Sequence[str], tags: Iterable[tuple[str, float]]) -> list[dict]:
-    """Spans of IOB2 tags: type, text, first character, character behind the last, and mean probability of the tags."""
+    """Spans of tags: type, text, first character, character behind the last, and mean probability of the tags."""
     found: list[dict] = []
     type_before, end = None, 0
     for word, (tag, score) in zip(words, tags):
@@ -164,11 +169,11 @@ def _entities(text: str, words: Sequence[str], tags: Iterable[tuple[str, float]]
         if prefix == "O":
             type_before = None
             continue
-        if prefix == "B" or entity_type != type_before:
+        if prefix in ("B", *models.SINGLES) or entity_type != type_before:
             found.append({"type": entity_type, "start": start, "scores": []})
         found[-1]["scores"].append(score)
         found[-1]["end"] = end
-        type_before = entity_type
+        type_before = None if prefix in models.ENDS else entity_type
     return [
         {"type": e["type"], "text": text[e["start"] : e["end"]], "start": e["start"], "end": e["end"]}
         | {"score": round(sum(e["scores"]) / len(e["scores"]), 4)}

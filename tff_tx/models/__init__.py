@@ -17,6 +17,7 @@ from tff_tx.models.hugging_face import (
 from tff_tx.models.images import ImageProcessor, load_processor, plain_processor
 from tff_tx.models.lora import RANK, Lora
 from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
+from tff_tx.models.objectives.entities import ENDS, SINGLES, entity_scheme
 from tff_tx.models.objectives.forecasting import forecasting
 from tff_tx.models.objectives.metric import Metric
 from tff_tx.models.objectives.objective import (

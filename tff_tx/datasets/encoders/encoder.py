@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
+from tff_tx.datasets.surveys import label_lookup
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
 IGNORED_LABEL = -100
@@ -67,9 +68,7 @@ class Encoder(abc.ABC):
     def __init__(self, label_names: Sequence[str] = (), settings: Sequence = (), **features: tf.TensorSpec):
         self.label_names, self._settings = tuple(label_names), list(settings)
         self.element_spec = collections.OrderedDict(features)
-        self._numbers = {name: number for number, name in enumerate(self.label_names)}
-        counts = collections.Counter(map(str.casefold, self.label_names))
-        self._by_case = {n.casefold(): i for n, i in self._numbers.items() if counts[n.casefold()] == 1}
+        self._number_of = label_lookup(self.label_names)
 
     @property
     def fingerprint(self) -> str:
@@ -96,12 +95,12 @@ class Encoder(abc.ABC):
         """The examples of each record by itself."""
 
     def label_number(self, name: str, row) -> int:
-        """The number of a label's name, which must be known, but for its case where that makes no difference."""
-        number = self._numbers.get(name, self._by_case.get(name.casefold()))
+        """The number of a label: of its name, which must be known, but for its case; or the number itself."""
+        number = self._number_of(name)
         if number is None:
-            known = ", ".join(self.label_names[:20]) + (", ..." if len(self._numbers) > 20 else "")
+            known = ", ".join(self.label_names[:20]) + (", ..." if len(self.label_names) > 20 else "")
             raise UserError(
-                f"{row.where}: the label {name!r} is not one of the {len(self._numbers)} known "
+                f"{row.where}: the label {name!r} is not one of the {len(self.label_names)} known "
                 f"labels ({known}); correct the row, or name all labels with {setting('data.label_names')}."
             )
         return number

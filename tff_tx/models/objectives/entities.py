@@ -1,39 +1,70 @@
 """Entity-level counts inside the graph, as seqeval counts them.
 
-seqeval (github.com/chakki-works/seqeval) works on Python lists after training; federated metrics
-must be sums made on the client. This is its default (conlleval) mode,
-vectorized: an entity is a run of tokens of one type, a new one starting at `B-` or at a change of
-  type; a predicted
-entity is right if a true one of the same type starts and ends at the same tokens.
+seqeval (github.com/chakki-works/seqeval) works on Python lists after training; federated metrics must be sums made on
+the client. These are vectorized: of IOB1 and IOB2 its default (conlleval) mode, in which an entity is a run of tokens
+of one type, a new one starting at `B-` or at a change of type; of IOBES and BILOU its strict mode, in which an entity
+is B, any number of I, and E of one type (L in BILOU), or a single S (U). A predicted entity is right if a true one of
+the same type starts and ends at the same tokens.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
+
+_IOB = "BIO"
+_SCHEMES = (_IOB, "BIOES", "BIOLU")
+SINGLES, ENDS = "SU", "ELSU"
+"""Letters of entities of one word, and of an entity's last word, which IOB has none for."""
+
+
+def entity_scheme(label_names: Sequence[str]) -> str | None:
+    """The letters of the scheme that tags of words are in; None: they mark no entities, as parts of speech.
+
+    Raises:
+      UserError: If most are in a scheme, and one is not.
+    """
+    parts = [name.partition("-") for name in label_names]
+    bare = {letter for letter, dash, _ in parts if not dash}
+    for scheme in _SCHEMES if bare & {"B", "I"} or len(bare) < len(parts) else ():
+        if all(len(letter) == 1 and letter in scheme for letter, _, _ in parts):
+            return scheme
+    typed = [name for name in label_names if name.startswith(("B-", "I-"))]
+    if typed:
+        letters = {letter for letter, dash, _ in parts if dash}
+        scheme = next((s for s in reversed(_SCHEMES) if letters & set(SINGLES + "EL") & set(s)), _IOB)
+        bad = next(
+            name for name, (letter, dash, _) in zip(label_names, parts) if letter not in scheme or len(letter) != 1
+        )
+        raise UserError(
+            f"label {bad!r} is not of the scheme that {typed[0]!r} is of: every label must be O, B-TYPE or "
+            "I-TYPE (IOB), or also E-TYPE and S-TYPE (IOBES), or L-TYPE and U-TYPE (BILOU); correct the tags of "
+            f"{setting('data.label_column')}."
+        )
+    return None
 
 
 class EntityCounter:
-    """Counts true, predicted and correct entities in batches of IOB2 labels."""
+    """Counts true, predicted and correct entities in batches of labels.
+
+    Args:
+      label_names: In a scheme of `entity_scheme`.
+    """
 
     def __init__(self, label_names):
-        prefixes = [name.partition("-")[0] for name in label_names]
-        for name, prefix in zip(label_names, prefixes):
-            if prefix not in ("B", "I", "O"):
-                raise UserError(
-                    f"label {name!r} is not in the IOB2 scheme, in which every label is O, B-TYPE "
-                    "or I-TYPE: convert the tags of the data."
-                )
-        kinds = sorted({name.partition("-")[2] for name, p in zip(label_names, prefixes) if p != "O"})
-        self._begins = np.array([p == "B" for p in prefixes])
+        letters = [name.partition("-")[0] for name in label_names]
+        kinds = sorted({name.partition("-")[2] for name, letter in zip(label_names, letters) if letter != "O"})
+        self._is = {group: np.array([letter in group for letter in letters]) for group in ("B", "BI", "BSU", ENDS)}
         self._kind = np.array(
-            [0 if p == "O" else 1 + kinds.index(n.partition("-")[2]) for n, p in zip(label_names, prefixes)],
+            [0 if p == "O" else 1 + kinds.index(n.partition("-")[2]) for n, p in zip(label_names, letters)],
             np.int32,
         )
+        self._spans = self._iob_spans if entity_scheme(label_names) == _IOB else self._strict_spans
 
     def __call__(self, labels, predictions, counted) -> collections.OrderedDict:
         """Counts entities over the tokens where `counted`, as if the others were not there.
@@ -47,28 +78,42 @@ class EntityCounter:
           OrderedDict of int64 scalars `entities_correct`, `entities_predicted`, `entities_true`.
         """
         labels, predictions, counted = _to_front(labels, predictions, counted)
-        start_true, end_true, kind_true = self._spans(labels, counted)
-        start_pred, end_pred, kind_pred = self._spans(predictions, counted)
-        correct = (
-            (end_true & end_pred) & tf.equal(kind_true, kind_pred) & tf.equal(_latest(start_true), _latest(start_pred))
+        (end_true, start_true, kind_true), (end_pred, start_pred, kind_pred) = (
+            self._spans(tf.where(counted, tags, 0), counted) for tags in (labels, predictions)
         )
+        correct = end_true & end_pred & tf.equal(kind_true, kind_pred) & tf.equal(start_true, start_pred)
         return collections.OrderedDict(
             entities_correct=tf.math.count_nonzero(correct),
-            entities_predicted=tf.math.count_nonzero(start_pred),
-            entities_true=tf.math.count_nonzero(start_true),
+            entities_predicted=tf.math.count_nonzero(end_pred),
+            entities_true=tf.math.count_nonzero(end_true),
         )
 
-    def _spans(self, tags, counted):
-        """Where entities start and end, bool, and the kind of each token, 0 outside."""
-        tags = tf.where(counted, tags, 0)
+    def _iob_spans(self, tags, counted):
+        """Where entities end, bool; the place of the latest start; and the kind of each token, 0 outside."""
         kind = tf.where(counted, tf.gather(self._kind, tags), 0)
-        begins = counted & tf.gather(self._begins, tags)
         inside = kind > 0
-        before = tf.pad(kind[:, :-1], [[0, 0], [1, 0]])
-        start = inside & (begins | tf.not_equal(kind, before))
-        start_after = tf.pad(start[:, 1:], [[0, 0], [0, 1]])
-        inside_after = tf.pad(inside[:, 1:], [[0, 0], [0, 1]])
-        return start, inside & (start_after | ~inside_after), kind
+        start = inside & (self._has("B", tags, counted) | tf.not_equal(kind, _before(kind)))
+        return inside & (_after(start) | ~_after(inside)), _latest(start), kind
+
+    def _strict_spans(self, tags, counted):
+        """The same; what does not go on with an entity, and starts none, breaks it."""
+        kind = tf.where(counted, tf.gather(self._kind, tags), 0)
+        start = self._has("BSU", tags, counted)
+        goes_on = ~start & _before(self._has("BI", tags, counted)) & (kind > 0) & tf.equal(kind, _before(kind))
+        started = _latest(start)
+        whole = started > _latest(~start & ~goes_on)
+        return whole & self._has(ENDS, tags, counted), started, kind
+
+    def _has(self, group, tags, counted):
+        return counted & tf.gather(self._is[group], tags)
+
+
+def _before(values):
+    return tf.pad(values[:, :-1], [[0, 0], [1, 0]])
+
+
+def _after(values):
+    return tf.pad(values[:, 1:], [[0, 0], [0, 1]])
 
 
 def _to_front(labels, predictions, counted):

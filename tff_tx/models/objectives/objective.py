@@ -14,6 +14,8 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from tff_tx.models.objectives import classes
+from tff_tx.models.objectives.entities import EntityCounter, entity_scheme
 from tff_tx.models.objectives.metric import ACCURACY, COUNTS, LOSS, Metric
 
 IGNORED = -100
@@ -110,13 +112,13 @@ def sequence_to_sequence() -> Objective:
 
 
 def token_classification(label_names) -> Objective:
-    """One label a token, with entity-level precision, recall and F1 for labels in the IOB2 scheme.
+    """One label a token: precision, recall and F1 of entities, or of tags that mark none F1 and recall over classes.
 
     Args:
-      label_names: Names of the classes in order, such as ("O", "B-Disease", "I-Disease").
+      label_names: Names of the classes in order, such as ("O", "B-Disease", "I-Disease") or ("NOUN", "VERB").
     """
-    from tff_tx.models.objectives.entities import EntityCounter
-
+    if entity_scheme(label_names) is None:
+        return _of_classes("token_classification", 2, len(label_names))
     count_entities = EntityCounter(label_names)
 
     def entity_sums(logits, labels):
@@ -136,6 +138,16 @@ def token_classification(label_names) -> Objective:
     return _cross_entropy(
         "token_classification", 2, finalize, entity_sums, metrics=(*more, Metric("f1", "F1")), new_head=True
     )
+
+
+def _of_classes(name, label_rank, number) -> Objective:
+    def sums(logits, labels):
+        return classes.class_sums(labels, tf.argmax(logits, -1, labels.dtype), tf.not_equal(labels, IGNORED), number)
+
+    def finalize(sums):
+        return collections.OrderedDict(**_finalize(sums), **classes.class_metrics(sums))
+
+    return _cross_entropy(name, label_rank, finalize, sums, classes.METRICS, new_head=True)
 
 
 def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None, metrics=(), **fields) -> Objective:

@@ -1,4 +1,4 @@
-"""Token classification: a tag in the IOB2 scheme for each word, such as of named entities."""
+"""Token classification: a tag for each word, such as of named entities or its part of speech."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Recipe(TextRecipe):
 
 
 class TokenClassification(TextTask):
-    """Words with one tag each: cross-entropy, precision, recall and F1 of entities."""
+    """Words with one tag each: cross-entropy; precision, recall and F1 of entities, or F1 over the tags."""
 
     name = "token_classification"
     title = "Token classification"
