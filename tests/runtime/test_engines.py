@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import ray_clusters, tiny
-from tff_tx import algorithms, tasks
+from tff_tx import algorithms, cohorts, tasks
 from tff_tx.aggregators import compression
 from tff_tx.analysis.contribution import UpdateStore
 from tff_tx.core.errors import UserError
@@ -201,7 +201,7 @@ def check_close(ours, theirs):
 
 
 def test_what_stays_with_a_client_does_not_run_on_a_cluster(linear_process, ray_cluster, tmp_path):
-    feedback = ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))
+    feedback = ClientCompression(compression.TopK(0.1), cohorts.ClientStore(str(tmp_path), 1))
     with pytest.raises(UserError, match="does not run on a cluster: with error feedback a client's residual"):
         RayEngine(linear_process, cluster=ray_cluster, hooks=[feedback])
 

@@ -11,7 +11,7 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tests.algorithms import test_lora as adapters
-from tff_tx import algorithms
+from tff_tx import algorithms, cohorts
 from tff_tx.aggregators import compression
 from tff_tx.analysis import contribution
 from tff_tx.run.checkpoints import Checkpoints
@@ -41,6 +41,11 @@ def process(aggregator=None, download=None):
     if download is not None:
         distributor_fn = lambda initial: compression.build_delta_distributor(initial, download)  # noqa: E731
     options = dataclasses.replace(OPTIONS, aggregator=aggregator, distributor_fn=distributor_fn)
+    return named(algorithms.build_fed_avg(tiny.linear_model(), options))
+
+
+def named(built):
+    """A process with clients named by number, whose data are `DATA`."""
     xs, ys = (np.stack([np.resize(d[i], [12, *d[i].shape[1:]]) for d in DATA]) for i in (0, 1))
 
     @tff.tensorflow.computation(collections.OrderedDict(client_id=np.str_, seed=tff.TensorType(np.int64, [2])))
@@ -49,12 +54,11 @@ def process(aggregator=None, download=None):
         size = tf.gather(tf.constant(SIZES), number)
         return tiny.batches(tf.gather(xs, number)[:size], tf.gather(ys, number)[:size], 100)
 
-    built = algorithms.build_fed_avg(tiny.linear_model(), options)
     return tff.simulation.compose_dataset_computation_with_learning_process(batches, built)
 
 
 def feedback(directory, compressor=TOP):
-    return ClientCompression(compressor, compression.ResidualStore(str(directory / "residuals"), 10))
+    return ClientCompression(compressor, cohorts.ClientStore(str(directory / "residuals"), 10))
 
 
 def cohort(arrivals, round_num, stale=True):

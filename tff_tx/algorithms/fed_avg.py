@@ -43,7 +43,7 @@ def build_fed_avg(
       UserError: If options do not fit together.
     """
     check(FED_AVG, options, model)
-    if _has_own_client_work(options):
+    if _has_own_client_work(model, options):
         return client.compose(
             model,
             options,
@@ -64,9 +64,10 @@ def build_fed_avg(
     )
 
 
-def _has_own_client_work(options):
+def _has_own_client_work(model, options):
     parts = options.client_schedule, options.metrics_aggregator, options.wrap_client_work
-    return bool(options.transforms) or options.sends_loss or any(part is not None for part in parts)
+    flags = options.transforms, options.sends_loss, client.num_personal(model)
+    return any(flags) or any(part is not None for part in parts)
 
 
 FED_AVG = Algorithm(

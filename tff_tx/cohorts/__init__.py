@@ -1,8 +1,12 @@
-"""Cohorts: client sampling, simulated devices, synchronous and buffered rounds, and their log."""
+"""Cohorts: client sampling, simulated devices, synchronous and buffered rounds, their log, and what clients retain."""
 
 from tff_tx.cohorts.buffered import AsyncSchedule
+from tff_tx.cohorts.client_store import ClientStore
 from tff_tx.cohorts.devices import Cohort, Devices
 from tff_tx.cohorts.log import LOG, CohortLog
 from tff_tx.cohorts.sampling import SAMPLERS, Sampler, build_sampler, uniform
 
-__all__ = ["AsyncSchedule", "LOG", "SAMPLERS", "Cohort", "CohortLog", "Devices", "Sampler", "build_sampler", "uniform"]
+__all__ = [
+    *("AsyncSchedule", "LOG", "SAMPLERS", "ClientStore", "Cohort", "CohortLog", "Devices", "Sampler", "build_sampler"),
+    "uniform",
+]

@@ -52,6 +52,11 @@ class ModelConfig(Section, name="model"):
         "Trained weights: all; head; bias (with the head); layers:RE, those whose name matches the regular expression "
         "RE; or lora: low-rank adapters (with a classifier's head). Frozen weights are sent once.",
     )
+    personal: str | None = option(
+        None,
+        "Trained weights that each client has for itself, and that never leave it: head (FedPer); norms, those of "
+        "normalization layers (FedBN); or layers:RE. Stored in personal/ of the run.",
+    )
     frozen_dtype: str = option(
         "float32",
         "dtype in which frozen weights are stored and sent; they are cast where they are used, and the model is saved "

@@ -53,12 +53,15 @@ class TransformerModel(tff.learning.models.FunctionalModel):
       adapters: The adapters, with their initial values until `assign` or `read` is called; empty without `lora`.
       adapter_positions: Where their weights are among the model's.
       graphs: From whether it is trained or evaluated to its function (values of `variables`, x) -> predictions.
+      num_personal: Number of personal weights, the last of those that are not trainable for the server: each client
+        trains them and has its own; these are the values that it begins with.
     """
 
-    def __init__(self, *, function, trainable, non_trainable, objective, graphs, input_spec):
+    def __init__(self, *, function, trainable, non_trainable, objective, graphs, input_spec, num_personal=0):
         self.keras_model = function.model
         self.objective = objective
         self.graphs = graphs
+        self.num_personal = num_personal
         self.lora = function.lora if isinstance(function, LoraFunction) else None
         self._function, self._trainable, self._non_trainable = function, trainable, non_trainable
         position = {id(v): i for i, v in enumerate((*trainable, *non_trainable))}
@@ -111,7 +114,8 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     @property
     def is_changing(self) -> list[bool]:
         """Whether rounds change each of `variables`: it is trained, or the residual of an adapter."""
-        changing = {id(v) for v in self._trainable} | {id(adapter.residual) for adapter in self.adapters}
+        personal = self._non_trainable[len(self._non_trainable) - self.num_personal :]
+        changing = {id(v) for v in (*self._trainable, *personal, *(adapter.residual for adapter in self.adapters))}
         return [id(v) in changing for v in self._function.variables]
 
     def with_graphs(self, graphs: Callable[[bool], Callable], x_spec: Mapping[str, tf.TensorSpec]) -> TransformerModel:
@@ -123,6 +127,7 @@ class TransformerModel(tff.learning.models.FunctionalModel):
             objective=self.objective,
             graphs=graphs,
             input_spec=(x_spec, self.objective.label_spec),
+            num_personal=self.num_personal,
         )
 
     @property
@@ -185,6 +190,7 @@ def functional_model(
     *,
     output_fn: Callable[[Any], tf.Tensor] | None = None,
     trainable: str = "all",
+    personal: str | None = None,
     lora: Lora | None = None,
     gradient_checkpointing: bool = False,
     frozen_dtype: str = "float32",
@@ -209,6 +215,8 @@ def functional_model(
         the logits (or the last hidden state) of a Hugging Face output, or the output itself.
       trainable: What is trained: "all", "head", "bias", "layers:" and a regular expression that is
         searched in the names of weights, or "lora"; see `tff_tx.models.trainable.selected`.
+      personal: Which of the trained weights are personal, see `TransformerModel.num_personal`: "head", "norms", or
+        "layers:" and a regular expression; see `tff_tx.models.trainable.personal`. None: none.
       lora: With "lora", how the model is adapted. The head of a classifier, or of a model that answers questions, is
         trained along, as it is new.
       gradient_checkpointing: Whether training keeps of each Transformer block only what goes into it, and computes it
@@ -249,13 +257,17 @@ def functional_model(
             f"{setting('model.trainable')}={trainable}: the loss of {type(model).__name__} depends on none of "
             f"{trainable_lib.some_names(chosen)}: train others."
         )
+    trained = [v for v, t in zip(function.variables, is_trainable) if t]
+    own = trainable_lib.personal(model, trained, personal) if personal else []
+    kept = {id(v) for v in own}
     return TransformerModel(
         function=function,
-        trainable=[v for v, t in zip(function.variables, is_trainable) if t],
-        non_trainable=[v for v, t in zip(function.variables, is_trainable) if not t],
+        trainable=[v for v in trained if id(v) not in kept],
+        non_trainable=[*(v for v, t in zip(function.variables, is_trainable) if not t), *own],
         objective=objective,
         graphs=graphs,
         input_spec=(x_spec, objective.label_spec),
+        num_personal=len(own),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which of a model's weights are trained: all, the head, the biases, or those of layers by name."""
+"""Which of a model's weights are trained, and which of these are personal: all, the head, or some by their names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from tff_tx.models.tracing.hugging_face import pytorch_name
 KINDS = ("all", "head", "bias", "layers:RE", "lora")
 """Values of `trainable`; RE is a regular expression, searched in the names of weights."""
 
+PERSONAL_KINDS = ("head", "norms", "layers:RE")
+"""Values of `personal`."""
+
+_NORMS = re.compile(r"norm", re.IGNORECASE)
 _ENCODERS_WITHOUT_NAME = ("shared", "encoder", "decoder")
 """The parts of Hugging Face models, such as T5, that keep no base model in an attribute of its own."""
 
@@ -54,6 +58,43 @@ def selected(model: Any, trainable: str) -> list:
             f"{', '.join(KINDS)}. Its weights are {some_names(weights)}."
         )
     return chosen
+
+
+def personal(model: Any, trained: list, which: str) -> list:
+    """The weights of which each client has its own.
+
+    With "head" this is FedPer (Arivazhagan et al. 2019, https://arxiv.org/abs/1912.00818), with "norms", those of
+    normalization layers, FedBN (Li et al. 2021, https://arxiv.org/abs/2102.07623); "layers:" and a regular expression,
+    searched in the names of weights, is any other choice, such as lower layers (LG-FedAvg).
+
+    Args:
+      model: A built Keras model.
+      trained: Its variables that are trained.
+      which: One of `PERSONAL_KINDS`.
+
+    Returns:
+      Variables, some of `trained`, in their order.
+
+    Raises:
+      UserError: If there are none, or none are left to share, or `which` is not one of `PERSONAL_KINDS`.
+    """
+    what = f"{setting('model.personal')}={which}"
+    if which == "head":
+        chosen = {id(v) for v in _head(model, _unique(model.trainable_weights))}
+        found = [v for v in trained if id(v) in chosen]
+    elif which == "norms" or which.startswith("layers:"):
+        pattern = _NORMS if which == "norms" else compiled(which.removeprefix("layers:"), what)
+        found = [v for v in trained if pattern.search(v.name)]
+    else:
+        raise UserError(f"{what}: must be one of {', '.join(PERSONAL_KINDS)}.")
+    if not found:
+        raise UserError(
+            f"{what}: there are no such weights among those that are trained; choose another of "
+            f"{', '.join(PERSONAL_KINDS)}. Trained are {some_names(trained)}."
+        )
+    if len(found) == len(trained):
+        raise UserError(f"{what}: clients share nothing, as these are all weights that are trained; name fewer.")
+    return found
 
 
 def fresh(model: Any) -> list:

@@ -1,9 +1,7 @@
 """Compression at the client, with or without error feedback: what a code leaves out goes into the client's next one.
 
-What a client retains from round to round has to reach its work and come back. A `MapReduceForm` has no way back: all
-that leaves a client is a contribution, and contributions are added up. So the process stays one of plain updates, with
-any aggregator, and this hook compresses between a client's work and the sum, in the client's own thread: where the
-client's device would do it.
+The process stays one of plain updates, with any aggregator, and this hook compresses between a client's work and the
+sum, in the client's own thread: where the client's device would do it.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import setting
 from tff_tx.runtime import form as form_lib
+from tff_tx.runtime.client_states import ClientStates
 from tff_tx.runtime.graphs import step_function
 from tff_tx.runtime.hooks import Hook, Job
 
@@ -37,16 +36,15 @@ class ClientCompression(Hook):
 
     Args:
       compressor: A `compression.Compressor`.
-      residuals: A `compression.ResidualStore`; None: no error feedback.
+      residuals: A `cohorts.ClientStore`; None: no error feedback.
 
     Raises:
       UserError: When bound, if clients send no update of the model's shape, or several, as in Mime Lite.
     """
 
     def __init__(self, compressor: Any, residuals: Any = None):
-        self._compressor, self._residuals = compressor, residuals
-        self._round_num: int | None = None  # of the round that is running
-        self._next: int | None = None  # that which the residuals are of
+        self._compressor = compressor
+        self._residuals = None if residuals is None else ClientStates(residuals)
         if residuals is None:
             self.local_only = "compress by an aggregator instead (compression.CompressedSumFactory)"
         else:
@@ -79,34 +77,23 @@ class ClientCompression(Hook):
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         if self._residuals is not None:
-            self._round_num = int(state[self.state_name])
-            if self._round_num != self._next:  # the run goes on from a checkpoint
-                self._residuals.rewind(self._round_num)
+            self._residuals.start_round(int(state[self.state_name]))
 
     def start_client(self, job: Job) -> Job:
         return dataclasses.replace(job, at_client=(*job.at_client, self._compressed))
 
     def end_round(self, failures: Mapping[int, str]) -> Any:
-        if self._residuals is not None:
-            self._next, self._round_num = self._round_num + 1, None
-        return self._next
+        return None if self._residuals is None else self._residuals.end_round()
 
     def fail_round(self) -> None:
-        if self._round_num is not None:
-            self._residuals.rewind(self._round_num)
-        self._next = self._round_num = None
+        if self._residuals is not None:
+            self._residuals.fail_round()
 
     def _compressed(self, contribution: list, client: Any) -> tuple[list, list]:
-        client_id, round_num, residual = _text(client["client_id"]), self._round_num, None
-        if self._residuals is not None:
-            residual = self._residuals.read(client_id, round_num)
+        residual = None if self._residuals is None else self._residuals.read(client)
         updates = contribution[self._at.start : self._at.stop]
         code, decoded, left = self._compress(*updates, *(residual or self._zeros), client["seed"])
         if self._residuals is not None:
-            self._residuals.write(client_id, round_num + 1, [leaf.numpy() for leaf in left])
+            self._residuals.write(client, left)
         before, after = contribution[: self._at.start], contribution[self._at.stop :]
         return [*before, *decoded, *after], [*before, *code, *after]
-
-
-def _text(client_id: Any) -> str:
-    return client_id.decode() if isinstance(client_id, bytes) else str(client_id)

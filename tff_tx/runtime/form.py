@@ -18,6 +18,8 @@ from tff_tx.runtime.rounds import Traffic
 
 NON_TRAINABLE_STATE = "held"
 """Name, within the broadcast, of what clients have already."""
+PERSONAL = "personal"
+"""Name, within a contribution, of what stays with the client, see `client_states.PersonalWeights`."""
 _PARTS = ("prepare", "work", "zero", "accumulate", "merge", "report", "update")
 _WORKERS_PARTS = ("work", "zero", "accumulate", "merge")
 
@@ -84,7 +86,10 @@ class RoundForm:
             for i, leaf in enumerate(_leaf_types(prepared.result))
             if i not in constant and (held[i] or not any(held))
         ]
-        return Traffic(sum(map(num_bytes, downloaded)), num_bytes(worked.result))
+        uploaded = [
+            leaf for leaf, path in zip(_leaf_types(worked.result), paths(worked.result)) if PERSONAL not in path
+        ]
+        return Traffic(sum(map(num_bytes, downloaded)), sum(map(num_bytes, uploaded)))
 
     def constants(self) -> set[int]:
         """Those leaves of the broadcast that are leaves of the state which `update` gives back as they are."""

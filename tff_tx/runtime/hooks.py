@@ -27,7 +27,7 @@ class Job:
       client: Of the member type of `process.next`'s second parameter.
       broadcast: The leaves that it trains from; on its way to a worker, the number of those among the round's.
       at_client: Functions from a contribution's leaves and `client` to (the leaves that the server decodes, those that
-        are sent).
+        are sent); None takes the place of one that stays with the client.
       at_server: Functions from a contribution's leaves to those that are added up instead.
     """
 
@@ -43,7 +43,7 @@ class Job:
             counted, sent = compress(counted, self.client)
         for scale in self.at_server:
             counted = scale(counted)
-        return counted, sent
+        return counted, [leaf for leaf in sent if leaf is not None]
 
 
 class Hook:

@@ -60,6 +60,7 @@ def create_task(
         definition.objective(label_names, model),
         preprocessing.x_spec,
         trainable=model.trainable,
+        personal=model.personal,
         lora=model.lora,
         gradient_checkpointing=model.gradient_checkpointing,
         frozen_dtype=model.frozen_dtype,

@@ -27,6 +27,7 @@ class ModelSpec:
       context_length: Steps of a series that a forecast is made from.
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
+      personal: Which of them are personal, see `tff_tx.models.functional_model`; None: none.
       lora: With trainable "lora", how the model is adapted.
       gradient_checkpointing: Whether training computes Transformer blocks again instead of keeping what is in them.
       frozen_dtype: In which weights that are not trained are held, "float32" or "bfloat16".
@@ -45,6 +46,7 @@ class ModelSpec:
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
     trainable: str = "all"
+    personal: str | None = None
     lora: models.Lora | None = None
     gradient_checkpointing: bool = False
     frozen_dtype: str = "float32"

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
-from tff_tx import algorithms
+from tff_tx import algorithms, cohorts
 from tff_tx.aggregators import compression, dp
 from tff_tx.aggregators.compression import build_compressor
 from tff_tx.cohorts import devices as participation
@@ -176,7 +176,7 @@ def named_process():
 
 
 def feedback_engine(directory, compressor, rounds_kept=10, threads=2):
-    feedback = ClientCompression(compressor, compression.ResidualStore(str(directory), rounds_kept))
+    feedback = ClientCompression(compressor, cohorts.ClientStore(str(directory), rounds_kept))
     return LocalEngine(named_process(), threads, encode=compression.encode, hooks=[feedback])
 
 
@@ -241,7 +241,7 @@ def train(directory, dies_in=None, threads=2):
             cohort_fn=participation.build_cohort_fn(sample, arguments),
             show_progress=False,
         )
-    store = compression.ResidualStore(str(directory / "residuals"), 2)
+    store = cohorts.ClientStore(str(directory / "residuals"), 2)
     return [*weights.trainable, *weights.non_trainable, *(leaf for name in "abc" for leaf in store.read(name, 4))]
 
 
@@ -262,14 +262,14 @@ def test_a_round_that_does_not_count_leaves_no_residuals(tmp_path):
         state, _ = run_feedback(engine, engine.initialize(), (1,))
         with pytest.raises(TooFewClientsError):
             engine.run_round(state, Named.arguments((b"a",), 2), min_clients=2)
-        store = compression.ResidualStore(str(tmp_path), 10)
+        store = cohorts.ClientStore(str(tmp_path), 10)
         assert store.read("a", 2) is not None
         for now, before in zip(store.read("a", 2), store.read("a", 1)):
             np.testing.assert_array_equal(now, before)
 
 
 def test_residuals_that_no_checkpoint_needs_are_removed(tmp_path):
-    store = compression.ResidualStore(str(tmp_path), rounds_kept=3)
+    store = cohorts.ClientStore(str(tmp_path), rounds_kept=3)
     for round_num in (1, 2, 4, 5, 8):
         store.write("client/é", round_num, [np.array([round_num])])
     assert store.read("client/é", 3) is None
@@ -287,7 +287,7 @@ def test_error_feedback_of_clients_that_send_codes_is_refused(tmp_path):
     with pytest.raises(UserError, match="send none of the model's shape: set compression.error_feedback to false"):
         LocalEngine(
             process(aggregator=mean_of_codes("eden1")),
-            hooks=[ClientCompression(compression.TopK(0.1), compression.ResidualStore(str(tmp_path), 1))],
+            hooks=[ClientCompression(compression.TopK(0.1), cohorts.ClientStore(str(tmp_path), 1))],
         )
 
 

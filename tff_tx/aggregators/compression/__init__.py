@@ -10,5 +10,4 @@ from tff_tx.aggregators.compression.factories import (
     build_compressor,
 )
 from tff_tx.aggregators.compression.quantization import Rotated, UniformQuantizer
-from tff_tx.aggregators.compression.residuals import ResidualStore
 from tff_tx.aggregators.compression.sparsification import LowRank, RandomK, TopK

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.noise import NO_SEED, split_seed
 from tff_tx.algorithms.client.transforms import Context
 
@@ -55,12 +56,12 @@ class Client:
         if not isinstance(received, tff.learning.models.ModelWeights):
             others = {options.transforms[int(i)]: value for i, value in received["others"].items()}
             received = received["model"]
-        weights = tuple(received.trainable), tuple(received.non_trainable)
-        return cls(Context(model, *weights, others), options)
+        parts = personal.received(model, tuple(received.trainable), tuple(received.non_trainable))
+        return cls(Context(*parts, others), options)
 
     @property
     def server(self) -> tuple:
-        """w_t, the trainable weights that the client got."""
+        """w_t, the trainable weights that the client got, and its personal ones after them."""
         return self.context.server
 
     def train(
@@ -111,8 +112,8 @@ class Client:
         (learned, losses), _, *seen = transforms.cut(batches).reduce(state, body)
         return learned, Seen(losses, *seen)
 
-    def result(self, update: Any, seen: Seen) -> tuple[tff.learning.templates.ClientResult, Any]:
-        """What leaves the client, and its unfinished metrics.
+    def result(self, update: Any, seen: Seen) -> tuple:
+        """(what leaves the client, its unfinished metrics), and after these its personal weights, if it has any.
 
         The weight is the number of examples, or 1 for all; an update that is not finite becomes zero, of weight and
         metrics 0. With `Options.sends_loss` the weight is `OrderedDict(weight, loss)`, with the mean of the examples'
@@ -120,21 +121,27 @@ class Client:
         progressive validation of Blum, Kalai and Langford 1999, "Beating the Hold-Out".
 
         Args:
-          update: Of the trainable weights.
+          update: Of the weights that the client trains.
           seen: From `train`.
         """
+        shared = len(update) - personal.num_personal(self.context.model)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
         update = tf.nest.map_structure(lambda u: tf.where(finite, u, tf.zeros_like(u)), update)
         weight = tf.cast(seen.examples, tf.float32) if self.options.weighted else tf.constant(1.0)
         weight *= tf.cast(finite, tf.float32)
-        update, weight = self.options.transforms.release(update, weight, seen.seed)
+        own = tuple(w - u for w, u in zip(self.server[shared:], update[shared:]))
+        update, weight = self.options.transforms.release(update[:shared], weight, seen.seed)
         metrics = tf.nest.map_structure(
             lambda m, zero: tf.where(finite, m, zero), seen.metrics, self.context.model.initialize_metrics_state()
         )
         if self.options.sends_loss:
             mean_loss = tf.math.divide_no_nan(seen.losses, tf.cast(seen.examples, tf.float32))
             weight = collections.OrderedDict(weight=weight, loss=tf.where(finite, mean_loss, 0.0))
-        return tff.learning.templates.ClientResult(update=update, update_weight=weight), metrics
+        return (
+            tff.learning.templates.ClientResult(update=update, update_weight=weight),
+            metrics,
+            *([own] if own else []),
+        )
 
 
 def _drawn_seed():

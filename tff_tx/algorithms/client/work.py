@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.training import Client
+from tff_tx.runtime.form import PERSONAL
 
 if TYPE_CHECKING:
     from tff_tx.algorithms.options import Options
@@ -102,8 +104,12 @@ def build_client_work(
     def train(inputs):
         return in_graph(client_update, model, options, *inputs)
 
-    @tff.tensorflow.computation(np.int32)
-    def add_one(round_num):
+    own_type = train.type_signature.result[2] if personal.num_personal(model) else None
+    sums_type = () if own_type is None else collections.OrderedDict([(PERSONAL, own_type)])
+
+    @tff.tensorflow.computation(np.int32, sums_type)
+    def add_one(round_num, sums):
+        del sums  # what is not used would not be in a contribution, where a hook takes it out
         return round_num + 1
 
     metrics_process = build_metrics(model, train.type_signature.result[1], options)
@@ -123,9 +129,12 @@ def build_client_work(
     def next_fn(state, received, batches):
         rate = {"learning_rate": tff.federated_map(learning_rate, state.round_num)} if sends_rate else {}
         at_clients = map(tff.federated_broadcast, rate.values())
-        result, client_metrics = tff.federated_map(train, (received, batches, *at_clients))
+        result, client_metrics, *own = tff.federated_map(train, (received, batches, *at_clients))
         metrics = metrics_process.next(state.metrics, client_metrics)
-        round_num = tff.federated_map(add_one, state.round_num)
+        sums = tff.federated_value((), tff.SERVER)
+        if own:
+            sums = tff.federated_sum(tff.federated_zip(collections.OrderedDict([(PERSONAL, own[0])])))
+        round_num = tff.federated_map(add_one, (state.round_num, sums))
         return tff.templates.MeasuredProcessOutput(
             tff.federated_zip(collections.OrderedDict(round_num=round_num, metrics=metrics.state)),
             result,

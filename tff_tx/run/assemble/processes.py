@@ -11,8 +11,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx import algorithms, datasets, models, runtime
-from tff_tx.aggregators import compression
+from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS, ENGINES
@@ -108,7 +107,7 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
         residuals = None
         if config.compression.has_error_feedback:
             path = os.path.join(directory, "residuals")
-            residuals = compression.ResidualStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
+            residuals = cohorts.ClientStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
         hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))

@@ -14,7 +14,8 @@ from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
 
 _OF_MODEL = (
-    *("pretrained", "architecture", "config", "tokenizer", "trainable", "gradient_checkpointing", "frozen_dtype"),
+    *("pretrained", "architecture", "config", "tokenizer", "trainable", "personal", "gradient_checkpointing"),
+    "frozen_dtype",
 )
 _OF_TASK = (
     *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),

@@ -1,4 +1,4 @@
-"""What error feedback has not sent yet, by client and round, on the disk."""
+"""What clients retain between rounds, by client and round, on the disk: residuals, personal weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tff_tx.core.errors import UserError
 _VERSION = re.compile(r"round_(\d+)")
 
 
-class ResidualStore:
+class ClientStore:
     """Arrays of each client after each of the rounds it took part in, as long as a run may go back to them.
 
     A version is a file that is there as a whole or not at all. A run that goes back to the checkpoint after round r
