@@ -25,7 +25,8 @@ def main(settings: cli.Settings) -> None:
     from tff_tx.run import directory
     from tff_tx.run.assemble.tasks import run_predictor
 
-    predictor = run_predictor(directory.read_run(own.run_dir), **{name: getattr(own, name) for name in _OPTIONS})
+    options = {name: getattr(own, name) for name in _OPTIONS}
+    predictor = run_predictor(directory.read_run(own.run_dir), own.client, **options)
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
     text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:

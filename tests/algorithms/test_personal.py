@@ -26,23 +26,29 @@ def model():
     return models.functional_model(plain.keras_model, plain.objective, plain.input_spec[0], personal="layers:bias")
 
 
-def by_hand(rounds=ROUNDS):
-    """FedPer with one step a client: the kernel that all share, and each client's bias; float64."""
+def by_hand(rounds=ROUNDS, passes=None):
+    """FedPer with one step a client: the kernel that all share, and each client's bias; float64.
+
+    With passes, FedRep: so many steps on the bias, then one on the kernel.
+    """
     kernel, biases = np.ones(15), collections.defaultdict(lambda: np.ones(3))
     for clients in rounds:
         total = np.zeros(15)
         for client in clients:
             x, y = DATA[client]
+            for _ in range(passes or 0):
+                biases[client] = biases[client] - RATE * gradient(np.concatenate([kernel, biases[client]]), x, y)[15:]
             step = RATE * gradient(np.concatenate([kernel, biases[client]]), x, y)
             total += SIZES[client] * step[:15]
-            biases[client] = biases[client] - step[15:]
+            if passes is None:
+                biases[client] = biases[client] - step[15:]
         kernel = kernel - total / sum(SIZES[client] for client in clients)
     return kernel, biases
 
 
 @functools.cache
-def process(aggregator=None, build=algorithms.build_fed_avg):
-    return named(build(model(), dataclasses.replace(OPTIONS, aggregator=aggregator)))
+def process(build=algorithms.build_fed_avg, **parts):
+    return named(build(model(), dataclasses.replace(OPTIONS, **parts)))
 
 
 def hook(directory):
@@ -80,6 +86,17 @@ def test_fed_per_equals_numpy(tmp_path):
     for client, (bias,) in stored(tmp_path).items():
         np.testing.assert_allclose(bias, biases[client], atol=1e-6)
     assert np.abs(biases[0] - biases[3]).max() > 1e-2
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_fed_rep_equals_numpy(tmp_path, passes):
+    """With no pass over the personal weights it is FedAvg of the others."""
+    state = run(LocalEngine(process(algorithms.build_fed_rep, personal_epochs=passes), hooks=[hook(tmp_path)]))
+    kernel, biases = by_hand(passes=passes)
+    np.testing.assert_allclose(weights(state)[0], kernel, atol=1e-6)
+    for client, (bias,) in stored(tmp_path).items():
+        np.testing.assert_allclose(bias, biases[client], atol=1e-6)
+    assert np.ptp(biases[0]) > 1e-2 or not passes
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from tff_tx.algorithms.client import ClientTransform, accumulate, chain, distill
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_gkd import build_fed_gkd
 from tff_tx.algorithms.fed_prox import build_fed_prox
+from tff_tx.algorithms.fed_rep import build_fed_rep
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
 from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg, build_process
 from tff_tx.algorithms.mime_lite import build_mime_lite

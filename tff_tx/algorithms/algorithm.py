@@ -11,10 +11,12 @@ from tff_tx.algorithms.capabilities import (
     CLIENT_OPTIMIZER,
     CLIENT_WEIGHTING,
     ONE_UPDATE,
+    PERSONAL_WEIGHTS,
     PRIVATE_METRICS,
     REASONS,
     SENDS_LOSS,
 )
+from tff_tx.algorithms.client.personal import num_personal
 from tff_tx.algorithms.options import Options
 from tff_tx.core.errors import UserError
 
@@ -74,6 +76,7 @@ def check(algorithm: Algorithm, options: Options, model: tff.learning.models.Fun
         (SENDS_LOSS, "an aggregator that goes by clients' losses"): options.sends_loss,
         (PRIVATE_METRICS, "an aggregator of metrics"): options.metrics_aggregator is not None,
         (ONE_UPDATE, "an attack on updates"): options.wrap_client_work is not None,
+        (PERSONAL_WEIGHTS, "a model with personal weights"): num_personal(model) > 0,
     }
     for (capability, what), is_there in parts.items():
         if is_there:

@@ -24,6 +24,8 @@ CENTRAL_DP = "central_dp"
 """All that is released of clients' data is the aggregate of their updates, so noise on that is enough."""
 EXAMPLE_DP = "example_dp"
 """A pass over a client's data uses the gradient of each example once, as the accounting of DP-SGD assumes."""
+PERSONAL_WEIGHTS = "personal_weights"
+"""Clients train a model of their own from the server's, of which a part may stay with them."""
 LORA_PRODUCTS = "lora_products"
 """Updates are differences of adapters after local training, so that products of factors are what centralized averaging
 would give. A product of gradients is not the gradient of the product."""
@@ -38,6 +40,7 @@ REASONS = {
     PRIVATE_METRICS: "its metrics are exact sums",
     CENTRAL_DP: "its server sees more of clients than the aggregate of their updates",
     EXAMPLE_DP: "a pass of its clients uses each example more than once",
+    PERSONAL_WEIGHTS: "its clients train no model of their own, of which a part could stay with them",
     LORA_PRODUCTS: "its updates are not differences of trained adapters",
 }
 

@@ -55,5 +55,10 @@ FED_SGD = Algorithm(
     paper="https://arxiv.org/abs/1602.05629",
     build=build_fed_sgd,
     capabilities=capabilities.ALL
-    - {capabilities.CLIENT_OPTIMIZER, capabilities.SENDS_MODEL, capabilities.LORA_PRODUCTS},
+    - {
+        capabilities.CLIENT_OPTIMIZER,
+        capabilities.SENDS_MODEL,
+        capabilities.LORA_PRODUCTS,
+        capabilities.PERSONAL_WEIGHTS,
+    },
 )

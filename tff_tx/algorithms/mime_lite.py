@@ -131,5 +131,11 @@ MIME_LITE = Algorithm(
     paper="https://arxiv.org/abs/2008.03606",
     build=build_mime_lite,
     capabilities=capabilities.ALL
-    - {capabilities.ONE_UPDATE, capabilities.CENTRAL_DP, capabilities.EXAMPLE_DP, capabilities.LORA_PRODUCTS},
+    - {
+        capabilities.ONE_UPDATE,
+        capabilities.CENTRAL_DP,
+        capabilities.EXAMPLE_DP,
+        capabilities.LORA_PRODUCTS,
+        capabilities.PERSONAL_WEIGHTS,
+    },
 )

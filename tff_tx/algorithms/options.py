@@ -32,6 +32,7 @@ class Options:
         goes by it, as attention does.
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
         `tff_tx.analysis.attacks` does.
+      personal_epochs: Passes of FedRep over a client's batches that train its personal weights.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 
@@ -49,6 +50,7 @@ class Options:
     metrics_aggregator: Any = None
     sends_loss: bool = False
     wrap_client_work: Callable[[Any], Any] | None = None
+    personal_epochs: int = 1
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):

@@ -37,6 +37,11 @@ class AlgorithmConfig(Section, name="algorithm"):
         "FedGKD: the teacher averages this many of the last global models; with more than 1 it is sent along.",
         least=1,
     )
+    personal_epochs: int = option(
+        1,
+        "FedRep: passes over a client's batches that train {model.personal}, before one that trains the rest.",
+        least=0,
+    )
 
     @property
     def distillation_strength(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tff_tx.config import laws, training_data
-from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Relation, belong, needs, section
+from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, belong, needs, section
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS
 
@@ -36,6 +36,7 @@ CAPABILITIES = (
             *(Chosen("attack.name", ATTACKS, "forges_updates"), laws.LOCAL_DP),
         )
     ),
+    _algorithm("model.personal", "personal_weights", "its clients train no model of their own"),
     Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
     _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
     _algorithm(laws.PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
@@ -86,6 +87,15 @@ CAPABILITIES = (
         None,
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Law(
+        lambda c: (
+            c.model.personal is not None
+            and (c.data.validation_fraction or c.data.test_fraction)
+            and not training_data.WITHIN_CLIENTS.holds(c)
+        ),
+        "{model.personal=} needs {data.split}=within_client or time (found {data.split:value}): clients that are held "
+        "out have no weights of their own to evaluate; set it, or hold out nothing.",
+    ),
     Relation(
         ("data.label_names", "data.on_bad_rows", "data.categories", "data.split", "task.standardize"),
         training_data.unhidden,

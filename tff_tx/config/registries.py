@@ -14,6 +14,7 @@ ALGORITHMS = Registry(
         **_of("algorithms.fed_avg", "fed_avg"),
         **_of("algorithms.fed_prox", "fed_prox"),
         **_of("algorithms.fed_gkd", "fed_gkd"),
+        **_of("algorithms.fed_rep", "fed_rep"),
         **_of("algorithms.fed_sgd", "fed_sgd"),
         **_of("algorithms.mime_lite", "mime_lite"),
     },

@@ -100,6 +100,23 @@ _MODEL = [
         "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
     *belong("model.trainable=lora", *section("lora")),
+    Requires(
+        "model.personal", "engine.name=local", "personal weights belong to the clients, and are stored on this machine"
+    ),
+    *(
+        Conflict("model.personal", condition, because)
+        for condition, because in (
+            (_DISTILLS, "the global model lacks a client's own weights, and cannot teach"),
+            ("ensemble.enabled=True", "the clients' models are needed whole"),
+            ("run.keep_updates", "contributions are judged by the global model, which lacks the clients' own weights"),
+            ("canaries.number", "they are looked for in the global model, which lacks the clients' own weights"),
+        )
+    ),
+    Law(
+        lambda c: c.model.trainable == "lora" and c.model.personal not in (None, "head"),
+        "{model.personal=} cannot be combined with {model.trainable=}: adapters are merged into the published "
+        "model; set {model.personal}=head.",
+    ),
     *belong("model.cache_features=True", "model.feature_cache_bytes"),
     *(
         Conflict("model.cache_features", condition, *because)
@@ -137,6 +154,8 @@ _LORA_PRODUCTS = [
 _ALGORITHM = [
     Conflict("client.steps", "client.epochs", "both set how long a client trains"),
     *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
+    *belong("algorithm.name=fed_rep", "algorithm.personal_epochs"),
+    Requires("algorithm.name=fed_rep", "model.personal", "without personal weights it is fed_avg"),
     *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(

@@ -31,6 +31,9 @@ class PredictConfig(Section, name="predict"):
     """Prediction."""
 
     run_dir: str | None = option(None, "Run directory.")
+    client: str | None = option(
+        None, "Client whose personal weights are used; default: those that clients begin with, if there are any."
+    )
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
     input: tuple[str, ...] = option((), "Files: texts, one per line; images; or tables as in training.")

@@ -54,12 +54,12 @@ def _adds_up_columns(config):
     return config.task.standardize and config.task.kind and "silos" not in TASKS[config.task.kind].capabilities
 
 
-_WITHIN_CLIENTS = Chosen("data.split", SPLITS, "within_clients")
+WITHIN_CLIENTS = Chosen("data.split", SPLITS, "within_clients")
 
 
 def holds_out_own_records(config: RunConfig) -> bool:
     """Whether evaluations are on records of training clients."""
-    return _WITHIN_CLIENTS.holds(config) and bool(config.data.validation_fraction or config.data.test_fraction)
+    return WITHIN_CLIENTS.holds(config) and bool(config.data.validation_fraction or config.data.test_fraction)
 
 
 def _chooses_models(config):

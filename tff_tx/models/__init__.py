@@ -35,4 +35,4 @@ from tff_tx.models.peft import check_adapter_format, save_adapter
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
-from tff_tx.models.trainable import fresh
+from tff_tx.models.trainable import by_name, fresh

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -150,6 +150,19 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     def non_trainable_names(self) -> tuple[str, ...]:
         """Names of the other weights, in the order of `initial_weights[1]`."""
         return tuple(v.name for v in self._non_trainable)
+
+    @property
+    def personal_names(self) -> list[str]:
+        """Names of the personal weights, see `trainable.by_name`."""
+        own = {id(v) for v in self._non_trainable[len(self._non_trainable) - self.num_personal :]}
+        names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items() if id(v) in own}
+        return [names[id(v)] for v in self._non_trainable if id(v) in own]
+
+    def positions(self, names: Sequence[str]) -> tuple[int, ...]:
+        """The positions of weights of the Keras model, by name, among all: trainable, then others."""
+        variables = trainable_lib.by_name(self.keras_model)
+        position = {id(v): i for i, v in enumerate((*self._trainable, *self._non_trainable))}
+        return tuple(position[id(variables[name])] for name in names)
 
     def _adapter_positions(self):
         at = {id(v): i for part in (self._trainable, self._non_trainable) for i, v in enumerate(part)}

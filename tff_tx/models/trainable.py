@@ -110,6 +110,12 @@ def names_of(model: Any, variable: Any) -> set[str]:
     return {variable.name, variable.name.partition("/")[2], name, name.removeprefix(base)}
 
 
+def by_name(model: Any) -> dict[str, Any]:
+    """A Keras model's weights by names that are the same wherever it was built: PyTorch's, of Hugging Face models."""
+    is_hugging_face = hasattr(model, "base_model_prefix")
+    return {pytorch_name(model, v) if is_hugging_face else v.name: v for v in _unique(model.weights)}
+
+
 def compiled(pattern: str, flag: str) -> re.Pattern:
     """A regular expression.
 

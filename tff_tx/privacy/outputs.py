@@ -81,6 +81,12 @@ FILES = (
         "failed, fingerprints and activations of the data, the state of the noise, and the keys of noise and cohorts",
     ),
     Output(
+        ("personal/*",),
+        SECRET,
+        "`personal/`: weights of single clients, trained on their data without noise, which are the clients' own",
+        lambda config: config.model.personal is not None,
+    ),
+    Output(
         ("audit/*", "contribution/*", "evaluation/*"),
         SECRET,
         "`audit/`, `contribution/` and `evaluation/`, which other programs write later: exact figures of the data that "

@@ -31,6 +31,8 @@ class Evaluator:
       batches_fn: From a client id (string scalar tensor) to its batches (x, y), traceable.
       threads: Clients evaluated at the same time.
       counts_labels: Whether labels are counted in passing, for `label_counts`.
+      own_fn: From all weights, the trainable ones first, and a client id to the weights of this client; None: all have
+        the same.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Evaluator:
         batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
         threads: int = 4,
         counts_labels: bool = False,
+        own_fn: Callable[[list, str], list] | None = None,
     ):
-        self._model, self._threads, self._batches_fn = model, threads, batches_fn
+        self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
         self._evaluated: tuple[bytes, dict] = (b"", {})
         self._labels: dict[str, tuple] = {}
         self._counts_labels = counts_labels
@@ -80,14 +83,15 @@ class Evaluator:
     def _client_sums(self, weights, client_ids, show_progress):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
         reader, zero, step = self._graphs
-        parts = (weights.trainable, weights.non_trainable)
-        parts = tuple(tuple(tf.convert_to_tensor(w) for w in part) for part in parts)
-        known = self._sums_of(parts)
+        shared = [tf.convert_to_tensor(w) for w in (*weights.trainable, *weights.non_trainable)]
+        # Clients' own weights may change while those that all share stay as they are.
+        known, num_trainable = {} if self._own_fn else self._sums_of(shared), len(weights.trainable)
 
         def sums(client_id):
             if (state := known.get(client_id)) is not None:
                 return state
-            state, labels = zero, []
+            own = shared if self._own_fn is None else self._own_fn(shared, client_id)
+            parts, state, labels = (tuple(own[:num_trainable]), tuple(own[num_trainable:])), zero, []
             for batch in reader(client_id):
                 state = step(parts, state, batch)
                 labels += [batch[1]] * self._counts_labels

@@ -177,6 +177,11 @@ def FedGKD(gamma: float = 0.2, temperature: float | None = None, models: int | N
     return Algorithm("fed_gkd", distillation_weight=gamma, **details, **parts)
 
 
+def FedRep(personal_epochs: int = 1, **parts: Any):
+    """FedRep (Collins et al. 2021), of a `Model(..., personal="head")`."""
+    return Algorithm("fed_rep", personal_epochs=personal_epochs, **parts)
+
+
 def FedSGD(**parts: Any):
     """FedSGD (McMahan et al. 2017)."""
     return Algorithm("fed_sgd", **parts)

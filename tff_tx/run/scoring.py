@@ -15,7 +15,9 @@ from tff_tx.config import RunConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import reporting
+from tff_tx.run.assemble import personal
 from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator, spread
 
 
@@ -58,11 +60,18 @@ class Evaluation:
 
 
 def evaluate(
-    config: RunConfig, split: str = "test", *, words: bool = False, num_beams: int = 1, progress: bool = True
+    config: RunConfig,
+    split: str = "test",
+    *,
+    run: StoredRun | None = None,
+    words: bool = False,
+    num_beams: int = 1,
+    progress: bool = True,
 ) -> Evaluation:
     """Evaluates the model that is `model.pretrained` of a configuration on a split: "train", "validation" or "test".
 
-    With `words` texts are also generated, or questions answered, and scored by their words.
+    Clients with personal weights in `run`, of which the model is, are evaluated with these. With `words` texts are also
+    generated, or questions answered, and scored by their words.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -76,7 +85,8 @@ def evaluate(
         )
     if models.fresh(task.model.keras_model):
         raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
-    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads)
+    own_fn = None if run is None else personal.stored_weights(run, task.model)
+    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
     if words and task.definition.score_metrics:

@@ -258,21 +258,22 @@ class Trainer:
           UserError: If there is no such split, or no trained model yet.
         """
         self._model_directory()
-        config = stored_config(directory.read_run(self.config.run.directory))
-        return scoring.evaluate(config, split, progress=self._progress)
+        run = directory.read_run(self.config.run.directory)
+        return scoring.evaluate(stored_config(run), split, run=run, progress=self._progress)
 
-    def predict(self, inputs: Any, **options: Any) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any, client: str | None = None, **options: Any) -> list[dict[str, Any]]:
         """Predicts with the trained model.
 
         Args:
           inputs: Texts, image files, or records, as the task takes them.
+          client: A client whose personal weights are used; None: those that clients begin with, if there are any.
           **options: Fields of `inference.Options`, such as `top_k`.
 
         Raises:
           UserError: If there is no trained model yet, or the inputs are not the task's.
         """
         self._model_directory()
-        return list(run_predictor(directory.read_run(self.config.run.directory), **options).predict(inputs))
+        return list(run_predictor(directory.read_run(self.config.run.directory), client, **options).predict(inputs))
 
     def save(self, path: str) -> str:
         """Writes the trained model in Hugging Face format, with its tokenizer; returns the directory."""

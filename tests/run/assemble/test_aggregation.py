@@ -30,7 +30,7 @@ def test_by_default_the_algorithms_own_aggregator():
     assert aggregation.compressed_sum(config()) is None
     assert aggregation.engine_compressor(config()) is None
     assert aggregation.payload_encoder(config()) is None
-    assert aggregation.residual_bytes(config(), 1000, 10, 5) == 0
+    assert aggregation.client_state_bytes(config(), 1000, 0, 10, 5) == 0
 
 
 def clipped(x, norm):
@@ -119,12 +119,13 @@ def test_biased_compressors_have_error_feedback_by_default():
     feedback = config(compression__upload="top_k", run__rounds=2)
     assert aggregation.build_aggregation(feedback)["aggregator"] is None
     assert isinstance(aggregation.engine_compressor(feedback), compression.TopK)
-    assert aggregation.residual_bytes(feedback, 1000, 516, 5) == 1000 * (10 + 105)
-    assert aggregation.residual_bytes(feedback, 1000, 6, 5) == 1000 * (6 + 105)
+    assert aggregation.client_state_bytes(feedback, 1000, 0, 516, 5) == 1000 * (10 + 105)
+    assert aggregation.client_state_bytes(feedback, 1000, 0, 6, 5) == 1000 * (6 + 105)
+    assert aggregation.client_state_bytes(feedback, 1000, 10, 6, 5) == 1010 * (6 + 105)
     without = config(compression__upload="top_k", compression__error_feedback=False)
     assert aggregation.build_aggregation(without)["aggregator"] is not None
     assert aggregation.engine_compressor(without) is None
-    assert aggregation.residual_bytes(without, 1000, 516, 5) == 0
+    assert aggregation.client_state_bytes(without, 1000, 0, 516, 5) == 0
 
 
 @pytest.mark.parametrize("direction", ["upload", "download"])

@@ -102,12 +102,13 @@ def _compressor(config, name, error_feedback=False):
     return compression.build_compressor(name, config.compression.fraction, config.compression.rank, error_feedback)
 
 
-def residual_bytes(config: RunConfig, trainable_bytes: int, num_clients: int, cohort_size: int) -> int:
-    """Maximum number of bytes of the residuals that clients keep between rounds."""
-    if not config.compression.has_error_feedback:
-        return 0
+def client_state_bytes(
+    config: RunConfig, trainable_bytes: int, personal_bytes: int, num_clients: int, cohort_size: int
+) -> int:
+    """Maximum number of bytes of what clients keep between rounds: residuals and personal weights."""
+    residuals = trainable_bytes if config.compression.has_error_feedback else 0
     clients = min(num_clients, cohort_size * config.run.rounds)
-    return trainable_bytes * (clients + cohort_size * (2 * config.run.rounds_per_checkpoint + 1))
+    return (residuals + personal_bytes) * (clients + cohort_size * (2 * config.run.rounds_per_checkpoint + 1))
 
 
 def check_memory(config: RunConfig, num_parameters: int) -> None:

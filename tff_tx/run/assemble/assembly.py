@@ -16,7 +16,7 @@ from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run import baseline
-from tff_tx.run.assemble import aggregation, attacks, cohorts, processes
+from tff_tx.run.assemble import aggregation, attacks, cohorts, personal, processes
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -93,7 +93,10 @@ class Assembly:
         """Evaluators of the held-out splits, by name."""
         held_out = {name: clients for name, clients in task_parts.splits(self.task).items() if name != "train"}
         threads = self.config.engine.num_threads
-        return {name: attacks.build_evaluator(self.task, c, self.attack, threads) for name, c in held_out.items()}
+        own_fn = personal.own_weights(self.config, self.task)
+        return {
+            name: attacks.build_evaluator(self.task, c, self.attack, threads, own_fn) for name, c in held_out.items()
+        }
 
     def evaluate_fn(self, evaluators: Mapping[str, Any]) -> Callable[[Any], Mapping[str, float]] | None:
         """Evaluates on the same held-out clients each time, by their activations where these are cached."""
@@ -115,6 +118,7 @@ class Assembly:
         return {
             **task_parts.facts(self.task, task_parts.splits(self.task)),
             **({"privacy": self.plan.config()} if self.plan else {}),
+            **({personal.PERSONAL: names} if (names := self.task.model.personal_names) else {}),
             "client_privacy": self.accounts.config(),
         }
 
@@ -122,10 +126,12 @@ class Assembly:
         """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
         config, cohort = self.config, cohorts.largest_cohort(self.config)
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
-        residuals = aggregation.residual_bytes(config, trainable, len(self.task.train.client_ids), cohort)
+        others = self.task.model.initial_weights[1]
+        own = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :])
+        states = aggregation.client_state_bytes(config, trainable, own, len(self.task.train.client_ids), cohort)
         retained = cohorts.stored_model_bytes(config, trainable) + aggregation.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable
-        total = 6 * (trainable + non_trainable) + 3 * retained + residuals + 20_000_000
+        total = 6 * (trainable + non_trainable) + 3 * retained + states + 20_000_000
         return total + self.update_bytes() + self.cache_bytes()
 
     def update_bytes(self) -> int:

@@ -63,26 +63,29 @@ def record_attackers(config: RunConfig, task: tasks.FederatedTask, attack: attac
 
 
 def build_evaluator(
-    task: tasks.FederatedTask, clients: Any, attack: attacks.Attack | None, threads: int
+    task: tasks.FederatedTask, clients: Any, attack: attacks.Attack | None, threads: int, own_fn: Any = None
 ) -> evaluation.Evaluator:
-    """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor."""
+    """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor.
+
+    `own_fn` is as of `evaluation.Evaluator`.
+    """
     batches_fn = task.eval_batches_fn(clients)
     if attack is None or not hasattr(attack.data, "trap"):
         counts = "class_probabilities" in task.definition.capabilities
-        return evaluation.Evaluator(task.model, batches_fn, threads, counts)
+        return evaluation.Evaluator(task.model, batches_fn, threads, counts, own_fn)
 
     def trapped(client_id: tf.Tensor) -> tf.data.Dataset:
         return batches_fn(client_id).map(attack.data.trap)
 
-    return _BackdoorEvaluator(task.model, batches_fn, trapped, threads)
+    return _BackdoorEvaluator(task.model, batches_fn, trapped, threads, own_fn)
 
 
 class _BackdoorEvaluator(evaluation.Evaluator):
     """Also evaluates the share of other classes' examples that the trigger turns to the target."""
 
-    def __init__(self, model, batches_fn, trapped_fn, threads):
-        super().__init__(model, batches_fn, threads)
-        self._trapped = evaluation.Evaluator(model, trapped_fn, threads)
+    def __init__(self, model, batches_fn, trapped_fn, threads, own_fn):
+        super().__init__(model, batches_fn, threads, own_fn=own_fn)
+        self._trapped = evaluation.Evaluator(model, trapped_fn, threads, own_fn=own_fn)
 
     def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
         metrics = super().metrics(weights, client_ids, show_progress)

@@ -15,6 +15,7 @@ from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS, ENGINES
+from tff_tx.run.assemble import personal
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 
 
@@ -28,6 +29,7 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
         client_learning_rate=config.client_learning_rate,
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
+        personal_epochs=config.algorithm.personal_epochs,
         **parts,
     )
 
@@ -99,10 +101,12 @@ def on_silos(config: RunConfig, found: runtime.RayCluster | None) -> Callable[..
 
 
 def build_hooks(config: RunConfig) -> list[runtime.Hook]:
-    """What intervenes between clients and the sum: FedBuff's staleness, error feedback, stored updates."""
+    """What intervenes between clients and the sum: FedBuff's staleness, personal weights, codes, stored updates."""
     hooks, directory = [], config.run.directory
     if config.cohort.is_buffered:
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
+    if config.model.personal is not None:
+        hooks.append(personal.build_hook(config))
     if (compressor := engine_compressor(config)) is not None:
         residuals = None
         if config.compression.has_error_feedback:

@@ -10,6 +10,7 @@ from typing import Any, Callable
 from tff_tx import datasets, inference, models, runtime, tasks
 from tff_tx.config import FIELDS, RunConfig
 from tff_tx.core.errors import UserError, setting
+from tff_tx.run.assemble import personal
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
 
@@ -70,7 +71,7 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
     Raises:
       UserError: If the run has no model yet, or its data are in silos.
     """
-    own = ("architecture", "config", "tokenizer", "trainable", "cache_features", "frozen_dtype")
+    own = ("architecture", "config", "tokenizer", "trainable", "personal", "cache_features", "frozen_dtype")
     defaults = {f"model.{name}": FIELDS[f"model.{name}"].default for name in own}
     config = run.config.replace({**defaults, "model.pretrained": run.model})
     names = tuple(run.facts.get("label_names", ()))
@@ -200,7 +201,8 @@ def cached_evaluation(
     if sum(cache.bytes_of_client(c, split) for c in client_ids) > _EVALUATION_SHARE * config.model.feature_cache_bytes:
         return None
     batches_fn = cache.task.eval_batches_fn(getattr(cache.task, split))
-    evaluator = Evaluator(cache.task.model, batches_fn, config.engine.num_threads)
+    own_fn = personal.own_weights(config, cache.task)
+    evaluator = Evaluator(cache.task.model, batches_fn, config.engine.num_threads, own_fn=own_fn)
 
     def evaluate(weights):
         cache.prepare(client_ids, split)
@@ -221,11 +223,14 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
 
 
-def run_predictor(run: StoredRun, **options: Any) -> inference.Predictor:
-    """The predictor of a run's trained model; `options` are fields of `inference.Options`.
+def run_predictor(run: StoredRun, client: str | None = None, **options: Any) -> inference.Predictor:
+    """The predictor of a run's trained model, or of that of one client; `options` are fields of `inference.Options`.
 
     Raises:
-      UserError: If the run has no model yet, or models of its task do not predict.
+      UserError: If the run has no model yet, or none of this client, or models of its task do not predict.
     """
     spec, data = model_spec(run.config), data_spec(run.config)
-    return inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)
+    predictor = inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)
+    if client is not None:
+        predictor.model = personal.client_model(run, client)
+    return predictor

@@ -1,0 +1,115 @@
+"""Runs whose clients have weights of their own: evaluation, prediction, privacy, resuming."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tff_tx as ft
+from tests.complaints import problem
+from tff_tx.config import RunConfig, check, resolve
+from tff_tx.core.errors import UserError
+from tff_tx.run.assemble.personal import stored_weights
+from tff_tx.run.directory import read_run
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def task(cache_dir):
+    return ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(4, alpha=0.1), test=0.25, split="within_client"),
+        model=ft.Model(config=TINY, personal="head"),
+        cache_dir=cache_dir,
+    )
+
+
+def trainer(task, run_dir, **parts):
+    chosen = {"algorithm": ft.FedAvg(client=ft.Adam(1e-2), epochs=1), "clients_per_round": 2, "progress": False}
+    return ft.Trainer(task, run_dir=str(run_dir), **{**chosen, **parts})
+
+
+@pytest.fixture(scope="module")
+def trained(compiled_once, task, tmp_path_factory):
+    found = trainer(task, tmp_path_factory.mktemp("trained"))
+    found.fit(rounds=4)
+    return found
+
+
+def own(directory):
+    """Of each client its own weights, as in the store."""
+    return {path.parent.name: path.read_bytes() for path in sorted((directory / "personal").glob("*/*"))}
+
+
+def test_clients_are_evaluated_with_weights_of_their_own(trained, task, tmp_path):
+    evaluated = trained.evaluate("test")
+    assert evaluated.overall["accuracy"] == pytest.approx(trained.history["eval/accuracy"].iloc[-1])
+    nobodys = tmp_path / "run"
+    shutil.copytree(trained.config.run.directory, nobodys)
+    shutil.rmtree(nobodys / "personal")
+    without = trainer(task, nobodys).evaluate("test")
+    assert evaluated.overall["loss"] < without.overall["loss"] - 0.1
+    assert list(evaluated.by_client.index) == list(task.task.test.client_ids)
+
+
+def test_a_client_predicts_with_its_own_head(trained, task):
+    run = read_run(trained.config.run.directory)
+    images = list(np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32))
+    first, second = (trained.predict(images, client=c) for c in task.task.train.client_ids[:2])
+    nobody = trained.predict(images)
+    assert first != second != nobody != first
+    put = stored_weights(run, task.task.model)
+    weights = [*task.task.model.initial_weights[0], *task.task.model.initial_weights[1]]
+    changed = [i for i, (w, o) in enumerate(zip(weights, put(weights, task.task.train.client_ids[0]))) if w is not o]
+    assert tuple(changed) == put.positions
+    assert len(changed) == 2  # kernel and bias
+    with pytest.raises(UserError, match="has no weights of such a client"):
+        trained.predict(images, client="nobody")
+
+
+def test_a_resumed_run_has_the_same_personal_weights(trained, task, tmp_path):
+    trainer(task, tmp_path).fit(rounds=2)
+    trainer(task, tmp_path).fit(rounds=4)
+    directory = type(tmp_path)(trained.config.run.directory)
+    newest = {client: max(directory.glob(f"personal/{client}/*")).read_bytes() for client in dict(own(directory))}
+    for client, weights in newest.items():
+        assert max(tmp_path.glob(f"personal/{client}/*")).read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_privacy_counts_shared_weights_alone(trained, task, tmp_path):
+    """Noise that drowns the shared weights leaves clients their own, and is not in what the server has of them."""
+    private = trainer(
+        task, tmp_path, privacy=ft.DPFedAvg(noise_multiplier=1.0, clip_norm=1e-3), sampling="poisson", label_names=()
+    )
+    private.fit(rounds=2)
+    begun = task.task.model.initial_weights[1][-2:]
+    model = private._assembly.task.model
+    assert all(np.array_equal(a, b) for a, b in zip(begun, model.initial_weights[1][-2:]))
+    assert private.privacy.figures(2)["privacy/epsilon"] > 0
+    assert "`personal/`: weights of single clients" in (tmp_path / "report.md").read_text()
+    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.personal": "head"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"data.split": "client"}, "model.personal=head needs data.split=within_client or time"),
+        ({"algorithm.name": "fed_sgd"}, "its clients train no model of their own"),
+        ({"algorithm.name": "fed_gkd"}, "cannot teach"),
+        ({"engine.name": "ray"}, "personal weights belong to the clients"),
+        ({"model.trainable": "lora", "model.personal": "norms"}, "set model.personal=head"),
+        ({"model.personal": None, "algorithm.name": "fed_rep"}, "without personal weights it is fed_avg"),
+        ({"algorithm.personal_epochs": 2}, "algorithm.personal_epochs=2 has no effect with algorithm.name=fed_avg"),
+        ({"run.keep_updates": True}, "contributions are judged by the global model"),
+    ],
+)
+def test_rules(values, sentence):
+    check(resolve(RunConfig.of(WITHIN)))
+    assert sentence in problem({**WITHIN, **values})
