@@ -41,7 +41,10 @@ def main(settings: cli.Settings) -> None:
     output_dir = own.output_dir or os.path.join(own.run_dir or own.model, "evaluation")
     files.make_directory(output_dir, setting("evaluate.output_dir"))
     split = "train" if is_whole else own.split_name
-    found = scoring.evaluate(config, split, run=run, words=own.words, num_beams=own.num_beams)
+    if own.personalize_learning_rate is not None:
+        config = config.replace({"client.learning_rate": own.personalize_learning_rate})
+    options = {"personalize_epochs": own.personalize_epochs, "words": own.words, "num_beams": own.num_beams}
+    found = scoring.evaluate(config, split, run=run, **options)
     if is_whole:  # beside those of the run's own splits
         found = dataclasses.replace(found, split=os.path.splitext(os.path.basename(config.data.files[0]))[0])
     print(found)

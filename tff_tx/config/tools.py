@@ -22,6 +22,15 @@ class EvaluateConfig(Section, name="evaluate"):
     split_name: str = option("test", "Split to evaluate on.", choices=SPLIT_NAMES)
     output_dir: str | None = option(None, "Directory for results; default: evaluation/ in the run or model directory.")
     eval_batch_size: int = option(32, "Examples per batch.", least=1, most=2**20)
+    personalize_epochs: int = option(
+        0,
+        "Epochs for which each client fine-tunes the model before it is evaluated, beside the model as it is: on its "
+        "training records, or, of a held-out client, on every fifth record, the others being evaluated.",
+        least=0,
+    )
+    personalize_learning_rate: float | None = option(
+        None, "Learning rate of this; default: that of clients in training.", least=0.0
+    )
     words: bool = option(True, "Also generates texts, or answers questions, and scores them by their words.")
     num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
 

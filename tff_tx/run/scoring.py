@@ -14,9 +14,10 @@ from tff_tx import inference, models
 from tff_tx.config import RunConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import reporting
+from tff_tx.run import fine_tuning, reporting
 from tff_tx.run.assemble import personal
 from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator, spread
 
@@ -31,6 +32,7 @@ class Evaluation:
       by_client: A row a client, a column a metric.
       metrics: What is known of the metrics.
       notes: Of the task.
+      before: `by_client` of the model as it is, where clients have fine-tuned it.
     """
 
     split: str
@@ -38,6 +40,7 @@ class Evaluation:
     by_client: pd.DataFrame
     metrics: tuple[models.Metric, ...]
     notes: tuple[str, ...] = ()
+    before: pd.DataFrame | None = None
 
     @property
     def spread(self) -> pd.DataFrame:
@@ -48,6 +51,8 @@ class Evaluation:
         """Writes SPLIT.json and a plot, SPLIT.png; returns their paths."""
         path = os.path.join(directory, f"{self.split}.json")
         parts = {"over_clients": self.spread, "clients": self.by_client}
+        if self.before is not None:
+            parts |= {"over_clients_before": spread(self.before, self.metrics), "clients_before": self.before}
         files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
         plot = os.path.join(directory, f"{self.split}.png")
         return path, reporting.plot_spread(self.by_client, self.metrics, plot)
@@ -56,7 +61,13 @@ class Evaluation:
         lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
         for name, value in self.overall.items():
             lines.append(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
-        return "\n".join([*lines, "Over clients:", self.spread.to_string(float_format="%.4f")])
+        lines += ["Over clients:", self.spread.to_string(float_format="%.4f")]
+        if self.before is not None:
+            name, hurt = fine_tuning.share_hurt(self.before, self.by_client, self.metrics)
+            before = spread(self.before, self.metrics).to_string(float_format="%.4f")
+            lines += ["Over clients, before fine-tuning:", before]
+            lines.append(f"Fine-tuning hurts {hurt:.0%} of clients, by their {name}.")
+        return "\n".join(lines)
 
 
 def evaluate(
@@ -64,14 +75,16 @@ def evaluate(
     split: str = "test",
     *,
     run: StoredRun | None = None,
+    personalize_epochs: int = 0,
     words: bool = False,
     num_beams: int = 1,
     progress: bool = True,
 ) -> Evaluation:
     """Evaluates the model that is `model.pretrained` of a configuration on a split: "train", "validation" or "test".
 
-    Clients with personal weights in `run`, of which the model is, are evaluated with these. With `words` texts are also
-    generated, or questions answered, and scored by their words.
+    Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
+    after fine-tuning by the settings of `config.client`, see `fine_tuning`. With `words` texts are also generated, or
+    questions answered, and scored by their words.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -86,14 +99,25 @@ def evaluate(
     if models.fresh(task.model.keras_model):
         raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
     own_fn = None if run is None else personal.stored_weights(run, task.model)
-    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
-    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
-    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
+    weights, before, own = tff.learning.models.ModelWeights(*task.model.initial_weights), None, clients
+    if personalize_epochs:
+        if run is not None and config.client.learning_rate is None:
+            config = config.replace({"client.learning_rate": run.config.client_learning_rate})
+        records, own = fine_tuning.parts(task, clients)
+        batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, personalize_epochs)
+        before = _evaluate(config, task, own, weights, own_fn, progress)[1]
+        own_fn = fine_tuning.FineTuning(task.model, batches_fn, build_options(config).client_optimizer, own_fn)
+    overall, by_client = _evaluate(config, task, own, weights, own_fn, progress)
     if words and task.definition.score_metrics:
         scores = _predictor(config, task, num_beams).score_split(split)
         by_client = by_client.join(scores.groupby("client").mean())
         overall.update(scores.drop(columns="client").mean())
-    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes)
+    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes, before)
+
+
+def _evaluate(config, task, clients, weights, own_fn, progress):
+    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
+    return evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
 
 
 def _predictor(config, task, num_beams) -> Any:
