@@ -124,6 +124,7 @@ def test_what_a_single_client_has_is_not_named_in_a_private_model(kind, neighbou
 FOUND_OUT = {
     "names of labels, tags and items": settings("next_item", "f"),
     "values of categorical columns": settings("tabular_classification", "f", **_CLASS),
+    "which rows cannot be read": {"data.on_bad_rows": "skip"},
     "means and deviations of numeric columns": {"data.dataset": "breast_cancer", "task.kind": "tabular_classification"},
     "the model with the best evaluation": {"run.keep_best": True, "data.split": "time"},
     "evaluations that are withheld": {"privacy.metrics": "withheld", "data.split": "within_client"},
