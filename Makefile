@@ -4,6 +4,7 @@ CHECK := tff_tx/core/platform_check.py
 STAMP := .venv/complete
 PEERS := .venv-peers/complete
 PYTORCH := .venv-pytorch/complete
+DOCS := .venv-docs/complete
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
@@ -16,12 +17,16 @@ PYTHONS := python3.11 python3.10 python3.9 python3 python3.14 python3.13 python3
 PYTHON ?= $(shell \
 	for python in $(PYTHONS); do $$python $(CHECK) 2>/dev/null && echo $$python && exit; done; \
 	for python in $(PYTHONS); do $$python -c '' 2>/dev/null && echo $$python && exit; done)
+# The newest of all: notebooks must run where people have them, and the site is built by the same environment.
+NEWEST ?= $(shell for python in python3.14 python3.13 python3.12 "$$HOME"/.pyenv/versions/3.1[432]*/bin/python $(PYTHONS); do \
+	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done)
 NONE := Found no Python: tff_tx needs Python 3.9, 3.10 or 3.11.
 CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) $(CHECK)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow pytorch test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean
+.PHONY: help setup train test test-slow pytorch test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
+	notebooks test-notebooks docs
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +36,9 @@ help:
 	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
 	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
 	@echo "make test-all                       ruff and all tests"
+	@echo "make notebooks                      write notebooks/*.ipynb from their sources"
+	@echo "make test-notebooks                 run them with small settings on the newest Python, about 8 minutes"
+	@echo "make docs                           the documentation as a site, in site/; runs the notebooks first, once"
 	@echo "make setup                          the virtual environment .venv, which the above make"
 	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
 	@echo "make bench                          speed and memory beside TFF and plain TensorFlow, about 20 minutes"
@@ -67,6 +75,26 @@ test-all: $(STAMP)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest
+
+notebooks: $(DOCS)
+	@.venv-docs/bin/python tools/notebooks.py build
+
+# The second kernel is that of the environment of the tests, even where `make` finds it out of date.
+test-notebooks: $(STAMP) $(DOCS)
+	.venv-docs/bin/python tools/notebooks.py check
+	TFF_PYTHON="$(CURDIR)/$(RUN)" .venv-docs/bin/python tools/notebooks.py run --small
+
+docs: $(STAMP) $(DOCS)
+	@TFF_PYTHON="$(CURDIR)/$(RUN)" .venv-docs/bin/python tools/notebooks.py run
+	@.venv-docs/bin/python -m mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html."
+
+$(DOCS): docs/requirements.txt
+	@[ -n "$(NEWEST)" ] || { echo "$(NONE)" >&2; exit 1; }
+	@echo "Setting up .venv-docs with $(NEWEST): Jupyter and MkDocs, 400 MB, a minute."
+	@$(NEWEST) -m venv --clear .venv-docs
+	@.venv-docs/bin/python -m pip install -qq -r docs/requirements.txt
+	@touch $@
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks.bench $(ARGS)
@@ -149,4 +177,4 @@ lock:
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-peers .venv-pytorch benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers .venv-pytorch .venv-docs .notebooks site benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache

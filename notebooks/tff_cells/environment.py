@@ -34,6 +34,7 @@ def variables(python):
         **{name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")},
         "PATH": os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "notebooks")]),
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # progress bars are text: widgets belong to one kernel
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

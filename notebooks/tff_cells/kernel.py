@@ -91,7 +91,7 @@ class Kernel:
             "store_history": bool(code),
             "user_expressions": expressions or {},
             "allow_stdin": ask is not None,
-            "stop_on_error": True,
+            "stop_on_error": False,  # else a cell right after one that failed may be aborted
         }
         request = self._session.send(self._shell, "execute_request", content)["header"]["msg_id"]
         is_idle, reply = False, None

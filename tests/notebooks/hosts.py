@@ -39,7 +39,7 @@ class Host:
         self.client.wait_for_ready(timeout=60)
 
     def start(self, code, allow_stdin=False):
-        return self.client.execute(code, allow_stdin=allow_stdin)
+        return self.client.execute(code, allow_stdin=allow_stdin, stop_on_error=False)
 
     def outputs(self, request, until=None, answers=None, timeout=60):
         """Messages of a cell, up to its end or the first one of which `until` is true, with seconds since now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from tff_tx.core.errors import UserError, setting
@@ -11,10 +12,11 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def pyplot() -> Any:
-    """`matplotlib.pyplot`, which is slow to import."""
+    """`matplotlib.pyplot`, which is slow to import; without a screen, unless one is in use already."""
     import matplotlib
 
-    matplotlib.use("Agg")  # no screen needed
+    if "matplotlib.pyplot" not in sys.modules and "MPLBACKEND" not in os.environ:
+        matplotlib.use("Agg")
     from matplotlib import pyplot as found
 
     matplotlib.rcParams["text.parse_math"] = False  # a client's name may have dollars

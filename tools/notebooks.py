@@ -1,0 +1,102 @@
+"""Makes the notebooks of notebooks/ from their sources, and runs them: in the environment of `make notebooks`.
+
+python tools/notebooks.py build    write notebooks/*.ipynb, without outputs
+python tools/notebooks.py check    fail if they are not what build would write
+python tools/notebooks.py run      run them, with outputs into .notebooks/; --small: as the tests do
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "notebooks"
+RUN = ROOT / ".notebooks"
+_BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/OWNER/tff_tx/blob/main/notebooks/{}.ipynb)"
+)
+_SMALL = re.compile(r"(?m)^(\w+ = ).*?  # in tests: (.*)$")
+SECONDS = 900
+"""A notebook's time limit."""
+
+
+def sources(names=()):
+    """The lessons in order; those of the given names."""
+    return [path for path in sorted(SOURCES.glob("[0-9]_*.py")) if not names or path.stem in names]
+
+
+def notebook(source, small=False):
+    """The notebook of a source: title and badge, the cell that all begin with, the lesson."""
+    import jupytext
+
+    text = source.read_text("utf-8")
+    found = jupytext.reads(_SMALL.sub(r"\1\2", text) if small else text, fmt="py:percent")
+    first = jupytext.reads((SOURCES / "first_cell.py").read_text("utf-8"), fmt="py:percent").cells
+    found.cells[0].source += "\n\n" + _BADGE.format(source.stem)
+    found.cells[1:1] = first
+    for i, cell in enumerate(found.cells):
+        cell.id, cell.metadata = f"cell-{i}", {}  # the same at each build
+    found.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return found
+
+
+def build(names, check):
+    """Writes the notebooks, or names those that are not what would be written."""
+    import nbformat
+
+    stale = []
+    for source in sources(names):
+        path, text = source.with_suffix(".ipynb"), nbformat.writes(notebook(source), indent=1) + "\n"
+        if check and (not path.exists() or path.read_text("utf-8") != text):
+            stale.append(path.name)
+        elif not check:
+            path.write_text(text, "utf-8")
+    if stale:
+        sys.exit(f"{', '.join(stale)}: not what the sources say; run 'make notebooks'.")
+
+
+def run(names, small):
+    """Runs the notebooks one after the other, each in a directory of its own, and keeps them with their outputs."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    RUN.mkdir(exist_ok=True)
+    for source in sources(names):
+        target = RUN / f"{source.stem}{'.small' if small else ''}.ipynb"
+        newest = max(path.stat().st_mtime for path in (source, SOURCES / "first_cell.py"))
+        if not small and target.exists() and target.stat().st_mtime > newest:
+            continue
+        directory = RUN / "files" / target.stem
+        directory.mkdir(parents=True, exist_ok=True)
+        found, started = notebook(source, small), time.monotonic()
+        try:
+            NotebookClient(found, timeout=SECONDS, resources={"metadata": {"path": str(directory)}}).execute()
+        finally:
+            nbformat.write(found, target)
+        print(f"{source.name}: {time.monotonic() - started:.0f} s on Python {sys.version.split()[0]}", flush=True)
+    print(f"{len(sources(names))} passed, 0 failed")
+
+
+def main():
+    """Does what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("build", "check", "run"))
+    parser.add_argument("names", nargs="*", help="lessons such as 1_news; none: all")
+    parser.add_argument("--small", action="store_true", help="run with the settings of the tests")
+    arguments = parser.parse_intermixed_args()
+    if arguments.action == "run":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        run(arguments.names, arguments.small)
+    else:
+        build(arguments.names, arguments.action == "check")
+
+
+if __name__ == "__main__":
+    main()
