@@ -5,6 +5,7 @@ STAMP := .venv/complete
 PEERS := .venv-peers/complete
 PYTORCH := .venv-pytorch/complete
 DOCS := .venv-docs/complete
+export NO_MKDOCS_2_WARNING := 1
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 

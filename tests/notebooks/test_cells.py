@@ -87,6 +87,7 @@ def test_ten_megabytes_of_output_come_whole(host):
     assert len(host.text("%%tff\nfor _ in range(100_000): print('x' * 99)")) == 10_000_000
 
 
+@pytest.mark.slow
 def test_thousands_of_outputs_come_whole(host):
     outputs = host.run("%%tff\nfor i in range(3000): display(i)")
     assert text(outputs) == "".join(map(str, range(3000)))
@@ -117,7 +118,9 @@ def test_a_killed_kernel_is_said_and_followed_by_a_fresh_one(host):
     assert host.text("%%tff\n1 + 1") == "2"
 
 
-@pytest.mark.parametrize("how", ["kill", "restart", "exit"])
+@pytest.mark.parametrize(
+    "how", ["kill", pytest.param("restart", marks=pytest.mark.slow), pytest.param("exit", marks=pytest.mark.slow)]
+)
 def test_no_process_outlives_the_host(how):
     host = Host()
     try:

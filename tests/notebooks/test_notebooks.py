@@ -1,0 +1,57 @@
+"""The notebooks that are committed, and the cell that all of them begin with; `make test-notebooks` runs them."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from tests.notebooks.hosts import ROOT, Host
+
+SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
+
+
+def cells(source):
+    return json.loads(source.with_suffix(".ipynb").read_text("utf-8"))["cells"]
+
+
+def first_cell():
+    return "".join(cells(SOURCES[0])[1]["source"])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_has_a_badge_the_first_cell_and_no_outputs(source):
+    title, first, *lesson = cells(source)
+    assert f"/notebooks/{source.stem}.ipynb" in "".join(title["source"])
+    assert "".join(first["source"]) == first_cell()
+    assert [cell for cell in lesson if cell.get("outputs") or cell.get("execution_count")] == []
+    assert f"({source.stem}.ipynb)" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
+
+
+def test_there_are_seven():
+    assert len(SOURCES) == len(list((ROOT / "notebooks").glob("*.ipynb"))) == 7
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    hosts = []
+
+    def start(source):
+        hosts.append(Host(sys.executable, {**os.environ, "TFF_TX_SOURCE": source}, cwd=tmp_path))
+        return hosts[-1]
+
+    yield start
+    for host in hosts:
+        host.close()
+
+
+def test_the_wrong_directory_is_one_sentence(elsewhere, tmp_path):
+    said = elsewhere(f"{tmp_path}/none").text(first_cell())
+    assert f"{tmp_path} is in no checkout of tff_tx, and {tmp_path}/none cannot be cloned" in said
+    assert "Traceback" not in said
+
+
+def test_where_there_is_no_checkout_one_is_fetched(elsewhere, tmp_path):
+    said = elsewhere(f"file://{ROOT}").text(first_cell())
+    assert "%%tff cells run" in said
+    assert (tmp_path / "tff_tx_checkout" / "tff_tx" / "__init__.py").exists()
