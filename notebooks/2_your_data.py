@@ -46,10 +46,17 @@ Image("tumours.png", width=700)
 # %%tff
 import tff_tx as ft
 
+columns = ",".join(table.columns[:8])
+model = ft.Model(architecture="ft_transformer")
 data = ft.Data(
-    "tumours.csv", clients=ft.ByColumn("hospital"), test=0.25, split="within_client", label_column="diagnosis"
+    "tumours.csv",
+    clients=ft.ByColumn("hospital"),
+    test=0.25,
+    split="within_client",
+    label_column="diagnosis",
+    numeric_columns=columns,
 )
-task = ft.load_task("tabular_classification", data=data)
+task = ft.load_task("tabular_classification", data=data, model=model)
 trainer = ft.Trainer(
     task,
     algorithm=ft.FedAvg(client=ft.Adam(2e-3), epochs=2, batch_size=16),
@@ -79,8 +86,8 @@ by_client
 # %%tff
 def attempt(source, **changed):
     try:
-        kept = {"clients": ft.ByColumn("hospital"), "label_column": "diagnosis"}
-        ft.load_task("tabular_classification", data=ft.Data(source, test=0.25, **{**kept, **changed}))
+        usual = {"clients": ft.ByColumn("hospital"), "label_column": "diagnosis", "numeric_columns": columns}
+        ft.load_task("tabular_classification", data=ft.Data(source, test=0.25, **{**usual, **changed}), model=model)
     except ft.UserError as error:
         print(error, "\n")
     else:
@@ -95,4 +102,4 @@ attempt("tumours.csv", numeric_columns="hospital")
 broken = table.astype(object).copy()
 broken.loc[7, "mean_radius"] = "n/a (lost)"
 broken.to_csv("broken.csv", index=False)
-attempt("broken.csv", numeric_columns="mean_radius,mean_texture")
+attempt("broken.csv")

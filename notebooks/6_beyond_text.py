@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6. Beyond text
 #
-# Transformers read tables, series, histories and pictures, too. Four small federations, the same four lines each:
-# only the task and the columns change.
+# Transformers read tables, series, histories and pictures, too. Four small federations, the same lines each: only the
+# task, the model and the columns change.
 
 # %%
 # %%tff
@@ -82,6 +82,7 @@ sensors.to_csv("sensors.csv", index=False)
 series = ft.load_task(
     "forecasting",
     data=ft.Data("sensors.csv", clients=ft.ByColumn("sensor"), test=0.2, split="time", numeric_columns="speed"),
+    model=ft.Model(architecture="patch_transformer"),
     context_length=24,
     horizons="3,6",
 )
@@ -102,6 +103,7 @@ buys.to_csv("buys.csv", index=False)
 items = ft.load_task(
     "next_item",
     data=ft.Data("buys.csv", clients=ft.ByColumn("user"), test=1, split="time", label_column="item"),
+    model=ft.Model(architecture="sasrec"),
     max_length=12,
 )
 _ = train("items", items, rate=1e-2)
