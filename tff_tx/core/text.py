@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # C0 and C1 controls but tab and newline, marks that turn the direction of writing, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKUP = re.compile(r"[\\`*\[\]<>&|!#~]")
+_MANY_NAMES, _LONG_NAME = 20, 60
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -15,6 +17,12 @@ def printable(text: str, kept: str = "") -> str:
     return _CONTROL.sub(
         lambda c: c[0] if c[0] in kept else c[0].encode("unicode_escape", "surrogatepass").decode(), text
     )
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence: the first ones of many, the beginning of long ones."""
+    names = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..." for name in names]
+    return ", ".join(names[:_MANY_NAMES]) + (f", ... ({len(names)} in all)" if len(names) > _MANY_NAMES else "")
 
 
 def markdown(text: str) -> str:

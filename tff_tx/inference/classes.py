@@ -145,12 +145,12 @@ def read_image(path: str) -> np.ndarray:
     Raises:
       UserError: If the file is no picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "I;16") else "RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # Pillow has many
         raise UserError(
             f"{setting('predict.input')}={path} is not a picture that can be read ({error}): check it."
         ) from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import listed
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Rows
 
@@ -73,7 +75,7 @@ def require_column(where: str, row: dict, name: str, field: str) -> None:
     if name not in row:
         raise UserError(
             f"{where}: there is no column {name!r} ({setting(f'data.{field}')}); the columns are "
-            f"{', '.join(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
+            f"{listed(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
             "without a header line."
         )
 
@@ -164,7 +166,7 @@ def _pixels_name(row: dict, spec: DataSpec) -> str:
 
 
 def _clients(rows, spec) -> list:
-    return _column(rows, spec.client_column or "client", "client_column", values.as_label)
+    return _column(rows, spec.client_column or "client", "client_column", values.as_client)
 
 
 def _pixels(rows, spec) -> list:
@@ -193,9 +195,10 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             found.append(convert(value))
-        except (TypeError, ValueError, OSError) as error:
+        except Exception as error:  # whatever Pillow, NumPy or Python raise: it is none
+            shown = value[:60] if isinstance(value, str) else reprlib.repr(value)
             raise UserError(
-                f"{where}: the column {name!r} has {str(value)[:60]!r}, which is no "
+                f"{where}: the column {name!r} has {shown!r}, which is no "
                 f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
     return found

@@ -7,33 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import listed, one_line
+from tff_tx.datasets.readers.arrow import bounded_batches
+from tff_tx.datasets.readers.limits import CHUNK_BYTES, require_bounded
 from tff_tx.datasets.sources import CHUNK_ROWS, ClientWithoutExample, Format, Rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+_LONGEST_ROW = 2**28
+
 
 def read_parquet(path: str, columns: Sequence[str]) -> Rows:
     """Apache Parquet."""
     import pyarrow
-    from pyarrow import parquet
 
+    number = 0
     try:
-        file = parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
+        for batch in bounded_batches(path):
+            for number, row in enumerate(batch.to_pylist(), start=number + 1):  # noqa: B020
+                yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, OSError) as error:
+        after = f" after row {number}" if number else ""
         raise UserError(
-            f"{path}: no Parquet file ({error}); convert it, or name its {setting('data.format')}."
+            f"{path}: no Parquet file{after} ({one_line(error)}); convert it, or name its {setting('data.format')}."
         ) from error
-    with file:
-        rows = (row for batch in file.iter_batches(batch_size=CHUNK_ROWS) for row in batch.to_pylist())
-        for number, row in enumerate(rows, start=1):
-            yield f"{path}, row {number}", row
 
 
 def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
@@ -43,12 +48,12 @@ def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path}: no HDF5 file ({error}); convert it, or name its {setting('data.format')}.") from error
+        raise UserError(f"{path}: no HDF5 file ({one_line(error)}); convert it, or name its {setting('data.format')}.") from error
     with file:
         if "examples" not in file:
             raise UserError(
                 f"{path}: no HDF5 file of TFF, as it has no group `examples` but "
-                f"{', '.join(file) or 'nothing'}; convert it."
+                f"{listed(file) or 'nothing'}; convert it."
             )
         for client, group in file["examples"].items():
             yield from _hdf5_client(path, client, group)
@@ -64,9 +69,12 @@ def _hdf5_client(path: str, client: str, group) -> Rows:
             f"{path}: the features of the client {client!r} have different lengths ({sizes}); make them equally long."
         )
     size = next(iter(sizes.values()))
-    for start in range(0, size, CHUNK_ROWS):
-        part = {name: feature[start : start + CHUNK_ROWS] for name, feature in group.items()}
-        for number in range(min(CHUNK_ROWS, size - start)):
+    row_bytes = sum(f.dtype.itemsize * np.prod(f.shape[1:], dtype=np.float64) for f in group.values())
+    require_bounded(path, row_bytes * size)
+    step = int(np.clip(CHUNK_BYTES / max(row_bytes, 1), 1, CHUNK_ROWS))
+    for start in range(0, size, step):
+        part = {name: feature[start : start + step] for name, feature in group.items()}
+        for number in range(min(step, size - start)):
             where = f"{path}, client {client!r}, example {start + number + 1}"
             row = {name: _decoded(values[number], where) for name, values in part.items()}
             yield where, {"client": client, **row}
@@ -81,17 +89,29 @@ def _decoded(value, where: str):
         raise UserError(f"{where}: the byte 0x{value[error.start]:02x} is not UTF-8; convert the texts.") from error
 
 
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[sqlite3.Connection]:
+    """A database to read, in which what is read are tables: other people's queries may take any time."""
+    with contextlib.closing(sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True)) as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_ROW)
+        kinds = dict(connection.execute("SELECT name, type FROM sqlite_master"))
+        for name in ("examples", "client_metadata"):
+            if kinds.get(name) != "table":
+                raise sqlite3.DatabaseError(f"{name} is no table of it")
+        yield connection
+
+
 def sqlite_splits(path: str) -> list:
     """The split names in a file of TFF's SQLite ClientData format."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with _opened(path) as connection:
             metadata = connection.execute(
                 "SELECT split_name, client_id, COUNT(*) FROM client_metadata GROUP BY split_name, client_id"
             ).fetchall()
             connection.execute("SELECT serialized_example_proto FROM examples LIMIT 1")
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path}: no SQLite file in TFF's ClientData format ({error}); convert it, or name its "
+            f"{path}: no SQLite file in TFF's ClientData format ({one_line(error)}); convert it, or name its "
             f"{setting('data.format')}."
         ) from error
     for split, client, times in metadata:
@@ -104,7 +124,7 @@ def read_sqlite(path: str, split: str) -> Rows:
     """TFF's SQLite ClientData: every feature of the examples of one split, in the order written."""
     import tensorflow as tf
 
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with _opened(path) as connection:
         query = "SELECT client_id, serialized_example_proto FROM examples WHERE split_name = ? ORDER BY rowid"
         for number, (client, proto) in enumerate(connection.execute(query, (split,)), start=1):
             where = f"{path}, split {split!r}, example {number}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import functools
 import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import listed
 from tff_tx.datasets.readers.dialects import SEPARATORS, dialect_of
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import BadRow, Format, Rows
@@ -39,7 +41,7 @@ def read_delimited(
                     f"{path}, line {line}",
                     BadRow(
                         f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
-                        f"({', '.join(names)}); correct the line, its separators and quotes."
+                        f"({listed(names)}); correct the line, its separators and quotes."
                     ),
                 )
             else:
@@ -69,7 +71,7 @@ def _numbered(path: str, reader) -> Iterator[tuple]:
 
 def _named(path: str, line: int, fields: Sequence[str]) -> list[str]:
     names = [name.strip() or f"column {number}" for number, name in enumerate(fields, start=1)]
-    if twice := [name for name in names if names.count(name) > 1]:
+    if twice := [name for name, times in collections.Counter(names).items() if times > 1]:
         raise UserError(
             f"{path}, line {line}: the column {twice[0]!r} is there twice; rename one, or give "
             f"{setting('data.columns')} if this line is no header."

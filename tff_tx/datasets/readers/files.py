@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import glob
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.readers import columns
+from tff_tx.datasets.readers import columns, limits
 from tff_tx.datasets.readers.folders import table_of, with_media
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
@@ -30,7 +31,6 @@ from tff_tx.datasets.sources import (
     Rows,
     Source,
     file_digest,
-    grouped,
 )
 from tff_tx.datasets.spec import default_cache_dir
 
@@ -100,7 +100,8 @@ def _are_clients(found: dict, fmt: Format) -> bool:
 
 
 def _label_names(file: _File, spec: DataSpec, fmt: Format) -> tuple[str, ...]:
-    return fmt.label_names(file.path, file.split, spec.label_column) if fmt.label_names else ()
+    with limits.readable(file.path):
+        return fmt.label_names(file.path, file.split, spec.label_column) if fmt.label_names else ()
 
 
 def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
@@ -134,10 +135,11 @@ def _expand(patterns: Sequence[str], field: str) -> list[_File]:
             if not below:
                 raise UserError(f"{name}: the folder {path!r} has no file; name another one.")
             files.extend(below)
-    paths = [os.path.realpath(file.path) for file in files]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{name}: the file {path} is named twice; name it once.")
+    for file in files:
+        limits.require_file(file.path)
+    times = collections.Counter(os.path.realpath(file.path) for file in files)
+    if twice := [path for path, number in times.items() if number > 1]:
+        raise UserError(f"{name}: the file {twice[0]} is named twice; name it once.")
     return files
 
 
@@ -192,7 +194,8 @@ def _by_split(found: dict, fmt: Format) -> dict:
     pools: dict = {}
     for pool, files in found.items():
         for file in files:
-            there = fmt.splits(file.path)
+            with limits.readable(file.path):
+                there = fmt.splits(file.path)
             for target, names in _SPLIT_NAMES.items():
                 split = next((name for name in names if name in there), None)
                 if split is None and target == pool and len(there) == 1:
@@ -214,7 +217,8 @@ def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chu
     for file in files:
         empty, before = True, left_out.rows
         convert = functools.partial(_converted, file.path, spec, fmt, seen)
-        for rows in grouped(_usable(_rows(file, spec, fmt), spec, left_out), fmt.chunk_rows):
+        usable = _usable(_rows(file, spec, fmt), spec, left_out)
+        for rows in limits.chunks(file.path, usable, fmt.chunk_rows):
             empty = False
             yield Chunk(rows, columns.available(rows[0][1], spec), convert, left_out)
         if empty and left_out.rows > before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import re
@@ -134,9 +135,8 @@ def read_leaf(path: str, columns: Sequence[str], encoding: str | None = None) ->
             f"{path}: no LEAF file, which is an object with `users` and `user_data`; convert it, "
             f"or name its {setting('data.format')}."
         ) from error
-    if len(set(users)) < len(users):
-        twice = next(user for user in users if users.count(user) > 1)
-        raise UserError(f"{path}: the user {twice!r} is listed twice; give each user one entry.")
+    if twice := [user for user, times in collections.Counter(users).items() if times > 1]:
+        raise UserError(f"{path}: the user {twice[0]!r} is listed twice; give each user one entry.")
     for user in users:
         yield from _leaf_user(path, user, data.get(user))
 

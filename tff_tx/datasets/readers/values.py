@@ -62,7 +62,14 @@ def as_text(value) -> str:
     """A single value as text."""
     if not is_scalar(value):
         raise TypeError
-    return str(value)
+    return _unicode(str(value))
+
+
+def _unicode(text: str) -> str:
+    # JSON can spell half of a surrogate pair, which nothing that is written as UTF-8 can hold.
+    if not text.isascii():
+        text.encode()
+    return text
 
 
 def as_words(value) -> list:
@@ -70,7 +77,7 @@ def as_words(value) -> list:
     value = parsed(value)
     if not isinstance(value, (list, np.ndarray)) or len(value) == 0:
         raise TypeError
-    return [str(word) for word in value]
+    return [_unicode(str(word)) for word in value]
 
 
 def as_label(value) -> str:
@@ -80,7 +87,15 @@ def as_label(value) -> str:
         value = value.item()
     if isinstance(value, (list, dict, bytes)) or value == "":
         raise TypeError
-    return str(value)
+    return _unicode(str(value))
+
+
+def as_client(value) -> str:
+    """The id of a client: a label without NUL, at which SQLite and C end a text."""
+    client = as_label(value)
+    if "\0" in client:
+        raise ValueError
+    return client
 
 
 def as_number(value) -> float:
@@ -160,6 +175,7 @@ KIND = {
     as_text: "text",
     as_words: "list of words",
     as_label: "single value",
+    as_client: "id of a client: a single value without NUL",
     as_image: "image",
     as_number: "finite number",
     as_number_or_nan: "finite number",
