@@ -8,7 +8,7 @@ from collections.abc import Iterable
 # C0 and C1 controls but tab and newline, marks that turn the direction of writing, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MARKUP = re.compile(r"[\\`*\[\]<>&|!#~]")
-_MANY_NAMES, _LONG_NAME = 20, 60
+_MANY_NAMES, _LONG_NAME, _LONG_MESSAGE = 20, 60, 300
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -23,6 +23,11 @@ def listed(names: Iterable[str]) -> str:
     """Names in a sentence: the first ones of many, the beginning of long ones."""
     names = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..." for name in names]
     return ", ".join(names[:_MANY_NAMES]) + (f", ... ({len(names)} in all)" if len(names) > _MANY_NAMES else "")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, in a line."""
+    return " ".join(str(error).split())[:_LONG_MESSAGE] or type(error).__name__
 
 
 def markdown(text: str) -> str:

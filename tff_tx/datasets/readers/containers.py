@@ -48,7 +48,9 @@ def read_hdf5(path: str, columns: Sequence[str]) -> Rows:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path}: no HDF5 file ({one_line(error)}); convert it, or name its {setting('data.format')}.") from error
+        raise UserError(
+            f"{path}: no HDF5 file ({one_line(error)}); convert it, or name its {setting('data.format')}."
+        ) from error
     with file:
         if "examples" not in file:
             raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import one_line
 from tff_tx.datasets.readers.containers import read_parquet
 from tff_tx.datasets.sources import CHUNK_ROWS, Format, Rows
 
@@ -62,7 +63,7 @@ def read_arrow(path: str, split: str) -> Rows:
                             number += 1
                             yield f"{path}, {split} row {number}", convert(row)
         except (OSError, pyarrow.ArrowException) as error:
-            raise UserError(f"{file}: no Arrow file ({error}); save the data set again.") from error
+            raise UserError(f"{file}: no Arrow file ({one_line(error)}); save the data set again.") from error
 
 
 def _batches(source):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tff_tx.core.errors import UserError
+from tff_tx.core.text import one_line
 from tff_tx.datasets.sources import Rows
 
 CHUNK_BYTES = 2**26
@@ -57,9 +58,8 @@ def readable(path: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # of libraries, each of which has its own
-        lines = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {lines[0][:200]}); it is damaged or of another format: "
+            f"{path}: cannot be read ({type(error).__name__}: {one_line(error)}); it is damaged or of another format: "
             "replace it or leave it out."
         ) from error
 

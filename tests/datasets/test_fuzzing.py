@@ -1,0 +1,46 @@
+"""Every reader ends in records or in a sentence, whatever is damaged in a file."""
+
+import os
+import pathlib
+import shutil
+import time
+
+import pytest
+
+from tests.datasets import fuzzing
+from tff_tx.config.registries import FORMATS
+
+
+def test_every_format_has_a_file_to_damage():
+    assert set(fuzzing.SEEDS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", fuzzing.SEEDS)
+def test_a_good_file_and_those_that_readers_failed_at(name, tmp_path):
+    for number, content in enumerate(fuzzing.seeds(name)):
+        (tmp_path / str(number)).write_bytes(content)
+        fuzzing.read(name, str(tmp_path / str(number)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fuzzing.SEEDS)
+def test_mutants(name):
+    assert fuzzing.fuzz(name, 200) == {}
+
+
+def test_finds_are_kept(tmp_path, monkeypatch):
+    """A reader that crashes, hangs or raises is a find, and its file a seed from then on."""
+    shutil.copytree(fuzzing.CORPUS, tmp_path / "corpus", dirs_exist_ok=True)
+    monkeypatch.setattr(fuzzing, "CORPUS", tmp_path / "corpus")
+    monkeypatch.setattr(fuzzing, "_SECONDS", 1)
+    monkeypatch.setattr(fuzzing, "mutant", lambda files, number: str(number).encode())
+    before = len(fuzzing.seeds("csv"))
+
+    def read(name, path):
+        ends = {"3": lambda: 1 / 0, "5": os.abort, "6": lambda: time.sleep(60)}
+        ends.get(pathlib.Path(path).read_text(), lambda: None)()
+
+    monkeypatch.setattr(fuzzing, "read", read)
+    found = fuzzing.fuzz("csv", 7)
+    assert [what.split(":")[0] for what in found.values()] == ["ZeroDivisionError", "exit code -6", "no end after 1 s"]
+    assert len(fuzzing.seeds("csv")) == before + 3
