@@ -21,6 +21,7 @@ def printable(text: str, kept: str = "") -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Names in a sentence: the first ones of many, the beginning of long ones."""
+    names = [" ".join(name.split()) for name in names]
     names = [name if len(name) <= _LONG_NAME else f"{name[:_LONG_NAME]}..." for name in names]
     return ", ".join(names[:_MANY_NAMES]) + (f", ... ({len(names)} in all)" if len(names) > _MANY_NAMES else "")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import listed
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import BadRow, ClientWithoutExample, Format, Rows
 
@@ -106,14 +107,15 @@ def read_squad(path: str, columns: Sequence[str], encoding: str | None = None) -
     place = "data"
     try:
         for article in content["data"]:
-            title = article.get("title", "")
+            title = listed([str(article.get("title", ""))])
             for number, paragraph in enumerate(article["paragraphs"], start=1):
                 place = f"{title!r}, paragraph {number}"
                 context = paragraph["context"]
                 for question in paragraph["qas"]:
-                    place = f"{title!r}, question {question.get('id', question['question'])!r}"
+                    name = listed([str(question.get("id", question["question"]))])
+                    place = f"{title!r}, question {name!r}"
                     answers = [] if question.get("is_impossible") else question["answers"]
-                    row = {"title": title, "id": question.get("id"), "context": context}
+                    row = {"title": article.get("title", ""), "id": question.get("id"), "context": context}
                     yield f"{path}, {place}", {**row, "question": question["question"], "answers": answers}
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -109,7 +109,7 @@ def encoding_of(path: str, encoding: str | None = None) -> str:
 class TextLines:
     """The lines of a text file with their ends, decoded one by one so that a bad byte has a line number.
 
-    After a line that cannot be decoded the next one can be read.
+    After a line that cannot be decoded the next one can be read, but in encodings of more than a byte a character.
 
     Args:
       path: The file, compressed or not.
@@ -143,7 +143,8 @@ class TextLines:
             plain = self._encoding if self._number == 1 else self._encoding.removesuffix("-sig")
             return line if self._wide else line.decode(plain)
         except UnicodeDecodeError as error:
-            raise BadRow(
+            # In wide encodings nobody knows where the next line begins: reading on would fail for ever.
+            raise (UserError if self._wide else BadRow)(
                 f"{self._path}, line {self._number}: the byte 0x{error.object[error.start]:02x} is not "
                 f"{self._encoding.removesuffix('-sig').upper()}; convert the file, for instance with `iconv -f latin1 "
                 f"-t utf-8`, or name its {setting('data.encoding')}, such as cp1252."
