@@ -70,9 +70,10 @@ def chunks(path: str, rows: Rows, size: int) -> Iterator[list]:
     with readable(path):
         for row in rows:
             chunk.append(row)
-            pictures = sum(_num_pixels(value) for value in row[1].values())
-            weight, total = weight + pictures + sum(map(_num_bytes, row[1].values())), total + pictures
-            if pictures:
+            values = row[1].values()
+            weight += sum(len(value) if type(value) is str else _num_bytes(value) for value in values)
+            if pictures := sum(_num_pixels(value) for value in values if isinstance(value, (bytes, dict))):
+                weight, total = weight + pictures, total + pictures
                 require_bounded(path, total)
             if len(chunk) >= size or weight >= CHUNK_BYTES:
                 yield chunk
