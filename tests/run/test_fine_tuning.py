@@ -41,12 +41,15 @@ def test_a_record_of_a_held_out_client_is_trained_on_or_evaluated():
         sizes=lambda: {"a": 12, "b": 1},
         serializable_dataset_fn=lambda _: tf.data.Dataset.range(12),
     )
-    own = types.SimpleNamespace(train=types.SimpleNamespace(client_ids=["c"]))
-    training, evaluation = parts(own, clients)
+    own = types.SimpleNamespace(train=types.SimpleNamespace(client_ids=["c"]), test=clients)
+    training, evaluation = parts(own, "test")
     assert training.client_ids == evaluation.client_ids == ["a"]
     first, others = ([int(n) for n in part.serializable_dataset_fn("a")] for part in (training, evaluation))
     assert first == [0, 5, 10]
     assert sorted(first + others) == list(range(12))
+    assert parts(types.SimpleNamespace(train=clients), "train")[0].client_ids == ["a"]
+    within = types.SimpleNamespace(train=types.SimpleNamespace(client_ids=["a", "b", "c"]), test=clients)
+    assert parts(within, "test") == (within.train, clients)
 
 
 def test_clients_that_are_hurt_are_counted():
@@ -57,9 +60,11 @@ def test_clients_that_are_hurt_are_counted():
 
 
 def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
-    found = trained.evaluate("test", personalize_epochs=3)
-    pd.testing.assert_frame_equal(found.before, trained.evaluate("test").by_client)
-    assert found.by_client["loss"].mean() < found.before["loss"].mean()
-    assert "Fine-tuning hurts" in str(found)
+    found = trained.evaluate("test", personalize_epochs=3, alone_epochs=1)
+    before, alone = found.others["before fine-tuning"], found.others["trained alone"]
+    pd.testing.assert_frame_equal(before, trained.evaluate("test").by_client)
+    assert found.by_client["loss"].mean() < before["loss"].mean()
+    assert alone["loss"].mean() > found.by_client["loss"].mean()
+    assert "of clients have a lower accuracy than before fine-tuning." in str(found)
     found.write(str(tmp_path))
-    assert "clients_before" in (tmp_path / "test.json").read_text()
+    assert "clients, trained alone" in (tmp_path / "test.json").read_text()

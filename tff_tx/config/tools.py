@@ -31,6 +31,11 @@ class EvaluateConfig(Section, name="evaluate"):
     personalize_learning_rate: float | None = option(
         None, "Learning rate of this; default: that of clients in training.", least=0.0
     )
+    alone_epochs: int = option(
+        0,
+        "Epochs for which each client trains alone, from what the run began with, for comparison; on the same records.",
+        least=0,
+    )
     words: bool = option(True, "Also generates texts, or answers questions, and scores them by their words.")
     num_beams: int = option(1, "Beams of the search for generated texts.", least=1)
 

@@ -1,7 +1,8 @@
-"""Fine-tuning at evaluation: the global model, trained a little further on a client's own records, is the client's.
+"""Models that a client trains by itself: from the global model, or from what training began with, alone.
 
-The baseline of all personalization (FedAvg+ of Jiang et al. 2019, https://arxiv.org/abs/1909.12488; "fine-tuning" of
-Motley, Wu et al. 2022, https://arxiv.org/abs/2206.09262), for any run: nothing of it leaves the client.
+The first, fine-tuning, is the baseline of all personalization (FedAvg+ of Jiang et al. 2019,
+https://arxiv.org/abs/1909.12488; Motley, Wu et al. 2022, https://arxiv.org/abs/2206.09262); the second is what a client
+has without a federation. Both are for any run, at its evaluation: nothing of them leaves the client.
 """
 
 from __future__ import annotations
@@ -88,12 +89,13 @@ class Records:
         return some.map(lambda _, record: record)
 
 
-def parts(task: tasks.FederatedTask, clients: Any) -> tuple[Any, Any]:
-    """Of a split's clients: the records to fine-tune on, and those to evaluate on.
+def parts(task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
+    """Of the clients of a split, by its name: the records to train on, and those to evaluate on.
 
-    A client that was trained on is fine-tuned on the same records, and evaluated on all that are held out of it.
+    A client that was trained on, and of which the split holds out records, trains on the others.
     """
-    if set(clients.client_ids) <= set(task.train.client_ids):
+    clients = getattr(task, split)
+    if split != "train" and set(clients.client_ids) <= set(task.train.client_ids):
         return task.train, clients
     return Records(clients, True), Records(clients, False)
 

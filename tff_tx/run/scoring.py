@@ -32,7 +32,7 @@ class Evaluation:
       by_client: A row a client, a column a metric.
       metrics: What is known of the metrics.
       notes: Of the task.
-      before: `by_client` of the model as it is, where clients have fine-tuned it.
+      others: `by_client` of other models of the same clients, by a name such as "before fine-tuning".
     """
 
     split: str
@@ -40,7 +40,7 @@ class Evaluation:
     by_client: pd.DataFrame
     metrics: tuple[models.Metric, ...]
     notes: tuple[str, ...] = ()
-    before: pd.DataFrame | None = None
+    others: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
 
     @property
     def spread(self) -> pd.DataFrame:
@@ -51,8 +51,8 @@ class Evaluation:
         """Writes SPLIT.json and a plot, SPLIT.png; returns their paths."""
         path = os.path.join(directory, f"{self.split}.json")
         parts = {"over_clients": self.spread, "clients": self.by_client}
-        if self.before is not None:
-            parts |= {"over_clients_before": spread(self.before, self.metrics), "clients_before": self.before}
+        for name, table in self.others.items():
+            parts |= {f"over_clients, {name}": spread(table, self.metrics), f"clients, {name}": table}
         files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
         plot = os.path.join(directory, f"{self.split}.png")
         return path, reporting.plot_spread(self.by_client, self.metrics, plot)
@@ -62,11 +62,11 @@ class Evaluation:
         for name, value in self.overall.items():
             lines.append(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
         lines += ["Over clients:", self.spread.to_string(float_format="%.4f")]
-        if self.before is not None:
-            name, hurt = fine_tuning.share_hurt(self.before, self.by_client, self.metrics)
-            before = spread(self.before, self.metrics).to_string(float_format="%.4f")
-            lines += ["Over clients, before fine-tuning:", before]
-            lines.append(f"Fine-tuning hurts {hurt:.0%} of clients, by their {name}.")
+        for name, table in self.others.items():
+            metric, hurt = fine_tuning.share_hurt(table, self.by_client, self.metrics)
+            lines += [f"Over clients, {name}:", spread(table, self.metrics).to_string(float_format="%.4f")]
+            worse = "higher" if metric == "loss" else "lower"
+            lines.append(f"{hurt:.0%} of clients have a {worse} {metric} than {name}.")
         return "\n".join(lines)
 
 
@@ -76,6 +76,7 @@ def evaluate(
     *,
     run: StoredRun | None = None,
     personalize_epochs: int = 0,
+    alone_epochs: int = 0,
     words: bool = False,
     num_beams: int = 1,
     progress: bool = True,
@@ -83,8 +84,9 @@ def evaluate(
     """Evaluates the model that is `model.pretrained` of a configuration on a split: "train", "validation" or "test".
 
     Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
-    after fine-tuning by the settings of `config.client`, see `fine_tuning`. With `words` texts are also generated, or
-    questions answered, and scored by their words.
+    after fine-tuning by the settings of `config.client`; with `alone_epochs` beside what clients train alone from the
+    run's beginning. See `fine_tuning`. With `words` texts are also generated, or questions answered, and scored by
+    their words.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -99,25 +101,46 @@ def evaluate(
     if models.fresh(task.model.keras_model):
         raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
     own_fn = None if run is None else personal.stored_weights(run, task.model)
-    weights, before, own = tff.learning.models.ModelWeights(*task.model.initial_weights), None, clients
+    if run is not None and config.client.learning_rate is None:
+        config = config.replace({"client.learning_rate": run.config.client_learning_rate})
+    trained, others = (clients, clients), {}
+    if personalize_epochs or alone_epochs:
+        trained = fine_tuning.parts(task, split)
     if personalize_epochs:
-        if run is not None and config.client.learning_rate is None:
-            config = config.replace({"client.learning_rate": run.config.client_learning_rate})
-        records, own = fine_tuning.parts(task, clients)
-        batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, personalize_epochs)
-        before = _evaluate(config, task, own, weights, own_fn, progress)[1]
-        own_fn = fine_tuning.FineTuning(task.model, batches_fn, build_options(config).client_optimizer, own_fn)
-    overall, by_client = _evaluate(config, task, own, weights, own_fn, progress)
+        others["before fine-tuning"] = _evaluate(config, task, trained[1], own_fn, progress)[1]
+        own_fn = _trainer(config, task, trained[0], personalize_epochs, own_fn)
+    if alone_epochs:
+        others["trained alone"] = _alone(config, run, split, alone_epochs, progress)
+    overall, by_client = _evaluate(config, task, trained[1], own_fn, progress)
     if words and task.definition.score_metrics:
         scores = _predictor(config, task, num_beams).score_split(split)
         by_client = by_client.join(scores.groupby("client").mean())
         overall.update(scores.drop(columns="client").mean())
-    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes, before)
+    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes, others)
 
 
-def _evaluate(config, task, clients, weights, own_fn, progress):
+def _evaluate(config, task, clients, own_fn, progress):
+    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
     return evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
+
+
+def _trainer(config, task, records, epochs, begin_fn=None):
+    batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, epochs)
+    return fine_tuning.FineTuning(task.model, batches_fn, build_options(config).client_optimizer, begin_fn)
+
+
+def _alone(config, run, split, epochs, progress):
+    """Metrics by client of models that clients train alone."""
+    if run is None:
+        raise UserError(
+            f"{setting('evaluate.alone_epochs')} begins where a run began: set {setting('evaluate.run_dir')}."
+        )
+    # Personal weights are trained like all others.
+    model = dataclasses.replace(run.config.model, personal=None, cache_features=False)
+    task = task_parts.load_task(dataclasses.replace(config, model=model), progress=progress)
+    records, evaluated = fine_tuning.parts(task, split)
+    return _evaluate(config, task, evaluated, _trainer(config, task, records, epochs), progress)[1]
 
 
 def _predictor(config, task, num_beams) -> Any:
