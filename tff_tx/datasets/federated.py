@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import logging
 import os
@@ -103,10 +104,7 @@ def open_store(path: str) -> FederatedDataset:
     meta = store.read_meta(path)
     there = store.splits(path)
     parts = {name: SqliteClientData(path, name) if name in there else None for name in splits.NAMES}
-    notes = tuple(
-        f"{number:,} {name} clients have too few records for an example, and are left out."
-        for name, number in meta.get("left_out", {}).items()
-    )
+    notes = tuple(meta.get("notes", ()))
     return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, notes=notes, **parts)
 
 
@@ -139,10 +137,16 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
     bar = tqdm(total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False)
     with bar, store.StoreWriter(path, encoder.element_spec, meta) as writer:
         for pool, assignment in assignments.items():
-            _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)
+            left_out = _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)
+            for code, number in left_out.items():
+                writer.notes.append(
+                    f"{number:,} {splits.NAMES[code]} clients have too few records for an example, and are left out."
+                )
+        writer.notes += encoder.notes()
 
 
-def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, bar) -> None:
+def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, bar) -> collections.Counter:
+    """Writes the examples of a pool; returns how many clients have none, by the code of the split."""
     limit = spec.max_train_examples_per_client
     stream = encoder.stream()
 
@@ -160,15 +164,16 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
-    written = set()
+    written, left_out = set(), collections.Counter()
     kept = assignment.codes != DROPPED
     for code, owner in np.unique(np.stack([assignment.codes[kept], assignment.owners[kept]], axis=1), axis=0).tolist():
         client = assignment.client_ids[code][owner]
         if writer.count(splits.NAMES[code], client):
             written.add(code)
         else:
-            writer.left_out[splits.NAMES[code]] += 1
+            left_out[code] += 1
     if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
         raise UserError(
             f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
         )
+    return left_out

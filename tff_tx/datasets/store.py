@@ -89,7 +89,7 @@ class StoreWriter:
       chosen_by: The setting that chose the place, for messages.
 
     Attributes:
-      left_out: Split name -> the number of clients without an example, for whoever writes to count.
+      notes: Lines on what became of the records, which `read_meta` gives back as "notes".
 
     Raises:
       UserError: If the directory cannot be written or the disk is full.
@@ -105,7 +105,7 @@ class StoreWriter:
         self._rows: list = []
         self._digest = hashlib.sha256(json.dumps(self._meta, sort_keys=True).encode())
         self._counts: collections.Counter = collections.Counter()
-        self.left_out: collections.Counter = collections.Counter()
+        self.notes: list[str] = []
 
     def __enter__(self) -> StoreWriter:
         with _disk_errors(self._path, self._chosen_by):
@@ -146,7 +146,7 @@ class StoreWriter:
 
     def _finish(self) -> None:
         self._flush()
-        more = {"digest": self._digest.hexdigest(), "left_out": self.left_out}
+        more = {"digest": self._digest.hexdigest(), "notes": self.notes}
         with _disk_errors(self._path, self._chosen_by):
             self._connection.executemany(
                 "INSERT INTO client_metadata VALUES (?, ?, ?)",

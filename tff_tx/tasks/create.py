@@ -117,7 +117,7 @@ def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_sil
     processor = definition.load_processor(model) if definition.needs_image_shape else None
     shape = processor.shape if processor is not None else None
     if definition.needs_image_shape and processor is None:
-        shape = _image_shape(data, survey, on_silos)
+        shape = _configured_shape(_image_shape(data, survey, on_silos), model)
     features = survey.features if definition.needs_features else None
     found, outputs = labels.Labels(names), ()
     if names and model.pretrained is not None:
@@ -145,6 +145,14 @@ def _image_shape(data, survey, on_silos):
     if len(set(shapes.values())) > 1:
         raise UserError(f"the silos' images have different shapes, {shapes}: make them alike.")
     return next(iter(shapes.values()))
+
+
+def _configured_shape(found, model):
+    """What a new model is given: images as they are found, but for what its configuration says."""
+    if model.pretrained is not None:
+        return found
+    size = model.config.get("image_size", found[1:])
+    return (model.config.get("num_channels", found[0]), *((size, size) if isinstance(size, int) else size))
 
 
 def config_fields(definition: TaskKind, facts: Facts) -> dict[str, Any]:

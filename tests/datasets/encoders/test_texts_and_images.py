@@ -212,6 +212,20 @@ def test_a_wrong_image_is_refused():
         encoder.encode(rows(pixels=[np.full([2, 4, 6], -1)], label=["x"]))
 
 
+def test_images_of_other_sizes_and_modes_are_brought_to_the_models_once_said():
+    converter = models.plain_processor((3, 4, 6))
+    encoder = datasets.ImageClassificationEncoder(["x"], (3, 4, 6), converter=converter)
+    grey, colors = np.full([8, 12], 51, np.uint8), np.full([8, 6, 4], [255, 102, 0, 7], np.uint8)
+    deep, same = np.full([2, 2], 0.5, np.float32), np.full([4, 6, 3], 9, np.uint8)
+    found = encoder.encode(rows(pixels=[grey, colors, deep, same], label=["x"] * 4))
+    assert_matches_spec(encoder, found)
+    for example, wanted in zip(found, [[0.2] * 3, [1, 0.4, 0], [0.5] * 3, [9 / 255] * 3]):
+        np.testing.assert_allclose(example["pixel_values"].mean((1, 2)), wanted, atol=3e-3)
+    (note,) = encoder.notes()
+    assert "3 of 4 images have another size or mode" in note
+    assert "brought to 3x4x6" in note
+
+
 def test_fingerprints_tell_encoders_apart(byte_tokenizer, minilm):
     def encoders():
         return [

@@ -80,6 +80,10 @@ class Encoder(abc.ABC):
         """Starts a pass over records that come in chunks."""
         return self.stream_class(self)
 
+    def notes(self) -> list[str]:
+        """Lines on what it changed of the records so far, beyond encoding them."""
+        return []
+
     def encode(self, rows: pd.DataFrame) -> list[dict]:
         """The examples of the records of one client.
 

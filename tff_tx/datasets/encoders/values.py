@@ -24,6 +24,8 @@ class ImageClassificationEncoder(Encoder):
       label_names: The labels in their order.
       image_shape: (C, H, W) of the examples.
       processor: Makes examples of images of any size, see `tff_tx.models.ImageProcessor`; None: they have it already.
+      converter: Likewise, in place of the processor, of those images alone that have another size or mode than
+        examples; None: these are rejected.
     """
 
     kind = "image_classification"
@@ -34,9 +36,11 @@ class ImageClassificationEncoder(Encoder):
         label_names: Sequence[str],
         image_shape: Sequence[int],
         processor: Any = None,
+        converter: Any = None,
     ):
         self.image_shape = tuple(int(size) for size in image_shape)
-        self._processor = processor
+        self._processor, self._converter = processor, converter
+        self._seen = self._converted = 0
         settings = [list(self.image_shape), None if processor is None else processor.to_json()]
         pixels = tf.TensorSpec(self.image_shape, tf.float32)
         super().__init__(label_names, settings, pixel_values=pixels, label=NUMBER)
@@ -53,9 +57,11 @@ class ImageClassificationEncoder(Encoder):
                 f"{row.where}: pixels must be integers in 0..255 or floats in 0..1, and these are "
                 f"{pixels.dtype} from {pixels.min():g} to {pixels.max():g}; rescale them."
             )
-        if self._processor is None:
-            return self._of_model_shape(pixels, row).astype(np.float32) / np.float32(top)
-        found = self._processor(_channels_first(pixels, channels_height_width(pixels.shape)))
+        self._seen += 1
+        if self._processor is None and (same := self._of_model_shape(pixels, row)) is not None:
+            return same.astype(np.float32) / np.float32(top)
+        self._converted += self._processor is None
+        found = (self._processor or self._converter)(_channels_first(pixels, channels_height_width(pixels.shape)))
         if found.shape != self.image_shape:
             raise UserError(
                 f"{row.where}: the checkpoint's image processor makes {list(found.shape)} (channels, height, width) "
@@ -63,9 +69,19 @@ class ImageClassificationEncoder(Encoder):
             )
         return found
 
-    def _of_model_shape(self, pixels: np.ndarray, row) -> np.ndarray:
+    def notes(self):
+        """How many images had another size or mode than the model takes."""
+        if not self._converted:
+            return []
+        shape = "x".join(map(str, self.image_shape))
+        return [
+            f"{self._converted:,} of {self._seen:,} images have another size or mode than the model takes, and are "
+            f"brought to {shape} (channels, height, width)."
+        ]
+
+    def _of_model_shape(self, pixels: np.ndarray, row) -> np.ndarray | None:
         found = _channels_first(pixels, self.image_shape)
-        if found is not None:
+        if found is not None or self._converter is not None:
             return found
         raise UserError(
             f"{row.where}: the image has the shape {list(pixels.shape)} and the model takes "

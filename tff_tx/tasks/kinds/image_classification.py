@@ -21,7 +21,8 @@ class ImageClassification(TaskKind):
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "one_class", "silos"})
 
     def encoder(self, facts):
-        return datasets.ImageClassificationEncoder(facts.label_names, facts.image_shape, facts.processor)
+        converter = models.plain_processor(facts.image_shape) if facts.model.pretrained is None else None
+        return datasets.ImageClassificationEncoder(facts.label_names, facts.image_shape, facts.processor, converter)
 
     def recipe(self, tokenizer, num_labels, config):
         return LabelledRecipe({"pixel_values": 0.0})
