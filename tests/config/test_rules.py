@@ -92,6 +92,16 @@ RELATIONS = [
             {**FILE, "data.client_per_column": True, "data.client_column": "c"},
             "both say who the clients are",
         ),
+        ({**FILE, "data.borders": (1, 2, 3)}, "data.borders=1,2,3 has no effect"),
+        ({**FILE, "data.split": "time", "data.borders": (1, 2)}, "data.borders=1,2 must be three numbers of records"),
+        (
+            {**FILE, "data.split": "time", "data.borders": (1, 2, 3), "data.test_fraction": 0.2},
+            "both say what is held out",
+        ),
+        (
+            {**FILE, "data.numeric_columns": ("a",), "task.series_protocol": "standardized"},
+            "task.series_protocol=standardized needs data.split=time",
+        ),
         ({**FILE, "data.encoding": "klingon"}, "encoding=klingon: must be an encoding that Python knows"),
         ({**FILE, "data.encoding": "hex"}, "encoding=hex: must be an encoding"),
         ({**FILE, "data.delimiter": "::"}, "delimiter=::: must be one character"),

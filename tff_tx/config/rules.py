@@ -70,6 +70,18 @@ DATA = (
         lambda c: c.get("data.text_join") == "pair" and len(c.get("data.text_column")) != 2,
         "{data.text_join=} needs two columns, not {data.text_column=}: name two, or join them otherwise.",
     ),
+    *belong("data.split=time", "data.borders"),
+    *(
+        Law(
+            lambda c, path=f"data.{part}_fraction": c.data.borders and c.is_set(path) and c.get(path),
+            f"{{data.borders=}} and {{data.{part}_fraction=}} both say what is held out: remove one of them.",
+        )
+        for part in ("validation", "test")
+    ),
+    Law(
+        lambda c: c.data.borders and (len(c.data.borders) != 3 or not c.data.borders[0]),
+        "{data.borders=} must be three numbers of records, for training at least 1.",
+    ),
     _distinct("data.label_names"),
     Conflict("data.label_names", "data.label_file", "both name the labels"),
     Relation(("data.categories", "data.categorical_columns"), laws.categories_are_lists),
@@ -78,12 +90,24 @@ DATA = (
 """Rules of the section `data` alone."""
 
 _TABLES = [
+    Requires(
+        "task.series_protocol=standardized",
+        "data.split=time",
+        "the deviations are those of the records of a client before",
+    ),
+    *belong("task.kind=forecasting", "task.series_protocol"),
+    *(
+        Conflict(
+            "task.series_protocol=standardized", f"data.{part}_files", "the deviations are those of the same client"
+        )
+        for part in ("validation", "test")
+    ),
     Conflict(
         "data.missing_numbers=mean",
         "task.standardize=False",
         "means are known where columns are standardized",
         "refuse missing numbers, or standardize",
-    )
+    ),
 ]
 
 _SILOS = [

@@ -9,6 +9,7 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
 TEXT_JOINS = ("pair", "separator", "blank")
+SERIES_PROTOCOLS = ("within", "standardized")
 MISSING_NUMBERS = ("refuse", "mean")
 ON_BAD_ROWS = ("refuse", "skip")
 DTYPES = ("float32", "bfloat16")
@@ -28,6 +29,13 @@ class TaskConfig(Section, name="task"):
         True, "Standardizes the numeric columns of tables by mean and deviation over all training clients."
     )
     context_length: int = option(12, "Steps of a series that a forecast is made from.", least=1, most=2**20)
+    series_protocol: str = option(
+        "within",
+        "Evaluation of forecasts: windows lie within a split, errors are in the data's unit (within, as T-GCN has it); "
+        "or windows of held-out records look back on those before, and loss, MSE and MAE are also in standard "
+        "deviations of each series' training records (standardized, as Informer and PatchTST have it).",
+        choices=SERIES_PROTOCOLS,
+    )
     horizons: tuple[int, ...] = option(
         (3, 6, 12),
         "Horizons at which forecasts are evaluated, in steps; the largest is the forecast's length.",
@@ -213,6 +221,12 @@ class DataConfig(Section, name="data"):
         0.0, "Size of the validation split: a fraction, or a whole number from 1 on.", least=0.0
     )
     test_fraction: float = option(0.1, "Size of the test split: a fraction, or a whole number from 1 on.", least=0.0)
+    borders: tuple[int, ...] = option(
+        (),
+        "Numbers of each client's first records that train, validate and test, with {data.split}=time; the rest is "
+        "left out: 8640,2880,2880 are 12, 4 and 4 months of hours.",
+        least=0,
+    )
     max_train_examples_per_client: int | None = option(None, "Truncates larger training clients.", least=1)
     label_names: tuple[str, ...] = option(
         (), "Labels in order; default: found in {data.files}, which private runs must not look at."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -122,7 +123,8 @@ def _deal_and_split(spec, how, held_out, index, validation, test, rng) -> Assign
     if how == "column" and spec.num_clients is not None:
         owners, ids, kept = _draw_clients(owners, ids, spec.num_clients, rng)
     codes = np.full(len(owners), DROPPED, dtype=np.int8)
-    codes[kept] = split.draw(owners[kept], validation, test, rng)
+    borders = spec.borders and functools.partial(splits.by_borders, borders=spec.borders)
+    codes[kept] = borders(owners[kept]) if borders else split.draw(owners[kept], validation, test, rng)
     return Assignment(codes, owners, dict.fromkeys(range(len(splits.NAMES)), ids))
 
 

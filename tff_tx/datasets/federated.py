@@ -135,6 +135,10 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
     }
     total = sum(len(assignment.codes) for assignment in assignments.values())
     bar = tqdm(total=total, desc="Encoding", unit=" records", delay=2, disable=not progress, leave=False)
+    for pool, assignment in assignments.items() if encoder.observes else ():
+        for chunk, codes, owners in assignment.dealt(source.pools[pool], encoder.columns):
+            keep = codes != DROPPED
+            encoder.observe(list(zip(codes[keep].tolist(), owners[keep].tolist())), chunk[keep])
     with bar, store.StoreWriter(path, encoder.element_spec, meta) as writer:
         for pool, assignment in assignments.items():
             left_out = _write_pool(writer, spec, source.pools[pool], assignment, encoder, bar)

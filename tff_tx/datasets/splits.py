@@ -7,6 +7,7 @@ at least one example, client, or example of each client, to train on.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Callable
 
 import numpy as np
@@ -66,6 +67,25 @@ def in_time(owners: np.ndarray, validation: float, test: float, rng: np.random.G
     """
     num_validation, num_test = _amounts_of_clients("time", np.bincount(owners), validation, test)
     return _first_in_order(owners, -np.arange(len(owners)), num_validation, num_test)
+
+
+def by_borders(owners: np.ndarray, borders: Sequence[int]) -> np.ndarray:
+    """The first records of every client train, the next validate and the next test, so many of each; int8 as `owners`.
+
+    Those after them are in no split, -1.
+    """
+    sizes = np.bincount(owners)
+    order = np.argsort(owners, kind="stable")
+    rank = np.empty(len(owners), dtype=np.int64)
+    rank[order] = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    ends = np.cumsum(borders)
+    if sizes.max() <= ends[1]:
+        raise UserError(
+            f"{setting('data.borders')}={','.join(map(str, borders))} leave nothing to test on, as the largest client "
+            f"has {sizes.max()} records; lower them."
+        )
+    codes = np.searchsorted(ends, rank, side="right")
+    return np.where(codes < len(NAMES), codes, -1).astype(np.int8)
 
 
 def _amounts_of_clients(split: str, sizes: np.ndarray, validation: float, test: float) -> tuple:

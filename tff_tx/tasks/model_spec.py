@@ -25,6 +25,7 @@ class ModelSpec:
       standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
         clients, see `tff_tx.datasets.federated_mean_and_deviation`.
       context_length: Steps of a series that a forecast is made from.
+      series_protocol: How forecasts are evaluated: "within" or "standardized".
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       personal: Which of them are personal, see `tff_tx.models.functional_model`; None: none.
@@ -45,6 +46,7 @@ class ModelSpec:
     standardize: bool = True
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
+    series_protocol: str = "within"
     trainable: str = "all"
     personal: str | None = None
     lora: models.Lora | None = None

@@ -1,10 +1,15 @@
 """Windows of series."""
 
+import collections
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.preprocessing
+import tensorflow as tf
 
-from tff_tx import datasets
+from tff_tx import datasets, models
 from tff_tx.core.errors import UserError
 
 
@@ -54,6 +59,43 @@ def test_each_column_is_a_series(tmp_path):
     (tmp_path / "x.csv").write_text("sensor,speed,flow\n" + "".join(f"a,{t},{10 * t}\n" for t in range(5)))
     found = load(tmp_path / "x.csv", tmp_path, numeric_columns=("speed", "flow"), test_fraction=0, split="time")
     assert windows(found.train, "a") == [[0, 1, 2, 3, 4], [0, 10, 20, 30, 40]]
+
+
+def test_the_fields_protocol(tmp_path):
+    """Borders, windows that look back, and deviations of the training part, beside scikit-learn's scaler."""
+    rng = np.random.default_rng(5)
+    table = 50 + rng.normal(size=[30, 2]) * [3, 0.1] + np.arange(30)[:, None]
+    pd.DataFrame({"a": table[:, 0], "b": table[:, 1], "sensor": "s"}).to_csv(tmp_path / "x.csv", index=False)
+    spec = datasets.DataSpec(
+        "file",
+        files=(str(tmp_path / "x.csv"),),
+        **{"client_column": "sensor", "numeric_columns": ("a", "b"), "cache_dir": str(tmp_path)},
+        **{"split": "time", "test_fraction": 0, "borders": (12, 6, 6)},
+    )
+    found = datasets.load(spec, datasets.ForecastingEncoder(3, 2, standardizes=True), progress=False)
+    ranges = {"train": (0, 12), "validation": (12 - 3, 18), "test": (18 - 3, 24)}
+    for name, (start, end) in ranges.items():
+        wanted = [table[t : t + 5, k] for t in range(start, end - 4) for k in (0, 1)]
+        np.testing.assert_allclose(windows(getattr(found, name), "s"), wanted, rtol=1e-6)
+    scaler = sklearn.preprocessing.StandardScaler().fit(table[:12])
+    examples = list(found.test.create_tf_dataset_for_client("s").as_numpy_iterator())
+    deviations = np.array([e["deviation"] for e in examples])
+    np.testing.assert_allclose(deviations, np.tile(scaler.scale_, len(deviations) // 2), rtol=1e-5)
+    labels = np.array([[e["deviation"], e["past_values"][-1], *e["future_values"]] for e in examples], np.float32)
+    objective = models.forecasting([2], standardized=True)
+    initialize, update, finalize = objective.metrics_fns
+    predictions = labels[:, 2:] + rng.normal(size=[len(labels), 2]).astype(np.float32)
+    output = collections.namedtuple("Output", "predictions loss")(tf.constant(predictions), tf.constant(0.0))
+    figures = {k: float(v) for k, v in finalize(update(initialize(), tf.constant(labels), output)).items()}
+    errors = (predictions - labels[:, 2:]) / deviations[:, None]
+    assert figures["mse"] == pytest.approx(np.square(errors).mean(), rel=1e-4)
+    assert figures["loss"] == figures["mse"]
+    assert figures["standardized_mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-4)
+    assert figures["mae"] == pytest.approx(np.abs(predictions - labels[:, 2:]).mean(), rel=1e-4)
+    loss = objective.loss_fn(tf.constant(predictions), tf.constant(labels))
+    assert float(loss) == pytest.approx(figures["mse"], rel=1e-4)
+    with pytest.raises(UserError, match="data.borders=25,5,5 leave nothing to test on, as the largest client has 30"):
+        datasets.load(dataclasses.replace(spec, borders=(25, 5, 5)), datasets.ForecastingEncoder(3, 2), progress=False)
 
 
 @pytest.mark.parametrize("named", [(), ("a", "b")])

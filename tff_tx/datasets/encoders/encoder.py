@@ -57,12 +57,14 @@ class Encoder(abc.ABC):
       columns: The record columns it reads.
       element_spec: The features as an OrderedDict.
       ordered: Whether a client's records mean something only together and in their order.
+      observes: Whether records are to be given to `observe` before they are encoded.
       stream_class: Of a pass over records.
     """
 
     kind: str
     columns: tuple
     ordered: bool = False
+    observes: bool = False
     stream_class = Stream
 
     def __init__(self, label_names: Sequence[str] = (), settings: Sequence = (), **features: tf.TensorSpec):
@@ -79,6 +81,9 @@ class Encoder(abc.ABC):
     def stream(self) -> Stream:
         """Starts a pass over records that come in chunks."""
         return self.stream_class(self)
+
+    def observe(self, owners: Sequence, rows: pd.DataFrame) -> None:  # noqa: B027 -- most have nothing to observe
+        """Takes note of records before they are encoded; arguments as of `Stream.add`."""
 
     def notes(self) -> list[str]:
         """Lines on what it changed of the records so far, beyond encoding them."""

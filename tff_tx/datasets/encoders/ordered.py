@@ -81,18 +81,27 @@ class NextItemEncoder(Encoder):
 class _WindowStream(Stream):
     """Keeps the last records of each owner, which the next windows begin with."""
 
+    def __init__(self, encoder: ForecastingEncoder):
+        super().__init__(encoder)
+        self._last: dict = {}  # records of each client, whatever their split
+
     def add(self, owners, rows):
-        past = self._encoder.context_length
-        length = past + self._encoder.prediction_length
+        encoder = self._encoder
+        past = encoder.context_length
+        length = past + encoder.prediction_length
         values: dict = {}
-        for owner, numbers in zip(owners, self._encoder._encode_rows(rows)):
+        for owner, numbers in zip(owners, encoder._encode_rows(rows)):
             values.setdefault(owner, []).append(numbers)
         for owner, new in values.items():
-            series = np.asarray([*self._rest.get(owner, ()), *new], np.float32)
+            before = self._last.get(owner[1], ()) if encoder.standardizes else ()
+            series = np.asarray([*self._rest.get(owner, before), *new], np.float32)
             if len(series) >= length:
-                for window in np.lib.stride_tricks.sliding_window_view(series, length, axis=0).reshape(-1, length):
-                    yield owner, {"past_values": window[:past], "future_values": window[past:]}
+                windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
+                for columns in windows:
+                    for number, window in enumerate(columns):
+                        yield owner, encoder.example(window, owner[1], number)
             self._rest[owner] = series[max(0, len(series) - length + 1) :].copy()
+            self._last[owner[1]] = series[-past:].copy()
 
 
 class ForecastingEncoder(Encoder):
@@ -102,9 +111,14 @@ class ForecastingEncoder(Encoder):
     the data. A window lies within one split: with data.split=time no window for testing looks at a record that was
     trained on, as in T-GCN (Zhao et al. 2019).
 
+    If it `standardizes`, windows of held-out records look back on those before, so that all of them are forecast, and
+    examples have a `deviation`, float32 []: the standard deviation of the series over the client's training records,
+    1 if that is 0; as Informer (Zhou et al. 2021) and PatchTST (Nie et al. 2023) evaluate.
+
     Args:
       context_length: Steps that are looked at.
       prediction_length: Steps that are to be forecast.
+      standardizes: See above; records must have been observed first.
     """
 
     kind = "forecasting"
@@ -112,10 +126,33 @@ class ForecastingEncoder(Encoder):
     ordered = True
     stream_class = _WindowStream
 
-    def __init__(self, context_length: int, prediction_length: int):
+    def __init__(self, context_length: int, prediction_length: int, standardizes: bool = False):
         self.context_length, self.prediction_length = context_length, prediction_length
+        self.standardizes = self.observes = standardizes
+        self._sums: dict = {}
         past, future = (tf.TensorSpec([length], tf.float32) for length in (context_length, prediction_length))
-        super().__init__((), [context_length, prediction_length], past_values=past, future_values=future)
+        more = {"deviation": tf.TensorSpec([], tf.float32)} if standardizes else {}
+        settings = [context_length, prediction_length, *(["standardizes"] if standardizes else [])]
+        super().__init__((), settings, past_values=past, future_values=future, **more)
+
+    def observe(self, owners: Sequence, rows: pd.DataFrame) -> None:
+        """Adds up the training records of each client."""
+        for (code, client), numbers in zip(owners, self._encode_rows(rows)):
+            if code == splits.TRAIN:
+                first = self._sums.setdefault(client, [np.asarray(numbers, np.float64), 0, 0.0, 0.0])[0]
+                sums = self._sums[client]
+                # Of differences from the first record: squares of large numbers would swallow small deviations.
+                sums[1], sums[2] = sums[1] + 1, sums[2] + (numbers - first)
+                sums[3] = sums[3] + np.square(numbers - first)
+
+    def example(self, window: np.ndarray, client: int, column: int) -> dict:
+        """The example of a window of a column of a client."""
+        found = {"past_values": window[: self.context_length], "future_values": window[self.context_length :]}
+        if self.standardizes:
+            _, number, total, squares = self._sums[client]
+            variance = squares[column] / number - (total[column] / number) ** 2
+            found["deviation"] = np.float32(np.sqrt(max(variance, 0.0)) or 1.0)
+        return found
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[np.ndarray]:
         return iter(rows["numbers"])

@@ -11,8 +11,8 @@ from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
 from tff_tx.models.objectives.objective import Objective
 
 
-def forecasting(horizons: Sequence[int]) -> Objective:
-    """Mean squared error over all steps, in the data's own unit squared.
+def forecasting(horizons: Sequence[int], standardized: bool = False) -> Objective:
+    """Mean squared error over all steps, in the data's own unit squared, or in deviations of the series.
 
     Predictions are float32 [batch, steps], labels float32 [batch, 1 + steps]: the last value that was observed, and the
     values to come.
@@ -24,28 +24,43 @@ def forecasting(horizons: Sequence[int]) -> Objective:
 
     Args:
       horizons: Numbers of steps; the largest is that of the predictions.
+      standardized: Whether labels begin with the standard deviation of the series, float32 [batch, 1 + 1 + steps]. The
+        loss, `mse` and `standardized_mae` are then of errors divided by it, as in Informer (Zhou et al. 2021).
     """
     horizons = sorted(set(horizons))
 
+    def parts(label):
+        # Deviation, last value, values to come.
+        first = int(standardized)
+        return label[:, :1] if standardized else 1.0, label[:, first : first + 1], label[:, first + 1 :]
+
     def loss(output, label, sample_weight=None):
         del sample_weight
-        return tf.reduce_mean(tf.square(output - label[:, 1:]))
+        deviation, _, future = parts(label)
+        return tf.reduce_mean(tf.square((output - future) / deviation))
 
     def sums(predictions, labels, loss):
         del loss  # of a batch of any size; the sums below have it too
-        last, future = labels[:, :1], labels[:, 1:]
+        deviation, last, future = parts(labels)
         steps = tf.shape(future, tf.int64)
         result = collections.OrderedDict(items=steps[0] * steps[1], examples=steps[0])
         for name, errors in (("", predictions - future), ("last_value_", last - future)):
             for h in horizons:
                 result[f"{name}absolute_{h}"] = tf.reduce_sum(tf.abs(errors[:, :h]))
                 result[f"{name}squared_{h}"] = tf.reduce_sum(tf.square(errors[:, :h]))
+        if standardized:
+            errors = (predictions - future) / deviation
+            result["absolute"] = tf.reduce_sum(tf.abs(errors))
+            result["squared"] = tf.reduce_sum(tf.square(errors))
         return result
 
     def finalize(sums):
         examples, longest = tf.cast(sums["examples"], tf.float32), horizons[-1]
         squared = tf.math.divide_no_nan(sums[f"squared_{longest}"], examples * longest)
         metrics = collections.OrderedDict(loss=squared)
+        if standardized:
+            metrics["loss"] = metrics["mse"] = tf.math.divide_no_nan(sums["squared"], examples * longest)
+            metrics["standardized_mae"] = tf.math.divide_no_nan(sums["absolute"], examples * longest)
         metrics["mae"] = tf.math.divide_no_nan(sums[f"absolute_{longest}"], examples * longest)
         metrics["rmse"] = tf.sqrt(squared)
         for h in horizons:
@@ -57,8 +72,20 @@ def forecasting(horizons: Sequence[int]) -> Objective:
         return metrics
 
     table = tf.TensorSpec([None, None], tf.float32)
-    metrics = (LOSS, *_errors("", "", plotted=True), *(m for h in horizons for m in _errors_at(h)), *COUNTS)
+    metrics = (
+        LOSS,
+        *(_STANDARDIZED if standardized else ()),
+        *_errors("", "", plotted=True),
+        *(m for h in horizons for m in _errors_at(h)),
+        *COUNTS,
+    )
     return Objective("forecasting", table, loss, sums, finalize, metrics, output_spec=table)
+
+
+_STANDARDIZED = (
+    Metric("mse", "Mean squared error, in squared deviations of the series", higher_is_better=False),
+    Metric("standardized_mae", "Mean absolute error, in deviations of the series", higher_is_better=False),
+)
 
 
 def _errors_at(horizon: int) -> tuple[Metric, ...]:

@@ -20,6 +20,7 @@ _OF_MODEL = (
 )
 _OF_TASK = (
     *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),
+    "series_protocol",
     "standardize",
 )
 """Fields of `tasks.ModelSpec` that are settings."""
@@ -103,7 +104,7 @@ _READING = (
     *("target_column", "question_column", "context_column", "answer_column", "answer_start_column"),
     *("numeric_columns", "missing_numbers", "categorical_columns", "categories"),
 )
-_DIVIDING = ("validation_files", "validation_fraction", "test_fraction", "split")
+_DIVIDING = ("borders", "validation_files", "validation_fraction", "test_fraction", "split")
 
 
 def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | None) -> tuple[RunConfig | None, bool]:

@@ -16,9 +16,12 @@ _FIELDS = {"past_values": "context_length", "future_values": "prediction_length"
 
 
 class Windows(Recipe):
-    """A window of a series: what to forecast from, and the last value followed by what was to come."""
+    """A window of a series: what to forecast from, and the last value followed by what was to come.
 
-    pads = {"past_values": 0.0, "future_values": 0.0}
+    Labels begin with the deviation of the series, where examples have it.
+    """
+
+    pads = {"past_values": 0.0, "future_values": 0.0, "deviation": 1.0}
 
     def inputs(self, element_spec):
         return collections.OrderedDict(past_values=tf.TensorSpec([None, *element_spec["past_values"].shape]))
@@ -26,6 +29,8 @@ class Windows(Recipe):
     def batch(self, features, seed):
         past = features["past_values"]
         labels = tf.concat([past[:, -1:], features["future_values"]], axis=1)
+        if "deviation" in features:
+            labels = tf.concat([features["deviation"][:, tf.newaxis], labels], axis=1)
         return collections.OrderedDict(past_values=past), labels
 
 
@@ -55,13 +60,14 @@ class Forecasting(TaskKind):
                 f"more; give for "
                 "instance 3,6,12."
             )
-        return datasets.ForecastingEncoder(model.context_length, max(model.horizons))
+        standardizes = model.series_protocol == "standardized"
+        return datasets.ForecastingEncoder(model.context_length, max(model.horizons), standardizes)
 
     def recipe(self, tokenizer, num_labels, config):
         return Windows()
 
     def objective(self, label_names, model):
-        return models.forecasting(model.horizons)
+        return models.forecasting(model.horizons, model.series_protocol == "standardized")
 
     def new_config(self, facts, train):
         return {field: train.element_type_structure[name].shape[0] for name, field in _FIELDS.items()}
