@@ -196,3 +196,28 @@ def test_the_scheme_is_told_from_the_tags(names, scheme):
 def test_a_tag_outside_of_the_scheme_of_others_is_refused(bad):
     with pytest.raises(UserError, match=f"^label {bad!r} is not of the scheme that 'B-Disease' is of: every label"):
         models.token_classification(["O", "B-Disease", bad])
+
+
+@pytest.mark.parametrize("kinds", [["X"], ["Disease", "Drug", "Gene"]])
+def test_f1_of_each_type_is_seqevals(kinds):
+    names, generator = scheme(kinds), np.random.default_rng(3)
+    labels = generator.integers(0, len(names), (200, 9))
+    predictions = np.where(
+        generator.random(labels.shape) < 0.7, labels, generator.integers(0, len(names), labels.shape)
+    )
+    objective = models.token_classification(names)
+    initialize, update, finalize = objective.metrics_fns
+    output = tff.learning.models.BatchOutput(tf.constant(0.0), tf.one_hot(predictions, len(names)), 200)
+    found = {k: float(v) for k, v in finalize(update(initialize(), tf.constant(labels, tf.int32), output)).items()}
+    everything = np.ones_like(labels, bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = classification_report(
+            tags(names, labels, everything), tags(names, predictions, everything), output_dict=True
+        )
+    assert found["f1"] == pytest.approx(report["micro avg"]["f1-score"], rel=1e-5)
+    shown = {f"f1_{kind}" for kind in kinds if len(kinds) > 1}
+    assert shown == {name for name in found if name.startswith("f1_")}
+    assert shown == {metric.name for metric in objective.metrics if metric.name.startswith("f1_")}
+    for kind in kinds if shown else ():
+        assert found[f"f1_{kind}"] == pytest.approx(report[kind]["f1-score"], rel=1e-5)

@@ -54,11 +54,15 @@ class EntityCounter:
 
     Args:
       label_names: In a scheme of `entity_scheme`.
+
+    Attributes:
+      kinds: The types of entities, in alphabetical order.
     """
 
     def __init__(self, label_names):
         letters = [name.partition("-")[0] for name in label_names]
         kinds = sorted({name.partition("-")[2] for name, letter in zip(label_names, letters) if letter != "O"})
+        self.kinds = tuple(kinds)
         self._is = {group: np.array([letter in group for letter in letters]) for group in ("B", "BI", "BSU", ENDS)}
         self._kind = np.array(
             [0 if p == "O" else 1 + kinds.index(n.partition("-")[2]) for n, p in zip(label_names, letters)],
@@ -77,16 +81,24 @@ class EntityCounter:
         Returns:
           OrderedDict of int64 scalars `entities_correct`, `entities_predicted`, `entities_true`.
         """
+        found = self.by_kind(labels, predictions, counted)
+        return collections.OrderedDict((name, tf.reduce_sum(values)) for name, values in found.items())
+
+    def by_kind(self, labels, predictions, counted) -> collections.OrderedDict:
+        """The same for each type of entities: int64 [kinds]."""
         labels, predictions, counted = _to_front(labels, predictions, counted)
         (end_true, start_true, kind_true), (end_pred, start_pred, kind_pred) = (
             self._spans(tf.where(counted, tags, 0), counted) for tags in (labels, predictions)
         )
         correct = end_true & end_pred & tf.equal(kind_true, kind_pred) & tf.equal(start_true, start_pred)
-        return collections.OrderedDict(
-            entities_correct=tf.math.count_nonzero(correct),
-            entities_predicted=tf.math.count_nonzero(end_pred),
-            entities_true=tf.math.count_nonzero(end_true),
-        )
+        where = (("correct", correct, kind_true), ("predicted", end_pred, kind_pred), ("true", end_true, kind_true))
+        return collections.OrderedDict((f"entities_{name}", self._counts(*ends)) for name, *ends in where)
+
+    def _counts(self, ends, kind):
+        # Nothing has the kind 0.
+        kinds = tf.reshape(tf.where(ends, kind, 0), [-1])
+        number = len(self.kinds)
+        return tf.ensure_shape(tf.math.bincount(kinds, minlength=number + 1, dtype=tf.int64)[1 : number + 1], [number])
 
     def _iob_spans(self, tags, counted):
         """Where entities end, bool; the place of the latest start; and the kind of each token, 0 outside."""

@@ -120,23 +120,27 @@ def token_classification(label_names) -> Objective:
     if entity_scheme(label_names) is None:
         return _of_classes("token_classification", 2, len(label_names))
     count_entities = EntityCounter(label_names)
+    # Of one type F1 is that of all.
+    kinds = count_entities.kinds if len(count_entities.kinds) > 1 else ()
 
     def entity_sums(logits, labels):
-        return count_entities(labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED))
+        return count_entities.by_kind(labels, tf.argmax(logits, -1, tf.int32), tf.not_equal(labels, IGNORED))
 
     def finalize(sums):
         metrics = _finalize(sums)
-        correct = tf.cast(sums["entities_correct"], tf.float32)
-        predicted = tf.cast(sums["entities_predicted"], tf.float32)
-        true = tf.cast(sums["entities_true"], tf.float32)
+        parts = [tf.cast(sums[f"entities_{name}"], tf.float32) for name in ("correct", "predicted", "true")]
+        correct, predicted, true = map(tf.reduce_sum, parts)
         metrics["precision"] = tf.math.divide_no_nan(correct, predicted)
         metrics["recall"] = tf.math.divide_no_nan(correct, true)
         metrics["f1"] = tf.math.divide_no_nan(2.0 * correct, predicted + true)
+        by_kind = tf.math.divide_no_nan(2.0 * parts[0], parts[1] + parts[2])
+        metrics.update((f"f1_{kind}", by_kind[number]) for number, kind in enumerate(kinds))
         return metrics
 
     more = (Metric("precision", "Precision", plotted=False), Metric("recall", "Recall", plotted=False))
+    by_kind = [Metric(f"f1_{kind}", f"F1 of {kind}", plotted=False) for kind in kinds]
     return _cross_entropy(
-        "token_classification", 2, finalize, entity_sums, metrics=(*more, Metric("f1", "F1")), new_head=True
+        "token_classification", 2, finalize, entity_sums, metrics=(*more, Metric("f1", "F1"), *by_kind), new_head=True
     )
 
 
