@@ -1,6 +1,8 @@
 """`programs.data` as a user runs it: a process, its output, its exit code."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -77,6 +79,11 @@ def test_what_cannot_be_used_is_refused(tmp_path, flag, message):
     _, err = run("data", "--dataset=file", "--data=x.csv", flag, cwd=tmp_path, code=2)
     assert message in err
     assert os.listdir(tmp_path) == ["x.csv"]
+
+
+def test_it_starts_without_tensorflow():
+    check = "import sys, programs.data, tff_tx.run.data_report; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_it_shows_the_federation_that_train_makes():

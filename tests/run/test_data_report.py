@@ -80,6 +80,18 @@ def test_how_files_are_written_and_the_command_of_the_likely_task(tmp_path):
     assert "records per client" in found
 
 
+def test_what_would_be_skipped(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\n" + "abc,no\nxy,yes\n" * 10 + "cut\n,\n")
+    found = report(tmp_path / "x.csv")
+    assert "2 of 22 rows of the train data are skipped, the first: " in found
+    assert "--on_bad_rows=skip --task=" in found
+    assert "Unless rows are skipped, training ends with: " in found.splitlines()[-1]
+    assert "x.csv, line 22: 1 fields where" in found.splitlines()[-1]
+    (tmp_path / "x.csv").write_text("text,label\nabc,no\nxy,yes\n")
+    with pytest.raises(UserError, match="no column 'gone'"):
+        report(tmp_path / "x.csv", text_column="gone")
+
+
 def test_what_a_task_makes_of_the_data(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\n" + "abc,no\nxy,yes\n" * 10)
     values = {"data.files": (str(tmp_path / "x.csv"),), "task.kind": "sequence_classification", "task.max_length": 4}

@@ -37,6 +37,12 @@ class DataSpec(DataConfig):
         super().__post_init__()
         check(RunConfig(data=self), DATA)
 
+    @classmethod
+    def of(cls, config: RunConfig) -> DataSpec:
+        """The data of a configuration."""
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "seed"]
+        return cls(**{name: getattr(config.data, name) for name in names}, seed=config.run.seed)
+
     @property
     def number_names(self) -> tuple[str, ...]:
         """The columns of a record's `numbers`."""

@@ -62,7 +62,8 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     label = next((name for name in ("tags", "label") if name in columns), None)
     if label is None and spec.label_column != DataSpec.label_column:
         label = "label"
-    content = next((name for name in _CONTENT if name in columns), None if label == "label" else "text")
+    named = label != "label" or spec.text_column != DataSpec.text_column
+    content = next((name for name in _CONTENT if name in columns), "text" if named else None)
     names = found.label_names if label else ()
     wants = [*filter(None, [content, label])]
     parts: dict[int, list] = {}

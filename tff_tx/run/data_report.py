@@ -19,7 +19,6 @@ from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
 from tff_tx.datasets.survey_pass import survey
-from tff_tx.run.assemble import tasks as task_parts
 
 _QUANTILES = (("min", 0), ("10%", 10), ("median", 50), ("90%", 90), ("max", 100))
 _MOST_LABELS = 30
@@ -35,7 +34,25 @@ def data_report(config: RunConfig, settings: DataReportConfig) -> str:
       UserError: If the data cannot be read, or the plot not be written.
     """
     plots.check_path(settings.plot, "report.plot")
-    count, spec = _token_counter(settings.tokenizer), task_parts.data_spec(config)
+    try:
+        return _report(config, settings)
+    except UserError as error:
+        skipping = config.replace({"data.on_bad_rows": "skip"})
+        if config.data.dataset != "file" or config == skipping:
+            raise
+        # Shows what would be skipped; of other mistakes the first is said.
+        try:
+            report = _report(skipping, settings)
+            pools = survey(DataSpec.of(skipping)).pools.values()
+        except UserError:
+            raise error from None
+        if not any(pool.rows_left_out for pool in pools):
+            raise
+        return f"{report}\n\nUnless rows are skipped, training ends with: {error.describe(flag_of)}"
+
+
+def _report(config: RunConfig, settings: DataReportConfig) -> str:
+    count, spec = _token_counter(settings.tokenizer), DataSpec.of(config)
     title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     found, columns = survey(spec), overview(spec)
     sections = ["\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])]

@@ -28,8 +28,7 @@ _OF_TASK = (
 
 def data_spec(config: RunConfig) -> datasets.DataSpec:
     """The data."""
-    names = [field.name for field in dataclasses.fields(datasets.DataSpec) if field.name != "seed"]
-    return datasets.DataSpec(**{name: getattr(config.data, name) for name in names}, seed=config.run.seed)
+    return datasets.DataSpec.of(config)
 
 
 def model_spec(config: RunConfig) -> tasks.ModelSpec:
