@@ -155,3 +155,29 @@ def test_folders_of_recordings_give_paths(tmp_path):
     (tmp_path / "yes" / "1.wav").write_bytes(b"RIFF")
     chunk = next(open_source(file_spec(tmp_path)).pools["train"].chunks())
     assert chunk.rows[0][1] == {"label": "yes", "audio": {"path": str(tmp_path / "yes" / "1.wav")}}
+
+
+@pytest.mark.parametrize("names", ["train/{}.csv test/{}.csv dev/{}.csv", "train-{}.csv test-{}.csv dev-{}.csv"])
+def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
+    for name in names.split():
+        path = tmp_path / name.format("00000-of-00001")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"text,label\n{name[:3]},a\n")
+    (tmp_path / "README.md").write_text("what it is")
+    spec = file_spec(tmp_path)
+    assert set(open_source(spec).pools) == {"train", "validation", "test"}
+    found = {pool: read(spec, "text", pool=pool)["text"].tolist() for pool in ("train", "validation", "test")}
+    assert found == {"train": ["tra"], "validation": ["dev"], "test": ["tes"]}
+
+
+def test_a_folder_whose_files_are_called_otherwise_trains_whole(tmp_path):
+    for name in ("trains", "b"):
+        (tmp_path / f"{name}.csv").write_text("text,label\nx,a\n")
+    assert set(open_source(file_spec(tmp_path)).pools) == {"train"}
+
+
+def test_pictures_by_split_class_and_client(tmp_path):
+    for name in ("train/ann/cat/1.png", "train/bob/dog/1.png", "test/eve/cat/1.png"):
+        picture(tmp_path / name, 1)
+    assert read(file_spec(tmp_path), "client")["client"].tolist() == ["ann", "bob"]
+    assert read(file_spec(tmp_path), "client", "label", pool="test")["client"].tolist() == ["eve"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
-from tff_tx.datasets.readers.folders import table_of, with_media
+from tff_tx.datasets.readers.folders import splits_by_name, table_of, with_media
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
@@ -60,8 +60,11 @@ def file_source(spec: DataSpec) -> Source:
         for pool, paths in named.items()
         if paths
     }
+    if set(found) == {"train"}:
+        found = splits_by_name(found["train"])
     name = _known_format(found, spec)
     fmt = FORMATS[name]
+    found = {pool: _of_format(files, name, spec) for pool, files in found.items()}
     if fmt.splits is not None:
         found = _by_split(found, fmt)
     return Source(
@@ -177,6 +180,8 @@ def _format_by_name(path: str, encoding: str | None) -> str | None:
 
 def _format_of(files: Sequence[_File], encoding: str | None) -> str:
     names = {_format_by_name(file.path, encoding) for file in files}
+    if len(names) == 2 and all(file.in_folder for file in files if _format_by_name(file.path, encoding) is None):
+        names -= {None}
     if names == {None} and all(file.in_folder for file in files):
         return "text"
     if names == {None}:
@@ -187,6 +192,13 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
             f"choose one of {', '.join(FORMATS)}."
         )
     return names.pop()
+
+
+def _of_format(files: Sequence[_File], name: str, spec: DataSpec) -> list[_File]:
+    """The files without those of a folder that are of another kind, such as a README beside Parquet files."""
+    if spec.format is not None or name == "text":
+        return list(files)
+    return [file for file in files if not file.in_folder or _format_by_name(file.path, spec.encoding) is not None]
 
 
 def _by_split(found: dict, fmt: Format) -> dict:

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import re
 from collections.abc import Sequence
 
 from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
+_FOLDER_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def splits_by_name(files: Sequence) -> dict:
+    """The files of a folder by the split that they are called by: train/..., test/..., or train-00000.parquet."""
+    found: dict = {}
+    for file in files:
+        first = re.split(r"[-_.]", file.name.split(os.sep)[0])[0].lower() if file.in_folder else ""
+        pool = next((pool for pool, names in _FOLDER_SPLITS.items() if first in names), None)
+        found.setdefault(pool, []).append(file)
+    if "train" not in found or len(found) == 1:
+        return {"train": list(files)}
+    found.pop(None, None)
+    return {
+        pool: [dataclasses.replace(f, name=f.name.partition(os.sep)[2] or f.name) for f in there]
+        for pool, there in found.items()
+    }
 
 
 def read_media(path: str, columns: Sequence[str], *, column: str) -> Rows:
