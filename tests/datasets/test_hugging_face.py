@@ -170,10 +170,13 @@ def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
     assert found == {"train": ["tra"], "validation": ["dev"], "test": ["tes"]}
 
 
-def test_a_folder_whose_files_are_called_otherwise_trains_whole(tmp_path):
-    for name in ("trains", "b"):
-        (tmp_path / f"{name}.csv").write_text("text,label\nx,a\n")
+@pytest.mark.parametrize("names", ["trains.csv b.csv", "train.csv test.csv b.csv", "train/1 test/2 bob/3"])
+def test_a_folder_with_data_of_other_names_trains_whole(tmp_path, names):
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text,label\nx,a\n")
     assert set(open_source(file_spec(tmp_path)).pools) == {"train"}
+    assert len(read(file_spec(tmp_path), "text")) == len(names.split())
 
 
 def test_pictures_by_split_class_and_client(tmp_path):

@@ -61,7 +61,7 @@ def file_source(spec: DataSpec) -> Source:
         if paths
     }
     if set(found) == {"train"}:
-        found = splits_by_name(found["train"])
+        found = splits_by_name(found["train"], lambda file: _format_by_name(file.path, spec.encoding) is not None)
     name = _known_format(found, spec)
     fmt = FORMATS[name]
     found = {pool: _of_format(files, name, spec) for pool, files in found.items()}

@@ -7,6 +7,7 @@ import functools
 import os
 import re
 from collections.abc import Sequence
+from typing import Any, Callable
 
 from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
 
@@ -20,16 +21,20 @@ _FOLDER_SPLITS = {
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def splits_by_name(files: Sequence) -> dict:
-    """The files of a folder by the split that they are called by: train/..., test/..., or train-00000.parquet."""
+def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
+    """The files of a folder by the split that they are called by: train/..., test/..., or train-00000.parquet.
+
+    That is if there are no other data in it; else all of them train.
+    """
     found: dict = {}
     for file in files:
         first = re.split(r"[-_.]", file.name.split(os.sep)[0])[0].lower() if file.in_folder else ""
         pool = next((pool for pool, names in _FOLDER_SPLITS.items() if first in names), None)
         found.setdefault(pool, []).append(file)
-    if "train" not in found or len(found) == 1:
+    others = found.pop(None, [])
+    has_others = any(map(is_data, others)) or (others and not any(map(is_data, files)))
+    if "train" not in found or len(found) == 1 or has_others:
         return {"train": list(files)}
-    found.pop(None, None)
     return {
         pool: [dataclasses.replace(f, name=f.name.partition(os.sep)[2] or f.name) for f in there]
         for pool, there in found.items()
