@@ -91,6 +91,13 @@ def test_delimiters_are_recognized(tmp_path, separator, end, quoting):
     check(tmp_path / f"x.{end}")
 
 
+@pytest.mark.parametrize("settings", [{}, {"columns": ("text",)}])
+def test_a_single_column_has_no_delimiter(tmp_path, settings):
+    texts = ["one; two", "three; four", "five, six; seven", "eight|nine; ten"]
+    pd.DataFrame({"text": texts}).to_csv(tmp_path / "x.csv", index=False, header=not settings)
+    assert records(tmp_path / "x.csv", "text", **settings)["text"].tolist() == texts
+
+
 def test_excel_says_its_delimiter(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
     check(tmp_path / "x.csv")

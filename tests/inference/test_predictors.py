@@ -236,3 +236,13 @@ def test_tags_that_mark_no_entities_give_none(tokenizer):
     (found,) = predicted("token_classification", bert("token_classification", **named("NOUN", "V")), tokenizer, ["ann"])
     assert "entities" not in found
     assert set(found["tags"]) <= {"NOUN", "V"}
+
+
+def test_no_row_of_a_table_is_skipped(tokenizer, tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\na,b\nc\n")
+    data = datasets.DataSpec("file", files=("train.csv",), on_bad_rows="skip")
+    predictor = inference.build_predictor(
+        "sequence_classification", None, tasks.ModelSpec(), data=data, tokenizer=tokenizer
+    )
+    with pytest.raises(UserError, match=r"x\.csv, line 3: 1 fields"):
+        predictor.read(files=[str(tmp_path / "x.csv")])

@@ -136,7 +136,8 @@ class Predictor(abc.ABC):
 
     def files_spec(self, files: Sequence[str]) -> datasets.DataSpec:
         """Files of records whose columns are named as those of `data`."""
-        here = {"silos": (), "validation_files": (), "test_files": ()}
+        # What is left out would be missing among the predictions.
+        here = {"silos": (), "validation_files": (), "test_files": (), "on_bad_rows": "refuse"}
         return dataclasses.replace(self.data, dataset="file", files=tuple(files), **here)
 
     @abc.abstractmethod

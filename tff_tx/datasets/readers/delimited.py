@@ -24,7 +24,9 @@ def read_delimited(
     """
     # One text may well be longer than the module's default of 128 KiB.
     csv.field_size_limit(sys.maxsize)
-    dialect = dialect_of(path, usual, _character(delimiter), encoding)
+    # What separates one column from no other cannot be recognized.
+    known = usual if len(columns) == 1 and delimiter is None else _character(delimiter)
+    dialect = dialect_of(path, usual, known, encoding)
     names = list(columns)
     said_by = f"{setting('data.columns')} names" if columns else "the first line has"
     with TextLines(path, encoding) as lines:

@@ -98,18 +98,20 @@ def _dialects(delimiter: str, head: Sequence[str]) -> list[Dialect]:
 
 
 def _share(dialect: Dialect, head: Sequence[str], whole: bool) -> float:
-    """Which share of the records has the most frequent number of values, if that is more than one."""
-    reader, widths, broken = dialect.records(head), collections.Counter(), 0
+    """Which share of the records has the most frequent number of values; 0 if that is one, or the first has one."""
+    reader, widths, broken = dialect.records(head), [], 0
     while True:
         try:
-            widths[len(next(reader))] += 1
+            widths.append(len(next(reader)))
         except StopIteration:
             break
         except csv.Error:
             # The last record of a beginning may well be cut.
             broken += whole or reader.line_num < len(head)
-    most = max((number for width, number in widths.items() if width > 1), default=0)
-    return most / ((sum(number for width, number in widths.items() if width) + broken) or 1)
+    counts = collections.Counter(filter(None, widths))
+    if not counts or widths[0] < 2:
+        return 0.0
+    return max((number for width, number in counts.items() if width > 1)) / (counts.total() + broken)
 
 
 def _has_row_names(dialect: Dialect, head: Sequence[str]) -> bool:
