@@ -9,6 +9,7 @@ import io
 import itertools
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from tff_tx.datasets.sources import BadRow
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 """Endings of names of compressed files; whether a file is one, its first bytes say."""
 
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+# A text may well begin with BZh, so what follows counts, too.
+_OPENERS = {rb"\x1f\x8b": gzip.open, rb"BZh[1-9]1AY&": bz2.open, rb"\xfd7zXZ\x00": lzma.open}
 _DAMAGE = (EOFError, OSError, RuntimeError, NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 # What a compressed file may become: text gets 3 to 20 times as large, a bomb a thousand times and more.
 _MOST_TIMES, _ALWAYS_BYTES = 200, 2**28
@@ -52,7 +54,7 @@ def opened(path: str) -> BinaryIO:
         if start.startswith(b"PK\x03\x04"):
             inner = _zipped(path)
         else:
-            inner = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), open)(path, "rb")
+            inner = next((o for magic, o in _OPENERS.items() if re.match(magic, start)), open)(path, "rb")
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
     return io.BufferedReader(_Bounded(path, inner))
