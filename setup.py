@@ -18,6 +18,7 @@ INSTALL_REQUIRES = [
     "h5py>=3.10",
     "huggingface-hub>=0.30,<1",
     "jiwer>=3,<5",
+    "markdown>=3.4",
     "matplotlib>=3.7",
     "numpy>=1.25,<2",
     "pandas>=2.0,<3",

@@ -14,6 +14,7 @@ ROUNDS = 6  # in tests: 1
 ITEMS = 60  # in tests: 8
 TEST = 240  # in tests: 8
 DESKS = 8
+ALONE = (0, 1)  # in tests: (0,)
 
 # %% [markdown]
 # ## The desks' data
@@ -118,7 +119,7 @@ federated[["round_num", "train/loss", "eval/loss", "eval/accuracy"]]
 # %%tff
 pooled, _ = train_on("desks.csv", ft.Iid(1), ROUNDS, 1, "pooled")
 alone = []
-for desk in (0, 1):
+for desk in ALONE:
     desks[desks["desk"] == f"desk {desk}"].to_csv(f"desk_{desk}.csv", index=False)
     alone.append(train_on(f"desk_{desk}.csv", ft.Iid(1), ROUNDS, 1, f"alone_{desk}")[0])
 
@@ -127,7 +128,7 @@ for desk in (0, 1):
 for rows, label, style in [
     (pooled, "in one place", "k--"),
     (federated, "federated", "o-"),
-    *((rows, f"desk {i} alone", ":") for i, rows in enumerate(alone)),
+    *((rows, f"desk {i} alone", ":") for i, rows in zip(ALONE, alone)),
 ]:
     plt.plot(rows["round_num"], rows["eval/accuracy"], style, label=label)
 plt.xlabel("round")
@@ -142,8 +143,14 @@ plt.show()
 trainer.predict(["Shares fell after the bank reported a loss."])
 
 # %% [markdown]
-# The model is in `runs/federated/model`, in Hugging Face format, and a report in `runs/federated/report.md`. Numbers
-# come back to the notebook's own Python by `%%tff --out`:
+# The model is in `runs/federated/model`, in Hugging Face format. The report is one file to pass on:
+
+# %%
+# %%tff
+trainer.report()
+
+# %% [markdown]
+# Numbers come back to the notebook's own Python by `%%tff --out`:
 
 # %%
 # %%tff --out accuracy

@@ -52,8 +52,14 @@ def test_a_run_directory_holds_what_is_promised(digits_run):
     results = json.loads((digits_run / "results.json").read_text())
     report = (digits_run / "report.md").read_text()
     assert f"{results['test']['accuracy']:.4f}" in report
-    for image in re.findall(r"\((plots/.*?)\)", report):
+    images = re.findall(r"\((plots/.*?)\)", report)
+    for image in images:
         assert Image.open(digits_run / image).width > 100
+    assert (digits_run / "report.html").read_text().count('src="data:image/png;base64,') == len(images) > 0
+    card = (digits_run / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert f"{results['test']['accuracy']:.4f}" in card
+    assert "Trained without differential privacy" in card
     assert any((digits_run / "tensorboard").iterdir())
     model = transformers.TFAutoModelForImageClassification.from_pretrained(digits_run / "model")
     assert model.config.id2label[7] == "7"

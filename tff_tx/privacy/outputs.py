@@ -73,7 +73,7 @@ COLUMNS = (
 FILES = (
     Output(("config.json", ".lock"), PUBLIC),
     Output(("model/*", "adapter/*", "best/*"), COVERED),
-    Output(("metrics.csv", "tensorboard/*", "plots/*", "report.md", "results.json"), COVERED),  # made of columns
+    Output(("metrics.csv", "tensorboard/*", "plots/*", "report.*", "results.json"), COVERED),  # made of columns
     Output(
         ("cohorts.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),
         SECRET,

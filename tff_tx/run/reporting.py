@@ -1,4 +1,4 @@
-"""`report.md`: what a run did, for someone who was not there."""
+"""`report.md` and `report.html`: what a run did, for someone who was not there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tff_tx import models, tasks
 from tff_tx.config import FIELDS, RunConfig, show, without_effect
 from tff_tx.core import files, plots
 from tff_tx.core.text import markdown
+from tff_tx.run import html_report
 from tff_tx.run.directory import METRICS, StoredRun
 
-REPORT = "report.md"
+REPORT, HTML = "report.md", "report.html"
 
 
 def write_report(
@@ -32,13 +33,13 @@ def write_report(
     images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
     parts = [
         f"# {tasks.task_kind(run.config.task.kind).title} on {run.config.data.dataset}",
-        _summary(rows, run),
+        summary(rows, run),
         *map(markdown, run.facts.get("notes", ())),
         "## Settings",
         "Those that differ from the defaults.",
         _settings(run.config),
         "## Results",
-        *(_table(split, figures, {m.name: m.format for m in metrics}) for split, figures in results.items()),
+        *tables(results, metrics),
         *([privacy] if privacy else []),
         "## Training",
         *(f"![{name}](plots/{name})" for name in images),
@@ -72,10 +73,13 @@ def _write(run_dir, text):
     path = os.path.join(run_dir, REPORT)
     with files.atomic(path) as file:
         file.write(text)
+    with files.atomic(os.path.join(run_dir, HTML)) as file:
+        file.write(html_report.page(text, run_dir))
     return path
 
 
-def _summary(rows, run):
+def summary(rows: pd.DataFrame, run: StoredRun) -> str:
+    """A sentence on rounds, clients and parameters of a run with these rows of `metrics.csv`."""
     clients, parameters = run.facts["clients"], run.facts["parameters"]
     cohort = run.config.cohort.clients_per_round
     if "clients/sampled" in rows:
@@ -84,6 +88,12 @@ def _summary(rows, run):
         f"{len(rows)} rounds of {run.config.algorithm.name} with {cohort} of {clients['train']} clients each; "
         f"{parameters['trainable']:,} trainable and {parameters['non_trainable']:,} frozen parameters."
     )
+
+
+def tables(results: Mapping[str, Any], metrics: Sequence[models.Metric]) -> list[str]:
+    """Tables in Markdown of final figures by split and metric."""
+    formats = {metric.name: metric.format for metric in metrics}
+    return [_table(split, figures, formats) for split, figures in results.items()]
 
 
 def _table(split, figures, formats):

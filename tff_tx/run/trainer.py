@@ -18,7 +18,7 @@ from tff_tx import privacy, tasks
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import assemble, directory, loop, reporting, scoring
+from tff_tx.run import assemble, directory, html_report, loop, model_card, reporting, scoring
 from tff_tx.run.assemble.tasks import run_predictor, stored_config
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
 from tff_tx.run.checkpoints import last_round
@@ -235,9 +235,13 @@ class Trainer:
         run_dir, plan = self.config.run.directory, self._assembly.plan
         files.write_json(os.path.join(run_dir, directory.RESULTS), self._results)
         metrics = self._task.task.metrics
-        reporting.write_report(directory.read_run(run_dir), self._results, metrics, plan.statement() if plan else None)
-        for title, text in self._assembly.statements().items():
+        run = directory.read_run(run_dir)
+        reporting.write_report(run, self._results, metrics, plan.statement() if plan else None)
+        statements = self._assembly.statements()
+        for title, text in statements.items():
             reporting.write_section(run_dir, title, text)
+        sections = [f"## {title}\n\n{text}" for title, text in statements.items()]
+        model_card.write_card(run, self._results, metrics, [*([plan.statement()] if plan else []), *sections])
 
     def _model_directory(self) -> str:
         path, groups = (os.path.join(self.config.run.directory, name) for name in (directory.MODEL, "groups"))
@@ -277,6 +281,15 @@ class Trainer:
         """
         self._model_directory()
         return list(run_predictor(directory.read_run(self.config.run.directory), client, **options).predict(inputs))
+
+    def report(self) -> html_report.Report:
+        """The run's `report.html`, which a notebook shows.
+
+        Raises:
+          UserError: If there is no trained model yet.
+        """
+        self._model_directory()
+        return html_report.Report(os.path.join(self.config.run.directory, reporting.HTML))
 
     def save(self, path: str) -> str:
         """Writes the trained model in Hugging Face format, with its tokenizer; returns the directory."""
