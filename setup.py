@@ -45,6 +45,8 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # Federated training on a Ray cluster, and certificates for it.
     "ray": ["cryptography>=42", "ray>=2.40,<2.52"],
+    # Federations of real participants.
+    "federation": ["cryptography>=42", "tomli>=2"],
     # Cells of a notebook on another Python run in this environment.
     "notebook": ["ipykernel>=6"],
     "test": [
@@ -73,6 +75,8 @@ COMMANDS = [
     "contribution",
     "vocabulary",
     "certs",
+    "coordinate",
+    "participate",
 ]
 
 setup(

@@ -1,9 +1,12 @@
-"""The manifest against the fields of KubeRay's types, and the steps of the Dockerfile as far as they run here."""
+"""The manifest against KubeRay's fields, the Compose file, the unit, and the Dockerfile as far as it runs here."""
 
+import importlib
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -132,3 +135,52 @@ def test_the_dockerfile_copies_all_that_setup_needs(tmp_path):
     run = subprocess.run(["make", "--dry-run", "setup"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "tools/check_install.py" in run.stdout
+
+
+# Of the Compose specification, the fields that are used here.
+SERVICE = closed(
+    ["image", "command"],
+    image={"type": "string"},
+    command={"type": "string"},
+    restart={"enum": ["no", "always", "on-failure", "unless-stopped"]},
+    read_only={"type": "boolean"},
+    cap_drop={"type": "array", "items": {"type": "string"}},
+    security_opt={"type": "array", "items": {"type": "string"}},
+    tmpfs={"type": "array", "items": {"type": "string"}},
+    volumes={"type": "array", "items": {"type": "string", "pattern": "^[^:]+:/[^:]+(:ro)?$"}},
+    networks={"type": "array", "items": {"type": "string"}},
+)
+
+
+def test_the_compose_file_fits_itself_and_the_programs():
+    file = yaml.safe_load((DEPLOY / "federation.yaml").read_text())
+    assert set(file) == {"name", "x-participant", "services", "networks", "volumes"}
+    silos = None
+    for name, service in file["services"].items():
+        jsonschema.validate(service, SERVICE)
+        assert set(service["networks"]) <= set(file["networks"])
+        named = {volume.partition(":")[0] for volume in service["volumes"]}
+        assert {volume for volume in named if not volume.startswith(".")} <= set(file["volumes"])
+        mounted = [volume.split(":")[1] for volume in service["volumes"]]
+        words = shlex.split(service["command"])
+        module = importlib.import_module(words[2])
+        flags = {field.flag: field for field in module.PROGRAM.fields.values()}
+        given = dict(word[2:].split("=", 1) for word in words[3:])
+        assert set(given) <= set(flags)
+        paths = [value for value in given.values() if value.startswith("/")]
+        assert all(any(path.startswith(place) for place in mounted) for path in paths), name
+        if name == "coordinator":
+            silos = given["silos"].split(",")
+    assert silos == [name for name in file["services"] if name != "coordinator"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd on this machine")
+def test_the_unit_is_one_that_systemd_takes(tmp_path):
+    text = (DEPLOY / "tff-tx-participant.service").read_text()
+    (command,) = re.findall("ExecStart=(.*)", text)
+    unit = tmp_path / "tff-tx-participant.service"
+    unit.write_text(text.replace(command.split()[0], sys.executable))
+    run = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    flags = {field.flag for field in importlib.import_module("programs.participate").PROGRAM.fields.values()}
+    assert {word[2:].partition("=")[0] for word in command.split()[3:]} <= flags

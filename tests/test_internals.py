@@ -103,7 +103,8 @@ def own_private_names(paths):
 
 
 def sources():
-    return [p for top in ("tff_tx", "programs") for p in sorted((ROOT / top).rglob("*.py"))]
+    paths = (p for top in ("tff_tx", "programs") for p in sorted((ROOT / top).rglob("*.py")))
+    return [p for p in paths if not p.name.endswith("_pb2.py")]  # which protoc writes
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The README and docs/: every command runs, in a scratch directory, shortened where it trains for long.
 
-The commands of docs/cluster.md run in `test_cluster_page`.
+The commands of docs/cluster.md run in `test_cluster_page`, those of docs/federation.md in `federation/test_programs`.
 """
 
 import gc
@@ -21,7 +21,7 @@ from tff_tx.config import RunConfig, check, resolve
 from tff_tx.config.rules import RULES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-README, CLUSTER = ROOT / "README.md", ROOT / "docs" / "cluster.md"
+README, SEPARATE = ROOT / "README.md", [ROOT / "docs" / name for name in ("cluster.md", "federation.md")]
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 OTHER_PAGES = sorted([*ROOT.glob("benchmarks/*.md"), *ROOT.glob("data/*/README.md")])
 SHORT = (
@@ -44,7 +44,7 @@ def commands(page):
     return [line.strip() for line in lines if line.strip()]
 
 
-COMMANDS = [command for page in PAGES if page != CLUSTER for command in commands(page)]
+COMMANDS = [command for page in PAGES if page not in SEPARATE for command in commands(page)]
 PROGRAMS = [
     pytest.param(words, id=f"{page.stem}: {' '.join(words[2:])}")
     for page in PAGES

@@ -65,6 +65,7 @@ ENGINES = Registry(
         "local": "tff_tx.runtime.local:LocalEngine",
         "tff_native": "tff_tx.runtime.native:NativeEngine",
         "ray": "tff_tx.runtime.ray_engine:RayEngine",
+        "federation": "tff_tx.federation.engine:FederationEngine",
     },
 )
 """Of `tff_tx.runtime.Engine`."""

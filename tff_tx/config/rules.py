@@ -111,7 +111,10 @@ _TABLES = [
 ]
 
 _SILOS = [
-    Requires("data.silos", "engine.ray_address", "the silos' nodes must have joined that cluster"),
+    Law(
+        lambda c: c.data.silos and c.engine.name != "federation" and c.engine.ray_address is None,
+        "{data.silos=} needs {engine.ray_address}: the silos' nodes must have joined that cluster.",
+    ),
     Conflict("data.silos", "canaries.number", "canaries are clients of no silo"),
 ]
 
@@ -373,7 +376,22 @@ _CLIENT_PRIVACY = [
 ]
 
 _ENGINE = [
-    *belong("engine.name=ray", *section("engine", but=("name", "threads")), "data.silos"),
+    *belong("engine.name=ray", *(path for path in section("engine") if path.startswith("engine.ray_"))),
+    *belong("engine.name=federation", *(path for path in section("engine") if path.startswith("engine.federation_"))),
+    *belong("engine.name=ray|federation", "data.silos"),
+    *(
+        Conflict("engine.name=federation", condition, because)
+        for condition, because in (
+            ("attack.name!=none", "attackers are simulated in federations of one machine"),
+            (laws.BUFFERED, "participants of a round start from the same model"),
+            ("run.keep_updates", "participants send sums, not single updates"),
+            ("model.cache_features", "activations would be of participants' data"),
+        )
+    ),
+    Law(
+        lambda c: c.engine.name == "federation" and not c.data.silos,
+        "{engine.name=} needs {data.silos}: the names of the participants.",
+    ),
     Conflict("run.keep_updates", "engine.name=tff_native", "TFF's runtime shows sums, not single updates"),
     Relation(("run.monitor",), laws.something_is_monitored),
 ]

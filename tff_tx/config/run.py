@@ -13,7 +13,12 @@ from tff_tx.config.registries import ENGINES
 class EngineConfig(Section, name="engine"):
     """Engine."""
 
-    name: str = option("local", "Engine that runs the clients; ray: a cluster.", flag="engine", choices=ENGINES)
+    name: str = option(
+        "local",
+        "Engine that runs the clients; ray: a cluster; federation: participants with data of their own.",
+        flag="engine",
+        choices=ENGINES,
+    )
     threads: int | None = option(
         None,
         "Clients computed at the same time; default: one per processor. Does not change the numbers.",
@@ -51,6 +56,34 @@ class EngineConfig(Section, name="engine"):
     ray_worker_seconds: float = option(
         300.0,
         "Time that clients wait for a node that can run them, before they are left out.",
+        least=1.0,
+        may_change=True,
+    )
+
+    federation_address: str = option(
+        "0.0.0.0:8443", "Address, host:port, at which participants join the coordinator.", may_change=True
+    )
+    federation_certificate: str = option(
+        "certs/coordinator", "Directory of the coordinator's kit (programs.certs).", may_change=True
+    )
+    federation_participants: str | None = option(
+        None,
+        "List of participants' certificates; default: participants.json beside the kit's directory, where "
+        "programs.certs writes it. It is read again whenever it changes.",
+        may_change=True,
+    )
+    federation_join_seconds: float = option(
+        600.0, "Time limit for all participants to join before training.", least=1.0, may_change=True
+    )
+    federation_phase_seconds: float = option(
+        3600.0,
+        "Time limit of a participant's answer, after which its clients are left out of the round.",
+        least=1.0,
+        may_change=True,
+    )
+    federation_silence_seconds: float = option(
+        60.0,
+        "Time without a sign of life after which the clients of a participant that owes an answer are left out.",
         least=1.0,
         may_change=True,
     )

@@ -129,9 +129,9 @@ class DataConfig(Section, name="data"):
     )
     silos: tuple[str, ...] = option(
         (),
-        "Names of the silos that hold the training data: {data.files} are then paths on the node whose Ray resource is "
-        "silo_NAME, with {silo} for the name, and are read only there; {data.test_files} and {data.validation_files} "
-        "are read here.",
+        "Names of the silos that hold the training data, or of a federation's participants. On a cluster, {data.files} "
+        "are then paths on the node whose Ray resource is silo_NAME, with {silo} for the name, and are read only "
+        "there. {data.test_files} and {data.validation_files} are read here.",
     )
     format: str | None = option(
         None, "Format of the files; default: by their names.", flag="data_format", choices=FORMATS

@@ -181,6 +181,27 @@ class PrivacyReportConfig(Section, name="calculator"):
 
 
 @dataclasses.dataclass(frozen=True)
+class ParticipantConfig(Section, name="participant"):
+    """Participant of a federation."""
+
+    coordinator: str | None = option(None, "Address of the coordinator, host:port, as its certificate has it.")
+    certificate: str | None = option(None, "Directory of the participant's kit (programs.certs).")
+    data: tuple[str, ...] = option((), "Training files, folders or globs, in the format of the plan.")
+    policy: str | None = option(None, "TOML file with the bounds that the participant enforces; default: none.")
+    approve: str | None = option(
+        None, "Digest of the plan that is approved of; default: the operator is asked, once for each plan."
+    )
+    state_dir: str = option(
+        "participant", "Directory of the participant's own files: encoded data, approved plans and the audit log."
+    )
+    pretrained: str | None = option(None, "Checkpoint in place of the plan's, a copy of the same.", flag="checkpoint")
+    threads: int | None = option(
+        None, "Clients computed at the same time; default: one per processor.", least=1, most=1024
+    )
+    check_log: bool = option(False, "Checks and prints the audit log, and does nothing else.")
+
+
+@dataclasses.dataclass(frozen=True)
 class CertificatesConfig(Section, name="certificates"):
     """Certificates."""
 

@@ -15,7 +15,7 @@ _EXPORTS = {
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
     "readers.files": ("format_of_table",),
-    "silos": ("SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
+    "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
     "sources": ("DataSet", "Format", "open_source", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),
     "splits": ("Split",),

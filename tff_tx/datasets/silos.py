@@ -93,6 +93,11 @@ class SiloClientData(tff.simulation.datasets.ClientData):
                 raise UserError(f"the silos {first} and {silo} store different examples: {specs[first]} and {spec}.")
 
     @property
+    def listings(self) -> dict[str, Listing]:
+        """What the silos told, by name."""
+        return dict(self._listings)
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprints of the silos' stores."""
         return " ".join(f"{silo}:{listing.fingerprint}" for silo, listing in self._listings.items())

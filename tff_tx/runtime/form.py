@@ -62,6 +62,10 @@ class RoundForm:
         """The parts that run beside clients; of the server's, `initialize` holds the seed of private noise."""
         return RoundForm({name: self.computations[name] for name in _WORKERS_PARTS})
 
+    def workers_parts(self) -> list[tuple[str, Computation]]:
+        """The parts that run beside clients, by name."""
+        return [(name, self._proto(name)) for name in _WORKERS_PARTS]
+
     def graph(self, name: str) -> ImportedGraph:
         """A part, imported."""
         return ImportedGraph(self._proto(name), name)
@@ -141,11 +145,11 @@ def paths(value_type: tff.Type, path: tuple = ()) -> list[tuple]:
 
 
 def flatten(value: Any, value_type: tff.Type) -> list[Any]:
-    """The leaves of a Python value, in the order of its TFF type."""
+    """The leaves of a Python value, in the order of its TFF type; a dataset may be given as its variant."""
     if isinstance(value_type, tff.TensorType):
         return [value]
     if isinstance(value_type, tff.SequenceType):
-        return [tf.data.experimental.to_variant(value)]
+        return [value if tf.is_tensor(value) else tf.data.experimental.to_variant(value)]
     elements = enumerate(tff.structure.iter_elements(value_type))
     return [leaf for i, (name, element) in elements for leaf in flatten(_element(value, i, name), element)]
 

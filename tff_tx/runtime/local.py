@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
@@ -70,6 +71,16 @@ class LocalEngine(ProcessEngine):
             gathered.progress(position + 1)
             gathered.clock.stop("aggregation")
         return total
+
+    def partial_sum(self, broadcast: list, clients: Sequence[Any]) -> tuple[list, Gathered]:
+        """The sum of some clients' contributions to a round that others run, and what came in besides.
+
+        Args:
+          broadcast: The leaves that the clients train from.
+          clients: As of `run_round`.
+        """
+        gathered = Gathered([], None)
+        return self._collect(clients, functools.partial(self._job, broadcast), gathered), gathered
 
     def _results(self, clients, job_fn) -> Iterator[Any]:
         """Yields what `_train` gives or raises for each client, in the order of the cohort."""

@@ -16,7 +16,7 @@ from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run import baseline
-from tff_tx.run.assemble import aggregation, attacks, cohorts, personal, processes
+from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, personal, processes
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -65,13 +65,10 @@ class Assembly:
         trained = task if cache is None else cache.task
         plan = privacy.build_plan(config, len(task.train.client_ids), weights, processes.server_rates(config))
         accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
-        parts = {**aggregation.build_aggregation(config), **attacks.option_parts(attack)}
-        if aggregator is not None:
-            parts["aggregator"] = aggregator
-        if plan is not None:
-            parts.update(aggregation.private_parts(plan))
-        process = processes.build_process(config, trained.model, processes.build_options(config, **parts))
-        process = attacks.named_process(config, trained, process, attack)
+        parts = attacks.option_parts(attack) if aggregator is None else {"aggregator": aggregator}
+        process = _process(config, trained.model, plan, parts)
+        if config.engine.name != "federation":  # whose participants read their data themselves
+            process = attacks.named_process(config, trained, process, attack)
         return cls(config, task, canaries, attack, cache, plan, accounts, process)
 
     @property
@@ -81,6 +78,8 @@ class Assembly:
 
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
         """The engine, a context manager."""
+        if self.config.engine.name == "federation":
+            return federations.build_engine(self.config, self.process, found, self.task)
         return processes.build_engine(
             self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config)
         )
@@ -221,6 +220,29 @@ class Assembly:
             where = os.path.join(directory, "features")
             lines.append(f"activation cache: up to {self.cache_bytes() / 1e6:,.0f} MB in {where}")
         return lines
+
+
+def _process(config, model, plan, parts):
+    """The learning process of data sets; `parts` are fields of `algorithms.Options` in place of the configuration's."""
+    parts = {**aggregation.build_aggregation(config), **parts}
+    if plan is not None:
+        parts.update(aggregation.private_parts(plan))
+    return processes.build_process(config, model, processes.build_options(config, **parts))
+
+
+def participants_process(
+    config: RunConfig, task: tasks.FederatedTask, num_clients: int
+) -> tuple[tff.learning.templates.LearningProcess, privacy.Plan | None]:
+    """The process as a participant makes it, of its own part of the task, and what privacy it has.
+
+    Args:
+      config: Of the plan.
+      task: Of the participant's own data.
+      num_clients: Training clients of all participants.
+    """
+    weights = sum(w.size for w in task.model.initial_weights[0])
+    plan = privacy.build_plan(config, num_clients, weights, processes.server_rates(config))
+    return _process(config, task.model, plan, {}), plan
 
 
 def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:

@@ -17,6 +17,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS, ENGINES
 from tff_tx.run.assemble import personal
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
+from tff_tx.run.assemble.federations import Federation
 
 
 def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
@@ -86,8 +87,10 @@ def build_process(
 
 
 def cluster(config: RunConfig) -> contextlib.AbstractContextManager:
-    """The Ray cluster that the configuration names, or a new one; of None for other engines."""
+    """The Ray cluster that the configuration names, or a new one, or its federation; of None for other engines."""
     engine = config.engine
+    if engine.name == "federation":
+        return Federation(config)
     if engine.name != "ray":
         return contextlib.nullcontext()
     return runtime.RayCluster(
@@ -95,8 +98,10 @@ def cluster(config: RunConfig) -> contextlib.AbstractContextManager:
     )
 
 
-def on_silos(config: RunConfig, found: runtime.RayCluster | None) -> Callable[..., Mapping] | None:
+def on_silos(config: RunConfig, found: runtime.RayCluster | Federation | None) -> Callable[..., Mapping] | None:
     """Calls functions where the data of silos are, see `RayCluster.on_silos`; None without silos."""
+    if config.engine.name == "federation":
+        return found.on_silos
     return functools.partial(found.on_silos, names=list(config.data.silos)) if config.data.silos else None
 
 

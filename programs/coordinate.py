@@ -1,0 +1,32 @@
+"""Coordinates a federation: `python -m programs.coordinate --silos=north,south,west ...`.
+
+The flags are those of programs.train, with participants (--silos) in place of training data: each starts
+`python -m programs.participate`. The run directory, its report and how a run is resumed are as in programs.train.
+"""
+
+from __future__ import annotations
+
+from programs import cli, train
+from tff_tx.config import SECTIONS, check, resolve
+from tff_tx.config.rules import RULES
+from tff_tx.core import tls
+from tff_tx.core.errors import UserError, setting
+
+
+def main(settings: cli.Settings) -> int:
+    if settings.config.data.files:
+        raise UserError(f"{setting('data.files')}: the participants have the training data; remove it.")
+    given = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",)}
+    config = settings.config.replace(given)
+    check(resolve(config), RULES)
+    tls.require_tls_1_3()
+    from tff_tx.run.assemble import plans
+
+    print(f"Plan {plans.digest(plans.plan_of(resolve(config)))}", flush=True)
+    return train.train(config)
+
+
+PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS])
+
+if __name__ == "__main__":
+    PROGRAM.run()

@@ -1,0 +1,156 @@
+"""A coordinator and participants in one process, and what stands between them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+
+import grpc
+
+from tff_tx.core import certificates
+from tff_tx.federation import contents, wire
+from tff_tx.federation.hub import Hub, Limits
+from tff_tx.federation.link import Link
+from tff_tx.federation.messages_pb2 import Chunk
+from tff_tx.federation.secure_sums import Authority, Identity
+
+RUN = "a plan"
+QUICK = Limits(join=20.0, phase=20.0, silence=3.0)
+
+
+def make_kits(directory, names):
+    """An authority with a coordinator and participants."""
+    certificates.make_node_certificate(str(directory), "coordinator", role="coordinator")
+    for name in names:
+        certificates.make_node_certificate(str(directory), name, role="participant")
+    return directory
+
+
+def hub(kits, names, **more):
+    """A hub at a free port of this machine."""
+    options = {"limits": QUICK, "run": RUN, "welcome": {"plan": RUN}, **more}
+    listed = os.path.join(kits, certificates.PARTICIPANTS)
+    return Hub("localhost:0", os.path.join(kits, "coordinator"), listed, names, **options)
+
+
+@contextlib.contextmanager
+def serving(kits, name, port, handle, **more):
+    """A participant in a thread; gives its link, which has `error` if `serve` ended by one."""
+    options = {"digest_of": lambda welcome: welcome["plan"], "on_plan": lambda welcome: None, **more}
+    link = Link(f"localhost:{port}", os.path.join(kits, name), handle=handle, **options)
+    link.error = None
+
+    def serve():
+        try:
+            link.serve()
+        except Exception as error:
+            link.error = error
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield link
+    finally:
+        link.stop()
+
+
+def echo(header, payload):
+    """A participant that answers what it is asked."""
+    return (payload,)
+
+
+def wait_until(condition, seconds=20.0):
+    """Waits for what other threads bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Raw:
+    """A participant that sends what a test makes; its calls give the status code and the words."""
+
+    def __init__(self, kits, name, port):
+        self.kit = os.path.join(kits, name)
+        self.identity, self.authority = Identity.load(self.kit), Authority.load(self.kit)
+        self._channel = wire.channel(f"localhost:{port}", self.kit)
+        self.join = self._made(self._channel.unary_unary, "Join")
+        self.receive = self._made(self._channel.unary_stream, "Receive")
+        self.send = self._made(self._channel.stream_unary, "Send")
+
+    def _made(self, kind, name):
+        call = kind(f"/{wire.SERVICE}/{name}", None, Chunk.FromString)
+
+        def run(data):
+            try:
+                found = call(iter(data) if name == "Send" else data, timeout=20.0)
+                return next(found) if name == "Receive" else found
+            except grpc.RpcError as error:
+                return error.code(), error.details()
+
+        return run
+
+    def session(self):
+        """Joins by hand."""
+        from tff_tx.federation.envelopes import Session, parse_header
+
+        mine = Session(self.identity, self.authority, b"", os.urandom(16))
+        reply = self.join(next(mine.chunks(0, "join")).SerializeToString())
+        assert isinstance(reply, Chunk), reply
+        key = parse_header(reply.envelope).session
+        return Session(self.identity, self.authority, reply.envelope.certificate, key, RUN)
+
+    def close(self):
+        self._channel.close()
+
+
+class Proxy:
+    """Forwards a port of this machine, slowly if `bytes_per_second` is set, until it is cut."""
+
+    def __init__(self, port, bytes_per_second=None):
+        self._target, self._rate, self._sockets = port, bytes_per_second, []
+        self._server = socket.create_server(("localhost", 0))
+        self.port, self.seen = self._server.getsockname()[1], bytearray()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._server.accept()
+                server = socket.create_connection(("localhost", self._target))
+            except OSError:
+                return
+            self._sockets += [client, server]
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _forward(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                self.seen += data
+                if self._rate:
+                    time.sleep(len(data) / self._rate)
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        """Ends all connections; new ones are forwarded."""
+        sockets, self._sockets = self._sockets, []
+        for end in sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+    def close(self):
+        self._server.close()
+        self.cut()
+
+
+def said(text):
+    """A payload."""
+    return contents.pack({"said": text})

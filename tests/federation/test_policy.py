@@ -1,0 +1,94 @@
+"""A participant's own bounds, its log and the ops that it runs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tff_tx.core.errors import UserError
+from tff_tx.federation import audit_log, operations
+from tff_tx.federation.policy import Policy, Terms
+
+TERMS = Terms(3, 10, False, None, None, ("loss", "num_examples"), True)
+PRIVATE = dataclasses.replace(TERMS, mechanism="gaussian", epsilon=8.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms", "sentence"),
+    [
+        ("least_participants = 4", TERMS, "least_participants = 4, and the plan has 3 participants"),
+        ("most_rounds = 9", TERMS, "most_rounds = 9, and the plan has 10 rounds"),
+        ("secure_sums_only = true", TERMS, "the plan adds up in the clear"),
+        ('mechanisms = ["gaussian"]', TERMS, "the plan has the mechanism none"),
+        ("most_epsilon = 4", TERMS, "the plan has epsilon infinity"),
+        ("most_epsilon = 4.5", PRIVATE, "the plan has epsilon 8.0"),
+        ('metrics = ["num_examples"]', TERMS, "the plan has loss leave"),
+        ("label_names = false", TERMS, "the plan looks for the labels in the data"),
+    ],
+)
+def test_a_plan_beyond_a_bound_is_refused(tmp_path, text, terms, sentence):
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        Policy.load(str(path)).check(terms)
+    Policy.load(None).check(terms)
+
+
+def test_a_plan_within_all_bounds_is_accepted(tmp_path):
+    path = tmp_path / "policy.toml"
+    path.write_text(
+        'least_participants = 3\nmost_rounds = 10\nmechanisms = ["gaussian"]\nmost_epsilon = 8\n'
+        'metrics = ["loss", "num_examples"]\nlabel_names = true\n'
+    )
+    Policy.load(str(path)).check(PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("most_round = 9", "there is no most_round in a policy"),
+        ('most_rounds = "9"', "most_rounds = '9' must be of the type int"),
+        ("most_rounds = true", "must be of the type int"),
+        ("metrics = [1]", "must be of the type tuple"),
+        ("most_rounds =", "cannot be read"),
+    ],
+)
+def test_a_policy_that_means_nothing_is_rejected(tmp_path, text, sentence):
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        Policy.load(str(path))
+
+
+def test_the_log_shows_what_was_changed_removed_or_added(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    for _ in range(2):  # a participant that starts again goes on with its log
+        log = audit_log.AuditLog(str(path))
+        log.append("train", (b"abc", b"d"), round=1)
+        log.append("train", (b"xyz",), round=2)
+    lines = path.read_text().splitlines()
+    assert [(e["number"], e["bytes"]) for e in audit_log.read(str(path))] == [(1, 4), (2, 3), (3, 4), (4, 3)]
+    changed = json.dumps({**json.loads(lines[1]), "bytes": 0})
+    for broken in ([lines[0], changed, *lines[2:]], [lines[0], *lines[2:]], [*lines[:2], lines[1], *lines[2:]], ["{}"]):
+        path.write_text("\n".join(broken) + "\n")
+        with pytest.raises(UserError, match="keep it, and start another log"):
+            audit_log.AuditLog(str(path))
+
+
+def test_nothing_leaves_that_is_not_in_the_log():
+    with pytest.raises(UserError, match="/dev/full cannot be written .No space left on device.*nothing leaves"):
+        audit_log.AuditLog.append(_full(), "train", (b"abc",))
+
+
+def _full():
+    log = audit_log.AuditLog("/nowhere")
+    log._path = "/dev/full"
+    return log
+
+
+def test_ops_that_reach_out_are_none_of_the_known():
+    operations.require_known({"MatMul", "Const"})
+    for op in ("ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "TextLineDataset", "SaveV2", "RestoreV2", "PrintV2"):
+        with pytest.raises(UserError, match=f"has the ops {op}, which are not among those"):
+            operations.require_known({"MatMul", op})
+    operations.require_known({"PrintV2"}, ["PrintV2"])

@@ -1,0 +1,197 @@
+"""The commands of docs/federation.md, and what becomes of a run whose parties are killed."""
+
+import csv
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import portpicker
+import pytest
+
+from tests.complaints import complaint
+from tests.processes import ROOT, run
+from tff_tx.core import certificates
+
+PAGE = (ROOT / "docs" / "federation.md").read_text()
+COMMANDS = [re.sub(r"\s+", " ", block).strip() for block in re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)]
+TINY = '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
+SHORT = [TINY, "--max_length=8", "--rounds=4", "--clients_per_round=5", "--local_steps=1", "--rounds_per_evaluation=4"]
+SHORT += ["--rounds_per_checkpoint=1"]
+SILOS = {"north": 3, "south": 2, "west": 1}
+
+
+def test_there_are_five_to_a_federation():
+    programs = [re.findall(r"programs\.(\w+)", command) for command in COMMANDS[:5]]
+    assert programs == [["certs"], ["certs"], ["coordinate"], ["participate"], ["participate"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--engine=federation"], "--engine=federation needs --silos"),
+        (["--federation_address=x:1"], "--federation_address=x:1 has no effect with --engine=local"),
+    ],
+)
+def test_mistakes(flags, sentence):
+    assert sentence in complaint("--dataset=file", "--data=x.csv", "--task=causal_lm", "--architecture=gpt2", *flags)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Tables for three participants, of all together, and held-out ones."""
+    place, drawn = tmp_path_factory.mktemp("federation"), random.Random(0)
+    tables = {"held_out": {"t0": 8}, **{silo: {f"p{c}": 8 for c in range(n)} for silo, n in SILOS.items()}}
+    tables["all"] = {f"{silo}/p{c}": 8 for silo, n in SILOS.items() for c in range(n)}
+    rows = {}
+    for name, clients in tables.items():
+        with open(place / f"{name}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["patient", "text", "label"])
+            for client, size in clients.items():
+                own = rows.get(client) or [
+                    ("red dog", "a") if drawn.random() < 0.5 else ("sea", "b") for _ in range(size)
+                ]
+                rows[f"{name}/{client}"] = own
+                writer.writerows([client, *row] for row in own)
+    (place / "programs").symlink_to(ROOT / "programs")
+    return place
+
+
+class Party:
+    """A program, whose output goes to a file."""
+
+    def __init__(self, place, name, command):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        self.path = place / f"{name}.log"
+        with open(self.path, "w") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=place, env=environment, stdout=log, stderr=log
+            )
+
+    def wait_for(self, pattern, seconds=200):
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.path.read_text(), re.MULTILINE)):
+            assert time.monotonic() < deadline, self.path.read_text()[-3000:]
+            assert self.process.poll() is None, self.path.read_text()[-3000:]
+            time.sleep(0.05)
+        return found[1] if found.groups() else found[0]
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+class Federation:
+    """The parties of the page, at a port of their own."""
+
+    def __init__(self, place):
+        self.place, self.parties = place, {}
+        self.port = portpicker.pick_unused_port()
+
+    def coordinate(self, run_dir):
+        flags = " ".join(f"'{flag}'" for flag in [*SHORT, f"--federation_address=localhost:{self.port}"])
+        command = f"{COMMANDS[2]} {flags} --cache_dir=cache".replace("runs/federation", run_dir)
+        return self._start("coordinator", command)
+
+    def participate(self, name, plan):
+        command = COMMANDS[3].replace("north", name).replace("$PLAN", plan).replace("8443", str(self.port))
+        return self._start(name, command)
+
+    def _start(self, name, command):
+        self.parties[name] = Party(self.place, name, command)
+        return self.parties[name]
+
+    def close(self):
+        for party in self.parties.values():
+            party.kill()
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """A run by the page's commands, with its federation, which stays."""
+    federation = Federation(place)
+    for command in COMMANDS[:2]:
+        subprocess.run(["bash", "-c", command], cwd=place, check=True, env={**os.environ, "PATH": _path()})
+    coordinator = federation.coordinate("runs/whole")
+    plan = coordinator.wait_for("^Plan (.*)$")
+    for name in SILOS:
+        federation.participate(name, plan)
+    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    yield federation, plan
+    federation.close()
+
+
+def _path():
+    return f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+def stable(run_dir):
+    table = pd.read_csv(run_dir / "metrics.csv")
+    return table[[c for c in table if not c.startswith("time/")]]
+
+
+@pytest.mark.slow
+def test_five_commands_lead_to_a_federation_with_the_numbers_of_one_machine(place, whole):
+    assert (place / "runs" / "whole" / "report.md").exists()
+    out, _ = run("participate", "--state_dir=state/north", "--check_log", cwd=place)
+    assert "what=train round=4" in out
+    assert "none changed, added or removed" in out
+    words = ["--task=sequence_classification", "--architecture=bert", "--tokenizer=bytes", "--client_column=patient"]
+    files = ["--dataset=file", "--data=all.csv", "--test_data=held_out.csv", "--validation_fraction=0"]
+    run("train", *words, *files, *SHORT, "--cache_dir=cache", "--run_dir=runs/local", cwd=place)
+    ours, theirs = (stable(place / "runs" / name) for name in ("whole", "local"))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_killed_parties_come_back_to_the_same_model(place, whole):
+    """kill -9 of a participant while it owes an answer, and of the coordinator between and within rounds."""
+    federation, plan = whole
+    drawn = random.Random(3)
+    for number in range(2):
+        coordinator = federation.coordinate("runs/killed")
+        deadline = time.monotonic() + 200
+        while not (place / "runs" / "killed" / "checkpoints" / f"round_{number + 1}").exists():
+            assert time.monotonic() < deadline, coordinator.path.read_text()
+            assert coordinator.process.poll() is None, coordinator.path.read_text()
+            time.sleep(0.01)
+        time.sleep(drawn.random())
+        federation.parties["south"].kill()
+        coordinator.kill()
+        federation.participate("south", plan)
+    assert federation.coordinate("runs/killed").process.wait(300) == 0
+    pd.testing.assert_frame_equal(stable(place / "runs" / "killed"), stable(place / "runs" / "whole"))
+    models = [(place / "runs" / name / "model" / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert models[0] == models[1]
+
+
+@pytest.mark.slow
+def test_a_participant_that_does_not_agree_says_so_and_ends(place, whole):
+    federation, _ = whole
+    policy = place / "policy.toml"
+    policy.write_text("most_rounds = 3")
+    certificates.make_node_certificate(str(place / "certs"), "east", role="participant")
+    flags = ["--silos=east", "--task=causal_lm", "--architecture=gpt2", "--tokenizer=bytes", TINY, "--rounds=4"]
+    port = portpicker.pick_unused_port()
+    more = [f"--federation_address=localhost:{port}", "--federation_join_seconds=20", "--run_dir=runs/east"]
+    command = " ".join(f"'{word}'" for word in [*flags, *more])
+    coordinator = Party(place, "east_coordinator", f"python -m programs.coordinate {command}")
+    coordinator.wait_for("^Plan")
+    own = [f"--coordinator=localhost:{port}", "--certificate=certs/east", "--data=north.csv", "--state_dir=state/east"]
+    _, err = run("participate", *own, "--policy=policy.toml", cwd=place, code=2)
+    assert "Error: this participant's policy has most_rounds = 3, and the plan has 4 rounds." in err
+    out, err = run("participate", *own, cwd=place, code=2)
+    assert "task: causal_lm, of 4 rounds of fed_avg" in out
+    assert "has not approved of the plan" in err
+    assert coordinator.process.wait(60) == 2
+    assert "east did not join within 20 s (east: the operator of east has not approved" in coordinator.path.read_text()

@@ -1,0 +1,338 @@
+"""The transport: who may call, what is rejected, what survives an outage."""
+
+import concurrent.futures
+import os
+import pathlib
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+
+from tests.federation import parties
+from tff_tx.core import certificates
+from tff_tx.core.errors import UserError
+from tff_tx.federation import contents, link, wire
+from tff_tx.federation.envelopes import CHUNK_BYTES, EnvelopeError, Session
+from tff_tx.federation.hub import Limits
+from tff_tx.federation.messages_pb2 import Chunk, Header
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMES = ("north", "south")
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory):
+    return parties.make_kits(tmp_path_factory.mktemp("certs"), NAMES)
+
+
+@pytest.fixture
+def hub(kits):
+    with parties.hub(kits, NAMES) as found:
+        yield found
+
+
+def test_the_generated_module_is_that_of_the_description(tmp_path):
+    command = ["-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", "tff_tx/federation/messages.proto"]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    name = "tff_tx/federation/messages_pb2.py"
+    assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+
+def test_each_is_asked_and_answers_in_chunks(kits, hub):
+    blob = os.urandom(2 * CHUNK_BYTES + 17)
+    with parties.serving(kits, "north", hub.port, parties.echo), parties.serving(kits, "south", hub.port, parties.echo):
+        hub.wait()
+        asked = {name: (name.encode(), blob) for name in NAMES}
+        answers, failures = hub.ask(1, "echo", asked)
+    assert not failures
+    assert answers == {name: name.encode() + blob for name in NAMES}
+
+
+def test_who_is_silent_or_late_is_left_out_and_may_come_back(kits):
+    release, slow = threading.Event(), Limits(20.0, 2.0, 20.0)
+
+    def late(header, payload):
+        release.wait(20)
+        return (payload,)
+
+    with (
+        parties.hub(kits, NAMES, limits=slow) as hub,
+        parties.serving(kits, "north", hub.port, parties.echo),
+        parties.serving(kits, "south", hub.port, late),
+    ):
+        hub.wait()
+        answers, failures = hub.ask(1, "echo", dict.fromkeys(NAMES, parties.said("one")))
+        assert list(answers) == ["north"]
+        assert failures == {"south": "south has not answered within 2 s"}
+        release.set()  # its answer to the first comes now, and counts as no answer to the second attempt
+        answers, failures = hub.ask(1, "echo", dict.fromkeys(NAMES, parties.said("two")))
+        assert {contents.unpack(a)[0]["said"] for a in answers.values()} == {"two"}
+        assert not failures
+
+
+def test_who_never_joins_is_named(kits):
+    with parties.hub(kits, NAMES, limits=Limits(0.3, 9.0, 0.3)) as hub:
+        with pytest.raises(UserError, match="north, south did not join within 0 s: start"):
+            hub.wait()
+        assert hub.ask(1, "echo", {"north": ()})[1] == {"north": "north has given no sign of life for 0 s"}
+
+
+def test_who_refuses_says_why(kits):
+    def refuse(welcome):
+        raise UserError("this participant's policy has most_rounds = 1.")
+
+    with (
+        parties.hub(kits, ["north"], limits=Limits(1.0)) as hub,
+        parties.serving(kits, "north", hub.port, parties.echo, on_plan=refuse) as link,
+    ):
+        with pytest.raises(UserError, match="north: this participant's policy has most_rounds = 1"):
+            hub.wait()
+        assert "most_rounds" in str(link.error)
+
+
+def test_an_answer_that_is_lost_is_sent_again_and_not_made_again(kits, hub):
+    calls, proxy = [], parties.Proxy(hub.port)
+
+    def handle(header, payload):
+        calls.append(header.phase)
+        proxy.cut()  # as the answer is ready, the network is gone
+        return (payload,)
+
+    try:
+        with parties.serving(kits, "north", proxy.port, handle):
+            hub.wait(["north"])
+            answers, failures = hub.ask(1, "echo", {"north": parties.said("it")})
+    finally:
+        proxy.close()
+    assert not failures
+    assert contents.unpack(answers["north"])[0] == {"said": "it"}
+    assert calls == ["echo"]
+
+
+def test_a_participant_finds_the_coordinator_that_starts_again(kits):
+    with parties.hub(kits, ["north"]) as first:
+        port = first.port
+        with parties.serving(kits, "north", port, parties.echo):
+            first.wait()
+            first.close()
+            listed = os.path.join(kits, certificates.PARTICIPANTS)
+            options = {"run": parties.RUN, "welcome": {"plan": parties.RUN}, "limits": parties.QUICK}
+            again = type(first)(f"localhost:{port}", os.path.join(kits, "coordinator"), listed, ["north"], **options)
+            with again:
+                again.wait()
+                assert again.ask(7, "echo", {"north": parties.said("x")})[0]
+
+
+def test_a_slow_link_is_no_silence_and_shows_nothing(kits, monkeypatch):
+    """Two megabytes each way in some 4 s, with a second of silence allowed, seen by whoever listens."""
+    monkeypatch.setattr(link, "BEAT_SECONDS", 0.3)
+    blob = bytes(range(256)) * (1 << 13)
+    with parties.hub(kits, ["north"], limits=Limits(20.0, 60.0, 1.5)) as hub:
+        proxy = parties.Proxy(hub.port, bytes_per_second=1 << 20)
+        with parties.serving(kits, "north", proxy.port, parties.echo):
+            hub.wait()
+            started = time.monotonic()
+            answers, failures = hub.ask(1, "echo", {"north": (blob,)})
+            assert time.monotonic() - started > 3
+        proxy.close()
+    assert not failures
+    assert answers["north"] == blob
+    assert len(proxy.seen) > 2 * len(blob)
+    assert blob[:256] not in proxy.seen
+    assert b"echo" not in proxy.seen
+
+
+def test_only_participants_of_the_federation_are_served(kits, hub, tmp_path):
+    parties.make_kits(tmp_path, NAMES)  # of another authority
+    certificates.make_node_certificate(str(kits), "late", role="participant")
+    shutil.copytree(kits, expired := tmp_path / "expired")
+    shutil.rmtree(expired / "north")
+    certificates.make_node_certificate(str(expired), "north", role="participant", days=0)
+    for directory, name in ((tmp_path, "north"), (expired, "north")):
+        caller = parties.Raw(directory, name, hub.port)
+        assert caller.join(b"")[0] is grpc.StatusCode.UNAVAILABLE  # the handshake fails
+        caller.close()
+    with pytest.raises(UserError, match="the certificate expired on .*; renew it"):
+        wire.load_kit(str(expired / "north"), "participant")
+    late = parties.Raw(kits, "late", hub.port)
+    code, words = late.join(b"")
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "is not among the participants" in words
+    certificates.revoke(str(kits), "late")
+
+
+def test_who_is_revoked_is_out_at_once(kits, tmp_path):
+    own = tmp_path / "certs"
+    shutil.copytree(kits, own)
+    with parties.hub(own, NAMES) as hub, parties.serving(own, "north", hub.port, parties.echo) as link:
+        hub.wait(["north"])
+        certificates.revoke(str(own), "north")
+        assert hub.ask(1, "echo", {"north": ()})[0] or True  # it may have been waiting for this
+        parties.wait_until(lambda: link.error is not None)
+    assert "is not among the participants" in str(link.error)
+
+
+def test_a_participant_is_no_coordinator(kits, tmp_path):
+    with pytest.raises(UserError, match="is the kit of a participant, not of a coordinator"):
+        parties.hub(kits, NAMES).__class__(
+            "localhost:0", os.path.join(kits, "north"), os.path.join(kits, certificates.PARTICIPANTS), NAMES, "", {}
+        )
+
+
+SERVER = """
+import sys
+from tff_tx.core import tls
+tls.require_tls_1_3()
+from tests.federation import parties
+with parties.hub(sys.argv[1], ["north"]) as hub:
+    print(hub.port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_tls_is_1_3(kits):
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, kits],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    port = int(server.stdout.readline())
+    for version, is_served in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)):
+        context = ssl.create_default_context(cafile=os.path.join(kits, "north", "ca.crt"))
+        context.maximum_version = version
+        context.load_cert_chain(*(os.path.join(kits, "north", name) for name in ("node.crt", "node.key")))
+        context.set_alpn_protocols(["h2"])
+        with socket.create_connection(("localhost", port)) as plain:
+            try:
+                with context.wrap_socket(plain, server_hostname="localhost") as found:
+                    assert (found.version(), is_served) == ("TLSv1.3", True)
+            except ssl.SSLError:
+                assert not is_served
+    server.communicate()
+    assert server.returncode == 0
+
+
+def test_replays_and_others_names_are_rejected(kits, hub):
+    north, south = (parties.Raw(kits, name, hub.port) for name in NAMES)
+    session, other = north.session(), south.session()
+    message = [chunk.SerializeToString() for chunk in session.chunks(0, "beat", parties.said("x"))]
+    assert isinstance(north.send(message), Chunk)
+    for caller, sent, words in (
+        (north, message, "has been here already"),
+        (south, message, "not valid for what it is to sign"),
+        (north, [c.SerializeToString() for c in other.chunks(0, "beat")], "not valid for what it is to sign"),
+    ):
+        code, found = caller.send(sent)
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert words in found
+    north.session()  # a new one, for which messages of the last are another's
+    code, words = north.send([chunk.SerializeToString() for chunk in session.chunks(0, "beat")])
+    assert "session of a message is another" in words
+
+
+def test_a_flipped_byte_anywhere_is_rejected(kits, hub):
+    north = parties.Raw(kits, "north", hub.port)
+    session = north.session()
+    opening = Session(north.identity, north.authority, b"", os.urandom(16))
+    kinds = {
+        "join": (north.join, lambda: opening.chunks(0, "join", parties.said("x"))),
+        "receive": (north.receive, lambda: session.chunks(0, "receive")),
+        "send": (lambda data: north.send([data]), lambda: session.chunks(3, "train", parties.said("x"))),
+    }
+    drawn = random.Random(1)
+    for call, chunks in kinds.values():
+        for _ in range(40):
+            data = bytearray(next(iter(chunks())).SerializeToString())
+            place = drawn.randrange(len(data))
+            data[place] ^= 1 << drawn.randrange(8)
+            if Chunk.FromString(bytes(next(iter(chunks())).SerializeToString())) == _parsed(data):
+                continue
+            answer = call(bytes(data))
+            assert not isinstance(answer, Chunk), (place, answer)
+            assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT, answer
+
+
+def _parsed(data):
+    try:
+        return Chunk.FromString(bytes(data))
+    except Exception:
+        return None
+
+
+def test_noise_is_rejected_in_a_sentence_and_bounded_memory(kits, hub, caplog):
+    """A thousand messages of random bytes, and of random fields; then the hub serves as before."""
+    north, drawn = parties.Raw(kits, "north", hub.port), random.Random(2)
+    session = north.session()
+    before = psutil.Process().memory_info().rss
+    for number in range(340):
+        noise = drawn.randbytes(drawn.choice([0, 1, 50, 3000]))
+        signed = next(iter(session.chunks(drawn.randrange(9), "train", (noise,))))
+        signed.envelope.header = Header(major=drawn.randrange(2), session=noise[:16]).SerializeToString()
+        for call in (north.join, north.receive, lambda data: north.send([data])):
+            answer = call(drawn.choice([noise, signed.SerializeToString()]))
+            assert answer[0] is grpc.StatusCode.INVALID_ARGUMENT, (number, answer)
+    assert psutil.Process().memory_info().rss - before < 100e6
+    assert not caplog.records
+    with parties.serving(kits, "north", hub.port, parties.echo):
+        hub.wait(["north"])
+        assert hub.ask(1, "echo", {"north": ()})[0]
+
+
+def test_a_participant_outlives_a_coordinator_that_talks_nonsense(kits, monkeypatch):
+    """Three hundred answers of random bytes, and of chunks with random fields, to who joins."""
+    monkeypatch.setattr(link, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(link, "_LONGEST_PAUSE", 0.0)
+    drawn, count = random.Random(4), iter(range(10**6))
+    north = parties.Raw(kits, "coordinator", 1)
+
+    def nonsense(*unused):
+        next(count)
+        noise = drawn.randbytes(drawn.choice([0, 1, 50, 3000]))
+        mine = Session(north.identity, north.authority, b"", noise[:16])
+        signed = next(iter(mine.chunks(0, "join", (noise,))))
+        signed.envelope.certificate = drawn.choice([noise, north.identity.certificate])
+        signed.data = drawn.choice([noise, b"".join(contents.pack({"nonce": 1, "welcome": {}}))])
+        return drawn.choice([noise, signed.SerializeToString()])
+
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+    kinds = {"Join": grpc.unary_unary_rpc_method_handler, "Send": grpc.stream_unary_rpc_method_handler}
+    handlers = {name: kind(nonsense) for name, kind in kinds.items()}
+    handlers["Receive"] = grpc.unary_stream_rpc_method_handler(lambda *call: iter([nonsense()]))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, handlers),))
+    port = server.add_secure_port("localhost:0", wire.server_credentials(os.path.join(kits, "coordinator")))
+    server.start()
+    with parties.serving(kits, "north", port, parties.echo) as served:
+        parties.wait_until(lambda: next(count) > 300 or served.error is not None, 60)
+        assert served.error is None
+    server.stop(None)
+
+
+def test_a_message_longer_than_it_may_be_is_not_read(kits):
+    with parties.hub(kits, NAMES, most_bytes=1000) as hub:
+        north = parties.Raw(kits, "north", hub.port)
+        session = north.session()
+        code, words = north.send([c.SerializeToString() for c in session.chunks(1, "train", (bytes(2000),))])
+        assert "longer than 1000" in words
+
+
+def test_contents_come_back_and_others_are_rejected():
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(True)]
+    said, found = contents.unpack(b"".join(contents.pack({"a": 1}, contents.encode(arrays))))
+    assert said == {"a": 1}
+    for ours, theirs in zip(found, arrays):
+        np.testing.assert_array_equal(ours, theirs)
+    for noise in (b"", b"\0" * 9, b"\xff" * 20, (2).to_bytes(8, "big") + b"[]", (2).to_bytes(8, "big") + b"{}x"):
+        with pytest.raises(EnvelopeError):
+            contents.unpack(noise)

@@ -1,0 +1,99 @@
+"""Plans: what of a configuration travels, and that both ends make the same computation of it."""
+
+import json
+
+import pytest
+
+from tests import tiny
+from tff_tx.config import RunConfig, check, resolve
+from tff_tx.core.errors import UserError
+from tff_tx.run.assemble import assembly, plans
+from tff_tx.runtime import form_digest
+from tff_tx.runtime.form import RoundForm
+
+OWN = {"data.files": ("/srv/own.csv",), "data.cache_dir": "/srv/cache"}
+
+
+def config(**more):
+    values = {
+        "engine.name": "federation",
+        "data.dataset": "file",
+        "data.files": ("{silo}",),
+        "data.silos": ("north", "south"),
+        "task.kind": "image_classification",
+        "model.architecture": "vit",
+    }
+    found = resolve(RunConfig.of({**values, **{path.replace("__", "."): value for path, value in more.items()}}))
+    check(found)
+    return found
+
+
+def received(found):
+    """A configuration as it comes to a participant."""
+    return plans.config_of(json.loads(json.dumps(plans.plan_of(found))), OWN)
+
+
+def test_a_plan_has_neither_paths_nor_secrets_of_the_coordinator():
+    private = {"privacy__mechanism": "gaussian", "privacy__noise_multiplier": 1.0, "cohort__sampling": "poisson"}
+    found = config(
+        **private,
+        privacy__noise_seed=123456789,
+        privacy__sampling_seed=987654321,
+        data__test_files=("/home/me/held_out.csv",),
+        run__directory="/home/me/run",
+        engine__federation_certificate="/home/me/certs",
+    )
+    text = json.dumps(plans.plan_of(found))
+    for secret in ("123456789", "987654321", "/home/me"):
+        assert secret not in text
+    assert plans.digest(plans.plan_of(found)) == plans.digest(plans.plan_of(config(**private)))
+    assert plans.digest(plans.plan_of(found)) != plans.digest(plans.plan_of(config(**private, run__rounds=7)))
+
+
+def test_a_plan_reads_no_files_of_the_participant():
+    plan = plans.plan_of(config())
+    plan["config"]["data"].update(label_file="/etc/passwd", test_files=["/etc/shadow"], cache_dir="/etc")
+    found = plans.config_of(plan, OWN)
+    assert (found.data.label_file, found.data.test_files) == (None, ())
+    assert (found.data.files, found.data.cache_dir) == (OWN["data.files"], OWN["data.cache_dir"])
+
+
+@pytest.mark.parametrize("plan", [{}, {"version": 1}, {"version": 2, "config": {}}, {"version": 1, "config": {"a": 1}}])
+def test_what_is_no_plan_is_a_sentence(plan):
+    with pytest.raises(UserError):
+        plans.config_of(plan, OWN)
+
+
+def test_a_plan_in_words_names_what_an_operator_decides_on():
+    words = plans.describe(config(privacy__mechanism="gaussian", privacy__noise_multiplier=1.0))
+    for part in (
+        "north, south",
+        "30 rounds of fed_avg",
+        "vit",
+        "privacy: gaussian",
+        "in the clear",
+        "names of the labels",
+    ):
+        assert part in words
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"algorithm__name": "fed_prox", "algorithm__proximal_strength": 0.3, "client__learning_rate": 0.01},
+        {"privacy__mechanism": "adaptive", "privacy__noise_multiplier": 1.0, "cohort__sampling": "poisson"},
+        {"compression__upload": "uniform8", "aggregation__clip_norm": "adaptive"},
+    ],
+    ids=["fed_prox", "private", "compressed"],
+)
+@pytest.mark.usefixtures("compiled_once")
+def test_both_ends_make_the_same_computation(more, digits_task):
+    task = tiny.linear_digits_task(digits_task)
+    found = config(cohort__clients_per_round=4, **more)
+    digests = {
+        form_digest.digest(RoundForm.of(assembly.participants_process(c, task, 20)[0]))
+        for c in (found, received(found))
+    }
+    assert len(digests) == 1
+    other = assembly.participants_process(config(), task, 20)[0]
+    assert form_digest.digest(RoundForm.of(other)) not in digests

@@ -1,0 +1,88 @@
+"""The log of all that leaves a participant: append-only, each line with the hash of the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tff_tx.core.errors import UserError
+from tff_tx.federation.envelopes import Payload
+
+NAME = "audit.jsonl"
+_START = "0" * 64
+
+
+class AuditLog:
+    """Writes a log; a line is on the disk before what it tells of leaves.
+
+    Args:
+      path: Of the file, which is gone on with.
+
+    Raises:
+      UserError: If it cannot be written, or its last lines have been changed.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        self._last, self._number = _START, 0
+        for entry in read(path):
+            self._last, self._number = entry["hash"], entry["number"]
+
+    def append(self, what: str, payload: Payload = (), **details: Any) -> None:
+        """Adds a line: what leaves, how many bytes, and their SHA-256.
+
+        Raises:
+          UserError: If the disk is full or the like: then nothing leaves.
+        """
+        found = hashlib.sha256()
+        for piece in payload:
+            found.update(piece)
+        entry = {
+            "number": self._number + 1,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "what": what,
+            **details,
+            "bytes": sum(map(len, payload)),
+            "sha256": found.hexdigest(),
+            "before": self._last,
+        }
+        entry["hash"] = _hash(entry)
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written ({error.strerror}), so that nothing leaves.") from None
+        self._last, self._number = entry["hash"], entry["number"]
+
+
+def read(path: str) -> Iterator[dict[str, Any]]:
+    """The entries of a log, checked; none if there is no file.
+
+    Raises:
+      UserError: At the first line that is not the one that was written there.
+    """
+    before, number = _START, 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                entry = json.loads(line)
+                if entry["hash"] != _hash({k: v for k, v in entry.items() if k != "hash"}):
+                    raise ValueError("it was changed")
+                if entry["before"] != before or entry["number"] != number:
+                    raise ValueError("a line before it was removed or added")
+                before = entry["hash"]
+                yield entry
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}, line {number}: {error}; keep it, and start another log.") from None
+
+
+def _hash(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""The engine of a federation: participants train their own clients, and what comes back are sums."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.core.errors import UserError, setting
+from tff_tx.federation import contents
+from tff_tx.federation.envelopes import EnvelopeError
+from tff_tx.federation.hub import Hub
+from tff_tx.federation.worker import digest_of
+from tff_tx.runtime.engine import Gathered, ProcessEngine
+from tff_tx.runtime.form import RoundForm
+from tff_tx.runtime.hooks import Job
+
+TRAIN, FORM = "train", "form"
+"""Phases of a round of sums in the clear, and of the comparison of forms before the first."""
+
+
+class FederationEngine(ProcessEngine):
+    """Runs rounds at the participants of a federation.
+
+    A participant is sent the weights and which of its clients train, and answers with the sum of their contributions:
+    of one client, that is its update. Sums are added up in the order of the cohort, by the first client of each. A
+    participant that gives none within the limits is left out with its clients.
+
+    Args:
+      process: Of clients given as datasets; participants make the same process from the plan.
+      hub: Where they join.
+      participant_fn: From a client to the name of its participant.
+      facts: What participants need to know besides the plan to make the process, told with every request.
+      compressed: Whether payloads are entropy-coded, as pays where updates are compressed.
+
+    Raises:
+      UserError: If a participant refuses, or makes another process of the plan.
+    """
+
+    def __init__(
+        self,
+        process: tff.learning.templates.LearningProcess,
+        hub: Hub,
+        participant_fn: Callable[[Any], str],
+        facts: Mapping[str, Any],
+        compressed: bool = False,
+    ):
+        form = RoundForm.of(process)
+        super().__init__(process, form)
+        self._merge, self._hub = form.graph("merge").whole(), hub
+        self._participant_fn, self._compressed, self._asked = participant_fn, compressed, 0
+        leaves = self.parts.prepare(*self.parts.initialize())
+        constants = [leaves[i] for i in sorted(self.parts.constants)]
+        self._facts = {**facts, "form": digest_of(form, constants)}
+        self._specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self.parts.zero()]
+
+    def check_forms(self, names: Sequence[str]) -> None:
+        """Has participants make the process, and compare it with this one."""
+        said = {"facts": self._facts}
+        answers, failures = ask(self._hub, 0, FORM, dict.fromkeys(names, contents.pack(said)))
+        for name, reason in failures.items():
+            raise UserError(f"{setting('data.silos')}: {name} does not take part: {reason}.")
+        for name, (said, _) in answers.items():
+            if said.get("form") != self._facts["form"]:
+                raise UserError(
+                    f"{setting('data.silos')}: {name} makes another computation of the plan than the coordinator: both "
+                    "need the same version of this program and the same checkpoint."
+                )
+
+    def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
+        if not clients:
+            return self.parts.zero()
+        jobs, positions = [job_fn(client) for client in clients], collections.OrderedDict()
+        for position, job in enumerate(jobs):
+            positions.setdefault(self._participant_fn(job.client), []).append(position)
+        changing = [leaf for i, leaf in enumerate(jobs[0].broadcast) if i not in self.parts.constants]
+        arrays = contents.encode(changing, self._compressed)
+        self._asked += 1  # another attempt at a round is of other clients
+        requests = {
+            name: contents.pack(
+                {"facts": self._facts, "attempt": self._asked, "clients": [_plain(jobs[p].client) for p in own]}, arrays
+            )
+            for name, own in positions.items()
+        }
+        gathered.clock.stop("prepare")
+        return self._sum(int(jobs[0].client["round_num"]), positions, requests, gathered)
+
+    def _sum(self, round_num: int, positions: Mapping[str, list[int]], requests: Mapping[str, Any], gathered) -> list:
+        """The sum of contributions, in the clear: one phase. A secure sum takes its place, with an `ask` a phase.
+
+        Args:
+          round_num: The round.
+          positions: Of each participant's clients in the cohort.
+          requests: To each participant: the weights, and which of its clients train.
+          gathered: What comes in besides.
+        """
+        answers, failures = ask(self._hub, round_num, TRAIN, requests)
+        gathered.clock.stop("clients")
+        total, gathered.seconds["data"] = self.parts.zero(), 0.0
+        for name, own in positions.items():
+            try:
+                if name in failures:
+                    raise EnvelopeError(failures[name])
+                total = self._merge(*total, *self._checked(name, own, *answers[name], gathered))
+            except EnvelopeError as error:
+                gathered.failures.update(dict.fromkeys(own, str(error)))
+        gathered.progress(sum(map(len, positions.values())) - len(gathered.failures))
+        gathered.clock.stop("aggregation")
+        return total
+
+    def _checked(self, name: str, own: list[int], said: dict, arrays: list[np.ndarray], gathered: Gathered) -> list:
+        """A participant's sum, if it can be one; what it says of its clients goes into `gathered`."""
+        contents.require_like(arrays, self._specs, name)
+        try:
+            failures = {own[int(number)]: str(why)[:300] for number, why in said["failures"].items()}
+            waited, size = float(said["data_seconds"]), int(said["bytes"])
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError, OverflowError):
+            raise EnvelopeError(f"{name} does not say what became of its clients") from None
+        gathered.failures.update(failures)
+        gathered.seconds["data"] += waited
+        gathered.sent_bytes += [size] * (len(own) - len(failures)) if self._compressed else []
+        return [tf.convert_to_tensor(array) for array in arrays]
+
+
+def ask(
+    hub: Hub, round_num: int, phase: str, payloads: Mapping[str, Any]
+) -> tuple[dict[str, tuple[dict, list]], dict[str, str]]:
+    """Answers of participants, unpacked, and why others have none, both by name; see `Hub.ask`."""
+    answers, failures, found = *hub.ask(round_num, phase, payloads), {}
+    for name, payload in answers.items():
+        try:
+            said, arrays = contents.unpack(payload)
+            if "error" in said:
+                raise EnvelopeError(f"{name}: {str(said['error'])[:1000].rstrip('.')}")
+            found[name] = (dict(said, bytes=len(payload)), arrays)
+        except EnvelopeError as error:
+            failures[name] = str(error)
+    return found, failures
+
+
+def _plain(client: Mapping[str, Any]) -> dict[str, Any]:
+    """A client of `tasks.client_arguments` as JSON has it."""
+    return {
+        "client_id": client["client_id"].decode(),
+        "round_num": int(client["round_num"]),
+        **{name: [int(part) for part in client[name]] for name in ("seed", "order")},
+    }
+
+
+def client_of(plain: Mapping[str, Any]) -> collections.OrderedDict:
+    """The inverse of what requests say of a client.
+
+    Raises:
+      EnvelopeError: If it is none.
+    """
+    try:
+        return collections.OrderedDict(
+            client_id=str(plain["client_id"]).encode(),
+            seed=np.array(plain["seed"], np.int64).reshape([2]),
+            order=np.array(plain["order"], np.int64).reshape([2]),
+            round_num=np.int64(plain["round_num"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise EnvelopeError("a request names a client that is none.") from None

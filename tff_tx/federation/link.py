@@ -1,0 +1,186 @@
+"""A participant's end of the transport: it dials, takes one message after another, and answers each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import grpc
+from cryptography import x509
+
+from tff_tx.core import certificates
+from tff_tx.core.errors import UserError
+from tff_tx.federation import contents, wire
+from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header
+from tff_tx.federation.hub import BEAT_SECONDS, MOST_BYTES
+from tff_tx.federation.messages_pb2 import Chunk, Header
+from tff_tx.runtime.rounds import reason
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_CALL_SECONDS = 60.0
+_FINAL = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+
+
+class Link:
+    """Serves a coordinator, through outages of either, until it is stopped.
+
+    A message that comes again, as its answer was lost, gets the same answer; it is not computed again.
+
+    Args:
+      address: Of the coordinator, host:port.
+      certificate: Directory of the participant's kit.
+      digest_of: From what the coordinator tells who joins to the digest of its plan, which the session is bound to.
+      on_plan: Called with the same; a `UserError` is told to the coordinator and ends `serve`.
+      handle: From a message's header and payload to the answer.
+      on_send: Called with the round, the phase and the answer before it leaves.
+      most_bytes: Longest message of the coordinator.
+
+    Raises:
+      UserError: If the kit cannot be read.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        certificate: str,
+        digest_of: Callable[[dict[str, Any]], str],
+        on_plan: Callable[[dict[str, Any]], None],
+        handle: Callable[[Header, bytes], Payload],
+        on_send: Callable[[int, str, Payload], None] = lambda round_num, phase, payload: None,
+        most_bytes: int = MOST_BYTES,
+    ):
+        self._address, self._certificate, self._most_bytes = address, certificate, most_bytes
+        self._identity, self._authority = wire.load_kit(certificate, "participant")
+        self._digest_of, self._on_plan, self._handle, self._on_send = digest_of, on_plan, handle, on_send
+        self._stopped, self._sending = threading.Event(), threading.Lock()
+        self._last: tuple[tuple, Payload] | None = None
+
+    def stop(self) -> None:
+        """Ends `serve`, after the answer that it is at."""
+        self._stopped.set()
+
+    def serve(self) -> None:
+        """Joins, again whenever the connection is lost, and answers.
+
+        Raises:
+          UserError: If the coordinator rejects this participant, or is none.
+        """
+        pause = _FIRST_PAUSE
+        while not self._stopped.is_set():
+            try:
+                with wire.channel(self._address, self._certificate) as channel:
+                    calls = _Calls(channel)
+                    session = self._join(calls)
+                    pause = _FIRST_PAUSE
+                    while not self._stopped.is_set():
+                        self._answer_next(calls, session)
+            except grpc.RpcError as error:
+                if error.code() in _FINAL:
+                    raise UserError(f"the coordinator at {self._address}: {error.details()}") from None
+                if pause == _FIRST_PAUSE:
+                    logging.warning("no connection to %s (%s): trying again", self._address, error.details())
+            except EnvelopeError as error:
+                logging.warning("a message from %s was rejected: %s", self._address, error)
+            self._stopped.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _join(self, calls: _Calls) -> Session:
+        nonce = os.urandom(SESSION_BYTES)
+        # Who answers is not known yet: the connection is with somebody whom the authority has certified.
+        mine = Session(self._identity, self._authority, b"", nonce)
+        reply = calls.join(next(mine.chunks(0, "join")), timeout=_CALL_SECONDS)
+        certificate = reply.envelope.certificate
+        try:
+            role = certificates.role_of(x509.load_der_x509_certificate(certificate))
+        except ValueError:
+            raise EnvelopeError("the answer has no certificate.") from None
+        if role not in ("coordinator", "node"):
+            raise UserError(f"{self._address} is not a coordinator: its certificate is for another role.")
+        said, _ = contents.unpack(reply.data)
+        if said.get("nonce") != nonce.hex() or not isinstance(said.get("welcome"), dict):
+            raise EnvelopeError("the answer is to another who joined.")
+        run, key = self._digest_of(said["welcome"]), parse_header(reply.envelope).session
+        session = Session(self._identity, self._authority, certificate, key, run)
+        session.read([reply], self._most_bytes)
+        try:
+            with self._beating(calls, session):
+                self._on_plan(said["welcome"])
+        except Exception as error:  # whatever a plan says, it ends in a sentence
+            told = error if isinstance(error, UserError) else UserError(f"the plan cannot be taken: {reason(error)}.")
+            self._send(calls, session, 0, "refuse", contents.pack({"error": str(told)}))
+            raise told from None
+        self._send(calls, session, 0, "ready")
+        return session
+
+    def _send(self, calls, session, round_num, phase, payload=(), answered=b"") -> None:
+        self._on_send(round_num, phase, payload)
+        with self._sending:
+            session.read([calls.send(session.chunks(round_num, phase, payload, answered))], 0)
+
+    def _answer_next(self, calls: _Calls, session: Session) -> None:
+        asked = calls.receive(next(session.chunks(0, "receive")))
+        received = _until_message(asked)
+        if received is None:
+            return
+        with self._beating(calls, session):
+            header, payload = session.read(received, self._most_bytes)
+            key = (header.run, header.round, header.phase, header.payload_sha256)
+            if self._last is None or self._last[0] != key:
+                self._last = None  # two answers may be too much for the memory
+                self._last = key, self._answer(header, payload)
+        self._send(calls, session, header.round, header.phase, self._last[1], header.payload_sha256)
+
+    def _answer(self, header: Header, payload: bytes) -> Payload:
+        try:
+            return self._handle(header, payload)
+        except Exception as error:  # a message that cannot be answered does not end a participant
+            logging.warning("round %d, %s: %s", header.round, header.phase, reason(error))
+            return contents.pack({"error": str(error) if isinstance(error, UserError) else reason(error)})
+
+    @contextlib.contextmanager
+    def _beating(self, calls: _Calls, session: Session) -> Iterator[None]:
+        """Meanwhile, the coordinator is told every few seconds that this participant lives."""
+        done = threading.Event()
+
+        def beat():
+            while not done.wait(BEAT_SECONDS):
+                with contextlib.suppress(grpc.RpcError, EnvelopeError), self._sending:
+                    session.read([calls.send(session.chunks(0, "beat"), timeout=BEAT_SECONDS)], 0)
+
+        thread = threading.Thread(target=beat, name="beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+class _Calls:
+    """The calls of the service."""
+
+    def __init__(self, channel: grpc.Channel):
+        kinds = {"Join": channel.unary_unary, "Receive": channel.unary_stream, "Send": channel.stream_unary}
+        made = {
+            name: kind(f"/{wire.SERVICE}/{name}", Chunk.SerializeToString, Chunk.FromString)
+            for name, kind in kinds.items()
+        }
+        self.join, self.receive, self.send = made["Join"], made["Receive"], made["Send"]
+
+
+def _until_message(asked: Iterator[Chunk]) -> Iterator[Chunk] | None:
+    """The chunks from the first that is not empty; None if the coordinator ends the call without any."""
+    for chunk in asked:
+        if chunk.HasField("envelope"):
+            return _chain(chunk, asked)
+    return None
+
+
+def _chain(first: Chunk, rest: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield first
+    yield from rest

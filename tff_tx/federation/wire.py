@@ -1,0 +1,63 @@
+"""What both ends of the transport have in common: gRPC over mutual TLS 1.3."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+
+import grpc
+
+from tff_tx.core import certificates
+from tff_tx.core.errors import UserError, setting
+from tff_tx.federation.secure_sums.identities import Authority, Identity
+
+SERVICE = "tff_tx.federation.v1.Federation"
+OPTIONS = (
+    ("grpc.max_receive_message_length", 5 << 20),  # of a chunk
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.so_reuseport", 0),  # or a second coordinator would silently share the port
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+def load_kit(directory: str, role: str) -> tuple[Identity, Authority]:
+    """The identity of a kit of `certificates.make_node_certificate`, and its authority.
+
+    Raises:
+      UserError: If it cannot be read, is for another role or has expired.
+    """
+    found = certificates.read_certificate(os.path.join(directory, "node.crt"))
+    if certificates.role_of(found) not in (role, "node"):
+        raise UserError(
+            f"{directory} is the kit of a {certificates.role_of(found)}, not of a {role}: make one of "
+            f"{setting('certificates.role')}={role} with `python -m programs.certs`."
+        )
+    if found.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc):
+        raise UserError(
+            f"{directory}: the certificate expired on {found.not_valid_after_utc:%Y-%m-%d}; renew it with "
+            "`python -m programs.certs`."
+        )
+    try:
+        return Identity.load(directory), Authority.load(directory)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory} is no kit ({error}): make one with `python -m programs.certs`.") from None
+
+
+def _files(directory: str) -> tuple[bytes, bytes, bytes]:
+    return tuple(pathlib.Path(directory, name).read_bytes() for name in ("ca.crt", "node.key", "node.crt"))
+
+
+def server_credentials(directory: str) -> grpc.ServerCredentials:
+    """Of the coordinator, who rejects whom the authority has not certified."""
+    authority, key, certificate = _files(directory)
+    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+
+
+def channel(address: str, directory: str) -> grpc.Channel:
+    """A participant's connection to a coordinator."""
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*_files(directory)), OPTIONS)

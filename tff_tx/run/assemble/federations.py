@@ -1,0 +1,101 @@
+"""The coordinator of a configuration: where participants join, what they are asked for before the first round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx import datasets, tasks
+from tff_tx.config import RunConfig
+from tff_tx.core.certificates import PARTICIPANTS
+from tff_tx.core.errors import UserError, setting
+from tff_tx.federation import contents
+from tff_tx.federation.engine import FederationEngine, ask
+from tff_tx.federation.hub import Hub, Limits
+from tff_tx.run.assemble import plans
+from tff_tx.run.assemble.aggregation import payload_encoder
+
+
+class Federation(Hub):
+    """The participants of a configuration that is resolved; a context manager.
+
+    Raises:
+      UserError: As of `Hub`.
+    """
+
+    def __init__(self, config: RunConfig):
+        engine, plan = config.engine, plans.plan_of(config)
+        kit = engine.federation_certificate
+        super().__init__(
+            engine.federation_address,
+            kit,
+            engine.federation_participants or os.path.join(os.path.dirname(os.path.abspath(kit)), PARTICIPANTS),
+            config.data.silos,
+            plans.digest(plan),
+            plan,
+            Limits(engine.federation_join_seconds, engine.federation_phase_seconds, engine.federation_silence_seconds),
+        )
+
+    def on_silos(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What participants tell of their data, by name, as `RayCluster.on_silos`; of no functions but these three.
+
+        Raises:
+          UserError: If a participant refuses, cannot read its data or does not join.
+        """
+        self.wait()
+        said = {}
+        if function is datasets.load_silo:
+            said, phase, read = {"facts": {"label_names": list(arguments[1].label_names)}}, "listing", listing_of
+        elif arguments[0] is datasets.label_names:
+            phase, read = "label_names", lambda found: tuple(map(str, found))
+        else:
+            phase, read = "image_shape", lambda found: tuple(map(int, found))
+        answers, failures = ask(self, 0, phase, dict.fromkeys(self.names, contents.pack(said)))
+        for name, reason in failures.items():
+            raise UserError(f"{setting('data.silos')}: {name} does not take part: {reason}.")
+        try:
+            return {name: read(answer["found"]) for name, (answer, _) in sorted(answers.items())}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{setting('data.silos')}: what a participant told is nothing of the kind: {error}."
+            ) from None
+
+
+def build_engine(
+    config: RunConfig, process: tff.learning.templates.LearningProcess, found: Federation, task: tasks.FederatedTask
+) -> FederationEngine:
+    """The engine of a federation, whose participants make the same process.
+
+    Raises:
+      UserError: If one does not join, refuses, or makes another.
+    """
+    facts = {"label_names": list(task.label_names), "num_clients": len(task.train.client_ids)}
+    engine = FederationEngine(
+        process,
+        found,
+        lambda client: datasets.silo_of(client["client_id"].decode()),
+        facts,
+        payload_encoder(config) is not None,
+    )
+    found.wait()
+    engine.check_forms(config.data.silos)
+    return engine
+
+
+def listing_to_json(listing: datasets.Listing) -> dict[str, Any]:
+    """What leaves a participant of its listing: not where its store is."""
+    spec = {name: [s.dtype.name, s.shape.as_list()] for name, s in listing.element_spec.items()}
+    told = {name: getattr(listing, name) for name in ("sizes", "example_bytes", "fingerprint")}
+    return {"element_spec": [[name, *parts] for name, parts in spec.items()], **told}
+
+
+def listing_of(told: Mapping[str, Any]) -> datasets.Listing:
+    """The listing of `listing_to_json`."""
+    spec = {str(name): tf.TensorSpec(shape, tf.as_dtype(dtype)) for name, dtype, shape in told["element_spec"]}
+    sizes = {str(client): int(size) for client, size in told["sizes"].items()}
+    lengths = {str(client): float(told["example_bytes"][client]) for client in sizes}
+    return datasets.Listing("", spec, sizes, lengths, str(told["fingerprint"]))

@@ -1,0 +1,176 @@
+"""A participant of a federation: it makes the plan's computation itself, and answers what its policy allows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tff_tx import datasets, tasks
+from tff_tx.config.tools import ParticipantConfig
+from tff_tx.core import certificates, files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.federation import audit_log, contents
+from tff_tx.federation.engine import FORM, TRAIN, client_of
+from tff_tx.federation.envelopes import EnvelopeError, Payload
+from tff_tx.federation.link import Link
+from tff_tx.federation.messages_pb2 import Header
+from tff_tx.federation.policy import Policy, Terms
+from tff_tx.federation.worker import Worker
+from tff_tx.run.assemble import assembly, plans
+from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.assemble.aggregation import payload_encoder
+from tff_tx.run.assemble.federations import listing_to_json
+
+_APPROVED = "approved.json"
+
+
+class Participant:
+    """A participant that serves one coordinator, plan after plan.
+
+    Args:
+      settings: Where the coordinator, the kit, the data, the policy and the participant's own files are.
+      approve: From a plan in words and its digest to whether the operator approves of it; asked once a plan.
+      progress: Whether to show progress while data are encoded.
+
+    Raises:
+      UserError: If the kit or the policy cannot be read, or the log has been changed.
+    """
+
+    def __init__(self, settings: ParticipantConfig, approve: Callable[[str, str], bool], progress: bool = True):
+        self._settings, self._approve, self._progress = settings, approve, progress
+        self._policy = Policy.load(settings.policy)
+        self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
+        files.make_directory(settings.state_dir, setting("participant.state_dir"))
+        self._log = audit_log.AuditLog(os.path.join(settings.state_dir, audit_log.NAME))
+        self._plan, self._config = None, None
+        self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
+        self._worker: tuple[Any, Worker] | None = None
+        self._link = Link(
+            settings.coordinator, settings.certificate, plans.digest, self._take_plan, self._answer, self._log_sent
+        )
+
+    def serve(self) -> None:
+        """Takes part until `stop`, or the program ends.
+
+        Raises:
+          UserError: If the coordinator rejects this participant, or this participant the plan.
+        """
+        self._link.serve()
+
+    def stop(self) -> None:
+        """Ends `serve` after the answer that it is at."""
+        self._link.stop()
+
+    def _log_sent(self, round_num: int, phase: str, payload: Payload) -> None:
+        self._log.append(phase, payload, round=round_num, plan=plans.digest(self._plan), to=self._settings.coordinator)
+
+    # The plan.
+
+    def _take_plan(self, plan: dict[str, Any]) -> None:
+        if plan == self._plan:
+            return
+        own = self._settings
+        changes = {
+            "data.files": tuple(map(os.path.abspath, own.data)),
+            "data.cache_dir": os.path.join(own.state_dir, "cache"),
+            **({"model.pretrained": own.pretrained} if own.pretrained else {}),
+        }
+        self._plan, self._task = plan, None
+        self._config = plans.config_of(plan, changes)
+        if self.name not in self._config.data.silos:
+            raise UserError(f"the plan is for {', '.join(self._config.data.silos)}, not for {self.name}.")
+        self._policy.check_plan(self._terms())
+        self._ask_once(plan)
+
+    def _ask_once(self, plan):
+        digest, path = plans.digest(plan), os.path.join(self._settings.state_dir, _APPROVED)
+        approved = []
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                approved = json.load(file)
+        if digest not in approved:
+            if not self._approve(plans.describe(self._config), digest):
+                raise UserError(f"the operator of {self.name} has not approved of the plan {digest}.")
+            files.write_json(path, [*approved, digest])
+
+    def _terms(self, epsilon: float | None = None, metrics: Sequence[str] = ()) -> Terms:
+        config = self._config
+        mechanism = config.privacy.mechanism if config.privacy.enabled else None
+        return Terms(
+            participants=len(config.data.silos),
+            rounds=config.run.rounds,
+            secure_sums=False,
+            mechanism=mechanism,
+            epsilon=epsilon,
+            metrics=metrics,
+            tells_labels=plans.tells_labels(config),
+        )
+
+    # Messages.
+
+    def _answer(self, header: Header, payload: bytes) -> Payload:
+        said, arrays = contents.unpack(payload)
+        facts = said.get("facts", {})
+        if not isinstance(facts, Mapping):
+            raise EnvelopeError("a request has no facts.")
+        if header.phase == TRAIN:
+            return self._train(facts, said.get("clients"), arrays)
+        if header.phase == FORM:
+            return contents.pack({"form": self._worker_for(facts).digest})
+        if header.phase == "listing":
+            listing = self._task_for(facts).train.listings[self.name]
+            return contents.pack({"found": listing_to_json(listing)})
+        if header.phase in ("label_names", "image_shape"):
+            spec = task_parts.data_spec(self._config)
+            return contents.pack({"found": datasets.in_silo(self.name, getattr(datasets, header.phase), spec)})
+        raise EnvelopeError(f"there is no phase {header.phase!r} in this version.")
+
+    def _train(self, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
+        worker, task = self._worker_for(facts), self._task_for(facts)
+        if worker.digest != facts.get("form"):
+            raise EnvelopeError("the coordinator's computation is not what this participant makes of the plan.")
+        clients = [client_of(plain) for plain in named] if isinstance(named, list) else []
+        known = set(task.train.client_ids)
+        if not clients or any(client["client_id"].decode() not in known for client in clients):
+            raise EnvelopeError("a request names no clients, or others than this participant's.")
+        total, failures, waited = worker.train(clients, arrays)
+        said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
+        return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
+
+    # What is made of the plan and the facts, once.
+
+    def _task_for(self, facts: Mapping[str, Any]) -> tasks.FederatedTask:
+        names = facts.get("label_names", [])
+        if self._task is None or self._task[0] != names:
+            config = self._config.replace({"data.silos": (self.name,)})
+            if names:
+                config = config.replace({"data.label_names": tuple(map(str, names))})
+            self._close_worker()
+            loaded = task_parts.load_task(config, self._here, self._progress)
+            self._task = (names, task_parts.with_training(loaded, config))
+        return self._task[1]
+
+    def _here(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        return {self.name: function(self.name, *arguments)}
+
+    def _worker_for(self, facts: Mapping[str, Any]) -> Worker:
+        task, num_clients = self._task_for(facts), facts.get("num_clients")
+        if not isinstance(num_clients, int) or num_clients < len(task.train.client_ids):
+            raise EnvelopeError("a request does not say how many clients there are.")
+        if self._worker is None or self._worker[0] != num_clients:
+            self._close_worker()
+            process, plan = assembly.participants_process(self._config, task, num_clients)
+            epsilon = plan.figures(plan.rounds)["privacy/epsilon"] if plan else None
+            self._policy.check(self._terms(epsilon, [metric.name for metric in task.model.objective.metrics]))
+            precision = self._config.client.mixed_precision
+            threads = self._settings.threads or len(os.sched_getaffinity(0))
+            worker = Worker(process, task.train_batches, threads, precision, self._policy.operations)
+            self._worker = (num_clients, worker)
+        return self._worker[1]
+
+    def _close_worker(self) -> None:
+        if self._worker is not None:
+            self._worker[1].close()
+            self._worker = None
