@@ -54,6 +54,7 @@ def federation(kits, task, process, **more):
         yield engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["fed_avg", *(pytest.param(n, marks=pytest.mark.slow) for n in PROCESSES if n != "fed_avg")]
 )
@@ -72,6 +73,7 @@ def test_a_federation_gives_the_state_and_metrics_of_one_machine(name, digits_ta
     tf.nest.map_structure(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours[1], metrics)
 
 
+@pytest.mark.slow
 def test_a_participant_with_another_computation_is_named(digits_task, kits):
     task = tiny.linear_digits_task(digits_task)
     made = {
@@ -130,6 +132,7 @@ def _optimizers():
     return (lambda rate: algorithms.build_optimizer("sgd", rate), algorithms.build_optimizer("sgd", 1.0))
 
 
+@pytest.mark.slow
 def test_a_digest_is_of_what_is_computed_not_of_its_names():
     def found(momentum):
         process = algorithms.build_fed_avg(

@@ -192,10 +192,12 @@ SERVER = """
 import sys
 from tff_tx.core import tls
 tls.require_tls_1_3()
-from tests.federation import parties
-with parties.hub(sys.argv[1], ["north"]) as hub:
-    print(hub.port, flush=True)
-    sys.stdin.read()
+import concurrent.futures, grpc
+from tff_tx.federation import wire
+server = grpc.server(concurrent.futures.ThreadPoolExecutor(2), options=wire.OPTIONS)
+print(server.add_secure_port("localhost:0", wire.server_credentials(sys.argv[1] + "/coordinator")), flush=True)
+server.start()
+sys.stdin.read()
 """
 
 

@@ -11,6 +11,12 @@ from tff_tx.run.assemble import assembly, plans
 from tff_tx.runtime import form_digest
 from tff_tx.runtime.form import RoundForm
 
+PRIVATE = {
+    "privacy__mechanism": "gaussian",
+    "privacy__noise_multiplier": 1.0,
+    "cohort__sampling": "poisson",
+    "data__label_names": ("cat", "dog"),
+}
 OWN = {"data.files": ("/srv/own.csv",), "data.cache_dir": "/srv/cache"}
 
 
@@ -34,9 +40,8 @@ def received(found):
 
 
 def test_a_plan_has_neither_paths_nor_secrets_of_the_coordinator():
-    private = {"privacy__mechanism": "gaussian", "privacy__noise_multiplier": 1.0, "cohort__sampling": "poisson"}
     found = config(
-        **private,
+        **PRIVATE,
         privacy__noise_seed=123456789,
         privacy__sampling_seed=987654321,
         data__test_files=("/home/me/held_out.csv",),
@@ -46,8 +51,8 @@ def test_a_plan_has_neither_paths_nor_secrets_of_the_coordinator():
     text = json.dumps(plans.plan_of(found))
     for secret in ("123456789", "987654321", "/home/me"):
         assert secret not in text
-    assert plans.digest(plans.plan_of(found)) == plans.digest(plans.plan_of(config(**private)))
-    assert plans.digest(plans.plan_of(found)) != plans.digest(plans.plan_of(config(**private, run__rounds=7)))
+    assert plans.digest(plans.plan_of(found)) == plans.digest(plans.plan_of(config(**PRIVATE)))
+    assert plans.digest(plans.plan_of(found)) != plans.digest(plans.plan_of(config(**PRIVATE, run__rounds=7)))
 
 
 def test_a_plan_reads_no_files_of_the_participant():
@@ -65,7 +70,7 @@ def test_what_is_no_plan_is_a_sentence(plan):
 
 
 def test_a_plan_in_words_names_what_an_operator_decides_on():
-    words = plans.describe(config(privacy__mechanism="gaussian", privacy__noise_multiplier=1.0))
+    words = plans.describe(config()) + plans.describe(config(**PRIVATE))
     for part in (
         "north, south",
         "30 rounds of fed_avg",
@@ -77,11 +82,12 @@ def test_a_plan_in_words_names_what_an_operator_decides_on():
         assert part in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         {"algorithm__name": "fed_prox", "algorithm__proximal_strength": 0.3, "client__learning_rate": 0.01},
-        {"privacy__mechanism": "adaptive", "privacy__noise_multiplier": 1.0, "cohort__sampling": "poisson"},
+        {**PRIVATE, "privacy__mechanism": "adaptive"},
         {"compression__upload": "uniform8", "aggregation__clip_norm": "adaptive"},
     ],
     ids=["fed_prox", "private", "compressed"],
