@@ -28,8 +28,10 @@ class Cells:
 
     def start(self):
         """Starts a kernel unless one is running."""
-        if self._kernel is None or not self._kernel.is_alive():
+        if self._kernel is not None and not self._kernel.is_alive():
+            print(f"{self._kernel.death()} A fresh one runs this cell.", file=sys.stderr)
             self.close()
+        if self._kernel is None:
             self._kernel = Kernel(self._python, environment.variables(self._python))
 
     def close(self):
@@ -44,7 +46,11 @@ class Cells:
         self.start()
         kernel = getattr(self._shell, "kernel", None)  # of a notebook; a terminal has none, and can always read
         can_read = getattr(kernel, "_allow_stdin", kernel is None)
-        self._kernel.run(cell, _show, _ask if can_read else None)
+        try:
+            self._kernel.run(cell, _show, _ask if can_read else None)
+        except Problem:
+            self.close()
+            raise
         if name is not None:
             found = self._kernel.run("", _show, expressions={"value": _EXPORT.format(name)})["value"]
             if found["status"] != "ok":

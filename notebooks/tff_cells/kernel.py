@@ -114,7 +114,7 @@ class Kernel:
         """What has come, waited for briefly: type, content and whether it belongs to the request."""
         sockets = dict(self._poller.poll(200))
         if not sockets and not self.is_alive():
-            raise self._died()
+            raise Problem(f"{self.death()} The next cell starts a fresh one.")
         for socket in sockets:
             _, message = self._session.recv(socket, mode=zmq.NOBLOCK)
             if message is not None:
@@ -125,7 +125,6 @@ class Kernel:
         deadline = time.monotonic() + _SECONDS_TO_START
         while not self._ready:
             if time.monotonic() > deadline:
-                self.close()
                 raise Problem(f"The kernel of {self._process.args[0]} has not started in {_SECONDS_TO_START} s.")
             self._session.send(self._shell, "kernel_info_request")
             for kind, _, _ in self._messages(None):
@@ -152,15 +151,14 @@ class Kernel:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _died(self):
+    def death(self):
+        """A sentence on how the process has ended."""
         code = self._process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         self._log.seek(0)
         last = (self._log.read().decode("utf-8", "replace").strip().splitlines() or [""])[-1]
-        hint = ", perhaps for lack of memory" if code == -signal.SIGKILL else f": {last}" if last else ""
-        return Problem(
-            f"The kernel of %%tff cells {how}{hint}. Its variables are gone; the next cell starts a fresh one."
-        )
+        hint = ", perhaps for lack of memory" if code == -signal.SIGKILL else f" ({last})" if last else ""
+        return f"The kernel of %%tff cells {how}{hint}: its variables are gone."
 
 
 @contextlib.contextmanager
