@@ -16,7 +16,7 @@ BITS = 20
 """Of a number of the sum."""
 
 
-def THREAT_OF(dropouts: float) -> Threat:  # noqa: N802
+def threat_of(dropouts: float) -> Threat:
     """A tenth of the clients collude with a server that deviates, and as many may drop out as do, or a tenth."""
     return Threat(0.1, max(0.1, dropouts))
 
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     results, rows = [], []
     for clients, length, dropouts in itertools.product(options.clients, options.lengths, options.dropouts):
-        sizes = topology(clients, THREAT_OF(dropouts))
+        sizes = topology(clients, threat_of(dropouts))
         case = Case(clients, length, dropouts, sizes.degree, sizes.threshold)
         ours = processes.run("benchmarks.contenders.secure_sums", case.arguments())
         theirs = None

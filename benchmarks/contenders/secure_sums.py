@@ -9,7 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives import serialization
 
 from benchmarks.secure_case import Case
-from benchmarks.secure_sums import BITS, THREAT_OF
+from benchmarks.secure_sums import BITS, threat_of
 from tff_tx.core import certificates
 from tff_tx.federation.secure_sums import Authority, Client, Identity, Server, Terms, Vector, decode, encode
 
@@ -21,7 +21,7 @@ def main() -> None:
     authority = issuer[1].public_bytes(serialization.Encoding.DER)
     names = [Identity.of(certificates.issue(str(i), authority=issuer)) for i in range(case.clients)]
     vectors = (Vector("update", case.length, 2**BITS),)
-    agreed = Terms("run", 1, bytes(32), vectors, THREAT_OF(case.dropouts), case.clients)
+    agreed = Terms("run", 1, bytes(32), vectors, threat_of(case.dropouts), case.clients)
     clients = {one.fingerprint: Client(agreed, one, Authority(authority)) for one in names}
     numbers = {one.fingerprint: i for i, one in enumerate(names)}
     levels = (2 ** (BITS - 1) - 1) // case.clients

@@ -20,6 +20,8 @@ class Aggregator:
     Attributes:
       build: From the settings to the `tff.aggregators` factory; a weighted one is given clients' weights, an unweighted
         one counts clients equally.
+      build_secure: The same by secure sums alone: from the settings, the `SecureSums` and whether clients have weights;
+        None: it is no function of sums.
       needs_all_updates: Whether the server holds every client's update of a round, see `GatheringFactory`.
       breakdown: Breakdown point: less than this share of attackers is withstood; None: it is no robust aggregator.
       least_clients: From the number of assumed attackers f in a cohort to the number of clients that its guarantee
@@ -30,6 +32,7 @@ class Aggregator:
     """
 
     build: Callable[[AggregationConfig, CohortConfig], Any]
+    build_secure: Callable[[AggregationConfig, Any, bool], Any] | None = None
     needs_all_updates: bool = False
     breakdown: float | None = None
     least_clients: Callable[[int], int] | None = None

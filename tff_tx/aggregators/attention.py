@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import functools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.aggregator import Aggregator, build_one_pass, structure_of, zeros_of
+from tff_tx.aggregators.aggregator import build_one_pass, structure_of, zeros_of
 
 KEYS = ("distance", "loss")
 """Attention scores."""
@@ -71,11 +73,11 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
             raise ValueError(f"step_size={step_size}: must be above 0 and finite.")
         if not 0 <= floor <= 1:
             raise ValueError(f"floor={floor}: must be from 0 to 1.")
-        self._key, self._temperature, self._step_size, self._floor = key, temperature, step_size, floor
+        self._key, self._temperature, self.step_size, self.floor = key, temperature, step_size, floor
 
     def create(self, value_type, weight_type):
         zero = functools.partial(self._zero, structure_of(value_type))
-        return build_one_pass(value_type, weight_type, self._scored, zero, self._accumulated, _merged, self._reported)
+        return build_one_pass(value_type, weight_type, self.scored, zero, self._accumulated, _merged, self._reported)
 
     def _zero(self, specs):
         sums, figures = zeros_of(specs), tf.zeros([len(tf.nest.flatten(specs))])
@@ -86,11 +88,11 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
             squares=figures,
             attended=sums,
         )
-        if self._floor:
+        if self.floor:
             accumulator.update(weight=tf.constant(0.0), weighted=sums)
         return accumulator
 
-    def _scored(self, value, weight):
+    def scored(self, value: Any, weight: Any) -> Mapping[str, Any]:
         """A client's update, its weight, 0 if it is left out, and its score s / tau a layer."""
         norms = tf.stack([tf.norm(tf.cast(leaf, tf.float32)) for leaf in tf.nest.flatten(value)])
         finite = tf.reduce_all(tf.math.is_finite(norms))
@@ -123,7 +125,7 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
             squares=accumulator["squares"] * decay**2 + new**2,
             attended=_combined(accumulator["attended"], decay, client["value"], new),
         )
-        if self._floor:
+        if self.floor:
             weights = tf.fill(tf.shape(new), client["weight"])
             result["weight"] = accumulator["weight"] + client["weight"]
             result["weighted"] = _combined(accumulator["weighted"], None, client["value"], weights)
@@ -131,12 +133,12 @@ class AttentionFactory(tff.aggregators.WeightedAggregationFactory):
 
     def _reported(self, accumulator):
         attention = accumulator["attention"]
-        result = _scaled(
-            accumulator["attended"], (1.0 - self._floor) * tf.math.divide_no_nan(self._step_size, attention)
+        result = scale_layers(
+            accumulator["attended"], (1.0 - self.floor) * tf.math.divide_no_nan(self.step_size, attention)
         )
-        if self._floor:
-            share = tf.math.divide_no_nan(self._step_size * self._floor, accumulator["weight"])
-            floored = _scaled(accumulator["weighted"], tf.fill(tf.shape(attention), share))
+        if self.floor:
+            share = tf.math.divide_no_nan(self.step_size * self.floor, accumulator["weight"])
+            floored = scale_layers(accumulator["weighted"], tf.fill(tf.shape(attention), share))
             result = tf.nest.map_structure(tf.add, result, floored)
         effective = tf.reduce_mean(tf.math.divide_no_nan(attention**2, accumulator["squares"]))
         measurements = collections.OrderedDict(clients=accumulator["clients"], effective_clients=effective)
@@ -166,16 +168,10 @@ def _combined(a, factors_a, b, factors_b):
     return tf.nest.pack_sequence_as(a, [x + y for x, y in zip(scaled_a, _times(layers_b, factors_b))])
 
 
-def _scaled(value, factors):
+def scale_layers(value: Any, factors: tf.Tensor) -> Any:
+    """A structure of layers, each multiplied by its factor of float32 [layers]."""
     return tf.nest.pack_sequence_as(value, _times(tf.nest.flatten(value), factors))
 
 
 def _times(layers, factors):
     return [layer * tf.cast(factor, layer.dtype) for layer, factor in zip(layers, tf.unstack(factors))]
-
-
-ATTENTION = Aggregator(
-    build=lambda settings, cohort: AttentionFactory(
-        settings.attention_key, settings.attention_temperature, settings.attention_step_size, settings.attention_floor
-    )
-)

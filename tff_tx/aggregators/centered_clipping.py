@@ -9,10 +9,13 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.aggregators.aggregator import Aggregator, build_process, structure_of, zeros_of
+from tff_tx.aggregators.secure_sums import secure_mean
 
 
 def centered_clipping_factory(
-    radius: float, inner: tff.aggregators.AggregationFactory | None = None
+    radius: float,
+    inner: tff.aggregators.AggregationFactory | None = None,
+    counts: tff.aggregators.UnweightedAggregationFactory | None = None,
 ) -> tff.aggregators.AggregationFactory:
     """Clips updates to a ball around the aggregate of the round before, and averages what is left.
 
@@ -28,6 +31,7 @@ def centered_clipping_factory(
     Args:
       radius: tau, above 0, an L2 norm.
       inner: Averages the clipped differences; default: `tff.aggregators.MeanFactory`, which is weighted.
+      counts: Sums what clients count; default: `tff.aggregators.SumFactory`.
 
     Raises:
       ValueError: If the radius is out of range.
@@ -37,17 +41,17 @@ def centered_clipping_factory(
     if inner is None:
         inner = tff.aggregators.MeanFactory(no_nan_division=True)
     weighted = isinstance(inner, tff.aggregators.WeightedAggregationFactory)
-    return (_Weighted if weighted else _Unweighted)(radius, inner)
+    return (_Weighted if weighted else _Unweighted)(radius, inner, counts or tff.aggregators.SumFactory())
 
 
 class _CenteredClipping:
-    def __init__(self, radius, inner):
-        self._radius, self._inner = radius, inner
+    def __init__(self, radius, inner, counts):
+        self._radius, self._inner, self._counts = radius, inner, counts
 
     def create(self, value_type, *weight_type):
         inner = self._inner.create(value_type, *weight_type)
         specs = structure_of(value_type)
-        count = tff.aggregators.SumFactory().create(tff.TensorType(tf.int32.as_numpy_dtype))
+        count = self._counts.create(tff.TensorType(tf.int32.as_numpy_dtype))
 
         @tff.tensorflow.computation
         def zero():
@@ -99,5 +103,9 @@ class _Unweighted(_CenteredClipping, tff.aggregators.UnweightedAggregationFactor
 
 
 CENTERED_CLIPPING = Aggregator(
-    build=lambda settings, cohort: centered_clipping_factory(settings.centered_clip_norm), breakdown=0.5
+    build=lambda settings, cohort: centered_clipping_factory(settings.centered_clip_norm),
+    build_secure=lambda settings, sums, weighted: centered_clipping_factory(
+        settings.centered_clip_norm, secure_mean(sums, weighted), sums.figures
+    ),
+    breakdown=0.5,
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import tensorflow_federated as tff
 
 from tff_tx.aggregators.aggregator import Aggregator
+from tff_tx.aggregators.secure_sums import secure_mean
 
 # From the factory inside to the factory around it.
 Wrapper = Callable[[tff.aggregators.AggregationFactory], tff.aggregators.AggregationFactory]
@@ -19,7 +20,10 @@ def mean_factory() -> tff.aggregators.WeightedAggregationFactory:
     return tff.aggregators.MeanFactory(no_nan_division=True)
 
 
-MEAN = Aggregator(build=lambda settings, cohort: mean_factory())
+MEAN = Aggregator(
+    build=lambda settings, cohort: mean_factory(),
+    build_secure=lambda settings, sums, weighted: secure_mean(sums, weighted),
+)
 
 
 def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
@@ -38,29 +42,35 @@ def stack(*layers: Any) -> tff.aggregators.AggregationFactory:
     return functools.reduce(lambda inner, wrapper: wrapper(inner), reversed(wrappers), innermost)
 
 
-def clipping(norm: float | None = None) -> Wrapper:
+Counts = Optional[tff.aggregators.UnweightedAggregationFactory]  # noqa: UP045 -- evaluated, also by Python 3.9
+
+
+def clipping(norm: float | None = None, counts: Counts = None) -> Wrapper:
     """Clips updates to an L2 norm: the norm bound of Sun et al. 2019, https://arxiv.org/abs/1911.07963, if it is fixed.
 
     None: what four of five updates are below, estimated as rounds go by, as `tff.learning.robust_aggregator` has it
-    (Andrew et al. 2021, https://arxiv.org/abs/1905.03871).
+    (Andrew et al. 2021, https://arxiv.org/abs/1905.03871). With `counts`, what clients count is summed by it, and the
+    estimate by secure sums.
     """
-    return functools.partial(tff.aggregators.clipping_factory, _norm(norm, 1.0, 0.8, 0.2))
+    process = _norm(norm, counts, 1.0, 0.8, 0.2)
+    return functools.partial(tff.aggregators.clipping_factory, process, clipped_count_sum_factory=counts)
 
 
-def zeroing(norm: float | None = None) -> Wrapper:
+def zeroing(norm: float | None = None, counts: Counts = None) -> Wrapper:
     """Replaces updates that have an element above a magnitude by 0; their weight stays.
 
     None: twice what 98 % of updates are below, and 1 more, estimated as `tff.learning.robust_aggregator` has it.
+    `counts` as of `clipping`.
     """
-    process = _norm(norm, 10.0, 0.98, math.log(10.0), multiplier=2.0, increment=1.0)
-    return functools.partial(tff.aggregators.zeroing_factory, process)
+    process = _norm(norm, counts, 10.0, 0.98, math.log(10.0), multiplier=2.0, increment=1.0)
+    return functools.partial(tff.aggregators.zeroing_factory, process, zeroed_count_sum_factory=counts)
 
 
-def _norm(norm, initial_estimate, target_quantile, learning_rate, **adjusted):
+def _norm(norm, counts, initial_estimate, target_quantile, learning_rate, **adjusted):
     if norm is not None:
         if not 0 < norm < math.inf:
             raise ValueError(f"norm={norm}: must be above 0 and finite.")
         return float(norm)
     return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
-        initial_estimate, target_quantile, learning_rate, **adjusted
+        initial_estimate, target_quantile, learning_rate, secure_estimation=counts is not None, **adjusted
     )

@@ -65,7 +65,7 @@ def build_fed_avg(
 
 
 def _has_own_client_work(model, options):
-    parts = options.client_schedule, options.metrics_aggregator, options.wrap_client_work
+    parts = options.client_schedule, options.metrics_aggregator, options.figures_sum, options.wrap_client_work
     flags = options.transforms, options.sends_loss, client.num_personal(model)
     return any(flags) or any(part is not None for part in parts)
 

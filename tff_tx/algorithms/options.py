@@ -28,6 +28,8 @@ class Options:
       transforms: Of the client's step, composed as `chain(*transforms)`.
       metrics_aggregator: Unweighted factory that makes the round's metrics of those of each client; None: the figures
         over all their examples together.
+      figures_sum: Unweighted factory that sums clients' metrics before they are finalized, as secure aggregation needs;
+        None: `tff.federated_sum`.
       sends_loss: Whether a client's weight is an `OrderedDict(weight=float32, loss=float32)` for an aggregator that
         goes by it, as attention does.
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
@@ -48,6 +50,7 @@ class Options:
     aggregator: Any = None
     transforms: tuple[ClientTransform, ...] = ()
     metrics_aggregator: Any = None
+    figures_sum: Any = None
     sends_loss: bool = False
     wrap_client_work: Callable[[Any], Any] | None = None
     personal_epochs: int = 1

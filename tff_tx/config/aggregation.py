@@ -9,6 +9,8 @@ from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.core.errors import UserError, setting
 
+GRIDS = ("uniform", "stochastic", "rotated")
+"""Quantizers whose levels can be those of all clients, so that they can be summed."""
 QUANTIZERS = ("uniform", "stochastic", "rotated", "eden")
 COMPRESSORS = (*(f"{name}{bits}" for name in QUANTIZERS for bits in range(1, 9)), "top_k", "random_k", "low_rank")
 NONE = "none"
@@ -58,6 +60,21 @@ class AggregationConfig(Section, name="aggregation"):
         above=0.0,
     )
     median_iterations: int = option(32, "Weiszfeld iterations of geometric_median.", least=1)
+    secure: str = option(
+        NONE,
+        "Secure aggregation: all that clients send is summed as whole numbers modulo a power of two, in the open "
+        "(arithmetic), or by the protocol with masks among the cohort, which gives the same numbers.",
+        flag="secure_aggregation",
+        choices=(NONE, "arithmetic", "masks"),
+    )
+    secure_bits: int = option(
+        20, "Bits of a number of the secure sum of updates, unless {compression.upload} sets them.", least=8, most=30
+    )
+    secure_colluding: float = option(0.2, "Share of the cohort that may collude with the server.", least=0.0, below=1.0)
+    secure_dropping: float = option(0.1, "Share of the cohort that may drop out within a round.", least=0.0, below=1.0)
+    secure_passive_server: bool = option(
+        False, "Thresholds against a server that follows the protocol, instead of one that may deviate from it."
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -40,6 +40,16 @@ CAPABILITIES = (
     Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
     _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
     _algorithm(laws.PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
+    *(
+        _algorithm(laws.SECURE, capability, "its clients send more than sums of updates, examples and metrics")
+        for capability in ("central_dp", "private_metrics")
+    ),
+    Conflict(
+        laws.SECURE,
+        Chosen("aggregation.aggregator", AGGREGATORS, "build_secure", negated=True),
+        "it needs single updates, and a secure sum shows none",
+        None,
+    ),
     _algorithm("privacy.metrics!=exact", "private_metrics", "its metrics are pooled over clients"),
     _algorithm(laws.PRODUCTS, "lora_products", "adapters are aggregated as products after local training"),
     Conflict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
+from tff_tx.config.aggregation import GRIDS
 from tff_tx.config.conditions import Derived, Law, fill
 from tff_tx.config.registries import AGGREGATORS, ATTACKS, TASKS
 from tff_tx.config.run_config import RunConfig, describe
@@ -17,6 +18,7 @@ BUFFERED = "cohort.buffer_size"
 PRODUCTS = "lora.aggregation!=average"
 LOCAL_DP = "local_privacy.clip_norm"
 EXAMPLE_DP = "example_privacy.clip_norm"
+SECURE = "aggregation.secure!=none"
 RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
 
 
@@ -88,6 +90,18 @@ def compressor_uses(name: str, *users: str) -> Callable[[RunConfig], Found]:
         return f"{describe(config, path)} has no effect with {present}: remove it, or choose {' or '.join(users)}."
 
     return find
+
+
+def codes_are_sums(config: RunConfig) -> Found:
+    """Under secure aggregation, codes are levels of a grid that all clients share."""
+    if config.aggregation.secure == "none" or config.compression.upload.startswith(("none", *GRIDS)):
+        return None
+    return fill(
+        "{compression.upload=} cannot be combined with {aggregation.secure=}: each client's code has a scale or "
+        f"positions of its own, and their sum is none of updates; choose {', '.join(GRIDS[:-1])} or {GRIDS[-1]} and "
+        "their bits, or remove it.",
+        config,
+    )
 
 
 def residuals_stay_with_clients(config: RunConfig) -> Found:

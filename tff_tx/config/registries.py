@@ -25,7 +25,7 @@ AGGREGATORS = Registry(
     "aggregator",
     {
         **_of("aggregators.stacks", "mean"),
-        **_of("aggregators.attention", "attention"),
+        **_of("aggregators.secure_attention", "attention"),
         **_of("aggregators.median", "median", "trimmed_mean"),
         **_of("aggregators.krum", "krum", "multi_krum", "bulyan"),
         **_of("aggregators.median", "geometric_median"),

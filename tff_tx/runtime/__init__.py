@@ -17,6 +17,7 @@ from tff_tx.runtime.pipelines import ClientReader, configure_tensorflow, numbere
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.secure_form import MOST_CLIENTS
 from tff_tx.runtime.usage import Limits
 
 
@@ -31,8 +32,8 @@ ENGINES = {"local": LocalEngine, "tff_native": NativeEngine, "ray": RayEngine}
 """By the name of `engine.name`."""
 
 __all__ = [
-    *("ENGINES", "MOST_LEAVES", "PRECISIONS", "ClientCompression", "ClientReader", "Engine", "Hook", "Job", "Limits"),
-    *("LocalEngine", "NativeContext", "NativeEngine", "PersonalWeights", "ProcessEngine", "RayCluster", "RayEngine"),
-    *("RoundOutput", "Staleness", "TooFewClientsError", "Traffic", "configure_tensorflow", "numbered"),
-    *("process_state", "profile", "step_function", "untuned", "with_model"),
+    *("ENGINES", "MOST_CLIENTS", "MOST_LEAVES", "PRECISIONS", "ClientCompression", "ClientReader", "Engine", "Hook"),
+    *("Job", "Limits", "LocalEngine", "NativeContext", "NativeEngine", "PersonalWeights", "ProcessEngine"),
+    *("RayCluster", "RayEngine", "RoundOutput", "Staleness", "TooFewClientsError", "Traffic", "configure_tensorflow"),
+    *("numbered", "process_state", "profile", "step_function", "untuned", "with_model"),
 ]

@@ -16,6 +16,7 @@ import tensorflow_federated as tff
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.rounds import Clock, RoundOutput, TooFewClientsError, Traffic
+from tff_tx.runtime.secure_form import MOST_CLIENTS
 
 _CURRENT = "current"
 
@@ -158,11 +159,15 @@ class ProcessEngine(Engine):
         download_bytes = self._num_bytes([broadcast[i] for i in sent]) if sent and self._encode else None
         for hook in self.hooks:
             hook.start_round(self, state, broadcast, clients)
+        if self.parts.moduli and len(clients) > MOST_CLIENTS:
+            raise ValueError(f"{len(clients)} clients are more than {MOST_CLIENTS:,}, the most whose secure sum fits.")
         clock.stop("prepare")
         total = self._collect(clients, functools.partial(self._job, broadcast), gathered)
         finished = len(clients) - len(gathered.failures)
         if finished < min_clients:
             raise TooFewClientsError(finished, min_clients, gathered.failures)
+        for hook in self.hooks:
+            total = hook.end_sum(total, gathered.failures)
         results = self.parts.update(*flat_state, *self.parts.report(*total))
         metrics = form_lib.unflatten([leaf.numpy() for leaf in results[len(flat_state) :]], self._metrics_type)
         for added in filter(None, (hook.metrics() for hook in self.hooks)):
@@ -174,9 +179,14 @@ class ProcessEngine(Engine):
             metrics,
             gathered.failures,
             {**clock.seconds, **gathered.seconds},
-            sum(gathered.sent_bytes) / len(gathered.sent_bytes) if gathered.sent_bytes else None,
+            self._upload_bytes(gathered.sent_bytes),
             download_bytes,
         )
+
+    def _upload_bytes(self, measured: Sequence[int]) -> float | None:
+        if measured and self.parts.moduli:
+            return float(self.parts.traffic.upload_bytes)  # numbers modulo M are packed, and not encoded
+        return sum(measured) / len(measured) if measured else None
 
     def _job(self, broadcast: list, client: Any) -> Job:
         job = Job(client, broadcast)
@@ -253,6 +263,7 @@ class Parts:
       constants: Leaves of the broadcast that are the same in every round.
       sent_deltas: Leaves of the broadcast that travel, where others are with the clients already; else none.
       traffic: Of the form.
+      moduli: Of the form.
     """
 
     def __init__(self, form: form_lib.RoundForm):
@@ -261,7 +272,7 @@ class Parts:
             for part in ("initialize", "prepare", "zero", "accumulate", "report", "update")
         )
         self.broadcast_type, self.contribution_type = (form.type_signature(p).result for p in ("prepare", "work"))
-        self.traffic, self.constants = form.traffic, form.constants()
+        self.traffic, self.constants, self.moduli = form.traffic, form.constants(), form.moduli
         held = [form_lib.NON_TRAINABLE_STATE in path for path in form_lib.paths(self.broadcast_type)]
         self.sent_deltas = [i for i, has in enumerate(held) if not has] if any(held) else []
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.runtime import secure_form
 from tff_tx.runtime.graphs import ImportedGraph
 from tff_tx.runtime.internals import computations
 from tff_tx.runtime.internals.computations import Computation, full_name, tensor_names
@@ -34,21 +35,25 @@ class RoundForm:
 
     Attributes:
       computations: The parts by name, each a serialized `Computation`.
+      moduli: Of a process that sums securely, the modulus of each leaf of a contribution, of whole numbers all: sums
+        are taken modulo it. Of other processes none.
     """
 
     computations: Mapping[str, bytes]
+    moduli: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, process: tff.learning.templates.LearningProcess) -> RoundForm:
         """Compiles a process.
 
         Raises:
-          ValueError: If the process sums securely.
+          UserError: If a part of what clients send is summed securely, and another is not.
         """
         form = tff.backends.mapreduce.get_map_reduce_form_for_computation(process.next, _no_grappler())
+        parts, moduli = {name: getattr(form, name) for name in _PARTS}, ()
         if form.securely_aggregates_tensors:
-            raise ValueError("the process sums securely, which this engine does not do yet.")
-        parts = {name: getattr(form, name) for name in _PARTS}
+            moduli, summing = secure_form.parts_of(form)
+            parts.update(summing)
         parts["initialize"] = tff.backends.mapreduce.get_state_initialization_computation(
             process.initialize, _no_grappler()
         )
@@ -56,11 +61,11 @@ class RoundForm:
         # All but its steps, which are optimized when first called, takes less time to run than to optimize; but its
         # loop must come out of the functions it is in.
         protos["work"] = computations.inlined(protos["work"])
-        return cls({name: proto.SerializeToString() for name, proto in protos.items()})
+        return cls({name: proto.SerializeToString() for name, proto in protos.items()}, moduli)
 
     def for_workers(self) -> RoundForm:
         """The parts that run beside clients; of the server's, `initialize` holds the seed of private noise."""
-        return RoundForm({name: self.computations[name] for name in _WORKERS_PARTS})
+        return RoundForm({name: self.computations[name] for name in _WORKERS_PARTS}, self.moduli)
 
     def workers_parts(self) -> list[tuple[str, Computation]]:
         """The parts that run beside clients, by name."""
@@ -87,13 +92,15 @@ class RoundForm:
         held, constant = [NON_TRAINABLE_STATE in path for path in paths(prepared.result)], self.constants()
         downloaded = [
             leaf
-            for i, leaf in enumerate(_leaf_types(prepared.result))
+            for i, leaf in enumerate(leaf_types(prepared.result))
             if i not in constant and (held[i] or not any(held))
         ]
-        uploaded = [
-            leaf for leaf, path in zip(_leaf_types(worked.result), paths(worked.result)) if PERSONAL not in path
-        ]
-        return Traffic(sum(map(num_bytes, downloaded)), sum(map(num_bytes, uploaded)))
+        leaves, where = leaf_types(worked.result), paths(worked.result)
+        uploaded = sum(num_bytes(leaf) for leaf, path in zip(leaves, where) if PERSONAL not in path)
+        if self.moduli:
+            sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
+            uploaded = sum(-(-size * (m - 1).bit_length() // 8) for size, m in zip(sizes, self.moduli))
+        return Traffic(sum(map(num_bytes, downloaded)), uploaded)
 
     def constants(self) -> set[int]:
         """Those leaves of the broadcast that are leaves of the state which `update` gives back as they are."""
@@ -125,15 +132,16 @@ def _passed_on(computation: Computation) -> list[int | None]:
     return [source(full_name(name)) for name in tensor_names(computation.tensorflow.result)]
 
 
-def _leaf_types(value_type: tff.Type) -> list[tff.Type]:
+def leaf_types(value_type: tff.Type) -> list[tff.Type]:
+    """The types of the leaves."""
     if isinstance(value_type, tff.TensorType):
         return [value_type]
-    return [leaf for _, t in tff.structure.iter_elements(value_type) for leaf in _leaf_types(t)]
+    return [leaf for _, t in tff.structure.iter_elements(value_type) for leaf in leaf_types(t)]
 
 
 def num_bytes(value_type: tff.Type) -> int:
     """Bytes of the tensors in a value of static shape."""
-    leaves = _leaf_types(value_type)
+    leaves = leaf_types(value_type)
     return sum(int(np.prod(t.shape, dtype=np.int64)) * np.dtype(t.dtype).itemsize for t in leaves)
 
 

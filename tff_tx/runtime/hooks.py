@@ -82,6 +82,10 @@ class Hook:
     def on_counted(self, position: int, contribution: list) -> None:
         """Sees what is added up, once for each client: in the order of the cohort, on a cluster as leaves come in."""
 
+    def end_sum(self, total: list, failures: Mapping[int, str]) -> list:
+        """Changes the sum of contributions before the server sees it; `failures` as far as they are known."""
+        return total
+
     def end_round(self, failures: Mapping[int, str]) -> Any:
         """Its own state after a round that counts; `failures` are those of `RoundOutput`."""
 

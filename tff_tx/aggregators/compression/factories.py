@@ -145,7 +145,7 @@ class _Client:
 
     def encode(self, value, seed):
         leaves = [tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(value)]
-        return self._compressor.encode(leaves, _own_seed(leaves, seed))
+        return self._compressor.encode(leaves, own_seed(leaves, seed))
 
     def decode(self, code):
         leaves = self._compressor.decode(code, self._specs)
@@ -153,7 +153,7 @@ class _Client:
         return tf.nest.pack_sequence_as(self.structure, leaves)
 
 
-def _own_seed(leaves, seed):
+def own_seed(leaves, seed):
     """A client's seed in a round: int64[2], from the round's and a hash of what the client has."""
     hashes = [tf.fingerprint(tf.reshape(tf.bitcast(leaf, tf.uint8), [1, -1])) for leaf in leaves]
     own = tf.bitcast(tf.fingerprint(tf.reshape(tf.concat(hashes, axis=0), [1, -1]))[0], tf.int64)

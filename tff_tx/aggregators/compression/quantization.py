@@ -144,7 +144,7 @@ class Rotated(VectorCompressor):
 
     def encode_vector(self, vector: tf.Tensor, seed: tf.Tensor) -> Code:
         rows = blocks(vector, self._block_size)
-        rotated = hadamard_transform(rows * _signs(rows.shape, seed))
+        rotated = hadamard_transform(rows * random_signs(rows.shape, seed))
         inner = self._inner.encode_vector(tf.reshape(rotated, [-1]), fold_in(seed, 1))
         return Code(rotation_seed=tf.convert_to_tensor(seed, tf.int64), rotated=inner)
 
@@ -152,7 +152,7 @@ class Rotated(VectorCompressor):
         num_blocks = -(-size // self._block_size)
         rotated = self._inner.decode_vector(code["rotated"], num_blocks * self._block_size)
         rows = tf.reshape(rotated, [num_blocks, self._block_size])
-        return from_blocks(hadamard_transform(rows) * _signs(rows.shape, code["rotation_seed"]), size)
+        return from_blocks(hadamard_transform(rows) * random_signs(rows.shape, code["rotation_seed"]), size)
 
 
 def hadamard_transform(rows: tf.Tensor) -> tf.Tensor:
@@ -177,6 +177,7 @@ def _hadamard(size):
     return (matrix / np.sqrt(size)).astype(np.float32)
 
 
-def _signs(shape, seed):
+def random_signs(shape: Any, seed: tf.Tensor) -> tf.Tensor:
+    """Signs by fair coins, 1.0 or -1.0, that a seed int64[2] decides."""
     coins = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32, alg=PHILOX)
     return tf.cast(2 * coins - 1, tf.float32)

@@ -217,10 +217,9 @@ def discrete_aggregator(
     guarantee must be accounted with the fewest that may report (`tff_tx.privacy.skellam_epsilon`), and rounds with
     fewer are to be dropped (`min_clients` of the engines).
 
-    The engines of `tff_tx.runtime` do not sum securely: of a process with `secure` the local one says so, and TFF's
-    native runtime fails with "Cannot embed a federated value". It is for a runtime with a protocol for
-    `tff.backends.mapreduce.federated_secure_modular_sum`. Without, they run the same arithmetic with a plain sum, and
-    whoever runs the server is trusted not to look at what is added.
+    With `secure`, the engines local and ray sum modulo 2^bits, in the open or with masks
+    (`tff_tx.federation.simulated_sums`); TFF's native runtime fails with "Cannot embed a federated value". Without, all
+    run the same arithmetic with a plain sum, and whoever runs the server is trusted not to look at what is added.
 
     The seeds of the noise come from TensorFlow's generator of the client's process, which starts from 32 bits of the
     operating system's randomness. An adversary with the means to try all of them needs a better source in the client.

@@ -174,16 +174,15 @@ def build_metrics(
 
         return tff.templates.AggregationProcess(process.initialize, aggregate)
 
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_value((), tff.SERVER)
+    total = (options.figures_sum or tff.aggregators.SumFactory()).create(metrics_type)
 
-    @tff.federated_computation(initialize.type_signature.result, values_type)
+    @tff.federated_computation(total.initialize.type_signature.result, values_type)
     def pool(state, values):
-        result = tff.federated_map(finalize, tff.federated_sum(values))
-        return tff.templates.MeasuredProcessOutput(state, result, tff.federated_value((), tff.SERVER))
+        output = total.next(state, values)
+        result = tff.federated_map(finalize, output.result)
+        return tff.templates.MeasuredProcessOutput(output.state, result, output.measurements)
 
-    return tff.templates.AggregationProcess(initialize, pool)
+    return tff.templates.AggregationProcess(total.initialize, pool)
 
 
 def compose(

@@ -7,6 +7,9 @@ import numpy as np
 from tff_tx.federation.secure_sums.errors import MalformedMessageError
 from tff_tx.federation.secure_sums.modular import Ring
 
+_SPARE = 72
+"""Bytes that words may reach beyond the last group's."""
+
 
 def packed_size(length: int, ring: Ring) -> int:
     """Bytes of a packed vector."""
@@ -16,19 +19,19 @@ def packed_size(length: int, ring: Ring) -> int:
 def pack(numbers: np.ndarray, ring: Ring) -> bytes:
     """Packs numbers in [0, M), of the ring's words.
 
-    Eight numbers of b bits are b bytes: byte j of a group is put together from the numbers that overlap its bits.
+    Eight numbers of b bits are b bytes. The i-th of all groups of eight are put into place at once, as words that start
+    at the byte that has their first bit.
     """
-    bits, length = ring.bits, len(numbers)
-    padded = np.zeros(-(-length // 8) * 8, ring.dtype)
-    padded[:length] = numbers
-    groups = np.ascontiguousarray(padded.reshape(-1, 8).T)
-    out = np.zeros([bits, groups.shape[1]], np.uint8)
-    for j in range(bits):
-        for i in range(8 * j // bits, min(7, (8 * j + 7) // bits) + 1):
-            shift = 8 * j - i * bits
-            part = groups[i] >> ring.dtype.type(shift) if shift >= 0 else groups[i] << ring.dtype.type(-shift)
-            out[j] |= part.astype(np.uint8)  # of wider numbers the low byte
-    return out.T.tobytes()[: packed_size(length, ring)]
+    groups = -(-len(numbers) // 8)
+    padded = np.zeros(groups * 8, ring.dtype)
+    padded[: len(numbers)] = numbers
+    out = np.zeros(groups * ring.bits + _SPARE, np.uint8)
+    for i, column in enumerate(padded.reshape(groups, 8).T):
+        words, spilled, shift = _columns(out, groups, ring.bits, i)
+        words |= column.astype(words.dtype) << words.dtype.type(shift)
+        if spilled is not None:
+            spilled |= (column >> column.dtype.type(64 - shift)).astype(np.uint8)
+    return out[: packed_size(len(numbers), ring)].tobytes()
 
 
 def unpack(packed: bytes, length: int, ring: Ring) -> np.ndarray:
@@ -37,20 +40,31 @@ def unpack(packed: bytes, length: int, ring: Ring) -> np.ndarray:
     Raises:
       MalformedMessageError: If there are not as many bytes, or a number is not below the modulus.
     """
-    bits = ring.bits
     if len(packed) != packed_size(length, ring):
         raise MalformedMessageError(f"a vector has {len(packed)} bytes instead of {packed_size(length, ring)}.")
-    columns = -(-length // 8)
-    padded = np.zeros(columns * bits, np.uint8)
+    groups = -(-length // 8)
+    padded = np.zeros(groups * ring.bits + _SPARE, np.uint8)
     padded[: len(packed)] = np.frombuffer(packed, np.uint8)
-    octets = np.ascontiguousarray(padded.reshape(columns, bits).T)
-    groups = np.zeros([8, columns], ring.dtype)
+    numbers = np.empty([groups, 8], ring.dtype)
     for i in range(8):
-        for j in range(i * bits // 8, (i * bits + bits - 1) // 8 + 1):
-            shift, part = 8 * j - i * bits, octets[j].astype(ring.dtype)
-            groups[i] |= part << ring.dtype.type(shift) if shift >= 0 else part >> ring.dtype.type(-shift)
-        groups[i] &= ring.dtype.type(2**bits - 1)
-    numbers = groups.T.reshape(-1)[:length]
+        words, spilled, shift = _columns(padded, groups, ring.bits, i)
+        found = words >> words.dtype.type(shift)
+        if spilled is not None:
+            found |= spilled.astype(np.uint64) << np.uint64(64 - shift)
+        numbers[:, i] = found & words.dtype.type(2**ring.bits - 1)
+    numbers = numbers.reshape(-1)[:length]
     if not ring.is_power_of_two and np.any(numbers >= ring.modulus):
         raise MalformedMessageError(f"a vector has a number that is not below its modulus {ring.modulus}.")
     return numbers
+
+
+def _columns(octets, groups, bits, i):
+    """Words that have the i-th number of each group, the byte after them if it has a part too, and the number's shift.
+
+    Words of a column do not overlap, as they are no longer than a group's bytes.
+    """
+    start, shift = divmod(i * bits, 8)
+    size = next((size for size in (1, 2, 4, 8) if 8 * size >= bits + shift), 8)
+    words = np.ndarray([groups], f"<u{size}", octets, start, [bits])
+    spilled = np.ndarray([groups], np.uint8, octets, start + 8, [bits]) if bits + shift > 64 else None
+    return words, spilled, shift

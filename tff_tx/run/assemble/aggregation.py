@@ -18,6 +18,7 @@ from tff_tx.config.registries import AGGREGATORS
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy import Plan
+from tff_tx.run.assemble.cohorts import largest_cohort
 
 _METRIC_BOUNDS = {"accuracy": 1.0, "precision": 1.0, "recall": 1.0, "f1": 1.0}
 
@@ -27,12 +28,13 @@ def build_aggregation(config: RunConfig) -> dict[str, Any]:
 
     Returns:
       `weighted`; `aggregator`, None for the algorithm's own; `sends_loss`; and `distributor_fn`, None if the model is
-      broadcast as it is.
+      broadcast as it is; with secure aggregation `figures_sum`, too.
     """
-    settings = config.aggregation
+    settings, sums = config.aggregation, _secure_sums(config)
+    counts = None if sums is None else sums.figures
     norms = ((settings.norm("zeroing_norm"), aggregators.zeroing), (settings.norm("clip_norm"), aggregators.clipping))
-    layers = [layer(None if norm == ADAPTIVE else norm) for norm, layer in norms if norm is not None]
-    innermost = _innermost(config)
+    layers = [layer(None if norm == ADAPTIVE else norm, counts) for norm, layer in norms if norm is not None]
+    innermost = _innermost(config) if sums is None else _secure_innermost(config, sums)
     if innermost is None and layers:
         innermost = aggregators.mean_factory()
     return {
@@ -40,6 +42,7 @@ def build_aggregation(config: RunConfig) -> dict[str, Any]:
         "aggregator": None if innermost is None else aggregators.stack(*layers, innermost),
         "sends_loss": settings.attention_key == "loss",
         "distributor_fn": _distributor_fn(config),
+        "figures_sum": counts,
     }
 
 
@@ -62,6 +65,29 @@ def _innermost(config):
     weighted = isinstance(inner, tff.aggregators.WeightedAggregationFactory)
     factory = compression.WeightedCompressedFactory if weighted else compression.CompressedFactory
     return factory(_compressor(config, config.compression.upload), inner, config.run.seed)
+
+
+def _secure_sums(config):
+    """The sums that everything passes, of levels as a quantizer or the bits of the sum have them; None: not secure."""
+    settings, clients = config.aggregation, largest_cohort(config)
+    if settings.secure == NONE:
+        return None
+    upload, bits = config.compression.upload, settings.secure_bits
+    if upload != NONE:
+        bits = int(upload[-1]) + (clients - 1).bit_length()
+    grid = {"stochastic": not upload.startswith("uniform"), "rotate": upload.startswith("rotated")}
+    try:
+        values = aggregators.GridSumFactory(bits, clients, **grid, seed=config.run.seed)
+    except ValueError as error:
+        raise UserError(
+            f"{describe(config, 'aggregation.secure_bits')}: {error} Raise it, or lower "
+            f"{setting('cohort.clients_per_round')}."
+        ) from error
+    return aggregators.SecureSums(values, aggregators.FigureSumFactory())
+
+
+def _secure_innermost(config, sums):
+    return AGGREGATORS[config.aggregation.aggregator].build_secure(config.aggregation, sums, is_weighted(config))
 
 
 def compressed_sum(
@@ -87,7 +113,8 @@ def engine_compressor(config: RunConfig) -> compression.Compressor | None:
 
 def payload_encoder(config: RunConfig) -> Callable[[Any], bytes] | None:
     """Encodes payloads, so that their bytes are measured; None if nothing is compressed."""
-    return None if config.compression.upload == config.compression.download == NONE else compression.encode
+    uploads = config.compression.upload if config.aggregation.secure == NONE else NONE
+    return None if uploads == config.compression.download == NONE else compression.encode
 
 
 def _distributor_fn(config):

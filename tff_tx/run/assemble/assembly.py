@@ -58,6 +58,7 @@ class Assembly:
         task = task_parts.with_training(task, config)
         weights = sum(w.size for w in task.model.initial_weights[0])
         aggregation.check_memory(config, weights)
+        processes.check_secure_sums(config)
         task, canaries = attacks.insert_canaries(config, task)
         cohorts.build_sampler(config, task.train.client_ids, task.train.sizes())  # rejects what cannot be sampled
         attack = attacks.build_attack(config, task)
@@ -213,6 +214,8 @@ class Assembly:
         lines += task_parts.describe_padding(config, self.task)
         if self.plan:
             lines.append(self.plan.describe())
+        if (sizes := processes.check_secure_sums(config)) is not None:
+            lines.append(sizes)
         if config.run.keep_updates:
             where = os.path.join(directory, "updates")
             lines.append(f"updates of clients: up to {self.update_bytes() / 1e6:,.0f} MB in {where}")
