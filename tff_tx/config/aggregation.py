@@ -68,7 +68,7 @@ class AggregationConfig(Section, name="aggregation"):
         choices=(NONE, "arithmetic", "masks"),
     )
     secure_bits: int = option(
-        20, "Bits of a number of the secure sum of updates, unless {compression.upload} sets them.", least=8, most=30
+        20, "Bits of a number of the secure sum of updates, unless {compression.upload} sets them.", least=2, most=30
     )
     secure_colluding: float = option(0.2, "Share of the cohort that may collude with the server.", least=0.0, below=1.0)
     secure_dropping: float = option(0.1, "Share of the cohort that may drop out within a round.", least=0.0, below=1.0)

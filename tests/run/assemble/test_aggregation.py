@@ -26,7 +26,8 @@ def config(**values):
 
 
 def test_by_default_the_algorithms_own_aggregator():
-    assert build() == {"weighted": True, "aggregator": None, "sends_loss": False, "distributor_fn": None}
+    nothing = dict.fromkeys(("aggregator", "distributor_fn", "figures_sum"))
+    assert build() == {"weighted": True, "sends_loss": False, **nothing}
     assert aggregation.compressed_sum(config()) is None
     assert aggregation.engine_compressor(config()) is None
     assert aggregation.payload_encoder(config()) is None
