@@ -116,6 +116,10 @@ COMMANDS = {
     "attention_loss": _train(
         _SIX_DIGITS, "--aggregator=attention --attention_key=loss --attention_floor=0.1 --noweighted"
     ),
+    "secure_arithmetic": _train(
+        _SIX_DIGITS, "--secure_aggregation=arithmetic --compression=rotated4 --clipping=adaptive"
+    ),
+    "secure_masks": _train(_SIX_DIGITS, "--secure_aggregation=masks --secure_dropping=0.0 --aggregator=attention"),
     "adaptive_clipping": _train(_DIGITS, "--clipping=adaptive --zeroing=adaptive --rounds=3"),
     # Differential privacy.
     "dp_gaussian": _train(_DIGITS, "--dp_mechanism=gaussian --dp_metrics=private --clipping_norm=0.5", *_GAUSSIAN),
