@@ -13,6 +13,7 @@ from typing import Any
 from tff_tx.config import laws
 from tff_tx.config.capability_rules import CAPABILITIES
 from tff_tx.config.conditions import BelongsTo, Conflict, Derived, Law, Relation, Requires, belong, section
+from tff_tx.config.rules_secure import SECURE
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
@@ -277,30 +278,6 @@ _AGGREGATION = [
     Relation(("compression.error_feedback", "engine.name"), laws.residuals_stay_with_clients),
 ]
 
-_SECURE = [
-    *belong(laws.SECURE, "aggregation.secure_bits"),
-    *belong(
-        "aggregation.secure=masks",
-        *section("aggregation", "secure_colluding", "secure_dropping", "secure_passive_server"),
-    ),
-    Conflict("aggregation.secure_bits", "compression.upload", "the quantizer sets the bits", "remove it"),
-    Relation(("aggregation.secure", "compression.upload"), laws.codes_are_sums),
-    *(
-        Conflict(laws.SECURE, condition, because)
-        for condition, because in (
-            ("engine.name=tff_native", "TFF's runtime has no secure sums"),
-            ("compression.error_feedback=True", "levels are rounded without bias, and leave nothing to be sent later"),
-            (laws.PRIVATE, "rounding to levels may lengthen an update beyond the clip that is accounted for"),
-            (laws.BUFFERED, "masks are bound to one broadcast model, and stale clients have others"),
-            (laws.PRODUCTS, "products of single clients' A and B are summed"),
-            ("cohort.sampling=poisson|fixed", "the modulus is for a largest cohort, and these may have any number"),
-            ("run.keep_updates", "it stores the single updates that the sum hides"),
-            ("ensemble.enabled=True", "the server learns from single clients' models"),
-            ("attack.name!=none", "attackers are simulated by sums in the clear of what they know"),
-        )
-    ),
-]
-
 _ATTACK = [
     *belong("attack.name!=none", "attack.share"),
     Relation(("attack.share", "cohort.clients_per_round"), laws.attackers_are_a_minority),
@@ -450,7 +427,7 @@ _ENSEMBLE = [
 ]
 
 RULES = (
-    *(*DATA, *_TABLES, *_SILOS, *_MODEL, *_LORA_PRODUCTS, *_ALGORITHM, *_COHORTS, *_FED_BUFF, *_AGGREGATION, *_SECURE),
+    *(*DATA, *_TABLES, *_SILOS, *_MODEL, *_LORA_PRODUCTS, *_ALGORITHM, *_COHORTS, *_FED_BUFF, *_AGGREGATION, *SECURE),
     *(*_ATTACK, *_PRIVACY, *_CLIENT_PRIVACY, *_ENGINE, *_ENSEMBLE),
 )
 """What can be checked without importing anything."""
