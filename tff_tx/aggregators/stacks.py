@@ -6,7 +6,9 @@ import functools
 import math
 from typing import Any, Callable, Optional
 
+import numpy as np
 import tensorflow_federated as tff
+import tensorflow_privacy as tfp
 
 from tff_tx.aggregators.aggregator import Aggregator
 from tff_tx.aggregators.secure_sums import secure_mean
@@ -49,8 +51,7 @@ def clipping(norm: float | None = None, counts: Counts = None) -> Wrapper:
     """Clips updates to an L2 norm: the norm bound of Sun et al. 2019, https://arxiv.org/abs/1911.07963, if it is fixed.
 
     None: what four of five updates are below, estimated as rounds go by, as `tff.learning.robust_aggregator` has it
-    (Andrew et al. 2021, https://arxiv.org/abs/1905.03871). With `counts`, what clients count is summed by it, and the
-    estimate by secure sums.
+    (Andrew et al. 2021, https://arxiv.org/abs/1905.03871). With `counts`, what clients count is summed by it.
     """
     process = _norm(norm, counts, 1.0, 0.8, 0.2)
     return functools.partial(tff.aggregators.clipping_factory, process, clipped_count_sum_factory=counts)
@@ -66,11 +67,14 @@ def zeroing(norm: float | None = None, counts: Counts = None) -> Wrapper:
     return functools.partial(tff.aggregators.zeroing_factory, process, zeroed_count_sum_factory=counts)
 
 
-def _norm(norm, counts, initial_estimate, target_quantile, learning_rate, **adjusted):
+def _norm(norm, counts, initial_estimate, target_quantile, learning_rate, multiplier=1.0, increment=0.0):
     if norm is not None:
         if not 0 < norm < math.inf:
             raise ValueError(f"norm={norm}: must be above 0 and finite.")
         return float(norm)
-    return tff.aggregators.PrivateQuantileEstimationProcess.no_noise(
-        initial_estimate, target_quantile, learning_rate, secure_estimation=counts is not None, **adjusted
-    )
+    process = tff.aggregators.PrivateQuantileEstimationProcess
+    if counts is None:
+        return process.no_noise(initial_estimate, target_quantile, learning_rate, multiplier, increment)
+    # TFF's secure estimation has sums of its own, with a range and bits of their own.
+    query = tfp.NoPrivacyQuantileEstimatorQuery(initial_estimate, target_quantile, learning_rate, geometric_update=True)
+    return process(query, counts).map(tff.tensorflow.computation(np.float32)(lambda v: multiplier * v + increment))
