@@ -17,6 +17,7 @@ SECURE = (
         Conflict(laws.SECURE, condition, because)
         for condition, because in (
             ("engine.name=tff_native", "TFF's runtime has no secure sums"),
+            ("engine.name=federation", "its participants send their sums in the open"),
             ("compression.error_feedback=True", "levels are rounded without bias, and leave nothing to be sent later"),
             (laws.PRIVATE, "rounding to levels may lengthen an update beyond the clip that is accounted for"),
             (laws.BUFFERED, "masks are bound to one broadcast model, and stale clients have others"),

@@ -7,7 +7,7 @@ from tests.run import test_trainer
 from tff_tx.aggregators import AttentionFactory, FigureSumFactory, GridSumFactory, SecureAttentionFactory
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
-from tff_tx.run.assemble import aggregation, processes
+from tff_tx.run.assemble import aggregation, secure
 
 SECURE = {"aggregation.secure": "masks", "cohort.clients_per_round": 100}
 
@@ -43,15 +43,14 @@ def test_bits_must_hold_the_cohort():
 
 
 def test_the_sizes_of_the_protocol_are_told_before_the_run():
-    told = processes.check_secure_sums(config())
+    told = secure.describe_sizes(config())
     assert "each of 100 clients masks with 42 others; 32 shares rebuild a secret, and at least 90" in told
     assert "withstands 20 that collude with a server that may deviate" in told
-    assert processes.check_secure_sums(config(aggregation__secure="arithmetic")) is None
 
 
 def test_what_the_protocol_cannot_withstand_is_an_error_of_settings():
     with pytest.raises(UserError, match="aggregation.secure=masks: 2 clients.*too few.*cohort.clients_per_round"):
-        processes.check_secure_sums(config(cohort__clients_per_round=2))
+        secure.describe_sizes(config(cohort__clients_per_round=2))
 
 
 task = test_trainer.task
@@ -61,13 +60,13 @@ task = test_trainer.task
 @pytest.mark.usefixtures("compiled_once")
 def test_runs_with_masks_are_those_of_arithmetic_and_near_those_without(task, tmp_path):
     models = {}
-    for secure in ("none", "arithmetic", "masks"):
-        trained = test_trainer.trainer(task, tmp_path / secure, secure_aggregation=secure, clients_per_round=4)
+    for how in ("none", "arithmetic", "masks"):
+        trained = test_trainer.trainer(task, tmp_path / how, secure_aggregation=how, clients_per_round=4)
         trained.fit(rounds=2)
-        models[secure] = test_trainer.model_bytes(tmp_path / secure)
-        rows = test_trainer.figures(tmp_path / secure)
-        models[secure, "examples"] = rows["train/num_examples"].tolist()
-        models[secure, "upload"] = np.float64(rows["comm/upload_bytes_per_client"].iloc[-1])
+        models[how] = test_trainer.model_bytes(tmp_path / how)
+        rows = test_trainer.figures(tmp_path / how)
+        models[how, "examples"] = rows["train/num_examples"].tolist()
+        models[how, "upload"] = np.float64(rows["comm/upload_bytes_per_client"].iloc[-1])
     assert models["masks"] == models["arithmetic"] != models["none"]
     assert models["masks", "examples"] == models["none", "examples"]
     assert models["masks", "upload"] == models["arithmetic", "upload"] < 0.8 * models["none", "upload"]

@@ -16,7 +16,7 @@ from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run import baseline
-from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, personal, processes
+from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, personal, processes, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -58,7 +58,8 @@ class Assembly:
         task = task_parts.with_training(task, config)
         weights = sum(w.size for w in task.model.initial_weights[0])
         aggregation.check_memory(config, weights)
-        processes.check_secure_sums(config)
+        if config.aggregation.secure == "masks":
+            secure.describe_sizes(config)  # rejects what no protocol withstands
         task, canaries = attacks.insert_canaries(config, task)
         cohorts.build_sampler(config, task.train.client_ids, task.train.sizes())  # rejects what cannot be sampled
         attack = attacks.build_attack(config, task)
@@ -214,8 +215,8 @@ class Assembly:
         lines += task_parts.describe_padding(config, self.task)
         if self.plan:
             lines.append(self.plan.describe())
-        if (sizes := processes.check_secure_sums(config)) is not None:
-            lines.append(sizes)
+        if config.aggregation.secure == "masks":
+            lines.append(secure.describe_sizes(config))
         if config.run.keep_updates:
             where = os.path.join(directory, "updates")
             lines.append(f"updates of clients: up to {self.update_bytes() / 1e6:,.0f} MB in {where}")

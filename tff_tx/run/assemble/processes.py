@@ -15,9 +15,7 @@ from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS, ENGINES
-from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import secure_sums, simulated_sums
-from tff_tx.run.assemble import personal
+from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
 
@@ -111,7 +109,7 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
     """What intervenes between clients and the sum: FedBuff's staleness, personal weights, codes, masks, updates."""
     hooks, directory = [], config.run.directory
     if config.aggregation.secure == "masks":
-        hooks.append(simulated_sums.SimulatedSums(threat_of(config), os.path.basename(directory)))
+        hooks.append(secure.build_hook(config))
     if config.cohort.is_buffered:
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
     if config.model.personal is not None:
@@ -125,35 +123,6 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
     return hooks
-
-
-def threat_of(config: RunConfig) -> secure_sums.Threat:
-    """What secure sums are to withstand."""
-    settings = config.aggregation
-    return secure_sums.Threat(settings.secure_colluding, settings.secure_dropping, not settings.secure_passive_server)
-
-
-def check_secure_sums(config: RunConfig) -> str | None:
-    """A line on the sizes of the protocol, if there is one.
-
-    Raises:
-      UserError: If none withstands what is asked for.
-    """
-    if config.aggregation.secure != "masks":
-        return None
-    clients, threat = config.cohort.clients_per_round, threat_of(config)
-    try:
-        sizes = secure_sums.topology(clients, threat)
-    except secure_sums.SecureSumError as error:
-        raise UserError(
-            f"{setting('aggregation.secure')}=masks: {error} See {setting('cohort.clients_per_round')}, "
-            f"{setting('aggregation.secure_colluding')} and {setting('aggregation.secure_dropping')}."
-        ) from error
-    return (
-        f"secure sums: each of {clients} clients masks with {sizes.degree} others; {sizes.threshold} shares rebuild a "
-        f"secret, and at least {sizes.least} clients are summed; withstands {threat.colluders(clients)} that collude "
-        f"with a server that {'may deviate' if threat.active else 'follows the protocol'}"
-    )
 
 
 def build_engine(
