@@ -77,4 +77,6 @@ def _norm(norm, counts, initial_estimate, target_quantile, learning_rate, multip
         return process.no_noise(initial_estimate, target_quantile, learning_rate, multiplier, increment)
     # TFF's secure estimation has sums of its own, with a range and bits of their own.
     query = tfp.NoPrivacyQuantileEstimatorQuery(initial_estimate, target_quantile, learning_rate, geometric_update=True)
-    return process(query, counts).map(tff.tensorflow.computation(np.float32)(lambda v: multiplier * v + increment))
+    affine = tff.tensorflow.computation(np.float32)(lambda value: multiplier * value + increment)
+    at_server = tff.federated_computation(tff.FederatedType(np.float32, tff.SERVER))
+    return process(query, counts).map(at_server(lambda value: tff.federated_map(affine, value)))
