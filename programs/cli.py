@@ -15,7 +15,7 @@ from typing import Any, Callable, NoReturn
 from absl import app, flags, logging
 
 import programs
-from programs import interrupts
+from programs import interrupts, scratch
 from tff_tx.config import FIELDS, SECTIONS, Field, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import UserError
 from tff_tx.core.text import printable
@@ -72,6 +72,7 @@ class Program:
         anything else.
         """
         interrupts.install()
+        scratch.use()
         _show_as_text(sys.stdout, "")
         _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
         app.run(self._guarded, flags_parser=self._parse)

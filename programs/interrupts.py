@@ -10,8 +10,9 @@ import stat
 import sys
 import threading
 
+from programs import scratch
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GENERATED = "__autograph_generated_file"
 _SOON = 0.05  # seconds
 
 _received: list = []
@@ -79,11 +80,8 @@ def _on_lost_exception(lost):
 
 
 def _end():
-    """Ends the process at once, without files of TensorFlow that would be removed at its regular end."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_GENERATED):
-            with contextlib.suppress(OSError):
-                os.remove(module.__file__)
+    """Ends the process at once, without its temporary files."""
+    scratch.remove()
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     os._exit(exit_code())

@@ -25,7 +25,7 @@ def train(config: RunConfig) -> int:
 
     cli.end_of_imports()
     try:
-        Trainer.from_config(config).fit()
+        Trainer.run(config)
     except (Interrupted, KeyboardInterrupt) as interruption:
         print(f"\n{str(interruption) or interrupts.describe()}; the same command resumes it.", file=sys.stderr)
         return interrupts.exit_code()

@@ -1,5 +1,6 @@
 """Signals end programs as Ctrl-C does, and the second one at once, wherever they come."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -93,6 +94,36 @@ def test_a_signal_in_a_destructor_is_not_lost():
     assert process.stdout.readline() == "runs\n"
     _, err = process.communicate(timeout=30) if process.wait(30) else ("", "")
     assert (process.returncode, err.strip()) == (128 + signal.SIGTERM, "stopped by SIGTERM.")
+
+
+WRITES = """
+import sys, tempfile, time
+from programs import cli
+
+def main(settings):
+    with open(tempfile.mkstemp(suffix="generated.py")[0], "w"):
+        print("runs", flush=True)
+        SLEEPING
+
+sys.argv = ["x"]
+cli.Program(main).run()
+"""
+
+
+def test_no_end_leaves_temporary_files_beyond_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    others = [tmp_path / "tff_tx_of_x", tmp_path / f"tff_tx_of_{os.getpid()}_lives"]
+    for other in others:
+        other.mkdir()
+    for number in (signal.SIGKILL, signal.SIGTERM, None):
+        process = start(WRITES.replace("SLEEPING", "pass" if number is None else "time.sleep(60)"))
+        assert process.stdout.readline() == "runs\n"
+        if number is not None:
+            process.send_signal(number)
+        process.communicate(timeout=30)
+        left = [path for path in tmp_path.iterdir() if path not in others]
+        assert len(left) == (number == signal.SIGKILL)
+    assert all(other.exists() for other in others)
 
 
 def test_what_is_ignored_stays_ignored():

@@ -123,6 +123,7 @@ def test_a_killed_coordinator_goes_on_where_it_was(tmp_path, cache):
     started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    deadline = time.monotonic() + 60  # what docs/cluster.md says
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in started):
         assert time.monotonic() < deadline, started
         time.sleep(0.1)

@@ -14,6 +14,7 @@ from tff_tx.config import RunConfig, resolve
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory as run_directory
+from tff_tx.run.trainer import Trainer
 
 
 def test_json_is_valid_whatever_the_numbers(tmp_path):
@@ -84,6 +85,24 @@ class TestRunDirectory:
         assert "process" in (tmp_path / ".lock").read_text()
         with run_directory.writing(str(tmp_path)):
             pass
+
+    def test_a_new_directory_in_which_nothing_is_written_is_removed_again(self, tmp_path):
+        with run_directory.writing(str(tmp_path / "runs" / "a")):
+            assert (tmp_path / "runs" / "a" / ".lock").exists()
+        assert list(tmp_path.iterdir()) == []
+        with run_directory.writing(str(tmp_path / "b")):
+            (tmp_path / "b" / "x").touch()
+        with run_directory.writing(str(tmp_path / "b")):
+            pass
+        assert sorted(os.listdir(tmp_path / "b")) == [".lock", "x"]
+
+    def test_it_is_taken_before_data_and_model_are_loaded(self, tmp_path):
+        config = RunConfig.of({"run.directory": str(tmp_path), "data.dataset": "file", "data.files": ("nowhere.csv",)})
+        config = config.replace({"task.kind": "causal_lm", "model.architecture": "gpt2", "model.tokenizer": "bytes"})
+        with run_directory.writing(str(tmp_path)), pytest.raises(UserError, match="is being written by process"):
+            Trainer.run(config)
+        with pytest.raises(UserError, match=r"there is no file 'nowhere\.csv'|nowhere"):
+            Trainer.run(config)
 
     def test_no_run_is_told(self, tmp_path):
         with pytest.raises(UserError, match="has no config.json"):

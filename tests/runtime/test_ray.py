@@ -14,7 +14,8 @@ import tensorflow as tf
 from ray import cluster_utils
 
 from tests import ray_clusters
-from tests.ray_clusters import ENDLESS, NOT_FINITE, clients, wait_for_workers
+from tests.ray_clusters import ENDLESS, NOT_FINITE, clients, wait_for_workers, wait_until
+from tff_tx.core.errors import UserError
 from tff_tx.runtime import Limits, LocalEngine, RayCluster, RayEngine, TooFewClientsError
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
@@ -72,6 +73,29 @@ def run(engine, disturb=lambda round_num, done: None, cohort=None):
 
 def check_same(found, expected):
     tf.nest.map_structure(np.testing.assert_array_equal, found, expected)
+
+
+def listening(process):
+    """Addresses that a process and all below it accept connections at."""
+    family = [process, *process.children(recursive=True)]
+    found = [c for member in family for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return {connection.laddr.ip.removeprefix("::ffff:") for connection in found}
+
+
+def test_a_cluster_of_its_own_listens_on_this_machine_alone_and_its_end_is_a_sentence():
+    with RayCluster(cpus=1) as cluster:
+        wait_for_workers(cluster, 1)
+        assert listening(psutil.Process()) == {"127.0.0.1"}
+        (raylet,) = [p for p in psutil.Process().children(recursive=True) if p.name() == "raylet"]
+        raylet.kill()
+
+        def said():
+            try:
+                cluster.refresh(at_once=True)
+            except UserError as error:
+                return str(error)
+
+        assert "the last node of the cluster has ended" in wait_until(said, "a sentence")
 
 
 def test_two_clients_at_the_same_time_in_a_worker_change_nothing(process, undisturbed):

@@ -74,15 +74,21 @@ class StoredRun:
 def writing(run_dir: str) -> Iterator[None]:
     """Makes a run directory, and holds its lock for the length of the block; the lock ends with its process.
 
+    A directory that is new and has nothing in it at the end is removed again.
+
     Raises:
       UserError: If the directory cannot be written, or another process writes it.
     """
+    path, made = os.path.join(run_dir, _LOCK), [run_dir]
+    while not os.path.exists(made[-1]):
+        made.append(os.path.dirname(os.path.abspath(made[-1])))
     files.make_directory(run_dir, setting("run.directory"))
-    with open(os.path.join(run_dir, _LOCK), "a+", encoding="utf-8") as lock:
+    with open(path, "a+", encoding="utf-8") as lock:
         lock.seek(0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            os.stat(path)  # else it was its holder's, who has just removed the directory
+        except (BlockingIOError, FileNotFoundError):
             raise UserError(
                 f"{setting('run.directory')}={run_dir} is being written by {lock.read()}: wait until it ends or stop "
                 "it, or choose another directory."
@@ -91,7 +97,14 @@ def writing(run_dir: str) -> Iterator[None]:
         now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if made[1:] and os.listdir(run_dir) == [_LOCK]:
+                    os.remove(path)
+                    for directory in made[:-1]:
+                        os.rmdir(directory)
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -106,6 +105,17 @@ class Trainer:
         check(resolve(config))
         return cls(_load(config, more.get("progress", True)), **more)
 
+    @classmethod
+    def run(cls, config: RunConfig) -> pd.DataFrame:
+        """Loads and fits a whole configuration; the run directory is taken before anything is loaded.
+
+        Raises:
+          As `from_config` and `fit`.
+        """
+        check(resolve(config))
+        with directory.writing(resolve(config).with_absolute_paths().run.directory):
+            return cls.from_config(config)._fit()
+
     @functools.cached_property
     def _assembly(self) -> Any:
         return assemble.assemble(self.config, self._task.task, self._aggregator)
@@ -156,20 +166,22 @@ class Trainer:
             check(config)
             self.config = config
             self.__dict__.pop("_assembly", None)
+        with directory.writing(self.config.run.directory):
+            return self._fit()
+
+    def _fit(self):
         started = time.monotonic()
         run_dir, parts = self.config.run.directory, self._assembly
         evaluators = parts.evaluators()
         monitors = self._monitors(evaluators)
-        with contextlib.ExitStack() as lock:
-            with assemble.cluster(self.config) as cluster:
-                lock.enter_context(directory.writing(run_dir))
-                weights = self._train(cluster, evaluators, monitors)
-            self._results = parts.evaluate_all(evaluators, weights, self._progress)
-            with files.disk_errors(run_dir):
-                parts.save(weights, run_dir)
-                self._report()
-                if doubts := parts.doubts(self._results, evaluators):
-                    reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
+        with assemble.cluster(self.config) as cluster:
+            weights = self._train(cluster, evaluators, monitors)
+        self._results = parts.evaluate_all(evaluators, weights, self._progress)
+        with files.disk_errors(run_dir):
+            parts.save(weights, run_dir)
+            self._report()
+            if doubts := parts.doubts(self._results, evaluators):
+                reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
         self._say(*doubts)

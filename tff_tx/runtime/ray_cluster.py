@@ -26,6 +26,7 @@ SILO = "silo_"
 
 # What still writes there is on its way out.
 _SWEEP = 'cat >/dev/null; for i in 1 2 3 4 5; do rm -rf "$1"; [ -e "$1" ] || exit; sleep 1; done'
+_LOOPBACK = "127.0.0.1"
 _LONGEST_PLACE = 24  # the name of a socket has 107 characters at most, and Ray takes the rest
 _REFRESH_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
@@ -57,7 +58,8 @@ class Member:
 class RayCluster(contextlib.AbstractContextManager):
     """A Ray cluster with this project's workers on all of its nodes, as many as they have processors.
 
-    Nodes that join get workers, and a worker that ends is replaced as long as its node is there.
+    A cluster that is started listens on this machine alone. Nodes that join get workers, and a worker that ends is
+    replaced as long as its node is there.
 
     Args:
       address: Of the cluster's head, `host:port`, or "auto" for the one that runs on this machine; None starts one on
@@ -106,18 +108,25 @@ class RayCluster(contextlib.AbstractContextManager):
             else:
                 self._scratch = _Scratch()
                 stack.enter_context(_importable())
-                self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), _temp_dir=self._scratch.path, **options)
+                # By any other address Ray listens on all that this machine has, and runs code for whoever connects.
+                here = {"_node_ip_address": _LOOPBACK, "_temp_dir": self._scratch.path}
+                self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), **here, **options)
 
     def refresh(self, at_once: bool = False) -> None:
         """Looks, every two seconds at most, which nodes there are, and starts workers where they lack.
 
         Raises:
-          UserError: If workers have been tried everywhere, and start nowhere.
+          UserError: If workers have been tried everywhere, and start nowhere, or no node is left.
         """
         if not at_once and time.monotonic() < self._refreshed + _REFRESH_SECONDS:
             return
         self._refreshed = time.monotonic()
         nodes = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
+        if not nodes:
+            raise UserError(
+                f"{setting('engine.name')}=ray: the last node of the cluster has ended (its raylet was killed or ran "
+                "out of memory): give the same command again, which goes on from the last checkpoint."
+            )
         self.members = [m for m in self.members if not m.failed and m.node_id in nodes]
         there = collections.Counter(m.node_id for m in self.members)
         for node_id, resources in nodes.items():

@@ -111,6 +111,8 @@ def sqlite_splits(path: str) -> list:
                 "SELECT split_name, client_id, COUNT(*) FROM client_metadata GROUP BY split_name, client_id"
             ).fetchall()
             connection.execute("SELECT serialized_example_proto FROM examples LIMIT 1")
+            if not all(isinstance(row[0], str) for row in metadata):
+                raise sqlite3.DatabaseError("the name of a split is no text")
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"{path}: no SQLite file in TFF's ClientData format ({one_line(error)}); convert it, or name its "

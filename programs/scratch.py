@@ -1,0 +1,44 @@
+"""A directory for the temporary files of a program and of what it starts, which no end of it leaves behind for long.
+
+TensorFlow writes each function that it converts to a file of its own, and removes these when a program ends as usual.
+Those of a killed program are removed by the next one that starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import glob
+import os
+import re
+import shutil
+import tempfile
+
+_PREFIX = "tff_tx_of_"
+
+
+def use() -> None:
+    """Makes the directory, and removes those of programs that have ended."""
+    place = tempfile.gettempdir()
+    for path in glob.glob(os.path.join(glob.escape(place), f"{_PREFIX}*")):
+        owner = re.match(rf"{_PREFIX}(\d+)_", os.path.basename(path))
+        if owner is not None and not _runs(int(owner[1])):
+            shutil.rmtree(path, ignore_errors=True)  # which leaves alone what is another user's
+    tempfile.tempdir = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_", dir=place)
+    os.environ["TMPDIR"] = tempfile.tempdir
+    atexit.register(remove)
+
+
+def remove() -> None:
+    """Removes the directory of this process, if it has one."""
+    if os.path.basename(tempfile.gettempdir()).startswith(f"{_PREFIX}{os.getpid()}_"):
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
