@@ -87,7 +87,8 @@ def writing(run_dir: str) -> Iterator[None]:
         lock.seek(0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(path)  # else it was its holder's, who has just removed the directory
+            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                raise BlockingIOError  # it was its holder's, who has just removed the directory
         except (BlockingIOError, FileNotFoundError):
             raise UserError(
                 f"{setting('run.directory')}={run_dir} is being written by {lock.read()}: wait until it ends or stop "
