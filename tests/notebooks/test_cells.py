@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 
 import pytest
@@ -66,6 +67,20 @@ def test_an_error_has_its_own_name_and_traceback(host):
     shown = text([error])
     assert "by" in shown
     assert "tff_cells" not in shown
+
+
+@pytest.mark.slow
+def test_a_run_shows_its_progress_and_nothing_of_tensorflow(host):
+    code = (
+        "%%tff\nimport tff_tx as ft\nsmall = {'hidden_size': 8, 'num_hidden_layers': 1, 'intermediate_size': 8}\n"
+        "task = ft.load_task(data=ft.Data('digits', clients=ft.Iid(4), test=9), model=ft.Model(config=small))\n"
+        "_ = ft.Trainer(task, clients_per_round=2, max_examples=4, run_dir=RUN).fit(rounds=1)"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        said = host.text(code.replace("RUN", repr(directory)), timeout=200)
+    assert "round 1/1: 100%" in said
+    assert "Report, metrics and model" in said
+    assert "INFO:tensorflow" not in said
 
 
 def test_an_interrupt_ends_the_cell_alone(host):

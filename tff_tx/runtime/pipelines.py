@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -19,8 +20,11 @@ def configure_tensorflow() -> None:
 
     Each op gets one thread: an op split over threads adds up in an order that depends on their number, and so would the
     results. Grappler, which TFF has run over a round's graphs already, would run again over the functions of every
-    client's data pipeline, which takes longer than the steps of a small model.
+    client's data pipeline, which takes longer than the steps of a small model. In an interactive Python TensorFlow also
+    logs every checkpoint that it writes, between the progress bars: from warnings on it may speak.
     """
+    logger = tf.get_logger()
+    logger.setLevel(max(logger.level, logging.WARNING))
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
