@@ -20,6 +20,7 @@ table["diagnosis"] = np.where(cancer.target, "benign", "malignant")
 # Six hospitals: larger tumours go to the specialized ones.
 noisy = table["mean_radius"] + np.random.default_rng(1).normal(0, 2, len(table))
 table["hospital"] = pd.qcut(noisy, 6, labels=["Aa", "Bo", "Ce", "Du", "Ely", "Fes"]).astype(str)
+columns = ",".join(table.columns[:8])
 table.to_csv("tumours.csv", index=False)
 table.head()
 
@@ -31,7 +32,7 @@ table.head()
 
 # %%
 # %%tff
-# !python -m programs.data --data=tumours.csv --task=tabular_classification --label_column=diagnosis --client_column=hospital --test_fraction=0.25 --split=within_client --plot=tumours.png
+# !python -m programs.data --data=tumours.csv --task=tabular_classification --label_column=diagnosis --numeric_columns={columns} --client_column=hospital --test_fraction=0.25 --split=within_client --plot=tumours.png
 
 # %%
 # %%tff
@@ -46,7 +47,6 @@ Image("tumours.png", width=700)
 # %%tff
 import tff_tx as ft
 
-columns = ",".join(table.columns[:8])
 model = ft.Model(architecture="ft_transformer")
 data = ft.Data(
     "tumours.csv",
