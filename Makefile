@@ -38,7 +38,8 @@ help:
 	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make notebooks                      write notebooks/*.ipynb from their sources"
-	@echo "make test-notebooks                 run them with small settings on the newest Python, about 8 minutes"
+	@echo "make test-notebooks                 run them with small settings on the newest Python, about 8"
+	@echo "                                    minutes, and build the site of their outputs"
 	@echo "make docs                           the documentation as a site, in site/; runs the notebooks first, once"
 	@echo "make setup                          the virtual environment .venv, which the above make"
 	@echo "                                    by themselves; PYTHON=... chooses the Python for it"
@@ -84,10 +85,12 @@ notebooks: $(DOCS)
 test-notebooks: $(STAMP) $(DOCS)
 	.venv-docs/bin/python tools/notebooks.py check
 	TFF_PYTHON="$(CURDIR)/$(RUN)" .venv-docs/bin/python tools/notebooks.py run --small
+	.venv-docs/bin/python -m mkdocs build --strict --quiet --site-dir .notebooks/site
 
 docs: $(STAMP) $(DOCS)
 	@TFF_PYTHON="$(CURDIR)/$(RUN)" .venv-docs/bin/python tools/notebooks.py run
 	@.venv-docs/bin/python -m mkdocs build --strict --quiet
+	@if command -v chromium >/dev/null; then .venv-docs/bin/python tools/site_widths.py; fi
 	@echo "The documentation is in site/index.html."
 
 $(DOCS): docs/requirements.txt

@@ -43,9 +43,10 @@ def _lessons():
 
 def _lesson(source):
     """A notebook's page and its pictures, by name."""
-    path = RUN / f"{source.stem}.ipynb"
-    if not path.exists():
-        raise PluginError(f"{path} is not there: build the site with 'make docs', which runs the notebooks.")
+    paths = [RUN / f"{source.stem}{small}.ipynb" for small in ("", ".small")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise PluginError(f"{source.name} has not been run: build the site with 'make docs', which runs it.")
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
