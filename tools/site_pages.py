@@ -56,7 +56,8 @@ def _lesson(source):
     for name, content in resources["outputs"].items():
         yield f"{source.stem}/{name}", content
         text = text.replace(f"({name})", f"({source.stem}/{name})")
-    yield f"{source.stem}.md", text
+    # The site shows no picture of elsewhere: the badge becomes a link.
+    yield f"{source.stem}.md", re.sub(r"\[!\[(.*?)\]\(https:.*?\)\]", r"[\1]", text)
 
 
 def _api():
