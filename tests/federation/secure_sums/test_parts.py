@@ -22,8 +22,6 @@ from tff_tx.federation.secure_sums import (
     encode,
     keys,
     messages,
-    modulus_of_bits,
-    modulus_of_maximum,
     shamir,
     topology,
 )
@@ -154,11 +152,6 @@ def test_a_graph_is_regular_and_symmetric_and_depends_on_its_seed(clients):
     assert {len(found) for found in everyone} == {sizes.degree}
     assert all(u in everyone[v] and v != u for u in range(clients) for v in everyone[u])
     assert sizes.is_full == (everyone == [other.neighbours(u) for u in range(clients)])
-
-
-def test_moduli_hold_the_sum():
-    assert modulus_of_bits(13, 100) == 2**20
-    assert (modulus_of_maximum(3, 5), modulus_of_maximum(3, 6)) == (16, 32)
 
 
 def test_sealed_shares_are_bound_to_session_sender_and_receiver():

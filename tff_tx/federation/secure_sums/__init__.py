@@ -6,4 +6,4 @@ from tff_tx.federation.secure_sums.graphs import Threat, Topology, topology
 from tff_tx.federation.secure_sums.identities import Authority, Identity
 from tff_tx.federation.secure_sums.messages import decode, encode
 from tff_tx.federation.secure_sums.server import DONE, PHASES, Server
-from tff_tx.federation.secure_sums.terms import Terms, Vector, modulus_of_bits, modulus_of_maximum
+from tff_tx.federation.secure_sums.terms import Terms, Vector

@@ -32,16 +32,6 @@ class Vector:
         return Ring(self.modulus)
 
 
-def modulus_of_bits(bits: int, clients: int) -> int:
-    """2^(b + ceil(log2 n)): sums of n numbers below 2^b do not wrap around."""
-    return 2 ** (bits + (clients - 1).bit_length())
-
-
-def modulus_of_maximum(maximum: int, clients: int) -> int:
-    """The least power of two above n m: sums of n numbers from 0 to m do not wrap around."""
-    return 2 ** (maximum * clients).bit_length()
-
-
 @dataclasses.dataclass(frozen=True)
 class Terms:
     """What the parties agree on; each makes its own, and a client from what it has received.
