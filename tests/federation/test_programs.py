@@ -31,6 +31,31 @@ def test_there_are_five_to_a_federation():
     assert programs == [["certs"], ["certs"], ["coordinate"], ["participate"], ["participate"]]
 
 
+@pytest.mark.slow
+def test_the_pages_commands_for_certificates_run(tmp_path):
+    """As they stand, in bash: who is revoked is listed so, and its new certificate before that is another."""
+    (tmp_path / "programs").symlink_to(ROOT / "programs")
+    blocks = re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path()}
+    for block in (*blocks[:2], *blocks[5:], *blocks[5].strip().splitlines()[:1]):
+        run = subprocess.run(
+            ["bash", "-ec", block], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        )
+    assert re.search("^north: participant, expires in 364 days, revoked", run.stdout, re.MULTILINE)
+    assert re.search("^south: participant, expires in 364 days, [0-9a-f]{64}$", run.stdout, re.MULTILINE)
+
+
+def test_every_threat_names_a_test():
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| T\d+ ", line)]
+    written = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+    assert [int(number) for number in re.findall(r"^\| T(\d+)", "\n".join(rows), re.MULTILINE)] == [*range(1, 13)]
+    for row in rows:
+        names = re.findall(r"`(test_\w+)`", row)
+        assert names, row
+        assert all(f"def {name}(" in written for name in names), row
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
