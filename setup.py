@@ -28,6 +28,7 @@ INSTALL_REQUIRES = [
     "rouge-score==0.1.2",
     "safetensors>=0.4.3",
     "scikit-learn>=1.3",
+    "scipy>=1.9",
     "sentencepiece>=0.2",
     "setuptools<81",
     "soundfile>=0.12",

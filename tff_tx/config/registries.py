@@ -44,6 +44,7 @@ _TASKS = (
         "sequence_to_sequence",
     ),
     *("question_answering", "image_classification", "tabular_classification", "forecasting", "next_item"),
+    *("audio_classification", "speech_recognition"),
 )
 TASKS = Registry("task", {name: f"tff_tx.tasks.kinds.{name}:TASK" for name in _TASKS})
 """Of `tff_tx.tasks.TaskKind`."""

@@ -25,6 +25,12 @@ class TaskConfig(Section, name="task"):
     max_target_length: int = option(32, "Maximum number of tokens of a generated text.", least=2, most=2**20)
     context_overlap: int = option(16, "Tokens shared by two windows of a context that is too long for one.", least=0)
     max_answer_length: int = option(30, "Maximum number of tokens of an answer.", least=1)
+    max_seconds: float = option(
+        30.0, "Longest recording, s; longer ones are cut to classify them, and rejected to transcribe them.", above=0.0
+    )
+    sampling_rate: int = option(
+        16_000, "Samples a second that recordings are brought to for a new model; a checkpoint has its own.", least=1
+    )
     standardize: bool = option(
         True, "Standardizes the numeric columns of tables by mean and deviation over all training clients."
     )
@@ -163,8 +169,11 @@ class DataConfig(Section, name="data"):
         "take pairs: pair for two, separator for more; else a blank.",
         choices=TEXT_JOINS,
     )
+    audio_column: str = option("audio", "Column of recordings: audio files' bytes, or paths.")
     label_column: str = option("label", "Column of the label.")
-    target_column: str = option("target", "Column of the text that is generated from {data.text_column}.")
+    target_column: str = option(
+        "target", "Column of the text that is generated from {data.text_column}, or of the transcript of a recording."
+    )
     question_column: str = option("question", "Column of the question.")
     context_column: str = option("context", "Column of the text in which the answer is found.")
     answer_column: str = option(

@@ -41,7 +41,7 @@ _INDEX = "CREATE INDEX examples_by_client ON examples (split_name, client_id)"
 # Where SQLite leaves four bytes to applications, the "user version": they hold the checksum of the rest of the file.
 _SEAL = 60
 _INSERT = "INSERT INTO examples VALUES (?, ?, ?)"
-_ROWS_PER_INSERT = 2000
+_ROWS_PER_INSERT, _BYTES_PER_INSERT = 2000, 2**26
 
 _ALL = "SELECT serialized_example_proto FROM examples WHERE {mine} ORDER BY rowid"
 # Sorted by the cubes, modulo a prime, of an arithmetic progression: a permutation that takes no state but two numbers.
@@ -103,6 +103,7 @@ class StoreWriter:
         self._serialize = build_serializer(element_spec)
         self._meta = {**meta, "format": FORMAT_VERSION, "element_spec": _spec_to_json(element_spec)}
         self._rows: list = []
+        self._pending = 0
         self._digest = hashlib.sha256(json.dumps(self._meta, sort_keys=True).encode())
         self._counts: collections.Counter = collections.Counter()
         self.notes: list[str] = []
@@ -121,7 +122,8 @@ class StoreWriter:
         """Appends one example to a client."""
         self._rows.append((split, client_id, self._serialize(example)))
         self._counts[split, client_id] += 1
-        if len(self._rows) >= _ROWS_PER_INSERT:
+        self._pending += len(self._rows[-1][2])
+        if len(self._rows) >= _ROWS_PER_INSERT or self._pending >= _BYTES_PER_INSERT:
             self._flush()
 
     def count(self, split: str, client_id: str) -> int:
@@ -134,6 +136,7 @@ class StoreWriter:
         for split, client, proto in self._rows:
             self._digest.update(f"{split}\0{client}\0{len(proto)}\0".encode() + proto)
         self._rows.clear()
+        self._pending = 0
 
     def __exit__(self, exception_type, exception, traceback) -> None:
         try:

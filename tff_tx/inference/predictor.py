@@ -151,9 +151,14 @@ class Predictor(abc.ABC):
           records: With the task's `scored_columns`.
 
         Returns:
-          A row a record, in their order, with a column for each of the task's `score_metrics`.
+          A row a record, in their order, with a column for each of the task's `score_metrics`, or for what `pooled`
+          makes them of.
         """
         raise NotImplementedError(type(self).__name__)
+
+    def pooled(self, means: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:
+        """The task's `score_metrics` over several records, of the means of what `score` gives."""
+        return means
 
     def score_split(self, split: str) -> pd.DataFrame:
         """Scores for all records of a split of the data, with the column `client`.

@@ -1,5 +1,6 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
+import tff_tx.models.zoo.llama  # registers its models with transformers' automatic classes
 from tff_tx.models.features import FeatureExtractor
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.hugging_face import (
@@ -16,6 +17,7 @@ from tff_tx.models.hugging_face import (
 )
 from tff_tx.models.images import ImageProcessor, load_processor, plain_processor
 from tff_tx.models.lora import RANK, Lora
+from tff_tx.models.objectives.ctc import ctc, spoken
 from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.objectives.entities import ENDS, SINGLES, entity_scheme
 from tff_tx.models.objectives.forecasting import forecasting
@@ -32,6 +34,17 @@ from tff_tx.models.objectives.ranking import next_item
 from tff_tx.models.objectives.regression import regression
 from tff_tx.models.objectives.spans import best_spans, question_answering
 from tff_tx.models.peft import check_adapter_format, save_adapter
+from tff_tx.models.speech import (
+    call_padded,
+    check_speech_config,
+    least_samples,
+    load_extractor,
+    new_extractor,
+    num_frames,
+    speech_config,
+    speech_defaults,
+    takes_samples,
+)
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
 import pkgutil
 import re
+import string
 import sys
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,13 +64,7 @@ def from_config(
     Raises:
       UserError: If the automatic class has no such architecture in TensorFlow, or a field does not fit it.
     """
-    auto = _resolved(auto_class)
-    if architecture not in _architectures(auto):
-        raise UserError(
-            f"{setting('model.architecture')}={architecture}: {auto.__name__} has no TensorFlow model of that type; "
-            f"choose one of "
-            f"{', '.join(_architectures(auto))}."
-        )
+    auto = check_architecture(auto_class, architecture)
     config_class = CONFIG_CLASSES[architecture]
     _check_fields(auto, config_class(), config)
     known = _fields(auto, config_class())
@@ -78,6 +75,21 @@ def from_config(
         model = auto.from_config(config_class(**config))
         model.build_in_name_scope()
     return model
+
+
+def check_architecture(auto_class: Any, architecture: str | None) -> Any:
+    """The automatic class, which must have a model of that type.
+
+    Raises:
+      UserError: If it has none in TensorFlow.
+    """
+    auto = _resolved(auto_class)
+    if architecture not in _architectures(auto):
+        raise UserError(
+            f"{setting('model.architecture')}={architecture}: {auto.__name__} has no TensorFlow model of that type; "
+            f"choose one of {', '.join(_architectures(auto))}."
+        )
+    return auto
 
 
 def from_pretrained(
@@ -182,7 +194,7 @@ def is_missing(name: str, file: str) -> bool:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Loads the tokenizer of a model directory or hub id; "bytes" is one that needs no file.
+    """Loads the tokenizer of a model directory or hub id; "bytes" and "characters" are tokenizers that need no file.
 
     Special tokens that are spelled in a text are text to it. Only a tokenizer in Python that has other tokens added,
     which it could not find any more, reads them as tokens.
@@ -192,6 +204,8 @@ def load_tokenizer(name: str) -> Any:
     """
     if name == "bytes":
         return _text_only(transformers.ByT5Tokenizer(extra_ids=0))
+    if name == "characters":
+        return _characters()
     remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
     if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
         raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
@@ -202,6 +216,17 @@ def load_tokenizer(name: str) -> Any:
     return _text_only(tokenizer)
 
 
+def _characters() -> Any:
+    """Of transcripts in English: letters without their case, digits, the apostrophe, and the end of a word."""
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *string.ascii_uppercase, *string.digits]
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "vocab.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({token: number for number, token in enumerate(tokens)}, file)
+        # It takes texts in upper case and gives them in lower case.
+        return _text_only(transformers.Wav2Vec2CTCTokenizer(path, do_lower_case=True))
+
+
 def _text_only(tokenizer: Any) -> Any:
     added = tokenizer.added_tokens_decoder.values()
     # Not given to the constructor, which would save it: elsewhere people expect what transformers does by default.
@@ -209,7 +234,7 @@ def _text_only(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def save_pretrained(model: Any, directory: str, preprocessor: Any = None) -> None:
+def save_pretrained(model: Any, directory: str, *preprocessors: Any) -> None:
     """Writes a directory that transformers opens, with PyTorch and with TensorFlow, tokenizer or processor included.
 
     Weights have PyTorch's names and layout, as transformers itself translates them when it reads such a checkpoint.
@@ -226,8 +251,9 @@ def save_pretrained(model: Any, directory: str, preprocessor: Any = None) -> Non
             save_file(weights, os.path.join(directory, transformers.utils.SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    if preprocessor is not None:
-        preprocessor.save_pretrained(directory)
+    for preprocessor in preprocessors:
+        if preprocessor is not None:
+            preprocessor.save_pretrained(directory)
 
 
 @contextlib.contextmanager
@@ -235,6 +261,8 @@ def loadable(what: str, remedy: str = _LOADABLE):
     """Turns what transformers raises for a wrong name, file or field into one sentence."""
     try:
         yield
+    except UserError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, ImportError, NotImplementedError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0].strip().rstrip(".")
@@ -250,7 +278,7 @@ def _resolved(auto_class: Any) -> Any:
 def _architectures(auto: Any) -> list[str]:
     """Of an automatic class, but models put together of two (encoder-decoder), which say their vocabulary elsewhere."""
     found = model_classes(auto)
-    return sorted(config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init)
+    return sorted({config_class.model_type for config_class in found if not config_class.has_no_defaults_at_init})
 
 
 def _check_fields(auto: Any, config: Any, changes: Mapping[str, Any]) -> None:
@@ -295,4 +323,6 @@ def max_positions(config: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
         limit -= config.pad_token_id + 1
-    return limit
+    # The sliding window of Mistral is not computed, and cuts nothing off a text within it.
+    window = getattr(config, "sliding_window", None)
+    return limit if window is None or limit is None else min(limit, window)

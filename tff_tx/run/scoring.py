@@ -113,9 +113,10 @@ def evaluate(
         others["trained alone"] = _alone(config, run, split, alone_epochs, progress)
     overall, by_client = _evaluate(config, task, trained[1], own_fn, progress)
     if words and task.definition.score_metrics:
-        scores = _predictor(config, task, num_beams).score_split(split)
-        by_client = by_client.join(scores.groupby("client").mean())
-        overall.update(scores.drop(columns="client").mean())
+        predictor = _predictor(config, task, num_beams)
+        scores = predictor.score_split(split)
+        by_client = by_client.join(predictor.pooled(scores.groupby("client").mean()))
+        overall.update(predictor.pooled(scores.drop(columns="client").mean()))
     return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes, others)
 
 

@@ -6,4 +6,4 @@ from tff_tx.tasks.federated_task import CLIENT, FederatedTask, client_arguments
 from tff_tx.tasks.kind import Facts, TaskKind, TextTask, task_kind
 from tff_tx.tasks.model_spec import ModelSpec
 from tff_tx.tasks.preprocessing import Preprocessing
-from tff_tx.tasks.recipe import LabelledRecipe, Recipe, TextRecipe
+from tff_tx.tasks.recipe import LabelledRecipe, Recipe, RecordingRecipe, TextRecipe

@@ -113,9 +113,9 @@ def _check_silos(definition, data, on_silos):
 def find_facts(definition: TaskKind, data, model: ModelSpec, survey=None, on_silos=None) -> Facts:
     """What the task needs to know of the training data; arguments as of `create_task`, `survey` without silos."""
     tokenizer = definition.load_tokenizer(model) if definition.needs_tokenizer else None
+    processor = definition.load_processor(model)
     names = _label_names(definition, data, survey, on_silos) if definition.needs_label_names else ()
-    processor = definition.load_processor(model) if definition.needs_image_shape else None
-    shape = processor.shape if processor is not None else None
+    shape = processor.shape if definition.needs_image_shape and processor is not None else None
     if definition.needs_image_shape and processor is None:
         shape = _configured_shape(_image_shape(data, survey, on_silos), model)
     features = survey.features if definition.needs_features else None

@@ -41,7 +41,7 @@ class FederatedTask:
       local: How much a client computes a round.
       label_names: The classes in order; empty for language modeling.
       tokenizer: Of the text tasks, saved along with the model.
-      processor: Of pictures, saved along with the model.
+      processor: Of pictures or recordings, saved along with the model.
       eval_batch_size: Examples a batch in evaluation.
       notes: What became of the checkpoint, in lines: the order of its labels, new weights.
 
@@ -58,7 +58,7 @@ class FederatedTask:
     test: Any = None
     label_names: tuple[str, ...] = ()
     tokenizer: Any = None
-    processor: models.ImageProcessor | None = None
+    processor: Any = None
     eval_batch_size: int = 32
     notes: tuple[str, ...] = ()
 

@@ -23,7 +23,7 @@ class Facts:
       data: Which data.
       model: Which model.
       tokenizer: Of a task that needs one, else None.
-      processor: Of pictures, as the checkpoint says, else None; see `tff_tx.models.ImageProcessor`.
+      processor: Of pictures or recordings, see `TaskKind.load_processor`, else None.
       label_names: Of a task that needs them, in order, else empty.
       image_shape: (channels, height, width) of what the model is given, of a task that needs it, else None.
       features: The columns of the table, of a task that needs them, else None.
@@ -130,13 +130,13 @@ class TaskKind(abc.ABC):
             )
         return models.load_tokenizer(name)
 
-    def load_processor(self, model: ModelSpec) -> models.ImageProcessor | None:
-        """The image processor of the checkpoint; None: there is none.
+    def load_processor(self, model: ModelSpec) -> Any:
+        """What makes the model's inputs of pictures (`tff_tx.models.ImageProcessor`, None: as they are) or recordings.
 
         Raises:
           UserError: If it cannot be loaded.
         """
-        if model.pretrained is None:
+        if model.pretrained is None or not self.needs_image_shape:
             return None
         return models.load_processor(self.auto_class, model.pretrained, model.config)
 

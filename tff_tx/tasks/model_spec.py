@@ -27,6 +27,8 @@ class ModelSpec:
       context_length: Steps of a series that a forecast is made from.
       series_protocol: How forecasts are evaluated: "within" or "standardized".
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
+      max_seconds: The longest recording, s.
+      sampling_rate: Samples a second that recordings are brought to for a new model, Hz; checkpoints have their own.
       trainable: Which weights are trained, see `tff_tx.models.functional_model`.
       personal: Which of them are personal, see `tff_tx.models.functional_model`; None: none.
       lora: With trainable "lora", how the model is adapted.
@@ -47,6 +49,8 @@ class ModelSpec:
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
     series_protocol: str = "within"
+    max_seconds: float = 30.0
+    sampling_rate: int = 16_000
     trainable: str = "all"
     personal: str | None = None
     lora: models.Lora | None = None

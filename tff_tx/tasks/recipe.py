@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,4 +94,30 @@ class TextRecipe(Recipe):
         is_token = tf.not_equal(ids, PADDING)
         return collections.OrderedDict(
             attention_mask=tf.cast(is_token, tf.int32), input_ids=tf.where(is_token, ids, self.pad_id)
+        )
+
+
+class RecordingRecipe(Recipe):
+    """Samples, padded to the longest recording of the batch, with an attention mask; or spectrograms of one length.
+
+    A subclass adds the labels, and the padding of those.
+    """
+
+    # Silence is a value, and no sample infinite.
+    pads: Mapping[str, Any] = {"input_values": -math.inf, "input_features": 0.0}
+    lengthwise = ("input_values",)
+
+    def inputs(self, element_spec):
+        if "input_values" in element_spec:
+            return collections.OrderedDict(attention_mask=IDS, input_values=tf.TensorSpec([None, None], tf.float32))
+        return collections.OrderedDict(input_features=tf.TensorSpec([None, *element_spec["input_features"].shape]))
+
+    def recordings(self, features: Mapping[str, tf.Tensor]) -> collections.OrderedDict:
+        """`attention_mask` and `input_values`, or `input_features`."""
+        if "input_features" in features:
+            return collections.OrderedDict(input_features=features["input_features"])
+        values = features["input_values"]
+        is_sample = values > self.pads["input_values"]
+        return collections.OrderedDict(
+            attention_mask=tf.cast(is_sample, tf.int32), input_values=tf.where(is_sample, values, 0.0)
         )

@@ -217,6 +217,32 @@ def start_and_end(tokenizer) -> tuple[int, int]:
     )
 
 
+class TargetLabels:
+    """The tokens of targets as a tokenizer has them for targets, with an end but without the start of decoding.
+
+    Args:
+      tokenizer: A Hugging Face tokenizer.
+      max_length: The longest target, in tokens with its end, which it keeps when it is cut.
+      start: The token that decoding starts with; None: that of `start_and_end`.
+    """
+
+    def __init__(self, tokenizer, max_length: int, start: int | None = None):
+        usual_start, self._end = start_and_end(tokenizer)
+        self._start = usual_start if start is None else start
+        self._tokenize, self._max_length = Tokenize(tokenizer), max_length
+
+    def __call__(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
+        # One more, for the start that is taken off.
+        return map(self._of, self._tokenize.targets(texts, self._max_length + 1))
+
+    def _of(self, ids):
+        if len(ids) and ids[0] == self._start:
+            ids = ids[1:]
+        if len(ids) and ids[-1] == self._end:
+            ids = ids[:-1]
+        return np.append(ids[: self._max_length - 1], np.int32(self._end))
+
+
 class SequenceToSequenceEncoder(Encoder):
     """A text and the text that is to be made of it in a record.
 
@@ -236,23 +262,14 @@ class SequenceToSequenceEncoder(Encoder):
     def __init__(self, tokenizer, max_length: int, max_target_length: int):
         settings = [tokenizer_fingerprint(tokenizer), max_length, max_target_length]
         super().__init__((), settings, input_ids=NUMBERS, labels=NUMBERS)
-        self._tokenize, (self._start, self._end) = Tokenize(tokenizer), start_and_end(tokenizer)
-        self._max_length, self._max_target_length = max_length, max_target_length
+        self._tokenize, self._max_length = Tokenize(tokenizer), max_length
+        self._labels = TargetLabels(tokenizer, max_target_length)
 
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         texts = self._tokenize.whole(rows["text"].tolist(), self._max_length)
-        # One more, for the start that is taken off.
-        targets = self._tokenize.targets(rows["target"].tolist(), self._max_target_length + 1)
-        for ids, target, where in zip(texts, targets, rows["where"]):
+        for ids, labels, where in zip(texts, self._labels(rows["target"].tolist()), rows["where"]):
             if not len(ids):
                 raise UserError(
                     f"{where}: the text gives no token; remove the row or choose another {setting('data.text_column')}."
                 )
-            yield [{"input_ids": ids, "labels": self._labels(target)}]
-
-    def _labels(self, ids: np.ndarray) -> np.ndarray:
-        if len(ids) and ids[0] == self._start:
-            ids = ids[1:]
-        if len(ids) and ids[-1] == self._end:
-            ids = ids[:-1]
-        return np.append(ids[: self._max_target_length - 1], np.int32(self._end))
+            yield [{"input_ids": ids, "labels": labels}]

@@ -39,8 +39,8 @@ def check(row: tuple, spec: DataSpec, wants: frozenset) -> None:
 
 _NO_SCALARS = (list, dict, bytes, np.ndarray)
 _NAMING = (
-    *("text_column", "label_column", "target_column", "question_column", "context_column", "answer_column"),
-    *("answer_start_column", "client_column", "numeric_columns", "categorical_columns"),
+    *("text_column", "audio_column", "label_column", "target_column", "question_column", "context_column"),
+    *("answer_column", "answer_start_column", "client_column", "numeric_columns", "categorical_columns"),
 )
 """Fields of a `DataSpec` that name columns."""
 
@@ -105,6 +105,8 @@ def available(row: dict, spec: DataSpec) -> frozenset:
     for column, names in (("numbers", spec.number_names), ("categories", spec.categorical_columns)):
         if names and all(name in row for name in names):
             found.add(column)
+    if isinstance(row.get(spec.audio_column), (str, bytes, dict)):
+        found.add("audio")
     if spec.label_column in row and "tags" not in found:
         found.add("label")
     if (spec.client_column or "client") in row:
@@ -216,6 +218,7 @@ _READ = {
     "tags": _tags,
     "label": functools.partial(_named_by, "label_column", values.as_label),
     "client": _clients,
+    "audio": functools.partial(_named_by, "audio_column", values.as_file),
     "pixels": _pixels,
     "numbers": _numbers,
     "categories": _categories,

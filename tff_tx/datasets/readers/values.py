@@ -171,7 +171,18 @@ def _decoded(encoded: bytes) -> np.ndarray:
         raise ValueError(str(error)) from error
 
 
+def as_file(value):
+    """The bytes of a file, its path, or {bytes, path}, as it is.
+
+    It is decoded where it is encoded, one by one: decoded, a chunk of recordings may have gigabytes.
+    """
+    if not isinstance(value, (str, bytes, dict)):
+        raise TypeError
+    return value
+
+
 KIND = {
+    as_file: "file",
     as_text: "text",
     as_words: "list of words",
     as_label: "single value",

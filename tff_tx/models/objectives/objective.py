@@ -105,10 +105,10 @@ def language_modeling(name: str) -> Objective:
     return _cross_entropy(name, label_rank=2, finalize_fn=finalize, metrics=more)
 
 
-def sequence_to_sequence() -> Objective:
+def sequence_to_sequence(name: str = "sequence_to_sequence") -> Objective:
     """`language_modeling` of the tokens of targets, which the decoder reads one late."""
     inputs = "made with targets as inputs, and those of public data are not to be used"
-    return dataclasses.replace(language_modeling("sequence_to_sequence"), not_classes=inputs)
+    return dataclasses.replace(language_modeling(name), not_classes=inputs)
 
 
 def token_classification(label_names) -> Objective:

@@ -40,7 +40,9 @@ def auto_class(name: str) -> Any:
 def pytorch_weights(keras_model: Any) -> dict[str, np.ndarray] | None:
     """All weights by name, as `pytorch_weight` has them; None: transformers has no PyTorch model of the kind."""
     name = type(keras_model).__name__
-    if getattr(transformers, name, None) is not type(keras_model) or not hasattr(transformers, name.removeprefix("TF")):
+    if not isinstance(keras_model, getattr(transformers, name, object)):
+        return None
+    if not hasattr(transformers, name.removeprefix("TF")):
         return None
     weights = dict(pytorch_weight(keras_model, variable) for variable in keras_model.weights)
     counters = (name.removesuffix("running_mean") + "num_batches_tracked" for name in weights if "running_mean" in name)
@@ -59,6 +61,8 @@ def pytorch_weight(keras_model: Any, variable: Any) -> tuple[str, np.ndarray]:
         value = value[0]
     elif name.endswith(".depthwise.weight") and value.ndim == 3:
         value = value.swapaxes(0, 1)
+    elif name.endswith(".weight_g"):  # of a convolution with weight normalization
+        value = value.T
     for names, dimensions in _TRAILING.items():
         if re.search(names, name):
             value = value.reshape(value.shape + dimensions)

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from tff_tx.core import internals
-from tff_tx.models.tracing import branches, convolutions, functions, recomputation
+from tff_tx.models.tracing import branches, convolutions, functions, padding, recomputation
 from tff_tx.models.tracing import randomness as _randomness
 
 KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
@@ -62,6 +62,7 @@ class KerasFunction:
             stack.enter_context(functions.inlined())
             stack.enter_context(branches.differentiable())
             stack.enter_context(convolutions.differentiable(self.model))
+            stack.enter_context(padding.left_out(self.model, inputs))
             stack.enter_context(_randomness.seeded(seed))
             stack.enter_context(recomputation.recomputing(self, values, training, status))
             if _are_arguments(inputs, self._required):

@@ -252,8 +252,9 @@ def participants_process(
 def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:
     """Writes `model/`."""
     task.model.assign(weights)
-    preprocessor = task.tokenizer or task.processor
-    files.write_directory(run_dir, MODEL, lambda d: models.save_pretrained(task.model.keras_model, d, preprocessor))
+    files.write_directory(
+        run_dir, MODEL, lambda d: models.save_pretrained(task.model.keras_model, d, task.tokenizer, task.processor)
+    )
 
 
 def _save_adapter(model, weights, run_dir, pretrained):

@@ -20,8 +20,7 @@ _OF_MODEL = (
 )
 _OF_TASK = (
     *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),
-    "series_protocol",
-    "standardize",
+    *("series_protocol", "standardize", "max_seconds", "sampling_rate"),
 )
 """Fields of `tasks.ModelSpec` that are settings."""
 
@@ -97,6 +96,7 @@ _READING = (
         "columns",
         "client_column",
         "client_per_column",
+        "audio_column",
         "text_column",
         "label_column",
     ),

@@ -35,11 +35,14 @@ class Recipe(TextRecipe):
         return collections.OrderedDict((name, IDS) for name in names)
 
     def batch(self, features, seed):
-        x, labels = self.tokens(features["input_ids"]), features["labels"]
+        x = {**self.tokens(features["input_ids"]), **self.decoder_inputs(features["labels"])}
+        return collections.OrderedDict(sorted(x.items())), features["labels"]
+
+    def decoder_inputs(self, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`decoder_input_ids` and `decoder_attention_mask`, both int32 as `labels`."""
         late = tf.pad(labels[:, :-1], [[0, 0], [1, 0]], constant_values=self._start_id)
         decoder = self.tokens(tf.where(tf.equal(late, models.IGNORED), PADDING, late))
-        x["decoder_input_ids"], x["decoder_attention_mask"] = decoder["input_ids"], decoder["attention_mask"]
-        return collections.OrderedDict(sorted(x.items())), labels
+        return {f"decoder_{name}": value for name, value in decoder.items()}
 
 
 class SequenceToSequence(TextTask):
