@@ -54,10 +54,11 @@ def read_arrow(path: str, split: str) -> Rows:
     number = 0
     for file in arrow_files(path, split):
         try:
-            with pyarrow.memory_map(file) as source:
+            with pyarrow.OSFile(file) as source:
                 batches = _batches(source)
                 convert = _converter(_features(batches.schema, os.path.dirname(file)))
                 for batch in batches:
+                    batch.validate(full=True)  # else what is damaged in it ends the process
                     for start in range(0, len(batch), CHUNK_ROWS):
                         for row in batch.slice(start, CHUNK_ROWS).to_pylist():
                             number += 1
@@ -135,7 +136,7 @@ def arrow_label_names(path: str, split: str | None, column: str) -> tuple[str, .
         features = _features(parquet.read_schema(path))
     else:
         file = arrow_files(path, split)[0]
-        with pyarrow.memory_map(file) as source:
+        with pyarrow.OSFile(file) as source:
             features = _features(_batches(source).schema, os.path.dirname(file))
     found = features.get(column) if isinstance(features, Mapping) else None
     while isinstance(found, (list, Mapping)) and not (isinstance(found, Mapping) and "names" in found):
