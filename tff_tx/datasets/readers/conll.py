@@ -74,8 +74,8 @@ def _checked(where: str, fields, width: int, columns: Sequence[str]):
         return fields
     wanted = ", ".join(columns) if columns else "token and tag"
     return BadRow(
-        f"{where}: {' '.join(fields)[:60]!r} is no {wanted}, separated by TABs or blanks like the lines before; correct the "
-        "line."
+        f"{where}: {' '.join(fields)[:60]!r} is no {wanted}, separated by TABs or blanks like the lines before; "
+        "correct the line."
     )
 
 
