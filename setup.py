@@ -48,6 +48,8 @@ EXTRAS_REQUIRE = {
     "ray": ["cryptography>=42", "ray>=2.40,<2.52"],
     # Federations of real participants.
     "federation": ["cryptography>=42", "tomli>=2"],
+    # Export for ONNX; newer ones of onnx need a protobuf that TensorFlow 2.14 does not take.
+    "onnx": ["onnx>=1.14,<1.18", "onnxruntime<1.21", "tf2onnx>=1.17"],
     # Cells of a notebook on another Python run in this environment.
     "notebook": ["ipykernel>=6"],
     "test": [
@@ -70,6 +72,7 @@ COMMANDS = [
     "distill",
     "evaluate",
     "predict",
+    "export",
     "data",
     "privacy",
     "audit",

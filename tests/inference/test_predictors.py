@@ -26,7 +26,7 @@ def tokenizer():
 
 
 def bert(kind, **fields):
-    fields = {**BERT, "max_position_embeddings": 16, "initializer_range": 1.0, **fields}
+    fields = {**BERT, "max_position_embeddings": 32, "initializer_range": 1.0, **fields}
     return models.from_config(tasks.task_kind(kind).auto_class, "bert", fields, seed=3)
 
 
@@ -65,6 +65,19 @@ def test_entities_of_texts(tokenizer):
         assert inside == sum(tags != 0)
         starts = [i for i, tag in enumerate(tags) if tag == 1 or tag == 2 and (i == 0 or tags[i - 1] == 0)]
         assert [entity["text"].split()[0] for entity in prediction["entities"]] == [words[i] for i in starts]
+
+
+def test_tags_by_a_tokenizer_in_python():
+    """A word's tag is that of its first byte, as in training."""
+    model = bert("token_classification", **named("O", "B-P", "I-P"), vocab_size=259)
+    spec, bytes_of = tasks.ModelSpec(max_length=32), models.load_tokenizer("bytes")
+    predictor = inference.build_predictor("token_classification", model, spec, tokenizer=bytes_of, batch_size=2)
+    for text, found in zip(TEXTS, predictor.predict(TEXTS), strict=True):
+        words = text.split()
+        ids = [byte + 3 for byte in "".join(words).encode()] + [bytes_of.eos_token_id]
+        tags = np.argmax(model(tf.constant([ids]), training=False).logits[0], -1)
+        firsts = np.cumsum([0, *map(len, words[:-1])])
+        assert found["tags"] == [model.config.id2label[tag] for tag in tags[firsts]]
 
 
 def test_words_behind_masks(tokenizer):

@@ -292,7 +292,10 @@ def test_a_directory_without_configuration(tmp_path):
     )
 
 
-REMEDY = "give a directory with config.json and weights as safetensors, or a hub id that can be reached."
+REMEDY = (
+    "give a directory with config.json and weights as safetensors or pytorch_model.bin, or a hub id that can be "
+    "reached."
+)
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/directory", "not a name!"])
@@ -309,7 +312,7 @@ def test_a_name_that_is_neither_directory_nor_hub_id(name):
         ({"config.json": '{"model_type": "brt"}'}, "model type `brt`"),
         ({"config.json": '{"model_type": "bert"}'}, "no file named"),
         ({"config.json": '{"model_type": "bert"}', "model.safetensors": "x" * 50}, "header"),
-        ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x" * 50}, "PyTorch weights"),
+        ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x" * 50}, "no zip archive of PyTorch 1.6"),
     ],
     ids=["json", "type", "weightless", "safetensors", "pickle"],
 )

@@ -114,6 +114,9 @@ def test_training_evaluation_prediction_and_the_pipeline_see_the_same(architectu
     how = {"framework": "tf", "torch_dtype": None}  # which the pipelines of transformers 4.53 look up in torch
     pipe = transformers.pipeline("image-classification", model=saved, top_k=2, **how)
     predictor = inference.build_predictor("image_classification", saved, tasks.ModelSpec(pretrained=saved))
+    rows = predictor.predict(predictor.read(files=list(data.files)))
+    for row, one in zip(rows, predictor.predict(predictor.read(files=files)), strict=True):
+        assert row["probabilities"] == one["probabilities"]
     x = {"pixel_values": tf.constant(expected), models.SEED: tf.constant([1, 2], tf.int64)}
     outputs = [task.model.predict_on_batch(task.model.initial_weights, x, training=False)]
     if architecture == "resnet":

@@ -121,6 +121,7 @@ _SILOS = [
 
 _MODEL = [
     Conflict("model.pretrained", "model.architecture", "both say which model to start from"),
+    Requires("model.revision", "model.pretrained", "it is one of a checkpoint"),
     Conflict(
         "model.frozen_dtype",
         "model.trainable=all",

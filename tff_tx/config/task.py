@@ -54,6 +54,7 @@ class ModelConfig(Section, name="model"):
     """Model."""
 
     pretrained: str | None = option(None, "Model directory or hub id to start from.")
+    revision: str | None = option(None, "Branch, tag or commit of a hub id in {model.pretrained}.")
     architecture: str | None = option(None, "Hugging Face model type, such as bert, for a model with random weights.")
     config: dict[str, Any] = option(
         {}, 'Fields of the model\'s configuration, as JSON: {"hidden_size": 128}.', flag="model_config"

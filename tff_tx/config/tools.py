@@ -65,6 +65,21 @@ class PredictConfig(Section, name="predict"):
 
 
 @dataclasses.dataclass(frozen=True)
+class ExportConfig(Section, name="export"):
+    """Export."""
+
+    run_dir: str | None = option(None, "Run directory.")
+    format: str = option(
+        "savedmodel",
+        "SavedModel, as TensorFlow Serving takes it; TensorFlow Lite; or ONNX, with the packages of the extra `onnx`.",
+        choices=("savedmodel", "tflite", "onnx"),
+    )
+    output: str | None = option(
+        None, "Directory to write, which is replaced; default: export/ and the format, in the run directory."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class AuditConfig(Section, name="audit"):
     """Audit."""
 

@@ -9,7 +9,8 @@ _EXPORTS = {
     "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
     "encoders.ordered": ("ForecastingEncoder", "NextItemEncoder"),
     "encoders.recordings": ("AudioClassificationEncoder", "CTCEncoder", "TranscriptionEncoder"),
-    "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "federated_mean_and_deviation"),
+    "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "channels_first")
+    + ("federated_mean_and_deviation",),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceRegressionEncoder")
     + ("SequenceToSequenceEncoder", "TokenClassificationEncoder", "start_and_end"),
     "encoders.tokenizing": ("Tokenize", "tokenizer_fingerprint", "word_pieces"),
@@ -17,6 +18,7 @@ _EXPORTS = {
     "partition": ("Partition",),
     "readers.audio": ("Recording", "as_recording", "read_recording"),
     "readers.files": ("format_of_table",),
+    "readers.values": ("as_image",),
     "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
     "sources": ("DataSet", "Format", "open_source", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),

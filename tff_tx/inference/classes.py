@@ -46,20 +46,26 @@ class TextRegressor(TextClassifier):
 
 
 class ImageClassifier(Predictor):
-    """The most likely classes of images [channels, height, width], integers 0..255 or floats 0..1, of any size."""
+    """The most likely classes of images as data have them, of any size: integers 0..255 or floats 0..1."""
+
+    record_column = "pixels"
 
     def read(self, *, texts=(), question=None, files=()):
-        """Images of files."""
+        """Pictures, and those of tables."""
         del question
         require_inputs(texts, files)
         if texts:
             raise UserError(
                 f"the model takes images: set {setting('predict.input')} instead of {setting('predict.text')}."
             )
-        return [read_image(path) for path in files]
+        return [image for path in files for image in self._read_file(path)]
+
+    def _read_file(self, path):
+        is_table = datasets.format_of_table(path, self.data) is not None
+        return super()._read_file(path) if is_table else [read_image(path)]
 
     def predict_batch(self, inputs):
-        pixels = np.stack([self._processor(np.asarray(image)) for image in inputs])
+        pixels = np.stack([self._processor(datasets.channels_first(np.asarray(image))) for image in inputs])
         logits = self.model({"pixel_values": tf.constant(pixels)}, training=False).logits
         return [most_likely(row, self.model.config, self.options.top_k) for row in logits]
 
@@ -140,22 +146,18 @@ def most_likely(logits: Any, config: Any, top_k: int) -> dict:
 
 
 def read_image(path: str) -> np.ndarray:
-    """Reads a picture as uint8 [channels, height, width].
+    """Reads the pixels of a picture as training does.
 
     Raises:
       UserError: If the file is no picture.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "I;16") else "RGB"))
+        with open(path, "rb") as file:
+            return datasets.as_image(file.read())
     except Exception as error:  # Pillow has many
         raise UserError(
             f"{setting('predict.input')}={path} is not a picture that can be read ({error}): check it."
         ) from None
-    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    return np.transpose(pixels, (2, 0, 1))
 
 
 def _entities(text: str, words: Sequence[str], tags: Iterable[tuple[str, float]]) -> list[dict]:

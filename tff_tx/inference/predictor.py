@@ -93,7 +93,9 @@ class Predictor(abc.ABC):
     @functools.cached_property
     def tokenizer(self) -> Any:
         """The tokenizer."""
-        return models.load_tokenizer(self._model) if self._tokenizer is None else self._tokenizer
+        if self._tokenizer is not None:
+            return self._tokenizer
+        return self.definition.load_tokenizer(tasks.ModelSpec(pretrained=self._model))
 
     def read(self, *, texts: Sequence[str] = (), question: str | None = None, files: Sequence[str] = ()) -> Iterable:
         """The inputs for `predict` that a command line names.

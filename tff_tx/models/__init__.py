@@ -1,19 +1,22 @@
 """Hugging Face and Keras models as `FunctionalModel`s of TFF, and what they are trained on."""
 
 import tff_tx.models.zoo.llama  # registers its models with transformers' automatic classes
+from tff_tx.models.architectures import (
+    ends_at_padding,
+    has_segments,
+    image_shape,
+    max_positions,
+    padding_fault,
+    takes_image_size,
+)
 from tff_tx.models.features import FeatureExtractor
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.hugging_face import (
     from_config,
     from_pretrained,
-    has_segments,
-    image_shape,
-    load_tokenizer,
-    max_positions,
     output_names,
     read_config,
     save_pretrained,
-    takes_image_size,
 )
 from tff_tx.models.images import ImageProcessor, load_processor, plain_processor
 from tff_tx.models.lora import RANK, Lora
@@ -45,6 +48,7 @@ from tff_tx.models.speech import (
     speech_defaults,
     takes_samples,
 )
+from tff_tx.models.tokenizers import load_tokenizer
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map

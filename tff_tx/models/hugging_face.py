@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import os
 import pkgutil
 import re
-import string
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,26 +16,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.models import resizing
+from tff_tx.models import checkpoints, peft_start, resizing
 from tff_tx.models.tracing import initial_weights
-from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, any_image_size, model_classes, pytorch_weights
-from tff_tx.models.trainable import names_of, selected
-
-_LOADABLE = "give a directory with config.json and weights as safetensors, or a hub id that can be reached"
-
-_OF_ONE_IMAGE_SIZE = ("data2vec-vision", "deit", "swin", "vit", "vit_mae")
-"""Architectures that number patches or windows of images; others take images of any size, whatever is configured."""
-
-_POSITIONS_AFTER_PADDING = (
-    "camembert",
-    "esm",
-    "longformer",
-    "mpnet",
-    "roberta",
-    "roberta-prelayernorm",
-    "xlm-roberta",
+from tff_tx.models.tracing.adapted_layers import CONV1D, dense_layers
+from tff_tx.models.tracing.hugging_face import (
+    CONFIG_CLASSES,
+    any_image_size,
+    model_classes,
+    pytorch_name,
+    pytorch_weights,
 )
-"""Architectures that number positions from the padding index on, and so have fewer of them."""
+from tff_tx.models.trainable import fresh, names_of, selected
+
+_LOADABLE = (
+    "give a directory with config.json and weights as safetensors or pytorch_model.bin, or a hub id that can be reached"
+)
 
 
 def from_config(
@@ -103,8 +95,8 @@ def from_pretrained(
 
     Args:
       auto_class: As for `from_config`.
-      name: Directory with `config.json` and weights (TensorFlow or PyTorch safetensors), or a hub
-        id.
+      name: Directory with `config.json` and weights (safetensors, tf_model.h5 or pytorch_model.bin), directory of an
+        adapter of PEFT, which is merged into its base model, or a hub id of either, see `checkpoints.local`.
       config: Fields of the configuration to change, such as `num_labels` or dropout rates.
       seed: Seed of the weights that the checkpoint lacks.
       new_outputs: Whether the outputs of a classifier get other meanings, so that their weights are random too.
@@ -113,7 +105,8 @@ def from_pretrained(
       UserError: If `name` is neither a model directory nor a hub id that can be reached, its
         automatic class has no such architecture in TensorFlow, or a field does not fit it.
     """
-    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "config.json")):
+    described = [os.path.exists(os.path.join(name, file)) for file in ("config.json", "adapter_config.json")]
+    if os.path.isdir(name) and not any(described):
         raise UserError(
             f"{setting('model.pretrained')}={name} is a directory without config.json, so not a model: give a "
             "directory written by save_pretrained, or a hub id."
@@ -122,21 +115,49 @@ def from_pretrained(
     auto = _resolved(auto_class)
     found = read_config(auto, name)
     _check_fields(auto, found, config or {})
-    with initial_weights.seeded(seed), any_image_size(), loadable(what):
+    with initial_weights.seeded(seed), any_image_size(), loadable(what), _opened(auto, name) as path:
         model, info = auto.from_pretrained(
-            name, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
+            path, output_loading_info=True, **dict(config or {}), ignore_mismatched_sizes=True
         )
-    mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
-    model.fresh_weights, model.resized_weights = (*info["missing_keys"], *mismatched), ()
-    if resizing.changed(found, config or {}):
-        others = {field: value for field, value in config.items() if field not in resizing.SIZES}
-        fitted = resizing.fit(model, auto.from_pretrained(name, **others, ignore_mismatched_sizes=True))
-        known = set().union(*(names_of(model, variable) for variable in fitted))
-        model.fresh_weights = tuple(fresh for fresh in model.fresh_weights if fresh not in known)
-        model.resized_weights = tuple(variable.name for variable in fitted)
+        mismatched = (key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
+        model.fresh_weights, model.resized_weights = (*info["missing_keys"], *mismatched), ()
+        if resizing.changed(found, config or {}):
+            others = {field: value for field, value in config.items() if field not in resizing.SIZES}
+            fitted = resizing.fit(model, auto.from_pretrained(path, **others, ignore_mismatched_sizes=True))
+            known = set().union(*(names_of(model, variable) for variable in fitted))
+            model.fresh_weights = tuple(name for name in model.fresh_weights if name not in known)
+            model.resized_weights = tuple(variable.name for variable in fitted)
     if new_outputs:
         _renew_outputs(auto, model, seed)
     return model
+
+
+@contextlib.contextmanager
+def _opened(auto, name):
+    """A directory that transformers reads without PyTorch, with the adapter merged that `name` may be."""
+    path = checkpoints.local(name)
+    adapter = peft_start.adapter_config(path)
+    if adapter is None:
+        with checkpoints.opened(path) as directory:
+            yield directory
+        return
+    base = from_pretrained(auto, adapter["base_model_name_or_path"])
+    random = {pytorch_name(base, variable) for variable in fresh(base)}
+    transposed = {pytorch_name(base, v) for v in base.weights if type(dense_layers(base).get(id(v))) is CONV1D}
+    weights = {name: value for name, value in pytorch_weights(base).items() if name not in random}
+    with checkpoints.written(peft_start.merged(weights, path, adapter, transposed), base.config) as directory:
+        yield directory
+
+
+def described_at(name: str) -> str:
+    """The directory with a checkpoint's configuration, tokenizer and image processor: of an adapter its base model's.
+
+    Raises:
+      OSError, ValueError: As of `checkpoints.local`, or if it is an adapter of another kind than `peft_start` takes.
+    """
+    path = checkpoints.local(name)
+    adapter = peft_start.adapter_config(path)
+    return path if adapter is None else described_at(adapter["base_model_name_or_path"])
 
 
 def _renew_outputs(auto: Any, model: Any, seed: int) -> None:
@@ -176,62 +197,13 @@ def read_config(auto_class: Any, name: str) -> Any:
     """
     auto = _resolved(auto_class)  # first, as importing it may register model types
     with loadable(f"{setting('model.pretrained')}={name}"):
-        found = transformers.AutoConfig.from_pretrained(name)
+        found = transformers.AutoConfig.from_pretrained(described_at(name))
     if found.model_type not in _architectures(auto):
         raise UserError(
             f"{setting('model.pretrained')}={name} is a {found.model_type} model, of which {auto.__name__} has none "
             f"in TensorFlow; choose a model of one of the types {', '.join(_architectures(auto))}."
         )
     return found
-
-
-def is_missing(name: str, file: str) -> bool:
-    """Whether a model directory, or a hub id that can be reached, lacks a file."""
-    how = dict(_raise_exceptions_for_missing_entries=False)
-    if transformers.utils.is_offline_mode():  # where what is not in the cache counts as a failed connection
-        how.update(_raise_exceptions_for_connection_errors=False)
-    return transformers.utils.cached_file(name, file, **how) is None
-
-
-def load_tokenizer(name: str) -> Any:
-    """Loads the tokenizer of a model directory or hub id; "bytes" and "characters" are tokenizers that need no file.
-
-    Special tokens that are spelled in a text are text to it. Only a tokenizer in Python that has other tokens added,
-    which it could not find any more, reads them as tokens.
-
-    Raises:
-      UserError: If there is no tokenizer at `name`.
-    """
-    if name == "bytes":
-        return _text_only(transformers.ByT5Tokenizer(extra_ids=0))
-    if name == "characters":
-        return _characters()
-    remedy = 'give a directory or hub id that has a tokenizer, or "bytes"'
-    if os.path.isdir(name) and not any("token" in file for file in os.listdir(name)):
-        raise UserError(f"tokenizer {name} is a directory without tokenizer files: {remedy}.")
-    with loadable(f"tokenizer {name}", remedy):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    if tokenizer.pad_token_id is None:  # as GPT-2's; padding is masked anyway, so any id serves
-        tokenizer.pad_token = tokenizer.eos_token
-    return _text_only(tokenizer)
-
-
-def _characters() -> Any:
-    """Of transcripts in English: letters without their case, digits, the apostrophe, and the end of a word."""
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *string.ascii_uppercase, *string.digits]
-    with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "vocab.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({token: number for number, token in enumerate(tokens)}, file)
-        # It takes texts in upper case and gives them in lower case.
-        return _text_only(transformers.Wav2Vec2CTCTokenizer(path, do_lower_case=True))
-
-
-def _text_only(tokenizer: Any) -> Any:
-    added = tokenizer.added_tokens_decoder.values()
-    # Not given to the constructor, which would save it: elsewhere people expect what transformers does by default.
-    tokenizer.split_special_tokens = tokenizer.is_fast or all(token.special for token in added)
-    return tokenizer
 
 
 def save_pretrained(model: Any, directory: str, *preprocessors: Any) -> None:
@@ -300,29 +272,3 @@ def _fields(auto: Any, config: Any) -> set[str]:
     source = inspect.getsource(sys.modules[model_class.__module__])
     read = set(re.findall(r"config\.(\w+)|getattr\(config, \"(\w+)\"", source))
     return {"id2label", "label2id", "num_labels", *config.to_dict(), *config.attribute_map}.union(*read)
-
-
-def has_segments(config: Any) -> bool:
-    """Whether a model separates two texts by `token_type_ids`, as BERT does and RoBERTa does not."""
-    return getattr(config, "type_vocab_size", 0) > 1
-
-
-def image_shape(config: Any) -> tuple[int, int | None, int | None]:
-    """(channels, height, width) of images, as a configuration has them; None where it has no size."""
-    size = getattr(config, "image_size", None)
-    return (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
-
-
-def takes_image_size(config: Any, size: tuple[int, int]) -> bool:
-    """Whether a model takes images of (height, width)."""
-    return config.model_type not in _OF_ONE_IMAGE_SIZE or tuple(size) == image_shape(config)[1:]
-
-
-def max_positions(config: Any) -> int | None:
-    """The longest sequence a text model takes, None where there is no limit."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
-        limit -= config.pad_token_id + 1
-    # The sliding window of Mistral is not computed, and cuts nothing off a text within it.
-    window = getattr(config, "sliding_window", None)
-    return limit if window is None or limit is None else min(limit, window)

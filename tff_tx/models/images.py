@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import transformers
 from PIL import Image
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.models.hugging_face import is_missing, loadable, read_config
+from tff_tx.models.hugging_face import described_at, loadable, read_config
 
 
 class ImageProcessor:
@@ -80,10 +81,11 @@ def load_processor(auto_class: Any, name: str, changes: Mapping[str, Any] | None
       UserError: If the checkpoint or its processor cannot be loaded.
     """
     changes, config = changes or {}, read_config(auto_class, name)
-    if is_missing(name, "preprocessor_config.json"):
+    path = described_at(name)
+    if not os.path.exists(os.path.join(path, "preprocessor_config.json")):
         return None
     with loadable(f"the image processor of {setting('model.pretrained')}={name}"):
-        processor = transformers.AutoImageProcessor.from_pretrained(name, use_fast=False)
+        processor = transformers.AutoImageProcessor.from_pretrained(path, use_fast=False)
         fields, channels = processor.to_dict(), changes.get("num_channels", config.num_channels)
         if "image_size" in changes:
             fields |= _sizes(fields, changes["image_size"])

@@ -72,7 +72,7 @@ COLUMNS = (
 
 FILES = (
     Output(("config.json", ".lock"), PUBLIC),
-    Output(("model/*", "adapter/*", "best/*"), COVERED),
+    Output(("model/*", "adapter/*", "best/*", "export/*"), COVERED),
     Output(("metrics.csv", "tensorboard/*", "plots/*", "report.*", "results.json"), COVERED),  # made of columns
     Output(
         ("cohorts.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),

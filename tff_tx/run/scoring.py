@@ -123,7 +123,8 @@ def evaluate(
 def _evaluate(config, task, clients, own_fn, progress):
     weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
     evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
-    return evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
+    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
+    return {**overall, **evaluator.pooled(weights, clients.client_ids)}, by_client
 
 
 def _trainer(config, task, records, epochs, begin_fn=None):

@@ -115,8 +115,8 @@ class TaskKind(abc.ABC):
           model: Has the horizons of forecasts and the longest answer.
         """
 
-    def load_tokenizer(self, model: ModelSpec) -> Any:
-        """The tokenizer of the model.
+    def load_tokenizer(self, model: ModelSpec, of_words: bool = False) -> Any:
+        """The tokenizer of the model; `of_words` is as of `tff_tx.models.load_tokenizer`.
 
         Raises:
           UserError: If there is none that suits the task.
@@ -128,7 +128,7 @@ class TaskKind(abc.ABC):
                 f"there is none: set {setting('model.tokenizer')} to a "
                 "model directory, a hub id or bytes."
             )
-        return models.load_tokenizer(name)
+        return models.load_tokenizer(name, of_words)
 
     def load_processor(self, model: ModelSpec) -> Any:
         """What makes the model's inputs of pictures (`tff_tx.models.ImageProcessor`, None: as they are) or recordings.
@@ -187,6 +187,14 @@ class TextTask(TaskKind):
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             fields[name] = getattr(facts.tokenizer, name)
         return fields
+
+    def check_config(self, config, element_spec):
+        """Checks that predictions for a text do not depend on the padding behind it."""
+        if reason := models.padding_fault(self.auto_class, config.model_type):
+            raise UserError(
+                f"{config.model_type}: its predictions for a text depend on the other texts of a batch, as {reason}; "
+                f"choose another {setting('model.pretrained')} or {setting('model.architecture')}."
+            )
 
 
 def task_kind(name: str) -> TaskKind:

@@ -14,7 +14,7 @@ class ModelSpec:
     """Which model.
 
     Attributes:
-      pretrained: Directory or hub id of a checkpoint, or None for random weights.
+      pretrained: Directory, hub id or "ID@REVISION" of a checkpoint, or None for random weights.
       architecture: Hugging Face model type where there is no checkpoint, such as "bert".
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.

@@ -64,15 +64,6 @@ def test_a_text_without_tokens_is_refused():
         encoder.encode(rows(text=["word", " "], label=["a", "a"]))
 
 
-def test_a_tokenizer_that_cannot_take_words_is_refused():
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe = transformers.GPT2TokenizerFast(tokenizer_object=bpe)
-    encoder = datasets.TokenClassificationEncoder(bpe, ["O"], 8)
-    with pytest.raises(UserError, match=r"model\.tokenizer: GPT2TokenizerFast .*add_prefix_space=True"):
-        encoder.encode(rows(tokens=[["a"]], tags=[["O"]]))
-
-
 def test_an_unknown_label_is_refused(byte_tokenizer):
     encoder = datasets.SequenceClassificationEncoder(byte_tokenizer, ["a", "b"], 64)
     message = r"f\.csv, line 2: the label 'c' is not one of the 2 known labels \(a, b\); .*data\.label_names"

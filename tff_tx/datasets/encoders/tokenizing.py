@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import transformers
 
-from tff_tx.core.errors import UserError, setting
-
 
 class Tokenize:
     """Texts -> token ids as int32 arrays.
@@ -95,19 +93,13 @@ class Tokenize:
 def word_pieces(tokenizer, sentences: Sequence[Sequence[str]]) -> list[tuple]:
     """Sentences in words -> (ids with special tokens, the index of each id's word or None) of each.
 
-    Raises:
-      UserError: If the tokenizer cannot take text that is split into words.
+    Args:
+      tokenizer: One for single words, see `tff_tx.models.load_tokenizer`.
+      sentences: The words of each.
     """
     if not tokenizer.is_fast:
         return [_slow_word_pieces(tokenizer, words) for words in sentences]
-    try:
-        encoded = tokenizer([list(words) for words in sentences], is_split_into_words=True, verbose=False)
-    except AssertionError as error:
-        # Byte-level BPE has different tokens for "word" and " word" and insists on knowing which.
-        raise UserError(
-            f"{setting('model.tokenizer')}: {type(tokenizer).__name__} takes words only if it is loaded with "
-            "add_prefix_space=True; set it in the model's tokenizer_config.json."
-        ) from error
+    encoded = tokenizer([list(words) for words in sentences], is_split_into_words=True, verbose=False)
     return [(ids, encoded.word_ids(number)) for number, ids in enumerate(encoded["input_ids"])]
 
 

@@ -61,7 +61,7 @@ class ImageClassificationEncoder(Encoder):
         if self._processor is None and (same := self._of_model_shape(pixels, row)) is not None:
             return same.astype(np.float32) / np.float32(top)
         self._converted += self._processor is None
-        found = (self._processor or self._converter)(_channels_first(pixels, channels_height_width(pixels.shape)))
+        found = (self._processor or self._converter)(channels_first(pixels))
         if found.shape != self.image_shape:
             raise UserError(
                 f"{row.where}: the checkpoint's image processor makes {list(found.shape)} (channels, height, width) "
@@ -80,7 +80,7 @@ class ImageClassificationEncoder(Encoder):
         ]
 
     def _of_model_shape(self, pixels: np.ndarray, row) -> np.ndarray | None:
-        found = _channels_first(pixels, self.image_shape)
+        found = _arranged(pixels, self.image_shape)
         if found is not None or self._converter is not None:
             return found
         raise UserError(
@@ -89,8 +89,17 @@ class ImageClassificationEncoder(Encoder):
         )
 
 
-def _channels_first(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Pixels as (channels, height, width); None if they have not as many."""
+def channels_first(pixels: np.ndarray) -> np.ndarray:
+    """An image of any layout as [channels, height, width].
+
+    Raises:
+      UserError: If it is none.
+    """
+    return _arranged(pixels, channels_height_width(pixels.shape))
+
+
+def _arranged(pixels, shape):
+    """As (channels, height, width); None if there are not as many pixels."""
     channels, height, width = shape
     last = (height, width, channels)
     if pixels.shape == tuple(shape):

@@ -12,6 +12,7 @@ import dataclasses
 import math
 from typing import Any, Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tff_tx.models.objectives import classes
@@ -38,6 +39,7 @@ class Objective:
       metrics: What is known of these metrics.
       output_spec: `tf.TensorSpec` of a batch of predictions; None: that of logits, which have a dimension more than
         labels.
+      pooled_fn: (predictions, labels) of all examples, as arrays -> metrics that are no sums over examples, by name.
       new_head: Whether checkpoints have no head for it as a rule, so that the head is trained beside adapters.
       not_classes: What predictions are where they are not logits of classes that depend on inputs alone, which
         distillation compares.
@@ -50,6 +52,7 @@ class Objective:
     finalize_fn: Callable[..., collections.OrderedDict]
     metrics: tuple[Metric, ...] = (LOSS, *COUNTS)
     output_spec: tf.TensorSpec | None = None
+    pooled_fn: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
     new_head: bool = False
     not_classes: str | None = None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 
+import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
@@ -23,7 +25,8 @@ def regression(name: str) -> Objective:
     """Mean squared error, in the label's own unit squared.
 
     Predictions are float32 [batch, 1], labels float32 [batch]. The metrics are over the pooled data: mean absolute and
-    root mean squared error, and Pearson's correlation, 0 where predictions or labels are all the same.
+    root mean squared error, and Pearson's correlation, 0 where predictions or labels are all the same. Spearman's, that
+    of ranks, is no sum over examples: only evaluations that see all of them have it.
     """
 
     def loss(output, label, sample_weight=None):
@@ -54,5 +57,12 @@ def regression(name: str) -> Objective:
         metrics["num_examples"], metrics["num_items"] = sums["examples"], sums["items"]
         return metrics
 
+    def spearman(predictions, labels):
+        ranks = (pd.Series(values).rank() for values in (predictions[:, 0], labels))
+        with np.errstate(invalid="ignore"):
+            found = next(ranks).corr(next(ranks))
+        return {"spearman": 0.0 if np.isnan(found) else float(found)}
+
     label, output = tf.TensorSpec([None]), tf.TensorSpec([None, 1])
-    return Objective(name, label, loss, sums, finalize, (LOSS, *_METRICS, *COUNTS), output_spec=output, new_head=True)
+    metrics, more = (LOSS, *_METRICS, *COUNTS), {"output_spec": output, "pooled_fn": spearman, "new_head": True}
+    return Objective(name, label, loss, sums, finalize, metrics, **more)

@@ -181,7 +181,7 @@ def _model_of(config, group):
     own = group.get("model_config", {})
     if "architecture" not in group and "pretrained" not in group:
         return config.replace({"model.config": {**config.model.config, **own}})
-    sources = {f"model.{name}": group.get(name) for name in ("architecture", "pretrained")}
+    sources = {f"model.{name}": group.get(name) for name in ("architecture", "pretrained", "revision")}
     return config.replace({**sources, "model.config": own, "model.tokenizer": None})
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import datasets, inference, models, runtime, tasks
 from tff_tx.config import FIELDS, RunConfig
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.assemble import personal
 from tff_tx.run.directory import StoredRun
@@ -34,11 +36,14 @@ def model_spec(config: RunConfig) -> tasks.ModelSpec:
     """The model, with what of it is trained."""
     model, lora = config.model, None
     if model.trainable == "lora":
-        own = {name: getattr(config.lora, name) for name in ("alpha", "targets", "dropout", "freeze_a")}
+        options = {name: getattr(config.lora, name) for name in ("alpha", "targets", "dropout", "freeze_a")}
         residual = config.lora.aggregation in ("residual", "stack")
-        lora = models.Lora(ranks=config.lora.rank, residual=residual, seed=config.run.seed, **own)
+        lora = models.Lora(ranks=config.lora.rank, residual=residual, seed=config.run.seed, **options)
+    own = {name: getattr(model, name) for name in _OF_MODEL}
+    if model.revision is not None:
+        own["pretrained"] = f"{model.pretrained}@{model.revision}"
     return tasks.ModelSpec(
-        **{name: getattr(model, name) for name in _OF_MODEL},
+        **own,
         **{name: getattr(config.task, name) for name in _OF_TASK},
         lora=lora,
         frozen_dropout=not model.cache_features,
@@ -70,7 +75,7 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
     Raises:
       UserError: If the run has no model yet, or its data are in silos.
     """
-    own = ("architecture", "config", "tokenizer", "trainable", "personal", "cache_features", "frozen_dtype")
+    own = ("revision", "architecture", "config", "tokenizer", "trainable", "personal", "cache_features", "frozen_dtype")
     defaults = {f"model.{name}": FIELDS[f"model.{name}"].default for name in own}
     config = run.config.replace({**defaults, "model.pretrained": run.model})
     names = tuple(run.facts.get("label_names", ()))
@@ -234,3 +239,30 @@ def run_predictor(run: StoredRun, client: str | None = None, **options: Any) -> 
     if client is not None:
         predictor.model = personal.client_model(run, client)
     return predictor
+
+
+def export_run(run: StoredRun, kind: str, output: str | None = None) -> tuple[str, Mapping[str, Any]]:
+    """Exports a run's trained model, with its configuration and its tokenizer or image processor.
+
+    Args:
+      run: The run.
+      kind: One of `inference.EXPORTS`.
+      output: The directory; None: one of the format in the run's `export/`.
+
+    Returns:
+      The directory, and the `tf.TensorSpec`s of the inputs.
+
+    Raises:
+      UserError: If the run has no model yet, or it cannot be exported.
+    """
+    model = models.from_pretrained(tasks.task_kind(run.config.task.kind).auto_class, run.model)
+    parent, name = os.path.split(os.path.abspath(output or os.path.join(run.directory, "export", kind)))
+    files.make_directory(parent, setting("export.output"))
+    inputs = {}
+
+    def write(directory):
+        inputs.update(inference.export(model, kind, directory))
+        weights = shutil.ignore_patterns("*.safetensors", "*.h5")
+        shutil.copytree(run.model, directory, ignore=weights, dirs_exist_ok=True)
+
+    return files.write_directory(parent, name, write), inputs

@@ -56,11 +56,10 @@ class SequenceClassification(TextTask):
         return models.classification(self.name)
 
     def config_changes(self, facts):
-        """The padding token, where a checkpoint has none."""
+        """The tokenizer's padding token, where the model looks for a text's last token, which is before that."""
         spec = facts.model
-        if spec.pretrained is None or models.read_config(self.auto_class, spec.pretrained).pad_token_id is not None:
+        if spec.pretrained is None or not models.ends_at_padding(models.read_config(self.auto_class, spec.pretrained)):
             return {}
-        # GPT-2 and others look for a text's last token, which is before the padding if they know that.
         return {"pad_token_id": spec.config.get("pad_token_id", facts.tokenizer.pad_token_id)}
 
 

@@ -7,7 +7,7 @@ from tff_tx.tasks.kinds.sequence_classification import SequenceClassification
 
 
 class SequenceRegression(SequenceClassification):
-    """Texts with one number each: squared error, mean absolute error and Pearson correlation."""
+    """Texts with one number each: squared error, mean absolute error and correlations."""
 
     name = "sequence_regression"
     title = "Sequence regression"

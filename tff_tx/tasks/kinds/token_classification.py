@@ -30,6 +30,10 @@ class TokenClassification(TextTask):
     tagged = True
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes", "silos"})
 
+    def load_tokenizer(self, model):
+        """The tokenizer, for single words."""
+        return super().load_tokenizer(model, of_words=True)
+
     def encoder(self, facts):
         return datasets.TokenClassificationEncoder(facts.tokenizer, facts.label_names, facts.model.max_length)
 

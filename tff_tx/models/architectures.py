@@ -1,0 +1,67 @@
+"""What architectures of transformers are like, beyond what the fields of their configurations say by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_CLASSIFIES_LAST_TOKEN = ("ctrl", "gpt2", "gptj", "mistral", "openai-gpt", "transfo-xl")
+
+_CLASSIFIERS = "TFAutoModelForSequenceClassification"
+_DEPEND_ON_PADDING = {
+    "convbert": "its convolutions reach from a text into the padding behind it",
+    "funnel": "it pools tokens in pairs, the last of them with padding or not at all",
+    "mobilebert": "it joins each token with its neighbours, of which the last one is padding or nothing",
+    "xlnet": "it classifies a text by what stands last, which may be padding",
+}
+"""Why predictions for a text depend on how many tokens of padding come behind it, by the architecture."""
+
+_OF_ONE_IMAGE_SIZE = ("data2vec-vision", "deit", "swin", "vit", "vit_mae")
+"""Architectures that number patches or windows of images; others take images of any size, whatever is configured."""
+
+_POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "esm",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+)
+"""Architectures that number positions from the padding index on, and so have fewer of them."""
+
+
+def has_segments(config: Any) -> bool:
+    """Whether a model separates two texts by `token_type_ids`, as BERT does and RoBERTa does not."""
+    return getattr(config, "type_vocab_size", 0) > 1
+
+
+def padding_fault(auto_class: str, architecture: str) -> str | None:
+    """Why predictions of a model for a text depend on what else is in the batch; None: they do not."""
+    classifies = auto_class == _CLASSIFIERS
+    if architecture == "funnel" and classifies or architecture == "xlnet" and not classifies:
+        return None
+    return _DEPEND_ON_PADDING.get(architecture)
+
+
+def ends_at_padding(config: Any) -> bool:
+    """Whether a classifier of texts looks at the last token that is not the configured padding token."""
+    return config.pad_token_id is None or config.model_type in _CLASSIFIES_LAST_TOKEN
+
+
+def image_shape(config: Any) -> tuple[int, int | None, int | None]:
+    """(channels, height, width) of images, as a configuration has them; None where it has no size."""
+    size = getattr(config, "image_size", None)
+    return (config.num_channels, *(size if isinstance(size, (list, tuple)) else (size, size)))
+
+
+def takes_image_size(config: Any, size: tuple[int, int]) -> bool:
+    """Whether a model takes images of (height, width)."""
+    return config.model_type not in _OF_ONE_IMAGE_SIZE or tuple(size) == image_shape(config)[1:]
+
+
+def max_positions(config: Any) -> int | None:
+    """The longest sequence a text model takes, None where there is no limit."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= config.pad_token_id + 1
+    return limit
