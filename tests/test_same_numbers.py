@@ -86,8 +86,11 @@ EXEMPT = {
 }
 """Choices of which more than one is of a kind; those that matter are in the test."""
 
-UNNAMED = {"column", "example", "constant", "causal_lm", "image_classification", "tabular_classification"}
-"""What is chosen where no flag says so, mostly by the data set."""
+UNNAMED = {
+    *("column", "example", "constant", "causal_lm", "image_classification", "tabular_classification"),
+    *("audio_classification", "speech_recognition", "federation"),
+}
+"""What is chosen where no flag says so, mostly by the data set; and what needs recordings, or other processes."""
 
 
 def test_every_choice_is_made_by_a_command(tool):

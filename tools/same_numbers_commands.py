@@ -194,11 +194,23 @@ COMMANDS = {
         "--categorical_columns=ward",
         _config(**_VIT),
     ),
+    "rows_with_gaps": _train(
+        _FILE,
+        "--data=gaps.csv --task=tabular_classification --architecture=ft_transformer --numeric_columns=dose,age "
+        "--missing_numbers=mean --on_bad_rows=skip",
+        _config(**_VIT),
+    ),
     "breast_cancer": _train(["--dataset=breast_cancer"], "--nostandardize", _config(**_VIT), *_SHORT),
     "forecasting": _train(
         _FILE[:-2],
         "--data=series.csv --task=forecasting --architecture=patch_transformer --numeric_columns=speed "
         "--split=time --test_fraction=0.4 --horizons=1,3 --local_steps=2",
+        _config(**_VIT),
+    ),
+    "forecasting_standardized": _train(
+        _FILE[:-2],
+        "--data=series.csv --task=forecasting --architecture=patch_transformer --numeric_columns=speed "
+        "--split=time --test_fraction=0.4 --horizons=1,3 --local_steps=2 --series_protocol=standardized",
         _config(**_VIT),
     ),
     # Ensemble distillation.
@@ -248,6 +260,8 @@ def write_files(directory: pathlib.Path) -> None:
         {"who": str(n % _CLIENTS), "dose": round(rng.gauss(100, 30), 3), "ward": rng.choice("ab")} for n in range(80)
     ]
     _write(directory / "rows.jsonl", [json.dumps({**r, "label": "ny"[r["dose"] > 100]}) for r in records])
+    gaps = [f"{r['who']},{'' if n % 5 == 0 else r['dose']},{n},{'ny'[r['dose'] > 100]}" for n, r in enumerate(records)]
+    _write(directory / "gaps.csv", ["who,dose,age,label", *gaps, "0,many,3,n"])
     waves = [f"s{s},{50 + s * math.sin(2 * math.pi * t / (8 + s)):.4f}" for s in range(1, 4) for t in range(60)]
     _write(directory / "series.csv", ["who,speed", *waves])
 
