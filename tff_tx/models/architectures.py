@@ -64,4 +64,6 @@ def max_positions(config: Any) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and config.model_type in _POSITIONS_AFTER_PADDING:
         limit -= config.pad_token_id + 1
-    return limit
+    # The sliding window of Mistral is not computed, and cuts nothing off a text within it.
+    window = getattr(config, "sliding_window", None)
+    return limit if window is None or limit is None else min(limit, window)
