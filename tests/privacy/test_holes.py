@@ -5,7 +5,9 @@ import pathlib
 import re
 import types
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests import tiny
 from tff_tx import datasets
@@ -48,6 +50,8 @@ RECORDS = {
         {"pixels": [[0, 0], [0, 0]], "label": "rare"},
         _CLASS,
     ),
+    "audio_classification": ({"audio": "home.wav", "label": "no"}, {"audio": "rare.wav", "label": "rare"}, _CLASS),
+    "speech_recognition": ({"audio": "home.wav", "target": "home"}, {"audio": "rare.wav", "target": "rare"}, {}),
     "tabular_classification": (
         {"x": 1.0, "y": "town", "label": "no"},
         {"x": 99.0, "y": "mayor", "label": "rare"},
@@ -57,6 +61,7 @@ RECORDS = {
     "next_item": ({"label": "no"}, {"label": "rare"}, _CLASS),
 }
 COLUMNS = {
+    **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
     "tabular_classification": {"data.numeric_columns": ("x",), "data.categorical_columns": ("y",)},
     "forecasting": {"data.numeric_columns": ("x",), "task.context_length": 1, "task.horizons": (1,)},
 }
@@ -91,7 +96,9 @@ def neighbours(tmp_path):
 
     def describe(kind, more):
         usual, odd, _ = RECORDS[kind]
-        tokenizer = {}
+        tokenizer = {"model.tokenizer": "characters"} if kind == "speech_recognition" else {}
+        for name, samples in (("home", 800), ("rare", 1200)):
+            soundfile.write(tmp_path / f"{name}.wav", np.linspace(-0.5, 0.5, samples), 16_000)
         if kind == "question_answering":
             tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
             tokenizer = {"model.tokenizer": str(tmp_path / "words")}
