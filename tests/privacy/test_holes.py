@@ -97,7 +97,7 @@ def neighbours(tmp_path):
     def describe(kind, more):
         usual, odd, _ = RECORDS[kind]
         tokenizer = {"model.tokenizer": "characters"} if kind == "speech_recognition" else {}
-        for name, samples in (("home", 800), ("rare", 1200)):
+        for name, samples in (("home", 8_000), ("rare", 12_000)):
             soundfile.write(tmp_path / f"{name}.wav", np.linspace(-0.5, 0.5, samples), 16_000)
         if kind == "question_answering":
             tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
