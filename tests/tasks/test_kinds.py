@@ -12,7 +12,16 @@ from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-CAPABILITIES = {"activation_cache", "class_probabilities", "classes", "one_class", "silos", "text_pairs", "texts"}
+CAPABILITIES = {
+    "activation_cache",
+    "class_probabilities",
+    "classes",
+    "one_class",
+    "silos",
+    "text_pairs",
+    "texts",
+    "thresholds",
+}
 NAMED = (
     *("tff_tx/tasks/kinds/", "tff_tx/config/registries.py"),
     *("tff_tx/datasets/", "tff_tx/models/objectives/", "tff_tx/models/__init__.py"),  # encoders, objectives

@@ -96,6 +96,10 @@ CAPABILITIES = (
         "it has no columns of a table whose means are known",
         None,
     ),
+    *(
+        needs(f"task.{name}", "task.kind", TASKS, "classes", "its labels are no classes")
+        for name in ("balance_classes", "class_weights", "focal_gamma")
+    ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Law(
         lambda c: (

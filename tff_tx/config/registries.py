@@ -38,6 +38,7 @@ _TASKS = (
     *(
         "sequence_classification",
         "sequence_regression",
+        "multi_label_classification",
         "token_classification",
         "masked_lm",
         "causal_lm",

@@ -84,6 +84,8 @@ DATA = (
         "{data.borders=} must be three numbers of records, for training at least 1.",
     ),
     _distinct("data.label_names"),
+    _distinct("data.label_columns"),
+    Conflict("data.label_columns", "data.label_separator", "columns of 0 and 1 have nothing to separate"),
     Conflict("data.label_names", "data.label_file", "both name the labels"),
     Relation(("data.categories", "data.categorical_columns"), laws.categories_are_lists),
     _distinct("data.silos"),
@@ -181,6 +183,12 @@ _LORA_PRODUCTS = [
 ]
 
 _ALGORITHM = [
+    Conflict("task.balance_classes", "task.class_weights", "both weight the classes"),
+    Conflict("task.balance_classes", "data.silos", "counts over all training data are not given out by silos"),
+    Law(
+        lambda c: not all(isinstance(w, (int, float)) and 0 < w < 1e9 for w in c.task.class_weights.values()),
+        "{task.class_weights=}: every weight must be a number above 0.",
+    ),
     Conflict("client.steps", "client.epochs", "both set how long a client trains"),
     *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
     *belong("algorithm.name=fed_rep", "algorithm.personal_epochs"),

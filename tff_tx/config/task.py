@@ -34,6 +34,16 @@ class TaskConfig(Section, name="task"):
     standardize: bool = option(
         True, "Standardizes the numeric columns of tables by mean and deviation over all training clients."
     )
+    balance_classes: bool = option(
+        False, "Weights the loss of a class by the inverse of its frequency among all training clients."
+    )
+    class_weights: dict[str, Any] = option({}, 'Weights of the loss by class, as JSON: {"spam": 5}; of the others 1.')
+    focal_gamma: float = option(
+        0.0,
+        "Focal loss: the loss is multiplied by (1 - p)^gamma, where p is the label's probability.",
+        least=0.0,
+        most=100.0,
+    )
     context_length: int = option(12, "Steps of a series that a forecast is made from.", least=1, most=2**20)
     series_protocol: str = option(
         "within",
@@ -172,6 +182,12 @@ class DataConfig(Section, name="data"):
     )
     audio_column: str = option("audio", "Column of recordings: audio files' bytes, or paths.")
     label_column: str = option("label", "Column of the label.")
+    label_separator: str | None = option(
+        None, "Separator of several labels in {data.label_column}; lists need none. An empty value has no label."
+    )
+    label_columns: tuple[str, ...] = option(
+        (), "Columns with 0 and 1 in place of {data.label_column}, one for each of several labels."
+    )
     target_column: str = option(
         "target", "Column of the text that is generated from {data.text_column}, or of the transcript of a recording."
     )

@@ -66,6 +66,11 @@ def _chooses_models(config):
     return (config.run.keep_best or config.run.patience is not None) and holds_out_own_records(config)
 
 
+def _chooses_thresholds(config):
+    validated = config.data.validation_fraction and holds_out_own_records(config)
+    return validated and config.task.kind and "thresholds" in TASKS[config.task.kind].capabilities
+
+
 FINDINGS = (
     Finding(
         "names of labels, tags and items",
@@ -97,12 +102,26 @@ FINDINGS = (
         _adds_up_columns,
     ),
     Finding(
+        "frequencies of classes",
+        REJECTED,
+        "{task.balance_classes=} adds up exact counts over the clients, which no noise hides: give weights of public "
+        "knowledge in {task.class_weights}",
+        lambda c: c.task.balance_classes,
+    ),
+    Finding(
         "the model with the best evaluation",
         REJECTED,
         "{data.split=} holds out records of the training clients, and {run.keep_best} and {run.patience} would choose "
         "the released model by them, which is not accounted for: hold out whole clients with {data.split}=client, or "
         "let the run end with its last model",
         _chooses_models,
+    ),
+    Finding(
+        "thresholds of labels",
+        REJECTED,
+        "{data.split=} holds out records of the training clients, whose counts would choose the thresholds that are "
+        "released with the model: hold out whole clients with {data.split}=client, or drop {data.validation_fraction}",
+        _chooses_thresholds,
     ),
     Finding(
         "evaluations that are withheld",

@@ -6,11 +6,12 @@ from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
 
 _EXPORTS = {
     "encoders.encoder": ("IGNORED_LABEL", "Encoder", "Stream"),
+    "encoders.multi_label": ("MultiLabelEncoder",),
     "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
     "encoders.ordered": ("ForecastingEncoder", "NextItemEncoder"),
     "encoders.recordings": ("AudioClassificationEncoder", "CTCEncoder", "TranscriptionEncoder"),
     "encoders.values": ("ImageClassificationEncoder", "TabularClassificationEncoder", "channels_first")
-    + ("federated_mean_and_deviation",),
+    + ("federated_class_counts", "federated_mean_and_deviation"),
     "encoders.texts": ("LanguageModelingEncoder", "SequenceClassificationEncoder", "SequenceRegressionEncoder")
     + ("SequenceToSequenceEncoder", "TokenClassificationEncoder", "start_and_end"),
     "encoders.tokenizing": ("Tokenize", "tokenizer_fingerprint", "word_pieces"),

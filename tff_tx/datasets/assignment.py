@@ -58,9 +58,9 @@ def assign(spec: DataSpec, survey: Survey, ordered: bool = False) -> dict[str, A
             f"{setting('data.partition')}=column needs the data to say who owns each example; name a "
             f"{setting('data.client_column')} or choose another {setting('data.partition')}, for instance iid."
         )
-    if PARTITIONS[how].by_label and survey.tagged:
+    if PARTITIONS[how].by_label and survey.label_column != "label":
         raise UserError(
-            f"{setting('data.partition')}={how} needs one label an example, and these data have one a word; "
+            f"{setting('data.partition')}={how} needs one label an example, and these data have several; "
             "choose iid or power_law."
         )
     held_out = spec.split

@@ -9,7 +9,7 @@ A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns
     tokens   list of str, one sentence in words        tags   list of str, one tag a word
     pixels   numpy array, one image                    audio    a recording, see `as_recording`
     numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns
-    label    str, as it stands in the data
+    label    str, as it stands in the data                 labels list of str, of a record with any number of them
     client   str, who owns the example
     row      dict, the row of a file as it stands there, by the file's own column names
     where    str, the place of the row, for messages: "train.csv, line 7"

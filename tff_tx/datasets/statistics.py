@@ -59,7 +59,7 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     """
     source, found = open_source(spec), survey(spec)
     columns = found.pools["train"].columns
-    label = next((name for name in ("tags", "label") if name in columns), None)
+    label = next((name for name in ("tags", "labels", "label") if name in columns), None)
     if label is None and spec.label_column != DataSpec.label_column:
         label = "label"
     named = label != "label" or spec.text_column != DataSpec.text_column
@@ -88,7 +88,7 @@ def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
 
 def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> list:
     number_of = label_lookup(names)
-    listed = chunk[label] if label == "tags" else chunk[label].map(lambda value: [value])
+    listed = chunk[label] if label != "label" else chunk[label].map(lambda value: [value])
     found = []
     for where, values in zip(chunk["where"], listed):
         numbers = [number_of(value) for value in values]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import zipfile
@@ -96,7 +97,7 @@ class _Pass:
             self._add["client"] = self._clients.add
         if spec.categorical_columns:
             self._add["categories"] = self._add_categories
-        self._tags: set = set()
+        self._several: set = set()
         self._categories: list = [set() for _ in spec.categorical_columns]
         self._shape: tuple = ()
         self._unreadable: list = []
@@ -107,9 +108,9 @@ class _Pass:
         for chunk in pool.chunks():
             if not num_rows:
                 columns = chunk.columns
-                if "tags" in columns:
-                    self._add["tags"] = self._add_tags
-                    del self._add["label"]
+                for several in {"tags", "labels"} & columns:
+                    self._add[several] = functools.partial(self._add_several, several)
+                    self._add.pop("label", None)
             num_rows += len(chunk.rows)
             left_out = chunk.left_out
             for column, add in list(self._add.items()):
@@ -124,7 +125,7 @@ class _Pass:
             digest="" if self._digest is None else self._digest.hexdigest(),
             num_rows=num_rows,
             columns=columns,
-            label_values=tuple(self._tags) or self._labels.values,
+            label_values=tuple(self._several) or self._labels.values,
             labels=self._labels.numbers,
             client_ids=self._clients.values,
             clients=self._clients.numbers,
@@ -136,8 +137,8 @@ class _Pass:
             clients_left_out=left_out.clients,
         )
 
-    def _add_tags(self, chunk: Chunk) -> None:
-        self._tags.update(*chunk.read(["tags"])["tags"])
+    def _add_several(self, column: str, chunk: Chunk) -> None:
+        self._several.update(*chunk.read([column])[column])
 
     def _add_categories(self, chunk: Chunk) -> None:
         for row in chunk.read(["categories"])["categories"]:

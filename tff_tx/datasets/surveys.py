@@ -41,8 +41,8 @@ class PoolSurvey:
       digest: Changes when the content does.
       num_rows: The number of records.
       columns: The record columns of the first record.
-      label_values: The labels in the order in which they first occur; tags of words in any order.
-      labels: int32 [records], index into `label_values`; empty for tags.
+      label_values: The labels in the order in which they first occur; several of a record or words in any order.
+      labels: int32 [records], index into `label_values`; empty for several and for tags.
       client_ids: The clients in the order in which they first occur.
       clients: int32 [records], index into `client_ids`; empty if records have no client.
       categories: The values of each categorical column, in alphabetical order.
@@ -110,8 +110,13 @@ class Survey:
 
     @property
     def tagged(self) -> bool:
-        """Whether labels are one a word (`tags`) instead of one a record (`label`)."""
-        return "tags" in self.pools["train"].columns
+        """Whether labels are one a word (`tags`)."""
+        return self.label_column == "tags"
+
+    @property
+    def label_column(self) -> str:
+        """The record column of the labels: `tags`, several of a record in `labels`, or `label`."""
+        return next((name for name in ("tags", "labels") if name in self.pools["train"].columns), "label")
 
     @property
     def label_names(self) -> tuple:
@@ -121,7 +126,7 @@ class Survey:
         """
         if known := self.spec.known_labels:
             return known
-        self.require("train", "tags" if self.tagged else "label")
+        self.require("train", self.label_column)
         found, named = self.pools["train"].label_values, self.source.label_names()
         return named if set(found) <= set(named) else ordered_label_names(found, self.tagged)
 

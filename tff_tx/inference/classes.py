@@ -45,6 +45,18 @@ class TextRegressor(TextClassifier):
             yield {"text": text, "value": round(value, 6)}
 
 
+class MultiLabelClassifier(TextClassifier):
+    """The labels of texts whose probability reaches the threshold, which is the model's own or 0.5."""
+
+    def predict_batch(self, inputs):
+        config = self.model.config
+        cuts = getattr(config, "thresholds", None) or [0.5] * config.num_labels
+        for text, row in zip(inputs, tf.sigmoid(self._logits(inputs)).numpy()):
+            applies = [config.id2label[int(i)] for i in np.flatnonzero(row >= np.asarray(cuts, row.dtype))]
+            shown = {config.id2label[int(i)]: round(float(row[i]), 4) for i in np.argsort(-row)[: self.options.top_k]}
+            yield {"text": text, "labels": applies, "probabilities": shown}
+
+
 class ImageClassifier(Predictor):
     """The most likely classes of images as data have them, of any size: integers 0..255 or floats 0..1."""
 

@@ -24,7 +24,9 @@ from tff_tx.models.objectives.ctc import ctc, spoken
 from tff_tx.models.objectives.distillation import check_predicts_classes, distillation_loss
 from tff_tx.models.objectives.entities import ENDS, SINGLES, entity_scheme
 from tff_tx.models.objectives.forecasting import forecasting
+from tff_tx.models.objectives.imbalance import rebalanced
 from tff_tx.models.objectives.metric import Metric
+from tff_tx.models.objectives.multi_label import multi_label
 from tff_tx.models.objectives.objective import (
     IGNORED,
     Objective,
@@ -33,6 +35,7 @@ from tff_tx.models.objectives.objective import (
     sequence_to_sequence,
     token_classification,
 )
+from tff_tx.models.objectives.pooled import by_class, pooled_metrics
 from tff_tx.models.objectives.ranking import next_item
 from tff_tx.models.objectives.regression import regression
 from tff_tx.models.objectives.spans import best_spans, question_answering

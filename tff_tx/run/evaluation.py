@@ -80,19 +80,24 @@ class Evaluator:
         by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
         return self._finish(functools.reduce(_add, sums)), by_client
 
-    def pooled(self, weights: Any, client_ids: Sequence[str]) -> dict[str, float]:
-        """The metrics that need the predictions for all examples of the clients at once, if the objective has any."""
-        fn = self._model.objective.pooled_fn
-        if fn is None:
-            return {}
-        reader, _, _ = self._graphs
+    def outputs(self, weights: Any, client_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and labels of all examples of the clients, in order."""
+        predict = tf.function(
+            lambda parts, x: self._model.predict_on_batch(parts, x, training=False),
+            autograph=False,
+            reduce_retracing=True,
+        )
         shared = [tf.convert_to_tensor(w) for w in (*weights.trainable, *weights.non_trainable)]
         found, num_trainable = [], len(weights.trainable)
         for client_id in client_ids:
             own = shared if self._own_fn is None else self._own_fn(shared, client_id)
             parts = tuple(own[:num_trainable]), tuple(own[num_trainable:])
-            found += [(self._model.predict_on_batch(parts, x, training=False), y) for x, y in reader(client_id)]
-        return fn(*(np.concatenate(values) for values in zip(*found)))
+            found += [(predict(parts, x), y) for x, y in self._graphs[0](client_id)]
+        return tuple(np.concatenate(values) for values in zip(*found))
+
+    def sums(self, weights: Any, client_ids: Sequence[str]) -> Any:
+        """The sums that `metrics` are made of."""
+        return functools.reduce(_add, self._client_sums(weights, client_ids, False))
 
     def _client_sums(self, weights, client_ids, show_progress):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""

@@ -33,6 +33,7 @@ class Evaluation:
       metrics: What is known of the metrics.
       notes: Of the task.
       others: `by_client` of other models of the same clients, by a name such as "before fine-tuning".
+      classes: Of tasks of classes, a row a class, see `models.by_class`.
     """
 
     split: str
@@ -41,6 +42,7 @@ class Evaluation:
     metrics: tuple[models.Metric, ...]
     notes: tuple[str, ...] = ()
     others: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    classes: pd.DataFrame | None = None
 
     @property
     def spread(self) -> pd.DataFrame:
@@ -53,6 +55,7 @@ class Evaluation:
         parts = {"over_clients": self.spread, "clients": self.by_client}
         for name, table in self.others.items():
             parts |= {f"over_clients, {name}": spread(table, self.metrics), f"clients, {name}": table}
+        parts |= {} if self.classes is None else {"classes": self.classes}
         files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
         plot = os.path.join(directory, f"{self.split}.png")
         return path, reporting.plot_spread(self.by_client, self.metrics, plot)
@@ -61,6 +64,8 @@ class Evaluation:
         lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
         for name, value in self.overall.items():
             lines.append(f"  {name:<16}{value:>12.4f}" if isinstance(value, float) else f"  {name:<16}{value:>12,}")
+        if self.classes is not None:
+            lines += ["By class:", self.classes.to_string(float_format="%.4f")]
         lines += ["Over clients:", self.spread.to_string(float_format="%.4f")]
         for name, table in self.others.items():
             metric, hurt = fine_tuning.share_hurt(table, self.by_client, self.metrics)
@@ -117,14 +122,31 @@ def evaluate(
         scores = predictor.score_split(split)
         by_client = by_client.join(predictor.pooled(scores.groupby("client").mean()))
         overall.update(predictor.pooled(scores.drop(columns="client").mean()))
-    return Evaluation(split, overall, by_client, tuple(task.metrics), task.notes, others)
+    pooled, classes = _pooled(config, task, trained[1], own_fn)
+    return Evaluation(split, {**overall, **pooled}, by_client, tuple(task.metrics), task.notes, others, classes)
+
+
+def _evaluator(config, task, clients, own_fn):
+    return Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
+
+
+def _weights(task):
+    return tff.learning.models.ModelWeights(*task.model.initial_weights)
+
+
+def _pooled(config, task, clients, own_fn):
+    """The metrics that need the predictions for all examples at once, if the objective has any; and its classes."""
+    if task.model.objective.pooled_fn is None:
+        return {}, None
+    found = _evaluator(config, task, clients, own_fn).outputs(_weights(task), clients.client_ids)
+    by_class = len(task.label_names) > 0 and found[1].ndim == 1
+    classes = models.by_class(*found, task.label_names) if by_class else None
+    return task.model.objective.pooled_fn(*found), classes
 
 
 def _evaluate(config, task, clients, own_fn, progress):
-    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
-    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
-    overall, by_client = evaluator.evaluate(weights, clients.client_ids, show_progress=progress)
-    return {**overall, **evaluator.pooled(weights, clients.client_ids)}, by_client
+    evaluator = _evaluator(config, task, clients, own_fn)
+    return evaluator.evaluate(_weights(task), clients.client_ids, show_progress=progress)
 
 
 def _trainer(config, task, records, epochs, begin_fn=None):

@@ -178,7 +178,7 @@ class Trainer:
             weights = self._train(cluster, evaluators, monitors)
         self._results = parts.evaluate_all(evaluators, weights, self._progress)
         with files.disk_errors(run_dir):
-            parts.save(weights, run_dir)
+            parts.save(weights, run_dir, evaluators)
             self._report()
             if doubts := parts.doubts(self._results, evaluators):
                 reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable
 
+import numpy as np
+
 from tff_tx import datasets, models
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError, setting
@@ -57,7 +59,7 @@ def create_task(
     preprocessing = Preprocessing(kind, spec, facts.tokenizer, ranks, len(label_names), keras_model.config)
     functional = models.functional_model(
         keras_model,
-        definition.objective(label_names, model),
+        _rebalanced(definition.objective(label_names, model), label_names, model, dataset.train),
         preprocessing.x_spec,
         trainable=model.trainable,
         personal=model.personal,
@@ -85,6 +87,23 @@ def create_task(
             *_weight_notes(keras_model, model.pretrained),
         ),
     )
+
+
+def _rebalanced(objective, label_names, model, train):
+    weights = None
+    if model.balance_classes:
+        counts = datasets.federated_class_counts(train, len(label_names))
+        weights = counts.sum() / (np.maximum(counts, 1) * max(1, np.count_nonzero(counts)))
+    if model.class_weights:
+        if unknown := set(model.class_weights) - set(label_names):
+            raise UserError(
+                f"{setting('task.class_weights')} has {min(unknown)!r}, and the labels are "
+                f"{', '.join(label_names[:20])}: name one of them."
+            )
+        weights = [model.class_weights.get(name, 1.0) for name in label_names]
+    if weights is None and not model.focal_gamma:
+        return objective
+    return models.rebalanced(objective, weights, model.focal_gamma)
 
 
 def _weight_notes(keras_model, pretrained):

@@ -70,6 +70,7 @@ class TaskKind(abc.ABC):
       silos: No exact statistics are made of all training data together, which silos do not give out and no noise hides.
       text_pairs: An example may be several texts.
       texts: Any sequence of tokens is an example, so that canaries are.
+      thresholds: Validation data decide from which probability on a label applies.
     """
 
     name: str

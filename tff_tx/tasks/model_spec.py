@@ -24,6 +24,9 @@ class ModelSpec:
       max_answer_length: Tokens of an answer at most.
       standardize: Whether the numbers of tables are standardized, with the means and deviations of all training
         clients, see `tff_tx.datasets.federated_mean_and_deviation`.
+      balance_classes: Whether classes count alike in the loss, however many training examples they have.
+      class_weights: Weights in the loss by the class's name, 1 where there is none.
+      focal_gamma: Of the focal loss, see `tff_tx.models.rebalanced`.
       context_length: Steps of a series that a forecast is made from.
       series_protocol: How forecasts are evaluated: "within" or "standardized".
       horizons: How far ahead forecasts are evaluated, in steps; the largest is how far they go.
@@ -46,6 +49,9 @@ class ModelSpec:
     context_overlap: int = 16
     max_answer_length: int = 30
     standardize: bool = True
+    balance_classes: bool = False
+    class_weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    focal_gamma: float = 0.0
     context_length: int = 12
     horizons: tuple[int, ...] = (3, 6, 12)
     series_protocol: str = "within"

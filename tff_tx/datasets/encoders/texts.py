@@ -27,14 +27,14 @@ class SequenceClassificationEncoder(Encoder):
     """
 
     kind = "sequence_classification"
-    label_spec = NUMBER
+    label_column, label_spec = "label", NUMBER
 
     def __init__(self, tokenizer, label_names: Sequence[str], max_length: int, join: str | None = None):
         settings = [tokenizer_fingerprint(tokenizer), max_length, *([join] if join else [])]
         segments = join == "pair" and "token_type_ids" in tokenizer.model_input_names
         features = {"token_type_ids": NUMBERS} if segments else {}
         super().__init__(label_names, settings, input_ids=NUMBERS, **features, label=self.label_spec)
-        self.columns = ("texts" if join else "text", "label")
+        self.columns = ("texts" if join else "text", self.label_column)
         self._tokenize, self._max_length, self._join = Tokenize(tokenizer), max_length, join
         self._separator = f" {tokenizer.sep_token or tokenizer.eos_token or ''} "
 

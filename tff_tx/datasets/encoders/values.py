@@ -182,3 +182,24 @@ def _sums(examples: tf.data.Dataset, name: str) -> tuple:
     """What a client gives away."""
     values = np.stack([example[name] for example in examples.as_numpy_iterator()]).astype(np.float64)
     return np.sum(~np.isnan(values), 0), np.nansum(values, 0), np.nansum(np.square(values), 0)
+
+
+def federated_class_counts(clients, number: int) -> np.ndarray:
+    """How many examples, or words, each of so many classes has: a sum over clients, of which each gives its counts.
+
+    The sums are exact, so they are outside of any differential privacy of the training that follows.
+
+    Args:
+      clients: A ClientData, with `label` or `labels` a feature, int32; below 0 there is none.
+      number: Of classes.
+
+    Returns:
+      int64 [number].
+    """
+    name = next(name for name in ("label", "labels") if name in clients.element_type_structure)
+    total = np.zeros(number, np.int64)
+    for client_id in clients.client_ids:
+        for example in clients.create_tf_dataset_for_client(client_id).as_numpy_iterator():
+            labels = np.ravel(example[name])
+            total += np.bincount(labels[labels >= 0], minlength=number)
+    return total

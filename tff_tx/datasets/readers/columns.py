@@ -41,6 +41,7 @@ _NO_SCALARS = (list, dict, bytes, np.ndarray)
 _NAMING = (
     *("text_column", "audio_column", "label_column", "target_column", "question_column", "context_column"),
     *("answer_column", "answer_start_column", "client_column", "numeric_columns", "categorical_columns"),
+    "label_columns",
 )
 """Fields of a `DataSpec` that name columns."""
 
@@ -107,8 +108,9 @@ def available(row: dict, spec: DataSpec) -> frozenset:
             found.add(column)
     if isinstance(row.get(spec.audio_column), (str, bytes, dict)):
         found.add("audio")
-    if spec.label_column in row and "tags" not in found:
-        found.add("label")
+    if spec.label_columns or spec.label_column in row and "tags" not in found:
+        several = spec.label_columns or spec.label_separator or values.is_list(row[spec.label_column])
+        found.add("labels" if several else "label")
     if (spec.client_column or "client") in row:
         found.add("client")
     return frozenset(found)
@@ -149,6 +151,18 @@ def _tags(rows, spec) -> list:
         if len(tokens) != len(sentence):
             raise UserError(f"{where}: {len(tokens)} tokens and {len(sentence)} tags; give each token one tag.")
     return tags
+
+
+def _labels(rows, spec) -> list:
+    if spec.label_columns:
+        columns = [_column(rows, name, "label_columns", values.as_flag) for name in spec.label_columns]
+        return [[name for name, applies in zip(spec.label_columns, row) if applies] for row in zip(*columns)]
+    if spec.label_separator is None:
+        return _column(rows, spec.label_column, "label_column", values.as_labels)
+    for where, row in rows:
+        require_column(where, row, spec.label_column, "label_column")
+    found = ["" if values.is_missing(row[spec.label_column]) else str(row[spec.label_column]) for _, row in rows]
+    return [[name for part in text.split(spec.label_separator) if (name := part.strip())] for text in found]
 
 
 def _usual(name: str, row: dict, chosen: str) -> str:
@@ -216,6 +230,7 @@ _READ = {
     "answers": _answers,
     "tokens": _tokens,
     "tags": _tags,
+    "labels": _labels,
     "label": functools.partial(_named_by, "label_column", values.as_label),
     "client": _clients,
     "audio": functools.partial(_named_by, "audio_column", values.as_file),

@@ -98,6 +98,22 @@ def as_client(value) -> str:
     return client
 
 
+def as_labels(value) -> list:
+    """A list of single values, which may be empty, as texts."""
+    value = parsed(value)
+    if not isinstance(value, (list, np.ndarray)):
+        raise TypeError
+    return [as_label(one) for one in value]
+
+
+def as_flag(value) -> bool:
+    """0 or 1, or false or true."""
+    flags = {"0": False, "1": True, "false": False, "true": True}
+    if (flag := flags.get(str(value).strip().lower().removesuffix(".0"))) is None:
+        raise ValueError
+    return flag
+
+
 def as_number(value) -> float:
     """A finite number."""
     number = float(value)
@@ -187,6 +203,8 @@ KIND = {
     as_words: "list of words",
     as_label: "single value",
     as_client: "id of a client: a single value without NUL",
+    as_labels: "list of labels",
+    as_flag: "0 or 1",
     as_image: "image",
     as_number: "finite number",
     as_number_or_nan: "finite number",

@@ -41,14 +41,19 @@ def class_sums(labels: tf.Tensor, predictions: tf.Tensor, counted: tf.Tensor, nu
     return collections.OrderedDict((name, tf.ensure_shape(c[:number], [number])) for name, c in zip(_NAMES, counts))
 
 
+def class_f1(sums: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """F1 of each class, float32 [number]; 0 where it is neither among labels nor predictions."""
+    true, predicted, correct = (tf.cast(sums[name], tf.float32) for name in _NAMES)
+    return tf.math.divide_no_nan(2 * correct, true + predicted)
+
+
 def class_metrics(sums: Mapping[str, tf.Tensor]) -> collections.OrderedDict:
     """F1 as means over classes, plain and weighted by their true examples; and recall, over classes that occur.
 
     They are scikit-learn's: of F1 a class counts if it is among labels or predictions, of recall if among labels.
     """
     true, predicted, correct = (tf.cast(sums[name], tf.float32) for name in _NAMES)
-    f1 = tf.math.divide_no_nan(2 * correct, true + predicted)
-    recall = tf.math.divide_no_nan(correct, true)
+    f1, recall = class_f1(sums), tf.math.divide_no_nan(correct, true)
 
     def mean(values, weights):
         weights = tf.cast(weights, tf.float32)

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tff_tx.models.objectives import classes
 from tff_tx.models.objectives.entities import EntityCounter, entity_scheme
 from tff_tx.models.objectives.metric import ACCURACY, COUNTS, LOSS, Metric
+from tff_tx.models.objectives.pooled import pooled_metrics
 
 IGNORED = -100
 """The label of a token that counts neither in loss nor in metrics, as in Hugging Face."""
@@ -43,6 +44,7 @@ class Objective:
       new_head: Whether checkpoints have no head for it as a rule, so that the head is trained beside adapters.
       not_classes: What predictions are where they are not logits of classes that depend on inputs alone, which
         distillation compares.
+      choose: From the sums over validation data to fields of the model's configuration; None: they decide nothing.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Objective:
     pooled_fn: Callable[[np.ndarray, np.ndarray], dict[str, float]] | None = None
     new_head: bool = False
     not_classes: str | None = None
+    choose: Callable[[Any], dict[str, Any]] | None = None
 
     @property
     def metrics_fns(self):
@@ -80,11 +83,13 @@ class Objective:
         return initialize, update, finalize
 
 
-def classification(name: str = "sequence_classification") -> Objective:
-    """One label an example: softmax cross-entropy and accuracy.
+def classification(name: str = "sequence_classification", number: int | None = None) -> Objective:
+    """One label an example: softmax cross-entropy and accuracy, and with the `number` of classes F1 and recall.
 
     Logits float32 [batch, classes], labels int32 [batch].
     """
+    if number is not None:
+        return dataclasses.replace(_of_classes(name, 1, number), pooled_fn=pooled_metrics)
     return _cross_entropy(name, label_rank=1, finalize_fn=_finalize, new_head=True)
 
 

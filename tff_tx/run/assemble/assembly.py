@@ -174,8 +174,11 @@ class Assembly:
     ) -> list[str]:
         """Sentences on splits of which the model knows no more than how frequent the labels are.
 
-        Of private runs none, as those frequencies are exact.
+        Of private runs none, as those frequencies are exact, nor of losses that weight examples.
         """
+        task = self.config.task
+        if task.balance_classes or task.class_weights or task.focal_gamma:
+            return []
         if "class_probabilities" not in self.task.definition.capabilities or laws.is_private(self.config):
             return []
         found, evaluators = [], evaluators or self.evaluators()
@@ -191,8 +194,12 @@ class Assembly:
                 )
         return found
 
-    def save(self, weights: Any, run_dir: str) -> None:
-        """Writes `model/`, and `adapter/` where PEFT has a format for the adapters."""
+    def save(self, weights: Any, run_dir: str, evaluators: Mapping[str, Any] | None = None) -> None:
+        """Writes `model/` with what validation data decide, and `adapter/` where PEFT has a format for the adapters."""
+        model, evaluator = self.task.model, (evaluators or {}).get("validation")
+        if model.objective.choose is not None and evaluator is not None:
+            sums = evaluator.sums(weights, self.task.validation.client_ids)
+            model.keras_model.config.update(model.objective.choose(sums))
         if self.task.model.lora is not None:
             _save_adapter(self.task.model, weights, run_dir, self.config.model.pretrained)
         save_model(self.task, weights, run_dir)

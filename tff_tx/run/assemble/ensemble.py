@@ -116,7 +116,7 @@ class EnsembleAssembly(Assembly):
     def doubts(self, results: Mapping[str, Mapping[str, float]], evaluators: Any = None) -> list[str]:
         return []
 
-    def save(self, weights: Any, run_dir: str) -> None:
+    def save(self, weights: Any, run_dir: str, evaluators: Any = None) -> None:
         """Writes the models: one into `model/`, several into `groups/NAME`, each a run directory of its own."""
         for name, (config, task) in self.groups.items():
             directory = run_dir

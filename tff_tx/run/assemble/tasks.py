@@ -23,6 +23,7 @@ _OF_MODEL = (
 _OF_TASK = (
     *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),
     *("series_protocol", "standardize", "max_seconds", "sampling_rate"),
+    *("balance_classes", "class_weights", "focal_gamma"),
 )
 """Fields of `tasks.ModelSpec` that are settings."""
 
@@ -76,7 +77,10 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
       UserError: If the run has no model yet, or its data are in silos.
     """
     own = ("revision", "architecture", "config", "tokenizer", "trainable", "personal", "cache_features", "frozen_dtype")
-    defaults = {f"model.{name}": FIELDS[f"model.{name}"].default for name in own}
+    paths = [f"model.{name}" for name in own] + [
+        f"task.{name}" for name in ("balance_classes", "class_weights", "focal_gamma")
+    ]
+    defaults = {path: FIELDS[path].default for path in paths}
     config = run.config.replace({**defaults, "model.pretrained": run.model})
     names = tuple(run.facts.get("label_names", ()))
     if data is not None:
@@ -104,6 +108,8 @@ _READING = (
         "audio_column",
         "text_column",
         "label_column",
+        "label_columns",
+        "label_separator",
     ),
     *("target_column", "question_column", "context_column", "answer_column", "answer_start_column"),
     *("numeric_columns", "missing_numbers", "categorical_columns", "categories"),

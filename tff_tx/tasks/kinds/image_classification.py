@@ -9,7 +9,7 @@ from tff_tx.tasks.recipe import LabelledRecipe
 
 
 class ImageClassification(TaskKind):
-    """Images with one label each: cross-entropy and accuracy."""
+    """Images with one label each: cross-entropy, accuracy, F1 and recall over classes."""
 
     name = "image_classification"
     title = "Image classification"
@@ -28,7 +28,7 @@ class ImageClassification(TaskKind):
         return LabelledRecipe({"pixel_values": 0.0})
 
     def objective(self, label_names, model):
-        return models.classification(self.name)
+        return models.classification(self.name, len(label_names))
 
     def new_config(self, facts, train):
         channels, height, width = train.element_type_structure["pixel_values"].shape

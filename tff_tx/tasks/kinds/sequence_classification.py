@@ -31,7 +31,7 @@ class Recipe(TextRecipe):
 
 
 class SequenceClassification(TextTask):
-    """Texts with one label each: cross-entropy and accuracy."""
+    """Texts with one label each: cross-entropy, accuracy, F1 and recall over classes."""
 
     name = "sequence_classification"
     title = "Sequence classification"
@@ -53,7 +53,7 @@ class SequenceClassification(TextTask):
         return Recipe(tokenizer, config)
 
     def objective(self, label_names, model):
-        return models.classification(self.name)
+        return models.classification(self.name, len(label_names))
 
     def config_changes(self, facts):
         """The tokenizer's padding token, where the model looks for a text's last token, which is before that."""

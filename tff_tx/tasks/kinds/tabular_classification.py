@@ -9,7 +9,7 @@ from tff_tx.tasks.recipe import LabelledRecipe
 
 
 class TabularClassification(TaskKind):
-    """Rows with one label each: cross-entropy and accuracy."""
+    """Rows with one label each: cross-entropy, accuracy, F1 and recall over classes."""
 
     name = "tabular_classification"
     title = "Tabular classification"
@@ -38,7 +38,7 @@ class TabularClassification(TaskKind):
         return LabelledRecipe({"numbers": 0.0, "categories": 0})
 
     def objective(self, label_names, model):
-        return models.classification(self.name)
+        return models.classification(self.name, len(label_names))
 
     def new_config(self, facts, train):
         columns = facts.features
