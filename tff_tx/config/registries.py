@@ -42,6 +42,7 @@ _TASKS = (
         "token_classification",
         "masked_lm",
         "causal_lm",
+        "instruction_tuning",
         "sequence_to_sequence",
     ),
     *("question_answering", "image_classification", "tabular_classification", "forecasting", "next_item"),

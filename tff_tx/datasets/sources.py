@@ -6,6 +6,7 @@ A chunk becomes a pandas DataFrame of at most `CHUNK_ROWS` rows with the columns
     text     str, one text                             target  str, what is to be made of it
     question str, and   context  str, the text to look for the answer in
     answers  list of (str, int), answers with the place of their first character in the context; empty: there is none
+    messages list of dict of str, `role` and `content` of each message of a conversation
     tokens   list of str, one sentence in words        tags   list of str, one tag a word
     pixels   numpy array, one image                    audio    a recording, see `as_recording`
     numbers  float64 array, those of the numeric columns        categories  list of str, of the categorical columns

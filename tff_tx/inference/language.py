@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
-from tff_tx import datasets, models
+from tff_tx import datasets, models, tasks
 from tff_tx.core.errors import UserError
 from tff_tx.inference.classes import padded
 from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.texts.scoring import score_texts
 
 _CONTINUATION = 100
 """Tokens of a continuation where nothing is set."""
@@ -44,8 +46,11 @@ class Continuer(Predictor):
     def predict_batch(self, inputs):
         return [{"text": text, "continuation": self._continue(text)} for text in inputs]
 
+    def _prompt(self, text):
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def _continue(self, text):
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = list(self._prompt(text))
         if not ids:
             raise UserError("an empty text has no continuation: give at least one character.")
         start, generator = len(ids), np.random.default_rng(self.options.seed)
@@ -78,3 +83,32 @@ class Continuer(Predictor):
             return int(np.argmax(logits))
         gumbel = generator.gumbel(size=logits.shape)
         return int(np.argmax(logits / self.options.temperature + gumbel))
+
+
+class Responder(Continuer):
+    """Answers to texts, or to conversations as lists of messages."""
+
+    record_column = "messages"
+
+    def predict_batch(self, inputs):
+        return [{"text": text, "answer": self._continue(text).strip()} for text in inputs]
+
+    def _prompt(self, text):
+        if isinstance(text, str):
+            return self._encoder.prompt([{"role": "user", "content": text}])
+        # Of a record with an answer the model gives its own.
+        return self._encoder.prompt(text[:-1] if text[-1]["role"] == "assistant" else text)
+
+    @functools.cached_property
+    def _encoder(self):
+        return self.definition.encoder(tasks.Facts(self.data, self.spec, self.tokenizer))
+
+    def score(self, records):
+        """Each conversation's last answer against the model's."""
+
+        def write(conversations):
+            return [self._continue(messages).strip() for messages in conversations]
+
+        targets = [messages[-1]["content"] for messages in records["messages"]]
+        pairs = pd.DataFrame({"text": records["messages"], "target": targets}, records.index)
+        return score_texts(write, pairs, self.options.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import reprlib
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import listed
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.messages import messages_of
 from tff_tx.datasets.sources import Rows
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ def available(row: dict, spec: DataSpec) -> frozenset:
         found.add("labels" if several else "label")
     if (spec.client_column or "client") in row:
         found.add("client")
+    with contextlib.suppress(TypeError):
+        found.update(["messages"] if messages_of(row, spec.text_column, spec.target_column) else [])
     return frozenset(found)
 
 
@@ -163,6 +167,21 @@ def _labels(rows, spec) -> list:
         require_column(where, row, spec.label_column, "label_column")
     found = ["" if values.is_missing(row[spec.label_column]) else str(row[spec.label_column]) for _, row in rows]
     return [[name for part in text.split(spec.label_separator) if (name := part.strip())] for text in found]
+
+
+def _messages(rows, spec) -> list:
+    found = []
+    for where, row in rows:
+        with contextlib.suppress(TypeError):
+            found.append(messages_of(row, spec.text_column, spec.target_column))
+            if found[-1] is not None:
+                continue
+        raise UserError(
+            f"{where}: the row is no conversation whose last message is an answer: give it `messages` with role and "
+            "content, `instruction` and `output`, or name the prompt and the answer with "
+            f"{setting('data.text_column')} and {setting('data.target_column')}."
+        )
+    return found
 
 
 def _usual(name: str, row: dict, chosen: str) -> str:
@@ -231,6 +250,7 @@ _READ = {
     "tokens": _tokens,
     "tags": _tags,
     "labels": _labels,
+    "messages": _messages,
     "label": functools.partial(_named_by, "label_column", values.as_label),
     "client": _clients,
     "audio": functools.partial(_named_by, "audio_column", values.as_file),

@@ -10,6 +10,19 @@ from tff_tx.inference.texts.rouge import rouge_l, rouge_n
 from tff_tx.inference.texts.squad import exact_match, word_f1
 
 
+def score_texts(write: Callable, records: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """What `score_targets` gives, and `answer_exact_match`: of texts without regard to blanks at their ends."""
+    written: list[str] = []
+
+    def remembered(texts):
+        written.extend(found := write(texts))
+        return found
+
+    scores = score_targets(remembered, records, batch_size)
+    matches = [float(text.strip() == target.strip()) for text, target in zip(written, records["target"])]
+    return scores.assign(answer_exact_match=matches)
+
+
 def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-L.
 

@@ -1,0 +1,48 @@
+"""Conversations as people keep them: messages with roles, Alpaca's columns, or a prompt and an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tff_tx.datasets.readers import values
+
+USER, ASSISTANT = "user", "assistant"
+_ROLES = {"human": USER, "gpt": ASSISTANT, "prompter": USER, "model": ASSISTANT}
+_LISTS = ("messages", "conversations")
+_PROMPTS, _ANSWERS = ("prompt", "question"), ("completion", "response", "answer")
+
+
+def messages_of(row: Mapping, text_columns: Sequence[str], target_column: str) -> list[dict[str, str]] | None:
+    """The messages of a row, dicts with `role` and `content`; None: it has none.
+
+    They are in `messages` or `conversations` (also with `from` and `value`, as ShareGPT has them), in `instruction`,
+    `input` and `output`, in the text and target columns, or in columns such as `prompt` and `completion`.
+
+    Raises:
+      TypeError: If they are not what they should be: messages with roles and texts, the last an answer.
+    """
+    name = next((name for name in _LISTS if values.is_list(row.get(name))), None)
+    if name is not None:
+        return _checked([_message(one) for one in values.parsed(row[name])])
+    names = [(text_columns, target_column), (("instruction", "input"), "output")]
+    names += [((prompt,), answer) for prompt in _PROMPTS for answer in _ANSWERS]
+    for prompts, answer in names:
+        if prompts[0] in row and answer in row:
+            parts = [values.as_text(row[name]) for name in prompts if not values.is_empty(row.get(name))]
+            return _checked([_message(("user", "\n\n".join(parts))), _message(("assistant", row[answer]))])
+    return None
+
+
+def _message(one) -> dict[str, str]:
+    if isinstance(one, Mapping):
+        one = (one.get("role", one.get("from")), one.get("content", one.get("value")))
+    if not isinstance(one, tuple):
+        raise TypeError
+    role, content = map(values.as_text, one)
+    return {"role": _ROLES.get(role, role), "content": content}
+
+
+def _checked(messages):
+    if not messages or messages[-1]["role"] != ASSISTANT or not all(m["role"] and m["content"] for m in messages):
+        raise TypeError
+    return messages
