@@ -10,6 +10,7 @@ from typing import Any, Callable
 import numpy as np
 
 from tff_tx.config import RunConfig, flag_of, show
+from tff_tx.config.registries import TASKS
 from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
@@ -23,8 +24,6 @@ from tff_tx.datasets.survey_pass import survey
 _QUANTILES = (("min", 0), ("10%", 10), ("median", 50), ("90%", 90), ("max", 100))
 _MOST_LABELS = 30
 _MOST_COLUMNS = 40
-# Of tasks that start without a checkpoint.
-_ARCHITECTURES = {"tabular_classification": "ft_transformer", "forecasting": "patch_transformer"}
 
 
 def data_report(config: RunConfig, settings: DataReportConfig) -> str:
@@ -97,10 +96,10 @@ def _columns(found: Overview) -> str:
 def _command(config: RunConfig, likely: Mapping[str, Any]) -> str:
     """The command line of the likely task."""
     settings = {**config.changed(), **likely}
-    if likely["task.kind"] not in _ARCHITECTURES:
-        settings["model.pretrained"] = "MODEL"
+    if architecture := TASKS[likely["task.kind"]].architecture:
+        settings["model.architecture"] = architecture
     else:
-        settings["model.architecture"] = _ARCHITECTURES[likely["task.kind"]]
+        settings["model.pretrained"] = "MODEL"
     flags = [shlex.quote(f"{flag_of(path)}={show(value)}") for path, value in settings.items()]
     title = f"Likely task: {likely['task.kind']}; correct what is not meant, and show what it makes of the data with"
     return f"{title} programs.data\n  python -m programs.train {' '.join(flags)}"

@@ -61,6 +61,7 @@ class TaskKind(abc.ABC):
       scored_columns: Columns of the records that these are scored against.
       capabilities: Names out of those below.
       trigger_feature: With "one_class", the input that a backdoor's trigger is put on: "input_ids" or "pixel_values".
+      architecture: The one to suggest for a task whose models are trained without a checkpoint as a rule.
 
     Capabilities, by which settings and programs suit a task or not:
       activation_cache: Inputs are the same in every epoch, so that activations of them can be cached.
@@ -88,6 +89,7 @@ class TaskKind(abc.ABC):
     scored_columns: tuple[str, ...] = ()
     capabilities: frozenset[str] = frozenset({"activation_cache", "silos"})
     trigger_feature: str | None = None
+    architecture: str | None = None
 
     @abc.abstractmethod
     def encoder(self, facts: Facts) -> datasets.Encoder:

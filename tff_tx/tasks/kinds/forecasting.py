@@ -42,6 +42,7 @@ class Forecasting(TaskKind):
     example = f"a window of a series, and no record: windows overlap, and {SEVERAL}"
     auto_class = "tff_tx.models.zoo.patch_transformer:TFAutoModelForForecasting"
     predictor = "tff_tx.inference.records:Forecaster"
+    architecture = "patch_transformer"
 
     def encoder(self, facts):
         model = facts.model

@@ -17,6 +17,7 @@ class TabularClassification(TaskKind):
     predictor = "tff_tx.inference.records:RowClassifier"
     needs_label_names = True
     needs_features = True
+    architecture = "ft_transformer"
     capabilities = frozenset({"activation_cache", "class_probabilities", "classes"})
 
     def encoder(self, facts):
