@@ -39,6 +39,8 @@ RECORDS = {
         {},
     ),
     "sequence_classification": ({"text": "a", "label": "no"}, {"text": "a", "label": "rare"}, _CLASS),
+    "multi_label_classification": ({"text": "a", "label": "no"}, {"text": "a", "label": "no;rare"}, _CLASS),
+    "instruction_tuning": ({"prompt": "at home", "answer": "home"}, {"prompt": "rare", "answer": "disease" * 9}, {}),
     "sequence_regression": ({"text": "a", "label": "1"}, {"text": "a", "label": "99.5"}, {}),
     "token_classification": (
         {"tokens": ["a"], "tags": ["O"]},
@@ -58,11 +60,15 @@ RECORDS = {
         {**_CLASS, "data.categories": {"y": ["town"]}, "task.standardize": False},
     ),
     "forecasting": ({"x": 1.0}, {"x": 99.0}, {}),
+    "audio_classification": ({"audio": "0.wav", "label": "no"}, {"audio": "1.wav", "label": "rare"}, _CLASS),
+    "speech_recognition": ({"audio": "0.wav", "target": "home"}, {"audio": "1.wav", "target": "rare"}, {}),
     "next_item": ({"label": "no"}, {"label": "rare"}, _CLASS),
 }
 COLUMNS = {
     **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
     "tabular_classification": {"data.numeric_columns": ("x",), "data.categorical_columns": ("y",)},
+    "multi_label_classification": {"data.label_separator": ";"},
+    **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
     "forecasting": {"data.numeric_columns": ("x",), "task.context_length": 1, "task.horizons": (1,)},
 }
 
@@ -102,6 +108,8 @@ def neighbours(tmp_path):
         if kind == "question_answering":
             tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
             tokenizer = {"model.tokenizer": str(tmp_path / "words")}
+        for number in range(2):
+            soundfile.write(tmp_path / f"{number}.wav", np.full(4000, number / 2), 16_000)
         found = []
         others = [usual, {**usual, "label": "2" if usual.get("label") == "1" else "yes"}]
         for number, records in enumerate((others, [*others, odd])):
@@ -133,6 +141,12 @@ FOUND_OUT = {
     "values of categorical columns": settings("tabular_classification", "f", **_CLASS),
     "which rows cannot be read": {"data.on_bad_rows": "skip"},
     "means and deviations of numeric columns": {"data.dataset": "breast_cancer", "task.kind": "tabular_classification"},
+    "frequencies of classes": settings("sequence_classification", "f", **{"task.balance_classes": True}, **_CLASS),
+    "thresholds of labels": settings(
+        "multi_label_classification",
+        "f",
+        **{"data.split": "within_client", "data.validation_fraction": 0.1, **_CLASS},
+    ),
     "the model with the best evaluation": {"run.keep_best": True, "data.split": "time"},
     "evaluations that are withheld": {"privacy.metrics": "withheld", "data.split": "within_client"},
     "the clip norm": {"privacy.mechanism": "adaptive"},

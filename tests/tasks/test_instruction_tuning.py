@@ -48,6 +48,8 @@ def test_what_is_no_conversation_is_refused(row, tmp_path):
 def test_labels_are_the_tokens_of_answers_with_their_end(template, tmp_path):
     tokenizer = models.load_tokenizer("bytes")
     tokenizer.chat_template = template
+    if template:
+        pytest.importorskip("jinja2")
     encoder = datasets.ConversationEncoder(tokenizer, 100)
     rows = spec(tmp_path, {"messages": [*EXPECTED, {"role": "user", "content": "?"}, EXPECTED[1]]})
     (chunk,) = datasets.read_records(rows, "messages")

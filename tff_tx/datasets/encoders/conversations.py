@@ -41,7 +41,12 @@ class ConversationEncoder(Encoder):
 
     def _ids(self, messages, answer_follows: bool) -> list[int]:
         if self._tokenizer.chat_template is not None:
-            return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=answer_follows))
+            try:
+                return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=answer_follows))
+            except ImportError as error:
+                raise UserError(
+                    f"the chat template of {setting('model.tokenizer')} needs the package jinja2: install it."
+                ) from error
         found: list[int] = []
         for message, ids in zip(messages, self._tokenize.plain([f"{m['content']}\n" for m in messages])):
             if message["role"] == _ANSWER:
