@@ -60,15 +60,12 @@ RECORDS = {
         {**_CLASS, "data.categories": {"y": ["town"]}, "task.standardize": False},
     ),
     "forecasting": ({"x": 1.0}, {"x": 99.0}, {}),
-    "audio_classification": ({"audio": "0.wav", "label": "no"}, {"audio": "1.wav", "label": "rare"}, _CLASS),
-    "speech_recognition": ({"audio": "0.wav", "target": "home"}, {"audio": "1.wav", "target": "rare"}, {}),
     "next_item": ({"label": "no"}, {"label": "rare"}, _CLASS),
 }
 COLUMNS = {
     **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
     "tabular_classification": {"data.numeric_columns": ("x",), "data.categorical_columns": ("y",)},
     "multi_label_classification": {"data.label_separator": ";"},
-    **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
     "forecasting": {"data.numeric_columns": ("x",), "task.context_length": 1, "task.horizons": (1,)},
 }
 
@@ -108,8 +105,6 @@ def neighbours(tmp_path):
         if kind == "question_answering":
             tiny.words_tokenizer(["home", "at"]).save_pretrained(tmp_path / "words")
             tokenizer = {"model.tokenizer": str(tmp_path / "words")}
-        for number in range(2):
-            soundfile.write(tmp_path / f"{number}.wav", np.full(4000, number / 2), 16_000)
         found = []
         others = [usual, {**usual, "label": "2" if usual.get("label") == "1" else "yes"}]
         for number, records in enumerate((others, [*others, odd])):
