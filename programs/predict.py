@@ -26,7 +26,10 @@ def main(settings: cli.Settings) -> None:
     from tff_tx.run.assemble.tasks import run_predictor
 
     options = {name: getattr(own, name) for name in _OPTIONS}
-    predictor = run_predictor(directory.read_run(own.run_dir), own.client, **options)
+    run = directory.read_run(own.run_dir)
+    if own.client is None and run.config.model.personal is not None:
+        print("With the weights that a client begins with; --client uses those of one.", file=sys.stderr)
+    predictor = run_predictor(run, own.client, **options)
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
     text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:

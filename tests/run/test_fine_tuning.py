@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+import tff_tx as ft
 from tests import tiny
-from tests.run.test_personal import task, trained  # noqa: F401 -- fixtures
+from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -- fixtures
 from tests.runtime.test_hooks import DATA, RATE, gradient
-from tff_tx import algorithms, models
+from tff_tx import algorithms, models, runtime
 from tff_tx.run.fine_tuning import FineTuning, parts, share_hurt
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -44,7 +45,8 @@ def test_a_record_of_a_held_out_client_is_trained_on_or_evaluated():
     own = types.SimpleNamespace(train=types.SimpleNamespace(client_ids=["c"]), test=clients)
     training, evaluation = parts(own, "test")
     assert training.client_ids == evaluation.client_ids == ["a"]
-    first, others = ([int(n) for n in part.serializable_dataset_fn("a")] for part in (training, evaluation))
+    readers = (runtime.ClientReader(part.serializable_dataset_fn) for part in (training, evaluation))
+    first, others = ([int(n) for n in reader("a")] for reader in readers)
     assert first == [0, 5, 10]
     assert sorted(first + others) == list(range(12))
     assert parts(types.SimpleNamespace(train=clients), "train")[0].client_ids == ["a"]
@@ -68,3 +70,17 @@ def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     assert "of clients have a lower accuracy than before fine-tuning." in str(found)
     found.write(str(tmp_path))
     assert "clients, trained alone" in (tmp_path / "test.json").read_text()
+
+
+def test_clients_that_are_held_out_are_trained_on_some_records_and_evaluated_on_others(cache_dir, tmp_path):
+    held_out = ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(6, alpha=0.3), test=2, split="client"),
+        model=ft.Model(config=TINY),
+        cache_dir=cache_dir,
+    )
+    run = trainer(held_out, tmp_path)
+    run.fit(rounds=2)
+    sizes = held_out.task.test.sizes()
+    found = run.evaluate("test", personalize_epochs=20)
+    assert found.by_client["num_examples"].to_dict() == {c: n - -(-n // 5) for c, n in sizes.items() if n > 1}
+    assert found.by_client["loss"].mean() < 0.9 * found.others["before fine-tuning"]["loss"].mean()

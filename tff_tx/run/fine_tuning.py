@@ -85,7 +85,8 @@ class Records:
     def serializable_dataset_fn(self, client_id: tf.Tensor) -> tf.data.Dataset:
         """The records of a client."""
         numbered = runtime.numbered(self.clients.serializable_dataset_fn(client_id))
-        some = numbered.filter(lambda number, _: tf.equal(number % _EVERY == 0, self.for_training))
+        # Not `==`, which in the graph of a reader compares objects.
+        some = numbered.filter(lambda number, _: tf.equal(tf.equal(number % _EVERY, 0), self.for_training))
         return some.map(lambda _, record: record)
 
 
@@ -115,8 +116,11 @@ def batches_fn(
 
 
 def share_hurt(before: pd.DataFrame, after: pd.DataFrame, metrics: Sequence[models.Metric]) -> tuple[str, float]:
-    """(the metric by which it is judged, the share of clients whose own model is worse than the one before)."""
+    """(the metric by which it is judged, the share of clients whose own model is worse than the one before).
+
+    It is the F1 of entities, else the first of which more is better, else the loss.
+    """
     higher = [metric.name for metric in metrics if metric.higher_is_better and metric.name in after]
-    name = higher[0] if higher else "loss"
+    name = next((name for name in higher if name == "f1"), (higher or ["loss"])[0])
     gain = after[name] - before[name]
     return name, float(((gain if higher else -gain) < 0).mean())

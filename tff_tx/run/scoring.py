@@ -91,7 +91,7 @@ def evaluate(
     Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
     after fine-tuning by the settings of `config.client`; with `alone_epochs` beside what clients train alone from the
     run's beginning. See `fine_tuning`. With `words` texts are also generated, or questions answered, and scored by
-    their words.
+    their words, unless clients have models of their own.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -106,6 +106,7 @@ def evaluate(
     if models.fresh(task.model.keras_model):
         raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
     own_fn = None if run is None else personal.stored_weights(run, task.model)
+    begun = [] if own_fn is None else own_fn.notes(clients.client_ids)
     if run is not None and config.client.learning_rate is None:
         config = config.replace({"client.learning_rate": run.config.client_learning_rate})
     trained, others = (clients, clients), {}
@@ -117,13 +118,18 @@ def evaluate(
     if alone_epochs:
         others["trained alone"] = _alone(config, run, split, alone_epochs, progress)
     overall, by_client = _evaluate(config, task, trained[1], own_fn, progress)
-    if words and task.definition.score_metrics:
+    notes = list(task.notes)
+    if words and task.definition.score_metrics and own_fn is not None:
+        notes.append("texts are not generated: clients have models of their own")
+    elif words and task.definition.score_metrics:
         predictor = _predictor(config, task, num_beams)
         scores = predictor.score_split(split)
         by_client = by_client.join(predictor.pooled(scores.groupby("client").mean()))
         overall.update(predictor.pooled(scores.drop(columns="client").mean()))
     pooled, classes = _pooled(config, task, trained[1], own_fn)
-    return Evaluation(split, {**overall, **pooled}, by_client, tuple(task.metrics), task.notes, others, classes)
+    return Evaluation(
+        split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes
+    )
 
 
 def _evaluator(config, task, clients, own_fn):

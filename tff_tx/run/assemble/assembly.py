@@ -188,9 +188,10 @@ class Assembly:
             if not knows and constant.loss > 0:
                 found.append(
                     f"The model has not learned: on {split} its loss is {figures['loss']:.4g}, that of a constant "
-                    f"prediction {constant.loss:.4g}. client.learning_rate={self.config.client_learning_rate:g} may be "
-                    f"too high or too low for model.trainable={self.config.model.trainable}, "
-                    f"run.rounds={self.config.run.rounds} too few, or the inputs may say nothing of the labels."
+                    f"prediction {constant.loss:.4g}. The clients' learning rate, "
+                    f"{self.config.client_learning_rate:g}, may be too high or too low for the trained weights "
+                    f"({self.config.model.trainable}), {self.config.run.rounds} rounds too few, or the inputs may say "
+                    "nothing of the labels."
                 )
         return found
 

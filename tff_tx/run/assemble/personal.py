@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -36,6 +37,12 @@ class OwnWeights:
         for position, own in zip(self.positions, self.store.read(client_id, _NEWEST) or ()):
             weights[position] = tf.convert_to_tensor(own)
         return weights
+
+    def notes(self, client_ids: Sequence[str]) -> list[str]:
+        """A line on clients without weights of their own, if there are any."""
+        number = sum(self.store.read(client_id, _NEWEST) is None for client_id in client_ids)
+        what = "clients have no weights of their own, but those that a client begins with"
+        return [f"{number:,} of {len(client_ids):,} {what}"] if number else []
 
 
 def _store(directory, rounds_kept=1):
