@@ -15,6 +15,8 @@ TABLE = {
     "stars": [n % 5 for n in range(N)],
     "price": [n / 7 for n in range(N)],
     "kind": [("new", "used", None)[n % 3] for n in range(N)],
+    "age": [("", "NA", n / 3)[n % 3] for n in range(N)],
+    "score": [n / 9 for n in range(N)],
     "sku": [f"x{n}" for n in range(N)],
     "user_id": [f"u{n % 4}" for n in range(N)],
     "words": [["a", "b"]] * N,
@@ -36,10 +38,12 @@ def test_columns(tmp_path):
     kinds = {column.name: column.kind for column in seen.columns}
     assert kinds == {
         **{"review": "text", "headline": "text", "stars": "category", "price": "number", "kind": "category"},
-        **{"sku": "id", "user_id": "category", "words": "list", "ner": "list"},
+        **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
+    age = next(column for column in seen.columns if column.name == "age")
+    assert (age.missing, age.distinct, age.examples[0][:6]) == (27, 13, "0.6666")
     assert (seen.num_rows, seen.duplicates) == (N, 0)
     assert found(tmp_path, "words")[0].duplicates == N - 1
 
@@ -53,6 +57,16 @@ def test_columns(tmp_path):
         (("review", "user_id"), {}, "masked_lm", {"client_column": "user_id", "text_column": ("review",)}),
         (("words", "ner"), {"text_column": ("words",), "label_column": "ner"}, "token_classification", {}),
         (("price", "kind", "stars", "user_id"), {}, "tabular_classification", {"client_column": "user_id"}),
+        (
+            ("price", "age", "kind", "stars"),
+            {},
+            "tabular_classification",
+            {
+                **{"numeric_columns": ("price", "age"), "categorical_columns": ("kind",), "label_column": "stars"},
+                "missing_numbers": "mean",
+            },
+        ),
+        (("kind", "score"), {"label_column": "kind"}, "tabular_classification", {"numeric_columns": ("score",)}),
         (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
         (("price", "wide"), {}, "forecasting", {"client_per_column": True}),
         (("sku",), {}, None, {}),

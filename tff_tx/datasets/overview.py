@@ -73,7 +73,9 @@ def _rows(source: Source) -> Iterator[Mapping[str, Any]]:
 
 
 def _column(name: str, found: Sequence) -> Column:
-    there = [value for value in found if not values.is_empty(value)]
+    numbers = [value for value in found if not values.is_missing_number(value)]
+    is_numeric = bool(numbers) and all(map(values.is_number, numbers))
+    there = numbers if is_numeric else [value for value in found if not values.is_empty(value)]
     shown = list(dict.fromkeys(_shown(value) for value in there))
     examples = tuple(text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..." for text in shown[:_NUM_EXAMPLES])
     return Column(name, _kind(there, len(shown)), len(found) - len(there), len(shown), examples)
@@ -128,10 +130,12 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
-    numbers = [c.name for c in rest if c.kind == "number" and c.name not in labels]
-    categories = [c.name for c in rest if c.kind == "category" and c.name not in labels]
+    inputs = [c for c in rest if c.name not in labels[:1]]
+    numbers, categories = ([c.name for c in inputs if c.kind == kind] for kind in ("number", "category"))
     if labels and (numbers or categories):
         table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}
+        if any(c.missing for c in inputs if c.kind == "number"):
+            table["data.missing_numbers"] = "mean"
         return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
     if len(numbers) > _MANY_SERIES and not named:
         return {"task.kind": "forecasting", "data.client_per_column": True}

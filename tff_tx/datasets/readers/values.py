@@ -122,9 +122,14 @@ def as_number(value) -> float:
     return number
 
 
+def is_missing_number(value) -> bool:
+    """Whether there is no value, or a text by which files say that a number is missing."""
+    return is_missing(value) or isinstance(value, str) and value.strip().lower() in _NO_NUMBER
+
+
 def as_number_or_nan(value) -> float:
     """A finite number, or NaN where there is none."""
-    if is_missing(value) or isinstance(value, str) and value.strip().lower() in _NO_NUMBER:
+    if is_missing_number(value):
         return np.nan
     return as_number(value)
 
