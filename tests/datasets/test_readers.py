@@ -184,7 +184,7 @@ def test_texts_with_targets(tmp_path):
     path = tmp_path / "x.csv"
     TABLE.to_csv(path, index=False)
     spec = file_spec(path, target_column="title")
-    assert open_source(spec).columns() == {"text", "target", "label"}
+    assert open_source(spec).columns() == {"text", "target", "label", "messages"}
     found = read(spec, "text", "target")
     assert (found["text"].tolist(), found["target"].tolist()) == (TABLE["text"].tolist(), TABLE["title"].tolist())
 
