@@ -56,15 +56,16 @@ def test_classes_must_be_as_many(digits_task):
         dataclasses.replace(digits_task, label_names=("a", "b", "c"))
 
 
-def test_images_must_have_the_models_size(cache_dir):
-    with pytest.raises(UserError, match="the images are 1x8x8 .* the model takes 3x16x16"):
-        tasks.create_task(
-            "image_classification",
-            datasets.DataSpec("digits", num_clients=3, cache_dir=cache_dir),
-            tasks.ModelSpec(architecture="vit", config={**tiny.VIT, "image_size": 16, "num_channels": 3}),
-            ClientConfig(),
-            progress=False,
-        )
+def test_images_are_brought_to_the_size_of_a_new_model(cache_dir):
+    task = tasks.create_task(
+        "image_classification",
+        datasets.DataSpec("digits", num_clients=3, cache_dir=cache_dir),
+        tasks.ModelSpec(architecture="vit", config={**tiny.VIT, "image_size": 16, "num_channels": 3}),
+        ClientConfig(),
+        progress=False,
+    )
+    assert task.train.element_type_structure["pixel_values"].shape == (3, 16, 16)
+    assert task.model.input_spec[0]["pixel_values"].shape == (None, 3, 16, 16)
 
 
 def test_the_model_must_take_what_the_preprocessing_makes(digits_task):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import transformers
 
 from tests import tiny
 from tff_tx import datasets, inference, models, tasks
@@ -72,7 +73,7 @@ def test_two_texts_are_a_pair(architecture, path, cache_dir, tokenizer):
 
 def test_more_texts_have_separators(path, cache_dir, tokenizer):
     _, _, task = create(path, cache_dir, tokenizer, ("a", "b", "c"))
-    words = models.load_tokenizer(tokenizer)
+    words = transformers.AutoTokenizer.from_pretrained(tokenizer)  # to which a separator in a text is one
     joined = [f"{a} [SEP] {b} [SEP] {c}" for a, b, c, _ in TABLE.itertuples(index=False)]
     found = [e["input_ids"].numpy().tolist() for e in task.train.create_tf_dataset_for_client(task.train.client_ids[0])]
     assert sorted(found) == sorted(words(joined)["input_ids"])
