@@ -145,6 +145,8 @@ def test_groups_that_name_their_models_need_no_other():
     assert resolve(RunConfig.of({**values, "ensemble.groups": (group,)})).model.architecture is None
     with pytest.raises(UserError, match="no model is named"):
         resolve(RunConfig.of(values))
+    with pytest.raises(UserError, match="or model.architecture=sasrec for a model with random weights"):
+        resolve(RunConfig.of({**values, "task.kind": "next_item"}))
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_the_byte_tokenizer_goes_along(tmp_path):
 def test_unknown_architecture_for_the_task():
     text = message(models.from_config, "TFAutoModelForMaskedLM", "gpt2", {})
     assert text.startswith(
-        "model.architecture=gpt2: TFAutoModelForMaskedLM has no TensorFlow model of that type; "
+        "model.architecture=gpt2: this task.kind has no TensorFlow model of that type; "
         "choose one of albert, bert, "
     )
 
@@ -329,7 +329,7 @@ def test_a_checkpoint_of_a_type_without_the_task(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     text = message(models.from_pretrained, "TFAutoModelForMaskedLM", str(tmp_path))
     assert text.startswith(
-        f"model.pretrained={tmp_path} is a gpt2 model, of which TFAutoModelForMaskedLM has none in TensorFlow; "
+        f"model.pretrained={tmp_path} is a gpt2 model, of which this task.kind has none in TensorFlow; "
         "choose a model of one of the types albert, bert, "
     )
 

@@ -71,7 +71,7 @@ def test_predict_goes_on_from_the_end_of_each_series(trained, place):
         (['--model_config={"context_length": 9}'], "the windows have 12 past_values, the model has context_length=9"),
         (
             ["--architecture=bert"],
-            "TFAutoModelForForecasting has no TensorFlow model of that type; choose one of patch_transformer",
+            "--architecture=bert: this --task has no TensorFlow model of that type; choose one of patch_transformer",
         ),
     ],
 )

@@ -31,7 +31,7 @@ def text_task(cache_dir, kind="causal_lm", **model):
         ({"config": {**GPT2, "vocab_size": 100}}, "ids up to 258, the model has a vocabulary of 100"),
         ({"tokenizer": None}, "task.kind=causal_lm needs a tokenizer"),
         ({"architecture": None}, "set exactly one"),
-        ({"architecture": "vit"}, "TFAutoModelForCausalLM has no TensorFlow model of that type"),
+        ({"architecture": "vit"}, "this task.kind has no TensorFlow model of that type"),
         ({"config": {"hidden": 3}}, "gpt2 has no field hidden"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from tff_tx import inference, tasks
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
+from tff_tx.models.hugging_face import check_architecture
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CAPABILITIES = {
@@ -45,6 +46,11 @@ def test_a_task_is_whole(name):
     names = [metric.name for metric in (*objective.metrics, *task.score_metrics)]
     assert len(set(names)) == len(names)
     assert bool(task.score_metrics) == bool(task.scored_columns)
+    # Without a checkpoint to start from, a model of this package needs its name in errors and documentation.
+    assert (task.architecture is not None) == task.auto_class.startswith("tff_tx.models.zoo.")
+    if task.architecture is not None:
+        check_architecture(task.auto_class, task.architecture)
+        assert f"--architecture={task.architecture}" in (ROOT / "docs" / "tasks.md").read_text()
     # Attacks on classes need classes; those on predictions something that a softmax applies to.
     if "classes" in task.capabilities:
         assert task.needs_label_names

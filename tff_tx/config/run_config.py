@@ -221,9 +221,11 @@ def _task_and_model(config, defaults):
             found["model.architecture"] = defaults["architecture"]
             found["model.config"] = {**defaults["model_config"], **config.model.config}
         elif not config.ensemble.groups:  # which may name models of their own
+            suggested = TASKS[kind].architecture
+            random = f"={suggested} for" if suggested else " to the type of"
             raise UserError(
                 f"no model is named: set {setting('model.pretrained')} to a checkpoint, or "
-                f"{setting('model.architecture')} to the type of a model with random weights."
+                f"{setting('model.architecture')}{random} a model with random weights."
             )
     if config.model.pretrained is None and config.model.tokenizer is None:
         found["model.tokenizer"] = defaults.get("tokenizer")

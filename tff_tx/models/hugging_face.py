@@ -78,8 +78,8 @@ def check_architecture(auto_class: Any, architecture: str | None) -> Any:
     auto = _resolved(auto_class)
     if architecture not in _architectures(auto):
         raise UserError(
-            f"{setting('model.architecture')}={architecture}: {auto.__name__} has no TensorFlow model of that type; "
-            f"choose one of {', '.join(_architectures(auto))}."
+            f"{setting('model.architecture')}={architecture}: this {setting('task.kind')} has no TensorFlow model of "
+            f"that type; choose one of {', '.join(_architectures(auto))}."
         )
     return auto
 
@@ -200,8 +200,9 @@ def read_config(auto_class: Any, name: str) -> Any:
         found = transformers.AutoConfig.from_pretrained(described_at(name))
     if found.model_type not in _architectures(auto):
         raise UserError(
-            f"{setting('model.pretrained')}={name} is a {found.model_type} model, of which {auto.__name__} has none "
-            f"in TensorFlow; choose a model of one of the types {', '.join(_architectures(auto))}."
+            f"{setting('model.pretrained')}={name} is a {found.model_type} model, of which this "
+            f"{setting('task.kind')} has none in TensorFlow; choose a model of one of the types "
+            f"{', '.join(_architectures(auto))}."
         )
     return found
 

@@ -96,6 +96,7 @@ class NextItem(TaskKind):
     example = "the whole history of a client"
     auto_class = "tff_tx.models.zoo.sasrec:TFAutoModelForNextItem"
     predictor = "tff_tx.inference.records:Recommender"
+    architecture = "sasrec"
     needs_label_names = True
     limited_lengths = ("max_length",)
     capabilities = frozenset({"silos"})
