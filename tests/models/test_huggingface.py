@@ -257,8 +257,7 @@ def test_the_byte_tokenizer_goes_along(tmp_path):
 def test_unknown_architecture_for_the_task():
     text = message(models.from_config, "TFAutoModelForMaskedLM", "gpt2", {})
     assert text.startswith(
-        "model.architecture=gpt2: this task.kind has no TensorFlow model of that type; "
-        "choose one of albert, bert, "
+        "model.architecture=gpt2: this task.kind has no TensorFlow model of that type; choose one of albert, bert, "
     )
 
 
