@@ -1,10 +1,14 @@
 """The data that `programs.evaluate` scores: all of a file, unless flags say what to hold out."""
 
+import dataclasses
+
 import pytest
 
 from tff_tx.config import RunConfig
-from tff_tx.run.assemble.tasks import evaluated_data
+from tff_tx.config.task import DataConfig, ModelConfig, TaskConfig
+from tff_tx.run.assemble.tasks import _DIVIDING, _READING, evaluated_data, model_spec
 from tff_tx.run.directory import StoredRun
+from tff_tx.tasks import ModelSpec
 
 TRAINED = {"data.dataset": "file", "data.files": ("a.csv",), "data.text_column": ("said",), "data.test_fraction": 0.2}
 
@@ -57,3 +61,31 @@ def test_several_texts_are_joined_as_in_the_run_if_they_are_those_of_the_run():
 def test_clients_are_those_of_the_file_if_it_has_the_column_of_the_run(tmp_path, header, column):
     (tmp_path / "b.csv").write_text(f"{header}\nhi,ann\n")
     assert found({"data.files": (str(tmp_path / "b.csv"),)}, client_column="who")[0].data.client_column == column
+
+
+PLACES = (
+    *("dataset", "files", "test_files", "silos", "label_names", "label_file", "cache_dir"),
+    *("partition", "num_clients", "dirichlet_alpha", "shards_per_client", "power_law_exponent"),
+    *("max_train_examples_per_client", "text_join"),
+)
+"""Settings of data that say neither how columns are read, which other files share with a run, nor what is held out."""
+CACHED = {"revision", "cache_features", "feature_cache_bytes"}
+"""Settings of models that are no field of their own in a `ModelSpec`."""
+
+
+def test_every_setting_of_data_is_in_one_place():
+    assert sorted([*_READING, *_DIVIDING, *PLACES]) == sorted(field.name for field in DataConfig.fields())
+
+
+def test_every_setting_of_models_and_tasks_reaches_the_model():
+    known = {field.name for field in dataclasses.fields(ModelSpec)}
+    assert {field.name for field in ModelConfig.fields()} - known == CACHED
+    assert {field.name for field in TaskConfig.fields()} - known == {"kind"}
+    values = {
+        "task.horizons": (5,),
+        "task.max_seconds": 7.0,
+        "model.architecture": "bert",
+        "model.frozen_dtype": "bfloat16",
+    }
+    spec = model_spec(RunConfig.of(values))
+    assert {path: getattr(spec, path.partition(".")[2]) for path in values} == values

@@ -10,22 +10,12 @@ from typing import Any, Callable
 
 from tff_tx import datasets, inference, models, runtime, tasks
 from tff_tx.config import FIELDS, RunConfig
+from tff_tx.config.task import ModelConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.assemble import personal
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
-
-_OF_MODEL = (
-    *("pretrained", "architecture", "config", "tokenizer", "trainable", "personal", "gradient_checkpointing"),
-    "frozen_dtype",
-)
-_OF_TASK = (
-    *("max_length", "max_target_length", "context_overlap", "max_answer_length", "context_length", "horizons"),
-    *("series_protocol", "standardize", "max_seconds", "sampling_rate"),
-    *("balance_classes", "class_weights", "focal_gamma"),
-)
-"""Fields of `tasks.ModelSpec` that are settings."""
 
 
 def data_spec(config: RunConfig) -> datasets.DataSpec:
@@ -40,15 +30,11 @@ def model_spec(config: RunConfig) -> tasks.ModelSpec:
         options = {name: getattr(config.lora, name) for name in ("alpha", "targets", "dropout", "freeze_a")}
         residual = config.lora.aggregation in ("residual", "stack")
         lora = models.Lora(ranks=config.lora.rank, residual=residual, seed=config.run.seed, **options)
-    own = {name: getattr(model, name) for name in _OF_MODEL}
+    known = {field.name for field in dataclasses.fields(tasks.ModelSpec)}
+    own = {f.name: config.get(f.path) for part in (model, config.task) for f in part.fields() if f.name in known}
     if model.revision is not None:
         own["pretrained"] = f"{model.pretrained}@{model.revision}"
-    return tasks.ModelSpec(
-        **own,
-        **{name: getattr(config.task, name) for name in _OF_TASK},
-        lora=lora,
-        frozen_dropout=not model.cache_features,
-    )
+    return tasks.ModelSpec(**own, lora=lora, frozen_dropout=not model.cache_features)
 
 
 def load_task(
@@ -76,12 +62,11 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
     Raises:
       UserError: If the run has no model yet, or its data are in silos.
     """
-    own = ("revision", "architecture", "config", "tokenizer", "trainable", "personal", "cache_features", "frozen_dtype")
-    paths = [f"model.{name}" for name in own] + [
-        f"task.{name}" for name in ("balance_classes", "class_weights", "focal_gamma")
-    ]
-    defaults = {path: FIELDS[path].default for path in paths}
-    config = run.config.replace({**defaults, "model.pretrained": run.model})
+    paths = [f"task.{name}" for name in ("balance_classes", "class_weights", "focal_gamma")]
+    config = run.config.replace({path: FIELDS[path].default for path in paths})
+    # What the directory has says the rest.
+    stored = ModelConfig(pretrained=run.model, gradient_checkpointing=config.model.gradient_checkpointing)
+    config = dataclasses.replace(config, model=stored)
     names = tuple(run.facts.get("label_names", ()))
     if data is not None:
         if not (data.data.label_names or data.data.label_file):
