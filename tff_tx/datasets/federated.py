@@ -176,8 +176,21 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
             written.add(code)
         else:
             left_out[code] += 1
-    if splits.TRAIN in assignment.client_ids and splits.TRAIN not in written:
-        raise UserError(
-            f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
-        )
+    for code in sorted(left_out.keys() - written):
+        raise UserError(_without_examples(spec, splits.NAMES[code]))
     return left_out
+
+
+def _without_examples(spec: DataSpec, split: str) -> str:
+    """What is wrong if no client of a split has an example."""
+    if split == "train":
+        return f"{setting('data.files')}: no client has enough records for an example; join clients or give more data."
+    horizons = f"or use shorter {setting('task.horizons')} if these are series"
+    what = f"no {split} client has enough records for an example"
+    if getattr(spec, f"{split}_files"):
+        return f"{setting(f'data.{split}_files')}: {what}; give more data, {horizons}."
+    if spec.borders:
+        return f"{setting('data.borders')}={','.join(map(str, spec.borders))}: {what}; enlarge its part, {horizons}."
+    name = f"{split}_fraction"
+    part = f"{setting(f'data.{name}')}={getattr(spec, name):g} with {setting('data.split')}={spec.split}"
+    return f"{part}: {what}; raise the fraction, set it to 0 to hold nothing out, {horizons}."

@@ -98,6 +98,15 @@ def test_the_fields_protocol(tmp_path):
         datasets.load(dataclasses.replace(spec, borders=(25, 5, 5)), datasets.ForecastingEncoder(3, 2), progress=False)
 
 
+def test_a_split_that_has_no_example_is_an_error(tmp_path):
+    write(tmp_path / "x.csv", {"a": np.arange(10), "b": np.arange(10)})
+    told = r"data\.test_fraction=1 with data\.split=time: no test client .*; raise the fraction, .*task\.horizons"
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "x.csv", tmp_path, split="time", test_fraction=1)
+    with pytest.raises(UserError, match=r"data\.borders=8,0,1: no test client has enough records"):
+        load(tmp_path / "x.csv", tmp_path, split="time", borders=(8, 0, 1))
+
+
 @pytest.mark.parametrize("named", [(), ("a", "b")])
 def test_each_column_of_a_wide_table_is_a_client(tmp_path, named):
     (tmp_path / "x.csv").write_text("date,a,b\n" + "".join(f"2020-01-0{t},{t},{10 * t}\n" for t in range(1, 8)))
