@@ -23,7 +23,7 @@ def expected(model):
     return model({"input_ids": tf.constant(IDS), "attention_mask": tf.constant(MASK)}, training=False).logits
 
 
-@pytest.mark.parametrize("name", ["distilbert", pytest.param("gpt2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in ("distilbert", "gpt2")])
 def test_a_saved_model(name, tmp_path):
     model = zoo.BY_NAME[name].build()
     inputs = inference.export(model, "savedmodel", str(tmp_path))
@@ -64,6 +64,7 @@ def test_a_format_without_its_packages(tmp_path, monkeypatch):
         inference.export(zoo.BY_NAME["distilbert"].build(), "onnx", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_with_its_tokenizer(tmp_path):
     models.save_pretrained(zoo.BY_NAME["distilbert"].build(), str(tmp_path / "model"), tiny.words_tokenizer(["a", "b"]))
     run = StoredRun(str(tmp_path), RunConfig.of({"task.kind": "sequence_classification"}), {})

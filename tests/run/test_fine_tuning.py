@@ -61,6 +61,7 @@ def test_clients_that_are_hurt_are_counted():
     assert share_hurt(before, after, []) == ("loss", pytest.approx(1 / 3))
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     found = trained.evaluate("test", personalize_epochs=3, alone_epochs=1)
     before, alone = found.others["before fine-tuning"], found.others["trained alone"]
@@ -72,6 +73,7 @@ def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     assert "clients, trained alone" in (tmp_path / "test.json").read_text()
 
 
+@pytest.mark.slow
 def test_clients_that_are_held_out_are_trained_on_some_records_and_evaluated_on_others(cache_dir, tmp_path):
     held_out = ft.load_task(
         data=ft.Data("digits", clients=ft.Dirichlet(6, alpha=0.3), test=2, split="client"),

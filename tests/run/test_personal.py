@@ -70,6 +70,7 @@ def test_a_client_predicts_with_its_own_head(trained, task):
         trained.predict(images, client="nobody")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_personal_weights(trained, task, tmp_path):
     trainer(task, tmp_path).fit(rounds=2)
     trainer(task, tmp_path).fit(rounds=4)
