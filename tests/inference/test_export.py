@@ -23,7 +23,8 @@ def expected(model):
     return model({"input_ids": tf.constant(IDS), "attention_mask": tf.constant(MASK)}, training=False).logits
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in ("distilbert", "gpt2")])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["distilbert", "gpt2"])
 def test_a_saved_model(name, tmp_path):
     model = zoo.BY_NAME[name].build()
     inputs = inference.export(model, "savedmodel", str(tmp_path))
