@@ -17,6 +17,7 @@ INSTALL_REQUIRES = [
     "absl-py>=1.0,<2",
     "h5py>=3.10",
     "huggingface-hub>=0.30,<1",
+    "jinja2>=3.1",
     "jiwer>=3,<5",
     "markdown>=3.4",
     "matplotlib>=3.7",

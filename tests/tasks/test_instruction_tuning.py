@@ -48,8 +48,6 @@ def test_what_is_no_conversation_is_refused(row, tmp_path):
 def test_labels_are_the_tokens_of_answers_with_their_end(template, tmp_path):
     tokenizer = models.load_tokenizer("bytes")
     tokenizer.chat_template = template
-    if template:
-        pytest.importorskip("jinja2")
     encoder = datasets.ConversationEncoder(tokenizer, 100)
     rows = spec(tmp_path, {"messages": [*EXPECTED, {"role": "user", "content": "?"}, EXPECTED[1]]})
     (chunk,) = datasets.read_records(rows, "messages")
@@ -88,3 +86,10 @@ def test_the_loss_is_on_answers_and_evaluation_generates_them(tmp_path):
 def _softmax(model, weights, x):
     logits = model.predict_on_batch(weights, x, training=False).numpy().astype(np.float64)
     return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+
+
+def test_messages_that_a_chat_template_rejects_are_a_sentence():
+    tokenizer = models.load_tokenizer("bytes")
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(UserError, match=r"rejects messages \(roles must alternate\): correct their roles"):
+        datasets.ConversationEncoder(tokenizer, 100).prompt([{"role": "user", "content": "?"}])

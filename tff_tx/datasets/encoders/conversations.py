@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import jinja2
 import numpy as np
 import pandas as pd
 
@@ -43,9 +44,10 @@ class ConversationEncoder(Encoder):
         if self._tokenizer.chat_template is not None:
             try:
                 return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=answer_follows))
-            except ImportError as error:
+            except jinja2.TemplateError as error:  # as of a template that wants roles to alternate
                 raise UserError(
-                    f"the chat template of {setting('model.tokenizer')} needs the package jinja2: install it."
+                    f"the chat template of {setting('model.tokenizer')} rejects messages ({error}): correct their roles, "
+                    "or choose another tokenizer."
                 ) from error
         found: list[int] = []
         for message, ids in zip(messages, self._tokenize.plain([f"{m['content']}\n" for m in messages])):
