@@ -91,5 +91,5 @@ def _softmax(model, weights, x):
 def test_messages_that_a_chat_template_rejects_are_a_sentence():
     tokenizer = models.load_tokenizer("bytes")
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(UserError, match=r"rejects messages \(roles must alternate\): correct their roles"):
+    with pytest.raises(UserError, match=r"rejects messages \(roles must alternate\): correct these"):
         datasets.ConversationEncoder(tokenizer, 100).prompt([{"role": "user", "content": "?"}])

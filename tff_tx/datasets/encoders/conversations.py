@@ -46,7 +46,7 @@ class ConversationEncoder(Encoder):
                 return list(self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=answer_follows))
             except jinja2.TemplateError as error:  # as of a template that wants roles to alternate
                 raise UserError(
-                    f"the chat template of {setting('model.tokenizer')} rejects messages ({error}): correct their roles, "
+                    f"the chat template of {setting('model.tokenizer')} rejects messages ({error}): correct these, "
                     "or choose another tokenizer."
                 ) from error
         found: list[int] = []
