@@ -15,7 +15,10 @@ from tff_tx.config.tools import DataReportConfig
 def main(settings: cli.Settings) -> None:
     from tff_tx.run import data_report
 
-    print(data_report.data_report(settings.config, settings[DataReportConfig]))
+    between = ""
+    for section in data_report.data_report(settings.config, settings[DataReportConfig]):
+        print(between + section)
+        between = "\n"
 
 
 PROGRAM = cli.Program(main, DataReportConfig, settings=["task", "model.pretrained", "data", "run.seed"])

@@ -17,7 +17,7 @@ def row(report, *start):
 
 def report(path, settings=None, **data):
     values = {"data.dataset": "file", "data.files": (str(path),), **{f"data.{k}": v for k, v in data.items()}}
-    return data_report(RunConfig.of(values), DataReportConfig(**(settings or {})))
+    return "\n\n".join(data_report(RunConfig.of(values), DataReportConfig(**(settings or {}))))
 
 
 def lengths(found):
@@ -39,7 +39,7 @@ def test_tables_and_a_plot(tmp_path):
 
 def test_images_have_no_tokens():
     values = {"data.dataset": "digits", "data.partition": "shards", "data.num_clients": 20}
-    found = data_report(RunConfig.of(values), DataReportConfig())
+    found = "\n\n".join(data_report(RunConfig.of(values), DataReportConfig()))
     assert row(found, "train", "20", "1617")[:3] == ["records", "per", "client"]
     assert "tokens" not in found
 
@@ -95,9 +95,27 @@ def test_what_would_be_skipped(tmp_path):
 def test_what_a_task_makes_of_the_data(tmp_path):
     (tmp_path / "x.csv").write_text("text,label\n" + "abc,no\nxy,yes\n" * 10)
     values = {"data.files": (str(tmp_path / "x.csv"),), "task.kind": "sequence_classification", "task.max_length": 4}
-    found = data_report(RunConfig.of(values), DataReportConfig(tokenizer="bytes"))
+    found = "\n\n".join(data_report(RunConfig.of(values), DataReportConfig(tokenizer="bytes")))
     assert "Labels: no, yes" in found
     assert "50.0% fill task.max_length=4" in found
     assert "input_ids: a b c </s>" in found
     assert "label: 1 (yes)" in found
     assert "Likely task" not in found
+
+
+def test_columns_are_shown_before_what_is_wrong(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a b", "label": {"a": 1}}\n' * 20)
+    values = {"data.dataset": "file", "data.files": (str(tmp_path / "x.jsonl"),), "data.label_column": "label"}
+    sections = data_report(RunConfig.of({**values, "data.num_clients": 50}), DataReportConfig())
+    assert "x.jsonl" in next(sections)
+    assert row(next(sections), "label")
+    with pytest.raises(UserError):
+        next(sections)
+
+
+def test_clients_without_labels_have_no_shares(tmp_path):
+    lines = [f'{{"client": "c{n % 4}", "text": "a text of {n}", "label": {["a"] if n % 4 else []}}}' for n in range(40)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines).replace("'", '"'))
+    found = report(tmp_path / "x.jsonl", test_fraction=0)
+    assert "nan" not in found
+    assert "--task=multi_label_classification --client_column=client" in found

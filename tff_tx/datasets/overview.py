@@ -123,9 +123,11 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if media and labels:
         heard = any(name.endswith((".wav", ".flac", ".ogg", ".mp3")) for name in media[0].examples)
         return {"task.kind": "audio_classification" if heard else "image_classification", **label, **named}
+    text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
+    if texts and "labels" in record_columns:
+        return {"task.kind": "multi_label_classification", **text, **named}
     if texts and labels:
         regression = labels[0] in found.of_kind("number")
-        text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
         kind = "sequence_regression" if regression else "sequence_classification"
         return {"task.kind": kind, **text, **label, **named}
     if texts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -26,51 +26,62 @@ _MOST_LABELS = 30
 _MOST_COLUMNS = 40
 
 
-def data_report(config: RunConfig, settings: DataReportConfig) -> str:
+def data_report(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     """The distribution of examples, labels and lengths over clients, as tables; and as a plot, if one is named.
+
+    Yields:
+      Sections, also those before a mistake.
 
     Raises:
       UserError: If the data cannot be read, or the plot not be written.
     """
     plots.check_path(settings.plot, "report.plot")
+    found = []
     try:
-        return _report(config, settings)
+        for section in _sections(config, settings):
+            found.append(section)
     except UserError as error:
-        skipping = config.replace({"data.on_bad_rows": "skip"})
-        if config.data.dataset != "file" or config == skipping:
-            raise
-        # Shows what would be skipped; of other mistakes the first is said.
-        try:
-            report = _report(skipping, settings)
-            pools = survey(DataSpec.of(skipping)).pools.values()
-        except UserError:
-            raise error from None
-        if not any(pool.rows_left_out for pool in pools):
-            raise
-        return f"{report}\n\nUnless rows are skipped, training ends with: {error.describe(flag_of)}"
+        if skipped := _skipping(config, settings):
+            yield from (*skipped, f"Unless rows are skipped, training ends with: {error.describe(flag_of)}")
+            return
+        yield from found
+        raise
+    yield from found
 
 
-def _report(config: RunConfig, settings: DataReportConfig) -> str:
+def _skipping(config: RunConfig, settings: DataReportConfig) -> list[str]:
+    """The report without bad rows; empty if there are none, or other mistakes."""
+    skipping = config.replace({"data.on_bad_rows": "skip"})
+    if config.data.dataset != "file" or config == skipping:
+        return []
+    try:
+        found = list(_sections(skipping, settings))
+        pools = survey(DataSpec.of(skipping)).pools.values()
+    except UserError:
+        return []
+    return found if any(pool.rows_left_out for pool in pools) else []
+
+
+def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     count, spec = _token_counter(settings.tokenizer), DataSpec.of(config)
     title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     found, columns = survey(spec), overview(spec)
-    sections = ["\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])]
+    yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
     likely = {}
     if columns is not None:
-        sections.append(_columns(columns))
+        yield _columns(columns)
         likely = likely_task(spec, columns, found.pools["train"].columns)
     if _names_columns(config) or found.pools["train"].columns - {"client"}:
         statistics = describe(spec, count)
-        sections.append(table(statistics))
+        yield table(statistics)
         if settings.plot:
-            sections.append(f"Plot: {draw(statistics, title, settings.plot)}")
+            yield f"Plot: {draw(statistics, title, settings.plot)}"
     if config.task.kind is not None:
         from tff_tx.run.assemble.preview import preview
 
-        sections.append("\n".join(preview(config, settings.tokenizer)))
+        yield "\n".join(preview(config, settings.tokenizer))
     elif likely:
-        sections.append(_command(config, likely))
-    return "\n\n".join(sections)
+        yield _command(config, likely)
 
 
 def _names_columns(config: RunConfig) -> bool:
@@ -152,7 +163,8 @@ def _sizes(statistics):
 
 
 def _shares(split: SplitStatistics) -> np.ndarray:
-    return split.labels / split.labels.sum(axis=1, keepdims=True)
+    # A client's records may have no label at all.
+    return split.labels / np.maximum(split.labels.sum(axis=1, keepdims=True), 1)
 
 
 def _labels(name, split, names):
