@@ -12,6 +12,7 @@ from tff_tx.models.architectures import (
 from tff_tx.models.features import FeatureExtractor
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.hugging_face import (
+    fitting,
     from_config,
     from_pretrained,
     output_names,

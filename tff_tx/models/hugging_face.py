@@ -242,6 +242,21 @@ def loadable(what: str, remedy: str = _LOADABLE):
         raise UserError(f"{what} cannot be loaded ({reason}): {remedy}.") from error
 
 
+@contextlib.contextmanager
+def fitting(model: Any):
+    """Turns TensorFlow's error for shapes of the data that do not fit a model's configuration into one sentence."""
+    try:
+        yield
+    except ValueError as error:
+        found = re.search(r"^(.*) for '{{node (\S+)}}", str(error), re.MULTILINE)
+        if found is None:
+            raise
+        raise UserError(
+            f"{setting('model.config')}: {model.config.model_type} does not fit the data ({found[1]} in {found[2]}): "
+            f"choose fields of {type(model.config).__name__} that do."
+        ) from error
+
+
 def _resolved(auto_class: Any) -> Any:
     if not isinstance(auto_class, str):
         return auto_class

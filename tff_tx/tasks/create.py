@@ -57,17 +57,18 @@ def create_task(
     keras_model = _build_model(definition, facts, dataset.train, seed)
     spec, label_names = dataset.train.element_type_structure, facts.label_names
     preprocessing = Preprocessing(kind, spec, facts.tokenizer, ranks, len(label_names), keras_model.config)
-    functional = models.functional_model(
-        keras_model,
-        _rebalanced(definition.objective(label_names, model), label_names, model, dataset.train),
-        preprocessing.x_spec,
-        trainable=model.trainable,
-        personal=model.personal,
-        lora=model.lora,
-        gradient_checkpointing=model.gradient_checkpointing,
-        frozen_dtype=model.frozen_dtype,
-        frozen_dropout=model.frozen_dropout,
-    )
+    with models.fitting(keras_model):
+        functional = models.functional_model(
+            keras_model,
+            _rebalanced(definition.objective(label_names, model), label_names, model, dataset.train),
+            preprocessing.x_spec,
+            trainable=model.trainable,
+            personal=model.personal,
+            lora=model.lora,
+            gradient_checkpointing=model.gradient_checkpointing,
+            frozen_dtype=model.frozen_dtype,
+            frozen_dropout=model.frozen_dropout,
+        )
     return FederatedTask(
         kind=kind,
         train=dataset.train,
