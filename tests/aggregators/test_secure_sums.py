@@ -143,7 +143,14 @@ def test_bits_and_maxima_of_slots_become_moduli_that_hold_the_sum():
     assert form.moduli == (2**5 * MOST_CLIENTS, 2 ** (9 * MOST_CLIENTS).bit_length(), 7)
 
 
-@pytest.mark.parametrize("bits", [1, 3, 31])
-def test_bits_that_hold_no_sum_are_refused(bits):
+@pytest.mark.parametrize("bits", [1, 31])
+def test_bits_out_of_range_are_refused(bits):
     with pytest.raises(ValueError, match=f"bits={bits}: must be 2 to 30"):
         GridSumFactory(bits, CLIENTS)
+
+
+@pytest.mark.parametrize(("clients", "least"), [(2, 3), (3, 3), (4, 4), (200, 9)])
+def test_bits_that_hold_no_sum_are_refused_with_those_that_do(clients, least):
+    GridSumFactory(least, clients)
+    with pytest.raises(ValueError, match=f"a sum of {clients} clients needs at least {least} bits"):
+        GridSumFactory(least - 1, clients)

@@ -114,9 +114,11 @@ class GridSumFactory(tff.aggregators.UnweightedAggregationFactory):
     """
 
     def __init__(self, bits: int, clients: int, stochastic: bool = True, rotate: bool = False, seed: int = 0):
+        if not 2 <= bits <= 30:
+            raise ValueError(f"bits={bits}: must be 2 to 30.")
         self._modulus, self._levels = 2**bits, (2 ** (bits - 1) - 1) // clients
-        if not 2 <= bits <= 30 or self._levels < 1:
-            raise ValueError(f"bits={bits}: must be 2 to 30, and hold a sum of {clients} clients.")
+        if self._levels < 1:
+            raise ValueError(f"a sum of {clients} clients needs at least {clients.bit_length() + 1} bits.")
         self._stochastic, self._rotate, self._seed = stochastic, rotate, seed
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:

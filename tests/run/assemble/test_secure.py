@@ -38,7 +38,9 @@ def test_a_quantizer_has_its_bits_for_each_client(monkeypatch, upload, bits):
 
 
 def test_bits_must_hold_the_cohort():
-    with pytest.raises(UserError, match="aggregation.secure_bits=8.*hold a sum of 200 clients.*Raise it"):
+    with pytest.raises(
+        UserError, match="aggregation.secure_bits=8.*a sum of 200 clients needs at least 9 bits.*Raise it"
+    ):
         aggregation.build_aggregation(config(aggregation__secure_bits=8, cohort__clients_per_round=200))
 
 
