@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ PAGE = ROOT / "docs" / "settings.md"
 sys.path.insert(0, str(ROOT))
 
 from programs.cli import describe_help  # noqa: E402
-from tff_tx.config import SECTIONS, Field, Section, show, tools  # noqa: E402
+from tff_tx.config import SECTIONS, Field, Section, flag_of, show, tools  # noqa: E402
 
 HEAD = """# Settings
 
@@ -22,9 +21,6 @@ program is `--flag=value` (`--flag` or `--noflag` for true or false); in Python 
 `tff_tx.Trainer` and `tff_tx.load_task`, and the path is the field in `RunConfig` and in `config.json`. "Resume" marks
 settings that may change when a run is resumed. What settings forbid one another is in `tff_tx/config/rules.py`.
 """
-
-OWN = [s for _, s in inspect.getmembers(tools, inspect.isclass) if issubclass(s, Section) and s is not Section]
-FLAGS = {field.path: field.flag for section in (*SECTIONS, *OWN) for field in section.fields()}
 
 
 def allowed(field: Field) -> str:
@@ -46,7 +42,7 @@ def rows(section: type[Section]) -> Iterator[str]:
     yield "| flag | field | default | values | resume | meaning |\n|---|---|---|---|---|---|"
     for field in section.fields():
         default = "" if field.default in (None, (), {}) else f"`{show(field.default)}`"
-        meaning = describe_help(field, lambda path: f"--{FLAGS[path]}")
+        meaning = describe_help(field, flag_of)
         cells = (f"`--{field.flag}`", f"`{field.path}`", default, allowed(field), "yes" * field.option.may_change)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in (*cells, meaning)) + " |"
 
@@ -56,7 +52,7 @@ def page() -> str:
     parts = [HEAD, "## Settings of a run\n"]
     parts += [f"### {section.title()}\n\n" + "\n".join(rows(section)) + "\n" for section in SECTIONS]
     parts.append("## Settings of the other programs\n")
-    parts += [f"### {section.title()}\n\n" + "\n".join(rows(section)) + "\n" for section in OWN]
+    parts += [f"### {section.title()}\n\n" + "\n".join(rows(section)) + "\n" for section in tools.SECTIONS]
     return "\n".join(parts)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from tff_tx.config import tools
 from tff_tx.config.aggregation import AggregationConfig, CompressionConfig
 from tff_tx.config.algorithm import (
     PRETRAINED_RATE,
@@ -140,11 +141,13 @@ class RunConfig:
 SECTIONS: tuple[type[Section], ...] = tuple(type(f.default) for f in dataclasses.fields(RunConfig))
 FIELDS: dict[str, Field] = {field.path: field for section in SECTIONS for field in section.fields()}
 """All settings by path."""
+_FIELDS_OF_TOOLS = {field.path: field for section in tools.SECTIONS for field in section.fields()}
 
 
 def flag_of(path: str) -> str:
     """The name of a setting on the command line, with dashes; for `UserError.describe`."""
-    return f"--{FIELDS[path].flag}" if path in FIELDS else path
+    field = FIELDS.get(path) or _FIELDS_OF_TOOLS.get(path)
+    return f"--{field.flag}" if field else path
 
 
 def describe(config: RunConfig, path: str) -> str:

@@ -34,8 +34,8 @@ def load_kit(directory: str, role: str) -> tuple[Identity, Authority]:
     found = certificates.read_certificate(os.path.join(directory, "node.crt"))
     if certificates.role_of(found) not in (role, "node"):
         raise UserError(
-            f"{directory} is the kit of a {certificates.role_of(found)}, not of a {role}: make one of "
-            f"{setting('certificates.role')}={role} with `python -m programs.certs`."
+            f"{directory} is the kit of a {certificates.role_of(found)}, not of a {role}: make one by "
+            f"`python -m programs.certs` with {setting('certificates.role')}={role}."
         )
     if found.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc):
         raise UserError(
