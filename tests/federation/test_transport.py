@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.federation import parties
+from tff_tx.config import flag_of
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError
 from tff_tx.federation import contents, link, wire
@@ -86,7 +87,7 @@ def test_who_never_joins_is_named(kits):
         assert hub.ask(1, "echo", {"north": ()})[1] == {"north": "north has given no sign of life for 0 s"}
 
 
-def test_who_refuses_says_why(kits):
+def test_who_refuses_says_why(kits, caplog):
     def refuse(welcome):
         raise UserError("this participant's policy has most_rounds = 1.")
 
@@ -94,6 +95,8 @@ def test_who_refuses_says_why(kits):
         parties.hub(kits, ["north"], limits=Limits(1.0)) as hub,
         parties.serving(kits, "north", hub.port, parties.echo, on_plan=refuse) as link,
     ):
+        parties.wait_until(lambda: caplog.records, 0.9)  # as it arrives
+        assert caplog.messages == ["north does not take part: this participant's policy has most_rounds = 1."]
         with pytest.raises(UserError, match="north: this participant's policy has most_rounds = 1"):
             hub.wait()
         assert "most_rounds" in str(link.error)
@@ -161,6 +164,9 @@ def test_only_participants_of_the_federation_are_served(kits, hub, tmp_path):
         caller = parties.Raw(directory, name, hub.port)
         assert caller.join(b"")[0] is grpc.StatusCode.UNAVAILABLE  # the handshake fails
         caller.close()
+    with parties.serving(tmp_path, "north", hub.port, parties.echo) as link:
+        parties.wait_until(lambda: link.error is not None, 5)
+    assert "has no certificate of the authority in" in str(link.error)
     with pytest.raises(UserError, match="the certificate expired on .*; renew it"):
         wire.load_kit(str(expired / "north"), "participant")
     late = parties.Raw(kits, "late", hub.port)
@@ -182,10 +188,13 @@ def test_who_is_revoked_is_out_at_once(kits, tmp_path):
 
 
 def test_a_participant_is_no_coordinator(kits, tmp_path):
-    with pytest.raises(UserError, match="is the kit of a participant, not of a coordinator"):
+    with pytest.raises(
+        UserError, match="is the kit of a participant, not of a coordinator.*role=coordinator"
+    ) as caught:
         parties.hub(kits, NAMES).__class__(
             "localhost:0", os.path.join(kits, "north"), os.path.join(kits, certificates.PARTICIPANTS), NAMES, "", {}
         )
+    assert caught.value.describe(flag_of).endswith("by `python -m programs.certs` with --role=coordinator.")
 
 
 SERVER = """

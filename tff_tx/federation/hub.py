@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import threading
 import time
@@ -62,6 +63,7 @@ class _Request:
 class _Peer:
     """A participant as the coordinator knows it; all fields change under the hub's lock."""
 
+    name: str
     session: Session | None = None
     is_ready: bool = False
     refusal: str = ""
@@ -112,7 +114,7 @@ class Hub(contextlib.AbstractContextManager):
                 f"{participants}; make its kit with `python -m programs.certs`, or correct the name."
             )
         self._run, self._welcome, self.limits, self._most_bytes = run, dict(welcome), limits or Limits(), most_bytes
-        self.names, self._peers = tuple(names), {name: _Peer() for name in names}
+        self.names, self._peers = tuple(names), {name: _Peer(name) for name in names}
         self._changed, self._closing = threading.Condition(), False
         # A participant receives, and sends, with a thread each; a third call takes the place of another.
         pool = concurrent.futures.ThreadPoolExecutor(3 * len(names) + 8, thread_name_prefix="federation")
@@ -197,6 +199,8 @@ class Hub(contextlib.AbstractContextManager):
             if header.phase in ("ready", "refuse"):
                 peer.is_ready = header.phase == "ready"
                 peer.refusal = str(contents.unpack(payload)[0].get("error", "")) if payload else ""
+                if not peer.is_ready:
+                    logging.warning("%s does not take part: %s", peer.name, peer.refusal)
             elif request is not None and header.answers_sha256 == request.digest:
                 peer.answer, peer.request = payload, None
             self._changed.notify_all()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -24,6 +25,9 @@ from tff_tx.runtime.rounds import reason
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALL_SECONDS = 60.0
 _FINAL = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
+# gRPC has no status of its own for a certificate that does not verify, only BoringSSL's words. An authority of the same
+# name with another key is a bad signature.
+_UNVERIFIED = re.compile("CERTIFICATE_VERIFY_FAILED|BAD_SIGNATURE|Hostname Verification Check failed|peer certificate")
 
 
 class Link:
@@ -68,7 +72,8 @@ class Link:
         """Joins, again whenever the connection is lost, and answers.
 
         Raises:
-          UserError: If the coordinator rejects this participant, or is none.
+          UserError: If the coordinator rejects this participant, is none, or has a certificate of another authority or
+            for another address.
         """
         pause = _FIRST_PAUSE
         while not self._stopped.is_set():
@@ -82,6 +87,11 @@ class Link:
             except grpc.RpcError as error:
                 if error.code() in _FINAL:
                     raise UserError(f"the coordinator at {self._address}: {error.details()}") from None
+                if _UNVERIFIED.search(error.details() or ""):
+                    raise UserError(
+                        f"{self._address} has no certificate of the authority in {self._certificate} for this address "
+                        f"({error.details()}): take a kit of the coordinator's authority, or correct the address."
+                    ) from None
                 if pause == _FIRST_PAUSE:
                     logging.warning("no connection to %s (%s): trying again", self._address, error.details())
             except EnvelopeError as error:
