@@ -47,7 +47,13 @@ def _approve(own: ParticipantConfig, words: str, digest: str) -> bool:
 def _check_log(own: ParticipantConfig) -> int:
     from tff_tx.federation import audit_log
 
-    entries = list(audit_log.read(os.path.join(own.state_dir, audit_log.NAME)))
+    path = os.path.join(own.state_dir, audit_log.NAME)
+    if not os.path.exists(path):
+        raise UserError(
+            f"{setting('participant.state_dir')}={own.state_dir}: there is no {path}; name the directory of a "
+            "participant that has joined a coordinator."
+        )
+    entries = list(audit_log.read(path))
     for entry in entries:
         print(" ".join(f"{name}={value}" for name, value in entry.items() if name not in ("before", "hash")))
     print(

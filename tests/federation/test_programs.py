@@ -14,9 +14,13 @@ import pandas as pd
 import portpicker
 import pytest
 
+from programs import certs, cli, participate
 from tests.complaints import complaint
 from tests.processes import ROOT, run
+from tff_tx.config import RunConfig, tools
 from tff_tx.core import certificates
+from tff_tx.core.errors import UserError
+from tff_tx.run.federation import Participant
 
 PAGE = (ROOT / "docs" / "federation.md").read_text()
 COMMANDS = [re.sub(r"\s+", " ", block).strip() for block in re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)]
@@ -60,11 +64,40 @@ def test_every_threat_names_a_test():
     ("flags", "sentence"),
     [
         (["--engine=federation"], "--engine=federation needs --silos"),
+        (["--federation_address=:8443"], "--federation_address=:8443: must be host:port"),
         (["--federation_address=x:1"], "--federation_address=x:1 has no effect with --engine=local"),
     ],
 )
 def test_mistakes(flags, sentence):
     assert sentence in complaint("--dataset=file", "--data=x.csv", "--task=causal_lm", "--architecture=gpt2", *flags)
+
+
+def settings(section, **values):
+    """What a command line says that names these settings."""
+    own = section(**values)
+    return cli.Settings(RunConfig(), {section: own}, frozenset(f"{section.section}.{name}" for name in values))
+
+
+@pytest.mark.parametrize(
+    ("program", "values", "sentence"),
+    [
+        ("participate", {"state_dir": "nowhere", "check_log": True}, "state_dir=nowhere: there is no nowhere/audit"),
+        ("participate", {"coordinator": "localhost"}, "coordinator=localhost: must be host:port"),
+        ("participate", {"coordinator": "localhost:84430"}, "coordinator=localhost:84430: must be host:port"),
+        ("certs", {"action": "renew"}, "node is missing: name the kit"),
+        ("certs", {"action": "revoke"}, "node is missing: name the kit"),
+    ],
+)
+def test_mistakes_of_parties(program, values, sentence):
+    section = {"participate": tools.ParticipantConfig, "certs": tools.CertificatesConfig}[program]
+    with pytest.raises(UserError, match=sentence):
+        {"participate": participate, "certs": certs}[program].main(settings(section, **values))
+
+
+def test_a_participant_without_its_data_does_not_wait(tmp_path):
+    own = tools.ParticipantConfig(coordinator="localhost:1", certificate="none", data=(str(tmp_path / "*.csv"),))
+    with pytest.raises(UserError, match="data.files: there is no file .*csv"):
+        Participant(own, lambda words, digest: True)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from tff_tx.core.errors import UserError, setting
 _NAMES = {dict: "a JSON object", int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
+_ADDRESS = re.compile(r".+:([0-9]{1,5})")
 _LARGEST = {int: 2**31 - 1, float: 3.4e38}
 
 
@@ -33,6 +35,7 @@ class Option:
         says otherwise.
       may_change: Whether a resumed run may have another value.
       stated: Whether a privacy statement lists it among what was chosen without being accounted for.
+      is_address: Whether it is host:port.
       is_path: Whether it names files, which are stored as absolute paths.
       repeated: Whether the flag is repeated for each item, rather than given once with commas between them.
     """
@@ -48,6 +51,7 @@ class Option:
     may_be_infinite: bool = False
     may_change: bool = False
     stated: bool = False
+    is_address: bool = False
     is_path: bool = False
     repeated: bool = False
 
@@ -59,6 +63,8 @@ class Option:
             return next((found for item in value if (found := self.problem(item))), None)
         if self.choices is not None and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
+        if self.is_address and not ((found := _ADDRESS.fullmatch(value)) and int(found[1]) < 2**16):
+            return "must be host:port"
         if isinstance(value, float) and math.isnan(value):
             return "must be a number"
         size = None if self.may_be_infinite else _LARGEST.get(type(value))

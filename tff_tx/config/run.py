@@ -61,7 +61,10 @@ class EngineConfig(Section, name="engine"):
     )
 
     federation_address: str = option(
-        "0.0.0.0:8443", "Address, host:port, at which participants join the coordinator.", may_change=True
+        "0.0.0.0:8443",
+        "Address, host:port, at which participants join the coordinator.",
+        is_address=True,
+        may_change=True,
     )
     federation_certificate: str = option(
         "certs/coordinator", "Directory of the coordinator's kit (programs.certs).", may_change=True

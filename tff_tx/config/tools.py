@@ -199,7 +199,9 @@ class PrivacyReportConfig(Section, name="calculator"):
 class ParticipantConfig(Section, name="participant"):
     """Participant of a federation."""
 
-    coordinator: str | None = option(None, "Address of the coordinator, host:port, as its certificate has it.")
+    coordinator: str | None = option(
+        None, "Address of the coordinator, host:port, as its certificate has it.", is_address=True
+    )
     certificate: str | None = option(None, "Directory of the participant's kit (programs.certs).")
     data: tuple[str, ...] = option((), "Training files, folders or globs, in the format of the plan.")
     policy: str | None = option(None, "TOML file with the bounds that the participant enforces; default: none.")
@@ -237,3 +239,7 @@ class CertificatesConfig(Section, name="certificates"):
         "when they expire.",
         choices=("make", "renew", "revoke", "list"),
     )
+
+
+SECTIONS = tuple(s for _, s in sorted(globals().items()) if isinstance(s, type) and s.__module__ == __name__)
+"""The sections of all programs."""

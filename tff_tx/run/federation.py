@@ -35,11 +35,13 @@ class Participant:
       progress: Whether to show progress while data are encoded.
 
     Raises:
-      UserError: If the kit or the policy cannot be read, or the log has been changed.
+      UserError: If there are no data, the kit or the policy cannot be read, or the log has been changed.
     """
 
     def __init__(self, settings: ParticipantConfig, approve: Callable[[str, str], bool], progress: bool = True):
         self._settings, self._approve, self._progress = settings, approve, progress
+        self._files = tuple(map(os.path.abspath, settings.data))
+        datasets.require_files(self._files)
         self._policy = Policy.load(settings.policy)
         self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
         files.make_directory(settings.state_dir, setting("participant.state_dir"))
@@ -73,7 +75,7 @@ class Participant:
             return
         own = self._settings
         changes = {
-            "data.files": tuple(map(os.path.abspath, own.data)),
+            "data.files": self._files,
             "data.cache_dir": os.path.join(own.state_dir, "cache"),
             **({"model.pretrained": own.pretrained} if own.pretrained else {}),
         }

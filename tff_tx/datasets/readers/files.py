@@ -79,6 +79,15 @@ def file_source(spec: DataSpec) -> Source:
     )
 
 
+def require_files(paths: Sequence[str]) -> None:
+    """Checks that training files, folders or globs are there.
+
+    Raises:
+      UserError: If there is none of a name, one is named twice, or cannot be read.
+    """
+    _expand(paths, "files")
+
+
 def format_name(spec: DataSpec) -> str:
     """The name of the format of the training files."""
     return _known_format({"train": _expand(_downloaded(spec.files, spec), "files")}, spec)
