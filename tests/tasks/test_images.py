@@ -162,5 +162,5 @@ def test_backbones_of_every_kind_are_built_of_their_configuration(architecture, 
 
 def test_patches_larger_than_the_pictures_are_a_sentence(tmp_path):
     data, _ = pictures(tmp_path, (12, 12, 3))
-    with pytest.raises(UserError, match="model.config: vit does not fit the data .Negative dimension size .*16 from 12"):
+    with pytest.raises(UserError, match="vit does not fit the data .Negative dimension size .*16 from 12"):
         load(data, None, architecture="vit", config={**tiny.VIT, "patch_size": 16})
