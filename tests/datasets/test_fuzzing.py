@@ -22,10 +22,17 @@ def test_a_good_file_and_those_that_readers_failed_at(name, tmp_path):
         fuzzing.read(name, str(tmp_path / str(number)))
 
 
+OF_LIBRARIES = {"hdf5": "no end"}
+"""What no reader can help: HDF5's library never ends where the heap of texts is damaged, and cannot be interrupted."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", fuzzing.SEEDS)
-def test_mutants(name):
-    assert fuzzing.fuzz(name, 200) == {}
+def test_mutants(name, tmp_path, monkeypatch):
+    shutil.copytree(fuzzing.CORPUS, tmp_path / "corpus")
+    monkeypatch.setattr(fuzzing, "CORPUS", tmp_path / "corpus")  # finds stay out of the source
+    finds = fuzzing.fuzz(name, 200)
+    assert [what for what in finds.values() if not what.startswith(OF_LIBRARIES.get(name, "\0"))] == []
 
 
 def test_finds_are_kept(tmp_path, monkeypatch):
