@@ -69,6 +69,7 @@ def test_columns(tmp_path):
         (("kind", "score"), {"label_column": "kind"}, "tabular_classification", {"numeric_columns": ("score",)}),
         (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
         (("price", "wide"), {}, "forecasting", {"client_per_column": True}),
+        (("price", "wide"), {"client_per_column": True}, "forecasting", {}),
         (("sku",), {}, None, {}),
     ],
 )
@@ -76,4 +77,8 @@ def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, nam
     _, likely = found(tmp_path, *names, **settings)
     assert likely.get("task.kind") == task
     assert {f"data.{name}": value for name, value in named.items()}.items() <= likely.items()
-    RunConfig.of({"data.dataset": "file", "data.files": ("x",), **likely})
+    config = RunConfig.of({"data.dataset": "file", "data.files": ("x",), **likely})
+    assert not settings.get("client_per_column") or (config.data.client_column, config.data.numeric_columns) == (
+        None,
+        (),
+    )

@@ -23,7 +23,7 @@ from tff_tx.datasets.survey_pass import survey as make_survey
 from tff_tx.datasets.surveys import Survey
 
 # Raised when the same spec, data and encoder would give other examples than before.
-_RECIPE_VERSION = 1
+_RECIPE_VERSION = 2
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
 _NOT_CONTENT = (
     "files",

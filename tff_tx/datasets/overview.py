@@ -110,6 +110,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
       found: Their first records.
       record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
     """
+    if spec.client_per_column:
+        return {"task.kind": "forecasting"}
     clients = [] if spec.client_column else _named(found.of_kind("category", "id", "number"), _CLIENT_NAMES)
     named = {"data.client_column": clients[0]} if clients else {}
     if {"question", "context", "answers"} <= record_columns:

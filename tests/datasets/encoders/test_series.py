@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models
 from tff_tx.core.errors import UserError
+from tff_tx.datasets.sources import open_source
 
 
 def write(path, series):
@@ -105,6 +106,20 @@ def test_a_split_that_has_no_example_is_an_error(tmp_path):
         load(tmp_path / "x.csv", tmp_path, split="time", test_fraction=1)
     with pytest.raises(UserError, match=r"data\.borders=8,0,1: no test client has enough records"):
         load(tmp_path / "x.csv", tmp_path, split="time", borders=(8, 0, 1))
+
+
+@pytest.mark.parametrize(("names", "left"), [("t,a,b", "ab"), ("a,time,b", "ab"), ("x,a,b", "ab"), ("x,c,time", "xc")])
+def test_the_times_of_a_wide_table_are_no_client(tmp_path, names, left):
+    """`x` is the first column and increases, unless it is turned around; `c` and `b` increase as well."""
+    turned = -1 if names == "x,c,time" else 1
+    lines = [f"{(t if names[0] != 'a' else t % 3) * turned},{t if names[2] != 'a' else t % 3},{t}" for t in range(20)]
+    (tmp_path / "x.csv").write_text("\n".join([names, *lines]))
+    fields = {"client_column": None, "client_per_column": True, "numeric_columns": ()}
+    assert set(load(tmp_path / "x.csv", tmp_path, split="time", test_fraction=0, **fields).train.client_ids) == set(
+        left
+    )
+    spec = datasets.DataSpec("file", files=(str(tmp_path / "x.csv"),), **fields)
+    assert "increases from row to row, as times do, and is no client" in " ".join(open_source(spec).notes())
 
 
 @pytest.mark.parametrize("named", [(), ("a", "b")])

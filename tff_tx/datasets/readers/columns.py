@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable
@@ -59,14 +60,36 @@ def with_nested(rows: Rows, spec: DataSpec) -> Rows:
         yield where, row
 
 
+_TIMES = ("t", "time", "timestamp", "datetime", "date", "step", "index", "epoch")
+_FEWEST_TIMES, TIME_ROWS = 10, 100
+
+
+def time_column(rows: Sequence[tuple], spec: DataSpec) -> str | None:
+    """The column of a wide table that has times as numbers: of the first rows, each has a greater one than the last.
+
+    It is the first column, or has a usual name; None if there is none, or settings name the series.
+    """
+    table = [row for _, row in rows if isinstance(row, dict)]
+    numbers = [name for name, value in (table[0].items() if table else ()) if values.is_number(value)]
+    for place, name in enumerate(table[0] if len(numbers) > 1 and not spec.numeric_columns else ()):
+        # Of few rows any series may be increasing.
+        is_likely = str(name).lower() in _TIMES or place == 0 and len(table) >= _FEWEST_TIMES
+        found = [row.get(name) for row in table] if is_likely else [None]
+        if all(map(values.is_number, found)) and np.all(np.diff([float(value) for value in found]) > 0):
+            return name
+    return None
+
+
 def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
     """From each row of a wide table as many rows as it has series: the `value` of the `client`, a column."""
-    names: list = list(spec.numeric_columns)
+    names, rows = list(spec.numeric_columns), iter(rows)
+    head = list(itertools.islice(rows, TIME_ROWS))
+    rows, time = itertools.chain(head, rows), time_column(head, spec)
     for where, row in rows:
         if not isinstance(row, dict):
             yield where, row
             continue
-        names = names or [name for name, value in row.items() if values.is_number(value)]
+        names = names or [name for name, value in row.items() if values.is_number(value) and name != time]
         if missing := [name for name in names if name not in row]:
             require_column(where, row, missing[0], "numeric_columns")
         for name in names:

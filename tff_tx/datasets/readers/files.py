@@ -124,7 +124,18 @@ def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
         said += [fmt.describe(file.path, **_settings(spec, fmt))] if fmt.describe else []
         if said:
             paths.setdefault(", ".join(said), []).append(os.path.basename(file.path))
-    return [f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {said}" for said, names in paths.items()]
+    notes = [f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {said}" for said, names in paths.items()]
+    return notes + (_time_notes(found["train"][0], spec, fmt) if spec.client_per_column else [])
+
+
+def _time_notes(file: _File, spec: DataSpec, fmt: Format) -> list[str]:
+    """That a column of a wide table is no client."""
+    read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
+    name = columns.time_column(list(itertools.islice(read, columns.TIME_ROWS)), spec)
+    where = (
+        f"{os.path.basename(file.path)}: the column {name!r} increases from row to row, as times do, and is no client"
+    )
+    return [] if name is None else [f"{where}; to have it as one, name all series as numeric columns"]
 
 
 def _settings(spec: DataSpec, fmt: Format) -> dict:
