@@ -20,6 +20,8 @@ def other_value(path):
         return next(v for v in map(field.type, found) if v != field.default and facts.problem(v) is None)
     if field.type is tuple:
         return (3, 7) if field.item_type is int else ("one", "two")
+    if facts.is_address:
+        return "other:1"
     return {"key": 1} if field.type is dict else "other"
 
 

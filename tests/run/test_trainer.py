@@ -90,7 +90,7 @@ def test_a_model_that_knows_no_more_than_the_frequencies_of_the_labels_is_doubte
     assert found._assembly.doubts({"test": {"loss": 2 * constant, "accuracy": shares.max() + 0.01}}) == []
     (doubt,) = found._assembly.doubts({"test": {"loss": float("nan"), "accuracy": shares.max()}})
     assert f"that of a constant prediction {constant:.4g}" in doubt
-    assert "client.learning_rate=0.001 may be" in doubt
+    assert "learning rate, 0.001, may be too high or too low for the trained weights (all)" in doubt
     assert "The model has not learned: on test" in (directory / "report.md").read_text()
 
 

@@ -111,7 +111,7 @@ def test_training_evaluation_prediction_and_the_pipeline_see_the_same(architectu
     np.testing.assert_array_equal(stored(task), expected)
     saved = str(tmp_path / "model")
     models.save_pretrained(task.model.keras_model, saved, task.processor)
-    how = {"framework": "tf", "torch_dtype": None}  # which the pipelines of transformers 4.53 look up in torch
+    how = {"framework": "tf", "device": -1, "torch_dtype": None}  # transformers 4.53 looks the last up in torch
     pipe = transformers.pipeline("image-classification", model=saved, top_k=2, **how)
     predictor = inference.build_predictor("image_classification", saved, tasks.ModelSpec(pretrained=saved))
     rows = predictor.predict(predictor.read(files=list(data.files)))
