@@ -27,12 +27,9 @@ def ctc(blank: int) -> Objective:
     def loss(output, label, sample_weight=None):
         del sample_weight
         frames, tokens, lengths = _parts(label)
-        # The op takes no empty transcript: what only fills a batch says one token, and does not count.
-        filler = tf.where(lengths > 0, IGNORED, 0 if blank else 1)
-        said = _sparse(tf.concat([filler[:, tf.newaxis], tokens], 1))
-        output, frames = tf.cast(output, tf.float32), tf.maximum(frames, 1)
-        # Of labels as a matrix TensorFlow makes a loop over the frames, many times slower than the op for sparse ones.
-        losses = tf.nn.ctc_loss(said, output, None, frames, logits_time_major=False, blank_index=blank)
+        losses = tf.compat.v1.nn.ctc_loss_v2(
+            tf.maximum(tokens, 0), tf.cast(output, tf.float32), lengths, frames, False, blank_index=blank
+        )
         losses = tf.where(lengths > 0, losses, 0.0)
         return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.reduce_sum(lengths), tf.float32))
 
@@ -40,7 +37,8 @@ def ctc(blank: int) -> Objective:
         frames, tokens, lengths = _parts(labels)
         best = tf.argmax(predictions, -1, tf.int32)
         said = tf.ragged.boolean_mask(best, spoken(best, frames, blank)).to_sparse()
-        errors = tf.edit_distance(tf.cast(said, tf.int64), tf.cast(_sparse(tokens), tf.int64), normalize=False)
+        true = tf.ragged.boolean_mask(tokens, tf.not_equal(tokens, IGNORED)).to_sparse()
+        errors = tf.edit_distance(tf.cast(said, tf.int64), tf.cast(true, tf.int64), normalize=False)
         items = tf.cast(tf.reduce_sum(lengths), tf.int64)
         return collections.OrderedDict(
             loss=loss * tf.cast(items, tf.float32),
@@ -89,8 +87,3 @@ def _parts(label):
     tokens = label[:, 1:]
     lengths = tf.math.count_nonzero(tf.not_equal(tokens, IGNORED), axis=1, dtype=tf.int32)
     return tf.maximum(label[:, 0], 0), tokens, lengths
-
-
-def _sparse(tokens):
-    """Tokens [batch, longest] without those that are ignored, int32 and sparse."""
-    return tf.ragged.boolean_mask(tokens, tf.not_equal(tokens, IGNORED)).to_sparse()

@@ -89,6 +89,8 @@ class Called:
         else:
             # TensorFlow optimizes it in the first call, and would once a thread if several came at the same time.
             with self._first_call:
+                if not self._called:
+                    _register_functions(self._function)
                 outputs = self._call(flat)
                 self._called = True
         if self._internal:
@@ -107,6 +109,17 @@ class Called:
             return self._function._call_flat(inputs, self._function.captured_inputs)
         finally:
             thread.function_call_options = before
+
+
+def _register_functions(function: Any) -> None:
+    """Registers functions that a concrete function runs where TensorFlow has forgotten them.
+
+    Functions of `Defun`, as of the loops of some ops, are named by what they compute, so that graphs share names, but
+    a name is forgotten as soon as one of these graphs is freed. The first call copies all that it needs.
+    """
+    for nested in function.graph.as_graph_def().library.function:
+        if not context.context().has_function(nested.signature.name):
+            context.context().add_function_def(nested)
 
 
 def drop_python_state(tensors: Sequence[tf.Tensor]) -> None:
