@@ -140,7 +140,7 @@ def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
         (["--context_overlap=11"], "--context_overlap=11 must be less than the 11 tokens"),
         (["--data_format=leaf"], "train.json: no LEAF file"),
         (["--distillation_weight=0.1"], "the predictions of question_answering are probabilities of places"),
-        (["--architecture=t5"], "--architecture=t5: TFAutoModelForQuestionAnswering has no TensorFlow model"),
+        (["--architecture=t5"], "--architecture=t5: this --task has no TensorFlow model"),
     ],
 )
 def test_mistakes(place, flags, more, told, monkeypatch):

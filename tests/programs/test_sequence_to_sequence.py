@@ -110,7 +110,7 @@ def test_adapters_train_on_a_model_that_was_trained(trained, place, flags):
     ("more", "told"),
     [
         (["--target_column=title"], "there is no column 'title' (--target_column); the columns are 'who', 'long'"),
-        (["--architecture=gpt2"], "--architecture=gpt2: TFAutoModelForSeq2SeqLM has no TensorFlow model"),
+        (["--architecture=gpt2"], "--architecture=gpt2: this --task has no TensorFlow model"),
         (["--distillation_weight=0.1"], "the predictions of sequence_to_sequence are made with targets as inputs"),
         (
             [
