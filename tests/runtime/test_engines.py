@@ -219,10 +219,10 @@ def test_dropout_differs_between_clients_rounds_and_steps(digits_task):
 
 
 def test_traffic_counts_what_is_sent(digits_task, engine):
-    """Down the weights; up the update, its weight (4 bytes), and four sums of metrics (4 + 3 * 8)."""
+    """Down the weights; up the update, its weight (4 bytes), four sums of metrics, and three of each of ten classes."""
     size = sum(w.nbytes for w in digits_task.model.initial_weights[0])
     assert engine.traffic().download_bytes == size
-    assert engine.traffic().upload_bytes == size + 4 + 28
+    assert engine.traffic().upload_bytes == size + 4 + (4 + 3 * 8) + 3 * 10 * 8
 
 
 def test_progress_counts_clients(engine, clients):
