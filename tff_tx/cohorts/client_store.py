@@ -45,6 +45,10 @@ class ClientStore:
         except codec.CodecError as error:
             raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
 
+    def has(self, client_id: str) -> bool:
+        """Whether a client has arrays after any round."""
+        return bool(self._versions(client_id))
+
     def write(self, client_id: str, round_num: int, arrays: Sequence[np.ndarray]) -> None:
         """Keeps a client's arrays after `round_num`, and forgets those that nobody will ask for."""
         path = self._path(client_id, round_num)

@@ -114,8 +114,8 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     @property
     def is_changing(self) -> list[bool]:
         """Whether rounds change each of `variables`: it is trained, or the residual of an adapter."""
-        personal = self._non_trainable[len(self._non_trainable) - self.num_personal :]
-        changing = {id(v) for v in (*self._trainable, *personal, *(adapter.residual for adapter in self.adapters))}
+        residuals = (adapter.residual for adapter in self.adapters)
+        changing = {id(v) for v in (*self._trainable, *self._personal, *residuals)}
         return [id(v) in changing for v in self._function.variables]
 
     def with_graphs(self, graphs: Callable[[bool], Callable], x_spec: Mapping[str, tf.TensorSpec]) -> TransformerModel:
@@ -154,9 +154,12 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     @property
     def personal_names(self) -> list[str]:
         """Names of the personal weights, see `trainable.by_name`."""
-        own = {id(v) for v in self._non_trainable[len(self._non_trainable) - self.num_personal :]}
-        names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items() if id(v) in own}
-        return [names[id(v)] for v in self._non_trainable if id(v) in own]
+        names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items()}
+        return [names[id(v)] for v in self._personal]
+
+    @property
+    def _personal(self) -> list:
+        return self._non_trainable[len(self._non_trainable) - self.num_personal :]
 
     def positions(self, names: Sequence[str]) -> tuple[int, ...]:
         """The positions of weights of the Keras model, by name, among all: trainable, then others."""

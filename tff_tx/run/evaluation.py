@@ -87,11 +87,9 @@ class Evaluator:
             autograph=False,
             reduce_retracing=True,
         )
-        shared = [tf.convert_to_tensor(w) for w in (*weights.trainable, *weights.non_trainable)]
-        found, num_trainable = [], len(weights.trainable)
+        shared, found = _tensors(weights), []
         for client_id in client_ids:
-            own = shared if self._own_fn is None else self._own_fn(shared, client_id)
-            parts = tuple(own[:num_trainable]), tuple(own[num_trainable:])
+            parts = self._parts(weights, shared, client_id)
             found += [(predict(parts, x), y) for x, y in self._graphs[0](client_id)]
         return tuple(np.concatenate(values) for values in zip(*found))
 
@@ -102,15 +100,14 @@ class Evaluator:
     def _client_sums(self, weights, client_ids, show_progress):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
         reader, zero, step = self._graphs
-        shared = [tf.convert_to_tensor(w) for w in (*weights.trainable, *weights.non_trainable)]
+        shared = _tensors(weights)
         # Clients' own weights may change while those that all share stay as they are.
-        known, num_trainable = {} if self._own_fn else self._sums_of(shared), len(weights.trainable)
+        known = {} if self._own_fn else self._sums_of(shared)
 
         def sums(client_id):
             if (state := known.get(client_id)) is not None:
                 return state
-            own = shared if self._own_fn is None else self._own_fn(shared, client_id)
-            parts, state, labels = (tuple(own[:num_trainable]), tuple(own[num_trainable:])), zero, []
+            parts, state, labels = self._parts(weights, shared, client_id), zero, []
             for batch in reader(client_id):
                 state = step(parts, state, batch)
                 labels += [batch[1]] * self._counts_labels
@@ -127,6 +124,11 @@ class Evaluator:
             for found in pool.map(sums, client_ids):
                 bar.update()
                 yield found
+
+    def _parts(self, weights, shared, client_id) -> tuple[tuple, tuple]:
+        """(trainable, others) of a client, for the weights that all share, and the same as `_tensors`."""
+        own = shared if self._own_fn is None else self._own_fn(shared, client_id)
+        return tuple(own[: len(weights.trainable)]), tuple(own[len(weights.trainable) :])
 
     def _sums_of(self, parts) -> dict:
         """The sums of clients that have been evaluated with these weights."""
@@ -147,6 +149,11 @@ class Evaluator:
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums)
         return collections.OrderedDict((k, v.numpy().item()) for k, v in metrics.items())
+
+
+def _tensors(weights) -> list[tf.Tensor]:
+    """All weights, the trainable ones first."""
+    return [tf.convert_to_tensor(w) for w in (*weights.trainable, *weights.non_trainable)]
 
 
 def _add(total, sums):

@@ -40,7 +40,7 @@ class OwnWeights:
 
     def notes(self, client_ids: Sequence[str]) -> list[str]:
         """A line on clients without weights of their own, if there are any."""
-        number = sum(self.store.read(client_id, _NEWEST) is None for client_id in client_ids)
+        number = sum(not self.store.has(client_id) for client_id in client_ids)
         what = "clients have no weights of their own, but those that a client begins with"
         return [f"{number:,} of {len(client_ids):,} {what}"] if number else []
 
