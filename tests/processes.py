@@ -61,7 +61,7 @@ def call(target):
 def _run_forked(module, flags, cwd):
     with tempfile.TemporaryDirectory() as directory:
         streams = [pathlib.Path(directory, name) for name in ("out", "err")]
-        process = _forking.Process(target=_main, args=(module, flags, cwd, streams))
+        process = _forking.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
         process.start()
         process.join(_SECONDS)
         if process.exitcode is None:
@@ -70,7 +70,9 @@ def _run_forked(module, flags, cwd):
         return (process.exitcode, *(path.read_text() if path.exists() else "" for path in streams))
 
 
-def _main(module, flags, cwd, streams):
+def _main(module, flags, cwd, streams, environment):
+    os.environ.clear()  # that of the server which forks is of its start
+    os.environ.update(environment)
     os.chdir(cwd)
     for descriptor, path in zip((1, 2), streams):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)

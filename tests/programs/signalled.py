@@ -6,6 +6,7 @@ The phase is named by the environment, as module:function.
 import importlib
 import os
 import signal
+import sys
 
 _module, _, _path = os.environ["SIGNALLED_PHASE"].partition(":")
 _owner = importlib.import_module(_module)
@@ -21,3 +22,6 @@ def _signalled(*arguments, **more):
 
 
 setattr(_owner, _name, _signalled)
+for _importer in list(sys.modules.values()):  # modules that have the function by `from ... import`
+    if getattr(_importer, _name, None) is _phase:
+        setattr(_importer, _name, _signalled)

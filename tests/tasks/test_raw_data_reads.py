@@ -58,8 +58,8 @@ def parses(monkeypatch):
     started = []
 
     def counting(read):
-        def rows(path, columns):
-            for number, row in enumerate(read(path, columns)):
+        def rows(path, columns, **settings):
+            for number, row in enumerate(read(path, columns, **settings)):
                 if not number:
                     started.append(path)
                 yield row

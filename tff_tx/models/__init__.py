@@ -57,3 +57,4 @@ from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map
 from tff_tx.models.trainable import by_name, fresh
+from tff_tx.models.weights_file import digest

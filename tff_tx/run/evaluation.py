@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import functools
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -44,7 +43,7 @@ class Evaluator:
         own_fn: Callable[[list, str], list] | None = None,
     ):
         self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
-        self._evaluated: tuple[bytes, dict] = (b"", {})
+        self._evaluated: tuple[str, dict] = ("", {})
         self._labels: dict[str, tuple] = {}
         self._counts_labels = counts_labels
 
@@ -132,11 +131,9 @@ class Evaluator:
 
     def _sums_of(self, parts) -> dict:
         """The sums of clients that have been evaluated with these weights."""
-        digest = hashlib.sha1()
-        for tensor in tf.nest.flatten(parts):
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
-        if self._evaluated[0] != digest.digest():
-            self._evaluated = (digest.digest(), {})
+        digest = models.digest(tensor.numpy() for tensor in tf.nest.flatten(parts))
+        if self._evaluated[0] != digest:
+            self._evaluated = (digest, {})
         return self._evaluated[1]
 
     def label_counts(self, client_ids: Sequence[str]) -> np.ndarray:
