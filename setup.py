@@ -49,6 +49,12 @@ EXTRAS_REQUIRE = {
     "ray": ["cryptography>=42", "ray>=2.40,<2.52"],
     # Federations of real participants.
     "federation": ["cryptography>=42", "tomli>=2"],
+    # Sums of ciphertexts.
+    "he": ["tenseal>=0.3.16"],
+    # Search for settings.
+    "tune": ["optuna>=4"],
+    # Whom parties have in common.
+    "vertical": ["pynacl>=1.5"],
     # Export for ONNX; newer ones of onnx need a protobuf that TensorFlow 2.14 does not take.
     "onnx": ["onnx>=1.14,<1.18", "onnxruntime<1.21", "tf2onnx>=1.17"],
     # Cells of a notebook on another Python run in this environment.
