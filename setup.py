@@ -88,6 +88,7 @@ COMMANDS = [
     "certs",
     "coordinate",
     "participate",
+    "align",
 ]
 
 setup(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tff_tx.config import vertical
 from tff_tx.config.option import SEED, Section, option
 
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
@@ -241,5 +242,8 @@ class CertificatesConfig(Section, name="certificates"):
     )
 
 
-SECTIONS = tuple(s for _, s in sorted(globals().items()) if isinstance(s, type) and s.__module__ == __name__)
+SECTIONS = (
+    *(s for _, s in sorted(globals().items()) if isinstance(s, type) and s.__module__ == __name__),
+    *vertical.SECTIONS,
+)
 """The sections of all programs."""

@@ -1,0 +1,180 @@
+"""Private set intersection of tables: all parties on this machine, or this one with others over a connection."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from tff_tx import datasets
+from tff_tx.config import RunConfig
+from tff_tx.config.vertical import AlignConfig
+from tff_tx.core import certificates, files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.sources import file_digest
+from tff_tx.federation import alignment, audit_log, contents
+from tff_tx.federation.hub import Hub
+from tff_tx.federation.link import Link
+
+
+def align(config: RunConfig, own: AlignConfig) -> list[str]:
+    """Intersects; returns a line for each order that was written.
+
+    Args:
+      config: Its section `data` says how tables are read.
+      own: The tables, and where the other parties are.
+
+    Raises:
+      UserError: If a table cannot be read, has a row without an identifier or one twice, or a party does not agree.
+    """
+    if not own.id_columns:
+        raise UserError(f"{setting('align.id_columns')} is missing: name the columns that identify a row.")
+    if own.match == "keyed" and own.key_file is None:
+        raise UserError(f"{setting('align.key_file')} is missing: {setting('align.match')}=keyed needs the secret.")
+    if own.address and own.coordinator:
+        raise UserError(
+            f"{setting('align.address')} and {setting('align.coordinator')} exclude each other: one party listens."
+        )
+    files.make_directory(own.output_dir, setting("align.output_dir"))
+    if own.address or own.coordinator:
+        return [_connected(config, own)]
+    if len(own.ids) < 2:
+        raise UserError(f"{setting('align.ids')} must name two or more tables, or {setting('align.coordinator')} one.")
+    names = [os.path.basename(path).partition(".")[0] for path in own.ids]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(
+            f"{setting('align.ids')}: two tables are called {twice[0]}: rename one, as parties are named so."
+        )
+    members = {name: _member(name, path, config, own) for name, path in zip(names, own.ids)}
+    with _progress() as progress:
+        alignment.intersect(lambda name, *asked: members[name].answer(*asked), names, own.match, progress)
+    return [_write(members[name].order, path, name, own) for name, path in zip(names, own.ids)]
+
+
+def _member(name: str, path: str, config: RunConfig, own: AlignConfig) -> alignment.Member:
+    masks = alignment.EllipticCurve(own.threads) if own.match == "ecdh" else alignment.KeyedHash(_key(own))
+    points = alignment.Identifiers(_rows(path, config, own), masks.hash, own.normalize).points
+    return alignment.Member(name, points, masks, own.most_identifiers)
+
+
+def _rows(path: str, config: RunConfig, own: AlignConfig) -> Iterator[tuple[str, list[str]]]:
+    spec = dataclasses.replace(datasets.DataSpec.of(config), dataset="file", files=(path,))
+    for chunk in datasets.read_records(spec, "row"):
+        for where, row in zip(chunk["where"], chunk["row"]):
+            if missing := [name for name in own.id_columns if name not in row]:
+                raise UserError(
+                    f"{where}: there is no column {missing[0]!r} ({setting('align.id_columns')}); the columns are "
+                    f"{', '.join(map(str, row))}."
+                )
+            yield where, [str(row[name]) for name in own.id_columns]
+
+
+def _key(own):
+    try:
+        with open(own.key_file, "rb") as file:
+            return file.read().strip()
+    except OSError as error:
+        raise UserError(f"{setting('align.key_file')}={own.key_file} cannot be read ({error.strerror}).") from None
+
+
+def _write(order: alignment.RowOrder, path: str, name: str, own: AlignConfig) -> str:
+    target = os.path.join(own.output_dir, f"{name}.json")
+    dataclasses.replace(order, table=file_digest([path])).save(target)
+    return f"{name}: {len(order.rows)} rows in common, their order is in {target}"
+
+
+class _progress(tqdm):  # noqa: N801 -- a bar that is called with (done, total)
+    def __init__(self):
+        super().__init__(unit=" points", dynamic_ncols=True, mininterval=0.5)
+
+    def __call__(self, done, total=None):
+        self.total = total
+        self.update(done - self.n)
+
+
+# Over a connection.
+
+
+def _connected(config: RunConfig, own: AlignConfig) -> str:
+    needed = ("certificate", *(("peers",) if own.address else ()))
+    if missing := [name for name in needed if not getattr(own, name)]:
+        raise UserError(f"{setting(f'align.{missing[0]}')} is missing: a connection needs it.")
+    if len(own.ids) != 1:
+        raise UserError(f"{setting('align.ids')} must name one table, this party's own.")
+    name = certificates.name_of(certificates.read_certificate(os.path.join(own.certificate, "node.crt")))
+    member = _member(name, own.ids[0], config, own)
+    log = audit_log.AuditLog(os.path.join(own.output_dir, audit_log.NAME))
+    (_coordinate if own.address else _participate)(member, own, log)
+    return _write(member.order, own.ids[0], name, own)
+
+
+def _plan(own: AlignConfig) -> dict[str, Any]:
+    """What all must have alike."""
+    return {"purpose": "alignment", "normalize": own.normalize, "match": own.match, "columns": len(own.id_columns)}
+
+
+def _digest(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def _coordinate(member: alignment.Member, own: AlignConfig, log: audit_log.AuditLog) -> None:
+    listed = own.participants or os.path.join(
+        os.path.dirname(os.path.abspath(own.certificate)), certificates.PARTICIPANTS
+    )
+    plan, number = _plan(own), 0
+    with Hub(own.address, own.certificate, listed, own.peers, _digest(plan), plan) as hub, _progress() as progress:
+        hub.wait()
+
+        def ask(name, phase, said, data):
+            nonlocal number
+            if name == member.name:
+                return member.answer(phase, said, data)
+            number += 1
+            payload = (*contents.pack({**said, "number": number})[:1], data)
+            log.append(phase, payload, to=name)
+            answers, failures = hub.ask(number, phase, {name: payload})
+            if failures:
+                raise UserError(f"the intersection ended: {failures[name]}.")
+            told, found = _unpack(answers[name])
+            if "error" in told:
+                raise UserError(f"{name}: {told['error']}")
+            return told, found
+
+        alignment.intersect(ask, (member.name, *own.peers), own.match, progress)
+
+
+def _participate(member: alignment.Member, own: AlignConfig, log: audit_log.AuditLog) -> None:
+    def check_plan(plan):
+        if plan != _plan(own):
+            differing = [name for name, value in _plan(own).items() if plan.get(name) != value]
+            raise UserError(
+                f"the coordinator's {', '.join(differing)} is not this party's: agree on the same settings of the "
+                "intersection."
+            )
+
+    def handle(header, payload):
+        said, data = _unpack(payload)
+        said, data = member.answer(header.phase, said, data)
+        if header.phase == "order":
+            link.stop()
+        return (*contents.pack(said)[:1], data)
+
+    link = Link(
+        own.coordinator,
+        own.certificate,
+        _digest,
+        check_plan,
+        handle,
+        lambda number, phase, payload: log.append(phase, payload, to=own.coordinator),
+    )
+    link.serve()
+
+
+def _unpack(payload: bytes) -> tuple[dict[str, Any], bytes]:
+    size = 8 + int.from_bytes(payload[:8], "big")
+    return contents.unpack(payload[:size])[0], payload[size:]
