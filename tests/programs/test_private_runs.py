@@ -62,6 +62,7 @@ def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_
     assert "train/num_examples" not in table
     report = (directory / "report.md").read_text()
     assert "## Privacy" in report
+    assert "## Clients of" not in report, "figures of single clients have no noise"
     assert f"epsilon = {expected[-1]:.4g}" in report
     config = json.loads((directory / "config.json").read_text())
     assert config["algorithm"]["weighted"] is None

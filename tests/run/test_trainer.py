@@ -113,6 +113,24 @@ def test_the_last_weights_are_evaluated_once(straight, monkeypatch):
     assert sorted(read) == sorted(ids)
 
 
+def test_the_report_shows_the_held_out_clients_and_what_is_confused(straight):
+    found, _, directory = straight
+    report = (directory / "report.md").read_text()
+    section = report[report.index("## Clients of test") :].split("\n## ")[0]
+    for name in ("test_clients.png", "test_confusion.png"):
+        assert f"(plots/{name})" in section
+        assert (directory / "plots" / name).exists()
+    assembly = found._assembly
+    evaluator, test = assembly.evaluators()["test"], assembly.task.test
+    weights = tff.learning.models.ModelWeights(*assembly.task.model.initial_weights)
+    by_client, confusion = evaluator.details(weights, test.client_ids)
+    labels, logits = evaluator.outputs(weights, test.client_ids)[::-1]
+    np.testing.assert_array_equal(
+        confusion, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10))
+    )
+    assert by_client["num_examples"].sum() == confusion.sum()
+
+
 def test_the_report_begins_with_the_settings_that_were_chosen(straight):
     report = (straight[2] / "report.md").read_text()
     settings = report[report.index("## Settings") : report.index("## Results")]

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from tff_tx import models, runtime
 from tff_tx.run import baseline
 
-_MOST_KNOWN = 1000
+MOST_KNOWN = 1000
+"""Clients whose sums are kept."""
 
 
 class Evaluator:
@@ -32,6 +33,7 @@ class Evaluator:
       counts_labels: Whether labels are counted in passing, for `label_counts`.
       own_fn: From all weights, the trainable ones first, and a client id to the weights of this client; None: all have
         the same.
+      classes: Of models whose predictions are logits of so many classes, whose confusion is counted; 0: it is not.
     """
 
     def __init__(
@@ -41,11 +43,12 @@ class Evaluator:
         threads: int = 4,
         counts_labels: bool = False,
         own_fn: Callable[[list, str], list] | None = None,
+        classes: int = 0,
     ):
         self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
         self._evaluated: tuple[str, dict] = ("", {})
         self._labels: dict[str, tuple] = {}
-        self._counts_labels = counts_labels
+        self._counts_labels, self.classes = counts_labels, classes
 
     @functools.cached_property
     def _graphs(self):
@@ -53,13 +56,14 @@ class Evaluator:
         reader = runtime.ClientReader(self._batches_fn)
 
         def step(weights, state, batch):
-            x, y = batch
+            (x, y), (sums, confusion) = batch, state
             output = self._model.predict_on_batch(weights, x, training=False)
             loss = self._model.loss(output, y)
+            counted = confusion + self._pairs(output, y) if self.classes else confusion
             output = tff.learning.models.BatchOutput(loss, output, tf.shape(output)[0])
-            return self._model.update_metrics_state(state, labels=y, batch_output=output)
+            return self._model.update_metrics_state(sums, labels=y, batch_output=output), counted
 
-        zero = self._model.initialize_metrics_state()
+        zero = self._model.initialize_metrics_state(), tf.zeros([self.classes, self.classes], tf.int64)
         arguments = (self._model.initial_weights, zero)
         specs = tf.nest.map_structure(lambda leaf: tf.TensorSpec(leaf.shape, leaf.dtype), arguments)
         return reader, zero, runtime.step_function(step, *specs, reader.element_spec, internal=True)
@@ -94,7 +98,22 @@ class Evaluator:
 
     def sums(self, weights: Any, client_ids: Sequence[str]) -> Any:
         """The sums that `metrics` are made of."""
-        return functools.reduce(_add, self._client_sums(weights, client_ids, False))
+        return functools.reduce(_add, self._client_sums(weights, client_ids, False))[0]
+
+    def details(self, weights: Any, client_ids: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+        """The metrics of each client, a row a client, and over all of them how classes are confused.
+
+        The latter is int64 [classes, classes]: how often a class, by row, was taken for another, by column.
+        """
+        sums = list(self._client_sums(weights, client_ids, False))
+        by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
+        return by_client, functools.reduce(_add, sums)[1].numpy()
+
+    def _pairs(self, logits, labels):
+        """How a batch's classes are confused; labels below 0 do not count."""
+        true, predicted = tf.reshape(labels, [-1]), tf.reshape(tf.argmax(logits, -1), [-1])
+        counts = tf.cast(true >= 0, tf.int64)
+        return tf.math.confusion_matrix(tf.maximum(true, 0), predicted, self.classes, counts, tf.int64)
 
     def _client_sums(self, weights, client_ids, show_progress):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
@@ -112,7 +131,7 @@ class Evaluator:
                 labels += [batch[1]] * self._counts_labels
             if self._counts_labels:
                 self._labels[client_id] = baseline.occurrences(labels)
-            if len(known) < _MOST_KNOWN:
+            if len(known) < MOST_KNOWN:
                 known[client_id] = state
             return state
 
@@ -144,7 +163,7 @@ class Evaluator:
         return baseline.total([self._labels[client_id] for client_id in client_ids])
 
     def _finish(self, sums):
-        metrics = self._model.finalize_metrics(sums)
+        metrics = self._model.finalize_metrics(sums[0])
         return collections.OrderedDict((k, v.numpy().item()) for k, v in metrics.items())
 
 

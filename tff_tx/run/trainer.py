@@ -180,6 +180,7 @@ class Trainer:
         with files.disk_errors(run_dir):
             parts.save(weights, run_dir, evaluators)
             self._report()
+            parts.show_clients(weights, run_dir, evaluators)
             if doubts := parts.doubts(self._results, evaluators):
                 reporting.write_section(run_dir, "Doubts", "\n\n".join(doubts))
         for split, figures in self._results.items():

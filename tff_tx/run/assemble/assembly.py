@@ -15,7 +15,7 @@ from tff_tx.config import RunConfig, laws
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
-from tff_tx.run import baseline
+from tff_tx.run import baseline, held_out
 from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, personal, processes, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
@@ -194,6 +194,14 @@ class Assembly:
                     "nothing of the labels."
                 )
         return found
+
+    def show_clients(self, weights: Any, run_dir: str, evaluators: Mapping[str, Any]) -> None:
+        """Puts sections on the held-out clients into the report; of private runs none, as no noise covers them."""
+        if laws.is_private(self.config):
+            return
+        for split, evaluator in evaluators.items():
+            ids, names = getattr(self.task, split).client_ids, self.task.label_names
+            held_out.write_section(run_dir, split, evaluator, weights, ids, self.task.metrics, names)
 
     def save(self, weights: Any, run_dir: str, evaluators: Mapping[str, Any] | None = None) -> None:
         """Writes `model/` with what validation data decide, and `adapter/` where PEFT has a format for the adapters."""

@@ -19,6 +19,7 @@ from tff_tx.core import files
 from tff_tx.run import evaluation
 
 ATTACKERS = "attackers.json"
+_MOST_CLASSES = 30
 
 
 def build_attack(config: RunConfig, task: tasks.FederatedTask) -> attacks.Attack | None:
@@ -72,12 +73,18 @@ def build_evaluator(
     batches_fn = task.eval_batches_fn(clients)
     if attack is None or not hasattr(attack.data, "trap"):
         counts = "class_probabilities" in task.definition.capabilities
-        return evaluation.Evaluator(task.model, batches_fn, threads, counts, own_fn)
+        return evaluation.Evaluator(task.model, batches_fn, threads, counts, own_fn, _shown_classes(task))
 
     def trapped(client_id: tf.Tensor) -> tf.data.Dataset:
         return batches_fn(client_id).map(attack.data.trap)
 
     return _BackdoorEvaluator(task.model, batches_fn, trapped, threads, own_fn)
+
+
+def _shown_classes(task):
+    """The number of classes of a task whose confusion can be shown, else 0."""
+    classes = len(task.label_names) if "classes" in task.definition.capabilities else 0
+    return classes if classes <= _MOST_CLASSES else 0
 
 
 class _BackdoorEvaluator(evaluation.Evaluator):

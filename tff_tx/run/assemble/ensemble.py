@@ -116,6 +116,9 @@ class EnsembleAssembly(Assembly):
     def doubts(self, results: Mapping[str, Mapping[str, float]], evaluators: Any = None) -> list[str]:
         return []
 
+    def show_clients(self, weights: Any, run_dir: str, evaluators: Any) -> None:
+        """Nothing: the models have reports of their own when they are evaluated."""
+
     def save(self, weights: Any, run_dir: str, evaluators: Any = None) -> None:
         """Writes the models: one into `model/`, several into `groups/NAME`, each a run directory of its own."""
         for name, (config, task) in self.groups.items():
