@@ -10,106 +10,35 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import dataclasses
-import os
 import pathlib
 import random
-import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from typing import Any
 
-import pandas as pd
+import psutil
 
-from benchmarks import processes
+from benchmarks.chaos_runs import SIGNALS, FederationRuns, Runs
 
-ENGINES = ("local", "tff_native", "ray")
-_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ROUNDS, _STARTS, _LIMIT = 8, 5, 600.0
-_FLAGS = [
-    *("--dataset=digits", "--num_clients=6", "--clients_per_round=4", "--local_steps=2", f"--rounds={_ROUNDS}"),
-    *("--rounds_per_evaluation=3", "--rounds_per_checkpoint=2", "--seconds_per_example=0.1"),
-    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}',
-]
-_REFUSED = 2
+ENGINES = {"local": Runs, "tff_native": Runs, "ray": Runs, "federation": FederationRuns}
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, *SIGNALS)
+_STARTS, _REFUSED = 5, 2
 
 
-@dataclasses.dataclass
-class Started:
-    """A start of the program that has ended: its exit code, what it wrote to standard error, and its seconds."""
+class Deck:
+    """Draws from what is left until nothing is, and then from all again: short soaks meet everything, too."""
 
-    code: int
-    said: str
-    seconds: float
+    def __init__(self, draw: random.Random, cards: Iterable[Any]):
+        self._draw, self._cards, self._left = draw, [*cards], []
 
-    def problem(self, expected: set[int]) -> str:
-        """What is wrong with the way that it ended; empty: nothing."""
-        if "Traceback" in self.said:
-            return "traceback"
-        return "" if self.code in expected else f"exit code {self.code}"
-
-
-class Runs:
-    """Runs of one engine in a directory, with a cache and a place for temporary files of their own."""
-
-    def __init__(self, engine: str, directory: pathlib.Path):
-        self.engine, self.directory, self.temporary = engine, directory, directory / "tmp"
-        self.temporary.mkdir(parents=True)
-
-    def begin(self, name: str, most_bytes: int | None = None) -> subprocess.Popen:
-        """Starts the program; files may grow to so many bytes."""
-
-        def limit():
-            for number in _SIGNALS[2:]:
-                signal.signal(number, signal.SIG_DFL)
-            if most_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
-
-        command = [sys.executable, "-m", "programs.train", *_FLAGS, f"--engine={self.engine}", f"--run_dir={name}"]
-        return subprocess.Popen(
-            [*command, f"--cache_dir={self.directory / 'cache'}"],
-            cwd=self.directory,
-            env={
-                **os.environ,
-                "TF_CPP_MIN_LOG_LEVEL": "3",
-                "PYTHONPATH": processes.ROOT,
-                "TMPDIR": str(self.temporary),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-            start_new_session=True,
-        )
-
-    def end(self, process: subprocess.Popen, number: int | None = None, after: float = 0.0) -> Started:
-        """Waits for the end of a start; one that does not come to it is killed, with exit code None for a hang."""
-        started = time.monotonic()
-        if number is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(after)
-            if process.poll() is None:
-                process.send_signal(number)
-        try:
-            _, said = process.communicate(timeout=_LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            _, said = process.communicate()
-            said += "\nTraceback: it hung"
-        return Started(process.returncode, said, time.monotonic() - started)
-
-    def results(self, name: str) -> dict[str, object]:
-        """What must be the same: rounds but for times, cohorts, and the model."""
-        run = self.directory / name
-        table = pd.read_csv(run / "metrics.csv", dtype=str)
-        return {
-            "rounds": table[[column for column in table if not column.startswith("time/")]].to_csv(),
-            "cohorts": (run / "cohorts.jsonl").read_text(),
-            "model": (run / "model" / "model.safetensors").read_bytes(),
-        }
+    def __call__(self) -> Any:
+        if not self._left:
+            self._left = self._draw.sample(self._cards, len(self._cards))
+        return self._left.pop()
 
 
 class Chaos:
@@ -123,7 +52,11 @@ class Chaos:
 
     def __init__(self, engines: list[str], directory: pathlib.Path, seed: int):
         self._draw, self.counts = random.Random(seed), collections.Counter()
-        self._runs = {engine: Runs(engine, directory / engine) for engine in engines}
+        self._runs = {engine: ENGINES[engine](engine, directory / engine) for engine in engines}
+        self._engines = Deck(self._draw, engines)
+        often = (self._signal, self._signal, self._signal, self._damage, self._damage)
+        whats = (*often, self._full, self._crowd, self._orphan)
+        self._disturbances = {engine: Deck(self._draw, whats) for engine in engines}
         self._expected, self._seconds = {}, {}
 
     def undisturbed(self) -> None:
@@ -137,42 +70,42 @@ class Chaos:
 
     def disturbed(self, number: int) -> None:
         """One run, started until it has ended, and its comparison."""
-        engine = self._draw.choice([*self._runs])
-        runs, name, log, starts = self._runs[engine], f"run{number}", [], self._draw.randint(1, _STARTS)
-        for _ in range(starts):
-            if self._disturb(runs, name, log) and self._ended(runs, name):
+        engine = self._engines()
+        runs, name, log = self._runs[engine], f"run{number}", []
+        for _ in range(self._draw.randint(1, _STARTS)):
+            self._disturbances[engine]()(runs, name, log)
+            if (runs.directory / name / "results.json").exists() and self._draw.random() < 0.8:
                 break
         last = runs.end(runs.begin(name))
-        if last.code == _REFUSED and "Error:" in last.said and any("damage" in what for what in log):
-            # Both checkpoints, or all that is known of a round: said, and begun anew.
-            self.counts["refused after damage"] += 1
-            log.append(f"refused ({last.said.strip().splitlines()[-1][:160]})")
+        if self._refused(last, log):  # both checkpoints, or all that is known of a round: said, and begun anew
             shutil.rmtree(runs.directory / name)
             last = runs.end(runs.begin(name))
         self._judge(last, {0}, log)
         if last.code == 0:
             self._compare(runs, name, log)
-        left = [path.name for path in runs.temporary.iterdir()]
-        if left:
-            self.counts["left temporary files"] += len(left)
-            log.append(f"left {', '.join(left)[:100]}")
-            shutil.rmtree(runs.temporary)
-            runs.temporary.mkdir()
+        while runs.ends:
+            self._judge(runs.ends.pop(), _ends_of(signal.SIGKILL, signal.SIGTERM), log)
+        self._count_left("files", [path.name for path in runs.temporary.iterdir()], log)
+        self._count_left("processes", runs.left_processes(), log)
+        shutil.rmtree(runs.temporary)
+        runs.temporary.mkdir()
         self.counts["runs"] += 1
         print(f"{time.strftime('%H:%M:%S')} {number} {engine}: {'; '.join(log)}", flush=True)
 
-    def _ended(self, runs, name):
-        return (runs.directory / name / "results.json").exists()
+    def close(self) -> None:
+        """Ends what serves all runs."""
+        for runs in self._runs.values():
+            runs.close()
 
-    def _disturb(self, runs, name, log):
-        what = self._draw.choice((self._signal, self._signal, self._signal, self._full, self._crowd, self._damage))
-        what(runs, name, log)
-        return True
+    def _count_left(self, what, left, log):
+        self.counts[f"left {what}"] += len(left)
+        if left:
+            log.append(f"LEFT {', '.join(left)[:200]}")
 
     def _signal(self, runs, name, log):
         number, after = self._draw.choice(_SIGNALS), self._draw.uniform(0, 1.1 * self._seconds[runs.engine])
         log.append(f"{number.name} after {after:.1f} s")
-        self._judge(runs.end(runs.begin(name), number, after), {0, 128 + number, -number}, log)
+        self._judge(runs.end(runs.begin(name), number, after), {0} | _ends_of(number), log)
 
     def _full(self, runs, name, log):
         most = int(10 ** self._draw.uniform(2, 5.5))
@@ -185,13 +118,24 @@ class Chaos:
         ends = [runs.end(process) for process in both]
         for end in ends:
             self._judge(end, {0, _REFUSED}, log)
-        if not any(end.code == 0 for end in ends):
+        if not any(end.code == 0 for end in ends) and not any(self._refused(end, log) for end in ends):
             self.counts["neither of two ended"] += 1
 
+    def _orphan(self, runs, name, log):
+        after, number = self._draw.uniform(0.2, 1) * self._seconds[runs.engine], self._draw.choice(_SIGNALS[1:3])
+        process = runs.begin(name)
+        time.sleep(after)
+        if others := runs.others(process):
+            other = self._draw.choice(others)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                log.append(f"{number.name} for {other.name()} after {after:.1f} s")
+                other.send_signal(number)
+        else:
+            log.append("depends on no other process")
+        self._judge(runs.end(process), {0, 1, _REFUSED}, log)
+
     def _damage(self, runs, name, log):
-        files = [p for p in (runs.directory / name).rglob("*") if p.is_file() and p.name != ".lock"]
-        files += [p for p in (runs.directory / "cache").rglob("*") if p.is_file() and p.suffix != ".lock"]
-        if not files:
+        if not (files := sorted(runs.files(name))):
             return
         path = self._draw.choice(files)
         content = bytearray(path.read_bytes())
@@ -208,9 +152,18 @@ class Chaos:
 
     def _judge(self, end, expected, log):
         self.counts["starts"] += 1
-        if problem := end.problem(expected):
+        problem = end.problem(expected)
+        if problem and not self._refused(end, log):
             self.counts["problems"] += 1
             log.append(f"PROBLEM {problem}: {end.said[-600:]}")
+
+    def _refused(self, end, log):
+        """Whether a sentence says that damage cannot be made good."""
+        refused = end.code == _REFUSED and "Error:" in end.said and any("damage" in what for what in log)
+        if refused:
+            self.counts["refused after damage"] += 1
+            log.append(f"refused ({end.said.strip().splitlines()[-1][:160]})")
+        return refused
 
     def _compare(self, runs, name, log):
         found, expected = runs.results(name), self._expected[runs.engine]
@@ -221,21 +174,26 @@ class Chaos:
         log.append(f"DIFFERENT {', '.join(different)}" if different else "the same")
 
 
+def _ends_of(*numbers):
+    return {code for number in numbers for code in (128 + number, -number)}
+
+
 def main() -> int:
     """Disturbs runs for a time; the exit code is 1 if anything was lost, different, or ended in anything but words."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="no run is begun after that")
-    parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated; default: all")
+    parser.add_argument("--engine", action="append", choices=[*ENGINES], help="may be repeated; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of what is done")
     flags = parser.parse_args()
     started, number = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="chaos") as directory:
         chaos = Chaos(flags.engine or list(ENGINES), pathlib.Path(directory), flags.seed)
-        chaos.undisturbed()
-        while time.monotonic() < started + 60 * flags.minutes:
-            number += 1
-            chaos.disturbed(number)
-    zeros = ("lost rounds", "differences", "problems", "neither of two ended", "left temporary files")
+        with contextlib.closing(chaos):
+            chaos.undisturbed()
+            while time.monotonic() < started + 60 * flags.minutes:
+                number += 1
+                chaos.disturbed(number)
+    zeros = ("lost rounds", "differences", "problems", "neither of two ended", "left files", "left processes")
     counts = {**dict.fromkeys(zeros, 0), **chaos.counts}
     print(f"{(time.monotonic() - started) / 60:.0f} minutes: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     return int(any(counts[what] for what in zeros))
