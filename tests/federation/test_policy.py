@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 
 import pytest
 
@@ -73,6 +74,34 @@ def test_the_log_shows_what_was_changed_removed_or_added(tmp_path):
         path.write_text("\n".join(broken) + "\n")
         with pytest.raises(UserError, match="keep it, and start another log"):
             audit_log.AuditLog(str(path))
+
+
+def test_a_line_that_has_no_end_has_told_of_nothing_and_goes(tmp_path):
+    """After a kill or a power cut in the middle of it, which a participant survives without its operator."""
+    path = tmp_path / "audit.jsonl"
+    audit_log.AuditLog(str(path)).append("train", (b"abc",))
+    whole = path.read_bytes()
+    for begun in (b"{", whole[:-1], b"\xc3"):
+        path.write_bytes(whole + begun)
+        audit_log.AuditLog(str(path)).append("train", (b"d",))
+        assert [entry["number"] for entry in audit_log.read(str(path))] == [1, 2]
+        assert path.read_bytes().startswith(whole)
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    log = audit_log.AuditLog(str(path))
+    log.append("train", (b"abc",))
+    whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, limits[1]))
+    try:
+        with pytest.raises(UserError, match="File too large.*nothing leaves"):
+            log.append("train", (b"d",))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == whole
+    log.append("train", (b"d",))
+    assert [entry["number"] for entry in audit_log.read(str(path))] == [1, 2]
 
 
 def test_nothing_leaves_that_is_not_in_the_log():

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from programs import certs, cli, participate
 from tests.complaints import complaint
 from tests.processes import ROOT, run
 from tff_tx.config import RunConfig, tools
-from tff_tx.core import certificates
+from tff_tx.core import certificates, locks
 from tff_tx.core.errors import UserError
 from tff_tx.run.federation import Participant
 
@@ -98,6 +99,25 @@ def test_a_participant_without_its_data_does_not_wait(tmp_path):
     own = tools.ParticipantConfig(coordinator="localhost:1", certificate="none", data=(str(tmp_path / "*.csv"),))
     with pytest.raises(UserError, match="data.files: there is no file .*csv"):
         Participant(own, lambda words, digest: True)
+
+
+@pytest.fixture
+def participant(tmp_path):
+    """A participant that has joined nobody yet, and its directory."""
+    (tmp_path / "x.csv").write_text("patient,text,label\n")
+    certificates.make_node_certificate(str(tmp_path / "certs"), "north", role="participant")
+    paths = {"certificate": str(tmp_path / "certs" / "north"), "data": (str(tmp_path / "x.csv"),)}
+    own = tools.ParticipantConfig(coordinator="localhost:1", state_dir=str(tmp_path / "state"), **paths)
+    return Participant(own, lambda words, digest: True), tmp_path / "state"
+
+
+def test_a_participants_directory_has_one_writer_and_no_other_reader(participant):
+    party, state = participant
+    party.stop()
+    party.serve()
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    with locks.sole_writer(str(state), "a"), pytest.raises(UserError, match="state_dir=.* is being written by process"):
+        party.serve()
 
 
 @pytest.fixture(scope="module")

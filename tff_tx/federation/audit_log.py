@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ class AuditLog:
     def __init__(self, path: str):
         self._path = path
         self._last, self._number = _START, 0
+        _remove_begun(path)
         for entry in read(path):
             self._last, self._number = entry["hash"], entry["number"]
 
@@ -52,7 +54,7 @@ class AuditLog:
         }
         entry["hash"] = _hash(entry)
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
+            with _whole_or_not(self._path), open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -82,6 +84,25 @@ def read(path: str) -> Iterator[dict[str, Any]]:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}, line {number}: {error}; keep it, and start another log.") from None
+
+
+@contextlib.contextmanager
+def _whole_or_not(path):
+    """Takes back what of a line has been written when the rest cannot be."""
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
+
+
+def _remove_begun(path):
+    """Removes a last line without an end: its program was killed or the power failed before what it tells of left."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def _hash(entry: dict[str, Any]) -> str:

@@ -102,7 +102,8 @@ def _write(report, run_dir, output_dir):
     files.write_json(path, report.figures())
     picture = auditing.plot_audit(report.attacks, report.exposures, os.path.join(output_dir, "audit.png"))
     image = f"![audit]({os.path.relpath(picture, run_dir)})"
-    section = reporting.write_section(run_dir, "Audit", f"{report.table()}\n\n{image}")
+    with directory.writing(run_dir):
+        section = reporting.write_section(run_dir, "Audit", f"{report.table()}\n\n{image}")
     return dataclasses.replace(report, files=(path, picture, section))
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tff_tx.config import RunConfig, check_resume, laws, resolve
-from tff_tx.core import files
+from tff_tx.core import files, locks
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.checkpoints import last_round
 
@@ -24,7 +21,6 @@ CONFIG = "config.json"
 METRICS = "metrics.csv"
 MODEL = "model"
 RESULTS = "results.json"
-_LOCK = ".lock"
 TENSORBOARD = "tensorboard"
 
 _ENVIRONMENT = {
@@ -79,31 +75,17 @@ def writing(run_dir: str) -> Iterator[None]:
     Raises:
       UserError: If the directory cannot be written, or another process writes it.
     """
-    path, made = os.path.join(run_dir, _LOCK), [run_dir]
+    made = [run_dir]
     while not os.path.exists(made[-1]):
         made.append(os.path.dirname(os.path.abspath(made[-1])))
     files.make_directory(run_dir, setting("run.directory"))
-    with open(path, "a+", encoding="utf-8") as lock:
-        lock.seek(0)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
-                raise BlockingIOError  # it was its holder's, who has just removed the directory
-        except (BlockingIOError, FileNotFoundError):
-            raise UserError(
-                f"{setting('run.directory')}={run_dir} is being written by {lock.read()}: wait until it ends or stop "
-                "it, or choose another directory."
-            ) from None
-        lock.truncate(0)
-        now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
-        lock.flush()
+    with locks.sole_writer(run_dir, setting("run.directory")):
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                if made[1:] and os.listdir(run_dir) == [_LOCK]:
-                    os.remove(path)
+                if made[1:] and os.listdir(run_dir) == [locks.LOCK]:
+                    os.remove(os.path.join(run_dir, locks.LOCK))
                     for directory in made[:-1]:
                         os.rmdir(directory)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tff_tx import datasets, tasks
 from tff_tx.config.tools import ParticipantConfig
-from tff_tx.core import certificates, files
+from tff_tx.core import certificates, files, locks
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import audit_log, contents
 from tff_tx.federation.engine import FORM, TRAIN, client_of
@@ -35,7 +35,7 @@ class Participant:
       progress: Whether to show progress while data are encoded.
 
     Raises:
-      UserError: If there are no data, the kit or the policy cannot be read, or the log has been changed.
+      UserError: If there are no data, the kit or the policy cannot be read.
     """
 
     def __init__(self, settings: ParticipantConfig, approve: Callable[[str, str], bool], progress: bool = True):
@@ -44,8 +44,7 @@ class Participant:
         datasets.require_files(self._files)
         self._policy = Policy.load(settings.policy)
         self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
-        files.make_directory(settings.state_dir, setting("participant.state_dir"))
-        self._log = audit_log.AuditLog(os.path.join(settings.state_dir, audit_log.NAME))
+        self._log: audit_log.AuditLog | None = None
         self._plan, self._config = None, None
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
@@ -57,9 +56,15 @@ class Participant:
         """Takes part until `stop`, or the program ends.
 
         Raises:
-          UserError: If the coordinator rejects this participant, or this participant the plan.
+          UserError: If the coordinator rejects this participant, or this participant the plan; if another process has
+            the participant's own files, or its log has been changed.
         """
-        self._link.serve()
+        directory, name = self._settings.state_dir, setting("participant.state_dir")
+        files.make_directory(directory, name)
+        files.make_private(directory)
+        with locks.sole_writer(directory, name):
+            self._log = audit_log.AuditLog(os.path.join(directory, audit_log.NAME))
+            self._link.serve()
 
     def stop(self) -> None:
         """Ends `serve` after the answer that it is at."""

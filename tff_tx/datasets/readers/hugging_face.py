@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import one_line
 from tff_tx.datasets.readers.containers import read_parquet
@@ -167,7 +168,7 @@ def hub_directory(name: str, cache_dir: str) -> str:
     except Exception as error:  # of the library, and of whatever it calls
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{setting('data.files')}={name} cannot be loaded ({reason}); correct the name.") from error
-    os.makedirs(os.path.dirname(directory), exist_ok=True)
+    files.make_private(os.path.dirname(directory))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(directory)) as temporary:
         found.save_to_disk(os.path.join(temporary, "data"))
         shutil.move(os.path.join(temporary, "data"), directory)
