@@ -72,7 +72,11 @@ class Program:
         anything else.
         """
         interrupts.install()
-        scratch.use()
+        try:
+            scratch.use()
+        except OSError:
+            print(f"Error: {scratch.problem()}", file=sys.stderr)
+            sys.exit(USER_ERROR_CODE)
         _show_as_text(sys.stdout, "")
         _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
         app.run(self._guarded, flags_parser=self._parse)
@@ -88,6 +92,11 @@ class Program:
         except KeyboardInterrupt:
             print(f"\n{interrupts.describe()}.", file=sys.stderr)
             return interrupts.exit_code()
+        except Exception:
+            if (problem := scratch.problem()) is None:
+                raise
+            print(f"Error: {problem}", file=sys.stderr)
+            return USER_ERROR_CODE
 
     def _settings(self) -> Settings:
         given = {path: FLAGS[field.flag].value for path, field in self.fields.items() if FLAGS[field.flag].present}

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 
 _PREFIX = "tff_tx_of_"
+_PROBE = 1 << 20
 
 
 def use() -> None:
@@ -26,6 +27,20 @@ def use() -> None:
     tempfile.tempdir = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_", dir=place)
     os.environ["TMPDIR"] = tempfile.tempdir
     atexit.register(remove)
+
+
+def problem() -> str | None:
+    """Why temporary files cannot be written; None: they can.
+
+    AutoGraph needs them, and where it has none it leaves functions as they are, which fail in any way later.
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(_PROBE))
+    except OSError as error:
+        reason = error.strerror or error
+        return f"temporary files cannot be written ({reason}): make room, or name another place by the variable TMPDIR."
+    return None
 
 
 def remove() -> None:

@@ -126,6 +126,42 @@ def test_no_end_leaves_temporary_files_beyond_the_next_start(tmp_path, monkeypat
     assert all(other.exists() for other in others)
 
 
+FAILS = """
+import resource, sys
+from programs import cli
+
+def main(settings):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, MOST))
+    raise RuntimeError("of a library without room for its generated code")
+
+sys.argv = ["x"]
+cli.Program(main).run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "end"),
+    [
+        (1 << 30, 1, "RuntimeError: of a library"),
+        (1000, 2, "Error: temporary files cannot be written (File too large)"),
+    ],
+)
+def test_an_error_for_want_of_temporary_files_is_a_sentence_and_any_other_is_not(limit, code, end):
+    process = start(FAILS.replace("MOST", str(limit)))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert err.strip().splitlines()[-1].startswith(end)
+    assert ("Traceback" in err) == (code == 1)
+
+
+def test_without_a_place_for_temporary_files_a_program_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "x"))
+    process = start(f"import tempfile\ntempfile.tempdir = {str(tmp_path / 'x')!r}\n" + FAILS)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("\n")) == (2, 1)
+    assert err.startswith("Error: temporary files cannot be written (No such file or directory): make room")
+
+
 def test_what_is_ignored_stays_ignored():
     """As after `nohup`."""
     process = start(WAITS.replace("SAVING", "pass"), ignored=[signal.SIGHUP])
