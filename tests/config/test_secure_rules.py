@@ -6,6 +6,8 @@ from tests.complaints import problem
 from tff_tx.config import RunConfig, check, resolve
 
 MASKS = {"aggregation.secure": "masks", "data.dataset": "digits", "cohort.clients_per_round": 8}
+FEDERATION = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",), "data.silos": ("a", "b")}
+FEDERATION |= {"task.kind": "sequence_classification", "model.architecture": "bert"}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ MASKS = {"aggregation.secure": "masks", "data.dataset": "digits", "cohort.client
             {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0},
             "rounding to levels may lengthen an update beyond the clip",
         ),
+        ({**FEDERATION, "aggregation.secure": "arithmetic"}, "it protects nobody; choose masks"),
+        ({**FEDERATION, "cohort.sampling": "by_size"}, "participants do not tell how many examples their clients have"),
         ({"attack.name": "sign_flip"}, "attackers are simulated by sums in the clear"),
     ],
 )

@@ -54,7 +54,8 @@ def test_every_threat_names_a_test():
     page = (ROOT / "docs" / "security.md").read_text()
     rows = [line for line in page.splitlines() if re.match(r"\| T\d+ ", line)]
     written = "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
-    assert [int(number) for number in re.findall(r"^\| T(\d+)", "\n".join(rows), re.MULTILINE)] == [*range(1, 13)]
+    numbers = [int(number) for number in re.findall(r"^\| T(\d+)", "\n".join(rows), re.MULTILINE)]
+    assert numbers == [*range(1, len(rows) + 1)]
     for row in rows:
         names = re.findall(r"`(test_\w+)`", row)
         assert names, row

@@ -176,6 +176,23 @@ def test_only_participants_of_the_federation_are_served(kits, hub, tmp_path):
     certificates.revoke(str(kits), "late")
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("node.crt", "node.crt is not of the authority in ca.crt; copy all files of one kit"),
+        ("ca.crt", "node.crt is not of the authority in ca.crt; copy all files of one kit"),
+        ("node.key", "node.key is not the key of node.crt"),
+    ],
+)
+def test_a_kit_of_parts_that_do_not_belong_together_is_refused(kits, tmp_path, name, sentence):
+    """Before anything is sent, rather than by attempts at a handshake without end."""
+    parties.make_kits(tmp_path, NAMES)
+    shutil.copytree(kits / "north", kit := tmp_path / "mixed")
+    shutil.copy(tmp_path / "north" / name, kit)
+    with pytest.raises(UserError, match=sentence):
+        parties.Link("localhost:1", str(kit), lambda w: "", lambda w: None, parties.echo)
+
+
 def test_who_is_revoked_is_out_at_once(kits, tmp_path):
     own = tmp_path / "certs"
     shutil.copytree(kits, own)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tff_tx.aggregators.compression import codec
-from tff_tx.core import files
+from tff_tx.core import codec, files
 from tff_tx.core.errors import UserError
 
 _VERSION = re.compile(r"round_(\d+)")

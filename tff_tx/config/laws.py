@@ -104,6 +104,20 @@ def codes_are_sums(config: RunConfig) -> Found:
     )
 
 
+def sizes_are_told(config: RunConfig) -> Found:
+    """Participants of secure sums do not tell how many examples their clients have."""
+    by_size = config.cohort.sampling == "by_size"
+    paths = ["cohort.sampling"] * by_size + [EXAMPLE_DP, "devices.seconds_per_example"]
+    found = [path for path in paths if config.is_set(path)]
+    if config.aggregation.secure == "none" or config.engine.name != "federation" or not found:
+        return None
+    return fill(
+        f"{{{found[0]}=}} cannot be combined with {{aggregation.secure=}} and {{engine.name=}}: participants do not "
+        "tell how many examples their clients have; remove it.",
+        config,
+    )
+
+
 def residuals_stay_with_clients(config: RunConfig) -> Found:
     """Error feedback needs what a client left out at the client."""
     if not FEEDBACK.holds(config) or config.engine.name == "local":

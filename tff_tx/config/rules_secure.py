@@ -10,14 +10,16 @@ SECURE = (
     *belong(
         "aggregation.secure=masks",
         *section("aggregation", "secure_colluding", "secure_dropping", "secure_passive_server"),
+        "engine.federation_secure_seconds",
     ),
     Conflict("aggregation.secure_bits", "compression.upload", "the quantizer sets the bits", "remove it"),
     Relation(("aggregation.secure", "compression.upload"), laws.codes_are_sums),
+    Conflict("engine.name=federation", "aggregation.secure=arithmetic", "it protects nobody", "choose masks"),
+    Relation(("aggregation.secure", "engine.name"), laws.sizes_are_told),
     *(
         Conflict(laws.SECURE, condition, because)
         for condition, because in (
             ("engine.name=tff_native", "TFF's runtime has no secure sums"),
-            ("engine.name=federation", "its participants send their sums in the open"),
             ("compression.error_feedback=True", "levels are rounded without bias, and leave nothing to be sent later"),
             (laws.PRIVATE, "rounding to levels may lengthen an update beyond the clip that is accounted for"),
             (laws.BUFFERED, "masks are bound to one broadcast model, and stale clients have others"),

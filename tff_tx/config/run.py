@@ -91,6 +91,13 @@ class EngineConfig(Section, name="engine"):
         may_change=True,
     )
 
+    federation_secure_seconds: float = option(
+        60.0,
+        "Time limit of a participant's answer in the phases of a secure sum after training.",
+        least=1.0,
+        may_change=True,
+    )
+
     @property
     def num_threads(self) -> int:
         """Clients computed at the same time."""

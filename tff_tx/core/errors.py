@@ -1,4 +1,4 @@
-"""The one exception that means: the user, not the program, can put this right."""
+"""The one exception that means: the user, not the program, can put this right; and others in a line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Callable
 # find the names in it, whatever values stand beside them.
 _OPEN, _CLOSE = "\x02", "\x03"
 _NAME = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
 
 
 class UserError(ValueError):
@@ -38,3 +39,10 @@ def setting(path: str) -> str:
       path: Section and field of `tff_tx.config.RunConfig`, such as "client.learning_rate".
     """
     return f"{_OPEN}{path}{_CLOSE}"
+
+
+def reason(error: Exception) -> str:
+    """One-line summary of an error: the first informative line of TensorFlow's message."""
+    lines = (line.strip() for line in (getattr(error, "message", None) or str(error)).splitlines())
+    informative = next((line for line in lines if line and not line.startswith(_SAYS_NOTHING)), "")
+    return f"{type(error).__name__}: {informative[:300]}" if informative else type(error).__name__

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tff_tx.aggregators.compression import codec
+from tff_tx.core import codec
 from tff_tx.federation.envelopes import EnvelopeError, Payload
 
 _LENGTH = 8
 
 
 def pack(said: Mapping[str, Any], arrays: bytes = b"") -> Payload:
-    """A payload of an object and what `codec.encode` made of arrays; several payloads may share the latter."""
+    """A payload of an object and bytes, as of `encode`; several payloads may share the latter."""
     text = json.dumps(said, separators=(",", ":")).encode()
     return (len(text).to_bytes(_LENGTH, "big") + text, arrays)
 
@@ -30,16 +30,27 @@ def unpack(payload: bytes, most_bytes: int | None = None) -> tuple[dict[str, Any
     Raises:
       EnvelopeError: If it is nothing of the kind.
     """
+    said, rest = split(payload)
+    try:
+        return said, codec.decode(rest, most_bytes) if rest else []
+    except codec.CodecError as error:
+        raise EnvelopeError(f"a message cannot be read ({error}).") from None
+
+
+def split(payload: bytes) -> tuple[dict[str, Any], bytes]:
+    """The object of a payload, and the bytes that follow it.
+
+    Raises:
+      EnvelopeError: If it is nothing of the kind.
+    """
     size = int.from_bytes(payload[:_LENGTH], "big")
     try:
         said = json.loads(payload[_LENGTH : _LENGTH + size])
-        rest = payload[_LENGTH + size :]
-        arrays = codec.decode(rest, most_bytes) if rest else []
-    except (ValueError, RecursionError) as error:  # CodecError is a ValueError, as is what json raises
+    except (ValueError, RecursionError) as error:
         raise EnvelopeError(f"a message cannot be read ({error}).") from None
     if not isinstance(said, dict):
         raise EnvelopeError("a message is no object.")
-    return said, arrays
+    return said, payload[_LENGTH + size :]
 
 
 def encode(arrays: Sequence[Any], compressed: bool = False) -> bytes:

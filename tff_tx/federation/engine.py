@@ -12,12 +12,17 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import contents
+from tff_tx.federation.answers import ask
 from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.hub import Hub
+from tff_tx.federation.layout import Layout
+from tff_tx.federation.secure_rounds import KEYS, SecureRounds, model_digest
+from tff_tx.federation.secure_sums import SecureSumError
 from tff_tx.federation.worker import digest_of
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.form import RoundForm
 from tff_tx.runtime.hooks import Job
+from tff_tx.runtime.rounds import TooFewClientsError
 
 TRAIN, FORM = "train", "form"
 """Phases of a round of sums in the clear, and of the comparison of forms before the first."""
@@ -36,6 +41,7 @@ class FederationEngine(ProcessEngine):
       participant_fn: From a client to the name of its participant.
       facts: What participants need to know besides the plan to make the process, told with every request.
       compressed: Whether payloads are entropy-coded, as pays where updates are compressed.
+      secure_fn: From the layout of contributions to secure sums; None: participants' sums are in the clear.
 
     Raises:
       UserError: If a participant refuses, or makes another process of the plan.
@@ -48,6 +54,7 @@ class FederationEngine(ProcessEngine):
         participant_fn: Callable[[Any], str],
         facts: Mapping[str, Any],
         compressed: bool = False,
+        secure_fn: Callable[[Layout], SecureRounds] | None = None,
     ):
         form = RoundForm.of(process)
         super().__init__(process, form)
@@ -56,6 +63,7 @@ class FederationEngine(ProcessEngine):
         leaves = self.parts.prepare(*self.parts.initialize())
         constants = [leaves[i] for i in sorted(self.parts.constants)]
         self._facts = {**facts, "form": digest_of(form, constants)}
+        self._secure = None if secure_fn is None else secure_fn(Layout.of(self.parts))
         self._specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self.parts.zero()]
 
     def check_forms(self, names: Sequence[str]) -> None:
@@ -87,10 +95,13 @@ class FederationEngine(ProcessEngine):
             for name, own in positions.items()
         }
         gathered.clock.stop("prepare")
-        return self._sum(int(jobs[0].client["round_num"]), positions, requests, gathered)
+        round_num = int(jobs[0].client["round_num"])
+        if self._secure is None:
+            return self._sum(round_num, positions, requests, gathered)
+        return self._secure_sum(round_num, model_digest(self._facts["form"], changing), positions, requests, gathered)
 
     def _sum(self, round_num: int, positions: Mapping[str, list[int]], requests: Mapping[str, Any], gathered) -> list:
-        """The sum of contributions, in the clear: one phase. A secure sum takes its place, with an `ask` a phase.
+        """The sum of contributions, in the clear: one phase.
 
         Args:
           round_num: The round.
@@ -112,6 +123,22 @@ class FederationEngine(ProcessEngine):
         gathered.clock.stop("aggregation")
         return total
 
+    def _secure_sum(self, round_num, model, positions, requests, gathered) -> list:
+        """The same by secure sums. Which clients of a participant failed, and why, does not leave it."""
+
+        def on_phase(phase):
+            gathered.clock.stop("clients" if phase == KEYS else "aggregation")
+
+        try:
+            total, failures = self._secure.sum(round_num, model, requests, on_phase)
+        except SecureSumError as error:
+            everyone = range(sum(map(len, positions.values())))
+            raise TooFewClientsError(0, 1, dict.fromkeys(everyone, str(error))) from error
+        for name, reason in failures.items():
+            gathered.failures.update(dict.fromkeys(positions[name], reason))
+        gathered.progress(sum(map(len, positions.values())) - len(gathered.failures))
+        return [tf.convert_to_tensor(leaf) for leaf in total]
+
     def _checked(self, name: str, own: list[int], said: dict, arrays: list[np.ndarray], gathered: Gathered) -> list:
         """A participant's sum, if it can be one; what it says of its clients goes into `gathered`."""
         contents.require_like(arrays, self._specs, name)
@@ -124,22 +151,6 @@ class FederationEngine(ProcessEngine):
         gathered.seconds["data"] += waited
         gathered.sent_bytes += [size] * (len(own) - len(failures)) if self._compressed else []
         return [tf.convert_to_tensor(array) for array in arrays]
-
-
-def ask(
-    hub: Hub, round_num: int, phase: str, payloads: Mapping[str, Any]
-) -> tuple[dict[str, tuple[dict, list]], dict[str, str]]:
-    """Answers of participants, unpacked, and why others have none, both by name; see `Hub.ask`."""
-    answers, failures, found = *hub.ask(round_num, phase, payloads), {}
-    for name, payload in answers.items():
-        try:
-            said, arrays = contents.unpack(payload)
-            if "error" in said:
-                raise EnvelopeError(f"{name}: {str(said['error'])[:1000].rstrip('.')}")
-            found[name] = (dict(said, bytes=len(payload)), arrays)
-        except EnvelopeError as error:
-            failures[name] = str(error)
-    return found, failures
 
 
 def _plain(client: Mapping[str, Any]) -> dict[str, Any]:

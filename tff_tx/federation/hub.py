@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import grpc
@@ -30,7 +30,7 @@ from tff_tx.federation.envelopes import (
     payload_digest,
 )
 from tff_tx.federation.messages_pb2 import Chunk, Header
-from tff_tx.federation.secure_sums.identities import fingerprint
+from tff_tx.federation.secure_sums.identities import Authority, fingerprint
 
 BEAT_SECONDS = 5.0
 MOST_BYTES = 1 << 36
@@ -106,7 +106,7 @@ class Hub(contextlib.AbstractContextManager):
         limits: Limits | None = None,
         most_bytes: int = MOST_BYTES,
     ):
-        self._identity, self._authority = wire.load_kit(certificate, "coordinator")
+        self._kit, (self._identity, self._authority) = certificate, wire.load_kit(certificate, "coordinator")
         self._list, self._listed = participants, (None, {})
         if missing := sorted(set(names) - set(self._allowed().values())):
             raise UserError(
@@ -239,6 +239,16 @@ class Hub(contextlib.AbstractContextManager):
 
     # What the coordinator does.
 
+    @property
+    def authority(self) -> Authority:
+        """Who certifies participants: of those that take part, and no others."""
+        return Authority.load(self._kit, participants=self.names)
+
+    def fingerprints(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Of participants that have joined, the digests of their certificates."""
+        with self._changed:
+            return {name: fingerprint(self._peers[name].certificate) for name in names}
+
     def wait(self, names: Sequence[str] | None = None) -> None:
         """Waits until participants have joined and approved of the plan, by default all.
 
@@ -262,6 +272,7 @@ class Hub(contextlib.AbstractContextManager):
         phase: str,
         payloads: Mapping[str, Payload],
         on_answer: Callable[[int], None] | None = None,
+        seconds: float | None = None,
     ) -> tuple[dict[str, bytes], dict[str, str]]:
         """Sends participants a message each, and waits for their answers.
 
@@ -273,11 +284,13 @@ class Hub(contextlib.AbstractContextManager):
           payloads: What is sent, by the participant's name; different from all that are sent before, unless it may have
             the same answer.
           on_answer: Called with the number of answers so far.
+          seconds: Time limit; default: that of a phase.
 
         Returns:
           The answers by name, and by name the reasons why others have none.
         """
         answers, failures = {}, {}
+        limit = self.limits.phase if seconds is None else seconds
         with self._changed:
             started = time.monotonic()
             for name, payload in payloads.items():
@@ -294,8 +307,8 @@ class Hub(contextlib.AbstractContextManager):
                         answers[name], peer.answer = peer.answer, None
                         if on_answer is not None:
                             on_answer(len(answers))
-                    elif now > started + self.limits.phase:
-                        failures[name] = f"{name} has not answered within {self.limits.phase:.0f} s"
+                    elif now > started + limit:
+                        failures[name] = f"{name} has not answered within {limit:.0f} s"
                     elif now > max(started, peer.last_seen) + self.limits.silence:
                         failures[name] = f"{name} has given no sign of life for {self.limits.silence:.0f} s"
                 if waiting - answers.keys() - failures.keys():

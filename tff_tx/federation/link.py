@@ -15,12 +15,12 @@ import grpc
 from cryptography import x509
 
 from tff_tx.core import certificates
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, reason
 from tff_tx.federation import contents, wire
 from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header
 from tff_tx.federation.hub import BEAT_SECONDS, MOST_BYTES
 from tff_tx.federation.messages_pb2 import Chunk, Header
-from tff_tx.runtime.rounds import reason
+from tff_tx.federation.secure_sums.errors import SecureSumError
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALL_SECONDS = 60.0
@@ -150,7 +150,8 @@ class Link:
             return self._handle(header, payload)
         except Exception as error:  # a message that cannot be answered does not end a participant
             logging.warning("round %d, %s: %s", header.round, header.phase, reason(error))
-            return contents.pack({"error": str(error) if isinstance(error, UserError) else reason(error)})
+            is_told = isinstance(error, (UserError, EnvelopeError, SecureSumError))
+            return contents.pack({"error": str(error) if is_told else reason(error)})
 
     @contextlib.contextmanager
     def _beating(self, calls: _Calls, session: Session) -> Iterator[None]:

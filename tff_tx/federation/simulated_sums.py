@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import tensorflow as tf
 from cryptography.hazmat.primitives import serialization
 
 from tff_tx.core import certificates
+from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_sums import (
     Authority,
     Client,
@@ -21,44 +21,11 @@ from tff_tx.federation.secure_sums import (
     Server,
     Terms,
     Threat,
-    Vector,
     decode,
     encode,
 )
 from tff_tx.federation.secure_sums.session import Masker
 from tff_tx.runtime import Hook, Job, TooFewClientsError
-from tff_tx.runtime.form import leaf_types
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """Which leaves of a contribution are one vector: those of one modulus."""
-
-    moduli: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    dtypes: tuple[np.dtype, ...]
-
-    def vectors(self) -> tuple[Vector, ...]:
-        sizes = collections.Counter()
-        for modulus, shape in zip(self.moduli, self.shapes):
-            sizes[modulus] += int(np.prod(shape, dtype=np.int64))
-        return tuple(Vector(f"modulo {modulus}", size, modulus) for modulus, size in sizes.items())
-
-    def join(self, leaves: Sequence[Any]) -> list[np.ndarray]:
-        joined = collections.defaultdict(list)
-        for modulus, leaf in zip(self.moduli, leaves):
-            joined[modulus].append(np.asarray(leaf).reshape(-1).astype(np.int64))
-        return [np.concatenate(parts) for parts in joined.values()]
-
-    def split(self, vectors: Sequence[np.ndarray], dtypes: Sequence[np.dtype]) -> list[np.ndarray]:
-        """The leaves, numbers in [0, M) as their types represent them."""
-        rest = dict(zip(dict.fromkeys(self.moduli), vectors))
-        leaves = []
-        for modulus, shape, dtype in zip(self.moduli, self.shapes, dtypes):
-            size = int(np.prod(shape, dtype=np.int64))
-            leaves.append(rest[modulus][:size].astype(dtype).reshape(shape))
-            rest[modulus] = rest[modulus][size:]
-        return leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +33,7 @@ class _Masked:
     """What a client does to its contribution, on whatever machine it is simulated."""
 
     masker: Masker
-    layout: _Layout
+    layout: Layout
 
     def __call__(self, contribution: list, client: Any) -> tuple[list, list]:
         masked = self.masker(self.layout.join(contribution))
@@ -94,12 +61,7 @@ class SimulatedSums(Hook):
         self._identities: dict[str, Identity] = {}
 
     def bind(self, engine: Any) -> None:
-        types = leaf_types(engine.parts.contribution_type)
-        if not engine.parts.moduli:
-            raise ValueError("the process has no secure sums: build it of `aggregators.SecureSums`.")
-        self._layout = _Layout(
-            engine.parts.moduli, tuple(tuple(t.shape) for t in types), tuple(np.dtype(t.dtype) for t in types)
-        )
+        self._layout = Layout.of(engine.parts)
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         self._round_num += 1
@@ -140,7 +102,7 @@ class SimulatedSums(Hook):
         self._answer(self._server.advance(), "sign_survivors")
         self._answer(self._server.advance(), "unmask")
         self._server.advance()
-        sums = self._layout.split(self._server.sums, [np.dtype(np.int64)] * len(self._layout.moduli))
+        sums = self._layout.split(self._server.sums)
         self._forget()
         return sums
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
+from collections.abc import Collection
 
 import grpc
+from cryptography.exceptions import InvalidSignature
 
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError, setting
@@ -25,11 +27,16 @@ OPTIONS = (
 )
 
 
-def load_kit(directory: str, role: str) -> tuple[Identity, Authority]:
+def load_kit(directory: str, role: str, participants: Collection[str] | None = None) -> tuple[Identity, Authority]:
     """The identity of a kit of `certificates.make_node_certificate`, and its authority.
 
+    Args:
+      directory: Of the kit.
+      role: It must be for.
+      participants: As of `Authority`.
+
     Raises:
-      UserError: If it cannot be read, is for another role or has expired.
+      UserError: If it cannot be read, is for another role, has expired or is not of its authority.
     """
     found = certificates.read_certificate(os.path.join(directory, "node.crt"))
     if certificates.role_of(found) not in (role, "node"):
@@ -43,7 +50,16 @@ def load_kit(directory: str, role: str) -> tuple[Identity, Authority]:
             "`python -m programs.certs`."
         )
     try:
-        return Identity.load(directory), Authority.load(directory)
+        found.verify_directly_issued_by(certificates.read_certificate(os.path.join(directory, "ca.crt")))
+    except (ValueError, InvalidSignature):
+        raise UserError(
+            f"{directory}: node.crt is not of the authority in ca.crt; copy all files of one kit there."
+        ) from None
+    try:
+        identity, authority = Identity.load(directory), Authority.load(directory, participants=participants)
+        if identity.key.public_key() != found.public_key():
+            raise ValueError("node.key is not the key of node.crt")
+        return identity, authority
     except (OSError, ValueError) as error:
         raise UserError(f"{directory} is no kit ({error}): make one with `python -m programs.certs`.") from None
 

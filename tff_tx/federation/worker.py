@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.federation import contents
+from tff_tx.federation.layout import Layout
 from tff_tx.federation.operations import require_known
 from tff_tx.runtime import LocalEngine, form_digest
 from tff_tx.runtime import form as form_lib
@@ -73,6 +74,11 @@ class Worker:
         datasets = [self._read(*form_lib.flatten(client, self._client_type))[0] for client in clients]
         total, gathered = self._engine.partial_sum(broadcast, datasets)
         return [leaf.numpy() for leaf in total], gathered.failures, gathered.seconds["data"]
+
+    @property
+    def layout(self) -> Layout:
+        """Of contributions, of a process with secure sums."""
+        return Layout.of(self._engine.parts)
 
     def close(self) -> None:
         """Ends its threads."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,19 +13,20 @@ from tff_tx import datasets, tasks
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import certificates, files, locks
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import audit_log, contents
+from tff_tx.federation import audit_log, contents, wire
 from tff_tx.federation.engine import FORM, TRAIN, client_of
 from tff_tx.federation.envelopes import EnvelopeError, Payload
 from tff_tx.federation.link import Link
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.policy import Policy, Terms
+from tff_tx.federation.secure_rounds import KEYS, PHASES, SecureParty, model_digest
 from tff_tx.federation.worker import Worker
-from tff_tx.run.assemble import assembly, plans
+from tff_tx.run.assemble import assembly, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
 from tff_tx.run.assemble.federations import listing_to_json
 
-_APPROVED = "approved.json"
+_APPROVED, _SECRET = "approved.json", "secret"
 
 
 class Participant:
@@ -48,6 +51,7 @@ class Participant:
         self._plan, self._config = None, None
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
+        self._party: SecureParty | None = None
         self._link = Link(
             settings.coordinator, settings.certificate, plans.digest, self._take_plan, self._answer, self._log_sent
         )
@@ -90,6 +94,12 @@ class Participant:
             raise UserError(f"the plan is for {', '.join(self._config.data.silos)}, not for {self.name}.")
         self._policy.check_plan(self._terms())
         self._ask_once(plan)
+        self._party = self._secure_party() if self._config.aggregation.secure != "none" else None
+
+    def _secure_party(self) -> SecureParty:
+        identity, authority = wire.load_kit(self._settings.certificate, "participant", self._config.data.silos)
+        count, least = len(self._config.data.silos), self._policy.least_participants
+        return SecureParty(identity, authority, secure.threat_of(self._config), plans.digest(self._plan), count, least)
 
     def _ask_once(self, plan):
         digest, path = plans.digest(plan), os.path.join(self._settings.state_dir, _APPROVED)
@@ -108,7 +118,7 @@ class Participant:
         return Terms(
             participants=len(config.data.silos),
             rounds=config.run.rounds,
-            secure_sums=False,
+            secure_sums=config.aggregation.secure != "none",
             mechanism=mechanism,
             epsilon=epsilon,
             metrics=metrics,
@@ -118,33 +128,61 @@ class Participant:
     # Messages.
 
     def _answer(self, header: Header, payload: bytes) -> Payload:
+        if self._party is not None and header.phase in PHASES and header.phase != KEYS:
+            return contents.pack({}, self._party.answer(header.phase, contents.split(payload)[1]))
         said, arrays = contents.unpack(payload)
         facts = said.get("facts", {})
         if not isinstance(facts, Mapping):
             raise EnvelopeError("a request has no facts.")
-        if header.phase == TRAIN:
-            return self._train(facts, said.get("clients"), arrays)
+        if header.phase == (TRAIN if self._party is None else KEYS):
+            return self._train(header.round, facts, said.get("clients"), arrays)
         if header.phase == FORM:
             return contents.pack({"form": self._worker_for(facts).digest})
         if header.phase == "listing":
             listing = self._task_for(facts).train.listings[self.name]
-            return contents.pack({"found": listing_to_json(listing)})
+            return contents.pack({"found": listing_to_json(listing, self._secret() if self._party else None)})
         if header.phase in ("label_names", "image_shape"):
             spec = task_parts.data_spec(self._config)
             return contents.pack({"found": datasets.in_silo(self.name, getattr(datasets, header.phase), spec)})
-        raise EnvelopeError(f"there is no phase {header.phase!r} in this version.")
+        raise EnvelopeError(f"the plan has no phase {header.phase!r}.")
 
-    def _train(self, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
-        worker, task = self._worker_for(facts), self._task_for(facts)
+    def _train(self, round_num: int, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
+        worker, rounds = self._worker_for(facts), self._config.run.rounds
         if worker.digest != facts.get("form"):
             raise EnvelopeError("the coordinator's computation is not what this participant makes of the plan.")
-        clients = [client_of(plain) for plain in named] if isinstance(named, list) else []
-        known = set(task.train.client_ids)
-        if not clients or any(client["client_id"].decode() not in known for client in clients):
-            raise EnvelopeError("a request names no clients, or others than this participant's.")
+        if not 1 <= round_num <= rounds:
+            raise EnvelopeError(f"round {round_num} is none of the {rounds} of the plan.")
+        clients = self._named(round_num, named, self._task_for(facts))
         total, failures, waited = worker.train(clients, arrays)
-        said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
-        return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
+        if self._party is None:
+            said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
+            return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
+        for position, why in failures.items():
+            logging.warning("round %d: %s: %s", round_num, clients[position]["client_id"].decode(), why)
+        if len(failures) == len(clients):
+            raise UserError("no client could train, for reasons in this participant's log.")
+        model = model_digest(worker.digest, arrays)
+        return contents.pack({}, self._party.begin(round_num, model, worker.layout, total))
+
+    @staticmethod
+    def _named(round_num: int, named: Any, task: tasks.FederatedTask) -> list[Any]:
+        """The clients that a request names."""
+        clients = [client_of(plain) for plain in named] if isinstance(named, list) else []
+        ids, known = [client["client_id"].decode() for client in clients], set(task.train.client_ids)
+        if not ids or len(set(ids)) < len(ids) or not known.issuperset(ids):
+            raise EnvelopeError("a request names no clients, or others than this participant's, or one twice.")
+        if any(client["round_num"] != round_num for client in clients):
+            raise EnvelopeError("a request names clients of another round.")
+        return clients
+
+    def _secret(self) -> bytes:
+        """What only this participant knows, in its state directory."""
+        path = os.path.join(self._settings.state_dir, _SECRET)
+        if not os.path.exists(path):
+            with files.atomic(path, private=True) as file:
+                file.write(secrets.token_hex(32))
+        with open(path, encoding="utf-8") as file:
+            return bytes.fromhex(file.read())
 
     # What is made of the plan and the facts, once.
 

@@ -9,13 +9,13 @@ from typing import Any, Callable
 
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import reason
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.calls import StepOptions, drop_python_state
-from tff_tx.runtime.rounds import reason
 
 _IN_FLIGHT = 3
 """Clients a thread that are read, computed or wait for their turn to be added up."""

@@ -12,13 +12,13 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from tff_tx.core.errors import reason
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime import partials
 from tff_tx.runtime.client_work import ClientWork
 from tff_tx.runtime.hooks import Job
 from tff_tx.runtime.internals.calls import StepOptions
 from tff_tx.runtime.pipelines import configure_tensorflow
-from tff_tx.runtime.rounds import reason
 from tff_tx.runtime.usage import Usage
 
 LEAVES, SUMS = "leaves", "sums"

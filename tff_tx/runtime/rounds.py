@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-_SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
-
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
@@ -74,10 +72,3 @@ class Clock:
         now = time.monotonic()
         self.seconds[name] += now - self._since
         self._since = now
-
-
-def reason(error: Exception) -> str:
-    """One-line summary of an error: the first informative line of TensorFlow's message."""
-    lines = (line.strip() for line in (getattr(error, "message", None) or str(error)).splitlines())
-    informative = next((line for line in lines if line and not line.startswith(_SAYS_NOTHING)), "")
-    return f"{type(error).__name__}: {informative[:300]}" if informative else type(error).__name__

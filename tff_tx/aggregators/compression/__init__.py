@@ -1,6 +1,5 @@
 """Compression of what clients and the server send: codes, the bytes of codes, and factories that use them."""
 
-from tff_tx.aggregators.compression.codec import CodecError, decode, encode
 from tff_tx.aggregators.compression.compressor import Compressor
 from tff_tx.aggregators.compression.download import build_delta_distributor
 from tff_tx.aggregators.compression.factories import (
@@ -11,3 +10,4 @@ from tff_tx.aggregators.compression.factories import (
 )
 from tff_tx.aggregators.compression.quantization import Rotated, UniformQuantizer
 from tff_tx.aggregators.compression.sparsification import LowRank, RandomK, TopK
+from tff_tx.core.codec import CodecError, decode, encode

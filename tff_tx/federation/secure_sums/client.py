@@ -42,10 +42,11 @@ class Client:
       terms: What it agrees to, the digest being that of the model that it has received itself.
       identity: Its key and certificate.
       authority: Who vouches for the others.
+      least: Fewest clients over whom it agrees to be summed; the protocol may demand more.
     """
 
-    def __init__(self, terms: Terms, identity: Identity, authority: Authority):
-        self._terms, self._identity, self._authority = terms, identity, authority
+    def __init__(self, terms: Terms, identity: Identity, authority: Authority, least: int = 0):
+        self._terms, self._identity, self._authority, self._least = terms, identity, authority, least
         self._phase = 0
         self._mask_secret = self._share_secret = self._seed = None
         self._shares: dict[int, bytes] = {}
@@ -107,10 +108,9 @@ class Client:
                 raise SecureSumError("the survivors name a client twice, or one that there is not.")
             if self._index not in clients:
                 raise SecureSumError("the server says that this client has dropped out, which it has not.")
-            if len(clients) < self._sizes.least:
-                raise SecureSumError(
-                    f"{len(clients)} clients survive, and the sum is taken over at least {self._sizes.least}."
-                )
+            least = max(self._least, self._sizes.least)
+            if len(clients) < least:
+                raise SecureSumError(f"{len(clients)} clients survive, and the sum is taken over at least {least}.")
             self._survivors = frozenset(clients)
             alive = self._survivors & self._neighbours.keys()
             if not alive <= self._shares.keys():

@@ -8,12 +8,14 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Collection
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tff_tx.core import certificates
 from tff_tx.federation.secure_sums.errors import SecureSumError
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
@@ -72,17 +74,24 @@ class Authority:
     Args:
       certificate: The authority's, in DER.
       admitted: Fingerprints of the certificates that take part; None: all that are valid.
+      participants: Names of those that take part, by certificates of participants; None: all.
     """
 
-    def __init__(self, certificate: bytes, admitted: Collection[bytes] | None = None):
+    def __init__(
+        self,
+        certificate: bytes,
+        admitted: Collection[bytes] | None = None,
+        participants: Collection[str] | None = None,
+    ):
         self._authority, self._admitted = x509.load_der_x509_certificate(certificate), admitted
+        self._participants = participants
         self._keys: dict[bytes, tuple] = {}
 
     @classmethod
-    def load(cls, directory: str, admitted: Collection[bytes] | None = None) -> Authority:
-        """Of ca.crt in a directory."""
+    def load(cls, directory: str, **admission: Any) -> Authority:
+        """Of ca.crt in a directory; `admission` as of the constructor."""
         found = x509.load_pem_x509_certificate(pathlib.Path(os.path.join(directory, "ca.crt")).read_bytes())
-        return cls(found.public_bytes(serialization.Encoding.DER), admitted)
+        return cls(found.public_bytes(serialization.Encoding.DER), **admission)
 
     def verify(self, certificate: bytes, message: bytes, signature: bytes) -> None:
         """Checks that the owner of a certificate signed a `digest`.
@@ -116,6 +125,10 @@ class Authority:
             raise SecureSumError("a certificate's key is not of ECDSA P-256.")
         if self._admitted is not None and fingerprint(certificate) not in self._admitted:
             raise SecureSumError(f"the certificate of {_name(certificate)} is not admitted to this federation.")
+        if self._participants is not None:
+            is_one = certificates.role_of(found) in ("participant", "node")
+            if not is_one or certificates.name_of(found) not in self._participants:
+                raise SecureSumError(f"the certificate of {_name(certificate)} is not of a participant of the plan.")
         return key, found.not_valid_before_utc, found.not_valid_after_utc
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +15,12 @@ from tff_tx.config import RunConfig
 from tff_tx.core.certificates import PARTICIPANTS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import contents
-from tff_tx.federation.engine import FederationEngine, ask
+from tff_tx.federation.answers import ask
+from tff_tx.federation.engine import FederationEngine
 from tff_tx.federation.hub import Hub, Limits
-from tff_tx.run.assemble import plans
+from tff_tx.federation.layout import Layout
+from tff_tx.federation.secure_rounds import SecureRounds
+from tff_tx.run.assemble import plans, secure
 from tff_tx.run.assemble.aggregation import payload_encoder
 
 
@@ -74,22 +78,37 @@ def build_engine(
       UserError: If one does not join, refuses, or makes another.
     """
     facts = {"label_names": list(task.label_names), "num_clients": len(task.train.client_ids)}
+
+    def secure_fn(layout: Layout) -> SecureRounds:
+        seconds = config.engine.federation_secure_seconds
+        return SecureRounds(found, layout, secure.threat_of(config), plans.digest(plans.plan_of(config)), seconds)
+
     engine = FederationEngine(
         process,
         found,
         lambda client: datasets.silo_of(client["client_id"].decode()),
         facts,
         payload_encoder(config) is not None,
+        None if config.aggregation.secure == "none" else secure_fn,
     )
     found.wait()
     engine.check_forms(config.data.silos)
     return engine
 
 
-def listing_to_json(listing: datasets.Listing) -> dict[str, Any]:
-    """What leaves a participant of its listing: not where its store is."""
+def listing_to_json(listing: datasets.Listing, secret: bytes | None = None) -> dict[str, Any]:
+    """What leaves a participant of its listing: not where its store is.
+
+    Args:
+      listing: Of its training data.
+      secret: Of a participant in secure sums: its clients have one example each, as far as is told, and the fingerprint
+        of its data fits no guess without it; None: all is told.
+    """
     spec = {name: [s.dtype.name, s.shape.as_list()] for name, s in listing.element_spec.items()}
     told = {name: getattr(listing, name) for name in ("sizes", "example_bytes", "fingerprint")}
+    if secret is not None:
+        told = {name: dict.fromkeys(listing.sizes, 1) for name in ("sizes", "example_bytes")}
+        told["fingerprint"] = hmac.digest(secret, listing.fingerprint.encode(), "sha256").hex()
     return {"element_spec": [[name, *parts] for name, parts in spec.items()], **told}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
+from tff_tx.run.assemble import secure
 from tff_tx.run.assemble.tasks import data_spec
 
 _VERSION = 1
@@ -60,16 +61,22 @@ def tells_labels(config: RunConfig) -> bool:
 def describe(config: RunConfig) -> str:
     """A plan in words, for a participant's operator."""
     privacy, model = config.privacy, config.model
+    what = "sums of updates and of metrics, and why a client failed"
+    sums = (
+        "in the clear; the coordinator sees the sum over this participant's clients of a round, which of one client is "
+        "its update"
+    )
+    sizes = "how many examples each has and their mean length, "
+    if config.aggregation.secure != "none":
+        sums, sizes, what = secure.describe_sizes(config), "", "masked updates and metrics, and shares of their masks"
     lines = [
         f"participants: {', '.join(config.data.silos)}",
         f"task: {config.task.kind}, of {config.run.rounds} rounds of {config.algorithm.name}, each with "
         f"{config.cohort.clients_per_round} clients",
         f"model: {model.pretrained or model.architecture}, trained: {model.trainable}",
         f"client-level differential privacy: {privacy.mechanism if privacy.enabled else 'none'}",
-        "sums: in the clear; the coordinator sees the sum over this participant's clients of a round, which of one "
-        "client is its update",
-        "what leaves: the clients' names, how many examples each has and their mean length, sums of updates and of "
-        "metrics, and why a client failed" + ("; names of the labels" if tells_labels(config) else ""),
+        f"sums: {sums}",
+        f"what leaves: the clients' names, {sizes}{what}{'; names of the labels' if tells_labels(config) else ''}",
         "settings other than the defaults:",
     ]
     return "\n".join([*lines, *(f"  {path} = {show(value)}" for path, value in sorted(config.changed().items()))])

@@ -26,16 +26,18 @@ def describe_sizes(config: RunConfig) -> str:
     Raises:
       UserError: If none withstands what is asked for.
     """
-    clients, threat = config.cohort.clients_per_round, threat_of(config)
+    parties, number, threat = "clients", config.cohort.clients_per_round, threat_of(config)
+    if config.engine.name == "federation":  # a participant masks the sum of its clients
+        parties, number = "participants", min(number, len(config.data.silos))
     try:
-        sizes = secure_sums.topology(clients, threat)
+        sizes = secure_sums.topology(number, threat)
     except secure_sums.SecureSumError as error:
         raise UserError(
             f"{setting('aggregation.secure')}=masks: {error} See {setting('cohort.clients_per_round')}, "
             f"{setting('aggregation.secure_colluding')} and {setting('aggregation.secure_dropping')}."
         ) from error
     return (
-        f"secure sums: each of {clients} clients masks with {sizes.degree} others; {sizes.threshold} shares rebuild a "
-        f"secret, and at least {sizes.least} clients are summed; withstands {threat.colluders(clients)} that collude "
+        f"secure sums: each of {number} {parties} masks with {sizes.degree} others; {sizes.threshold} shares rebuild a "
+        f"secret, and at least {sizes.least} {parties} are summed; withstands {threat.colluders(number)} that collude "
         f"with a server that {'may deviate' if threat.active else 'follows the protocol'}"
     )

@@ -7,7 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from tff_tx.aggregators.compression import CodecError, codec, decode, encode
+from tff_tx.core import codec
+from tff_tx.core.codec import CodecError, decode, encode
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
