@@ -5,6 +5,7 @@ STAMP := .venv/complete
 PEERS := .venv-peers/complete
 PYTORCH := .venv-pytorch/complete
 DOCS := .venv-docs/complete
+TRACKERS := .venv-trackers/complete
 export NO_MKDOCS_2_WARNING := 1
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
@@ -26,7 +27,7 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow pytorch test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
+.PHONY: help setup train test test-slow pytorch trackers test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
 	notebooks test-notebooks docs
 .DELETE_ON_ERROR:
 
@@ -36,6 +37,7 @@ help:
 	@echo "make test-slow                      the slow tests, about 30 minutes"
 	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
 	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
+	@echo "make trackers                       .venv-trackers, for the slow tests of MLflow and Weights & Biases: 150 MB"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make notebooks                      write notebooks/*.ipynb from their sources"
 	@echo "make test-notebooks                 run them with small settings on the newest Python, about 8"
@@ -63,12 +65,14 @@ test: $(STAMP)
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE) --no-loadscope-reorder
 
-# Without PyTorch, what needs it is skipped.
+# Without PyTorch or trackers, what needs them is skipped.
 test-slow: $(STAMP)
-	-@$(MAKE) --no-print-directory pytorch
+	-@$(MAKE) --no-print-directory pytorch trackers
 	$(RUN) -m pytest -m "slow and not cluster" -n 2 $(SIDE_BY_SIDE)
 
 pytorch: $(PYTORCH)
+
+trackers: $(TRACKERS)
 
 test-cluster: $(STAMP)
 	$(RUN) -m pytest -m cluster
@@ -132,6 +136,13 @@ $(PYTORCH): tests/models/pytorch/requirements.txt
 	@.venv-pytorch/bin/python -m pip install -qq -r tests/models/pytorch/requirements.txt
 	@touch $@
 
+# Beside the packages of .venv, not instead of them.
+$(TRACKERS): tests/run/trackers.txt | $(STAMP)
+	@echo "Setting up .venv-trackers: MLflow and Weights & Biases, 150 MB."
+	@rm -rf .venv-trackers
+	@$(RUN) -m pip install -qq --no-deps --target .venv-trackers -r tests/run/trackers.txt
+	@touch $@
+
 # Without its stamp, .venv was left half made and may hold half a package: it is made afresh.
 $(STAMP): requirements.txt setup.py
 	@$(CHECK_PYTHON)
@@ -181,4 +192,4 @@ lock:
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-peers .venv-pytorch .venv-docs .notebooks site benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers .venv-pytorch .venv-docs .venv-trackers .notebooks site benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache

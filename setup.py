@@ -57,6 +57,9 @@ EXTRAS_REQUIRE = {
     "vertical": ["pynacl>=1.5"],
     # Export for ONNX; newer ones of onnx need a protobuf that TensorFlow 2.14 does not take.
     "onnx": ["onnx>=1.14,<1.18", "onnxruntime<1.21", "tf2onnx>=1.17"],
+    # Experiment trackers.
+    "mlflow": ["mlflow-skinny>=2.10,<4"],
+    "wandb": ["wandb>=0.16,<1"],
     # Cells of a notebook on another Python run in this environment.
     "notebook": ["ipykernel>=6"],
     "test": [

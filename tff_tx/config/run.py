@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from tff_tx.config.option import SEED, Section, option
-from tff_tx.config.registries import ENGINES
+from tff_tx.config.registries import ENGINES, TRACKERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,3 +135,15 @@ class RunSettings(Section, name="run"):
         False, "Stores what each client of each round contributes in updates/, for programs.contribution."
     )
     profile: bool = option(False, "Writes a trace of the second round, which TensorBoard shows.", may_change=True)
+    trackers: tuple[str, ...] = option(
+        (),
+        "Experiment trackers that get the figures of metrics.csv, beside TensorBoard.",
+        choices=TRACKERS,
+        may_change=True,
+    )
+    push_to_hub: str | None = option(
+        None,
+        "Repository of the Hugging Face hub, OWNER/NAME, that the trained model is uploaded to; one made for it is "
+        "private.",
+        may_change=True,
+    )

@@ -73,7 +73,9 @@ COLUMNS = (
 FILES = (
     Output(("config.json", ".lock"), PUBLIC),
     Output(("model/*", "adapter/*", "best/*", "export/*"), COVERED),
-    Output(("metrics.csv", "tensorboard/*", "plots/*", "report.*", "results.json"), COVERED),  # made of columns
+    # Made of columns.
+    Output(("metrics.csv", "tensorboard/*", "wandb/*", "trackers.json"), COVERED),
+    Output(("plots/*", "report.*", "results.json"), COVERED),
     Output(
         ("cohorts.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),
         SECRET,

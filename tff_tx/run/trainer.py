@@ -15,9 +15,10 @@ import pandas as pd
 
 from tff_tx import privacy, tasks
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
+from tff_tx.config.registries import TRACKERS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import assemble, directory, html_report, loop, model_card, reporting, scoring
+from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, reporting, scoring
 from tff_tx.run.assemble.tasks import run_predictor, stored_config
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
 from tff_tx.run.checkpoints import last_round
@@ -172,6 +173,8 @@ class Trainer:
     def _fit(self):
         started = time.monotonic()
         run_dir, parts = self.config.run.directory, self._assembly
+        if self.config.run.push_to_hub:
+            hub.check(self.config.run.push_to_hub)
         evaluators = parts.evaluators()
         monitors = self._monitors(evaluators)
         with assemble.cluster(self.config) as cluster:
@@ -186,6 +189,8 @@ class Trainer:
         for split, figures in self._results.items():
             self._say(f"{split}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
         self._say(*doubts)
+        if self.config.run.push_to_hub:
+            self._say(f"Uploaded to {hub.push(self._model_directory(), self.config.run.push_to_hub)}")
         self._say(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
         return self.history
 
@@ -198,6 +203,8 @@ class Trainer:
             directory.write_config(run_dir, self.config, parts.facts())
             parts.prepare(run_dir)
         self._say(*parts.describe())
+        before = [Ledger(parts.figures), *self._callbacks, *monitors]
+        trackers = [TRACKERS[name]() for name in self.config.run.trackers]
         withhold = Withhold(functools.partial(privacy.is_withheld, config=self.config))
         with parts.engine(cluster) as engine:
             return loop.train(
@@ -206,7 +213,7 @@ class Trainer:
                 self._schedule(),
                 cohort_fn=parts.cohort_fn(engine.traffic()),
                 evaluate_fn=parts.evaluate_fn(evaluators),
-                callbacks=[Ledger(parts.figures), *self._callbacks, *monitors, withhold, MetricsCsv(), TensorBoard()],
+                callbacks=[*before, withhold, MetricsCsv(), TensorBoard(), *trackers],
                 show_progress=self._progress,
                 profiled=self.config.run.profile,
                 prepare_fn=parts.prepare_fn(),
