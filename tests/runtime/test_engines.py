@@ -18,7 +18,16 @@ from tff_tx import algorithms, cohorts, tasks
 from tff_tx.aggregators import compression
 from tff_tx.analysis.contribution import UpdateStore
 from tff_tx.core.errors import UserError
-from tff_tx.runtime import ENGINES, ClientCompression, LocalEngine, RayCluster, RayEngine, Staleness, process_state
+from tff_tx.runtime import (
+    ENGINES,
+    ClientCompression,
+    LocalEngine,
+    NativeContext,
+    RayCluster,
+    RayEngine,
+    Staleness,
+    process_state,
+)
 
 OPTIONS = algorithms.Options(
     client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate, momentum=0.9),
@@ -278,3 +287,29 @@ def test_no_worker_outlives_its_program(end):
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers):
         assert time.monotonic() < deadline, workers
         time.sleep(0.1)
+
+
+def native_worker():
+    return next(p for p in psutil.Process().children(recursive=True) if "worker_binary" in p.name())
+
+
+def test_a_worker_whose_shell_was_killed_ends_with_its_context():
+    with NativeContext(1):
+        worker = native_worker()
+        worker.parent().kill()
+    psutil.wait_procs([worker], timeout=20)
+    assert not worker.is_running()
+
+
+def test_a_killed_worker_of_tff_is_a_sentence():
+    """TFF would try to reach it for ever."""
+
+    @tff.tensorflow.computation(np.int32)
+    def double(x):
+        return 2 * x
+
+    with NativeContext(1) as call:
+        assert call(double, 2) == 4
+        native_worker().kill()
+        with pytest.raises(UserError, match="TFF's worker has ended .*the same command again"):
+            call(double, 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from typing import Any
@@ -19,13 +20,15 @@ import portpicker
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import UserError, setting
 from tff_tx.runtime import form as form_lib
 from tff_tx.runtime.engine import ProcessEngine, process_state
 from tff_tx.runtime.internals.contexts import RemoteContext
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
 
 _WORKER = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
-_UNTIL_PARENT_DIES = '"$@" & worker=$!; cat >/dev/null; kill -9 $worker'
+# Ends the worker with its parent, and itself with the worker, whose number may be another process's from then on.
+_UNTIL_PARENT_DIES = 'exec 3<&0; "$@" & worker=$!; (cat <&3 >/dev/null; kill -9 $worker) & wait $worker; kill -9 $!'
 _MESSAGE_BYTES = 2 * 1000**3
 _START_SECONDS = 60.0
 
@@ -49,10 +52,11 @@ class NativeContext(contextlib.AbstractContextManager):
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         sizes = ("max_message_length", "max_receive_message_length", "max_send_message_length")
         channel = grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{size}", _MESSAGE_BYTES) for size in sizes])
-        remote = RemoteContext(channel)
+        remote = RemoteContext(grpc.intercept_channel(channel, _WhileItRuns(self._process)))
         deadline = time.monotonic() + _START_SECONDS
         while not remote.is_ready:
             if time.monotonic() > deadline:
@@ -67,12 +71,29 @@ class NativeContext(contextlib.AbstractContextManager):
             return computation(*arguments)
 
     def close(self) -> None:
-        """Ends the worker."""
+        """Ends the worker, also if somebody has killed the shell above it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.stdin.close()
         self._process.wait()
 
     def __exit__(self, *unused):
         self.close()
+
+
+class _WhileItRuns(grpc.UnaryUnaryClientInterceptor):
+    """Lets no call through to a worker that has ended: TFF would try again for ever."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def intercept_unary_unary(self, continuation, client_call_details, request):
+        if self._process.poll() is not None:
+            raise UserError(
+                f"{setting('engine.name')}=tff_native: TFF's worker has ended (it was killed or ran out of memory): "
+                "give the same command again, which goes on from the last checkpoint."
+            )
+        return continuation(client_call_details, request)
 
 
 class NativeEngine(ProcessEngine):
