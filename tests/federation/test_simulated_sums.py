@@ -53,7 +53,7 @@ class Vanishing(Hook):
         return dataclasses.replace(job, at_client=(*job.at_client, vanish)) if gone else job
 
 
-def vanish(contribution, client):
+def vanish(contribution, job):
     raise RuntimeError("gone")
 
 

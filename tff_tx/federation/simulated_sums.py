@@ -35,10 +35,10 @@ class _Masked:
     masker: Masker
     layout: Layout
 
-    def __call__(self, contribution: list, client: Any) -> tuple[list, list]:
+    def __call__(self, contribution: list, job: Job) -> tuple[list, list, dict]:
         masked = self.masker(self.layout.join(contribution))
         leaves = [tf.convert_to_tensor(leaf) for leaf in self.layout.split(masked, self.layout.dtypes)]
-        return leaves, leaves
+        return leaves, leaves, {}
 
 
 class SimulatedSums(Hook):

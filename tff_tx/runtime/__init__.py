@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tff_tx.runtime.client_compression import ClientCompression
-from tff_tx.runtime.client_states import PersonalWeights
+from tff_tx.runtime.client_states import PersonalWeights, RetainedState
 from tff_tx.runtime.engine import Engine, ProcessEngine, process_state, with_model
 from tff_tx.runtime.fed_buff import Staleness
 from tff_tx.runtime.graphs import step_function
@@ -35,5 +35,5 @@ __all__ = [
     *("ENGINES", "MOST_CLIENTS", "MOST_LEAVES", "PRECISIONS", "ClientCompression", "ClientReader", "Engine", "Hook"),
     *("Job", "Limits", "LocalEngine", "NativeContext", "NativeEngine", "PersonalWeights", "ProcessEngine"),
     *("RayCluster", "RayEngine", "RoundOutput", "Staleness", "TooFewClientsError", "Traffic", "configure_tensorflow"),
-    *("numbered", "process_state", "profile", "step_function", "untuned", "with_model"),
+    *("RetainedState", "numbered", "process_state", "profile", "step_function", "untuned", "with_model"),
 ]

@@ -7,7 +7,7 @@ sum, in the client's own thread: where the client's device would do it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ import tensorflow_federated as tff
 
 from tff_tx.core.errors import setting
 from tff_tx.runtime import form as form_lib
-from tff_tx.runtime.client_states import ClientStates
+from tff_tx.runtime.client_states import StatefulHook
 from tff_tx.runtime.graphs import step_function
-from tff_tx.runtime.hooks import Hook, Job
+from tff_tx.runtime.hooks import Job
 
 
-class ClientCompression(Hook):
+class ClientCompression(StatefulHook):
     """Compresses clients' updates, over any process whose clients send one update of the model.
 
     With error feedback client i with update u_i, as it goes into the sum, and residual e_i sends the code of u_i + e_i,
@@ -31,8 +31,7 @@ class ClientCompression(Hook):
     and so is its residual. The compressor draws with a client's own seed of the round.
 
     Clients are named by `tasks.client_arguments`. The state, of error feedback alone,
-    is the number of rounds that have been run; the residuals after each round are in the store. A round that does not
-    count leaves none.
+    is the number of rounds that have been run; the residuals after each round are in the store.
 
     Args:
       compressor: A `compression.Compressor`.
@@ -43,8 +42,8 @@ class ClientCompression(Hook):
     """
 
     def __init__(self, compressor: Any, residuals: Any = None):
+        super().__init__(residuals)
         self._compressor = compressor
-        self._residuals = None if residuals is None else ClientStates(residuals)
         if residuals is None:
             self.local_only = "compress by an aggregator instead (compression.CompressedSumFactory)"
         else:
@@ -57,7 +56,7 @@ class ClientCompression(Hook):
     def bind(self, engine: Any) -> None:
         weights_type = engine.weights_type.trainable
         why, remedy = ("compression at the client needs", "compress by an aggregator")
-        if self._residuals is not None:
+        if self.state_name is not None:
             why, remedy = "error feedback needs", f"set {setting('compression.error_feedback')} to false"
         self._at = form_lib.only_update(engine.parts.contribution_type, weights_type, why, remedy)
         specs = tf.nest.flatten(tff.types.type_to_tf_tensor_specs(weights_type))
@@ -72,28 +71,13 @@ class ClientCompression(Hook):
 
         self._compress = step_function(compress, *specs, *specs, tf.TensorSpec([2], tf.int64))
 
-    def initialize(self, broadcast: list) -> Any:
-        return 0
-
-    def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
-        if self._residuals is not None:
-            self._residuals.start_round(int(state[self.state_name]))
-
     def start_client(self, job: Job) -> Job:
         return dataclasses.replace(job, at_client=(*job.at_client, self._compressed))
 
-    def end_round(self, failures: Mapping[int, str]) -> Any:
-        return None if self._residuals is None else self._residuals.end_round()
-
-    def fail_round(self) -> None:
-        if self._residuals is not None:
-            self._residuals.fail_round()
-
-    def _compressed(self, contribution: list, client: Any) -> tuple[list, list]:
-        residual = None if self._residuals is None else self._residuals.read(client)
+    def _compressed(self, contribution: list, job: Job) -> tuple[list, list, Mapping[str, list]]:
         updates = contribution[self._at.start : self._at.stop]
-        code, decoded, left = self._compress(*updates, *(residual or self._zeros), client["seed"])
-        if self._residuals is not None:
-            self._residuals.write(client, left)
+        residual = job.states.get(self.state_name, self._zeros)
+        code, decoded, left = self._compress(*updates, *residual, job.client["seed"])
         before, after = contribution[: self._at.start], contribution[self._at.stop :]
-        return [*before, *decoded, *after], [*before, *code, *after]
+        retained = {} if self.state_name is None else {self.state_name: left}
+        return [*before, *decoded, *after], [*before, *code, *after], retained

@@ -194,6 +194,17 @@ class ProcessEngine(Engine):
             job = hook.start_client(job)
         return job
 
+    def _with_states(self, job: Job) -> Job:
+        """A client's job with what the client retained in earlier rounds."""
+        found = ((hook.state_name, hook.read_state(job.client)) for hook in self.hooks)
+        return dataclasses.replace(job, states={name: state for name, state in found if state is not None})
+
+    def _retain(self, client: Any, retained: Mapping[str, list]) -> None:
+        """Gives what a client retains to the hooks that store it."""
+        for hook in self.hooks:
+            if hook.state_name in retained:
+                hook.retain(client, retained[hook.state_name])
+
     @abc.abstractmethod
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
         """Runs the clients, `job_fn` giving the `Job` of each; fills `gathered`, gives the sum of contributions."""

@@ -20,7 +20,10 @@ from tff_tx.runtime.rounds import Traffic
 NON_TRAINABLE_STATE = "held"
 """Name, within the broadcast, of what clients have already."""
 PERSONAL = "personal"
-"""Name, within a contribution, of what stays with the client, see `client_states.PersonalWeights`."""
+"""Name, within a contribution, of weights that stay with the client, see `client_states.PersonalWeights`."""
+CLIENT_STATE = "client_state"
+"""Name, within a contribution and the broadcast, of what else a client retains, see `client_states.RetainedState`."""
+_RETAINED = {PERSONAL, CLIENT_STATE}
 _PARTS = ("prepare", "work", "zero", "accumulate", "merge", "report", "update")
 _WORKERS_PARTS = ("work", "zero", "accumulate", "merge")
 
@@ -96,17 +99,23 @@ class RoundForm:
             if i not in constant and (held[i] or not any(held))
         ]
         leaves, where = leaf_types(worked.result), paths(worked.result)
-        uploaded = sum(num_bytes(leaf) for leaf, path in zip(leaves, where) if PERSONAL not in path)
+        uploaded = sum(num_bytes(leaf) for leaf, path in zip(leaves, where) if not _RETAINED & {*path})
         if self.moduli:
             sizes = [int(np.prod(leaf.shape, dtype=np.int64)) for leaf in leaves]
             uploaded = sum(-(-size * (m - 1).bit_length() // 8) for size, m in zip(sizes, self.moduli))
         return Traffic(sum(map(num_bytes, downloaded)), uploaded)
 
     def constants(self) -> set[int]:
-        """Those leaves of the broadcast that are leaves of the state which `update` gives back as they are."""
+        """Those leaves of the broadcast that are the same in every round.
+
+        They are leaves of the state which `update` gives back as they are, or what a client starts from that has
+        retained nothing yet.
+        """
         broadcast, updated = _passed_on(self._proto("prepare")), _passed_on(self._proto("update"))
         unchanged = {i for i, source in enumerate(updated) if source == i}
-        return {i for i, source in enumerate(broadcast) if source in unchanged}
+        places = enumerate(paths(self.type_signature("prepare").result))
+        blank = {i for i, path in places if CLIENT_STATE in path}
+        return blank | {i for i, source in enumerate(broadcast) if source in unchanged}
 
 
 def _no_grappler() -> tf.compat.v1.ConfigProto:
@@ -185,6 +194,8 @@ def _element(value, index, name):
 def only_update(contribution_type: tff.Type, weights_type: tff.Type, why: str, remedy: str) -> range:
     """Which leaves of a contribution are the update of the model, of the type of the trainable weights.
 
+    What stays with the client is none, whatever its shape.
+
     Raises:
       UserError: If none or several may be: begins with `why` it is needed and has the `remedy`, how to do without.
     """
@@ -203,8 +214,9 @@ def _sites(value_type, shape, start) -> Iterator[range]:
     if _shape(value_type) == shape:
         yield range(start, start + len(paths(value_type)))
     elif isinstance(value_type, tff.StructType):
-        for _, element in tff.structure.iter_elements(value_type):
-            yield from _sites(element, shape, start)
+        for name, element in tff.structure.iter_elements(value_type):
+            if name not in _RETAINED:
+                yield from _sites(element, shape, start)
             start += len(paths(element))
 
 

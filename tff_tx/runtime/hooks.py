@@ -15,6 +15,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
+import numpy as np
+
 if TYPE_CHECKING:
     from tff_tx.runtime.engine import Engine
 
@@ -26,24 +28,37 @@ class Job:
     Attributes:
       client: Of the member type of `process.next`'s second parameter.
       broadcast: The leaves that it trains from; on its way to a worker, the number of those among the round's.
-      at_client: Functions from a contribution's leaves and `client` to (the leaves that the server decodes, those that
-        are sent); None takes the place of one that stays with the client.
+      at_client: Functions from a contribution's leaves and the job to (the leaves that the server decodes, those that
+        are sent, and what the client retains, by hook); None takes the place of a leaf that stays with the client.
       at_server: Functions from a contribution's leaves to those that are added up instead.
+      states: What the client retained in earlier rounds, NumPy arrays, by the `state_name` of the hook.
+      takes: The leaves of the broadcast that a client's state takes the place of, by the same names.
     """
 
     client: Any
     broadcast: Any
-    at_client: tuple[Callable[[list, Any], tuple[list, list]], ...] = ()
+    at_client: tuple[Callable[[list, Job], tuple[list, list, Mapping[str, list]]], ...] = ()
     at_server: tuple[Callable[[list], list], ...] = ()
+    states: Mapping[str, list] = dataclasses.field(default_factory=dict)
+    takes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
-    def finish(self, contribution: list) -> tuple[list, list]:
-        """The leaves that are added up, and those that are sent, for what the client's work has given."""
-        counted = sent = contribution
-        for compress in self.at_client:
-            counted, sent = compress(counted, self.client)
+    def inputs(self, broadcast: list) -> list:
+        """The leaves that the client trains from: the broadcast, with its own states in their places."""
+        own = {i: leaf for name, places in self.takes.items() for i, leaf in zip(places, self.states.get(name, ()))}
+        return [own.get(i, leaf) for i, leaf in enumerate(broadcast)]
+
+    def finish(self, contribution: list) -> tuple[list, list, dict[str, list]]:
+        """The leaves that are added up, those that are sent, and what the client retains, of what its work has given.
+
+        What is retained are NumPy arrays, by the `state_name` of the hook that stores them.
+        """
+        counted, sent, retained = contribution, contribution, {}
+        for work in self.at_client:
+            counted, sent, states = work(counted, self)
+            retained.update({name: [np.asarray(leaf) for leaf in state] for name, state in states.items()})
         for scale in self.at_server:
             counted = scale(counted)
-        return counted, [leaf for leaf in sent if leaf is not None]
+        return counted, [leaf for leaf in sent if leaf is not None], retained
 
 
 class Hook:
@@ -78,6 +93,15 @@ class Hook:
     def start_client(self, job: Job) -> Job:
         """Changes what a client is given, or what becomes of its contribution. May be called twice for a client."""
         return job
+
+    def read_state(self, client: Any) -> list | None:
+        """What a client retained after its last round that counts, NumPy arrays; None: nothing.
+
+        It is called as the client starts, perhaps in another thread, and not in the order of the cohort.
+        """
+
+    def retain(self, client: Any, state: list) -> None:
+        """Stores what a client retains after the running round."""
 
     def on_counted(self, position: int, contribution: list) -> None:
         """Sees what is added up, once for each client: in the order of the cohort, on a cluster as leaves come in."""

@@ -100,7 +100,7 @@ class LocalEngine(ProcessEngine):
                         break
                     job = job_fn(clients[position])
                     opened = self._readers.submit(self._open, job)
-                    in_flight[position] = opened, self._workers.submit(self._train, job, opened)
+                    in_flight[position] = opened, self._workers.submit(self._train, opened)
                 _, future = in_flight.pop(turn)
                 error = future.exception()
                 yield future.result() if error is None else error
@@ -109,13 +109,17 @@ class LocalEngine(ProcessEngine):
                 for future in futures:
                     future.cancel()
 
-    def _open(self, job: Job) -> Any:
-        return self._work.open([*form_lib.flatten(job.client, self._client_type), *job.broadcast])
+    def _open(self, job: Job) -> tuple[Job, Any]:
+        """The client's job with what it retained, and its data, being read."""
+        job = self._with_states(job)
+        flat = form_lib.flatten(job.client, self._client_type)
+        return job, self._work.open([*flat, *job.inputs(job.broadcast)])
 
-    def _train(self, job: Job, opened: concurrent.futures.Future) -> tuple[list, float, list[int]]:
+    def _train(self, opened: concurrent.futures.Future) -> tuple[list, float, list[int]]:
         """The leaves that are added up, the seconds spent waiting for data, and the bytes sent, if measured."""
-        client = opened.result()
-        counted, sent = job.finish(self._work.run(client))
+        job, client = opened.result()
+        counted, sent, retained = job.finish(self._work.run(client))
+        self._retain(job.client, retained)
         return counted, client.data_seconds, [] if self._encode is None else [self._num_bytes(sent)]
 
     def close(self) -> None:

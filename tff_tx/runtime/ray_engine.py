@@ -17,7 +17,7 @@ from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.computations import contains_sequence
 from tff_tx.runtime.ray_cluster import RayCluster
-from tff_tx.runtime.ray_round import Round
+from tff_tx.runtime.ray_round import ClientStates, Round
 from tff_tx.runtime.ray_worker import RoundTask, put
 from tff_tx.runtime.usage import Limits, RoundRecord
 
@@ -109,6 +109,7 @@ class RayEngine(ProcessEngine):
             speeds=self._speeds,
             record=record,
             on_contribution=gathered.count,
+            states=ClientStates(self._with_states, self._retain),
         )
         gathered.clock.stop("prepare")
         running.train(gathered.on_progress)

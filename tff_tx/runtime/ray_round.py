@@ -14,8 +14,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Sequence
-from typing import Any, Callable
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,18 @@ class _Call:
     deadline: float
 
 
+class ClientStates(NamedTuple):
+    """What clients retain between rounds.
+
+    Attributes:
+      added: From a job to the same with what its client retained in earlier rounds.
+      retain: Stores what a client retains after this one, from (client, arrays by hook).
+    """
+
+    added: Callable[[Job], Job]
+    retain: Callable[[Any, Mapping[str, list]], None]
+
+
 class Round:
     """Runs a round's clients; `failures` has the reasons why some are left out, by position.
 
@@ -57,6 +69,7 @@ class Round:
       record: Where it is written what the round does.
       on_contribution: Called with the position and the contribution of each client that a leaf has added up, if the
         task has them returned.
+      states: What clients retain: it goes to the worker that runs a client, and comes back.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Round:
         speeds: dict[Member, collections.Counter],
         record: RoundRecord,
         on_contribution: Callable[[int, list], None],
+        states: ClientStates,
     ):
         import ray
 
@@ -91,7 +105,7 @@ class Round:
         self._without: dict[str | None, float] = {}  # since when a silo has had no worker
         self._seen: dict[Member, float] = {}
         self._reports: dict[int, LeafReport] = {}
-        self._on_contribution, self._shown = on_contribution, set()
+        self._on_contribution, self._shown, self._states, self._retained = on_contribution, set(), states, set()
         self._blamed: dict[int, str] = {}
 
     @property
@@ -183,7 +197,8 @@ class Round:
             if not queue or len(calls) > member.threads:
                 return
             leaf = queue.popleft()
-            clients = [(p, self._clients[p]) for p in self._leaves[leaf].positions if p not in self._blamed]
+            positions = [p for p in self._leaves[leaf].positions if p not in self._blamed]
+            clients = [(p, self._states.added(self._clients[p])) for p in positions]
             self._call("run_leaf", member, leaf, None, leaf, clients)
 
     def _steal(self, thief: Member, queue: collections.deque) -> None:
@@ -212,7 +227,7 @@ class Round:
         for i, (leaf, position) in enumerate(self._suspects):
             if self._may(member, leaf):
                 del self._suspects[i]
-                self._call("probe", member, leaf, position, self._clients[position])
+                self._call("probe", member, leaf, position, self._states.added(self._clients[position]))
                 return True
         return False
 
@@ -255,7 +270,7 @@ class Round:
         if call.probed is not None:
             self._end_probe(call.leaf)
             return
-        self._reports[call.leaf] = dataclasses.replace(report, contributions=())
+        self._reports[call.leaf] = dataclasses.replace(report, contributions=(), retained=())
         self._held[call.member].add(call.leaf)
         self._record.busy_seconds += report.busy_seconds
         self._record.read_seconds += report.read_seconds
@@ -265,7 +280,11 @@ class Round:
         )
 
     def _show(self, report: LeafReport) -> None:
-        """Fetches contributions one by one; those of a leaf that is run again are the same, and not shown again."""
+        """Fetches one by one what came of clients; of a leaf that is run again it is the same, and not shown again."""
+        for position, ref in report.retained:
+            if position not in self._retained:
+                self._states.retain(self._clients[position].client, self._ray.get(ref))
+                self._retained.add(position)
         for position, ref in report.contributions:
             if position not in self._shown:
                 self._on_contribution(position, self._ray.get(ref))

@@ -68,6 +68,7 @@ class LeafReport:
       data_seconds: Of the busy time, how long it waited for data.
       sent_bytes: Of each client that finished, if they are measured.
       contributions: Positions of those clients and references of what was added up, if they are returned.
+      retained: Positions of those clients and references of what they retain, where hooks store that.
     """
 
     failures: dict[int, str]
@@ -76,6 +77,7 @@ class LeafReport:
     data_seconds: float
     sent_bytes: Sequence[int] = ()
     contributions: Sequence[tuple[int, Any]] = ()
+    retained: Sequence[tuple[int, Any]] = ()
 
 
 class Worker:
@@ -99,13 +101,15 @@ class Worker:
     def run_leaf(self, task: RoundTask, leaf: int, clients: Sequence[tuple[int, Job]]) -> LeafReport:
         """Trains some clients, given by position and job, one after another and adds their contributions up."""
         graphs, current = self._load(task, clients)
-        total, failures, busy, waited, sent_bytes, contributions = graphs.zero(), {}, 0.0, 0.0, [], []
+        total, failures, busy, waited = graphs.zero(), {}, 0.0, 0.0
+        sent_bytes, contributions, retained = [], [], []
         for (position, job), opened in self._read_ahead(graphs, current, clients):
             try:
                 client = opened.result()
                 with self._processors, self._usage.computing():
                     started = time.monotonic()
-                    contribution, sent = job.finish(graphs.work.run(client))
+                    contribution, sent, states = job.finish(graphs.work.run(client))
+                    retained += [(position, put(states))] if states else []
                     sent_bytes += [] if task.encode is None else [len(task.encode(_arrays(sent)))]
                     if task.returns_contributions:
                         contributions.append((position, put(_arrays(contribution))))
@@ -116,7 +120,7 @@ class Worker:
                 failures[position] = reason(error)
         with self._adding:
             current.partials.add(partials.Span(leaf, leaf + 1), total)
-        return LeafReport(failures, busy, self._usage.take_read_seconds(), waited, sent_bytes, contributions)
+        return LeafReport(failures, busy, self._usage.take_read_seconds(), waited, sent_bytes, contributions, retained)
 
     def probe(self, task: RoundTask, job: Job) -> bool:
         """Trains a client for nothing, to see whether this process outlives it."""
@@ -147,7 +151,7 @@ class Worker:
 
         def read(job):
             with self._usage.reading():
-                return graphs.open(job.client, current.broadcasts[job.broadcast])
+                return graphs.open(job.client, job.inputs(current.broadcasts[job.broadcast]))
 
         waiting = [self._readers.submit(read, job) for _, job in clients[:1]]
         for number, client in enumerate(clients):

@@ -15,6 +15,7 @@ import tensorflow_federated as tff
 from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.noise import NO_SEED, split_seed
 from tff_tx.algorithms.client.transforms import Context
+from tff_tx.runtime.form import CLIENT_STATE, PERSONAL
 
 if TYPE_CHECKING:
     from tff_tx.algorithms.options import Options
@@ -44,10 +45,21 @@ class Client:
     Attributes:
       context: The model and the server's weights.
       options: The parts of the algorithm.
+      state: What it retained, where the algorithm has such a state: as `client_state` of `build_client_work` or the
+        last round's result made it.
+      rounds: In how many rounds it has retained a state, int32 scalar.
     """
 
     context: Context
     options: Options
+    state: Any = None
+    rounds: Any = 0
+
+    def with_state(self, retained: Any, first: Callable[[Client], Any]) -> Client:
+        """The client with its state: what it retained in earlier rounds, or before these that of `first`."""
+        known = retained["rounds"] > 0
+        state = tf.nest.map_structure(lambda r, f: tf.where(known, r, f), retained["state"], first(self))
+        return dataclasses.replace(self, state=state, rounds=retained["rounds"])
 
     @classmethod
     def receive(cls, model: tff.learning.models.FunctionalModel, options: Options, received: Any) -> Client:
@@ -112,8 +124,8 @@ class Client:
         (learned, losses), _, *seen = transforms.cut(batches).reduce(state, body)
         return learned, Seen(losses, *seen)
 
-    def result(self, update: Any, seen: Seen) -> tuple:
-        """(what leaves the client, its unfinished metrics), and after these its personal weights, if it has any.
+    def result(self, update: Any, seen: Seen, state: Any = None) -> tuple:
+        """(what leaves the client, its unfinished metrics), and after these what it retains by name, if it does.
 
         The weight is the number of examples, or 1 for all; an update that is not finite becomes zero, of weight and
         metrics 0. With `Options.sends_loss` the weight is `OrderedDict(weight, loss)`, with the mean of the examples'
@@ -123,6 +135,8 @@ class Client:
         Args:
           update: Of the weights that the client trains.
           seen: From `train`.
+          state: Its new state, of an algorithm whose clients have one. With an update that is not finite it has no
+            effect.
         """
         shared = len(update) - personal.num_personal(self.context.model)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
@@ -140,8 +154,18 @@ class Client:
         return (
             tff.learning.templates.ClientResult(update=update, update_weight=weight),
             metrics,
-            *([own] if own else []),
+            *self._retained(own, state, finite),
         )
+
+    def _retained(self, own: tuple, state: Any, finite: tf.Tensor) -> list[dict[str, Any]]:
+        retained = collections.OrderedDict()
+        if own:
+            retained[PERSONAL] = own
+        if state is not None:
+            after = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), state, self.state)
+            rounds = self.rounds + tf.cast(finite, tf.int32)
+            retained[CLIENT_STATE] = collections.OrderedDict(rounds=rounds, state=after)
+        return [retained] if retained else []
 
 
 def _drawn_seed():

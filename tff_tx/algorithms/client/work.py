@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.training import Client
-from tff_tx.runtime.form import PERSONAL
+from tff_tx.runtime.form import CLIENT_STATE
 
 if TYPE_CHECKING:
     from tff_tx.algorithms.options import Options
@@ -83,6 +82,7 @@ def build_client_work(
     options: Options,
     client_update: Callable[..., tuple],
     sends_rate: bool = True,
+    client_state: Callable[[Client], Any] | None = None,
 ) -> _templates.ClientWorkProcess:
     """Clients' part of a round.
 
@@ -91,8 +91,13 @@ def build_client_work(
       options: Its client's rate or schedule, transforms and metrics.
       client_update: From a `Client`, its batches and, with `sends_rate`, the rate to `Client.result`.
       sends_rate: Whether the round's learning rate is broadcast, and measured as `learning_rate`.
+      client_state: If not None, clients have a state, `Client.state`, which `client_update` passes on to
+        `Client.result`; it never leaves them (`runtime.RetainedState`). From a client that has none yet to its first
+        one, a structure of tensors of static shape.
     """
     received, batches_type = received_type(model, options), data_type(model)
+    blank = None if client_state is None else _blank_state(model, options, client_state)
+    blank_type = [] if blank is None else [blank.type_signature.result]
 
     @tff.tensorflow.computation(np.int32)
     def learning_rate(round_num):
@@ -100,12 +105,20 @@ def build_client_work(
             return tf.constant(options.client_learning_rate, tf.float32)
         return tf.cast(options.client_schedule(round_num), tf.float32)
 
-    @tff.tensorflow.computation(tff.to_type((received, batches_type, *([np.float32] if sends_rate else []))))
+    @tff.tensorflow.computation(
+        tff.to_type((received, batches_type, *([np.float32] if sends_rate else []), *blank_type))
+    )
     def train(inputs):
-        return in_graph(client_update, model, options, *inputs)
+        if client_state is None:
+            return in_graph(client_update, model, options, *inputs)
+        *inputs, retained = inputs
 
-    own_type = train.type_signature.result[2] if personal.num_personal(model) else None
-    sums_type = () if own_type is None else collections.OrderedDict([(PERSONAL, own_type)])
+        def with_state(one, *inputs):
+            return client_update(one.with_state(retained[CLIENT_STATE], client_state), *inputs)
+
+        return in_graph(with_state, model, options, *inputs)
+
+    sums_type = () if len(train.type_signature.result) == 2 else train.type_signature.result[2]
 
     @tff.tensorflow.computation(np.int32, sums_type)
     def add_one(round_num, sums):
@@ -128,12 +141,13 @@ def build_client_work(
     )
     def next_fn(state, received, batches):
         rate = {"learning_rate": tff.federated_map(learning_rate, state.round_num)} if sends_rate else {}
-        at_clients = map(tff.federated_broadcast, rate.values())
+        at_server = [*rate.values(), *([] if blank is None else [tff.federated_eval(blank, tff.SERVER)])]
+        at_clients = map(tff.federated_broadcast, at_server)
         result, client_metrics, *own = tff.federated_map(train, (received, batches, *at_clients))
         metrics = metrics_process.next(state.metrics, client_metrics)
         sums = tff.federated_value((), tff.SERVER)
         if own:
-            sums = tff.federated_sum(tff.federated_zip(collections.OrderedDict([(PERSONAL, own[0])])))
+            sums = tff.federated_sum(own[0])
         round_num = tff.federated_map(add_one, (state.round_num, sums))
         return tff.templates.MeasuredProcessOutput(
             tff.federated_zip(collections.OrderedDict(round_num=round_num, metrics=metrics.state)),
@@ -142,6 +156,23 @@ def build_client_work(
         )
 
     return _templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _blank_state(model: Any, options: Options, client_state: Callable[[Client], Any]) -> tff.Computation:
+    """What the server broadcasts in the place of the states of clients that have none; always zeros."""
+
+    @tff.tensorflow.computation(received_type(model, options))
+    def first(received):
+        return client_state(Client.receive(model, options, received))
+
+    specs = tff.types.type_to_tf_tensor_specs(first.type_signature.result)
+
+    @tff.tensorflow.computation
+    def blank():
+        state = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
+        return collections.OrderedDict([(CLIENT_STATE, collections.OrderedDict(rounds=0, state=state))])
+
+    return blank
 
 
 def in_graph(client_update: Callable, model: Any, options: Options, received: Any, *inputs: Any) -> Any:
