@@ -62,6 +62,13 @@ def echo(header, payload):
     return (payload,)
 
 
+def background(function):
+    """A thread that runs a function."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
 def wait_until(condition, seconds=20.0):
     """Waits for what other threads bring about."""
     deadline = time.monotonic() + seconds
@@ -103,6 +110,12 @@ class Raw:
         key = parse_header(reply.envelope).session
         return Session(self.identity, self.authority, reply.envelope.certificate, key, RUN)
 
+    def message(self, session):
+        """The next message to this participant: header and payload."""
+        asked = next(session.chunks(0, "receive")).SerializeToString()
+        receive = self._channel.unary_stream(f"/{wire.SERVICE}/Receive", None, Chunk.FromString)
+        return session.read(receive(asked, timeout=20.0), 1 << 20)
+
     def close(self):
         self._channel.close()
 
@@ -111,7 +124,7 @@ class Proxy:
     """Forwards a port of this machine, slowly if `bytes_per_second` is set, until it is cut."""
 
     def __init__(self, port, bytes_per_second=None):
-        self._target, self._rate, self._sockets = port, bytes_per_second, []
+        self._target, self._rate, self._sockets, self._blocked = port, bytes_per_second, [], 0.0
         self._server = socket.create_server(("localhost", 0))
         self.port, self.seen = self._server.getsockname()[1], bytearray()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -120,6 +133,9 @@ class Proxy:
         while True:
             try:
                 client, _ = self._server.accept()
+                if time.monotonic() < self._blocked:
+                    client.close()
+                    continue
                 server = socket.create_connection(("localhost", self._target))
             except OSError:
                 return
@@ -145,6 +161,11 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
                 end.close()
+
+    def block(self, seconds):
+        """Ends all connections, and forwards no new ones for some time."""
+        self._blocked = time.monotonic() + seconds
+        self.cut()
 
     def close(self):
         self._server.close()

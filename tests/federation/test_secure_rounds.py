@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.federation import parties
+from tests.federation.players import LAYOUT, NAMES, RUN, THREAT, Player, check_sum, federation, leaves, party, run
 from tests.federation.secure_sums import playing
 from tests.federation.test_simulated_sums import SECURE
 from tff_tx import algorithms, tasks
@@ -21,18 +22,11 @@ from tff_tx.federation import contents, secure_rounds
 from tff_tx.federation.engine import FORM, FederationEngine, client_of
 from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.hub import Limits
-from tff_tx.federation.layout import Layout
-from tff_tx.federation.secure_rounds import KEYS, PHASES, SecureParty, SecureRounds, model_digest
-from tff_tx.federation.secure_sums import Authority, Client, Identity, SecureSumError, Terms, Threat, decode, session
+from tff_tx.federation.secure_rounds import KEYS, PHASES, SecureRounds, model_digest
+from tff_tx.federation.secure_sums import Authority, Client, Identity, SecureSumError, Terms, decode, session
 from tff_tx.federation.secure_sums.messages import MaskedInput
-from tff_tx.federation.wire import load_kit
 from tff_tx.federation.worker import Worker
 from tff_tx.runtime import LocalEngine, TooFewClientsError
-
-NAMES = ("east", "north", "south", "west")
-THREAT = Threat(0.0, 0.25, active=True)  # of 4 participants 3 are needed
-LAYOUT = Layout((2**20, 2**20, 2**62), ((3, 2), (40,), ()), tuple(map(np.dtype, ("int32", "int32", "int64"))))
-RUN = "a plan"
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -40,63 +34,6 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 @pytest.fixture(scope="module")
 def kits(tmp_path_factory):
     return parties.make_kits(tmp_path_factory.mktemp("certs"), NAMES)
-
-
-def leaves(name):
-    """What a participant adds to a sum."""
-    drawn = np.random.default_rng(NAMES.index(name))
-    return [drawn.integers(0, min(m, 2**40), s).astype(d) for m, s, d in zip(*dataclasses.astuple(LAYOUT))]
-
-
-def total(names):
-    """The sum over participants, in plain arithmetic."""
-    added = [sum(leaf.astype(np.int64) for leaf in each) for each in zip(*map(leaves, names))]
-    return [np.mod(leaf, m) for leaf, m in zip(added, LAYOUT.moduli)]
-
-
-def party(kits, name, least=0, participants=NAMES):
-    return SecureParty(*load_kit(os.path.join(kits, name), "participant", participants), THREAT, RUN, len(NAMES), least)
-
-
-class Player:
-    """A participant without a model: `change` sees each answer before it leaves."""
-
-    def __init__(self, kits, name, change=lambda phase, answer: answer, **more):
-        self.party, self.name, self.change = party(kits, name, **more), name, change
-
-    def __call__(self, header, payload):
-        said, content = contents.split(payload)
-        if header.phase == KEYS:
-            model = bytes.fromhex(said["model"])
-            answer = self.party.begin(header.round, model, LAYOUT, leaves(self.name))
-        else:
-            answer = self.party.answer(header.phase, content)
-        return contents.pack({}, self.change(header.phase, answer))
-
-
-@contextlib.contextmanager
-def federation(kits, players, **more):
-    """A hub with participants; `players` by name."""
-    with parties.hub(kits, NAMES, **more) as hub, contextlib.ExitStack() as stack:
-        hub.links = {
-            name: stack.enter_context(parties.serving(kits, name, hub.port, player)) for name, player in players.items()
-        }
-        hub.wait(list(players))
-        yield hub
-
-
-def run(hub, number=1, models=None, seconds=20.0):
-    """A round: the sum, why participants are not in it, and the phases that were."""
-    model, phases = b"m" * 32, []
-    told = {name: {"model": ((models or {}).get(name, model)).hex(), "attempt": os.urandom(4).hex()} for name in NAMES}
-    requests = {name: contents.pack(said) for name, said in told.items()}
-    rounds = SecureRounds(hub, LAYOUT, THREAT, RUN, seconds)
-    return *rounds.sum(number, model, requests, phases.append), phases
-
-
-def check_sum(found, names):
-    for ours, theirs in zip(found, total(names)):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_sum_is_that_of_plain_arithmetic_round_after_round(kits):
