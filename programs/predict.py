@@ -23,7 +23,7 @@ def main(settings: cli.Settings) -> None:
         raise UserError(f"{setting('predict.run_dir')} is not set: name the directory of a run.")
     from tff_tx import inference
     from tff_tx.run import directory
-    from tff_tx.run.assemble.tasks import run_predictor
+    from tff_tx.run.assemble.trained import run_predictor
 
     options = {name: getattr(own, name) for name in _OPTIONS}
     run = directory.read_run(own.run_dir)

@@ -68,6 +68,8 @@ NOTEBOOK = {
         "FedGKD",
         "FedProx",
         "FedRep",
+        "FedBABU",
+        "FedRecon",
         "FedSGD",
     ),
     *(

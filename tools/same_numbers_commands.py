@@ -64,6 +64,8 @@ COMMANDS = {
         "--algorithm=mime_lite --client_optimizer=sgd --client_momentum=0.9 --client_learning_rate=0.05 "
         "--partition=power_law --keep_updates",
     ),
+    "fed_babu": _train(_DIGITS, "--algorithm=fed_babu --personal=head --personal_epochs=2"),
+    "fed_recon": _train(_DIGITS, "--algorithm=fed_recon --personal=norms --split=within_client --test_fraction=0.25"),
     "fed_gkd": _train(
         _DIGITS, "--rounds=3 --distillation_weight=0.2 --distillation_models=2 --distillation_temperature=2"
     ),

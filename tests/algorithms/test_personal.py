@@ -99,6 +99,32 @@ def test_fed_rep_equals_numpy(tmp_path, passes):
     assert np.ptp(biases[0]) > 1e-2 or not passes
 
 
+def stateless_by_hand(passes):
+    """FedRecon with so many passes over the support half of a client's batch, or with None FedBABU; float64."""
+    kernel = np.ones(15)
+    for clients in ROUNDS:
+        total, weight = np.zeros(15), 0
+        for client in clients:
+            x, y = DATA[client]
+            half, bias = -(-len(y) // 2) if passes else 0, np.ones(3)
+            for _ in range(passes or 0):
+                bias = bias - RATE * gradient(np.concatenate([kernel, bias]), x[:half], y[:half])[15:]
+            step = RATE * gradient(np.concatenate([kernel, bias]), x[half:], y[half:])
+            total, weight = total + len(y[half:]) * step[:15], weight + len(y[half:])
+        kernel = kernel - total / weight
+    return kernel
+
+
+@pytest.mark.parametrize(("build", "passes"), [("build_fed_babu", None), ("build_fed_recon", 2)])
+def test_clients_without_a_state_equal_numpy(build, passes):
+    """What they train of their own is neither stored nor sent, and all begin with the same in each round."""
+    built = process(getattr(algorithms, build), personal_epochs=passes or 1)
+    state = run(engine := LocalEngine(built))
+    np.testing.assert_allclose(weights(state)[0], stateless_by_hand(passes), atol=1e-6)
+    np.testing.assert_array_equal(weights(state)[1], np.ones(3))
+    assert engine.traffic().upload_bytes == LocalEngine(process()).traffic().upload_bytes
+
+
 @functools.cache
 def process_without():
     """With nothing personal, and otherwise as `process`."""

@@ -12,7 +12,7 @@ from tff_tx import inference, models
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
 from tff_tx.inference import exporting
-from tff_tx.run.assemble import tasks as assemble_tasks
+from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import StoredRun
 
 IDS = np.array([[4, 5, 6, 7], [8, 9, 1, 1]], np.int32)
@@ -69,7 +69,7 @@ def test_a_format_without_its_packages(tmp_path, monkeypatch):
 def test_a_run_is_exported_with_its_tokenizer(tmp_path):
     models.save_pretrained(zoo.BY_NAME["distilbert"].build(), str(tmp_path / "model"), tiny.words_tokenizer(["a", "b"]))
     run = StoredRun(str(tmp_path), RunConfig.of({"task.kind": "sequence_classification"}), {})
-    path, inputs = assemble_tasks.export_run(run, "savedmodel")
+    path, inputs = export_run(run, "savedmodel")
     assert path == str(tmp_path / "export" / "savedmodel")
     assert list(inputs) == ["input_ids", "attention_mask"]
     assert {"saved_model.pb", "variables", "config.json", "tokenizer.json"} <= set(os.listdir(path))

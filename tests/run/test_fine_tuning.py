@@ -1,5 +1,7 @@
 """Fine-tuning at evaluation, against NumPy and on a run."""
 
+import os
+import pathlib
 import types
 
 import numpy as np
@@ -12,7 +14,8 @@ from tests import tiny
 from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -- fixtures
 from tests.runtime.test_hooks import DATA, RATE, gradient
 from tff_tx import algorithms, models, runtime
-from tff_tx.run.fine_tuning import FineTuning, parts, share_hurt
+from tff_tx.run.comparison import Comparison, figures
+from tff_tx.run.fine_tuning import FineTuning, parts
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -54,11 +57,27 @@ def test_a_record_of_a_held_out_client_is_trained_on_or_evaluated():
     assert parts(within, "test") == (within.train, clients)
 
 
-def test_clients_that_are_hurt_are_counted():
-    before = pd.DataFrame({"acc": [0.5, 0.5, 0.5], "loss": [1.0, 1.0, 1.0]})
-    after = pd.DataFrame({"acc": [0.6, 0.4, 0.5], "loss": [2.0, 0.5, 0.5]})
-    assert share_hurt(before, after, [models.Metric("acc", "Accuracy")]) == ("acc", pytest.approx(1 / 3))
-    assert share_hurt(before, after, []) == ("loss", pytest.approx(1 / 3))
+def test_clients_that_are_hurt_are_counted(tmp_path):
+    shared = pd.DataFrame({"acc": [0.5, 0.5, 0.5], "loss": [1.0, 1.0, 1.0]})
+    own = pd.DataFrame({"acc": [0.6, 0.4, 0.5], "loss": [2.0, 0.5, 0.5]})
+    alone = pd.DataFrame({"acc": [0.7, 0.7, 0.4], "loss": [1.0, 1.0, 1.0]})
+    accuracy = models.Metric("acc", "Accuracy")
+    found = Comparison(own, {"global model": shared, "trained alone": alone}, (accuracy,))
+    first, second, third = found.sentences
+    assert first == (
+        "Personalization hurts 33% of clients here (1 of 3): their own model has a lower acc than the global model."
+    )
+    assert second.startswith("Training together hurts 67% of clients here (2 of 3)")
+    assert third.startswith("The global model hurts 67% of clients here (2 of 3)")
+    assert found.table.loc["own model", ["mean", "worst", "hurt, beside trained alone"]].tolist() == pytest.approx(
+        [0.5, 0.4, 2 / 3]
+    )
+    assert os.path.getsize(found.plot(str(tmp_path / "scatter.png")))
+    by_loss = Comparison(own, {"global model": shared}, (models.Metric("loss", "Loss", higher_is_better=False),))
+    assert by_loss.sentences == [first.replace("lower acc", "higher loss")]
+    columns = figures(own, shared, [accuracy])
+    assert columns["share_hurt"] == pytest.approx(1 / 3)
+    assert (columns["clients_p10/acc"], columns["global_worst/acc"]) == pytest.approx((0.42, 0.5))
 
 
 @pytest.mark.slow
@@ -68,9 +87,12 @@ def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     pd.testing.assert_frame_equal(before, trained.evaluate("test").by_client)
     assert found.by_client["loss"].mean() < before["loss"].mean()
     assert alone["loss"].mean() > found.by_client["loss"].mean()
-    assert "of clients have a lower accuracy than before fine-tuning." in str(found)
-    found.write(str(tmp_path))
+    assert "their model has a lower accuracy than before fine-tuning." in str(found)
+    written = found.write(str(tmp_path))
     assert "clients, trained alone" in (tmp_path / "test.json").read_text()
+    report = (pathlib.Path(trained.config.run.directory) / "report.md").read_text()
+    assert report.count("Personalization hurts") == 1
+    assert str(tmp_path / "test_clients.png") in written
 
 
 @pytest.mark.slow
@@ -85,4 +107,25 @@ def test_clients_that_are_held_out_are_trained_on_some_records_and_evaluated_on_
     sizes = held_out.task.test.sizes()
     found = run.evaluate("test", personalize_epochs=20)
     assert found.by_client["num_examples"].to_dict() == {c: n - -(-n // 5) for c, n in sizes.items() if n > 1}
-    assert found.by_client["loss"].mean() < 0.9 * found.others["before fine-tuning"]["loss"].mean()
+    assert found.by_client["loss"].mean() < 0.9 * found.others["global model"]["loss"].mean()
+
+
+@pytest.mark.slow
+def test_clients_that_are_held_out_rebuild_what_is_personal(cache_dir, tmp_path):
+    """FedRecon: of every fifth record, in training, in evaluation and for predictions; and nobody stores anything."""
+    held_out = ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(4, alpha=0.3), test=2, split="client"),
+        model=ft.Model(config=TINY, personal="head"),
+        cache_dir=cache_dir,
+    )
+    parts = {"client": ft.Adam(1e-2), "personal_epochs": 20}
+    run = trainer(held_out, tmp_path, algorithm=ft.FedRecon(**parts))
+    row = run.fit(rounds=2).iloc[-1]
+    found, sizes = run.evaluate("test"), held_out.task.test.sizes()
+    assert not (tmp_path / "personal").exists()
+    assert found.by_client["num_examples"].to_dict() == {c: n - -(-n // 5) for c, n in sizes.items() if n > 1}
+    assert found.by_client["loss"].mean() < 0.9 * found.others["global model"]["loss"].mean()
+    assert row["eval/clients_worst/accuracy"] == found.by_client["accuracy"].min()
+    assert row["eval/global_mean/accuracy"] == pytest.approx(found.others["global model"]["accuracy"].mean())
+    images = list(np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32))
+    assert run.predict(images, client=found.by_client.index[0]) != run.predict(images)

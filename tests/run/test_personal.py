@@ -1,16 +1,19 @@
 """Runs whose clients have weights of their own: evaluation, prediction, privacy, resuming."""
 
+import os
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 
 import tff_tx as ft
 from tests.complaints import problem
 from tff_tx.config import RunConfig, check, resolve
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble.personal import stored_weights
+from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import read_run
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -61,13 +64,36 @@ def test_a_client_predicts_with_its_own_head(trained, task):
     first, second = (trained.predict(images, client=c) for c in task.task.train.client_ids[:2])
     nobody = trained.predict(images)
     assert first != second != nobody != first
-    put = stored_weights(run, task.task.model)
+    put = stored_weights(run.directory, task.task.model, run.facts["personal"])
     weights = [*task.task.model.initial_weights[0], *task.task.model.initial_weights[1]]
     changed = [i for i, (w, o) in enumerate(zip(weights, put(weights, task.task.train.client_ids[0]))) if w is not o]
     assert tuple(changed) == put.positions
     assert len(changed) == 2  # kernel and bias
-    with pytest.raises(UserError, match="has no weights of such a client"):
+    with pytest.raises(UserError, match="has no such client; name one of"):
         trained.predict(images, client="nobody")
+
+
+def test_a_client_whose_work_left_nothing_predicts_as_it_is_evaluated(trained, task, tmp_path):
+    """With the weights that clients begin with, as `predict` without a client."""
+    nobodys = tmp_path / "run"
+    shutil.copytree(trained.config.run.directory, nobodys)
+    shutil.rmtree(nobodys / "personal")
+    images = list(np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32))
+    without = trainer(task, nobodys)
+    assert without.predict(images, client=task.task.train.client_ids[0]) == without.predict(images)
+
+
+def test_a_clients_model_is_exported_for_transformers(trained, task):
+    run, client = read_run(trained.config.run.directory), task.task.train.client_ids[0]
+    path, _ = export_run(run, "pretrained", client=client)
+    assert path.endswith(f"clients/{client}/pretrained")
+    assert not os.path.exists(os.path.join(path, "README.md"))
+    images = np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32)
+    logits = transformers.TFAutoModelForImageClassification.from_pretrained(path)(images, training=False).logits
+    classes = logits.numpy().argmax(axis=1)
+    names = {name: i for i, name in enumerate(task.task.label_names)}
+    predicted = trained.predict(list(images), client=client)
+    assert [names[p["label"]] for p in predicted] == list(classes)
 
 
 @pytest.mark.slow
@@ -109,8 +135,11 @@ WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.person
         ({"model.personal": None, "algorithm.name": "fed_rep"}, "without personal weights it is fed_avg"),
         ({"algorithm.personal_epochs": 2}, "algorithm.personal_epochs=2 has no effect with algorithm.name=fed_avg"),
         ({"run.keep_updates": True}, "contributions are judged by the global model"),
+        ({"model.personal": None, "algorithm.name": "fed_recon"}, "without personal weights it is fed_avg"),
+        ({"algorithm.name": "fed_babu", "model.trainable": "lora"}, "into which adapters are merged"),
     ],
 )
 def test_rules(values, sentence):
     check(resolve(RunConfig.of(WITHIN)))
+    check(resolve(RunConfig.of({**WITHIN, "algorithm.name": "fed_babu", "data.split": "client"})))
     assert sentence in problem({**WITHIN, **values})

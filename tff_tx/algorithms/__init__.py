@@ -8,8 +8,10 @@ from tff_tx.algorithms import capabilities
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.client import ClientTransform, accumulate, chain, distill, dp_sgd, local_dp, proximal
 from tff_tx.algorithms.fed_avg import build_fed_avg
+from tff_tx.algorithms.fed_babu import build_fed_babu
 from tff_tx.algorithms.fed_gkd import build_fed_gkd
 from tff_tx.algorithms.fed_prox import build_fed_prox
+from tff_tx.algorithms.fed_recon import build_fed_recon
 from tff_tx.algorithms.fed_rep import build_fed_rep
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
 from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg, build_process

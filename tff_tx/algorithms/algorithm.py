@@ -33,6 +33,9 @@ class Algorithm:
       paper: Link.
       build: From a functional model and `Options` to the `LearningProcess`.
       capabilities: Of `tff_tx.algorithms.capabilities`.
+      own_model: How a client gets the model of its own, if it has one: "stored", what its work has left; or made of the
+        global model where it is needed, by `Options.personal_epochs` passes over the client's records that train its
+        personal weights ("rebuilt") or all ("tuned").
     """
 
     name: str
@@ -40,6 +43,12 @@ class Algorithm:
     paper: str
     build: _BUILD
     capabilities: frozenset[str]
+    own_model: str = "stored"
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether clients store nothing from round to round."""
+        return self.own_model != "stored"
 
     def require(self, capability: str, what: str) -> None:
         """Checks for a capability.

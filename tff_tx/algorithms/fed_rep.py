@@ -17,21 +17,9 @@ def client_update(one: client.Client, batches: tf.data.Dataset, rate: tf.Tensor)
     tau times, for each batch b: h_k <- h_k - eta grad_h l(h_k, phi_t; b); then once, for each batch b:
     phi <- phi - eta grad_phi l(h_k, phi; b); keep h_k, send phi_t - phi.
     """
-    optimizer, first = one.options.client_optimizer_fn(rate), len(one.server) - client.num_personal(one.context.model)
-
-    def train(weights, batches, trained):
-        def step(learned, gradients, examples):
-            del examples
-            weights, state = learned
-            state, after = optimizer.next(state, weights[trained], gradients[trained])
-            return (*weights[: trained.start], *after, *weights[trained.stop :]), state
-
-        start = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, weights[trained]))
-        (weights, _), seen = one.train(batches, (weights, start), step)
-        return weights, seen
-
-    weights, _ = train(one.server, batches.repeat(one.options.personal_epochs), slice(first, len(one.server)))
-    weights, seen = train(weights, batches, slice(0, first))
+    head = batches.repeat(one.options.personal_epochs)
+    weights, _ = client.train_part(one, one.server, head, rate, client.personal_part(one))
+    weights, seen = client.train_part(one, weights, batches, rate, client.shared_part(one))
     return one.result(tf.nest.map_structure(tf.subtract, one.server, weights), seen)
 
 

@@ -39,7 +39,9 @@ class AlgorithmConfig(Section, name="algorithm"):
     )
     personal_epochs: int = option(
         1,
-        "FedRep: passes over a client's batches that train {model.personal}, before one that trains the rest.",
+        "FedRep: passes over a client's batches that train {model.personal}, before one that trains the rest. "
+        "FedRecon: the same, from nothing in each round. FedBABU: passes that train a client's own model when it is "
+        "evaluated.",
         least=0,
     )
 

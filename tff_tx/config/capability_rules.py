@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from tff_tx.config import laws, training_data
-from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, belong, needs, section
+from tff_tx.config.conditions import (
+    BelongsTo,
+    Chosen,
+    Conflict,
+    Derived,
+    Law,
+    Relation,
+    Requires,
+    belong,
+    needs,
+    section,
+)
 from tff_tx.config.registries import AGGREGATORS, ALGORITHMS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS
 
@@ -16,6 +27,11 @@ def _algorithm_without(capability) -> Chosen:
     return Chosen("algorithm.name", ALGORITHMS, "capabilities", capability, negated=True)
 
 
+STORED = Derived(
+    "model.personal",
+    lambda c: c.model.personal is not None and not ALGORITHMS[c.algorithm.name].is_stateless,
+)
+"""Clients retain weights of their own from round to round."""
 _TWO_UPDATES = "its clients send a gradient besides their update"
 
 CAPABILITIES = (
@@ -101,9 +117,10 @@ CAPABILITIES = (
         for name in ("balance_classes", "class_weights", "focal_gamma")
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
+    Requires(STORED, "engine.name=local", "personal weights belong to the clients, and are stored on this machine"),
     Law(
         lambda c: (
-            c.model.personal is not None
+            STORED.holds(c)
             and (c.data.validation_fraction or c.data.test_fraction)
             and not training_data.WITHIN_CLIENTS.holds(c)
         ),

@@ -15,6 +15,8 @@ ALGORITHMS = Registry(
         **_of("algorithms.fed_prox", "fed_prox"),
         **_of("algorithms.fed_gkd", "fed_gkd"),
         **_of("algorithms.fed_rep", "fed_rep"),
+        **_of("algorithms.fed_babu", "fed_babu"),
+        **_of("algorithms.fed_recon", "fed_recon"),
         **_of("algorithms.fed_sgd", "fed_sgd"),
         **_of("algorithms.mime_lite", "mime_lite"),
     },

@@ -131,9 +131,6 @@ _MODEL = [
         "remove it, or train a part of the model, as with {model.trainable}=lora",
     ),
     *belong("model.trainable=lora", *section("lora")),
-    Requires(
-        "model.personal", "engine.name=local", "personal weights belong to the clients, and are stored on this machine"
-    ),
     *(
         Conflict("model.personal", condition, because)
         for condition, because in (
@@ -191,8 +188,14 @@ _ALGORITHM = [
     ),
     Conflict("client.steps", "client.epochs", "both set how long a client trains"),
     *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
-    *belong("algorithm.name=fed_rep", "algorithm.personal_epochs"),
-    Requires("algorithm.name=fed_rep", "model.personal", "without personal weights it is fed_avg"),
+    *belong("algorithm.name=fed_rep|fed_babu|fed_recon", "algorithm.personal_epochs"),
+    Requires("algorithm.name=fed_rep|fed_babu|fed_recon", "model.personal", "without personal weights it is fed_avg"),
+    Conflict(
+        "algorithm.name=fed_babu",
+        "model.trainable=lora",
+        "clients' own models are trained from the published one, into which adapters are merged",
+        "train all weights or upper layers",
+    ),
     *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(

@@ -47,7 +47,8 @@ class PredictConfig(Section, name="predict"):
 
     run_dir: str | None = option(None, "Run directory.")
     client: str | None = option(
-        None, "Client whose personal weights are used; default: those that clients begin with, if there are any."
+        None,
+        "Client whose own model predicts, see {model.personal}; default: with the weights that clients begin with.",
     )
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
@@ -72,11 +73,17 @@ class ExportConfig(Section, name="export"):
     run_dir: str | None = option(None, "Run directory.")
     format: str = option(
         "savedmodel",
-        "SavedModel, as TensorFlow Serving takes it; TensorFlow Lite; or ONNX, with the packages of the extra `onnx`.",
-        choices=("savedmodel", "tflite", "onnx"),
+        "SavedModel, as TensorFlow Serving takes it; TensorFlow Lite; ONNX, with the packages of the extra `onnx`; or "
+        "pretrained, a directory for transformers.",
+        choices=("savedmodel", "tflite", "onnx", "pretrained"),
+    )
+    client: str | None = option(
+        None, "Client whose own model is exported, see {model.personal}; default: the model that all share."
     )
     output: str | None = option(
-        None, "Directory to write, which is replaced; default: export/ and the format, in the run directory."
+        None,
+        "Directory to write, which is replaced; default: in the run directory export/ and the format, "
+        "or clients/, the client and the format.",
     )
 
 

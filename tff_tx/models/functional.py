@@ -154,8 +154,16 @@ class TransformerModel(tff.learning.models.FunctionalModel):
     @property
     def personal_names(self) -> list[str]:
         """Names of the personal weights, see `trainable.by_name`."""
+        return self._names(self._personal)
+
+    @property
+    def trained_names(self) -> list[str]:
+        """Names of the Keras model's weights that clients train, see `trainable.by_name`: none of adapters."""
+        return self._names([*self._trainable, *self._personal])
+
+    def _names(self, variables):
         names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items()}
-        return [names[id(v)] for v in self._personal]
+        return [names[id(v)] for v in variables if id(v) in names]
 
     @property
     def _personal(self) -> list:

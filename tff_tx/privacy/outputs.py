@@ -83,9 +83,10 @@ FILES = (
         "failed, fingerprints and activations of the data, the state of the noise, and the keys of noise and cohorts",
     ),
     Output(
-        ("personal/*",),
+        ("personal/*", "clients/*"),
         SECRET,
-        "`personal/`: weights of single clients, trained on their data without noise, which are the clients' own",
+        "`personal/` and `clients/`: weights of single clients, trained on their data without noise, which are the "
+        "clients' own",
         lambda config: config.model.personal is not None,
     ),
     Output(

@@ -76,25 +76,33 @@ class Evaluator:
         return self._finish(functools.reduce(_add, self._client_sums(weights, client_ids, show_progress)))
 
     def evaluate(
-        self, weights: Any, client_ids: Sequence[str], show_progress: bool = False
+        self,
+        weights: Any,
+        client_ids: Sequence[str],
+        show_progress: bool = False,
+        own: bool = True,
+        outputs: dict[str, list] | None = None,
     ) -> tuple[collections.OrderedDict, pd.DataFrame]:
-        """What `metrics` gives, and the metrics of each client: a row a client, indexed by its id."""
-        sums = list(self._client_sums(weights, client_ids, show_progress))
+        """What `metrics` gives, and the metrics of each client: a row a client, indexed by its id.
+
+        Args:
+          weights: `ModelWeights`.
+          client_ids: At least one client.
+          show_progress: As of `metrics`.
+          own: Whether clients have the weights of `own_fn`, if there is one, rather than those given.
+          outputs: If not None, gets (predictions, labels) of each client's batches, by client.
+        """
+        sums = list(self._client_sums(weights, client_ids, show_progress, own, outputs))
         by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
         return self._finish(functools.reduce(_add, sums)), by_client
 
-    def outputs(self, weights: Any, client_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions and labels of all examples of the clients, in order."""
-        predict = tf.function(
+    @functools.cached_property
+    def _predict(self):
+        return tf.function(
             lambda parts, x: self._model.predict_on_batch(parts, x, training=False),
             autograph=False,
             reduce_retracing=True,
         )
-        shared, found = _tensors(weights), []
-        for client_id in client_ids:
-            parts = self._parts(weights, shared, client_id)
-            found += [(predict(parts, x), y) for x, y in self._graphs[0](client_id)]
-        return tuple(np.concatenate(values) for values in zip(*found))
 
     def sums(self, weights: Any, client_ids: Sequence[str]) -> Any:
         """The sums that `metrics` are made of."""
@@ -115,20 +123,25 @@ class Evaluator:
         counts = tf.cast(true >= 0, tf.int64)
         return tf.math.confusion_matrix(tf.maximum(true, 0), predicted, self.classes, counts, tf.int64)
 
-    def _client_sums(self, weights, client_ids, show_progress):
+    def _client_sums(self, weights, client_ids, show_progress, own=True, outputs=None):
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
         reader, zero, step = self._graphs
-        shared = _tensors(weights)
+        shared, own_fn = _tensors(weights), self._own_fn if own else None
         # Clients' own weights may change while those that all share stay as they are.
-        known = {} if self._own_fn else self._sums_of(shared)
+        known = {} if own_fn else self._sums_of(shared)
 
         def sums(client_id):
-            if (state := known.get(client_id)) is not None:
+            if (state := known.get(client_id)) is not None and outputs is None:
                 return state
-            parts, state, labels = self._parts(weights, shared, client_id), zero, []
+            given = shared if own_fn is None else own_fn(shared, client_id)
+            parts = tuple(given[: len(weights.trainable)]), tuple(given[len(weights.trainable) :])
+            state, labels, predicted = zero, [], []
             for batch in reader(client_id):
                 state = step(parts, state, batch)
                 labels += [batch[1]] * self._counts_labels
+                predicted += [] if outputs is None else [(self._predict(parts, batch[0]), batch[1])]
+            if outputs is not None:
+                outputs[client_id] = predicted
             if self._counts_labels:
                 self._labels[client_id] = baseline.occurrences(labels)
             if len(known) < MOST_KNOWN:
@@ -142,11 +155,6 @@ class Evaluator:
             for found in pool.map(sums, client_ids):
                 bar.update()
                 yield found
-
-    def _parts(self, weights, shared, client_id) -> tuple[tuple, tuple]:
-        """(trainable, others) of a client, for the weights that all share, and the same as `_tensors`."""
-        own = shared if self._own_fn is None else self._own_fn(shared, client_id)
-        return tuple(own[: len(weights.trainable)]), tuple(own[len(weights.trainable) :])
 
     def _sums_of(self, parts) -> dict:
         """The sums of clients that have been evaluated with these weights."""

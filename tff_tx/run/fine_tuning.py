@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Callable
 
-import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -26,10 +25,11 @@ class FineTuning:
     """Gives a client's weights: those given, after passes over its records; the `own_fn` of an `Evaluator`.
 
     Args:
-      model: Its trainable weights are trained.
+      model: Of the weights.
       batches_fn: From a client id (string scalar tensor) to its batches for training (x, y), traceable.
       optimizer: Of the clients.
       begin_fn: From all weights and a client id to those that it begins with; None: the same.
+      positions: Of the weights that are trained, among all; None: those that the model trains.
     """
 
     def __init__(
@@ -38,30 +38,35 @@ class FineTuning:
         batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
         optimizer: tff.learning.optimizers.Optimizer,
         begin_fn: Callable[[list, str], list] | None = None,
+        positions: Sequence[int] | None = None,
     ):
         trainable, others = model.initial_weights
-        specs = tuple(tuple(tf.TensorSpec(w.shape, w.dtype) for w in part) for part in (trainable, others))
+        self._positions = tuple(range(len(trainable)) if positions is None else positions)
+        specs = [tf.TensorSpec(w.shape, w.dtype) for w in (*trainable, *others)]
 
         def step(weights, state, batch):
-            x, y = batch
+            (x, y), trained = batch, tuple(weights[i] for i in self._positions)
             with tf.GradientTape() as tape:
-                tape.watch(weights[0])
-                loss = model.loss(model.predict_on_batch(weights, x, training=True), y)
-            state, trained = optimizer.next(state, weights[0], tape.gradient(loss, weights[0]))
+                tape.watch(trained)
+                parts = tuple(weights[: len(trainable)]), tuple(weights[len(trainable) :])
+                loss = model.loss(model.predict_on_batch(parts, x, training=True), y)
+            state, trained = optimizer.next(state, trained, tape.gradient(loss, trained))
             return trained, state
 
-        self._reader, self._begin_fn, self._num_trainable = runtime.ClientReader(batches_fn), begin_fn, len(trainable)
-        self._start = tf.nest.map_structure(tf.convert_to_tensor, optimizer.initialize(specs[0]))
+        self._reader, self._begin_fn = runtime.ClientReader(batches_fn), begin_fn
+        start = optimizer.initialize(tuple(specs[i] for i in self._positions))
+        self._start = tf.nest.map_structure(tf.convert_to_tensor, start)
         state_specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._start)
         self._step = runtime.step_function(step, specs, state_specs, self._reader.element_spec, internal=True)
 
     def __call__(self, weights: list, client_id: str) -> list:
-        weights = weights if self._begin_fn is None else self._begin_fn(weights, client_id)
-        trained, others = tuple(weights[: self._num_trainable]), tuple(weights[self._num_trainable :])
+        weights = list(weights if self._begin_fn is None else self._begin_fn(weights, client_id))
         state = self._start
         for batch in self._reader(client_id):
-            trained, state = self._step((trained, others), state, batch)
-        return [*trained, *others]
+            trained, state = self._step(weights, state, batch)
+            for i, weight in zip(self._positions, trained):
+                weights[i] = weight
+        return weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +118,3 @@ def batches_fn(
         return task.preprocessing.train(lambda _: records.serializable_dataset_fn(client_id), own, local, rank)
 
     return batches
-
-
-def share_hurt(before: pd.DataFrame, after: pd.DataFrame, metrics: Sequence[models.Metric]) -> tuple[str, float]:
-    """(the metric by which it is judged, the share of clients whose own model is worse than the one before).
-
-    It is the F1 of entities, else the first of which more is better, else the loss.
-    """
-    higher = [metric.name for metric in metrics if metric.higher_is_better and metric.name in after]
-    name = next((name for name in higher if name == "f1"), (higher or ["loss"])[0])
-    gain = after[name] - before[name]
-    return name, float(((gain if higher else -gain) < 0).mean())

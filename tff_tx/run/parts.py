@@ -182,6 +182,16 @@ def FedRep(personal_epochs: int = 1, **parts: Any):
     return Algorithm("fed_rep", personal_epochs=personal_epochs, **parts)
 
 
+def FedBABU(personal_epochs: int = 1, **parts: Any):
+    """FedBABU (Oh et al. 2022), of a `Model(..., personal="head")`."""
+    return Algorithm("fed_babu", personal_epochs=personal_epochs, **parts)
+
+
+def FedRecon(personal_epochs: int = 1, **parts: Any):
+    """FedRecon (Singhal et al. 2021), of a `Model(..., personal="head")`."""
+    return Algorithm("fed_recon", personal_epochs=personal_epochs, **parts)
+
+
 def FedSGD(**parts: Any):
     """FedSGD (McMahan et al. 2017)."""
     return Algorithm("fed_sgd", **parts)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tensorflow_federated as tff
 
 from tff_tx import inference, models
-from tff_tx.config import RunConfig
+from tff_tx.config import RunConfig, laws
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import fine_tuning, reporting
-from tff_tx.run.assemble import personal
+from tff_tx.run import comparison, fine_tuning, reporting
+from tff_tx.run.assemble import own_models
 from tff_tx.run.assemble import tasks as task_parts
-from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator, spread
 
@@ -34,6 +35,7 @@ class Evaluation:
       notes: Of the task.
       others: `by_client` of other models of the same clients, by a name such as "before fine-tuning".
       classes: Of tasks of classes, a row a class, see `models.by_class`.
+      run_dir: Of the run whose report gets the comparison with other models; None: none does.
     """
 
     split: str
@@ -43,22 +45,39 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     others: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     classes: pd.DataFrame | None = None
+    run_dir: str | None = None
+
+    @property
+    def comparison(self) -> comparison.Comparison | None:
+        """With `others`; None if there are none."""
+        return comparison.Comparison(self.by_client, self.others, self.metrics) if self.others else None
 
     @property
     def spread(self) -> pd.DataFrame:
         """How metrics are spread over clients, a row a metric, see `evaluation.spread`."""
         return spread(self.by_client, self.metrics)
 
-    def write(self, directory: str) -> tuple[str, str]:
-        """Writes SPLIT.json and a plot, SPLIT.png; returns their paths."""
+    def write(self, directory: str) -> list[str]:
+        """Writes SPLIT.json and plots, and a comparison into the report of the run; returns the paths."""
         path = os.path.join(directory, f"{self.split}.json")
         parts = {"over_clients": self.spread, "clients": self.by_client}
         for name, table in self.others.items():
             parts |= {f"over_clients, {name}": spread(table, self.metrics), f"clients, {name}": table}
+        parts |= {"models": self.comparison.table} if self.others else {}
         parts |= {} if self.classes is None else {"classes": self.classes}
         files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
         plot = os.path.join(directory, f"{self.split}.png")
-        return path, reporting.plot_spread(self.by_client, self.metrics, plot)
+        written = [path, reporting.plot_spread(self.by_client, self.metrics, plot)]
+        return written + (self._write_comparison(directory) if self.others else [])
+
+    def _write_comparison(self, directory):
+        picture = self.comparison.plot(os.path.join(directory, f"{self.split}_clients.png"))
+        written, text = [picture] if picture else [], self.comparison.markdown()
+        if self.run_dir is None:
+            return written
+        if picture:
+            text += f"\n\n![models of clients]({os.path.relpath(picture, self.run_dir)})"
+        return [*written, reporting.write_section(self.run_dir, f"Clients of the {self.split} split", text)]
 
     def __str__(self) -> str:
         lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
@@ -67,11 +86,9 @@ class Evaluation:
         if self.classes is not None:
             lines += ["By class:", self.classes.to_string(float_format="%.4f")]
         lines += ["Over clients:", self.spread.to_string(float_format="%.4f")]
-        for name, table in self.others.items():
-            metric, hurt = fine_tuning.share_hurt(table, self.by_client, self.metrics)
-            lines += [f"Over clients, {name}:", spread(table, self.metrics).to_string(float_format="%.4f")]
-            worse = "higher" if metric == "loss" else "lower"
-            lines.append(f"{hurt:.0%} of clients have a {worse} {metric} than {name}.")
+        if self.others:
+            lines += [f"{self.comparison.metric.title} of clients, by model:"]
+            lines += [self.comparison.table.to_string(float_format="%.4f"), *self.comparison.sentences]
         return "\n".join(lines)
 
 
@@ -105,19 +122,27 @@ def evaluate(
         )
     if models.fresh(task.model.keras_model):
         raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
-    own_fn = None if run is None else personal.stored_weights(run, task.model)
-    begun = [] if own_fn is None else own_fn.notes(clients.client_ids)
-    if run is not None and config.client.learning_rate is None:
-        config = config.replace({"client.learning_rate": run.config.client_learning_rate})
-    trained, others = (clients, clients), {}
+    own_fn = None
+    if run is not None:
+        own_fn, clients = own_models.after_training(run, config, task, split)
+        if config.client.learning_rate is None:
+            config = config.replace({"client.learning_rate": run.config.client_learning_rate})
+    begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
+    others: dict[str, pd.DataFrame] = {}
     if personalize_epochs or alone_epochs:
-        trained = fine_tuning.parts(task, split)
+        records, clients = fine_tuning.parts(task, split)
+    if own_fn is not None or personalize_epochs:
+        others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
     if personalize_epochs:
-        others["before fine-tuning"] = _evaluate(config, task, trained[1], own_fn, progress)[1]
-        own_fn = _trainer(config, task, trained[0], personalize_epochs, own_fn)
+        if own_fn is not None:
+            others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
+        names = None if run is None else run.facts.get(own_models.TRAINED)
+        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn)
     if alone_epochs:
-        others["trained alone"] = _alone(config, run, split, alone_epochs, progress)
-    overall, by_client = _evaluate(config, task, trained[1], own_fn, progress)
+        others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
+    needs_outputs = task.model.objective.pooled_fn is not None
+    outputs: dict[str, list] | None = {} if needs_outputs else None
+    overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
     notes = list(task.notes)
     if words and task.definition.score_metrics and own_fn is not None:
         notes.append("texts are not generated: clients have models of their own")
@@ -126,38 +151,26 @@ def evaluate(
         scores = predictor.score_split(split)
         by_client = by_client.join(predictor.pooled(scores.groupby("client").mean()))
         overall.update(predictor.pooled(scores.drop(columns="client").mean()))
-    pooled, classes = _pooled(config, task, trained[1], own_fn)
+    pooled, classes = ({}, None) if outputs is None else _pooled(task, [outputs[c] for c in clients.client_ids])
+    # Exact figures of training clients have no place in what a private run releases.
+    report = None if run is None or laws.is_private(run.config) else run.directory
     return Evaluation(
-        split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes
+        split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
     )
 
 
-def _evaluator(config, task, clients, own_fn):
-    return Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
-
-
-def _weights(task):
-    return tff.learning.models.ModelWeights(*task.model.initial_weights)
-
-
-def _pooled(config, task, clients, own_fn):
-    """The metrics that need the predictions for all examples at once, if the objective has any; and its classes."""
-    if task.model.objective.pooled_fn is None:
-        return {}, None
-    found = _evaluator(config, task, clients, own_fn).outputs(_weights(task), clients.client_ids)
+def _pooled(task, outputs):
+    """The metrics that need the predictions for all examples at once, in the order of clients; and its classes."""
+    found = tuple(np.concatenate(values) for values in zip(*itertools.chain.from_iterable(outputs)))
     by_class = len(task.label_names) > 0 and found[1].ndim == 1
     classes = models.by_class(*found, task.label_names) if by_class else None
     return task.model.objective.pooled_fn(*found), classes
 
 
-def _evaluate(config, task, clients, own_fn, progress):
-    evaluator = _evaluator(config, task, clients, own_fn)
-    return evaluator.evaluate(_weights(task), clients.client_ids, show_progress=progress)
-
-
-def _trainer(config, task, records, epochs, begin_fn=None):
-    batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, epochs)
-    return fine_tuning.FineTuning(task.model, batches_fn, build_options(config).client_optimizer, begin_fn)
+def _evaluate(config, task, clients, own_fn, progress, outputs=None):
+    evaluator = Evaluator(task.model, task.eval_batches_fn(clients), config.engine.num_threads, own_fn=own_fn)
+    weights = tff.learning.models.ModelWeights(*task.model.initial_weights)
+    return evaluator.evaluate(weights, clients.client_ids, progress, outputs=outputs)
 
 
 def _alone(config, run, split, epochs, progress):
@@ -170,7 +183,7 @@ def _alone(config, run, split, epochs, progress):
     model = dataclasses.replace(run.config.model, personal=None, cache_features=False)
     task = task_parts.load_task(dataclasses.replace(config, model=model), progress=progress)
     records, evaluated = fine_tuning.parts(task, split)
-    return _evaluate(config, task, evaluated, _trainer(config, task, records, epochs), progress)[1]
+    return _evaluate(config, task, evaluated, own_models.build_tuning(config, task, records, epochs), progress)[1]
 
 
 def _predictor(config, task, num_beams) -> Any:

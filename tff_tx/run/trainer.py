@@ -19,7 +19,8 @@ from tff_tx.config.registries import TRACKERS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, reporting, scoring
-from tff_tx.run.assemble.tasks import run_predictor, stored_config
+from tff_tx.run.assemble.tasks import stored_config
+from tff_tx.run.assemble.trained import run_predictor
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
 from tff_tx.run.checkpoints import last_round
 from tff_tx.run.parts import Part, settings

@@ -1,16 +1,20 @@
 """Personal weights: a client trains them along with the shared ones, and they never leave it.
 
 The server has them among the weights that it does not train, as the values that a client begins with, and never changes
-them: so no aggregator, clip, noise, code or secure sum sees them. `runtime.PersonalWeights` gives a client its own.
+them: so no aggregator, clip, noise, code or secure sum sees them. `runtime.PersonalWeights` gives a client its own;
+where no hook does, clients have no state and begin with these values in each round.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
+
+if TYPE_CHECKING:
+    from tff_tx.algorithms.client.training import Client, Seen
 
 
 def num_personal(model: tff.learning.models.FunctionalModel) -> int:
@@ -44,3 +48,41 @@ def received(model: tff.learning.models.FunctionalModel, trainable: tuple, other
         return model, trainable, others
     first = len(others) - number
     return ModelAtClient(model), (*trainable, *others[first:]), others[:first]
+
+
+def shared_part(one: Client) -> slice:
+    """Which of the weights that a client trains are shared; its personal ones follow."""
+    return slice(0, len(one.server) - num_personal(one.context.model))
+
+
+def personal_part(one: Client) -> slice:
+    """Which of the weights that a client trains are personal."""
+    return slice(shared_part(one).stop, len(one.server))
+
+
+def train_part(
+    one: Client, weights: tuple, batches: tf.data.Dataset, rate: tf.Tensor, part: slice
+) -> tuple[tuple, Seen]:
+    """Takes steps of the clients' optimizer on a part of the weights; the others stay as they are.
+
+    Args:
+      one: The client.
+      weights: All weights that it may train, the shared ones first.
+      batches: Dataset of (x, y).
+      rate: Learning rate.
+      part: Positions of the weights to train.
+
+    Returns:
+      All weights, and what was seen.
+    """
+    optimizer = one.options.client_optimizer_fn(rate)
+
+    def step(learned, gradients, examples):
+        del examples
+        weights, state = learned
+        state, after = optimizer.next(state, weights[part], gradients[part])
+        return (*weights[: part.start], *after, *weights[part.stop :]), state
+
+    start = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, weights[part]))
+    (weights, _), seen = one.train(batches, (weights, start), step)
+    return weights, seen

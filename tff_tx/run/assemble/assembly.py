@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -12,11 +13,12 @@ import tensorflow_federated as tff
 from tff_tx import models, privacy, runtime, tasks
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig, laws
+from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
-from tff_tx.run import baseline, held_out
-from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, personal, processes, secure
+from tff_tx.run import baseline, comparison, held_out
+from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, own_models, personal, processes, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -92,23 +94,36 @@ class Assembly:
 
     def evaluators(self) -> dict[str, Any]:
         """Evaluators of the held-out splits, by name."""
-        held_out = {name: clients for name, clients in task_parts.splits(self.task).items() if name != "train"}
-        threads = self.config.engine.num_threads
-        own_fn = personal.own_weights(self.config, self.task)
-        return {
-            name: attacks.build_evaluator(self.task, c, self.attack, threads, own_fn) for name, c in held_out.items()
-        }
+        found, threads = {}, self.config.engine.num_threads
+        for split, (own_fn, clients) in self._held_out.items():
+            found[split] = attacks.build_evaluator(self.task, clients, self.attack, threads, own_fn)
+        return found
+
+    @functools.cached_property
+    def _held_out(self) -> dict[str, tuple]:
+        """Of the held-out splits, clients' own models and the records that are evaluated, see `own_models`."""
+        names = [split for split in task_parts.splits(self.task) if split != "train"]
+        return {split: own_models.in_training(self.config, self.task, split) for split in names}
 
     def evaluate_fn(self, evaluators: Mapping[str, Any]) -> Callable[[Any], Mapping[str, float]] | None:
         """Evaluates on the same held-out clients each time, by their activations where these are cached."""
         if not evaluators:
             return None
         split = "validation" if "validation" in evaluators else "test"
-        client_ids = getattr(self.task, split).client_ids
+        own_fn, clients = self._held_out[split]
+        client_ids = clients.client_ids
         sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=self.config.run.seed % 2**32)
         some = sample(0, min(self.config.run.eval_clients, len(client_ids)))
-        cached = task_parts.cached_evaluation(self.config, self.cache, split, some)
-        return cached or (lambda weights: evaluators[split].metrics(weights, some))
+        cached = task_parts.cached_evaluation(self.config, self.cache, split, some, own_fn)
+        evaluate = cached or (lambda weights, own=True: evaluators[split].evaluate(weights, some, own=own))
+
+        def figures(weights):
+            overall, by_client = evaluate(weights)
+            if own_fn is None:
+                return overall
+            return {**overall, **comparison.figures(by_client, evaluate(weights, own=False)[1], self.task.metrics)}
+
+        return figures
 
     def figures(self, round_num: int) -> dict[str, float]:
         """What a round's row has besides: epsilon."""
@@ -120,6 +135,7 @@ class Assembly:
             **task_parts.facts(self.task, task_parts.splits(self.task)),
             **({"privacy": self.plan.config()} if self.plan else {}),
             **({personal.PERSONAL: names} if (names := self.task.model.personal_names) else {}),
+            **({own_models.TRAINED: names} if (names := self.task.model.trained_names) else {}),
             "client_privacy": self.accounts.config(),
         }
 
@@ -128,7 +144,7 @@ class Assembly:
         config, cohort = self.config, cohorts.largest_cohort(self.config)
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
         others = self.task.model.initial_weights[1]
-        own = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :])
+        own = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :]) * STORED.holds(config)
         states = aggregation.client_state_bytes(config, trainable, own, len(self.task.train.client_ids), cohort)
         retained = cohorts.stored_model_bytes(config, trainable) + aggregation.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable
@@ -165,7 +181,7 @@ class Assembly:
     ) -> dict[str, Mapping[str, float]]:
         """The metrics over all clients of each held-out split."""
         return {
-            split: evaluator.metrics(weights, getattr(self.task, split).client_ids, show_progress=progress)
+            split: evaluator.metrics(weights, self._held_out[split][1].client_ids, show_progress=progress)
             for split, evaluator in evaluators.items()
         }
 
@@ -183,7 +199,7 @@ class Assembly:
             return []
         found, evaluators = [], evaluators or self.evaluators()
         for split, figures in results.items():
-            constant = baseline.constant(evaluators[split].label_counts(getattr(self.task, split).client_ids))
+            constant = baseline.constant(evaluators[split].label_counts(self._held_out[split][1].client_ids))
             knows = figures["loss"] < _BETTER * constant.loss or figures.get("accuracy", 0.0) > constant.accuracy
             if not knows and constant.loss > 0:
                 found.append(
@@ -200,7 +216,7 @@ class Assembly:
         if laws.is_private(self.config):
             return
         for split, evaluator in evaluators.items():
-            ids, names = getattr(self.task, split).client_ids, self.task.label_names
+            ids, names = self._held_out[split][1].client_ids, self.task.label_names
             held_out.write_section(run_dir, split, evaluator, weights, ids, self.task.metrics, names)
 
     def save(self, weights: Any, run_dir: str, evaluators: Mapping[str, Any] | None = None) -> None:

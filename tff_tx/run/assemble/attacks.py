@@ -95,9 +95,13 @@ class _BackdoorEvaluator(evaluation.Evaluator):
         self._trapped = evaluation.Evaluator(model, trapped_fn, threads, own_fn=own_fn)
 
     def metrics(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False) -> collections.OrderedDict:
-        metrics = super().metrics(weights, client_ids, show_progress)
-        metrics["backdoor_success"] = self._trapped.metrics(weights, client_ids, show_progress)["accuracy"]
-        return metrics
+        return self.evaluate(weights, client_ids, show_progress)[0]
+
+    def evaluate(self, weights: Any, client_ids: Sequence[str], show_progress: bool = False, own: bool = True, **more):
+        metrics, by_client = super().evaluate(weights, client_ids, show_progress, own, **more)
+        trapped, _ = self._trapped.evaluate(weights, client_ids, show_progress, own)
+        metrics["backdoor_success"] = trapped["accuracy"]
+        return metrics, by_client
 
 
 def insert_canaries(config: RunConfig, task: tasks.FederatedTask) -> tuple[tasks.FederatedTask, list[auditing.Canary]]:

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig
+from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
 from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
@@ -112,7 +113,7 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
         hooks.append(secure.build_hook(config))
     if config.cohort.is_buffered:
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
-    if config.model.personal is not None:
+    if STORED.holds(config):
         hooks.append(personal.build_hook(config))
     if (compressor := engine_compressor(config)) is not None:
         residuals = None

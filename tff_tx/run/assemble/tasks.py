@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
-from tff_tx import datasets, inference, models, runtime, tasks
+from tff_tx import datasets, models, runtime, tasks
 from tff_tx.config import FIELDS, RunConfig
 from tff_tx.config.task import ModelConfig
-from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run.assemble import personal
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
 
@@ -189,20 +186,19 @@ _EVALUATION_SHARE = 0.5
 
 
 def cached_evaluation(
-    config: RunConfig, cache: tasks.FeatureCache | None, split: str, client_ids: Sequence[str]
-) -> Callable[[Any], Mapping[str, float]] | None:
-    """From model weights to metrics by cached activations; None where there are none, or they would be too large."""
+    config: RunConfig, cache: tasks.FeatureCache | None, split: str, client_ids: Sequence[str], own_fn: Any = None
+) -> Callable[..., tuple] | None:
+    """`Evaluator.evaluate` on these clients by cached activations; None without them, or if they would be too large."""
     if cache is None:
         return None
     if sum(cache.bytes_of_client(c, split) for c in client_ids) > _EVALUATION_SHARE * config.model.feature_cache_bytes:
         return None
     batches_fn = cache.task.eval_batches_fn(getattr(cache.task, split))
-    own_fn = personal.own_weights(config, cache.task)
     evaluator = Evaluator(cache.task.model, batches_fn, config.engine.num_threads, own_fn=own_fn)
 
-    def evaluate(weights):
+    def evaluate(weights, own=True):
         cache.prepare(client_ids, split)
-        return evaluator.metrics(weights, client_ids)
+        return evaluator.evaluate(weights, client_ids, own=own)
 
     return evaluate
 
@@ -217,43 +213,3 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
         return []
     plain = dataclasses.replace(task, local=dataclasses.replace(task.local, bucket_by_length=False))
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
-
-
-def run_predictor(run: StoredRun, client: str | None = None, **options: Any) -> inference.Predictor:
-    """The predictor of a run's trained model, or of that of one client; `options` are fields of `inference.Options`.
-
-    Raises:
-      UserError: If the run has no model yet, or none of this client, or models of its task do not predict.
-    """
-    spec, data = model_spec(run.config), data_spec(run.config)
-    predictor = inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)
-    if client is not None:
-        predictor.model = personal.client_model(run, client)
-    return predictor
-
-
-def export_run(run: StoredRun, kind: str, output: str | None = None) -> tuple[str, Mapping[str, Any]]:
-    """Exports a run's trained model, with its configuration and its tokenizer or image processor.
-
-    Args:
-      run: The run.
-      kind: One of `inference.EXPORTS`.
-      output: The directory; None: one of the format in the run's `export/`.
-
-    Returns:
-      The directory, and the `tf.TensorSpec`s of the inputs.
-
-    Raises:
-      UserError: If the run has no model yet, or it cannot be exported.
-    """
-    model = models.from_pretrained(tasks.task_kind(run.config.task.kind).auto_class, run.model)
-    parent, name = os.path.split(os.path.abspath(output or os.path.join(run.directory, "export", kind)))
-    files.make_directory(parent, setting("export.output"))
-    inputs = {}
-
-    def write(directory):
-        inputs.update(inference.export(model, kind, directory))
-        weights = shutil.ignore_patterns("*.safetensors", "*.h5")
-        shutil.copytree(run.model, directory, ignore=weights, dirs_exist_ok=True)
-
-    return files.write_directory(parent, name, write), inputs

@@ -1,0 +1,100 @@
+"""Models of clients' own at evaluation: with the weights that their work has left, or made of the global model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx import tasks
+from tff_tx.config import RunConfig
+from tff_tx.config.registries import ALGORITHMS
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run import fine_tuning
+from tff_tx.run.assemble import personal
+from tff_tx.run.assemble.processes import build_options
+from tff_tx.run.assemble.tasks import load_task, splits, stored_config
+from tff_tx.run.directory import StoredRun
+
+TRAINED = "trained"
+"""What `config.json` calls the names of all weights that a client trains."""
+
+
+def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Callable | None, Any]:
+    """Of a run that is trained: the `own_fn` of an `Evaluator`, and the ClientData that a split is evaluated on.
+
+    `own_fn` is None without personal weights. Where own models are made for evaluation, clients that are held out are
+    evaluated on the records that theirs are not made from.
+    """
+    if config.model.personal is None:
+        return None, getattr(task, split)
+    return _own_models(config, task, split, task.model.personal_names, task.model.trained_names)
+
+
+def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
+    """As `in_training`, of a trained run, whose model was loaded for `task` by `config`."""
+    if not (names := run.facts.get(personal.PERSONAL)):
+        return None, getattr(task, split)
+    found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
+    return _own_models(found, task, split, names, run.facts[TRAINED])
+
+
+def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
+    """The Keras model of a client of a trained run: that which it is evaluated with.
+
+    A client whose work has left nothing has the weights that clients begin with.
+
+    Args:
+      run: The run.
+      client_id: The client, of any split.
+      asked: Path of the setting that names it, for errors.
+
+    Raises:
+      UserError: If the run has no personal weights, or no such client.
+    """
+    what = f"{setting(asked)}={client_id}"
+    if run.facts.get(personal.PERSONAL) is None:
+        raise UserError(
+            f"{what}: the clients of {run.directory} have no models of their own; train with "
+            f"{setting('model.personal')}, or remove it."
+        )
+    config = stored_config(run)
+    task = load_task(config, progress=False)
+    split = next((name for name, clients in splits(task).items() if client_id in clients.client_ids), None)
+    if split is None:
+        raise UserError(
+            f"{what}: {run.directory} has no such client; name one of {', '.join(task.train.client_ids[:3])} ..."
+        )
+    own_fn, _ = after_training(run, config, task, split)
+    trainable, others = task.model.initial_weights
+    weights = own_fn([tf.convert_to_tensor(w) for w in (*trainable, *others)], client_id)
+    parts = weights[: len(trainable)], weights[len(trainable) :]
+    task.model.assign(tff.learning.models.ModelWeights(*parts))
+    return task.model.keras_model
+
+
+def _own_models(config, task, split, personal_names, trained_names):
+    record = ALGORITHMS[config.algorithm.name]
+    if not record.is_stateless:
+        own_fn = personal.stored_weights(config.run.directory, task.model, personal_names)
+        return own_fn, getattr(task, split)
+    records, evaluated = fine_tuning.parts(task, split)
+    names = personal_names if record.own_model == "rebuilt" else trained_names
+    return build_tuning(config, task, records, config.algorithm.personal_epochs, names), evaluated
+
+
+def build_tuning(
+    config: RunConfig,
+    task: tasks.FederatedTask,
+    records: Any,
+    epochs: int,
+    names: Sequence[str] | None = None,
+    begin_fn: Callable[[list, str], list] | None = None,
+) -> fine_tuning.FineTuning:
+    """Fine-tuning by the settings of `config.client`, of the weights with these names; None: of all trainable ones."""
+    batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, epochs)
+    positions = None if names is None else task.model.positions(names)
+    optimizer = build_options(config).client_optimizer
+    return fine_tuning.FineTuning(task.model, batches_fn, optimizer, begin_fn, positions)
