@@ -70,6 +70,7 @@ NOTEBOOK = {
         "FedRep",
         "FedBABU",
         "FedRecon",
+        "IFCA",
         "FedSGD",
     ),
     *(

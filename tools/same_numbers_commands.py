@@ -66,6 +66,7 @@ COMMANDS = {
     ),
     "fed_babu": _train(_DIGITS, "--algorithm=fed_babu --personal=head --personal_epochs=2"),
     "fed_recon": _train(_DIGITS, "--algorithm=fed_recon --personal=norms --split=within_client --test_fraction=0.25"),
+    "ifca": _train(_DIGITS, "--algorithm=ifca --clusters=3 --cluster_spread=0.5"),
     "fed_gkd": _train(
         _DIGITS, "--rounds=3 --distillation_weight=0.2 --distillation_models=2 --distillation_temperature=2"
     ),

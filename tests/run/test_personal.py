@@ -117,7 +117,7 @@ def test_privacy_counts_shared_weights_alone(trained, task, tmp_path):
     model = private._assembly.task.model
     assert all(np.array_equal(a, b) for a, b in zip(begun, model.initial_weights[1][-2:]))
     assert private.privacy.figures(2)["privacy/epsilon"] > 0
-    assert "`personal/`: weights of single clients" in (tmp_path / "report.md").read_text()
+    assert "`personal/` and `clients/`: weights of single clients" in (tmp_path / "report.md").read_text()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
 
 

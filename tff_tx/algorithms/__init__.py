@@ -14,6 +14,7 @@ from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_recon import build_fed_recon
 from tff_tx.algorithms.fed_rep import build_fed_rep
 from tff_tx.algorithms.fed_sgd import build_fed_sgd
+from tff_tx.algorithms.ifca import build_ifca
 from tff_tx.algorithms.lora import LORA_AGGREGATIONS, build_lora_fed_avg, build_process
 from tff_tx.algorithms.mime_lite import build_mime_lite
 from tff_tx.algorithms.optimizers import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from typing import Any, Callable
 
 import tensorflow_federated as tff
 
@@ -35,7 +35,9 @@ class Algorithm:
       capabilities: Of `tff_tx.algorithms.capabilities`.
       own_model: How a client gets the model of its own, if it has one: "stored", what its work has left; or made of the
         global model where it is needed, by `Options.personal_epochs` passes over the client's records that train its
-        personal weights ("rebuilt") or all ("tuned").
+        personal weights ("rebuilt") or all ("tuned"); or that of the server's models which has the least loss on its
+        records ("chosen").
+      models_fn: From the server's `ModelWeights` to those of each of its models; None: it has one.
     """
 
     name: str
@@ -44,6 +46,11 @@ class Algorithm:
     build: _BUILD
     capabilities: frozenset[str]
     own_model: str = "stored"
+    models_fn: Callable[[Any], list[Any]] | None = None
+
+    def models(self, weights: Any) -> list[Any]:
+        """The `ModelWeights` of each of the server's models, the one that is published as such first."""
+        return [weights] if self.models_fn is None else self.models_fn(weights)
 
     @property
     def is_stateless(self) -> bool:

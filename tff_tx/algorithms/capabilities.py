@@ -14,6 +14,8 @@ CLIENT_WEIGHTING = "client_weighting"
 ONE_UPDATE = "one_update"
 """A client sends exactly one value of the model's shape. FedBuff, error feedback, forged updates and local DP are
 defined on it: a second value would be stale, lose its residual, stay honest, or leave the client without noise."""
+ONE_MODEL = "one_model"
+"""All clients train the same model, so that their updates can be compared, and the model can teach or be audited."""
 SENDS_MODEL = "sends_model"
 """The server's model minus a client's update is the client's model, which can teach others."""
 SENDS_LOSS = "sends_loss"
@@ -35,6 +37,7 @@ REASONS = {
     CLIENT_TRANSFORMS: "its client step is no chain of transforms",
     CLIENT_WEIGHTING: "its weights of clients are part of the algorithm",
     ONE_UPDATE: "its clients send more than one update of the model's shape",
+    ONE_MODEL: "its clients train different models",
     SENDS_MODEL: "what its clients send is not the change of a model of their own",
     SENDS_LOSS: "its clients do not send their loss",
     PRIVATE_METRICS: "its metrics are exact sums",

@@ -34,7 +34,9 @@ class Options:
         goes by it, as attention does.
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
         `tff_tx.analysis.attacks` does.
-      personal_epochs: Passes of FedRep over a client's batches that train its personal weights.
+      personal_epochs: Passes of FedRep and FedRecon over a client's batches that train its personal weights.
+      clusters: Models of IFCA.
+      cluster_spread: How far they begin from each other, see `ifca.Clusters`.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 
@@ -54,6 +56,8 @@ class Options:
     sends_loss: bool = False
     wrap_client_work: Callable[[Any], Any] | None = None
     personal_epochs: int = 1
+    clusters: int = 2
+    cluster_spread: float = 0.1
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):

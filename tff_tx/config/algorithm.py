@@ -44,6 +44,18 @@ class AlgorithmConfig(Section, name="algorithm"):
         "evaluated.",
         least=0,
     )
+    clusters: int = option(2, "IFCA: number of models, of which each client trains the best one for it.", least=1)
+    cluster_spread: float = option(
+        0.1,
+        "IFCA: noise by which the models differ from the first one at the start, in units of a weight's root mean "
+        "square.",
+        least=0.0,
+    )
+
+    @property
+    def num_models(self) -> int:
+        """Models that the server has."""
+        return self.clusters if self.name == "ifca" else 1
 
     @property
     def distillation_strength(self) -> float:

@@ -10,7 +10,6 @@ from tff_tx.config.conditions import (
     Derived,
     Law,
     Relation,
-    Requires,
     belong,
     needs,
     section,
@@ -50,6 +49,15 @@ CAPABILITIES = (
         for condition in (
             *(laws.BUFFERED, "compression.error_feedback=True"),
             *(Chosen("attack.name", ATTACKS, "forges_updates"), laws.LOCAL_DP),
+        )
+    ),
+    *(
+        _algorithm(condition, "one_model", because)
+        for condition, because in (
+            ("algorithm.distillation_weight", "the model that a client trains is not the one that would teach it"),
+            ("aggregation.aggregator!=mean", "most updates of each of its models are zeros"),
+            ("run.keep_updates", "contributions are judged by one model"),
+            ("canaries.number", "they are looked for in one model"),
         )
     ),
     _algorithm("model.personal", "personal_weights", "its clients train no model of their own"),
@@ -117,7 +125,11 @@ CAPABILITIES = (
         for name in ("balance_classes", "class_weights", "focal_gamma")
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Requires(STORED, "engine.name=local", "personal weights belong to the clients, and are stored on this machine"),
+    Law(
+        lambda c: STORED.holds(c) and c.engine.name != "local",
+        "{model.personal=} needs {engine.name}=local (found {engine.name:value}): personal weights belong to the "
+        "clients, and are stored on this machine.",
+    ),
     Law(
         lambda c: (
             STORED.holds(c)

@@ -17,6 +17,7 @@ ALGORITHMS = Registry(
         **_of("algorithms.fed_rep", "fed_rep"),
         **_of("algorithms.fed_babu", "fed_babu"),
         **_of("algorithms.fed_recon", "fed_recon"),
+        **_of("algorithms.ifca", "ifca"),
         **_of("algorithms.fed_sgd", "fed_sgd"),
         **_of("algorithms.mime_lite", "mime_lite"),
     },

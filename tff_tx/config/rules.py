@@ -196,6 +196,7 @@ _ALGORITHM = [
         "clients' own models are trained from the published one, into which adapters are merged",
         "train all weights or upper layers",
     ),
+    *belong("algorithm.name=ifca", "algorithm.clusters", "algorithm.cluster_spread"),
     *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(

@@ -127,6 +127,7 @@ class Evaluator:
         """Yields the clients' sums in order: the order of addition does not depend on the threads."""
         reader, zero, step = self._graphs
         shared, own_fn = _tensors(weights), self._own_fn if own else None
+        num_trainable = len(self._model.initial_weights[0])
         # Clients' own weights may change while those that all share stay as they are.
         known = {} if own_fn else self._sums_of(shared)
 
@@ -134,7 +135,7 @@ class Evaluator:
             if (state := known.get(client_id)) is not None and outputs is None:
                 return state
             given = shared if own_fn is None else own_fn(shared, client_id)
-            parts = tuple(given[: len(weights.trainable)]), tuple(given[len(weights.trainable) :])
+            parts = tuple(given[:num_trainable]), tuple(given[num_trainable:])
             state, labels, predicted = zero, [], []
             for batch in reader(client_id):
                 state = step(parts, state, batch)

@@ -192,6 +192,11 @@ def FedRecon(personal_epochs: int = 1, **parts: Any):
     return Algorithm("fed_recon", personal_epochs=personal_epochs, **parts)
 
 
+def IFCA(clusters: int = 2, **parts: Any):
+    """IFCA (Ghosh et al. 2020), or HypCluster (Mansour et al. 2020)."""
+    return Algorithm("ifca", clusters=clusters, **parts)
+
+
 def FedSGD(**parts: Any):
     """FedSGD (McMahan et al. 2017)."""
     return Algorithm("fed_sgd", **parts)

@@ -58,7 +58,7 @@ class Assembly:
           UserError: If they do not fit.
         """
         task = task_parts.with_training(task, config)
-        weights = sum(w.size for w in task.model.initial_weights[0])
+        weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
         aggregation.check_memory(config, weights)
         if config.aggregation.secure == "masks":
             secure.describe_sizes(config)  # rejects what no protocol withstands
@@ -121,7 +121,8 @@ class Assembly:
             overall, by_client = evaluate(weights)
             if own_fn is None:
                 return overall
-            return {**overall, **comparison.figures(by_client, evaluate(weights, own=False)[1], self.task.metrics)}
+            shared = evaluate(self._models(weights)[0], own=False)[1]
+            return {**overall, **comparison.figures(by_client, shared, self.task.metrics)}
 
         return figures
 
@@ -143,6 +144,7 @@ class Assembly:
         """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
         config, cohort = self.config, cohorts.largest_cohort(self.config)
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
+        trainable *= config.algorithm.num_models
         others = self.task.model.initial_weights[1]
         own = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :]) * STORED.holds(config)
         states = aggregation.client_state_bytes(config, trainable, own, len(self.task.train.client_ids), cohort)
@@ -221,13 +223,18 @@ class Assembly:
 
     def save(self, weights: Any, run_dir: str, evaluators: Mapping[str, Any] | None = None) -> None:
         """Writes `model/` with what validation data decide, and `adapter/` where PEFT has a format for the adapters."""
-        model, evaluator = self.task.model, (evaluators or {}).get("validation")
+        model, evaluator, found = self.task.model, (evaluators or {}).get("validation"), self._models(weights)
         if model.objective.choose is not None and evaluator is not None:
             sums = evaluator.sums(weights, self.task.validation.client_ids)
             model.keras_model.config.update(model.objective.choose(sums))
+        if len(found) > 1:
+            own_models.save_clusters(self.task, found, run_dir)
         if self.task.model.lora is not None:
-            _save_adapter(self.task.model, weights, run_dir, self.config.model.pretrained)
-        save_model(self.task, weights, run_dir)
+            _save_adapter(self.task.model, found[0], run_dir, self.config.model.pretrained)
+        save_model(self.task, found[0], run_dir)
+
+    def _models(self, weights):
+        return ALGORITHMS[self.config.algorithm.name].models(weights)
 
     def statements(self) -> dict[str, str]:
         """Sections of the report on privacy, Markdown by title."""
@@ -276,7 +283,7 @@ def participants_process(
       task: Of the participant's own data.
       num_clients: Training clients of all participants.
     """
-    weights = sum(w.size for w in task.model.initial_weights[0])
+    weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
     plan = privacy.build_plan(config, num_clients, weights, processes.server_rates(config))
     return _process(config, task.model, plan, {}), plan
 

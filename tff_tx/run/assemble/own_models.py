@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import tasks
+from tff_tx import models, tasks
 from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import fine_tuning
+from tff_tx.run import clusters, fine_tuning
 from tff_tx.run.assemble import personal
 from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.assemble.tasks import load_task, splits, stored_config
 from tff_tx.run.directory import StoredRun
 
+ModelWeights = tff.learning.models.ModelWeights
+CLUSTERS = "clusters"
+"""The directory of the models, in a run that has several."""
 TRAINED = "trained"
 """What `config.json` calls the names of all weights that a client trains."""
 
@@ -25,9 +31,18 @@ TRAINED = "trained"
 def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Callable | None, Any]:
     """Of a run that is trained: the `own_fn` of an `Evaluator`, and the ClientData that a split is evaluated on.
 
-    `own_fn` is None without personal weights. Where own models are made for evaluation, clients that are held out are
-    evaluated on the records that theirs are not made from.
+    `own_fn` is None where clients have no models of their own. Where these are made for evaluation, clients that are
+    held out are evaluated on the records that theirs are not made from.
     """
+    record = ALGORITHMS[config.algorithm.name]
+    if record.own_model == "chosen":
+        num_trainable = len(task.model.initial_weights[0])
+
+        def models_fn(weights):
+            parts = tuple(weights[:num_trainable]), tuple(weights[num_trainable:])
+            return [[*w.trainable, *w.non_trainable] for w in record.models(ModelWeights(*parts))]
+
+        return _choosing(task, split, models_fn)
     if config.model.personal is None:
         return None, getattr(task, split)
     return _own_models(config, task, split, task.model.personal_names, task.model.trained_names)
@@ -35,10 +50,37 @@ def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tup
 
 def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
     """As `in_training`, of a trained run, whose model was loaded for `task` by `config`."""
+    if run.config.algorithm.num_models > 1:
+        found = [_loaded(task, os.path.join(run.directory, CLUSTERS, str(k))) for k in range(config.algorithm.clusters)]
+        return _choosing(task, split, lambda weights: found)
     if not (names := run.facts.get(personal.PERSONAL)):
         return None, getattr(task, split)
     found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
     return _own_models(found, task, split, names, run.facts[TRAINED])
+
+
+def _choosing(task, split, models_fn):
+    records, evaluated = fine_tuning.parts(task, split)
+    return clusters.Chosen(task.model, task.eval_batches_fn(records), models_fn), evaluated
+
+
+def _loaded(task, directory):
+    """All weights of a stored model of the task, in the order of the task's own."""
+    stored = models.by_name(models.from_pretrained(task.definition.auto_class, directory))
+    flat: list = [None] * sum(map(len, task.model.initial_weights))
+    for name, position in zip(stored, task.model.positions(list(stored))):
+        flat[position] = tf.convert_to_tensor(stored[name])
+    return flat
+
+
+def save_clusters(task: tasks.FederatedTask, weights: Sequence[Any], run_dir: str) -> None:
+    """Writes the models of a run that has several, as `save_pretrained` does, into `clusters/` by number."""
+    for k, one in enumerate(weights):
+        task.model.assign(one)
+        parent = os.path.join(run_dir, CLUSTERS)
+        os.makedirs(parent, exist_ok=True)
+        save = functools.partial(models.save_pretrained, task.model.keras_model)
+        files.write_directory(parent, str(k), lambda d, save=save: save(d, task.tokenizer, task.processor))
 
 
 def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
@@ -55,7 +97,7 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
       UserError: If the run has no personal weights, or no such client.
     """
     what = f"{setting(asked)}={client_id}"
-    if run.facts.get(personal.PERSONAL) is None:
+    if run.facts.get(personal.PERSONAL) is None and run.config.algorithm.num_models == 1:
         raise UserError(
             f"{what}: the clients of {run.directory} have no models of their own; train with "
             f"{setting('model.personal')}, or remove it."
@@ -71,7 +113,7 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
     trainable, others = task.model.initial_weights
     weights = own_fn([tf.convert_to_tensor(w) for w in (*trainable, *others)], client_id)
     parts = weights[: len(trainable)], weights[len(trainable) :]
-    task.model.assign(tff.learning.models.ModelWeights(*parts))
+    task.model.assign(ModelWeights(*parts))
     return task.model.keras_model
 
 

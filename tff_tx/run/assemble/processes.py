@@ -31,7 +31,7 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
         client_learning_rate=config.client_learning_rate,
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
-        personal_epochs=config.algorithm.personal_epochs,
+        **{name: getattr(config.algorithm, name) for name in ("personal_epochs", "clusters", "cluster_spread")},
         **parts,
     )
 
