@@ -72,15 +72,10 @@ COLUMNS = (
 
 FILES = (
     Output(("config.json", ".lock"), PUBLIC),
-<<<<<<< HEAD
-    Output(("model/*", "adapter/*", "best/*", "export/*"), COVERED),
+    Output(("model/*", "clusters/*", "adapter/*", "best/*", "export/*"), COVERED),
     # Made of columns.
     Output(("metrics.csv", "tensorboard/*", "wandb/*", "trackers.json"), COVERED),
     Output(("plots/*", "report.*", "results.json"), COVERED),
-=======
-    Output(("model/*", "clusters/*", "adapter/*", "best/*", "export/*"), COVERED),
-    Output(("metrics.csv", "tensorboard/*", "plots/*", "report.*", "results.json"), COVERED),  # made of columns
->>>>>>> 8d11681 (IFCA: several models, of which each client trains the best one, also under secure sums; personal models documented)
     Output(
         ("cohorts.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),
         SECRET,

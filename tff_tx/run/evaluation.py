@@ -32,7 +32,7 @@ class Evaluator:
       threads: Clients evaluated at the same time.
       counts_labels: Whether labels are counted in passing, for `label_counts`.
       own_fn: From all weights, the trainable ones first, and a client id to the weights of this client; None: all have
-        the same.
+        the same. If its attribute `is_pure` is False, they may be others each time.
       classes: Of models whose predictions are logits of so many classes, whose confusion is counted; 0: it is not.
     """
 
@@ -46,7 +46,7 @@ class Evaluator:
         classes: int = 0,
     ):
         self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
-        self._evaluated: tuple[str, dict] = ("", {})
+        self._evaluated: dict[bool, tuple[str, dict]] = {}
         self._labels: dict[str, tuple] = {}
         self._counts_labels, self.classes = counts_labels, classes
 
@@ -128,8 +128,8 @@ class Evaluator:
         reader, zero, step = self._graphs
         shared, own_fn = _tensors(weights), self._own_fn if own else None
         num_trainable = len(self._model.initial_weights[0])
-        # Clients' own weights may change while those that all share stay as they are.
-        known = {} if own_fn else self._sums_of(shared)
+        # Clients' stored weights may change while those that all share stay as they are.
+        known = self._sums_of(shared, own_fn is not None) if getattr(own_fn, "is_pure", True) else {}
 
         def sums(client_id):
             if (state := known.get(client_id)) is not None and outputs is None:
@@ -157,12 +157,12 @@ class Evaluator:
                 bar.update()
                 yield found
 
-    def _sums_of(self, parts) -> dict:
-        """The sums of clients that have been evaluated with these weights."""
+    def _sums_of(self, parts, own: bool) -> dict:
+        """The sums of clients that have been evaluated with these weights, or with their own that are made of them."""
         digest = models.digest(tensor.numpy() for tensor in tf.nest.flatten(parts))
-        if self._evaluated[0] != digest:
-            self._evaluated = (digest, {})
-        return self._evaluated[1]
+        if self._evaluated.get(own, ("",))[0] != digest:
+            self._evaluated[own] = (digest, {})
+        return self._evaluated[own][1]
 
     def label_counts(self, client_ids: Sequence[str]) -> np.ndarray:
         """How often the clients have each class; of clients that have been evaluated nothing is read again."""

@@ -27,6 +27,7 @@ class OwnWeights:
 
     store: cohorts.ClientStore
     positions: tuple[int, ...]
+    is_pure = False
 
     def __call__(self, weights: list, client_id: str) -> list:
         """The weights of a client that has none of its own are as given."""
