@@ -1,10 +1,12 @@
 """The commands of docs/federation.md, and what becomes of a run whose parties are killed."""
 
 import csv
+import json
 import os
 import pathlib
 import random
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -16,11 +18,14 @@ import portpicker
 import pytest
 
 from programs import certs, cli, participate
-from tests.complaints import complaint
+from tests.complaints import complaint, config_of
 from tests.processes import ROOT, run
-from tff_tx.config import RunConfig, tools
+from tff_tx.config import RunConfig, resolve, tools
 from tff_tx.core import certificates, locks
 from tff_tx.core.errors import UserError
+from tff_tx.federation import audit_log
+from tff_tx.federation.secure_rounds import PHASES
+from tff_tx.run.assemble import plans
 from tff_tx.run.federation import Participant
 
 PAGE = (ROOT / "docs" / "federation.md").read_text()
@@ -28,6 +33,7 @@ COMMANDS = [re.sub(r"\s+", " ", block).strip() for block in re.findall(r"```bash
 TINY = '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
 SHORT = [TINY, "--max_length=8", "--rounds=4", "--clients_per_round=5", "--local_steps=1", "--rounds_per_evaluation=4"]
 SHORT += ["--rounds_per_checkpoint=1"]
+SECURE = ["--secure_aggregation=masks", "--clients_per_round=6"]
 SILOS = {"north": 3, "south": 2, "west": 1}
 
 
@@ -177,8 +183,8 @@ class Federation:
         self.place, self.parties = place, {}
         self.port = portpicker.pick_unused_port()
 
-    def coordinate(self, run_dir):
-        flags = " ".join(f"'{flag}'" for flag in [*SHORT, f"--federation_address=localhost:{self.port}"])
+    def coordinate(self, run_dir, *more):
+        flags = " ".join(f"'{flag}'" for flag in [*SHORT, *more, f"--federation_address=localhost:{self.port}"])
         command = f"{COMMANDS[2]} {flags} --cache_dir=cache".replace("runs/federation", run_dir)
         return self._start("coordinator", command)
 
@@ -214,6 +220,20 @@ def _path():
     return f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
+def local(place, run_dir, *more):
+    """The run of all tables by programs.train."""
+    words = ["--task=sequence_classification", "--architecture=bert", "--tokenizer=bytes", "--client_column=patient"]
+    files = ["--dataset=file", "--data=all.csv", "--test_data=held_out.csv", "--validation_fraction=0"]
+    run("train", *words, *files, *SHORT, *more, "--cache_dir=cache", f"--run_dir={run_dir}", cwd=place)
+
+
+def secure_plan():
+    """The digest of the plan of the page's coordinator with secure sums."""
+    flags = [*shlex.split(COMMANDS[2])[3:], *SHORT, *SECURE]
+    given = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",)}
+    return plans.digest(plans.plan_of(resolve(config_of(*flags).replace(given))))
+
+
 def stable(run_dir):
     table = pd.read_csv(run_dir / "metrics.csv")
     return table[[c for c in table if not c.startswith("time/")]]
@@ -225,20 +245,21 @@ def test_five_commands_lead_to_a_federation_with_the_numbers_of_one_machine(plac
     out, _ = run("participate", "--state_dir=state/north", "--check_log", cwd=place)
     assert "what=train round=4" in out
     assert "none changed, added or removed" in out
-    words = ["--task=sequence_classification", "--architecture=bert", "--tokenizer=bytes", "--client_column=patient"]
-    files = ["--dataset=file", "--data=all.csv", "--test_data=held_out.csv", "--validation_fraction=0"]
-    run("train", *words, *files, *SHORT, "--cache_dir=cache", "--run_dir=runs/local", cwd=place)
+    local(place, "runs/local")
     ours, theirs = (stable(place / "runs" / name) for name in ("whole", "local"))
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_killed_parties_come_back_to_the_same_model(place, whole):
+def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(place, whole):
     """kill -9 of a participant while it owes an answer, and of the coordinator between and within rounds."""
-    federation, plan = whole
-    drawn = random.Random(3)
+    federation, _ = whole
+    plan, drawn = secure_plan(), random.Random(3)
+    for silo in SILOS:  # as if their operators had agreed to this plan before
+        (place / "state" / silo / "approved.json").write_text(json.dumps([plan]))
     for number in range(2):
-        coordinator = federation.coordinate("runs/killed")
+        coordinator = federation.coordinate("runs/killed", *SECURE)
+        assert coordinator.wait_for("^Plan (.*)$") == plan
         deadline = time.monotonic() + 200
         while not (place / "runs" / "killed" / "checkpoints" / f"round_{number + 1}").exists():
             assert time.monotonic() < deadline, coordinator.path.read_text()
@@ -248,10 +269,19 @@ def test_killed_parties_come_back_to_the_same_model(place, whole):
         federation.parties["south"].kill()
         coordinator.kill()
         federation.participate("south", plan)
-    assert federation.coordinate("runs/killed").process.wait(300) == 0
-    pd.testing.assert_frame_equal(stable(place / "runs" / "killed"), stable(place / "runs" / "whole"))
-    models = [(place / "runs" / name / "model" / "model.safetensors").read_bytes() for name in ("killed", "whole")]
+    coordinator = federation.coordinate("runs/killed", *SECURE)
+    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    assert "each of 3 participants masks with 2 others" in coordinator.path.read_text()
+    local(place, "runs/arithmetic", "--secure_aggregation=arithmetic", SECURE[1])
+    pd.testing.assert_frame_equal(stable(place / "runs" / "killed"), stable(place / "runs" / "arithmetic"))
+    models = [(place / "runs" / n / "model" / "model.safetensors").read_bytes() for n in ("killed", "arithmetic")]
     assert models[0] == models[1]
+    what = [entry["what"] for entry in audit_log.read(str(place / "state" / "north" / "audit.jsonl"))]
+    assert what[-5:] == list(PHASES)
+    assert "train" not in what[what.index("keys") :]
+    told = (place / "runs" / "killed" / "config.json").read_text()
+    assert '"patient"' in told  # and no more of the data than
+    assert re.search(r"north:[0-9a-f]{64} south:[0-9a-f]{64} west:[0-9a-f]{64}", told)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tff_tx.core.errors import UserError
-from tff_tx.federation.envelopes import Payload
+from tff_tx.federation.envelopes import Payload, payload_digest
 
 NAME = "audit.jsonl"
 _START = "0" * 64
@@ -34,22 +34,19 @@ class AuditLog:
         for entry in read(path):
             self._last, self._number = entry["hash"], entry["number"]
 
-    def append(self, what: str, payload: Payload = (), **details: Any) -> None:
-        """Adds a line: what leaves, how many bytes, and their SHA-256.
+    def append(self, what: str, payload: Payload = (), known: bytes | None = None, **details: Any) -> None:
+        """Adds a line: what leaves, how many bytes, and their SHA-256, unless it is `known`.
 
         Raises:
           UserError: If the disk is full or the like: then nothing leaves.
         """
-        found = hashlib.sha256()
-        for piece in payload:
-            found.update(piece)
         entry = {
             "number": self._number + 1,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "what": what,
             **details,
             "bytes": sum(map(len, payload)),
-            "sha256": found.hexdigest(),
+            "sha256": (payload_digest(payload) if known is None else known).hex(),
             "before": self._last,
         }
         entry["hash"] = _hash(entry)

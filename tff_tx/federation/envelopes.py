@@ -57,8 +57,18 @@ class Session:
         self._numbers, self._seen, self._highest = itertools.count(1), set(), 0
         self._lock = threading.Lock()
 
-    def seal(self, round_num: int, phase: str, payload: Payload = (), answered: bytes = b"") -> Envelope:
-        """The envelope of a message to the other; `answered` is `payload_digest` of the one that it answers."""
+    def seal(
+        self, round_num: int, phase: str, payload: Payload = (), answered: bytes = b"", known: bytes | None = None
+    ) -> Envelope:
+        """The envelope of a message to the other.
+
+        Args:
+          round_num: The round.
+          phase: What it is about.
+          payload: Of the message.
+          answered: `payload_digest` of the message that it answers.
+          known: `payload_digest` of the message, where it has been found already.
+        """
         with self._lock:
             number = next(self._numbers)
         header = Header(
@@ -71,7 +81,7 @@ class Session:
             sequence=number,
             sender=self._identity.fingerprint,
             receiver=fingerprint(self._peer),
-            payload_sha256=payload_digest(payload),
+            payload_sha256=payload_digest(payload) if known is None else known,
             payload_bytes=sum(map(len, payload)),
             answers_sha256=answered,
         ).SerializeToString()
@@ -103,12 +113,14 @@ class Session:
             self._seen = {n for n in self._seen if n > self._highest - _WINDOW} | {header.sequence}
         return header
 
-    def chunks(self, round_num: int, phase: str, payload: Payload = (), answered: bytes = b"") -> Iterator[Chunk]:
+    def chunks(
+        self, round_num: int, phase: str, payload: Payload = (), answered: bytes = b"", known: bytes | None = None
+    ) -> Iterator[Chunk]:
         """A message in chunks; arguments as of `seal`."""
-        envelope = self.seal(round_num, phase, payload, answered)
+        envelope = self.seal(round_num, phase, payload, answered, known)
         for piece in payload:
             for start in range(0, len(piece), CHUNK_BYTES):
-                yield Chunk(envelope=envelope, data=bytes(piece[start : start + CHUNK_BYTES]))
+                yield Chunk(envelope=envelope, data=piece[start : start + CHUNK_BYTES])
                 envelope = None
         if envelope is not None:
             yield Chunk(envelope=envelope)
@@ -119,7 +131,7 @@ class Session:
         Raises:
           EnvelopeError: If `open` does, or the payload is not what the header says, or longer than `most_bytes`.
         """
-        header, payload = None, bytearray()
+        header, pieces, size, found = None, [], 0, hashlib.sha256()
         for chunk in chunks:
             if header is None:
                 if not chunk.HasField("envelope"):
@@ -127,14 +139,16 @@ class Session:
                 header = self.open(chunk.envelope)
                 if header.payload_bytes > most_bytes:
                     raise EnvelopeError(f"a message of {header.payload_bytes} bytes is longer than {most_bytes}.")
-            payload += chunk.data
-            if len(payload) > header.payload_bytes:
+            pieces.append(chunk.data)
+            size += len(pieces[-1])
+            if size > header.payload_bytes:
                 break
+            found.update(pieces[-1])
         if header is None:
             raise EnvelopeError("there is no message.")
-        if len(payload) != header.payload_bytes or hashlib.sha256(payload).digest() != header.payload_sha256:
+        if size != header.payload_bytes or found.digest() != header.payload_sha256:
             raise EnvelopeError("the payload of a message is not the one that was signed.")
-        return header, bytes(payload)
+        return header, b"".join(pieces)
 
 
 def parse_chunk(data: bytes) -> Chunk:

@@ -174,7 +174,7 @@ class Hub(contextlib.AbstractContextManager):
                 if request is None:
                     yield Chunk()
                     continue
-                for part in session.chunks(request.round_num, request.phase, request.payload):
+                for part in session.chunks(request.round_num, request.phase, request.payload, known=request.digest):
                     yield part
                     peer.last_seen = time.monotonic()
                 return

@@ -17,7 +17,7 @@ from cryptography import x509
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError, reason
 from tff_tx.federation import contents, wire
-from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header
+from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header, payload_digest
 from tff_tx.federation.hub import BEAT_SECONDS, MOST_BYTES
 from tff_tx.federation.messages_pb2 import Chunk, Header
 from tff_tx.federation.secure_sums.errors import SecureSumError
@@ -41,7 +41,7 @@ class Link:
       digest_of: From what the coordinator tells who joins to the digest of its plan, which the session is bound to.
       on_plan: Called with the same; a `UserError` is told to the coordinator and ends `serve`.
       handle: From a message's header and payload to the answer.
-      on_send: Called with the round, the phase and the answer before it leaves.
+      on_send: Called with the round, the phase, the answer and its digest before it leaves.
       most_bytes: Longest message of the coordinator.
 
     Raises:
@@ -55,7 +55,7 @@ class Link:
         digest_of: Callable[[dict[str, Any]], str],
         on_plan: Callable[[dict[str, Any]], None],
         handle: Callable[[Header, bytes], Payload],
-        on_send: Callable[[int, str, Payload], None] = lambda round_num, phase, payload: None,
+        on_send: Callable[[int, str, Payload, bytes], None] = lambda round_num, phase, payload, digest: None,
         most_bytes: int = MOST_BYTES,
     ):
         self._address, self._certificate, self._most_bytes = address, certificate, most_bytes
@@ -128,9 +128,10 @@ class Link:
         return session
 
     def _send(self, calls, session, round_num, phase, payload=(), answered=b"") -> None:
-        self._on_send(round_num, phase, payload)
+        known = payload_digest(payload)
+        self._on_send(round_num, phase, payload, known)
         with self._sending:
-            session.read([calls.send(session.chunks(round_num, phase, payload, answered))], 0)
+            session.read([calls.send(session.chunks(round_num, phase, payload, answered, known))], 0)
 
     def _answer_next(self, calls: _Calls, session: Session) -> None:
         asked = calls.receive(next(session.chunks(0, "receive")))

@@ -74,8 +74,9 @@ class Participant:
         """Ends `serve` after the answer that it is at."""
         self._link.stop()
 
-    def _log_sent(self, round_num: int, phase: str, payload: Payload) -> None:
-        self._log.append(phase, payload, round=round_num, plan=plans.digest(self._plan), to=self._settings.coordinator)
+    def _log_sent(self, round_num: int, phase: str, payload: Payload, digest: bytes) -> None:
+        told = {"round": round_num, "plan": plans.digest(self._plan), "to": self._settings.coordinator}
+        self._log.append(phase, payload, digest, **told)
 
     # The plan.
 
