@@ -52,6 +52,7 @@ def test_video_games(tmp_path):
     assert found["text"][found["client"] == "2"].tolist() == ["1", "18330", "21742", "18483", "22514"]
 
 
+@pytest.mark.slow
 def test_traffic(tmp_path):
     source = shared_file("traffic/los_speed.csv")
     script("traffic").convert(source, str(tmp_path / "x.csv"))

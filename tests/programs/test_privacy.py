@@ -32,6 +32,7 @@ def test_epsilon_from_noise_with_a_plot(tmp_path):
     assert err == ""
 
 
+@pytest.mark.slow
 def test_noise_from_epsilon_and_its_price(tmp_path):
     flags = ("--target_epsilon=2", "--target_delta=1e-6", "--parameters=10000", "--stop_at_epsilon=1.5")
     out, _ = run("privacy", *POISSON, *flags, cwd=tmp_path, forked=False)

@@ -41,6 +41,7 @@ def test_a_run_that_withholds_has_no_figure_outside_of_the_guarantee(tmp_path, c
     assert "what rounds cost depends on the clients in them" in (directory / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_private_run_says_what_was_spent_and_survives_its_end(tmp_path, cache_dir):
     """Poisson cohorts, empty ones too; resumed, it goes on with the noise whose seed nobody gave."""
     line = [

@@ -110,6 +110,7 @@ def test_nothing_is_left_running(stdlib_run, place, tmp_path):
         left.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_the_same(digits_run, place, cache):
     """kill -9 in the middle, then the same command: the same metrics and the same model, to the bit."""
     flags = [*DIGITS, "--rounds=3", "--run_dir=killed", "--rounds_per_evaluation=2", "--rounds_per_checkpoint=1", cache]

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 DEFERRED = """
 import ast, builtins, pathlib, sys
 import programs
@@ -32,6 +34,7 @@ assert "bert" in import_utils.create_import_structure_from_path(models.parent)
 """
 
 
+@pytest.mark.slow
 def test_deferred_modules_are_imported_on_access():
     run = subprocess.run([sys.executable, "-c", DEFERRED], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -49,6 +49,7 @@ def test_words_of_clients_become_a_tokenizer(place, data):
     assert sorted(path.name for path in place.iterdir()) == ["words", "x.csv"]
 
 
+@pytest.mark.slow
 def test_with_an_epsilon_words_of_one_client_are_not_released(place, data):
     out, _ = learn(place, data, "--target_epsilon=6", "--dp_noise_seed=4")
     told = record(place)["privacy"]

@@ -130,6 +130,7 @@ class Dies(Callback):
         raise Killed
 
 
+@pytest.mark.slow
 def test_a_killed_round_is_not_released_again_with_other_noise(task, tmp_path):
     """Two noised releases of one round, counted once, would have half the noise in their mean."""
     released, keys = [], [dp.noise_key(), dp.noise_key()]  # a process draws a key when it starts

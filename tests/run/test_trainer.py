@@ -194,6 +194,7 @@ def test_evaluate_predict_and_save(straight, tmp_path):
     assert prediction["label"] == str(np.argmax(model(pixels[np.newaxis, np.newaxis]).logits))
 
 
+@pytest.mark.slow
 def test_parts_compose(task, tmp_path):
     found = trainer(
         task,
