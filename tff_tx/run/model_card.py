@@ -16,6 +16,7 @@ from tff_tx.run import reporting
 from tff_tx.run.directory import METRICS, MODEL, StoredRun
 
 CARD = "README.md"
+_MOST_OF_CARD = 1 << 20
 _UNPROTECTED = (
     "Trained without differential privacy of the server's releases: the weights may give away training data. Pass the "
     "model on only to whom the data's owners have agreed to."
@@ -65,7 +66,7 @@ def _licence(base):
     card = os.path.join(base or "", CARD)
     if not base or not os.path.isfile(card):
         return None
-    with open(card, encoding="utf-8") as file:
-        front = file.read().split("\n---", 1)[0]
+    with open(card, encoding="utf-8", errors="replace") as file:
+        front = file.read(_MOST_OF_CARD).split("\n---", 1)[0]
     found = re.search(r"(?m)^license: *([\w.-]+) *$", front)
     return found and found[1]

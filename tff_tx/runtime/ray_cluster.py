@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, Callable
 
 import grpc
@@ -88,9 +89,7 @@ class RayCluster(contextlib.AbstractContextManager):
     def _connect(self, address, cpus):
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         with contextlib.ExitStack() as stack:
-            handler = signal.getsignal(signal.SIGTERM)
-            if callable(handler):  # Ray's own would end the program without its checkpoint
-                stack.callback(signal.signal, signal.SIGTERM, handler)
+            stack.enter_context(_same_sigterm())
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # Ray's advice to its own users is not for ours
             if address is not None:
@@ -225,12 +224,24 @@ class RayCluster(contextlib.AbstractContextManager):
         """Ends the workers, and the cluster if it was started here."""
         for member in self.members:
             self.discard(member)
-        self._ray.shutdown()
+        with _same_sigterm():
+            self._ray.shutdown()
         if self._scratch is not None:
             self._scratch.close()
 
     def __exit__(self, *unused):
         self.close()
+
+
+@contextlib.contextmanager
+def _same_sigterm() -> Iterator[None]:
+    """Has SIGTERM handled as before: Ray's start and Ray's end make it end the program without its checkpoint."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _ask(address: str) -> None:
