@@ -79,6 +79,7 @@ PACKAGES = ["tff_tx", "programs"]
 
 COMMANDS = [
     "train",
+    "tune",
     "distill",
     "evaluate",
     "predict",

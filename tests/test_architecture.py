@@ -55,6 +55,7 @@ NOTEBOOK = {
         "ByColumn",
         "Callback",
         "DPFTRL",
+        "DeltaSGD",
     ),
     *(
         "DPFedAvg",
@@ -65,6 +66,8 @@ NOTEBOOK = {
         "FedAvg",
         "FedBuff",
         "FedDF",
+        "FedEx",
+        "FedExP",
         "FedGKD",
         "FedProx",
         "FedRep",

@@ -137,7 +137,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("words", PROGRAMS)
 def test_the_flags_parse_and_fit_together(words, program_fields):
     found = settings_of(words[3:], program_fields(words[2]))
-    if words[2] in ("programs.train", "programs.distill"):
+    if words[2] in ("programs.train", "programs.distill", "programs.tune"):
         distilled = {"ensemble.enabled": True} if words[2] == "programs.distill" else {}
         check(resolve(RunConfig.of({**found, **distilled})), RULES)
 
@@ -159,7 +159,7 @@ def test_the_command_runs(command, scratch):
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return
     assert words[0] == "python", f"a command the test does not know: {command}"
-    if words[2] in ("programs.train", "programs.distill"):
+    if words[2] in ("programs.train", "programs.distill", "programs.tune"):
         command += " " + SHORT
     if words[2] == "programs.distill":
         command += " --ensemble_steps=2"

@@ -59,6 +59,14 @@ COMMANDS = {
         "--gradient_accumulation_steps=2 --local_epochs=2 --sampling=by_size",
     ),
     "fed_sgd": _train(_DIGITS, "--algorithm=fed_sgd --server_optimizer=adam --server_learning_rate=0.01"),
+    "oort": _train(_PLAIN_DIGITS, "--sampling=oort --seconds_per_example=0.1 --device_speed_spread=1 --rounds=3"),
+    "power_of_choice": _train(_PLAIN_DIGITS, "--sampling=power_of_choice --rounds=3 --fairness_floor=0.4"),
+    "bandit": _train(_PLAIN_DIGITS, "--sampling=bandit --rounds=3"),
+    "fed_exp": _train(_PLAIN_DIGITS, "--algorithm=fed_exp --extrapolation_epsilon=0.01"),
+    "fed_ex": _train(
+        _DIGITS, "--algorithm=fed_ex --rounds=3", '--client_choices={"client_learning_rate": [0.0005, 0.01]}'
+    ),
+    "delta_sgd": _train(_PLAIN_DIGITS, "--algorithm=delta_sgd --local_steps=3"),
     "mime_lite": _train(
         _DIGITS,
         "--algorithm=mime_lite --client_optimizer=sgd --client_momentum=0.9 --client_learning_rate=0.05 "

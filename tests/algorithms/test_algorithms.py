@@ -21,7 +21,9 @@ SIZES = (7, 12, 3)
 @functools.cache
 def options(client="sgd", server_rate=1.0, rate=0.1, clip_norm=None, momentum=0.0, **fields):
     return algorithms.Options(
-        client_optimizer_fn=lambda r: algorithms.build_optimizer(client, r, clip_norm=clip_norm, momentum=momentum),
+        client_optimizer_fn=functools.partial(
+            algorithms.build_optimizer, client, clip_norm=clip_norm, momentum=momentum
+        ),
         server_optimizer=algorithms.build_optimizer("sgd", server_rate),
         client_learning_rate=rate,
         **fields,
@@ -288,3 +290,43 @@ def test_unknown_names_are_rejected():
         algorithms.build_optimizer("nadam", 0.1)
     with pytest.raises(UserError, match="'step': must be one of constant"):
         algorithms.build_schedule("step", 0.1, 0, 10)
+
+
+@pytest.mark.slow
+def test_fed_exp_goes_further_the_more_updates_differ():
+    """One round in NumPy: eta = max(1, sum p |u|^2 / (2 |sum p u|^2)), of the updates of FedAvg."""
+    output = run("fed_exp", options(extrapolation_epsilon=0.0), clients(), rounds=1)
+    alone = [run("fed_avg", options(), clients()[i : i + 1], rounds=1).state for i in range(len(SIZES))]
+    updates = np.array(
+        [np.concatenate([(w - w0).ravel() for w, w0 in zip(tiny.weights_of(s), start())]) for s in alone]
+    )
+    shares = np.array(SIZES) / sum(SIZES)
+    mean = shares @ updates
+    step = max(1.0, shares @ (updates**2).sum(1) / (2 * (mean**2).sum()))
+    measured = float(output.metrics["aggregator"]["step_size"])
+    assert measured == pytest.approx(step, rel=1e-4)
+    moved = np.concatenate([(w - w0).ravel() for w, w0 in zip(tiny.weights_of(output.state), start())])
+    np.testing.assert_allclose(moved, step * mean, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_delta_sgd_equals_numpy():
+    """One round in NumPy (Kim et al., Algorithm 1)."""
+    results = []
+    for i, n in enumerate(SIZES):
+        x, y = tiny.client_data(n, seed=i)
+        local, rate, growth, last = start(), 0.2, 1.0, None
+        for first in range(0, n, 4):
+            gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
+            if last is not None:
+                moved, changed = (
+                    np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(*pair)))
+                    for pair in ((local, last[0]), (gradient, last[1]))
+                )
+                new = min(2.0 * moved / (2 * changed), np.sqrt(1 + 0.1 * growth) * rate)
+                growth, rate = new / rate, new
+            last = local, gradient
+            local = tuple(w - rate * g for w, g in zip(local, gradient))
+        results.append(local)
+    expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
+    assert_close(tiny.weights_of(run("delta_sgd", options(), clients(), rounds=1).state), expected)

@@ -7,8 +7,11 @@ A new one is a file here and a line in `tff_tx.config.registries`; outside of th
 from tff_tx.algorithms import capabilities
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.client import ClientTransform, accumulate, chain, distill, dp_sgd, local_dp, proximal
+from tff_tx.algorithms.delta_sgd import build_delta_sgd
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_babu import build_fed_babu
+from tff_tx.algorithms.fed_ex import build_fed_ex
+from tff_tx.algorithms.fed_exp import build_fed_exp
 from tff_tx.algorithms.fed_gkd import build_fed_gkd
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_recon import build_fed_recon

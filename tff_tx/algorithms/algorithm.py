@@ -8,7 +8,7 @@ from typing import Any, Callable
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.capabilities import (
-    CLIENT_OPTIMIZER,
+    CLIENT_RATE,
     CLIENT_WEIGHTING,
     ONE_UPDATE,
     PERSONAL_WEIGHTS,
@@ -87,7 +87,7 @@ def check(algorithm: Algorithm, options: Options, model: tff.learning.models.Fun
             algorithm.require(capability, f"the client transform {type(transform).__name__}")
         transform.check(model, options)
     parts = {
-        (CLIENT_OPTIMIZER, "a schedule of the client's learning rate"): options.client_schedule is not None,
+        (CLIENT_RATE, "a schedule of the client's learning rate"): options.client_schedule is not None,
         (CLIENT_WEIGHTING, "counting clients equally"): not options.weighted,
         (SENDS_LOSS, "an aggregator that goes by clients' losses"): options.sends_loss,
         (PRIVATE_METRICS, "an aggregator of metrics"): options.metrics_aggregator is not None,

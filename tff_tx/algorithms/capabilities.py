@@ -5,8 +5,9 @@ algorithm that lacks the property.
 """
 
 CLIENT_OPTIMIZER = "client_optimizer"
-"""Clients take steps of an optimizer. Learning rate, schedule and gradient clipping, and terms that bind a client to
-the server's model, have an effect only then."""
+"""Clients take steps away from the server's model. Terms that bind a client to it have an effect only then."""
+CLIENT_RATE = "client_rate"
+"""These are steps of the optimizer of the settings: its learning rate, schedule and clipping have an effect."""
 CLIENT_TRANSFORMS = "client_transforms"
 """The client's step is a chain of `ClientTransform`."""
 CLIENT_WEIGHTING = "client_weighting"
@@ -24,6 +25,8 @@ PRIVATE_METRICS = "private_metrics"
 """The round's metrics come from an aggregator, which may noise or withhold them."""
 CENTRAL_DP = "central_dp"
 """All that is released of clients' data is the aggregate of their updates, so noise on that is enough."""
+SECURE_SUMS = "secure_sums"
+"""The server needs no more of clients than sums of updates and of figures."""
 EXAMPLE_DP = "example_dp"
 """A pass over a client's data uses the gradient of each example once, as the accounting of DP-SGD assumes."""
 PERSONAL_WEIGHTS = "personal_weights"
@@ -34,6 +37,7 @@ would give. A product of gradients is not the gradient of the product."""
 
 REASONS = {
     CLIENT_OPTIMIZER: "its clients take no steps of an optimizer: they send a gradient at the server's model",
+    CLIENT_RATE: "its clients take no steps of an optimizer that has a rate",
     CLIENT_TRANSFORMS: "its client step is no chain of transforms",
     CLIENT_WEIGHTING: "its weights of clients are part of the algorithm",
     ONE_UPDATE: "its clients send more than one update of the model's shape",
@@ -42,6 +46,7 @@ REASONS = {
     SENDS_LOSS: "its clients do not send their loss",
     PRIVATE_METRICS: "its metrics are exact sums",
     CENTRAL_DP: "its server sees more of clients than the aggregate of their updates",
+    SECURE_SUMS: "its clients send more than sums of updates, examples and metrics",
     EXAMPLE_DP: "a pass of its clients uses each example more than once",
     PERSONAL_WEIGHTS: "its clients train no model of their own, of which a part could stay with them",
     LORA_PRODUCTS: "its updates are not differences of trained adapters",

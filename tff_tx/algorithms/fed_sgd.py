@@ -57,6 +57,7 @@ FED_SGD = Algorithm(
     capabilities=capabilities.ALL
     - {
         capabilities.CLIENT_OPTIMIZER,
+        capabilities.CLIENT_RATE,
         capabilities.SENDS_MODEL,
         capabilities.LORA_PRODUCTS,
         capabilities.PERSONAL_WEIGHTS,

@@ -134,6 +134,7 @@ MIME_LITE = Algorithm(
     - {
         capabilities.ONE_UPDATE,
         capabilities.CENTRAL_DP,
+        capabilities.SECURE_SUMS,
         capabilities.EXAMPLE_DP,
         capabilities.LORA_PRODUCTS,
         capabilities.PERSONAL_WEIGHTS,

@@ -37,6 +37,9 @@ class Options:
       personal_epochs: Passes of FedRep and FedRecon over a client's batches that train its personal weights.
       clusters: Models of IFCA.
       cluster_spread: How far they begin from each other, see `ifca.Clusters`.
+      client_choices: Of FedEx, settings that a client draws one of: each pairs of a name, `learning_rate`, `momentum`,
+        `weight_decay` or `steps`, and a value, all with the same names.
+      extrapolation_epsilon: Of FedExP, added to the squared norm of the mean update.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 
@@ -58,6 +61,8 @@ class Options:
     personal_epochs: int = 1
     clusters: int = 2
     cluster_spread: float = 0.1
+    client_choices: tuple[tuple[tuple[str, float], ...], ...] = ()
+    extrapolation_epsilon: float = 1e-3
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):

@@ -28,11 +28,11 @@ def uniform(client_ids: Sequence[str], clients_per_round: int, seed: int | str) 
     key draws with all of its bits: that function has 31.
     """
     ids = list(client_ids)
-    _check_enough(clients_per_round, len(ids), "training clients")
+    check_enough(clients_per_round, len(ids), "training clients")
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
         if isinstance(seed, str):
-            drawn = _generator(seed, round_num, attempt).choice(len(ids), clients_per_round, replace=False)
+            drawn = generator(seed, round_num, attempt).choice(len(ids), clients_per_round, replace=False)
             return [ids[i] for i in drawn]
         drawing_seed = _hash(seed, round_num, attempt) % 2**31 if attempt else seed % 2**32
         draw = tff.simulation.build_uniform_sampling_fn(range(len(ids)), random_seed=drawing_seed)
@@ -49,11 +49,11 @@ def poisson(client_ids: Sequence[str], clients_per_round: int, seed: int | str) 
     and a cohort may be empty. Clients come in the order of `client_ids`.
     """
     ids = list(client_ids)
-    _check_enough(clients_per_round, len(ids), "training clients")
+    check_enough(clients_per_round, len(ids), "training clients")
     probability = clients_per_round / len(ids)
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
-        sampled = _generator(seed, round_num, attempt).random(len(ids)) < probability
+        sampled = generator(seed, round_num, attempt).random(len(ids)) < probability
         return [ids[i] for i in np.flatnonzero(sampled)]
 
     return sample
@@ -67,11 +67,11 @@ def by_size(client_ids: Sequence[str], clients_per_round: int, seed: int | str, 
     of the draws, so the first k of a cohort are a sample of k clients. Clients without examples are never sampled.
     """
     ids = [c for c in client_ids if sizes[c] > 0]
-    _check_enough(clients_per_round, len(ids), "training clients that have examples")
+    check_enough(clients_per_round, len(ids), "training clients that have examples")
     rates = np.array([sizes[c] for c in ids], np.float64)
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
-        rings = _generator(seed, round_num, attempt).standard_exponential(len(ids)) / rates
+        rings = generator(seed, round_num, attempt).standard_exponential(len(ids)) / rates
         first = np.argpartition(rings, clients_per_round - 1)[:clients_per_round]
         return [ids[i] for i in first[np.argsort(rings[first])]]
 
@@ -93,11 +93,11 @@ def min_separation(client_ids: Sequence[str], clients_per_round: int, seed: int 
             f"training clients for each round, fewer than {setting('cohort.clients_per_round')}={clients_per_round}: "
             "lower one of them."
         )
-    order = _generator(seed, "groups", 0).permutation(len(ids))
+    order = generator(seed, "groups", 0).permutation(len(ids))
 
     def sample(round_num: int, attempt: int = 0) -> list[str]:
         group = order[round_num % separation :: separation]
-        drawn = _generator(seed, round_num, attempt).choice(group, clients_per_round, replace=False)
+        drawn = generator(seed, round_num, attempt).choice(group, clients_per_round, replace=False)
         return [ids[i] for i in drawn]
 
     return sample
@@ -140,41 +140,8 @@ def fixed(client_ids: Sequence[str], path: str, rounds: int = 0) -> Sampler:
     return sample
 
 
-SAMPLERS = {fn.__name__: fn for fn in (uniform, poisson, by_size, min_separation, fixed)}
-
-
-def build_sampler(
-    name: str,
-    client_ids: Sequence[str],
-    clients_per_round: int,
-    seed: int | str,
-    sizes: Mapping[str, int] | None = None,
-    path: str | None = None,
-    rounds: int = 0,
-    separation: int = 1,
-) -> Sampler:
-    """Builds a sampler of `SAMPLERS`.
-
-    Args:
-      name: Its name.
-      client_ids: Clients to sample from.
-      clients_per_round: The size of a cohort, for `poisson` the mean size; unused by `fixed`.
-      seed: Seed of the draws; a text is a secret key.
-      sizes: Number of examples by client id, for `by_size`.
-      path: The record, for `fixed`.
-      rounds: Number of rounds that must be in the record, for `fixed`.
-      separation: Minimum number of rounds from one participation of a client to the next, for `min_separation`.
-
-    Raises:
-      UserError: If there are too few clients, or the record of `fixed` cannot be replayed.
-    """
-    if name == "fixed":
-        return fixed(client_ids, path, rounds)
-    own = {"by_size": (sizes,), "min_separation": (separation,)}.get(name, ())
-    return SAMPLERS[name](client_ids, clients_per_round, seed, *own)
-
-
-def _generator(seed, round_num, attempt):
+def generator(seed: int | str, round_num: int, attempt: int) -> np.random.Generator:
+    """The generator of an attempt at a round."""
     # A hash, as SeedSequence takes (1, 2) and (1, 2, 0) for the same, and others seed with (seed, round_num) too.
     return np.random.default_rng(_hash(seed, round_num, attempt))
 
@@ -184,7 +151,8 @@ def _hash(seed, round_num, attempt):
     return int.from_bytes(digest[:16], "big")
 
 
-def _check_enough(clients_per_round, available, what):
+def check_enough(clients_per_round: int, available: int, what: str) -> None:
+    """Raises a UserError if a cohort is larger than what there is."""
     if clients_per_round > available:
         raise UserError(
             f"{setting('cohort.clients_per_round')}={clients_per_round} is more than the {available} {what}: lower it, "

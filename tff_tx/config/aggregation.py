@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tff_tx.config.option import POSITIVE, Section, option
+from tff_tx.config.option import POSITIVE, Range, Section, option
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.core.errors import UserError, setting
 
@@ -48,8 +48,11 @@ class AggregationConfig(Section, name="aggregation"):
         "Softmax temperature; larger values weight clients more uniformly (inf: plain mean).",
         above=0.0,
         may_be_infinite=True,
+        search=Range(0.1, 10.0, log=True),
     )
-    attention_step_size: float = option(1.0, "epsilon of FedAtt: multiplies the aggregate.", **POSITIVE)
+    attention_step_size: float = option(
+        1.0, "epsilon of FedAtt: multiplies the aggregate.", **POSITIVE, search=Range(0.3, 3.0, log=True)
+    )
     attention_floor: float = option(
         0.0, "Minimum weight of a client, as a share of its weight in the mean.", least=0.0, most=1.0
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from tff_tx.config.option import POSITIVE, Section, option
+from tff_tx.config.option import POSITIVE, Range, Section, option
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.task import DTYPES
 
@@ -24,12 +25,15 @@ class AlgorithmConfig(Section, name="algorithm"):
         None, "Weights clients by their number of examples; default: yes, but not in a private run."
     )
     warmup_rounds: int = option(0, "Rounds over which the learning rates rise.", least=0)
-    proximal_strength: float = option(0.1, "FedProx: mu of the proximal term mu/2 |w - w_t|^2.", least=0.0)
+    proximal_strength: float = option(
+        0.1, "FedProx: mu of the proximal term mu/2 |w - w_t|^2.", least=0.0, search=Range(1e-3, 1.0, log=True)
+    )
     distillation_weight: float | None = option(
         None,
         "FedGKD: gamma/2 * KL(global || local) is added to the client loss; default: 0.2, the paper's, with fed_gkd, "
         "else 0.",
         least=0.0,
+        search=Range(0.02, 2.0, log=True),
     )
     distillation_temperature: float = option(1.0, "FedGKD: temperature that divides both models' logits.", above=0.0)
     distillation_models: int = option(
@@ -57,6 +61,16 @@ class AlgorithmConfig(Section, name="algorithm"):
         """Models that the server has."""
         return self.clusters if self.name == "ifca" else 1
 
+    extrapolation_epsilon: float = option(
+        1e-3, "FedExP: added to the squared norm of the mean update.", least=0.0, search=Range(1e-4, 1e-1, log=True)
+    )
+    client_choices: dict[str, Any] = option(
+        {},
+        "FedEx: values that clients draw from, as JSON with lists of {client.learning_rate}, {client.momentum}, "
+        '{client.weight_decay} or {client.steps}: {"client_learning_rate": [0.001, 0.01]}; of several, all '
+        "combinations. Default: the learning rate times 0.1, 0.3, 1, 3 and 10.",
+    )
+
     @property
     def distillation_strength(self) -> float:
         """Gamma of FedGKD; 0: no distillation."""
@@ -74,12 +88,13 @@ class AlgorithmConfig(Section, name="algorithm"):
 class ClientConfig(Section, name="client"):
     """Local training."""
 
-    batch_size: int = option(16, "Examples per batch.", least=1, most=2**20, stated=True)
+    batch_size: int = option(16, "Examples per batch.", least=1, most=2**20, stated=True, search=(8, 16, 32, 64))
     epochs: int | None = option(
         None,
         "Local epochs per round; default: 1, where {client.steps} says nothing else.",
         flag="local_epochs",
         least=1,
+        search=Range(1, 8, log=True),
         stated=True,
     )
     steps: int | None = option(
@@ -88,6 +103,7 @@ class ClientConfig(Section, name="client"):
         "for stdlib: 16.",
         flag="local_steps",
         least=1,
+        search=Range(1, 64, log=True),
         stated=True,
     )
     max_examples: int | None = option(
@@ -100,7 +116,9 @@ class ClientConfig(Section, name="client"):
         1, "Parts in which a batch is computed, one after another, before the optimizer's step.", least=1
     )
     bucket_by_length: bool = option(False, "Batches examples of similar length, to compute less padding.")
-    optimizer: str = option("adam", "Client optimizer.", flag="client_optimizer", choices=OPTIMIZERS, stated=True)
+    optimizer: str = option(
+        "adam", "Client optimizer.", flag="client_optimizer", choices=OPTIMIZERS, stated=True, search=OPTIMIZERS
+    )
     learning_rate: float | None = option(
         None,
         "Client learning rate. Default: 0.002, or 0.0001 for the weights of {model.pretrained} themselves (all or "
@@ -108,21 +126,32 @@ class ClientConfig(Section, name="client"):
         flag="client_learning_rate",
         least=0.0,
         stated=True,
+        search=Range(1e-5, 1.0, log=True),
     )
-    momentum: float = option(0.0, "Client momentum, for sgd.", flag="client_momentum", least=0.0, most=1.0)
-    weight_decay: float = option(0.01, "Client weight decay, for adamw.", flag="client_weight_decay", least=0.0)
+    momentum: float = option(
+        0.0, "Client momentum, for sgd.", flag="client_momentum", least=0.0, most=1.0, search=Range(0.0, 0.95)
+    )
+    weight_decay: float = option(
+        0.01,
+        "Client weight decay, for adamw.",
+        flag="client_weight_decay",
+        least=0.0,
+        search=Range(1e-4, 0.3, log=True),
+    )
     clip_norm: float | None = option(
         None,
         "L2 norm to which clients clip the gradients of a batch.",
         flag="client_clip_norm",
         formerly=("clip_norm",),
         above=0.0,
+        search=Range(0.1, 10.0, log=True),
     )
     schedule: str | None = option(
         None,
         "Client learning rate by round, after the warm-up; default: constant.",
         flag="client_schedule",
         choices=SCHEDULES,
+        search=SCHEDULES,
     )
     mixed_precision: str = option("float32", "dtype of client matrix multiplications.", choices=DTYPES)
 
@@ -161,11 +190,18 @@ class ServerConfig(Section, name="server", prefix="server_"):
         "FedYogi.",
         choices=OPTIMIZERS,
         stated=True,
+        search=OPTIMIZERS,
     )
-    learning_rate: float = option(1.0, "Server learning rate.", least=0.0, stated=True)
-    momentum: float = option(0.0, "Server momentum, for sgd.", least=0.0, most=1.0, stated=True)
-    epsilon: float = option(1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", least=0.0)
-    schedule: str | None = option(None, "Server learning rate by round; default: constant.", choices=SCHEDULES)
+    learning_rate: float = option(
+        1.0, "Server learning rate.", least=0.0, stated=True, search=Range(0.1, 3.0, log=True)
+    )
+    momentum: float = option(0.0, "Server momentum, for sgd.", least=0.0, most=1.0, stated=True, search=Range(0.0, 0.9))
+    epsilon: float = option(
+        1e-3, "Server adaptivity (tau), for adagrad, adam and yogi.", least=0.0, search=Range(1e-5, 0.1, log=True)
+    )
+    schedule: str | None = option(
+        None, "Server learning rate by round; default: constant.", choices=SCHEDULES, search=SCHEDULES
+    )
 
 
 @dataclasses.dataclass(frozen=True)

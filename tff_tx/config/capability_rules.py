@@ -35,9 +35,7 @@ _TWO_UPDATES = "its clients send a gradient besides their update"
 
 CAPABILITIES = (
     *(
-        _algorithm(
-            path, "client_optimizer", "its clients send a gradient over all their examples, and have no optimizer"
-        )
+        _algorithm(path, "client_rate", "its clients take no steps of an optimizer that has such settings")
         for path in section("client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay")
     ),
     _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
@@ -66,7 +64,7 @@ CAPABILITIES = (
     _algorithm(laws.PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
     *(
         _algorithm(laws.SECURE, capability, "its clients send more than sums of updates, examples and metrics")
-        for capability in ("central_dp", "private_metrics")
+        for capability in ("secure_sums", "private_metrics")
     ),
     Conflict(
         laws.SECURE,

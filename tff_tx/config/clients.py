@@ -7,7 +7,8 @@ import dataclasses
 from tff_tx.config.option import Section, option
 from tff_tx.config.registries import ATTACKS
 
-SAMPLERS = ("uniform", "poisson", "by_size", "min_separation", "fixed")
+ADAPTIVE_SAMPLERS = ("oort", "power_of_choice", "bandit")
+SAMPLERS = ("uniform", "poisson", "by_size", "min_separation", "fixed", *ADAPTIVE_SAMPLERS)
 AVAILABILITIES = ("always", "diurnal")
 
 
@@ -23,8 +24,8 @@ class CohortConfig(Section, name="cohort"):
     sampling: str = option(
         "uniform",
         "Client sampling: a fixed number of clients; each client independently with the same probability (poisson); in "
-        "proportion to their examples; with a minimum separation between a client's rounds; or fixed: replayed from "
-        "{cohort.cohorts}.",
+        "proportion to their examples; with a minimum separation between a client's rounds; fixed: replayed from "
+        "{cohort.cohorts}; or by clients' training losses: oort (and speed), power_of_choice, or a bandit.",
         choices=SAMPLERS,
     )
     min_separation: int | None = option(
@@ -35,6 +36,12 @@ class CohortConfig(Section, name="cohort"):
     )
     cohorts: str | None = option(
         None, "Record to replay with {cohort.sampling}=fixed: cohorts.jsonl of an earlier run.", is_path=True
+    )
+    fairness_floor: float = option(
+        0.1,
+        "Share of a cohort that goes to the clients that took part least recently, with samplers that go by losses.",
+        least=0.0,
+        most=1.0,
     )
     over_selection: float = option(
         1.0, "Samples this many times {cohort.clients_per_round}; the first to report count.", least=1.0
@@ -56,6 +63,11 @@ class CohortConfig(Section, name="cohort"):
         least=0.0,
     )
     max_staleness: int = option(10, "FedBuff: older updates are dropped; this many models are stored.", least=0)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the sampler goes by clients' losses."""
+        return self.sampling in ADAPTIVE_SAMPLERS
 
     @property
     def is_buffered(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Callable, Optional
 from tff_tx.config.aggregation import GRIDS
 from tff_tx.config.conditions import Derived, Law, fill
 from tff_tx.config.registries import AGGREGATORS, ATTACKS, TASKS
-from tff_tx.config.run_config import RunConfig, describe
+from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import setting
 
 Found = Optional[str]  # noqa: UP045 -- evaluated, also by Python 3.9
@@ -171,6 +171,35 @@ def attackers_are_a_minority(config: RunConfig) -> Found:
         f"{attack.per_round(cohort)}: lower it, or set {{attack.scale}}.",
         config,
     )
+
+
+CHOICES = ("client.learning_rate", "client.momentum", "client.weight_decay", "client.steps")
+"""Settings that clients of FedEx may draw."""
+_MOST_CHOICES = 64
+
+
+def choices_are_values(config: RunConfig) -> Found:
+    """Clients of FedEx draw from lists of values of their settings."""
+    given, number = config.algorithm.client_choices, 1
+    known = {FIELDS[path].flag: FIELDS[path] for path in CHOICES}
+    for name, values in given.items():
+        start = f"{setting('algorithm.client_choices')}: {name}"
+        if name not in known:
+            return f"{start} cannot be drawn; settings that can are {', '.join(known)}."
+        if not isinstance(values, (list, tuple)) or not values:
+            return f"{start} must have a list of values."
+        for value in values:
+            if not isinstance(value, (int, float)) or (problem := known[name].option.problem(value)):
+                return f"{start}: {value!r} {problem or 'must be a number'}."
+        number *= len(values)
+        if name == "local_steps" and max(values) > (config.client.steps or 0):
+            return f"{start}: {max(values)} is more than {describe(config, 'client.steps')}: raise that."
+        optimizer = {"client_momentum": "sgd", "client_weight_decay": "adamw"}.get(name, config.client.optimizer)
+        if optimizer != config.client.optimizer:
+            return f"{start} has no effect with {describe(config, 'client.optimizer')}: remove it, or use {optimizer}."
+    if given and not 1 < number <= _MOST_CHOICES:
+        return f"{setting('algorithm.client_choices')} has {number} combinations: give 2 to {_MOST_CHOICES}."
+    return None
 
 
 def something_is_monitored(config: RunConfig) -> Found:

@@ -21,6 +21,15 @@ _LARGEST = {int: 2**31 - 1, float: 3.4e38}
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """Values of a setting that a study tries: from `low` to `high`, both included, on a logarithmic scale if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Option:
     """What is known of a setting besides its name, type and default.
 
@@ -38,6 +47,7 @@ class Option:
       is_address: Whether it is host:port.
       is_path: Whether it names files, which are stored as absolute paths.
       repeated: Whether the flag is repeated for each item, rather than given once with commas between them.
+      search: What a study tries where its space says no more, a `Range` or a tuple of values; None: not searched.
     """
 
     help: str
@@ -54,6 +64,7 @@ class Option:
     is_address: bool = False
     is_path: bool = False
     repeated: bool = False
+    search: Range | tuple | None = None
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value by itself, as "must be at least 1"; None: nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import POSITIVE, SEED, Section, option
+from tff_tx.config.option import POSITIVE, SEED, Range, Section, option
 
 MECHANISMS = ("none", "gaussian", "adaptive", "tree", "banded")
 METRICS = ("exact", "private", "withheld")
@@ -36,6 +36,7 @@ class PrivacyConfig(Section, name="privacy"):
         formerly=("clipping_norm",),
         **POSITIVE,
         stated=True,
+        search=Range(0.03, 3.0, log=True),
     )
     noise_multiplier: float | None = option(
         None, "Standard deviation of the noise of a sum of updates, in units of the clip norm.", **_NOISE

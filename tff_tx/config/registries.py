@@ -20,6 +20,9 @@ ALGORITHMS = Registry(
         **_of("algorithms.ifca", "ifca"),
         **_of("algorithms.fed_sgd", "fed_sgd"),
         **_of("algorithms.mime_lite", "mime_lite"),
+        **_of("algorithms.fed_exp", "fed_exp"),
+        **_of("algorithms.fed_ex", "fed_ex"),
+        **_of("algorithms.delta_sgd", "delta_sgd"),
     },
 )
 """Of `tff_tx.algorithms.Algorithm`."""

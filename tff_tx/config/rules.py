@@ -12,12 +12,14 @@ from typing import Any
 
 from tff_tx.config import laws
 from tff_tx.config.capability_rules import CAPABILITIES
+from tff_tx.config.clients import ADAPTIVE_SAMPLERS
 from tff_tx.config.conditions import BelongsTo, Conflict, Derived, Law, Relation, Requires, belong, section
 from tff_tx.config.rules_secure import SECURE
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
 _DISTILLS = Derived("algorithm.distillation_weight", lambda c: c.algorithm.distills)
+_ADAPTIVE = f"cohort.sampling={'|'.join(ADAPTIVE_SAMPLERS)}"
 _AGGREGATES = ("aggregation.aggregator", "aggregation.clip_norm", "aggregation.zeroing_norm")
 
 
@@ -187,6 +189,10 @@ _ALGORITHM = [
         "{task.class_weights=}: every weight must be a number above 0.",
     ),
     Conflict("client.steps", "client.epochs", "both set how long a client trains"),
+    *belong("client.optimizer=sgd", "client.momentum"),
+    *belong("client.optimizer=adamw", "client.weight_decay"),
+    *belong("server.optimizer=sgd", "server.momentum"),
+    *belong("server.optimizer=adagrad|adam|yogi", "server.epsilon"),
     *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
     *belong("algorithm.name=fed_rep|fed_babu|fed_recon", "algorithm.personal_epochs"),
     Requires("algorithm.name=fed_rep|fed_babu|fed_recon", "model.personal", "without personal weights it is fed_avg"),
@@ -197,6 +203,11 @@ _ALGORITHM = [
         "train all weights or upper layers",
     ),
     *belong("algorithm.name=ifca", "algorithm.clusters", "algorithm.cluster_spread"),
+    *belong("algorithm.name=fed_exp", "algorithm.extrapolation_epsilon"),
+    *belong("algorithm.name=fed_ex", "algorithm.client_choices"),
+    Requires("algorithm.name=fed_exp", "server.optimizer=sgd", "its step size is that of a plain step"),
+    Conflict("algorithm.name=fed_ex", "client.schedule", "clients draw their rates"),
+    Relation(("algorithm.client_choices",), laws.choices_are_values),
     *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(
@@ -215,6 +226,18 @@ _COHORTS = [
     *belong("cohort.sampling=fixed", "cohort.cohorts"),
     *belong("cohort.sampling=min_separation", "cohort.min_separation"),
     Relation(("cohort.min_clients", "cohort.clients_per_round", "cohort.buffer_size"), laws.enough_report),
+    *belong(_ADAPTIVE, "cohort.fairness_floor"),
+    *(
+        Conflict(_ADAPTIVE, condition, because, "sample with uniform")
+        for condition, because in (
+            ("privacy.mechanism!=none", "its accounting assumes cohorts that do not depend on clients' data"),
+            (laws.LOCAL_DP, "the losses that it goes by are not hidden"),
+            (laws.EXAMPLE_DP, "the losses that it goes by are not hidden"),
+            (laws.SECURE, "it goes by the loss of each client, and a secure sum shows none"),
+            ("engine.name=tff_native|federation", "the server sees sums, not the loss of each client"),
+            ("ensemble.enabled=True", "groups have losses of models of their own"),
+        )
+    ),
     Conflict("cohort.sampling=poisson", "cohort.over_selection", "every sampled client counts"),
     Conflict("cohort.sampling=fixed", "cohort.max_round_retries", "a round has one recorded cohort"),
     Conflict("cohort.sampling=fixed", "devices.availability", "the recorded clients were available"),
@@ -239,7 +262,7 @@ _FED_BUFF = [
     Conflict(laws.BUFFERED, "engine.name=tff_native", "TFF's runtime starts all clients from one model"),
     Conflict(
         laws.BUFFERED,
-        "cohort.sampling=poisson|fixed|min_separation",
+        f"cohort.sampling=poisson|fixed|min_separation|{'|'.join(ADAPTIVE_SAMPLERS)}",
         "these draw whole rounds, and FedBuff starts clients one by one",
         "sample with uniform or by_size",
     ),

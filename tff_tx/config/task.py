@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tff_tx.config.option import POSITIVE, Section, option
+from tff_tx.config.option import POSITIVE, Range, Section, option
 from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASKS
 
 TEXT_JOINS = ("pair", "separator", "blank")
@@ -43,6 +43,7 @@ class TaskConfig(Section, name="task"):
         "Focal loss: the loss is multiplied by (1 - p)^gamma, where p is the label's probability.",
         least=0.0,
         most=100.0,
+        search=Range(0.0, 4.0),
     )
     context_length: int = option(12, "Steps of a series that a forecast is made from.", least=1, most=2**20)
     series_protocol: str = option(
@@ -110,13 +111,19 @@ class LoraConfig(Section, name="lora", prefix="lora_"):
     """Low-rank adapters."""
 
     rank: tuple[int, ...] = option(
-        (8,), "Rank of the adapters; with several, as in 2,4,8, each client has one of them.", least=1, most=2**14
+        (8,),
+        "Rank of the adapters; with several, as in 2,4,8, each client has one of them.",
+        least=1,
+        most=2**14,
+        search=((2,), (4,), (8,), (16,)),
     )
-    alpha: float = option(16.0, "The product A B is scaled by alpha over the largest rank.", **POSITIVE)
+    alpha: float = option(
+        16.0, "The product A B is scaled by alpha over the largest rank.", **POSITIVE, search=Range(4.0, 64.0, log=True)
+    )
     targets: str | None = option(
         None, "Regular expression searched in the names of adapted weights; default: queries and values."
     )
-    dropout: float = option(0.0, "Dropout rate of the adapters' inputs.", least=0.0, below=1.0)
+    dropout: float = option(0.0, "Dropout rate of the adapters' inputs.", least=0.0, below=1.0, search=Range(0.0, 0.3))
     freeze_a: bool = option(False, "FFA-LoRA: A keeps its random values and is sent once; half the traffic.")
     aggregation: str = option(
         "average",

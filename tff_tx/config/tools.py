@@ -12,6 +12,7 @@ CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_
 VOCABULARIES = ("wordpiece", "bpe")
 CERTIFICATE_ROLES = ("node", "coordinator", "participant")
 SPLIT_NAMES = ("train", "validation", "test")
+TUNING_SAMPLERS = ("tpe", "random", "qmc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +179,39 @@ class DataReportConfig(Section, name="report"):
     plot: str | None = option(None, "Picture to write (.png, .pdf or .svg); default: none.")
     tokenizer: str = option(
         "whitespace", "What counts as a token: whitespace, bytes, or a Hugging Face directory or hub id."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneConfig(Section, name="tune"):
+    """Tuning."""
+
+    space: str | None = option(
+        None,
+        "TOML file: names of flags, each with a list of values, a table of low, high and log, or true for its own "
+        "range. Default: rates, batch size and the strength of what the algorithm adds.",
+    )
+    budget: str | None = option(
+        None,
+        "What the study may spend on training and evaluation: a number of rounds, client-seconds (of simulated "
+        "devices), MB or GB (sent and received by clients), or s, min or h on this machine. Default: 4 times "
+        "{run.rounds}.",
+    )
+    study_dir: str = option("study", "Directory of the study; the same command resumes what is there.")
+    sampler: str = option("tpe", "Optuna sampler that proposes values.", flag="tuning_sampler", choices=TUNING_SAMPLERS)
+    reduction: int = option(
+        3,
+        "Successive halving: one of this many arms survives a rung, and is trained for this many times the rounds.",
+        flag="tuning_reduction",
+        least=2,
+        most=16,
+    )
+    first_clients: int = option(
+        10,
+        "Validation clients of the first comparison of a rung; arms that differ by less than the noise are compared "
+        "on twice as many, until all have been asked.",
+        flag="tuning_clients",
+        least=2,
     )
 
 

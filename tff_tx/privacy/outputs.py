@@ -42,6 +42,7 @@ def _measures_payloads(config):
 
 COLUMNS = (
     Output(("round_num", "privacy/*", "train/learning_rate"), PUBLIC),
+    Output(("choices/*",), OUTSIDE, "which settings did well at clients (`choices/`)"),
     Output(("train/*",), OUTSIDE, "metrics of training (`train/` in `metrics.csv` and TensorBoard)", _exact),
     Output(("train/*",), COVERED, holds=lambda c: c.privacy.metrics == "private"),
     Output(("server/*", "aggregator/*", "distributor/*"), COVERED),
@@ -77,7 +78,7 @@ FILES = (
     Output(("metrics.csv", "tensorboard/*", "wandb/*", "trackers.json"), COVERED),
     Output(("plots/*", "report.*", "results.json"), COVERED),
     Output(
-        ("cohorts.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),
+        ("cohorts.jsonl", "feedback.jsonl", "checkpoints/*", "features/*", "attackers.json", "canaries.json"),
         SECRET,
         "`cohorts.jsonl`, `checkpoints/` and `features/`, which are the server's own: who took part, why clients "
         "failed, fingerprints and activations of the data, the state of the noise, and the keys of noise and cohorts",

@@ -207,6 +207,21 @@ def MimeLite(**parts: Any):
     return Algorithm("mime_lite", **parts)
 
 
+def FedExP(epsilon: float | None = None, **parts: Any):
+    """FedExP (Jhunjhunwala et al. 2023): the server's step size from how much updates differ."""
+    return section("algorithm", extrapolation_epsilon=epsilon) | Algorithm("fed_exp", **parts)
+
+
+def FedEx(choices: Mapping[str, list] | None = None, **parts: Any):
+    """FedEx (Khodak et al. 2021): clients draw settings, such as {"client_learning_rate": [0.001, 0.01]}."""
+    return section("algorithm", client_choices=choices) | Algorithm("fed_ex", **parts)
+
+
+def DeltaSGD(**parts: Any):
+    """Delta-SGD (Kim et al. 2024): clients' rates from the smoothness of their loss."""
+    return Algorithm("delta_sgd", **parts)
+
+
 def FedBuff(buffer_size: int, **parts: Any):
     """FedBuff (Nguyen et al. 2022); of `parts`, concurrency, staleness_exponent and max_staleness are its own."""
     return Algorithm("fed_avg", buffer_size=buffer_size, **parts)

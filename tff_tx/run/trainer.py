@@ -16,6 +16,8 @@ import pandas as pd
 from tff_tx import privacy, tasks
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show
 from tff_tx.config.registries import TRACKERS
+from tff_tx.config.space import Space
+from tff_tx.config.tools import TuneConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, reporting, scoring
@@ -46,10 +48,11 @@ def load_task(kind: str | None = None, data: Part | None = None, model: Part | N
     Raises:
       UserError: If something cannot be loaded, or data and model do not fit.
     """
-    return _load(RunConfig.of(settings(task=kind, data=data, model=model, **more)))
+    return load(RunConfig.of(settings(task=kind, data=data, model=model, **more)))
 
 
-def _load(config: RunConfig, progress: bool = True) -> Task:
+def load(config: RunConfig, progress: bool = True) -> Task:
+    """Loads data and model of a whole configuration; as `load_task`."""
     resolved = resolve(config)
     if config.ensemble.enabled:
         first = next(iter(assemble.group_configs(resolved).values()))
@@ -105,7 +108,7 @@ class Trainer:
           UserError: If settings do not fit together, or something cannot be loaded.
         """
         check(resolve(config))
-        return cls(_load(config, more.get("progress", True)), **more)
+        return cls(load(config, more.get("progress", True)), **more)
 
     @classmethod
     def run(cls, config: RunConfig) -> pd.DataFrame:
@@ -140,14 +143,7 @@ class Trainer:
 
     def as_flags(self) -> list[str]:
         """The command line of the same run: arguments of `python -m programs.train`."""
-        flags = []
-        for path, value in self.config.changed().items():
-            field = FIELDS[path]
-            if isinstance(value, bool):
-                flags.append(f"--{'' if value else 'no'}{field.flag}")
-            else:
-                flags += [f"--{field.flag}={show(v)}" for v in (value if field.option.repeated else [value])]
-        return flags
+        return flags_of(self.config)
 
     def fit(self, rounds: int | None = None) -> pd.DataFrame:
         """Trains, evaluates and writes the run directory; goes on where a run there has stopped.
@@ -170,6 +166,45 @@ class Trainer:
             self.__dict__.pop("_assembly", None)
         with directory.writing(self.config.run.directory):
             return self._fit()
+
+    def advance(self, rounds: int) -> Any:
+        """Trains up to a round and stops there, with its state saved: a further call, or `fit`, goes on.
+
+        Args:
+          rounds: Rounds in all, at most those of the configuration, on which schedules and noise depend.
+
+        Returns:
+          The weights after them, `ModelWeights` of NumPy arrays.
+
+        Raises:
+          As `fit`.
+        """
+        with directory.writing(self.config.run.directory), assemble.cluster(self.config) as cluster:
+            return self._train(cluster, {}, [], rounds)
+
+    def evaluators(self) -> dict[str, Any]:
+        """`run.evaluation.Evaluator` of each held-out split, by name."""
+        return self._assembly.evaluators()
+
+    def tune(self, space: Mapping[str, Any] | None = None, budget: str | float | None = None, **more: Any) -> Any:
+        """Searches for better settings: Hyperband over rounds, of configurations that Optuna proposes.
+
+        Args:
+          space: By name of a flag, a list of values, {"low", "high", "log"}, or True; None: a default for the task.
+          budget: Such as "400 rounds" or "2 h", see `config.budget.Budget`; None: 4 times the rounds of the run.
+          **more: Other settings of the section `tune`, such as `study_dir`.
+
+        Returns:
+          The `run.tuning.report.Result`, whose `trainer` has the trained best model.
+
+        Raises:
+          UserError: If the space or the budget is wrong, or the directory holds another study.
+        """
+        from tff_tx.run.tuning import study
+
+        own = TuneConfig(budget=None if budget is None else str(budget), **more)
+        found = Space.default(self.config) if space is None else Space.of(space)
+        return study.tune(self._task, self.config, found, own, self._aggregator, self._progress)
 
     def _fit(self):
         started = time.monotonic()
@@ -195,8 +230,8 @@ class Trainer:
         self._say(f"Done in {time.monotonic() - started:.0f} s. Report, metrics and model: {run_dir}")
         return self.history
 
-    def _train(self, cluster, evaluators, monitors):
-        """The weights after the rounds."""
+    def _train(self, cluster, evaluators, monitors, rounds=None):
+        """The weights after the rounds; None: all."""
         run_dir, parts = self.config.run.directory, self._assembly
         _check_rounds(run_dir, parts.rounds)
         files.check_space(run_dir, parts.bytes_needed())
@@ -206,12 +241,15 @@ class Trainer:
         self._say(*parts.describe())
         before = [Ledger(parts.figures), *self._callbacks, *monitors]
         trackers = [TRACKERS[name]() for name in self.config.run.trackers]
+        schedule = self._schedule()
+        if rounds is not None:
+            schedule = dataclasses.replace(schedule, rounds=min(rounds, schedule.rounds))
         withhold = Withhold(functools.partial(privacy.is_withheld, config=self.config))
         with parts.engine(cluster) as engine:
             return loop.train(
                 engine,
                 run_dir,
-                self._schedule(),
+                schedule,
                 cohort_fn=parts.cohort_fn(engine.traffic()),
                 evaluate_fn=parts.evaluate_fn(evaluators),
                 callbacks=[*before, withhold, MetricsCsv(), TensorBoard(), *trackers],
@@ -320,6 +358,18 @@ class Trainer:
         files.make_directory(parent, "path")
         source = self._model_directory()
         return files.write_directory(parent, name, lambda d: shutil.copytree(source, d, dirs_exist_ok=True))
+
+
+def flags_of(config: RunConfig) -> list[str]:
+    """The command line of a run: arguments of `python -m programs.train`."""
+    flags = []
+    for path, value in config.changed().items():
+        field = FIELDS[path]
+        if isinstance(value, bool):
+            flags.append(f"--{'' if value else 'no'}{field.flag}")
+        else:
+            flags += [f"--{field.flag}={show(v)}" for v in (value if field.option.repeated else [value])]
+    return flags
 
 
 def _check_loaded(before: RunConfig, now: RunConfig) -> None:

@@ -83,9 +83,20 @@ def sampling_seed(config: RunConfig) -> int | str:
 
 
 def build_sampler(
-    config: RunConfig, client_ids: Sequence[str], sizes: Mapping[str, int], seed: int | str = 0
+    config: RunConfig,
+    client_ids: Sequence[str],
+    sizes: Mapping[str, int],
+    seed: int | str = 0,
+    seconds: Mapping[str, float] | None = None,
 ) -> cohorts.Sampler:
-    """The sampler of clients that a round may select, or that FedBuff may start next; `seed` as of `sampling_seed`.
+    """The sampler of clients that a round may select, or that FedBuff may start next.
+
+    Args:
+      config: The run.
+      client_ids: Training clients.
+      sizes: Number of examples by client id.
+      seed: As of `sampling_seed`.
+      seconds: Simulated duration of a client's round, by id.
 
     Returns:
       From (round_num, attempt=0) to distinct client ids; of FedBuff, from the number of a drawing.
@@ -93,7 +104,7 @@ def build_sampler(
     Raises:
       UserError: If there are too few clients, or the cohorts to replay cannot be.
     """
-    by_size = config.cohort.sampling == "by_size"
+    by_size = config.cohort.sampling == "by_size" or config.cohort.is_adaptive
     drawable = sum(sizes[c] > 0 for c in client_ids) if by_size else len(client_ids)
     drawn, separation = config.cohort.clients_per_round, 1
     if config.cohort.is_buffered:
@@ -101,7 +112,9 @@ def build_sampler(
     elif num_sampled(config) is not None:
         separation = min_separation(config, len(client_ids))
         drawn = _candidates(config, drawable, separation)
-    more = {"path": config.cohort.cohorts, "rounds": config.run.rounds, "separation": separation}
+    feedback = cohorts.Feedback(config.run.directory) if config.cohort.is_adaptive else None
+    known = cohorts.Known(feedback, sizes, seconds or {}, config.cohort.fairness_floor)
+    more = {"path": config.cohort.cohorts, "rounds": config.run.rounds, "separation": separation, "known": known}
     return cohorts.build_sampler(config.cohort.sampling, client_ids, drawn, seed, sizes=sizes, **more)
 
 
@@ -149,11 +162,16 @@ def build_cohort_fn(
       UserError: As of `build_sampler`.
     """
     sizes = task.train.sizes()
-    sample = build_sampler(config, task.train.client_ids, sizes, sampling_seed(config))
+    devices_of_run, num_bytes = build_devices(config), traffic.download_bytes + traffic.upload_bytes
+    examples = {c: task.local.num_examples(n) for c, n in sizes.items()}
+    seconds = {}
+    if config.devices.takes_time and config.cohort.is_adaptive:
+        seconds = {c: devices_of_run.duration(c, n, num_bytes) for c, n in examples.items()}
+    sample = build_sampler(config, task.train.client_ids, sizes, sampling_seed(config), seconds)
     shared: dict[str, Any] = {
-        "devices": build_devices(config),
-        "num_examples": {c: task.local.num_examples(n) for c, n in sizes.items()},
-        "bytes_per_client": traffic.download_bytes + traffic.upload_bytes,
+        "devices": devices_of_run,
+        "num_examples": examples,
+        "bytes_per_client": num_bytes,
     }
 
     def arguments(client_ids, round_num):

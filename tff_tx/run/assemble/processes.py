@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -13,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
-from tff_tx.config import RunConfig
+from tff_tx.config import FIELDS, RunConfig, laws
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
 from tff_tx.run.assemble import personal, secure
@@ -32,8 +33,20 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
         **{name: getattr(config.algorithm, name) for name in ("personal_epochs", "clusters", "cluster_spread")},
+        client_choices=_client_choices(config),
+        extrapolation_epsilon=config.algorithm.extrapolation_epsilon,
         **parts,
     )
+
+
+def _client_choices(config):
+    """What clients of FedEx draw, each by name in the section `client`."""
+    if config.algorithm.name != "fed_ex":
+        return ()
+    rates = [factor * config.client_learning_rate for factor in (0.1, 0.3, 1.0, 3.0, 10.0)]
+    given = config.algorithm.client_choices or {FIELDS["client.learning_rate"].flag: rates}
+    names = {FIELDS[path].flag: FIELDS[path].name for path in laws.CHOICES}
+    return tuple(tuple(zip(map(names.get, given), values)) for values in itertools.product(*given.values()))
 
 
 def client_transforms(config: RunConfig) -> tuple[algorithms.ClientTransform, ...]:
@@ -121,6 +134,8 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
             path = os.path.join(directory, "residuals")
             residuals = cohorts.ClientStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
         hooks.append(runtime.ClientCompression(compressor, residuals))
+    if config.cohort.is_adaptive:
+        hooks.append(cohorts.LossObserver(cohorts.Feedback(directory)))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
     return hooks

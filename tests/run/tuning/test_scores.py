@@ -1,0 +1,95 @@
+"""Comparisons of arms that know their noise, on a synthetic table of scores."""
+
+import numpy as np
+import pytest
+
+from tff_tx.run.tuning.brackets import next_bracket
+from tff_tx.run.tuning.scores import Scores, race
+
+ARMS, CLIENTS = 27, 240
+
+
+def table(rng):
+    """Scores float64 [arms, clients]: quality of the arm, difficulty of the client, and noise of both together."""
+    quality = rng.permutation(np.linspace(0.0, 1.0, ARMS))
+    difficulty = rng.normal(0, 6.0, CLIENTS)
+    return quality, quality[:, None] + difficulty + rng.normal(0, 0.7, (ARMS, CLIENTS))
+
+
+def plain(scores, rng, clients):
+    """Halving that ranks each arm on a few clients of its own."""
+    arms = list(range(ARMS))
+    while len(arms) > 1:
+        means = {a: scores[a, rng.choice(CLIENTS, clients, replace=False)].mean() for a in arms}
+        arms = sorted(arms, key=means.get)[: len(arms) // 3]
+    return arms[0]
+
+
+def ours(scores, clients):
+    arms, asked = list(range(ARMS)), 0
+
+    def score(arm, count):
+        nonlocal asked
+        asked = max(asked, count)
+        return Scores(scores[arm, :count], np.ones(count))
+
+    while len(arms) > 1:
+        arms = race(arms, len(arms) // 3, score, clients, CLIENTS)
+    return arms[0], asked
+
+
+def test_plain_halving_with_few_clients_is_near_random_search_and_racing_is_not():
+    regret = {"random": [], "plain": [], "ours": []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        quality, scores = table(rng)
+        found, asked = ours(scores, 3)
+        assert 3 < asked <= CLIENTS  # it has noticed that 3 are too few
+        for name, arm in (("random", 0), ("plain", plain(scores, rng, 3)), ("ours", found)):
+            regret[name].append(quality[arm])
+    mean = {name: np.mean(values) for name, values in regret.items()}
+    assert mean["random"] == pytest.approx(0.5, abs=0.1)
+    assert mean["plain"] > 0.6 * mean["random"]
+    assert mean["ours"] < 0.15 * mean["random"]
+
+
+def test_standard_errors_are_those_of_repeated_samples_of_clients():
+    rng, means, errors = np.random.default_rng(1), [], []
+    for _ in range(2000):
+        weights = rng.integers(1, 20, 40).astype(float)
+        scores = Scores(rng.normal(1.0, 0.5, 40), weights)
+        means.append(scores.mean)
+        errors.append(scores.standard_error)
+    assert np.mean(means) == pytest.approx(1.0, abs=0.01)
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.05)
+
+
+def test_arms_within_the_noise_are_not_called_different_and_diverged_arms_lose():
+    rng = np.random.default_rng(2)
+    one = Scores(rng.normal(size=50), np.ones(50))
+    other = Scores(one.values + rng.normal(0, 1, 50), np.ones(50))
+    worse = Scores(one.values + 0.2 + rng.normal(0, 0.05, 50), np.ones(50))  # of which each client is sure
+    diverged = Scores(np.full(1, np.inf), np.ones(1))
+    assert not one.beats(other)
+    assert not other.beats(one)
+    assert one.beats(worse)
+    assert not worse.beats(one)
+    assert one.beats(diverged)
+    assert not diverged.beats(one)
+    assert not Scores(one.values[:1], np.ones(1)).beats(worse)  # of a single client
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 9, 27, 30, 100])
+@pytest.mark.parametrize("times", [1.0, 1.5, 4.0, 16.0])
+def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
+    left, number, arms = times * rounds, 0, 0
+    while (bracket := next_bracket(number, rounds, 3, left)) is not None:
+        assert bracket.rungs[-1] == rounds
+        assert list(bracket.rungs) == sorted(set(bracket.rungs))
+        assert bracket.rungs[0] >= 1
+        left, number, arms = left - bracket.rounds, number + 1, arms + bracket.arms
+        assert left >= 0
+        assert number < 100
+    assert arms >= 1
+    assert times < 4 or rounds < 9 or arms > times  # more configurations than whole runs
+    assert next_bracket(0, rounds, 3, 0.9 * rounds) is None

@@ -1,0 +1,112 @@
+"""Studies end to end: results, resuming, and mistakes in a sentence."""
+
+import dataclasses
+import os
+
+import pandas as pd
+import pytest
+
+import tff_tx as ft
+from tff_tx.config import RunConfig
+from tff_tx.config.budget import Budget
+from tff_tx.core.errors import UserError
+from tff_tx.run.tuning import private, study
+from tff_tx.run.tuning.arms import Arms
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "client_momentum": True}
+PRIVATE = {"privacy.mechanism": "gaussian", "privacy.target_epsilon": 4.0, "data.validation_fraction": 0.1}
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def task(cache_dir):
+    return ft.load_task(
+        data=ft.Data("digits", clients=ft.Iid(12), validation=0.2, test=20),
+        model=ft.Model(config=TINY),
+        cache_dir=cache_dir,
+    )
+
+
+def trainer(task, **more):
+    parts = {"algorithm": ft.FedAvg(steps=1), "clients_per_round": 2, "rounds": 2, "progress": False}
+    return ft.Trainer(task, **{**parts, **more})
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_goes_on_to_the_same_result(task, tmp_path, monkeypatch):
+    """Two arms of one round, and one of them to the end."""
+    more = {"reduction": 2, "first_clients": 2}
+    whole = trainer(task).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "whole"), **more)
+    trained, train = [], Arms.train
+
+    def killed(self, arm, values, rounds):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        if not self._records.trained(arm, rounds):
+            trained.append((arm, rounds))
+        train(self, arm, values, rounds)
+
+    monkeypatch.setattr(Arms, "train", killed)
+    begun = tmp_path / "begun"
+    with pytest.raises(KeyboardInterrupt):
+        trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **more)
+    monkeypatch.setattr(Arms, "train", train)
+    resumed = trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **more)
+    pd.testing.assert_frame_equal(resumed.table, whole.table)
+    assert resumed.flags == whole.flags
+    assert (begun / "best.flags").read_text() == (tmp_path / "whole" / "best.flags").read_text()
+    models = [(d / "best" / "model" / "model.safetensors").read_bytes() for d in (begun, tmp_path / "whole")]
+    assert models[0] == models[1]
+    _check_results(task, whole, tmp_path, more)
+
+
+def _check_results(task, whole, tmp_path, more):
+    """The table, the flags and the model of a study of two arms, and what another run makes of the flags."""
+    assert list(whole.table["rounds"]) == [2, 1]
+    assert whole.table["verdict"][0] == "best"
+    assert (whole.table["standard_error"] > 0).all()
+    assert "standard error" in str(whole)
+    directory = tmp_path / "whole"
+    assert {"table.csv", "incumbent.png", "optuna.db", "best.flags", "best"} <= set(os.listdir(directory))
+    with pytest.raises(UserError, match="holds a study of another space"):
+        trainer(task).tune({"client_learning_rate": True}, "3 rounds", study_dir=str(directory), **more)
+    with pytest.raises(UserError, match="holds a study of another run.rounds"):
+        trainer(task, rounds=3).tune(SPACE, "9 rounds", study_dir=str(directory), **more)
+
+
+@pytest.mark.parametrize(
+    ("settings", "budget", "sentence"),
+    [
+        ({"run.rounds": 30}, "29 rounds", "too small for one arm of run.rounds=30"),
+        ({}, "100 client-seconds", "needs clients that take time"),
+        ({"run.patience": 3}, None, "run.patience=3 cannot be combined with tuning"),
+        ({"ensemble.enabled": True}, None, "it trains several models"),
+        ({**PRIVATE, "data.split": "within_client"}, None, "exact validation would choose the released model"),
+        ({**PRIVATE, "privacy.noise_seed": 1}, None, "arms would have the same noise"),
+        ({**PRIVATE, "devices.seconds_per_example": 1.0}, "9 client-seconds", "give it in rounds"),
+        ({"example_privacy.clip_norm": 1.0}, None, "not accounted for; tune on public data"),
+    ],
+)
+def test_what_cannot_be_tuned_is_a_sentence(settings, budget, sentence):
+    config = RunConfig.of(settings)
+    with pytest.raises(UserError, match=sentence):
+        study.budget_of(config, budget)
+
+
+def test_tuning_needs_a_validation_split(task, tmp_path):
+    bare = dataclasses.replace(task, task=dataclasses.replace(task.task, validation=None))
+    with pytest.raises(UserError, match="tuning needs a validation split"):
+        trainer(bare).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"))
+
+
+def test_a_study_of_private_runs_has_the_noise_of_all_its_arms(task):
+    config = trainer(task, privacy=ft.DPFedAvg(target_epsilon=4.0, population=10_000)).config
+    one, few = (private.plan_study(config, task.task, Budget(rounds)) for rounds in (2.0, 6.0))
+    assert few[1].noise_multiplier > one[1].noise_multiplier
+    assert few[0].privacy.noise_multiplier == few[1].noise_multiplier
+    assert few[0].privacy.target_epsilon is None
+    runs = [private.draw_runs(dataclasses.replace(few[1], mean_runs=5.0)) for _ in range(500)]
+    assert min(runs) == 1
+    assert sum(runs) / 500 == pytest.approx(5.0, rel=0.25)

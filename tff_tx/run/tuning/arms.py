@@ -1,0 +1,170 @@
+"""Arms of a study as runs: trained from rung to rung, scored on validation clients, and what both cost."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tff_tx.cohorts import log as cohort_log
+from tff_tx.config import FIELDS, RunConfig
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run import directory as run_directory
+from tff_tx.run.assemble.cohorts import build_devices
+from tff_tx.run.loop import NotFiniteError
+from tff_tx.run.trainer import Task, Trainer, load
+from tff_tx.run.tuning.records import Records
+from tff_tx.run.tuning.scores import Scores
+
+_LOADED = ("data", "task", "model", "lora")
+_MOST_TRAINERS = 3
+_FORWARD = 1 / 3
+"""Work of a forward pass, in units of a training step's."""
+
+
+class Arms:
+    """The arms of a study.
+
+    Args:
+      task: A task of which all arms are settings.
+      config: The configuration that is tuned.
+      directory: Of the study.
+      records: What the study has found out so far.
+      aggregator: A `tff.aggregators` factory in place of the configuration's aggregation, or None.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, directory: str, records: Records, aggregator: Any = None):
+        self._task, self._config, self._directory, self._records = task, config, directory, records
+        self._aggregator = aggregator
+        self._weights: dict[tuple[int, int], Any] = {}
+        self._trainers: dict[int, Trainer] = {}
+        held_out = task.task.validation
+        if held_out is None or not held_out.client_ids:
+            raise UserError(
+                "tuning needs a validation split, as the test split is for the model that it ends with: set "
+                f"{setting('data.validation_fraction')}=0.1, or name {setting('data.validation_files')}."
+            )
+        order = np.random.default_rng(config.run.seed).permutation(len(held_out.client_ids))
+        self.clients = [held_out.client_ids[i] for i in order]
+        known = {metric.name: metric for metric in task.task.metrics}
+        self.metric = known.get(config.run.monitor)
+        if self.metric is None:
+            raise UserError(f"{setting('run.monitor')}={config.run.monitor}: must be one of {', '.join(known)}.")
+        self._sign = -1.0 if self.metric.higher_is_better else 1.0
+
+    def shown(self, score: float) -> float:
+        """The metric, for a score, of which lower is better."""
+        return self._sign * score
+
+    def path(self, arm: int) -> str:
+        """The run directory of an arm."""
+        return os.path.join(self._directory, "arms", f"{arm:04}")
+
+    def trainer(self, arm: int, values: Mapping[str, Any]) -> Trainer:
+        """The trainer of an arm, with values of the space; those of the last few arms have their graphs still."""
+        if arm not in self._trainers:
+            while len(self._trainers) >= _MOST_TRAINERS:
+                del self._trainers[next(iter(self._trainers))]
+            config = self._config.replace({**values, "run.directory": self.path(arm)})
+            self._trainers[arm] = Trainer(self._loaded(config), aggregation=self._aggregator, progress=False)
+        return self._trainers[arm]
+
+    def _loaded(self, config):
+        paths = [p for p, field in FIELDS.items() if field.section in _LOADED]
+        if all(config.get(p) == self._config.get(p) for p in paths):
+            return Task(config, self._task.task)
+        return load(config, progress=False)
+
+    def train(self, arm: int, values: Mapping[str, Any], rounds: int) -> None:
+        """Trains an arm up to a round, from where it is."""
+        if self._records.trained(arm, rounds):
+            return
+        started = time.monotonic()
+        self._weights[arm, rounds] = self._advance(arm, values, rounds)
+        cost = self._cost_of_rounds(arm, values, rounds)
+        self._records.train(arm, rounds, {**cost, "seconds": time.monotonic() - started})
+
+    def _advance(self, arm, values, rounds):
+        """The weights after so many rounds; None of an arm that has diverged."""
+        try:
+            return self.trainer(arm, values).advance(rounds)
+        except NotFiniteError:
+            return None
+
+    def _cost_of_rounds(self, arm, values, rounds):
+        """Of the rounds that are not in the records."""
+        before = max((r for r in range(rounds) if self._records.trained(arm, r)), default=0)
+        cost = {"rounds": float(rounds - before), "client_seconds": 0.0, "bytes": 0.0}
+        table = pd.read_csv(os.path.join(self.path(arm), run_directory.METRICS))
+        table = table[(table["round_num"] > before) & (table["round_num"] <= rounds)]
+        sent = table["clients/sampled"] * table["comm/download_bytes_per_client"]
+        cost["bytes"] = float((sent + table["clients/finished"] * table["comm/upload_bytes_per_client"]).sum())
+        path = os.path.join(self.path(arm), cohort_log.LOG)
+        for _, record in cohort_log.records(path, path):
+            if before < record["round_num"] <= rounds:
+                row = table[table["round_num"] == record["round_num"]]
+                num_bytes = int(row.filter(like="_bytes_per_client").sum(axis=1).iloc[0])
+                cost["client_seconds"] += sum(self._seconds(c, values, num_bytes) for c in record["reported"])
+        return cost
+
+    def _seconds(self, client, values, num_bytes):
+        """Simulated seconds of a training client in a round."""
+        local = self._config.replace(values).client
+        return build_devices(self._config).duration(client, local.num_examples(self._sizes[client]), num_bytes)
+
+    @functools.cached_property
+    def _sizes(self):
+        return self._task.task.train.sizes()
+
+    def score(self, arm: int, values: Mapping[str, Any], rounds: int, clients: int) -> Scores:
+        """The scores of an arm after a rung's rounds, on at least so many validation clients."""
+        known = self._records.scores(arm, rounds)
+        done = 0 if known is None else len(known.values)
+        if done >= clients:
+            return Scores(known.values[:clients], known.weights[:clients])
+        started, ids = time.monotonic(), self.clients[done:clients]
+        if (arm, rounds) not in self._weights:
+            self._weights[arm, rounds] = self._advance(arm, values, rounds)
+        scores, weights = np.full(len(ids), np.inf), np.ones(len(ids))
+        if (trained := self._weights[arm, rounds]) is not None:
+            _, by_client = self._evaluator(arm, values).evaluate(trained, ids)
+            scores = self._sign * by_client[self.metric.name].to_numpy(np.float64)
+            weights = by_client["num_examples"].to_numpy(np.float64)
+            scores[~np.isfinite(scores)] = np.inf
+        if known is not None:
+            scores, weights = np.append(known.values, scores), np.append(known.weights, weights)
+        cost = self._cost_of_evaluation(ids)
+        found = Scores(scores, weights)
+        self._records.score(arm, rounds, found, {**cost, "seconds": time.monotonic() - started})
+        return found
+
+    def _cost_of_evaluation(self, ids):
+        """Clients receive the model, and go over their data without gradients."""
+        model = sum(w.nbytes for part in self._task.task.model.initial_weights for w in part)
+        sizes, devices = self._task.task.validation.sizes(), build_devices(self._config)
+        seconds = sum(devices.duration(c, _FORWARD * sizes[c], model) for c in ids)
+        return {"client_seconds": seconds, "bytes": float(model * len(ids))}
+
+    def _evaluator(self, arm, values):
+        """Of arms with the same model and no weights of clients' own, one for all."""
+        trainer = self.trainer(arm, values)
+        if trainer.config.model.personal is not None or trainer._task.task is not self._task.task:
+            return trainer.evaluators()["validation"]
+        if "evaluator" not in self.__dict__:
+            self.evaluator = trainer.evaluators()["validation"]
+        return self.evaluator
+
+    def end_rung(self) -> None:
+        """Forgets the weights of a rung, which checkpoints have."""
+        self._weights.clear()
+
+    def drop(self, arm: int) -> None:
+        """Removes the checkpoints of an arm that is not trained any more."""
+        self._trainers.pop(arm, None)
+        files.remove(os.path.join(self.path(arm), run_directory.CHECKPOINTS))

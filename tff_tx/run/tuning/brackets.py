@@ -1,0 +1,66 @@
+"""Brackets of Hyperband (Li et al. 2018, https://arxiv.org/abs/1603.06560), within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+_MOST_RUNGS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Bracket:
+    """A run of successive halving.
+
+    Attributes:
+      arms: Number of configurations that begin.
+      rungs: Rounds after which arms are compared, increasing; the last is the whole run.
+      reduction: One of so many arms survives a rung.
+    """
+
+    arms: int
+    rungs: tuple[int, ...]
+    reduction: int
+
+    def survivors(self, rung: int) -> int:
+        """Arms that are trained to the rung of this number, from 0."""
+        return max(1, self.arms // self.reduction**rung)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of training in all."""
+        steps = zip(self.rungs, (0, *self.rungs))
+        return sum(self.survivors(k) * (end - start) for k, (end, start) in enumerate(steps))
+
+
+def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float) -> Bracket | None:
+    """The bracket of a number, from 0, that fits into what is left of a budget; None: none does.
+
+    Args:
+      number: Brackets come in Hyperband's order, from the one with most arms and shortest rungs on, again and again.
+      rounds: Rounds of a whole run.
+      reduction: One of so many arms survives a rung.
+      rounds_left: What is left of the budget, in rounds.
+    """
+    shapes = _shapes(rounds, reduction)
+    bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
+    if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
+        return bracket
+    # The last one: as many arms as fit.
+    fitting, arms = None, 1
+    while (larger := dataclasses.replace(bracket, arms=arms)).rounds <= rounds_left:
+        fitting, arms = larger, arms + 1
+    if fitting is None and number == 0 and rounds_left >= rounds:
+        return Bracket(1, (rounds,), reduction)
+    return fitting if fitting is not None and (fitting.arms > 1 or number == 0) else None
+
+
+def _shapes(rounds, reduction):
+    """Hyperband's brackets for a whole budget."""
+    most = min(_MOST_RUNGS - 1, int(math.log(rounds, reduction) + 1e-9))
+    found = []
+    for steps in range(most, -1, -1):
+        arms = math.ceil((most + 1) / (steps + 1) * reduction**steps)
+        rungs = tuple(rounds // reduction**k for k in range(steps, -1, -1))
+        found.append(Bracket(arms, rungs, reduction))
+    return found

@@ -1,0 +1,160 @@
+"""Configurations that Optuna proposes (Akiba et al. 2019, https://arxiv.org/abs/1907.10902)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tff_tx.config import FIELDS, RunConfig, check, resolve, show, without_effect
+from tff_tx.config.option import Range
+from tff_tx.config.space import Space
+from tff_tx.core.errors import UserError
+
+try:
+    import optuna
+except ImportError as error:
+    raise UserError(f"tuning needs Optuna ({error}): install the extra `tune`, as with pip install optuna.") from error
+
+_TRIES = 100
+NAME, FILE = "tff_tx", "optuna.db"
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _sampler(name, seed):
+    samplers = optuna.samplers
+    if name == "tpe":
+        return samplers.TPESampler(seed=seed, n_startup_trials=10)
+    return samplers.RandomSampler(seed) if name == "random" else samplers.QMCSampler(scramble=True, seed=seed)
+
+
+def _distribution(path: str, domain: Range | tuple) -> Any:
+    kinds = optuna.distributions
+    if not isinstance(domain, Range):
+        return kinds.CategoricalDistribution([show(value) for value in domain])
+    kind = kinds.IntDistribution if FIELDS[path].type is int else kinds.FloatDistribution
+    return kind(domain.low, domain.high, log=domain.log)
+
+
+def _holds(domain, value):
+    """Whether a value is one that is tried."""
+    if not isinstance(domain, Range):
+        return value in domain
+    return value is not None and domain.low <= value <= domain.high
+
+
+def _suggest(trial, path, domain):
+    if not isinstance(domain, Range):
+        shown = [show(value) for value in domain]
+        return domain[shown.index(trial.suggest_categorical(FIELDS[path].flag, shown))]
+    suggest = trial.suggest_int if FIELDS[path].type is int else trial.suggest_float
+    return suggest(FIELDS[path].flag, domain.low, domain.high, log=domain.log)
+
+
+def value_of(config: RunConfig, values: Mapping[str, Any], path: str) -> Any:
+    """The value of a setting for an arm, that of the configuration where the arm has none."""
+    found = values.get(path, config.get(path))
+    return config.client_learning_rate if path == "client.learning_rate" and found is None else found
+
+
+class Proposals:
+    """Proposes values, from the trials that have ended.
+
+    Args:
+      directory: Of the study; ended trials are in Optuna's storage there.
+      space: What is searched.
+      config: The configuration that it is searched around.
+      sampler: One of `TUNING_SAMPLERS`.
+    """
+
+    def __init__(self, directory: str, space: Space, config: RunConfig, sampler: str):
+        self._space, self._config, self._sampler = space, config, sampler
+        self._study = optuna.create_study(
+            storage=f"sqlite:///{os.path.join(directory, FILE)}", study_name=NAME, load_if_exists=True
+        )
+
+    def propose(self, number: int, first: int, with_current: bool) -> list[dict[str, Any]]:
+        """Values by path for `number` arms from `first` on; one of them the configuration's own `with_current`.
+
+        Raises:
+          UserError: If no values of the space fit together.
+        """
+        study = optuna.create_study(sampler=_sampler(self._sampler, self._config.run.seed + first))
+        study.add_trials(self._study.get_trials(deepcopy=False))
+        found: list[dict[str, Any]] = [{}] if with_current else []
+        problem = UserError("the space is empty.")
+        for _ in range(_TRIES + number):
+            if len(found) == number:
+                return found
+            trial = study.ask()
+            try:
+                found.append(self._values(trial))
+            except UserError as error:
+                problem = error
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        raise problem
+
+    def _values(self, trial):
+        """Values for a trial: choices first, as others may have an effect with some of them only."""
+        values: dict[str, Any] = {}
+        domains = sorted(self._space.domains.items(), key=lambda item: isinstance(item[1], Range))
+        for path, domain in domains:
+            if path not in without_effect(resolve(self._config.replace(values))):
+                values[path] = _suggest(trial, path, domain)
+        check(resolve(self._config.replace(values)))
+        return values
+
+    def end(self, arm: int, values: Mapping[str, Any], scores: Mapping[int, float], is_whole: bool) -> None:
+        """Tells Optuna of an arm that has ended, unless it knows.
+
+        Args:
+          arm: Its number.
+          values: Its values, by path.
+          scores: Its score by round.
+          is_whole: Whether it was trained to the end.
+        """
+        if any(trial.user_attrs.get("arm") == arm for trial in self._study.get_trials(deepcopy=False)):
+            return
+        params, distributions = {}, {}
+        for path, domain in self._space.domains.items():
+            value = value_of(self._config, values, path)
+            if (path in values or not values) and _holds(domain, value):
+                params[FIELDS[path].flag] = value if isinstance(domain, Range) else show(value)
+                distributions[FIELDS[path].flag] = _distribution(path, domain)
+        states = optuna.trial.TrialState
+        last = scores[max(scores)]
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=states.COMPLETE if is_whole else states.PRUNED,
+                value=min(last, 1e300),
+                params=params,
+                distributions=distributions,
+                user_attrs={"arm": arm},
+                intermediate_values={rounds: min(score, 1e300) for rounds, score in scores.items()},
+            )
+        )
+
+
+def importances(space: Space, rows: Sequence[tuple[Mapping[str, Any], float]]) -> dict[str, float]:
+    """How much of the spread of scores each setting explains, by flag (fANOVA, Hutter et al. 2014); empty of few rows.
+
+    Args:
+      space: What was searched.
+      rows: Values by path, and the score after the same number of rounds, of arms that differ in all settings.
+    """
+    paths = [path for path in space.domains if all(path in values for values, _ in rows)]
+    if len(rows) < 4 or not paths:
+        return {}
+    study = optuna.create_study()
+    for values, score in rows:
+        shown = {p: values[p] if isinstance(space.domains[p], Range) else show(values[p]) for p in paths}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=score,
+                params={FIELDS[p].flag: shown[p] for p in paths},
+                distributions={FIELDS[p].flag: _distribution(p, space.domains[p]) for p in paths},
+            )
+        )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))

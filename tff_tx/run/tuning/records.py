@@ -1,0 +1,124 @@
+"""What a study has found out, in lines of JSON that survive being killed at any time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tff_tx.config import FIELDS, RunConfig
+from tff_tx.config.budget import COSTS
+from tff_tx.config.space import Space
+from tff_tx.core import files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.run.tuning.brackets import Bracket
+from tff_tx.run.tuning.scores import Scores
+
+_LOG, _STUDY = "records.jsonl", "study.json"
+
+
+class Records:
+    """The records of a study; what is there already is read when it is opened.
+
+    Args:
+      directory: Of the study.
+
+    Attributes:
+      brackets: Brackets that have begun, with their arms' values by path.
+      spent: What training and evaluation have cost, by `COSTS`.
+    """
+
+    def __init__(self, directory: str):
+        self._path = os.path.join(directory, _LOG)
+        self.brackets: list[tuple[Bracket, list[dict[str, Any]]]] = []
+        self.spent = dict.fromkeys(COSTS, 0.0)
+        self._trained: dict[tuple[int, int], dict] = {}
+        self._scores: dict[tuple[int, int], Scores] = {}
+        whole = b""
+        if os.path.exists(self._path):
+            with open(self._path, "rb") as file:
+                whole = file.read().rpartition(b"\n")[0]
+        for line in whole.splitlines():
+            self._take(json.loads(line))
+        with files.atomic(self._path, "wb") as file:
+            file.write(whole + b"\n" * bool(whole))
+
+    def _take(self, record):
+        for cost, amount in record.get("cost", {}).items():
+            self.spent[cost] += amount
+        key = record.get("arm"), record.get("rounds")
+        if "bracket" in record:
+            bracket = record["bracket"]
+            rungs = tuple(bracket["rungs"])
+            values = [{p: FIELDS[p].parse(v) for p, v in arm.items()} for arm in record["values"]]
+            self.brackets.append((Bracket(bracket["arms"], rungs, bracket["reduction"]), values))
+        elif "scores" in record:
+            values = [math.inf if value is None else value for value in record["scores"]]
+            self._scores[key] = Scores(np.array(values), np.array(record["weights"]))
+        else:
+            self._trained[key] = record["cost"]
+
+    def _append(self, record):
+        line = json.dumps(files.plain(record)).encode() + b"\n"
+        with open(self._path, "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self._take(json.loads(line))
+
+    def begin(self, bracket: Bracket, values: list[Mapping[str, Any]]) -> None:
+        """Records a bracket that begins, with its arms' values."""
+        self._append({"bracket": bracket, "values": values})
+
+    def trained(self, arm: int, rounds: int) -> bool:
+        """Whether an arm has been trained for so many rounds."""
+        return (arm, rounds) in self._trained
+
+    def train(self, arm: int, rounds: int, cost: Mapping[str, float]) -> None:
+        """Records that it has."""
+        self._append({"arm": arm, "rounds": rounds, "cost": cost})
+
+    def scores(self, arm: int, rounds: int) -> Scores | None:
+        """The scores of an arm after so many rounds; None: it has none."""
+        return self._scores.get((arm, rounds))
+
+    def score(self, arm: int, rounds: int, scores: Scores, cost: Mapping[str, float]) -> None:
+        """Records scores, of more clients than before."""
+        values = [value if math.isfinite(value) else None for value in scores.values]
+        self._append({"arm": arm, "rounds": rounds, "scores": values, "weights": list(scores.weights), "cost": cost})
+
+    def curve(self, arm: int) -> dict[int, Scores]:
+        """All scores of an arm, by round."""
+        return {rounds: found for (one, rounds), found in sorted(self._scores.items()) if one == arm}
+
+
+def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[str, Any]) -> None:
+    """Writes what a study is about, or checks that the study in the directory is about the same.
+
+    Raises:
+      UserError: If it is another, or the directory is no study's.
+    """
+    path = os.path.join(directory, _STUDY)
+    run = {p: config.get(p) for p, f in FIELDS.items() if not f.option.may_change or p == "run.rounds"}
+    now = files.plain({"space": space.to_json(), **more, "run": run})
+    if not os.path.exists(path):
+        if os.path.exists(os.path.join(directory, _LOG)):
+            raise UserError(f"{setting('tune.study_dir')}={directory} has no {_STUDY}: restore it, or choose another.")
+        files.write_json(path, now)
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            before = json.load(file)
+        names = [name for name in now if name != "run" and before[name] != now[name]]
+        names += [name for name in now["run"] if before["run"][name] != now["run"][name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or choose another directory.") from None
+    if names:
+        raise UserError(
+            f"{setting('tune.study_dir')}={directory} holds a study of another {', another '.join(names[:3])}: give "
+            "the same to resume it, or choose another directory."
+        )

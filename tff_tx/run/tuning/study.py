@@ -1,0 +1,198 @@
+"""A study: brackets of successive halving until the budget is spent, and then the best arm as a finished run.
+
+All that decides how a study goes on is in its records and in its arms' run directories: one that is killed and started
+again trains nothing twice and ends with the same result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from tff_tx.config import RunConfig
+from tff_tx.config.budget import CLIENT_SECONDS, ROUNDS, Budget
+from tff_tx.config.run_config import describe
+from tff_tx.config.space import Space
+from tff_tx.config.tools import TuneConfig
+from tff_tx.core.errors import UserError, setting
+from tff_tx.privacy.studies import SELECTION, StudyPlan
+from tff_tx.run import directory as run_directory
+from tff_tx.run.trainer import Task
+from tff_tx.run.tuning import private, report
+from tff_tx.run.tuning.arms import Arms
+from tff_tx.run.tuning.brackets import Bracket, next_bracket
+from tff_tx.run.tuning.proposals import Proposals
+from tff_tx.run.tuning.records import Records, check_same
+from tff_tx.run.tuning.scores import race
+
+_DEFAULT_RUNS = 4
+
+
+def budget_of(config: RunConfig, text: str | None) -> Budget:
+    """The budget of a run that can be tuned, by default 4 whole runs.
+
+    Raises:
+      UserError: If runs cannot be compared with one another, or the budget is none, too small for a whole run, or
+        counts what the run does not have.
+    """
+    _check_tunable(config)
+    budget = Budget.of(text) if text is not None else Budget(float(_DEFAULT_RUNS * config.run.rounds))
+    if budget.cost == ROUNDS and budget.amount < config.run.rounds:
+        raise UserError(
+            f"{setting('tune.budget')}={budget} is too small for one arm of {describe(config, 'run.rounds')}: raise "
+            "it, or lower the rounds."
+        )
+    if budget.cost == CLIENT_SECONDS and not config.devices.takes_time:
+        raise UserError(
+            f"{setting('tune.budget')}={budget} needs clients that take time: set "
+            f"{setting('devices.seconds_per_example')}, or give the budget in another unit."
+        )
+    private.check_private(config, budget)
+    return budget
+
+
+def _check_tunable(config):
+    for path, because in (
+        ("ensemble.enabled", "it trains several models, and arms are compared by one"),
+        ("data.silos", "each arm would be a plan of its own, which participants and silos have not approved"),
+        ("run.patience", "arms are stopped by comparison with one another"),
+        ("run.keep_best", "arms are compared after the same rounds"),
+        ("canaries.number", "they are for the audit of one run"),
+    ):
+        if config.is_set(path):
+            raise UserError(f"{describe(config, path)} cannot be combined with tuning: {because}; remove it.")
+
+
+def tune(
+    task: Task, config: RunConfig, space: Space, own: TuneConfig, aggregator: Any, progress: bool
+) -> report.Result:
+    """Runs a study to its end, from where it is; the arguments as of `Trainer.tune`."""
+    budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
+    with run_directory.writing(directory):
+        about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients}
+        config, plan = private.plan_study(config, task.task, budget)
+        if plan is not None:
+            about["budget"] = str(budget)  # the noise is for all of it
+        check_same(directory, config, space, about)
+        records = Records(directory)
+        arms = Arms(task, config, directory, records, aggregator)
+        selects = plan is not None and plan.method == SELECTION  # of runs that do not depend on one another
+        proposals = Proposals(directory, space, config, "random" if selects else own.sampler)
+        return _Study(directory, config, space, own, budget, records, arms, proposals, progress, plan).run()
+
+
+@dataclasses.dataclass
+class _Study:
+    directory: str
+    config: RunConfig
+    space: Space
+    own: TuneConfig
+    budget: Budget
+    records: Records
+    arms: Arms
+    proposals: Proposals
+    progress: bool
+    plan: StudyPlan | None
+
+    def run(self) -> report.Result:
+        """All brackets, and the best arm."""
+        with tqdm(total=self.budget.amount, unit=f" {self.budget.cost}", disable=not self.progress) as self._bar:
+            number, first, whole = 0, 0, []
+            while True:
+                if number == len(self.records.brackets) and not self._begin(number, first):
+                    break
+                bracket, values = self.records.brackets[number]
+                whole += self._halve(bracket, dict(enumerate(values, first)))
+                number, first = number + 1, first + bracket.arms
+            self._show("the best arm")
+        best, trained = self._best(whole)
+        trainer = self.arms.trainer(best, self._values()[best])
+        if not trained:
+            raise UserError(
+                "every arm has made a model that is not finite: lower the rates of the space, or search fewer settings."
+            )
+        trainer.fit()
+        return report.finish(self, best, trainer)
+
+    def _values(self):
+        return [values for _, arms in self.records.brackets for values in arms]
+
+    def _begin(self, number, first):
+        """Begins another bracket, if the budget suffices for one."""
+        selects = self.plan is not None and self.plan.method == SELECTION
+        if not selects:
+            bracket = next_bracket(number, self.config.run.rounds, self.own.reduction, self._rounds_left())
+        else:  # whole runs, of which only the best is released
+            runs = 0 if number else private.draw_runs(self.plan)
+            bracket = Bracket(runs, (self.config.run.rounds,), self.own.reduction) if runs else None
+        if bracket is None:
+            return False
+        values = self.proposals.propose(bracket.arms, first, with_current=first == 0 and not selects)
+        self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
+        return True
+
+    def _rounds_left(self):
+        """What is left of the budget, in rounds of the mean cost so far."""
+        if self.budget.cost == ROUNDS:
+            return self.budget.amount - self.records.spent[ROUNDS]
+        if not self.records.spent[ROUNDS]:
+            self._probe()
+        per_round = self.records.spent[self.budget.cost] / self.records.spent[ROUNDS]
+        return (self.budget.amount - self.records.spent[self.budget.cost]) / per_round
+
+    def _probe(self):
+        """Trains and scores the configuration as it is for the rounds of the first rung, to see what that costs."""
+        rounds = next_bracket(0, self.config.run.rounds, self.own.reduction, float("inf")).rungs[0]
+        self.arms.train(0, {}, rounds)
+        self.arms.score(0, {}, rounds, self.own.first_clients)
+
+    def _halve(self, bracket: Bracket, values: dict) -> list[int]:
+        """Successive halving; the arms that were trained to the end."""
+        survivors = list(values)
+        for k, rounds in enumerate(bracket.rungs):
+            for place, arm in enumerate(survivors):
+                self._show(f"round {rounds}: arm {place + 1} of {len(survivors)}")
+                self.arms.train(arm, values[arm], rounds)
+                self.arms.score(arm, values[arm], rounds, min(self._first(k), len(self.arms.clients)))
+            is_last = k == len(bracket.rungs) - 1
+            staying = survivors if is_last else self._race(survivors, values, rounds, k, bracket.survivors(k + 1))
+            for arm in survivors:
+                if is_last or arm not in staying:
+                    self._end(arm, values[arm], is_last)
+            self.arms.end_rung()
+            survivors = staying
+        return survivors
+
+    def _race(self, arms, values, rounds, rung, quota):
+        def score(arm, clients):
+            return self.arms.score(arm, values[arm], rounds, clients)
+
+        return race(arms, quota, score, self._first(rung), len(self.arms.clients))
+
+    def _first(self, rung):
+        """Clients of a rung's first comparison: the fewer arms, the more."""
+        return self.own.first_clients * self.own.reduction**rung
+
+    def _end(self, arm, values, is_whole):
+        means = {rounds: scores.mean for rounds, scores in self.records.curve(arm).items()}
+        self.proposals.end(arm, values, means, is_whole)
+        if not is_whole:
+            self.arms.drop(arm)
+
+    def _best(self, whole):
+        """The best of the arms that were trained to the end, and whether it is a model."""
+        values, rounds = self._values(), self.config.run.rounds
+
+        def score(arm, clients):
+            return self.arms.score(arm, values[arm], rounds, clients)
+
+        best = race(whole, 1, score, len(self.arms.clients), len(self.arms.clients))[0]
+        return best, score(best, 1).mean < float("inf")
+
+    def _show(self, text):
+        self._bar.set_description(text, refresh=False)
+        self._bar.n = min(self.records.spent[self.budget.cost], self.budget.amount)
+        self._bar.refresh()
