@@ -117,6 +117,11 @@ def test_commands_are_written_once():
     assert len(PYTHON_BLOCKS) == 3
 
 
+def test_every_page_is_in_the_sites_navigation():
+    found = re.findall(r"[\w]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2])
+    assert sorted(found) == sorted([*(page.name for page in PAGES[1:]), "api.md"])  # which the build writes
+
+
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text("utf-8")
     assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"({page.name}" not in index] == []
