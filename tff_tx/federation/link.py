@@ -18,9 +18,10 @@ from tff_tx.core import certificates
 from tff_tx.core.errors import UserError, reason
 from tff_tx.federation import contents, wire
 from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header, payload_digest
-from tff_tx.federation.hub import BEAT_SECONDS, MOST_BYTES
+from tff_tx.federation.hub import MOST_BYTES
 from tff_tx.federation.messages_pb2 import Chunk, Header
 from tff_tx.federation.secure_sums.errors import SecureSumError
+from tff_tx.federation.service import BEAT_SECONDS
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALL_SECONDS = 60.0
