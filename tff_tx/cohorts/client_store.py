@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import re
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from tff_tx.core import codec, files
 from tff_tx.core.errors import UserError
+
+PERSONAL, RESIDUALS = "personal", "residuals"
+STORES = (PERSONAL, RESIDUALS)
+"""The directories in a run's that a `ClientStore` may have."""
 
 _VERSION = re.compile(r"round_(\d+)")
 
@@ -66,11 +71,23 @@ class ClientStore:
             if found is None or int(found[1]) > round_num:
                 path.unlink()
 
+    def checksum(self, round_num: int) -> int:
+        """CRC-32 of which version `read` finds of each client, and of its size; the content has a checksum itself."""
+        found = 0
+        for client in sorted(self._directory.glob("*")):
+            if versions := [v for v in _versions(client) if v <= round_num]:
+                size = (client / f"round_{max(versions)}").stat().st_size
+                found = zlib.crc32(f"{client.name} {max(versions)} {size}\n".encode(), found)
+        return found
+
     def _versions(self, client_id):
-        names = (path.name for path in self._path(client_id, 0).parent.glob("*"))
-        return [int(found[1]) for found in map(_VERSION.fullmatch, names) if found]
+        return _versions(self._path(client_id, 0).parent)
 
     def _path(self, client_id, round_num):
         # Ids may hold anything, also what no file name may.
         client = hashlib.sha256(client_id.encode()).hexdigest()[:32]
         return self._directory / client / f"round_{round_num}"
+
+
+def _versions(client: pathlib.Path) -> list[int]:
+    return [int(found[1]) for path in client.glob("*") if (found := _VERSION.fullmatch(path.name))]

@@ -16,8 +16,9 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx.cohorts import CohortLog
+from tff_tx.cohorts import ClientStore, CohortLog
 from tff_tx.cohorts import log as cohort_log
+from tff_tx.cohorts.client_store import STORES
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
@@ -184,8 +185,10 @@ def _require_finite(result, before):
 
 
 def _row_checksums(run_dir, last):
-    """What files with a row a round say of the first `last` rounds."""
+    """What files with a row a round say of the first `last` rounds, and what clients retained after them."""
+    stores = {name: ClientStore(os.path.join(run_dir, name), 0).checksum(last) for name in STORES}
     return {
+        **stores,
         METRICS: metrics_checksum(os.path.join(run_dir, METRICS), last),
         cohort_log.LOG: cohort_log.checksum(os.path.join(run_dir, cohort_log.LOG), last),
     }

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tff_tx import cohorts, models, runtime
+from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.config import RunConfig
 
-PERSONAL = "personal"
-"""The directory in a run's, and what `config.json` calls the names of these weights."""
 _NEWEST = 2**62
 
 

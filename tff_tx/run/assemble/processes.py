@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
+from tff_tx.cohorts.client_store import RESIDUALS
 from tff_tx.config import FIELDS, RunConfig, laws
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
@@ -131,7 +132,7 @@ def build_hooks(config: RunConfig) -> list[runtime.Hook]:
     if (compressor := engine_compressor(config)) is not None:
         residuals = None
         if config.compression.has_error_feedback:
-            path = os.path.join(directory, "residuals")
+            path = os.path.join(directory, RESIDUALS)
             residuals = cohorts.ClientStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
         hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.cohort.is_adaptive:
