@@ -74,6 +74,12 @@ COMMANDS = {
     ),
     "fed_babu": _train(_DIGITS, "--algorithm=fed_babu --personal=head --personal_epochs=2"),
     "fed_recon": _train(_DIGITS, "--algorithm=fed_recon --personal=norms --split=within_client --test_fraction=0.25"),
+    "ditto": _train(_DIGITS, "--algorithm=ditto --personal_strength=0.5 --split=within_client --test_fraction=0.25"),
+    "p_fed_me": _train(_DIGITS, "--algorithm=p_fed_me --moreau_steps=2 --split=within_client --test_fraction=0.25"),
+    "apfl": _train(
+        _DIGITS, "--algorithm=apfl --mixing=0.3 --mixing_rate=0.1 --split=within_client --test_fraction=0.25"
+    ),
+    "mr_mtl": _train(_DIGITS, "--algorithm=mr_mtl --split=within_client --test_fraction=0.25"),
     "ifca": _train(_DIGITS, "--algorithm=ifca --clusters=3 --cluster_spread=0.5"),
     "fed_gkd": _train(
         _DIGITS, "--rounds=3 --distillation_weight=0.2 --distillation_models=2 --distillation_temperature=2"

@@ -42,7 +42,7 @@ IFCA = {"data.dataset": "digits", "algorithm.name": "ifca"}
         ({"aggregation.aggregator": "median"}, "most updates of each of its models are zeros"),
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
         ({"local_privacy.clip_norm": 1.0, "local_privacy.noise_multiplier": 1.0}, "besides their update"),
-        ({"model.personal": "head", "data.split": "within_client"}, "train no model of their own"),
+        ({"model.personal": "head", "data.split": "within_client"}, "do not train one model"),
         ({"run.keep_updates": True}, "contributions are judged by one model"),
     ],
 )

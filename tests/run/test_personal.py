@@ -64,7 +64,7 @@ def test_a_client_predicts_with_its_own_head(trained, task):
     first, second = (trained.predict(images, client=c) for c in task.task.train.client_ids[:2])
     nobody = trained.predict(images)
     assert first != second != nobody != first
-    put = stored_weights(run.directory, task.task.model, run.facts["personal"])
+    put = stored_weights(run.directory, task.task.model.positions(run.facts["personal"]))
     weights = [*task.task.model.initial_weights[0], *task.task.model.initial_weights[1]]
     changed = [i for i, (w, o) in enumerate(zip(weights, put(weights, task.task.train.client_ids[0]))) if w is not o]
     assert tuple(changed) == put.positions
@@ -128,7 +128,7 @@ WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.person
     ("values", "sentence"),
     [
         ({"data.split": "client"}, "model.personal=head needs data.split=within_client or time"),
-        ({"algorithm.name": "fed_sgd"}, "its clients train no model of their own"),
+        ({"algorithm.name": "fed_sgd"}, "its clients do not train one model"),
         ({"algorithm.name": "fed_gkd"}, "cannot teach"),
         ({"engine.name": "ray"}, "personal weights belong to the clients"),
         ({"model.trainable": "lora", "model.personal": "norms"}, "set model.personal=head"),

@@ -37,6 +37,8 @@ class Algorithm:
         global model where it is needed, by `Options.personal_epochs` passes over the client's records that train its
         personal weights ("rebuilt") or all ("tuned"); or that of the server's models which has the least loss on its
         records ("chosen").
+      own_weights: From the shared trainable weights and the leaves of a client's state to the trainable weights of its
+        own model, of an algorithm whose clients have one beside the global model; None: they have none.
       models_fn: From the server's `ModelWeights` to those of each of its models; None: it has one.
     """
 
@@ -46,6 +48,7 @@ class Algorithm:
     build: _BUILD
     capabilities: frozenset[str]
     own_model: str = "stored"
+    own_weights: Callable[[tuple, tuple], tuple] | None = None
     models_fn: Callable[[Any], list[Any]] | None = None
 
     def models(self, weights: Any) -> list[Any]:

@@ -48,8 +48,10 @@ REASONS = {
     CENTRAL_DP: "its server sees more of clients than the aggregate of their updates",
     SECURE_SUMS: "its clients send more than sums of updates, examples and metrics",
     EXAMPLE_DP: "a pass of its clients uses each example more than once",
-    PERSONAL_WEIGHTS: "its clients train no model of their own, of which a part could stay with them",
+    PERSONAL_WEIGHTS: "its clients do not train one model, of which a part could stay with them",
     LORA_PRODUCTS: "its updates are not differences of trained adapters",
 }
 
 ALL = frozenset(REASONS)
+BESIDE = ALL - {EXAMPLE_DP, PERSONAL_WEIGHTS, LORA_PRODUCTS}
+"""Of algorithms whose clients train a model of their own beside the global one."""

@@ -35,6 +35,10 @@ class Options:
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
         `tff_tx.analysis.attacks` does.
       personal_epochs: Passes of FedRep and FedRecon over a client's batches that train its personal weights.
+      personal_strength: lambda by which Ditto, MR-MTL and pFedMe pull own models towards the shared one.
+      moreau_steps: K of pFedMe, steps on each batch.
+      mixing: alpha of APFL, at first.
+      mixing_rate: Learning rate of alpha.
       clusters: Models of IFCA.
       cluster_spread: How far they begin from each other, see `ifca.Clusters`.
       client_choices: Of FedEx, settings that a client draws one of: each pairs of a name, `learning_rate`, `momentum`,
@@ -59,6 +63,10 @@ class Options:
     sends_loss: bool = False
     wrap_client_work: Callable[[Any], Any] | None = None
     personal_epochs: int = 1
+    personal_strength: float = 0.1
+    moreau_steps: int = 5
+    mixing: float = 0.5
+    mixing_rate: float = 0.01
     clusters: int = 2
     cluster_spread: float = 0.1
     client_choices: tuple[tuple[tuple[str, float], ...], ...] = ()

@@ -48,6 +48,15 @@ class AlgorithmConfig(Section, name="algorithm"):
         "evaluated.",
         least=0,
     )
+    personal_strength: float | None = option(
+        None,
+        "Ditto, MR-MTL, pFedMe: lambda of the term lambda/2 |v - w|^2 that pulls a client's own model towards the "
+        "shared one; default: 0.1, for pFedMe 15.",
+        least=0.0,
+    )
+    moreau_steps: int = option(5, "pFedMe: steps on each batch by which a client's own model is found.", least=1)
+    mixing: float = option(0.5, "APFL: share of a client's own weights in its model, at first.", least=0.0, most=1.0)
+    mixing_rate: float = option(0.01, "APFL: learning rate of that share.", least=0.0)
     clusters: int = option(2, "IFCA: number of models, of which each client trains the best one for it.", least=1)
     cluster_spread: float = option(
         0.1,
@@ -55,6 +64,13 @@ class AlgorithmConfig(Section, name="algorithm"):
         "square.",
         least=0.0,
     )
+
+    @property
+    def own_strength(self) -> float:
+        """Lambda of Ditto, MR-MTL and pFedMe."""
+        if self.personal_strength is None:
+            return 15.0 if self.name == "p_fed_me" else 0.1
+        return self.personal_strength
 
     @property
     def num_models(self) -> int:

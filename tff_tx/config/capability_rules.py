@@ -8,9 +8,9 @@ from tff_tx.config.conditions import (
     Chosen,
     Conflict,
     Derived,
-    Law,
     Relation,
     belong,
+    fill,
     needs,
     section,
 )
@@ -26,11 +26,41 @@ def _algorithm_without(capability) -> Chosen:
     return Chosen("algorithm.name", ALGORITHMS, "capabilities", capability, negated=True)
 
 
+_BESIDE = Chosen("algorithm.name", ALGORITHMS, "own_weights")
+
+
+def _stores(config):
+    record = ALGORITHMS[config.algorithm.name]
+    return record.own_weights or (config.model.personal is not None and not record.is_stateless)
+
+
 STORED = Derived(
-    "model.personal",
-    lambda c: c.model.personal is not None and not ALGORITHMS[c.algorithm.name].is_stateless,
+    "model.personal", _stores, lambda c: "{algorithm.name=}" if c.model.personal is None else "{model.personal=}"
 )
 """Clients retain weights of their own from round to round."""
+
+
+def _states_stay_here(config):
+    if not STORED.holds(config) or config.engine.name == "local":
+        return None
+    return STORED.describe(config) + fill(
+        " needs {engine.name}=local (found {engine.name:value}): personal weights belong to the clients, and are "
+        "stored on this machine.",
+        config,
+    )
+
+
+def _own_records_are_held_out(config):
+    held_out = config.data.validation_fraction or config.data.test_fraction
+    if not STORED.holds(config) or not held_out or training_data.WITHIN_CLIENTS.holds(config):
+        return None
+    return STORED.describe(config) + fill(
+        " needs {data.split}=within_client or time (found {data.split:value}): clients that are held out have no "
+        "weights of their own to evaluate; set it, or hold out nothing.",
+        config,
+    )
+
+
 _TWO_UPDATES = "its clients send a gradient besides their update"
 
 CAPABILITIES = (
@@ -58,7 +88,9 @@ CAPABILITIES = (
             ("canaries.number", "they are looked for in one model"),
         )
     ),
-    _algorithm("model.personal", "personal_weights", "its clients train no model of their own"),
+    _algorithm(
+        "model.personal", "personal_weights", "its clients do not train one model, of which a part could stay with them"
+    ),
     Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
     _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
     _algorithm(laws.PRIVATE, "central_dp", "it does not hide what clients send besides their update"),
@@ -123,19 +155,19 @@ CAPABILITIES = (
         for name in ("balance_classes", "class_weights", "focal_gamma")
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
-    Law(
-        lambda c: STORED.holds(c) and c.engine.name != "local",
-        "{model.personal=} needs {engine.name}=local (found {engine.name:value}): personal weights belong to the "
-        "clients, and are stored on this machine.",
+    Relation(("algorithm.name", "model.personal", "engine.name"), _states_stay_here),
+    Relation(("algorithm.name", "model.personal", "data.split"), _own_records_are_held_out),
+    Conflict(
+        _BESIDE,
+        "model.trainable=lora",
+        "clients' own adapters are of no use beside the published model, into which those of all are merged",
+        "train all weights or upper layers",
     ),
-    Law(
-        lambda c: (
-            STORED.holds(c)
-            and (c.data.validation_fraction or c.data.test_fraction)
-            and not training_data.WITHIN_CLIENTS.holds(c)
-        ),
-        "{model.personal=} needs {data.split}=within_client or time (found {data.split:value}): clients that are held "
-        "out have no weights of their own to evaluate; set it, or hold out nothing.",
+    *(
+        Conflict(path, _BESIDE, because, "remove it, or use fed_avg")
+        for path, because in (
+            ("run.keep_updates", "contributions are judged by the global model, which lacks clients' own weights"),
+        )
     ),
     Relation(
         ("data.label_names", "data.on_bad_rows", "data.categories", "data.split", "task.standardize"),

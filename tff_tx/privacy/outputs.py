@@ -40,6 +40,8 @@ def _measures_payloads(config):
     return config.compression.upload != "none" or config.compression.download != "none"
 
 
+_OWN_MODELS = ("ditto", "p_fed_me", "apfl", "mr_mtl", "ifca")
+
 COLUMNS = (
     Output(("round_num", "privacy/*", "train/learning_rate"), PUBLIC),
     Output(("choices/*",), OUTSIDE, "which settings did well at clients (`choices/`)"),
@@ -88,7 +90,7 @@ FILES = (
         SECRET,
         "`personal/` and `clients/`: weights of single clients, trained on their data without noise, which are the "
         "clients' own",
-        lambda config: config.model.personal is not None or config.algorithm.num_models > 1,
+        lambda config: config.model.personal is not None or config.algorithm.name in _OWN_MODELS,
     ),
     Output(
         ("audit/*", "contribution/*", "evaluation/*"),

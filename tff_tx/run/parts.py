@@ -192,6 +192,26 @@ def FedRecon(personal_epochs: int = 1, **parts: Any):
     return Algorithm("fed_recon", personal_epochs=personal_epochs, **parts)
 
 
+def Ditto(strength: float | None = None, **parts: Any):
+    """Ditto (Li et al. 2021)."""
+    return Algorithm("ditto", personal_strength=strength, **parts)
+
+
+def MRMTL(strength: float | None = None, **parts: Any):
+    """MR-MTL (Liu et al. 2022)."""
+    return Algorithm("mr_mtl", personal_strength=strength, **parts)
+
+
+def PFedMe(strength: float | None = None, steps: int | None = None, **parts: Any):
+    """Personalized FedAvg by Moreau envelopes, pFedMe (Dinh et al. 2020)."""
+    return Algorithm("p_fed_me", personal_strength=strength, moreau_steps=steps, **parts)
+
+
+def APFL(mixing: float | None = None, mixing_rate: float | None = None, **parts: Any):
+    """APFL (Deng et al. 2020)."""
+    return Algorithm("apfl", mixing=mixing, mixing_rate=mixing_rate, **parts)
+
+
 def IFCA(clusters: int = 2, **parts: Any):
     """IFCA (Ghosh et al. 2020), or HypCluster (Mansour et al. 2020)."""
     return Algorithm("ifca", clusters=clusters, **parts)

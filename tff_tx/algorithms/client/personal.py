@@ -61,7 +61,12 @@ def personal_part(one: Client) -> slice:
 
 
 def train_part(
-    one: Client, weights: tuple, batches: tf.data.Dataset, rate: tf.Tensor, part: slice
+    one: Client,
+    weights: tuple,
+    batches: tf.data.Dataset,
+    rate: tf.Tensor,
+    part: slice = slice(None),
+    strength: float = 0.0,
 ) -> tuple[tuple, Seen]:
     """Takes steps of the clients' optimizer on a part of the weights; the others stay as they are.
 
@@ -71,6 +76,7 @@ def train_part(
       batches: Dataset of (x, y).
       rate: Learning rate.
       part: Positions of the weights to train.
+      strength: lambda of a term lambda/2 |w - w_t|^2 that pulls them towards those that the server sent.
 
     Returns:
       All weights, and what was seen.
@@ -79,10 +85,14 @@ def train_part(
 
     def step(learned, gradients, examples):
         del examples
-        weights, state = learned
-        state, after = optimizer.next(state, weights[part], gradients[part])
-        return (*weights[: part.start], *after, *weights[part.stop :]), state
+        (weights, state), gradients = learned, tuple(gradients[part])
+        if strength:
+            pairs = zip(gradients, weights[part], one.server[part])
+            gradients = tuple(tf.convert_to_tensor(g) + strength * (w - w_t) for g, w, w_t in pairs)
+        state, after = optimizer.next(state, weights[part], gradients)
+        return (*weights[:first], *after, *weights[first + len(after) :]), state
 
+    first = part.start or 0
     start = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, weights[part]))
     (weights, _), seen = one.train(batches, (weights, start), step)
     return weights, seen

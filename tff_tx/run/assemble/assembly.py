@@ -146,7 +146,8 @@ class Assembly:
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
         trainable *= config.algorithm.num_models
         others = self.task.model.initial_weights[1]
-        own = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :]) * STORED.holds(config)
+        personal_bytes = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :])
+        own = (personal_bytes or trainable) if STORED.holds(config) else 0
         states = aggregation.client_state_bytes(config, trainable, own, len(self.task.train.client_ids), cohort)
         retained = cohorts.stored_model_bytes(config, trainable) + aggregation.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable

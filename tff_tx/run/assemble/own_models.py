@@ -43,7 +43,7 @@ def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tup
             return [[*w.trainable, *w.non_trainable] for w in record.models(ModelWeights(*parts))]
 
         return _choosing(task, split, models_fn)
-    if config.model.personal is None:
+    if config.model.personal is None and record.own_weights is None:
         return None, getattr(task, split)
     return _own_models(config, task, split, task.model.personal_names, task.model.trained_names)
 
@@ -53,7 +53,8 @@ def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask,
     if run.config.algorithm.num_models > 1:
         found = [_loaded(task, os.path.join(run.directory, CLUSTERS, str(k))) for k in range(config.algorithm.clusters)]
         return _choosing(task, split, lambda weights: found)
-    if not (names := run.facts.get(personal.PERSONAL)):
+    names = run.facts.get(personal.PERSONAL)
+    if not names and ALGORITHMS[config.algorithm.name].own_weights is None:
         return None, getattr(task, split)
     found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
     return _own_models(found, task, split, names, run.facts[TRAINED])
@@ -97,10 +98,11 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
       UserError: If the run has no personal weights, or no such client.
     """
     what = f"{setting(asked)}={client_id}"
-    if run.facts.get(personal.PERSONAL) is None and run.config.algorithm.num_models == 1:
+    record = ALGORITHMS[run.config.algorithm.name]
+    if run.facts.get(personal.PERSONAL) is None and record.own_weights is None and record.models_fn is None:
         raise UserError(
             f"{what}: the clients of {run.directory} have no models of their own; train with "
-            f"{setting('model.personal')}, or remove it."
+            f"{setting('model.personal')} or an algorithm that gives them some, or remove it."
         )
     config = stored_config(run)
     task = load_task(config, progress=False)
@@ -120,8 +122,9 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
 def _own_models(config, task, split, personal_names, trained_names):
     record = ALGORITHMS[config.algorithm.name]
     if not record.is_stateless:
-        own_fn = personal.stored_weights(config.run.directory, task.model, personal_names)
-        return own_fn, getattr(task, split)
+        names = personal_names if record.own_weights is None else trained_names
+        positions = task.model.positions(names)
+        return personal.stored_weights(config.run.directory, positions, record.own_weights), getattr(task, split)
     records, evaluated = fine_tuning.parts(task, split)
     names = personal_names if record.own_model == "rebuilt" else trained_names
     return build_tuning(config, task, records, config.algorithm.personal_epochs, names), evaluated

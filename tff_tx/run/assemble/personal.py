@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any, Callable
 
 import tensorflow as tf
 
-from tff_tx import cohorts, models, runtime
+from tff_tx import cohorts, runtime
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.config import RunConfig
 
@@ -17,21 +18,28 @@ _NEWEST = 2**62
 
 @dataclasses.dataclass(frozen=True)
 class OwnWeights:
-    """Puts a client's own weights in place of those that clients begin with.
+    """Gives a client's weights, of those given and what it has stored.
 
     Attributes:
       store: Of the run's clients.
-      positions: Of these weights among all of the model's, the trainable ones first.
+      positions: Of the weights that are the client's own, among all of the model's, the trainable ones first.
+      own_weights: As of `algorithms.Algorithm`; None: what is stored are the weights.
     """
 
     store: cohorts.ClientStore
     positions: tuple[int, ...]
+    own_weights: Callable[[tuple, tuple], tuple] | None = None
     is_pure = False
 
     def __call__(self, weights: list, client_id: str) -> list:
         """The weights of a client that has none of its own are as given."""
-        weights = list(weights)
-        for position, own in zip(self.positions, self.store.read(client_id, _NEWEST) or ()):
+        weights, stored = list(weights), self.store.read(client_id, _NEWEST)
+        if stored is None:
+            return weights
+        if self.own_weights is not None:
+            _, *state = map(tf.convert_to_tensor, stored)  # without the number of its rounds
+            stored = self.own_weights(tuple(weights[i] for i in self.positions), tuple(state))
+        for position, own in zip(self.positions, stored):
             weights[position] = tf.convert_to_tensor(own)
         return weights
 
@@ -46,11 +54,12 @@ def _store(directory, rounds_kept=1):
     return cohorts.ClientStore(os.path.join(directory, PERSONAL), rounds_kept)
 
 
-def build_hook(config: RunConfig) -> runtime.PersonalWeights:
-    """The hook by which clients train from weights of their own, as far back as a run may resume."""
-    return runtime.PersonalWeights(_store(config.run.directory, 2 * config.run.rounds_per_checkpoint))
+def build_hook(config: RunConfig) -> runtime.Hook:
+    """The hook by which clients retain weights of their own, as far back as a run may resume."""
+    hook = runtime.PersonalWeights if config.model.personal is not None else runtime.RetainedState
+    return hook(_store(config.run.directory, 2 * config.run.rounds_per_checkpoint))
 
 
-def stored_weights(directory: str, model: models.TransformerModel, names: Sequence[str]) -> OwnWeights:
-    """Of the clients of a run in this directory, for a model of its weights; `names` are of the personal ones."""
-    return OwnWeights(_store(directory), model.positions(names))
+def stored_weights(directory: str, positions: Sequence[int], own_weights: Any = None) -> OwnWeights:
+    """Of the clients of a run in this directory; the others are as of `OwnWeights`."""
+    return OwnWeights(_store(directory), tuple(positions), own_weights)

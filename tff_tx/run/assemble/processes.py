@@ -22,6 +22,8 @@ from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
 
+_OWN_MODELS = ("personal_epochs", "moreau_steps", "mixing", "mixing_rate", "clusters", "cluster_spread")
+
 
 def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
     """The parts of the algorithm; `parts` are fields of `algorithms.Options` that aggregation and others decide."""
@@ -33,7 +35,8 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
         client_learning_rate=config.client_learning_rate,
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
-        **{name: getattr(config.algorithm, name) for name in ("personal_epochs", "clusters", "cluster_spread")},
+        personal_strength=config.algorithm.own_strength,
+        **{name: getattr(config.algorithm, name) for name in _OWN_MODELS},
         client_choices=_client_choices(config),
         extrapolation_epsilon=config.algorithm.extrapolation_epsilon,
         **parts,

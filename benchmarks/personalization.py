@@ -1,0 +1,136 @@
+"""Personal models by PFLlib's protocol: `python -m benchmarks.personalization`.
+
+20 clients that all take part, Dirichlet(0.1) over their labels, a quarter of each client's records held out, batches of
+10, one local epoch: digits with a Vision Transformer, or with --ag_news and --pretrained news with the head of a frozen
+checkpoint. Of each method the accuracy over clients, each with its own model on its own held-out records, whom it
+hurts, what a client sends and how long rounds take. Runs that are done are not repeated: start it again with the same
+--run_dir.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pandas as pd
+
+import tff_tx as ft
+from benchmarks import report
+from tff_tx.run.comparison import ALONE, GLOBAL, is_hurt, judged_by
+
+_DIGITS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+
+METHODS = {
+    "FedAvg": (None, lambda **p: ft.FedAvg(**p)),
+    "FedProx": (None, lambda **p: ft.FedProx(mu=0.1, **p)),
+    "FedBN": ("norms", lambda **p: ft.FedAvg(**p)),
+    "FedPer": ("head", lambda **p: ft.FedAvg(**p)),
+    "FedRep": ("head", lambda **p: ft.FedRep(**p)),
+    "FedBABU": ("head", lambda **p: ft.FedBABU(personal_epochs=5, **p)),
+    "FedRecon": ("head", lambda **p: ft.FedRecon(personal_epochs=5, **p)),
+    "Ditto": (None, lambda **p: ft.Ditto(strength=0.1, **p)),
+    "MR-MTL": (None, lambda **p: ft.MRMTL(strength=0.1, **p)),
+    "pFedMe": (None, lambda **p: ft.PFedMe(**p)),
+    "APFL": (None, lambda **p: ft.APFL(**p)),
+    "IFCA, 4 clusters": (None, lambda **p: ft.IFCA(clusters=4, server=ft.SGD(4.0), **p)),
+}
+"""By name: what is personal, and the algorithm of settings that all have."""
+_NEEDS_ALL = ("FedBN", "FedPer", "FedRep", "FedBABU", "FedRecon")
+"""With a frozen body and a head alone there is nothing left to share."""
+
+
+def main() -> None:
+    """Runs, prints and writes."""
+    parser = report.parser(__doc__, "benchmarks/results/personalization.json")
+    parser.add_argument("--run_dir", default="runs/personalization", help="where the runs go")
+    parser.add_argument("--method", action="append", choices=list(METHODS), help="several: only these")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--alpha", type=float, default=0.1, help="Dirichlet's")
+    parser.add_argument("--learning_rate", type=float, default=5e-3, help="of Adam at clients")
+    parser.add_argument("--ag_news", help="CSV of news, with --pretrained")
+    parser.add_argument("--pretrained", help="its checkpoint, of which the head is trained")
+    flags = parser.parse_args()
+    methods = flags.method or [m for m in METHODS if not (flags.ag_news and m in _NEEDS_ALL)]
+    rows = []
+    for seed in range(1, flags.seeds + 1):
+        alone = None
+        for method in methods:
+            found = run(method, seed, flags, with_alone=alone is None)
+            alone = found.others[ALONE] if alone is None else alone
+            rows.append({"method": method, "seed": seed, **figures(found, alone, history(method, seed, flags))})
+            print(rows[-1], file=sys.stderr)
+        rows.append(
+            {"method": "each client alone", "seed": seed, **over_clients(alone, judged_by(alone, found.metrics))}
+        )
+    table = pd.DataFrame(rows)
+    result = {"machine": report.machine(), "flags": vars(flags), "rows": table.to_dict("records")}
+    print(f"\n{tell(table)}\n")
+    print(f"Written to {report.write('personalization', result, flags.output)}")
+
+
+def directory(method: str, seed: int, flags) -> str:
+    """The run directory."""
+    return os.path.join(flags.run_dir, f"{''.join(c if c.isalnum() else '_' for c in method)}-{seed}")
+
+
+def history(method: str, seed: int, flags) -> pd.DataFrame:
+    """`metrics.csv` of a run."""
+    return pd.read_csv(os.path.join(directory(method, seed, flags), "metrics.csv"))
+
+
+def run(method: str, seed: int, flags, with_alone: bool):
+    """The evaluation of a run, which is trained now if it was not before."""
+    personal, algorithm = METHODS[method]
+    clients = ft.Dirichlet(20, alpha=flags.alpha)
+    if flags.ag_news:
+        columns = {"label_column": "0", "text_column": "1,2", "columns": ("0", "1", "2")}
+        data = ft.Data(flags.ag_news, clients=clients, test=0.25, split="within_client", **columns)
+        model, kind = ft.Model(flags.pretrained, trainable="head"), "sequence_classification"
+    else:
+        data = ft.Data("digits", clients=clients, test=0.25, split="within_client")
+        model, kind = ft.Model(config=_DIGITS, personal=personal), None
+    task = ft.load_task(kind, data=data, model=model, seed=seed)
+    trainer = ft.Trainer(
+        task,
+        algorithm=algorithm(client=ft.Adam(flags.learning_rate), epochs=1, batch_size=10),
+        clients_per_round=20,
+        rounds_per_evaluation=10,
+        run_dir=directory(method, seed, flags),
+        progress=False,
+    )
+    trainer.fit(rounds=flags.rounds)
+    return trainer.evaluate("test", alone_epochs=flags.rounds if with_alone else 0)
+
+
+def over_clients(by_client: pd.DataFrame, metric) -> dict[str, float]:
+    """Statistics of a model of each client."""
+    values = by_client[metric.name]
+    return {"mean": values.mean(), "p10": values.quantile(0.1), "worst": values.min()}
+
+
+def figures(found, alone: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
+    """A row of the table."""
+    metric, shared = judged_by(found.by_client, found.metrics), found.others.get(GLOBAL)
+    return {
+        **over_clients(found.by_client, metric),
+        "hurt_by_own": float("nan") if shared is None else is_hurt(shared, found.by_client, metric).mean(),
+        "hurt_beside_alone": is_hurt(alone, found.by_client, metric).mean(),
+        "kilobytes_up": rows["comm/upload_bytes_per_client"].iloc[-1] / 1e3,
+        "seconds": rows["time/round_seconds"].sum(),
+    }
+
+
+def tell(table: pd.DataFrame) -> str:
+    """A Markdown table: medians over seeds, with their ranges."""
+    header = ["method", "mean", "p10", "worst", "worse than global", "worse than alone", "kB up", "s"]
+    columns = {"mean": 100, "p10": 100, "worst": 100, "hurt_by_own": 100, "hurt_beside_alone": 100}
+    columns |= {"kilobytes_up": 1, "seconds": 1}
+    rows = []
+    for method, part in table.groupby("method", sort=False):
+        rows.append([method, *(report.spread(part[c].dropna(), 1, scale) for c, scale in columns.items())])
+    return report.table(header, rows)
+
+
+if __name__ == "__main__":
+    main()

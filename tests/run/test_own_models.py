@@ -1,0 +1,54 @@
+"""Runs whose clients have models of their own beside the global one."""
+
+import numpy as np
+import pytest
+
+import tff_tx as ft
+from tests.complaints import problem
+from tests.run.test_personal import TINY, own, trainer
+from tff_tx.config import RunConfig, check, resolve
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.mark.slow
+def test_own_models_are_stored_evaluated_resumed_and_predict(cache_dir, tmp_path):
+    task = ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(4, alpha=0.1), test=0.25, split="within_client"),
+        model=ft.Model(config=TINY),
+        cache_dir=cache_dir,
+    )
+    parts = {"algorithm": ft.APFL(mixing=0.8, client=ft.Adam(1e-2)), "clients_per_round": 2}
+    whole, killed = trainer(task, tmp_path / "whole", **parts), tmp_path / "killed"
+    row = whole.fit(rounds=4).iloc[-1]
+    trainer(task, killed, **parts).fit(rounds=2)
+    trainer(task, killed, **parts).fit(rounds=4)
+    stored, again = own(tmp_path / "whole"), own(killed)
+    assert stored == again
+    assert stored
+    found = whole.evaluate("test")
+    assert row["eval/clients_mean/accuracy"] == pytest.approx(found.by_client["accuracy"].mean())
+    assert row["eval/global_mean/accuracy"] == pytest.approx(found.others["global model"]["accuracy"].mean())
+    assert found.by_client["loss"].mean() < found.others["global model"]["loss"].mean()
+    images = list(np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32))
+    assert whole.predict(images, client=found.by_client.index[0]) != whole.predict(images)
+
+
+DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.name": "ditto"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"algorithm.name": "apfl", "algorithm.personal_strength": 1.0}, "has no effect with algorithm.name=apfl"),
+        ({"data.split": "client"}, "algorithm.name=ditto needs data.split=within_client or time"),
+        ({"engine.name": "ray"}, "algorithm.name=ditto needs engine.name=local"),
+        ({"model.trainable": "lora"}, "into which those of all are merged"),
+        ({"model.personal": "head"}, "its clients do not train one model"),
+        ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
+        ({"run.keep_updates": True}, "lacks clients' own weights"),
+    ],
+)
+def test_rules(values, sentence):
+    check(resolve(RunConfig.of(DITTO)))
+    assert sentence in problem({**DITTO, **values})
