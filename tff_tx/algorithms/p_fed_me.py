@@ -28,7 +28,7 @@ def client_update(one: client.Client, batches: tf.data.Dataset, rate: tf.Tensor)
         theta, state, local, count = learned
         pulled = tuple(tf.convert_to_tensor(g) + strength * (t - w) for g, t, w in zip(gradients, theta, local))
         state, theta = optimizer.next(state, theta, pulled)
-        share = tf.where((count + 1) % number == 0, tf.minimum(rate * strength, 1.0), 0.0)
+        share = tf.where(tf.equal((count + 1) % number, 0), tf.minimum(rate * strength, 1.0), 0.0)
         local = tuple(w - tf.cast(share, w.dtype) * (w - t) for w, t in zip(local, theta))
         return theta, state, local, count + 1
 
