@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+import tensorflow_federated as tff
 
 import tff_tx as ft
 from tests import tiny
@@ -15,6 +16,7 @@ from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -
 from tests.runtime.test_hooks import DATA, RATE, gradient
 from tff_tx import algorithms, models, runtime
 from tff_tx.run.comparison import Comparison, figures
+from tff_tx.run.evaluation import Evaluator
 from tff_tx.run.fine_tuning import FineTuning, parts
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -37,6 +39,25 @@ def test_a_client_takes_steps_of_its_optimizer():
             expected = expected - RATE * gradient(expected, x, y)
         found = tuning([tf.convert_to_tensor(w) for w in start], str(client))
         np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), expected, atol=1e-6)
+
+
+def test_a_client_trains_once_for_its_metrics_and_its_predictions():
+    asked, outputs = [], {}
+
+    def own_fn(weights, client_id):
+        asked.append(client_id)
+        return weights
+
+    evaluator = Evaluator(tiny.linear_model(), data_of, own_fn=own_fn)
+    weights = tff.learning.models.ModelWeights(*tiny.linear_model().initial_weights)
+    overall, by_client = evaluator.evaluate(weights, ["0", "1"], outputs=outputs)
+    assert sorted(asked) == ["0", "1"]
+    assert {client: len(batches) for client, batches in outputs.items()} == {"0": 2, "1": 2}
+    assert (
+        evaluator.evaluate(weights, ["0", "1"])[0] == overall
+    )  # made of the same weights, so that nobody trains again
+    assert sorted(asked) == ["0", "1"]
+    assert by_client["num_examples"].tolist() == [8, 8]
 
 
 def test_a_record_of_a_held_out_client_is_trained_on_or_evaluated():

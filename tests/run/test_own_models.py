@@ -47,8 +47,11 @@ DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.nam
         ({"model.personal": "head"}, "its clients do not train one model"),
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
         ({"run.keep_updates": True}, "lacks clients' own weights"),
+        ({"aggregation.secure": "masks"}, "algorithm.name=ditto cannot be combined with aggregation.secure=masks"),
     ],
 )
 def test_rules(values, sentence):
     check(resolve(RunConfig.of(DITTO)))
+    stateless = {"algorithm.name": "fed_recon", "model.personal": "head", "aggregation.secure": "masks"}
+    check(resolve(RunConfig.of({**DITTO, **stateless})))
     assert sentence in problem({**DITTO, **values})

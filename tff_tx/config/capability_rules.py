@@ -50,6 +50,17 @@ def _states_stay_here(config):
     )
 
 
+def _states_are_in_no_secure_sum(config):
+    if not STORED.holds(config) or config.aggregation.secure == "none":
+        return None
+    return STORED.describe(config) + fill(
+        " cannot be combined with {aggregation.secure=}: weights that clients retain pass the engine beside the sums, "
+        "where nothing else may; remove one of them, or use an algorithm whose clients retain nothing, such as "
+        "fed_babu, fed_recon or ifca.",
+        config,
+    )
+
+
 def _own_records_are_held_out(config):
     held_out = config.data.validation_fraction or config.data.test_fraction
     if not STORED.holds(config) or not held_out or training_data.WITHIN_CLIENTS.holds(config):
@@ -156,6 +167,7 @@ CAPABILITIES = (
     ),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(("algorithm.name", "model.personal", "engine.name"), _states_stay_here),
+    Relation(("algorithm.name", "model.personal", "aggregation.secure"), _states_are_in_no_secure_sum),
     Relation(("algorithm.name", "model.personal", "data.split"), _own_records_are_held_out),
     Conflict(
         _BESIDE,

@@ -25,7 +25,6 @@ SECURE = (
             (laws.BUFFERED, "masks are bound to one broadcast model, and stale clients have others"),
             (laws.PRODUCTS, "products of single clients' A and B are summed"),
             ("cohort.sampling=poisson|fixed", "the modulus is for a largest cohort, and these may have any number"),
-            ("model.personal", "weights that clients retain pass the engine beside the sums, where nothing else may"),
             ("run.keep_updates", "it stores the single updates that the sum hides"),
             ("ensemble.enabled=True", "the server learns from single clients' models"),
             ("attack.name!=none", "attackers are simulated by sums in the clear of what they know"),
