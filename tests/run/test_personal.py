@@ -12,6 +12,7 @@ import tff_tx as ft
 from tests.complaints import problem
 from tff_tx.config import RunConfig, check, resolve
 from tff_tx.core.errors import UserError
+from tff_tx.privacy.statement import build_client_side_ledgers
 from tff_tx.run.assemble.personal import stored_weights
 from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import read_run
@@ -119,6 +120,20 @@ def test_privacy_counts_shared_weights_alone(trained, task, tmp_path):
     assert private.privacy.figures(2)["privacy/epsilon"] > 0
     assert "`personal/` and `clients/`: weights of single clients" in (tmp_path / "report.md").read_text()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sentence"),
+    [("fed_avg", "learns no more of a single example"), ("fed_babu", "without noise, where they are needed")],
+)
+def test_the_statement_says_what_own_models_reveal(algorithm, sentence):
+    private = {"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0, "algorithm.name": algorithm}
+    config = resolve(RunConfig.of({**WITHIN, **private}))
+    check(config.replace({"data.label_names": tuple("0123456789")}))
+    (text,) = build_client_side_ledgers(config, [100]).statements(3).values()
+    assert sentence in text
+    (text,) = build_client_side_ledgers(config.replace({"model.personal": None}), [100]).statements(3).values()
+    assert sentence not in text
 
 
 WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.personal": "head"}

@@ -88,8 +88,8 @@ FILES = (
     Output(
         ("personal/*", "clients/*"),
         SECRET,
-        "`personal/` and `clients/`: weights of single clients, trained on their data without noise, which are the "
-        "clients' own",
+        "`personal/` and `clients/`: weights of single clients, trained on nobody else's data, which are the clients' "
+        "own",
         lambda config: config.model.personal is not None or config.algorithm.name in _OWN_MODELS,
     ),
     Output(

@@ -23,6 +23,16 @@ _SEEDED = (
 )
 
 
+_PERSONAL = (
+    "Personal weights are trained by the same noised steps: whoever gets a client's own model learns no more of a "
+    "single example than what the client sends tells. Of the client as a whole the guarantee says nothing."
+)
+_TUNED = (
+    "Clients' own models are trained further from the shared weights, without noise, where they are needed: they are "
+    "outside of the guarantee, and the clients' own."
+)
+
+
 def statement(
     ledger: Ledger,
     rounds: int,
@@ -96,6 +106,11 @@ class ClientSideLedgers:
         both = {"clients": self.clients, "examples": self.examples}
         return [(name, ledger) for name, ledger in both.items() if ledger is not None]
 
+    def _notes(self, name):
+        if name != "examples" or self.settings.model.personal is None:
+            return []
+        return [_TUNED if self.settings.algorithm.name == "fed_babu" else _PERSONAL]
+
     def figures(self, round_num: int) -> dict[str, float]:
         """Columns of a round's row in metrics.csv."""
         columns = {"clients": "privacy/epsilon", "examples": "privacy/example_epsilon"}
@@ -113,7 +128,7 @@ class ClientSideLedgers:
         released, public = outside(self.settings, COLUMNS), taken_as_public(self.settings)
         return {
             f"Privacy of {name}": statement(
-                ledger, rounds, released_outside=released, public=public, notes=[_SEEDED]
+                ledger, rounds, released_outside=released, public=public, notes=[_SEEDED, *self._notes(name)]
             ).partition("\n\n")[2]
             for name, ledger in self._ledgers()
         }
