@@ -93,6 +93,7 @@ COMMANDS = [
     "coordinate",
     "participate",
     "align",
+    "vertical",
 ]
 
 setup(

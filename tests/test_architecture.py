@@ -21,6 +21,7 @@ FLOORS = {
     "tff_tx.algorithms": 5,
     "tff_tx.cohorts": 5,
     "tff_tx.federation": 6,
+    "tff_tx.vertical": 7,
     "tff_tx.tasks": 6,
     "tff_tx.analysis": 7,
     "tff_tx.inference": 7,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.algorithm import OPTIMIZERS
+from tff_tx.config.option import POSITIVE, Section, option
+from tff_tx.core.errors import UserError, setting
 
 NORMALIZATIONS = ("text", "digits", "exact")
 MATCHES = ("ecdh", "keyed")
+CUTS = ("tokens", "pooled")
+CUT_DTYPES = ("float32", "float16", "bfloat16")
+GRADIENT_DEFENCES = ("none", "max_norm", "noise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,4 +52,154 @@ class AlignConfig(Section, name="align"):
     certificate: str | None = option(None, "Directory of this party's kit (programs.certs).")
 
 
-SECTIONS = (AlignConfig,)
+@dataclasses.dataclass(frozen=True)
+class PartyConfig:
+    """A party of a vertical federation: what it knows of each row, and its part of the model.
+
+    Attributes:
+      files: Its own tables; empty: the data of the section `data`, which all such parties share.
+      order: Order of its rows, of programs.align; None: as they stand.
+      numeric: Columns of numbers.
+      categorical: Columns of categories.
+      text: A column of texts.
+      image: Columns of pixels of an image, from and to (exclusive).
+      label: A column; the party that has it computes the loss.
+      pretrained: Checkpoint of the bottom model, of a text or an image.
+      trainable: What is trained of the bottom, as `model.trainable`; "none": it is frozen and computed once.
+      cut: What crosses the cut for a row: all its "tokens", or their mean ("pooled").
+      config: Fields of the bottom's configuration.
+    """
+
+    files: tuple[str, ...] = ()
+    order: str | None = None
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    text: str | None = None
+    image: tuple[int, ...] = ()
+    label: str | None = None
+    pretrained: str | None = None
+    trainable: str = "all"
+    cut: str | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kind(self) -> str | None:
+        """What its bottom reads: "table", "text" or "image"; None: it has labels alone."""
+        if self.numeric or self.categorical:
+            return "table"
+        return "text" if self.text else "image" if self.image else None
+
+    @property
+    def pools(self) -> bool:
+        """Whether one token a row crosses the cut."""
+        return self.cut == "pooled" or (self.cut is None and self.kind == "text")
+
+
+HALVES = {"left": {"image": [0, 4], "label": "label"}, "right": {"image": [4, 8]}}
+"""The parties of the embedded example: halves of handwritten digits, and the digit with the left one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VerticalConfig(Section, name="vertical"):
+    """Vertical federation."""
+
+    parties: dict[str, Any] = option(
+        {},
+        'Parties by name, as JSON: {"bank": {"numeric": ["age"], "label": "default"}, "shop": {"text": "notes"}}; '
+        "further fields are files, order, categorical, image, pretrained, trainable, cut and config. Default: halves "
+        "of the embedded digits.",
+    )
+    kind: str = option("classification", "What is learned of the label.", choices=("classification", "regression"))
+    top: str = option(
+        "transformer",
+        "Top model: a Transformer over the tokens of all parties, with a mask for who is missing; or dense layers over "
+        "their concatenation.",
+        choices=("transformer", "concatenation"),
+    )
+    cut_size: int = option(32, "Width of the tokens that cross the cut.", least=1, most=2**16)
+    cut_dtype: str = option("float32", "dtype in which activations and gradients cross the cut.", choices=CUT_DTYPES)
+    layers: int = option(1, "Layers of a bottom without checkpoint.", least=0, most=1000)
+    top_layers: int = option(1, "Layers of the top model.", least=0, most=1000)
+    heads: int = option(4, "Attention heads.", least=1, most=1000)
+    dropout: float = option(0.0, "Dropout rate of the bottoms without checkpoint and of the top.", least=0.0, below=1.0)
+    max_length: int = option(64, "Maximum number of tokens of a text.", least=2, most=2**20)
+    epochs: int = option(10, "Passes over the common rows.", flag="epochs", least=1, may_change=True)
+    batch_size: int = option(64, "Rows per batch.", least=1, most=2**20)
+    learning_rate: float = option(1e-3, "Learning rate, of each party's optimizer.", **POSITIVE)
+    optimizer: str = option("adam", "Optimizer, of each party.", choices=OPTIMIZERS)
+    test_share: float = option(0.2, "Share of the common rows that are held out.", above=0.0, below=1.0)
+    missing: float = option(
+        0.0,
+        "Probability that a row goes without a feature party in training, so that it can at prediction.",
+        least=0.0,
+        below=1.0,
+    )
+    without: tuple[str, ...] = option((), "Parties that are missing in evaluation and prediction.", may_change=True)
+    gradient_defence: str = option(
+        "none",
+        "What hides labels in the gradients that feature parties get: noise along each gradient up to the longest of "
+        "the batch (max_norm, Li et al. 2021), or clipping and noise.",
+        choices=GRADIENT_DEFENCES,
+    )
+    gradient_clip: float = option(
+        1.0, "With {vertical.gradient_defence}=noise: L2 norm of a row's gradient.", above=0.0
+    )
+    gradient_noise: float = option(
+        1.0, "With {vertical.gradient_defence}=noise: noise multiplier, in units of the clip.", least=0.0
+    )
+    cut_clip: float | None = option(None, "L2 norm to which what a party sends of a row is clipped.", above=0.0)
+    cut_noise: float = option(0.0, "Noise multiplier of what a party sends of a row, in units of the clip.", least=0.0)
+    label_epsilon: float | None = option(
+        None, "Label differential privacy: labels are randomized once, with this epsilon.", above=0.0
+    )
+
+    def party_configs(self) -> dict[str, PartyConfig]:
+        """The parties, by name in their order.
+
+        Raises:
+          UserError: If one has no such field, or fields of the wrong type.
+        """
+        return {name: _party(name, fields) for name, fields in (self.parties or HALVES).items()}
+
+
+def _party(name: str, fields: Any) -> PartyConfig:
+    where = f"{setting('vertical.parties')}: {name}"
+    known = {field.name: field for field in dataclasses.fields(PartyConfig)}
+    if not isinstance(fields, Mapping) or set(fields) - set(known):
+        found = sorted(set(fields) - set(known))[0] if isinstance(fields, Mapping) else fields
+        raise UserError(f"{where} has {found!r}: its fields are {', '.join(known)}.")
+    found = {}
+    for field, value in fields.items():
+        if field in ("files", "numeric", "categorical", "image"):
+            value = (value,) if isinstance(value, str) else tuple(value)
+        elif field != "config" and not isinstance(value, str):
+            raise UserError(f"{where} has {field}={value!r}: must be a text.")
+        found[field] = value
+    return PartyConfig(**found)
+
+
+@dataclasses.dataclass(frozen=True)
+class VerticalActionConfig(Section, name="vertical_run"):
+    """Action on a vertical federation."""
+
+    action: str = option(
+        "train",
+        "Trains; evaluates the trained model on held-out rows, as without a party; or predicts all rows of the "
+        "parties' tables.",
+        choices=("train", "evaluate", "predict"),
+    )
+    output: str | None = option(None, "Table of predictions to write; default: predictions.csv in the run directory.")
+    party: str | None = option(None, "Party that this process is, with others elsewhere; default: all, in simulation.")
+    address: str | None = option(
+        None, "Address to listen at, host:port, of the party with the labels.", is_address=True
+    )
+    participants: str | None = option(
+        None, "List of participants that programs.certs wrote; default: the one beside {vertical_run.certificate}."
+    )
+    coordinator: str | None = option(
+        None, "Address of the party with the labels, host:port, for the others.", is_address=True
+    )
+    certificate: str | None = option(None, "Directory of this party's kit (programs.certs).")
+
+
+SECTIONS = (AlignConfig, VerticalConfig, VerticalActionConfig)

@@ -39,14 +39,18 @@ class Checkpoints:
             files.remove(leftover)
         self._manager = tff.program.FileProgramStateManager(directory, prefix=_CHECKPOINT)
 
-    def load_latest(self, initial_state: Any) -> tuple[Any, int]:
+    def load_latest(self, initial_state: Any, at_most: int | None = None) -> tuple[Any, int]:
         """The newest state that is whole and its round; `initial_state` and 0 if there is none.
+
+        With `at_most`, of no later round.
 
         Raises:
           UserError: If there are states, but none is whole.
         """
         problems = []
         for round_num in reversed(_rounds(self._directory)):
+            if at_most is not None and round_num > at_most:
+                continue
             problem = self._problem(round_num)
             if problem is None:
                 for message in problems:

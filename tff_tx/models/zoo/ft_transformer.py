@@ -99,9 +99,12 @@ class FeatureTokenizer(tf_keras.layers.Layer):
         return tf.concat([first, features], axis=1)
 
 
-class _Backbone(tf_keras.layers.Layer):
+class Backbone(tf_keras.layers.Layer):
+    """From rows of a table to tokens: standardizes numbers, embeds features, and has them attend to one another."""
+
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
+        self._config = config
         self.tokenize = FeatureTokenizer(config, name="tokenize")
         # The first layer does not normalize what it attends to: "necessary" for optimization, as the paper finds.
         self.blocks = [
@@ -109,10 +112,19 @@ class _Backbone(tf_keras.layers.Layer):
         ]
 
     def call(self, inputs, training=False):
-        x = self.tokenize(inputs)
+        """Inputs as of `TFFtTransformer.call` to float32 [batch, 1 + features, hidden], the class token first."""
+        numbers, categories = inputs.get("numbers"), inputs.get("categories")
+        if numbers is not None and self._config.means:
+            numbers = numbers - tf.constant(self._config.means, tf.float32)
+        if numbers is not None and self._config.deviations:
+            numbers = numbers / tf.constant([d or 1.0 for d in self._config.deviations], tf.float32)
+        if numbers is not None:
+            # Standardized, the mean is 0.
+            numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)
+        x = self.tokenize((numbers, categories))
         for block in self.blocks:
             x = block(x, training=training)
-        return x[:, 0]
+        return x
 
 
 class TFFtTransformer(blocks.Model):
@@ -122,7 +134,7 @@ class TFFtTransformer(blocks.Model):
 
     def __init__(self, config, *inputs, **kwargs):
         super().__init__(config, *inputs, **kwargs)
-        self.backbone = _Backbone(config, name="backbone")
+        self.backbone = Backbone(config, name="backbone")
         self.norm = blocks.layer_norm(config, "norm")
         self.classifier = tf_keras.layers.Dense(config.num_labels, name="classifier")
 
@@ -152,15 +164,7 @@ class TFFtTransformer(blocks.Model):
         Returns:
           float32 [batch, num_labels].
         """
-        numbers, categories = inputs.get("numbers"), inputs.get("categories")
-        if numbers is not None and self.config.means:
-            numbers = numbers - tf.constant(self.config.means, tf.float32)
-        if numbers is not None and self.config.deviations:
-            numbers = numbers / tf.constant([d or 1.0 for d in self.config.deviations], tf.float32)
-        if numbers is not None:
-            # Standardized, the mean is 0.
-            numbers = tf.where(tf.math.is_nan(numbers), 0.0, numbers)
-        hidden = self.backbone((numbers, categories), training=training)
+        hidden = self.backbone(inputs, training=training)[:, 0]
         return self.classifier(tf.nn.relu(self.norm(hidden)))
 
 

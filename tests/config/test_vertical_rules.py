@@ -1,0 +1,43 @@
+"""What is wrong with the settings of a vertical federation is one sentence."""
+
+import pytest
+
+from tff_tx.config.rules_vertical import check_vertical
+from tff_tx.config.vertical import VerticalConfig
+from tff_tx.core.errors import UserError
+
+BANK, SHOP = {"numeric": ["age"], "label": "default"}, {"categorical": ["city"]}
+
+
+def test_parties_are_what_they_are_called():
+    parties = check_vertical(VerticalConfig(parties={"bank": BANK, "shop": SHOP}))
+    assert {name: party.kind for name, party in parties.items()} == {"bank": "table", "shop": "table"}
+    assert list(check_vertical(VerticalConfig())) == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("parties", "more", "error"),
+    [
+        ({"bank": BANK, "shop": {**SHOP, "label": "y"}}, {}, "vertical.parties: bank and shop have labels; give one"),
+        ({"bank": SHOP, "shop": SHOP}, {}, "no party has labels; give one party the `label`"),
+        ({"bank": BANK}, {}, "bank has the labels and all columns: add another party"),
+        ({"bank": BANK, "shop": {}}, {}, "shop must have one of columns"),
+        ({"bank": BANK, "shop": {"text": "t", "numeric": ["x"]}}, {}, "shop must have one of columns"),
+        ({"bank": BANK, "shop": {**SHOP, "cut": "middle"}}, {}, "shop has no cut 'middle': must be one of tokens, poo"),
+        ({"bank": {"label": "y", "cut": "tokens"}, "shop": SHOP}, {}, "bank has no cut 'tokens'"),
+        ({"bank": BANK, "shop": {"colums": ["x"]}}, {}, "shop has 'colums': its fields are files, order, numeric"),
+        ({"bank": BANK, "shop": {"text": ["x"]}}, {}, "must be a text"),
+        ({"bank": BANK, "shop": {"text": "x"}}, {}, "texts and no checkpoint to read them with: name one"),
+        ({"bank": BANK, "shop": {**SHOP, "pretrained": "x"}}, {}, "tables have none: remove pretrained"),
+        ({"bank": BANK, "shop": {**SHOP, "trainable": "none"}}, {}, "trainable=none and no checkpoint"),
+        ({"bank": BANK, "shop": {"image": [4, 4]}}, {}, "must be the first column of pixels and the one behind"),
+        ({"bank": BANK, "shop": SHOP}, {"without": ("tax",)}, "without=tax: there is no party tax; there are bank, sh"),
+        ({"bank": {"label": "y"}, "shop": SHOP}, {"without": ("bank",)}, "bank has no columns that could be missing"),
+        ({}, {"heads": 5}, "cut_size=32 is no multiple of vertical.heads=5"),
+        ({}, {"cut_noise": 1.0}, "cut_noise needs vertical.cut_clip: noise hides what is bounded"),
+        ({}, {"label_epsilon": 1.0, "kind": "regression"}, "label_epsilon randomizes classes, not numbers: remove it"),
+    ],
+)
+def test_what_is_wrong_is_said(parties, more, error):
+    with pytest.raises(UserError, match=error):
+        check_vertical(VerticalConfig(parties=parties, **more))

@@ -1,0 +1,154 @@
+"""Runs of vertical federations: their directory, resuming, missing parties, predictions, and bad data."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.vertical import small
+from tff_tx import datasets
+from tff_tx.core.errors import UserError
+from tff_tx.federation.alignment import RowOrder
+from tff_tx.run import vertical
+from tff_tx.vertical import open_federation, tables
+from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
+from tff_tx.vertical.defences import randomized_labels
+from tff_tx.vertical.schedule import Schedule
+
+
+def figures(directory):
+    with open(directory / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_run_resumes_to_the_bit_and_predicts(tmp_path):
+    """Interrupted after the first of two epochs, of which one party has not saved the second."""
+    runs = {name: small.config(**{"run.directory": str(tmp_path / name)}) for name in ("whole", "parts")}
+    settings = small.settings(epochs=3, missing=0.3, dropout=0.1, layers=0, top="concatenation")
+    whole = vertical.train(runs["whole"], settings, False)
+    vertical.train(runs["parts"], dataclasses.replace(settings, epochs=2), False)
+    newest = tmp_path / "parts" / "parties" / "laboratory" / "checkpoints" / "round_2"
+    newest.rename(tmp_path / "lost")  # killed before it was saved
+    assert vertical.train(runs["parts"], settings, False) == whole
+    assert figures(tmp_path / "whole") == figures(tmp_path / "parts")
+    assert whole["test"]["roc_auc"] > 0.9
+    alone = vertical.evaluate(runs["whole"], dataclasses.replace(settings, without=("laboratory",)))
+    assert 0.5 < alone["roc_auc"] < whole["test"]["roc_auc"]
+    path = vertical.predict(runs["whole"], settings)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 569
+    assert float(rows[0]["benign"]) + float(rows[0]["malignant"]) == pytest.approx(1.0, abs=1e-5)
+    with pytest.raises(UserError, match="vertical.cut_size was 8 in run.directory=.*, is 16: a run goes on with the"):
+        vertical.train(runs["whole"], dataclasses.replace(settings, cut_size=16), False)
+
+
+def test_evaluation_needs_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run of a vertical federation: train first"):
+        vertical.evaluate(small.config(**{"run.directory": str(tmp_path)}), small.settings())
+
+
+def answering(**own):
+    """A party that compares, as `FeatureParty.answer` does, without a model."""
+    from tff_tx.vertical.feature_party import FeatureParty
+
+    party = FeatureParty.__new__(FeatureParty)
+    party._schedule, party._alignment = Schedule(0, own.get("rows", 10), 4, 0.2), own.get("alignment", "a")
+    return lambda phase, asked: {name: party.answer(phase, *message) for name, message in asked.items()}
+
+
+@pytest.mark.parametrize(
+    ("own", "error"),
+    [
+        ({"rows": 9}, "it has 10 rows, this party 9: rows must be those in common, in one order"),
+        ({"alignment": "b"}, "its order of rows is of the intersection a, this one of b: align anew, all together"),
+        ({"alignment": ""}, "this one of none"),
+    ],
+)
+def test_parties_that_do_not_fit_are_told_before_anything_is_sent(own, error):
+    with pytest.raises(UserError, match=error):
+        open_federation(["shop"], answering(**own), 10, "a")
+
+
+def test_another_version_is_told(monkeypatch):
+    monkeypatch.setattr("tff_tx.vertical.training.VERSION", VERSION + 1)
+    with pytest.raises(UserError, match="are of version 2, these of 1: use the same release"):
+        open_federation(["shop"], answering(), 10, "a")
+
+
+def rows_of(path, text, order=None, **party):
+    path.write_text(text)
+    of_party = small.VerticalConfig(
+        parties={"shop": {"files": [str(path)], "order": order, **party}}
+        if order
+        else {"shop": {"files": [str(path)], **party}}
+    ).party_configs()["shop"]
+    return of_party, tables.read_rows(datasets.DataSpec(), "shop", of_party)
+
+
+def test_rows_come_in_the_common_order_of_their_own_table_alone(tmp_path):
+    table, order = tmp_path / "shop.csv", tmp_path / "order.json"
+    table.write_text("x,y\n1,a\n2,b\n3,c\n")
+    RowOrder("tag", (2, 0), datasets.sources.file_digest([str(table)])).save(str(order))
+    party, (rows, alignment) = rows_of(table, table.read_text(), str(order), numeric=["x"])
+    assert alignment == "tag"
+    data = tables.party_data(party, rows, tables.find_facts(party, rows), None, 8)
+    np.testing.assert_array_equal(data.inputs["numbers"], [[3.0], [1.0]])
+    with pytest.raises(UserError, match="order of another table than .*, or of an earlier version of it: align anew"):
+        rows_of(table, "x,y\n1,a\n2,b\n", str(order), numeric=["x"])
+
+
+def test_columns_that_are_not_there_or_no_numbers_are_named(tmp_path):
+    party, (rows, _) = rows_of(tmp_path / "t.csv", "x,y\n1,a\noh,b\n", numeric=["x"])
+    with pytest.raises(UserError, match="t.csv, line 3: the column 'x' has 'oh'"):
+        tables.find_facts(party, rows)
+    with pytest.raises(UserError, match="t.csv, line 2: there is no column 'z'; the columns are x, y"):
+        tables.find_facts(dataclasses.replace(party, numeric=("z",)), rows)
+
+
+def test_all_draw_the_same_batches_and_hold_out_the_same_rows():
+    schedule = Schedule(5, 103, 10, 0.2)
+    train, test = np.concatenate(schedule.batches("train", 1)), schedule.split("test")
+    assert sorted([*train, *test]) == list(range(103))
+    assert len(test) == 21
+    assert not np.array_equal(train, np.concatenate(schedule.batches("train", 2)))
+    assert not np.array_equal(schedule.key("a", 1, 0), schedule.key("b", 1, 0))
+
+
+def test_values_cross_in_half_the_bytes(rng):
+    values = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    for dtype, error in (("float32", 0.0), ("float16", 1e-3), ("bfloat16", 1e-2)):
+        sent = to_wire(values, dtype)
+        assert sent.nbytes == values.nbytes // (1 if dtype == "float32" else 2)
+        assert np.abs(from_wire(sent, dtype) - values).max() <= error * np.abs(values).max()
+
+
+def test_what_is_sent_of_a_row_is_bounded_and_accounted_for(rng):
+    values = rng.normal(size=(50, 2, 4)).astype(np.float32)
+    sent = Guard(0.5)(small.tf.constant(values), small.tf.constant([1, 2], small.tf.int64)).numpy()
+    assert np.linalg.norm(sent.reshape(50, -1), axis=1).max() <= 0.5 + 1e-6
+    # A Gaussian of multiplier 2 for a sensitivity of two clips is one of multiplier 1 for one: rho = 1/2.
+    assert Guard(1.0, 2.0).epsilon(1, 1e-5) == pytest.approx(4.377, abs=1e-2)
+    assert Guard(1.0, 2.0).epsilon(4, 1e-5) == pytest.approx(Guard(1.0, 1.0).epsilon(1, 1e-5))
+    assert Guard(1.0).epsilon(1, 1e-5) == float("inf")
+
+
+def test_labels_are_randomized_as_often_as_epsilon_says(rng):
+    labels = rng.integers(0, 4, 40_000).astype(np.int32)
+    found = randomized_labels(labels, 4, 1.0, 7)
+    assert np.mean(found == labels) == pytest.approx(np.e / (np.e + 3), abs=0.01)
+    wrong = (found - labels)[found != labels] % 4
+    np.testing.assert_allclose(np.bincount(wrong)[1:] / len(wrong), 1 / 3, atol=0.02)
+
+
+def test_settings_are_stored(tmp_path):
+    config, settings = small.config(**{"run.directory": str(tmp_path)}), small.settings()
+    vertical._write_config(str(tmp_path), config, settings)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["vertical"]["cut_size"] == 8
+    assert vertical._checked(str(tmp_path), config, settings) == settings
+    with pytest.raises(UserError, match="run.seed was 3"):
+        vertical._checked(str(tmp_path), small.config(**{"run.seed": 4}), settings)

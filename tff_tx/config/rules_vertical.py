@@ -1,0 +1,65 @@
+"""What the settings of a vertical federation forbid one another."""
+
+from __future__ import annotations
+
+from tff_tx.config.vertical import CUTS, PartyConfig, VerticalConfig
+from tff_tx.core.errors import UserError, setting
+
+
+def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
+    """The parties of a configuration that is in order.
+
+    Raises:
+      UserError: If not just one party has labels, a party knows nothing of a row or has two kinds of columns, a cut is
+        none, or settings exclude each other.
+    """
+    parties, where = config.party_configs(), setting("vertical.parties")
+    with_labels = [name for name, party in parties.items() if party.label is not None]
+    if len(with_labels) != 1:
+        found = f"{' and '.join(with_labels)} have labels" if with_labels else "no party has labels"
+        raise UserError(f"{where}: {found}; give one party the `label`.")
+    for name, party in parties.items():
+        _check_party(f"{where}: {name}", party, name in with_labels)
+    if not any(party.kind for name, party in parties.items() if name not in with_labels):
+        raise UserError(f"{where}: {with_labels[0]} has the labels and all columns: add another party.")
+    if unknown := [name for name in config.without if name not in parties]:
+        raise UserError(
+            f"{setting('vertical.without')}={','.join(config.without)}: there is no party {unknown[0]}; there are "
+            f"{', '.join(parties)}."
+        )
+    if with_labels[0] in config.without and parties[with_labels[0]].kind is None:
+        raise UserError(f"{setting('vertical.without')}: {with_labels[0]} has no columns that could be missing.")
+    if config.cut_size % config.heads:
+        raise UserError(
+            f"{setting('vertical.cut_size')}={config.cut_size} is no multiple of {setting('vertical.heads')}="
+            f"{config.heads}: choose a multiple."
+        )
+    _check_privacy(config)
+    return parties
+
+
+def _check_party(where: str, party: PartyConfig, has_labels: bool) -> None:
+    kinds = [bool(party.numeric or party.categorical), bool(party.text), bool(party.image)]
+    if sum(kinds) > 1 or not (any(kinds) or has_labels):
+        raise UserError(f"{where} must have one of columns (numeric, categorical), a text or an image.")
+    if party.cut is not None and (party.cut not in CUTS or party.kind is None):
+        raise UserError(f"{where} has no cut {party.cut!r}: must be one of {', '.join(CUTS)}, of a party with columns.")
+    if party.pretrained and party.kind == "table":
+        raise UserError(f"{where} has a checkpoint, and tables have none: remove pretrained.")
+    if party.kind == "text" and not party.pretrained:
+        raise UserError(f"{where} has texts and no checkpoint to read them with: name one as pretrained.")
+    if party.trainable == "none" and not party.pretrained:
+        raise UserError(f"{where} has trainable=none and no checkpoint: random weights must be trained.")
+    if party.image and (len(party.image) != 2 or not 0 <= party.image[0] < party.image[1]):
+        raise UserError(
+            f"{where} has image={list(party.image)}: must be the first column of pixels and the one behind the last."
+        )
+
+
+def _check_privacy(config: VerticalConfig) -> None:
+    if config.cut_noise and config.cut_clip is None:
+        raise UserError(
+            f"{setting('vertical.cut_noise')} needs {setting('vertical.cut_clip')}: noise hides what is bounded."
+        )
+    if config.label_epsilon is not None and config.kind == "regression":
+        raise UserError(f"{setting('vertical.label_epsilon')} randomizes classes, not numbers: remove it.")

@@ -1,0 +1,139 @@
+"""The parties of a vertical federation, from a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tff_tx import datasets, models, vertical
+from tff_tx.config import RunConfig
+from tff_tx.config.vertical import PartyConfig, VerticalConfig
+from tff_tx.core.errors import UserError, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedParty:
+    """A party's own part of what is trained, before the parties know one another.
+
+    Attributes:
+      name: Its name.
+      party: Its configuration.
+      facts: What it found out about its columns, and the classes of its labels.
+      data: Its rows.
+      bottom: Its bottom; None: it has labels alone.
+      schedule: The batches.
+      alignment: Tag of the order of its rows.
+    """
+
+    name: str
+    party: PartyConfig
+    facts: Mapping[str, Any]
+    data: vertical.PartyData
+    bottom: vertical.Half | None
+    schedule: vertical.Schedule
+    alignment: str
+
+
+def load_party(
+    config: RunConfig,
+    settings: VerticalConfig,
+    name: str,
+    party: PartyConfig,
+    facts: Mapping[str, Any] | None = None,
+) -> LoadedParty:
+    """Reads a party's rows and makes its bottom, of nothing that others know.
+
+    Args:
+      config: Data and seed.
+      settings: Of the federation.
+      name: The party's name.
+      party: Its configuration.
+      facts: What it found out when it was trained; None: it is to be trained, and finds out.
+
+    Raises:
+      UserError: If its data or checkpoint cannot be read.
+    """
+    rows, alignment = vertical.read_rows(datasets.DataSpec.of(config), name, party)
+    schedule = vertical.Schedule(config.run.seed, len(rows), settings.batch_size, settings.test_share)
+    if facts is None:
+        if len(rows) < 2:
+            raise UserError(f"{setting('vertical.parties')}: {name} has {len(rows)} rows: training needs more.")
+        training = [rows[place] for place in schedule.split("train")]
+        facts = {"columns": vertical.find_facts(party, training)}
+        if party.label is not None and settings.kind == "classification":
+            facts["classes"] = vertical.label_names(party, training)
+    data = vertical.party_data(party, rows, facts["columns"], facts.get("classes"), settings.max_length)
+    bottom = None
+    if party.kind is not None:
+        bottom = _bottom(config, settings, name, party, facts["columns"], data)
+    return LoadedParty(name, party, facts, data, bottom, schedule, alignment)
+
+
+def _bottom(config, settings, name, party, facts, data) -> vertical.Half:
+    seed = (config.run.seed + zlib.crc32(name.encode())) % 2**31
+    made = vertical.build_bottom(party, settings, facts, data.inputs, seed)
+    tokens = made({name: array[:1] for name, array in data.inputs.items()}).shape[1]
+    frozen = "features" in data.inputs
+    functional = models.functional_model(
+        made,
+        vertical.cut_objective(tokens, settings.cut_size),
+        vertical.input_spec(data.inputs),
+        trainable="all" if frozen else party.trainable,
+    )
+    return vertical.Half(functional, settings.optimizer, settings.learning_rate)
+
+
+def feature_party(settings: VerticalConfig, loaded: LoadedParty, noise_key: int | None = None) -> vertical.FeatureParty:
+    """A party without labels, to answer the one with them."""
+    return vertical.FeatureParty(
+        loaded.name, loaded.data.inputs, loaded.bottom, loaded.schedule, settings, loaded.alignment, noise_key
+    )
+
+
+def label_party(
+    config: RunConfig, settings: VerticalConfig, loaded: LoadedParty, tokens: Mapping[str, int]
+) -> vertical.LabelParty:
+    """The party with the labels and the top model.
+
+    Args:
+      config: The seed.
+      settings: Of the federation.
+      loaded: Its own part.
+      tokens: Number of tokens of a row by party, of all with a bottom.
+    """
+    classes = loaded.facts.get("classes")
+    outputs = 1 if classes is None else len(classes)
+    objective = models.regression("vertical") if classes is None else models.classification("vertical", outputs)
+    top = models.functional_model(
+        vertical.build_top(settings, tokens, outputs, config.run.seed), objective, vertical.top_spec(settings, tokens)
+    )
+    return vertical.LabelParty(
+        loaded.name,
+        list(tokens),
+        loaded.data.inputs,
+        training_labels(config, settings, loaded),
+        vertical.Half(top, settings.optimizer, settings.learning_rate),
+        loaded.bottom,
+        loaded.schedule,
+        settings,
+        vertical.gradient_defence(settings),
+    )
+
+
+def training_labels(config: RunConfig, settings: VerticalConfig, loaded: LoadedParty) -> np.ndarray:
+    """The labels as they are trained on, with label differential privacy randomized."""
+    labels = loaded.data.labels
+    if settings.label_epsilon is None:
+        return labels
+    return vertical.randomized_labels(labels, len(loaded.facts["classes"]), settings.label_epsilon, config.run.seed)
+
+
+def tokens_of(parties: Mapping[str, PartyConfig], label: LoadedParty, others: Mapping[str, int]) -> dict[str, int]:
+    """Number of tokens of a row by party, in the parties' order, of all with a bottom."""
+    own = {} if label.bottom is None else {label.name: label.bottom.model.objective.output_spec.shape[1]}
+    found = {**others, **own}
+    return {name: found[name] for name in parties if name in found}

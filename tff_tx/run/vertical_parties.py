@@ -1,0 +1,135 @@
+"""The parties of a vertical federation as processes of their own, over the federation's transport."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from typing import Any
+
+from tff_tx.config import RunConfig
+from tff_tx.config.rules_vertical import check_vertical
+from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
+from tff_tx.core import certificates, files
+from tff_tx.core.errors import UserError, setting
+from tff_tx.federation import audit_log, contents
+from tff_tx.federation.hub import Hub
+from tff_tx.federation.link import Link
+from tff_tx.run import directory, vertical
+
+_NOISE_KEY = "noise.key"
+
+
+def run_party(
+    config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, show_progress: bool = True
+) -> dict[str, Any] | None:
+    """Trains as one party: the one with the labels listens, the others dial; returns final figures of the former.
+
+    Args:
+      config: Data, seed and run directory, this party's own.
+      settings: Of the federation, alike at all parties.
+      own: Who this is, and where the others are.
+      show_progress: Whether to show a bar.
+
+    Raises:
+      UserError: If settings differ between parties, or one is wrong.
+    """
+    parties = check_vertical(settings)
+    if own.party not in parties:
+        raise UserError(
+            f"{setting('vertical_run.party')}={own.party}: there is no such party; there are {', '.join(parties)}."
+        )
+    has_labels = own.party == vertical.label_party_of(parties)
+    needed = "address" if has_labels else "coordinator"
+    for name in (needed, "certificate"):
+        if getattr(own, name) is None:
+            raise UserError(
+                f"{setting(f'vertical_run.{name}')} is missing: {own.party} has {'the' if has_labels else 'no'} labels "
+                f"and {'listens' if has_labels else 'dials'}."
+            )
+    plan = _plan(config, settings)
+    if not has_labels:
+        return _serve(config, settings, own, plan)
+    others = [name for name in parties if name != own.party]
+    listed = own.participants or os.path.join(
+        os.path.dirname(os.path.abspath(own.certificate)), certificates.PARTICIPANTS
+    )
+    with Hub(own.address, own.certificate, listed, others, _digest(plan), plan) as hub:
+        hub.wait()
+        try:
+            results = vertical.train(config, settings, show_progress, _asking(hub))
+        finally:
+            hub.ask(0, "bye", dict.fromkeys(others, contents.pack({})))
+    return results
+
+
+def _plan(config: RunConfig, settings: VerticalConfig) -> dict[str, Any]:
+    """What all parties must have alike; tables are at places of their own."""
+    said = {f.name: getattr(settings, f.name) for f in settings.fields() if not f.option.may_change}
+    parties = {name: {**party, "files": (), "order": None} for name, party in said["parties"].items()}
+    return files.plain({"purpose": "vertical", "seed": config.run.seed, **said, "parties": parties})
+
+
+def _digest(plan: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def _asking(hub: Hub):
+    numbers = itertools.count(1)  # so that no message equals an earlier one
+
+    def ask(phase, asked):
+        number = next(numbers)
+        payloads = {
+            name: contents.pack({**said, "number": number}, contents.encode(arrays))
+            for name, (said, arrays) in asked.items()
+        }
+        answers, failures = hub.ask(number, phase, payloads)
+        for reason in failures.values():
+            raise UserError(f"{setting('vertical.parties')}: {reason}: start it again, and this command.")
+        found = {name: contents.unpack(answers[name]) for name in asked}
+        for name, (told, _) in found.items():
+            if "error" in told:
+                raise UserError(f"{setting('vertical.parties')}: {name}: {told['error']}")
+        return found
+
+    return ask
+
+
+def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, plan: dict[str, Any]) -> None:
+    run_dir = vertical.run_directory(config)
+    path = vertical.party_directory(run_dir, own.party)
+    with directory.writing(path):
+        trained = os.path.exists(os.path.join(path, vertical.FACTS))
+        party = vertical.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path))
+        log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
+
+        def check_plan(other):
+            differing = [name for name, value in plan.items() if other.get(name) != value]
+            if differing:
+                raise UserError(
+                    f"{', '.join(differing)} of the party with the labels is not this party's: all need the same."
+                )
+
+        def handle(header, payload):
+            if header.phase == "bye":
+                link.stop()
+                return contents.pack({})
+            said, arrays = party.answer(header.phase, *contents.unpack(payload))
+            return contents.pack(said, contents.encode(arrays))
+
+        def log_sent(number, phase, payload):
+            log.append(phase, payload, number=number, to=own.coordinator)
+
+        link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
+        link.serve()
+
+
+def _noise_key(path: str) -> int:
+    """The seed of a party's noise: its own secret, and the same when it resumes."""
+    path = os.path.join(path, _NOISE_KEY)
+    if not os.path.exists(path):
+        with files.atomic(path, "wb", private=True) as file:
+            file.write(os.urandom(16))
+    with open(path, "rb") as file:
+        return int.from_bytes(file.read(), "big")

@@ -1,0 +1,132 @@
+"""A party that knows something of each row and has no labels: it answers the label party, a message a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx import models
+from tff_tx.config.vertical import VerticalConfig
+from tff_tx.core.errors import UserError
+from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
+from tff_tx.vertical.halves import Half
+from tff_tx.vertical.schedule import Schedule
+
+
+class FeatureParty:
+    """Sends what its bottom makes of a batch, and trains the bottom by the gradient that comes back.
+
+    Attributes:
+      half: Its bottom.
+
+    Args:
+      name: The party's name.
+      inputs: Arrays of all common rows, in the common order.
+      half: Its bottom model.
+      schedule: Of the batches, as the label party has it.
+      settings: What crosses the cut, and how.
+      alignment: What the orders of one intersection share; "": there was none.
+      noise_key: Seed of the noise on what it sends, its own secret; None: follows the schedule's, in simulation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, np.ndarray],
+        half: Half,
+        schedule: Schedule,
+        settings: VerticalConfig,
+        alignment: str = "",
+        noise_key: int | None = None,
+    ):
+        self.name, self.half = name, half
+        self._inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
+        self._noise_key = schedule.seed if noise_key is None else noise_key
+        self._guard = Guard(settings.cut_clip, settings.cut_noise)
+        self._last: tuple[int, int] | None = None
+        weights, optimizer = half.state_spec
+        batch, key, cut = half.model.input_spec[0], tf.TensorSpec([2], tf.int64), half.model.objective.output_spec
+        self._forwards = {
+            training: tf.function(
+                lambda *values, training=training: self._forward(*values, training), [weights, batch, key], False
+            )
+            for training in (True, False)
+        }
+        self._backward = tf.function(self._backward, [weights, optimizer, batch, key, cut], False)
+
+    def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
+        """Answers a message of the label party.
+
+        Args:
+          phase: "open": whether both have the same rows and version; "step": the gradient of the last batch, if there
+            was one, and what the next one is; "end": the gradient of an epoch's last batch; "predict": a batch to
+            predict.
+          said: Epoch, batch and split.
+          arrays: The gradient, [batch, tokens, cut_size].
+
+        Returns:
+          What is said, and the batch's activations.
+
+        Raises:
+          UserError: If rows, order or version are others, or the gradient is none of the last batch.
+        """
+        if phase == "open":
+            return self._open(said), []
+        if arrays:
+            self._learn(arrays[0])
+        if phase == "end":
+            return {}, []
+        if phase not in ("step", "predict"):
+            raise UserError(f"there is no step {phase!r} in a vertical federation.")
+        at = int(said["epoch"]), int(said["batch"])
+        batch = self._batch(str(said["split"]), *at)
+        found = self._forwards[phase == "step"](self.half.trainable, batch, self._noise(*at, said["split"]))
+        self._last = at if phase == "step" else self._last
+        return {}, [to_wire(found.numpy(), self._settings.cut_dtype)]
+
+    def _open(self, said):
+        own = {"version": VERSION, "alignment": self._alignment, "rows": self._schedule.rows}
+        words = {
+            "version": "its messages are of version {}, these of {}: use the same release of tff_tx",
+            "alignment": "its order of rows is of the intersection {}, this one of {}: align anew, all together",
+            "rows": "it has {} rows, this party {}: rows must be those in common, in one order (programs.align)",
+        }
+        for name, sentence in words.items():
+            if said.get(name) != own[name]:
+                raise UserError(sentence.format(said.get(name) or "none", own[name] or "none") + ".")
+        return {"tokens": self.half.model.objective.output_spec.shape[1]}
+
+    def _batch(self, split, epoch, batch):
+        rows = self._schedule.batches(split, epoch)[batch]
+        found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}
+        return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
+
+    def _noise(self, epoch, batch, split):
+        key = np.random.SeedSequence([self._noise_key, epoch, batch, split == "train"]).generate_state(2, np.uint64)
+        return tf.constant(key.view(np.int64))
+
+    def _learn(self, gradient):
+        if self._last is None:
+            raise UserError("a gradient came that is of no batch.")
+        batch = self._batch("train", *self._last)
+        gradient = from_wire(gradient, self._settings.cut_dtype)
+        rows = len(next(iter(batch.values())))
+        if len(gradient) != rows or gradient.ndim != 3 or not np.isfinite(gradient).all():
+            raise UserError("a gradient came that is none of the batch: another number of rows, or not finite.")
+        # What came is the gradient of the sum over rows, which float16 has digits for.
+        self.half.state = self._backward(
+            *self.half.state, batch, self._noise(*self._last, "train"), tf.constant(gradient / rows)
+        )
+        self._last = None
+
+    def _forward(self, trainable, batch, key, training):
+        return self._guard(self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training), key)
+
+    def _backward(self, trainable, optimizer_state, batch, key, gradient):
+        with tf.GradientTape() as tape:
+            tape.watch(trainable)
+            loss = self.half.model.loss(self._forward(trainable, batch, key, True), gradient)
+        return self.half.step(trainable, optimizer_state, tape.gradient(loss, trainable))

@@ -1,0 +1,144 @@
+"""The party with the labels: the top model, the loss, and the gradients that go back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tff_tx import models
+from tff_tx.config.vertical import VerticalConfig
+from tff_tx.vertical.halves import Half
+from tff_tx.vertical.schedule import Schedule
+
+Defend = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""(gradients [batch, tokens, cut_size] of the sum over rows, labels [batch], key) -> what is sent of them."""
+
+
+class LabelParty:
+    """Trains the top and, if it has columns, a bottom of its own.
+
+    Attributes:
+      name: The party's name.
+      top: The top model.
+      bottom: Its own bottom; None: it has labels alone.
+      schedule: Of the batches.
+      labels: Of all common rows, as trained on.
+
+    Args:
+      name: The party's name.
+      parties: All parties with a bottom, in the order of the columns of `present`.
+      inputs: Arrays of its own columns, of all common rows.
+      labels: int32 or float32 [rows].
+      top: The top model, on its objective.
+      bottom: Its own bottom, or None.
+      schedule: Of the batches.
+      settings: Missing parties, and what is sent.
+      defend: What is done to gradients before they are sent; None: nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parties: list[str],
+        inputs: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        top: Half,
+        bottom: Half | None,
+        schedule: Schedule,
+        settings: VerticalConfig,
+        defend: Defend | None = None,
+    ):
+        self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
+        self._parties, self._inputs, self._settings, self._defend = parties, inputs, settings, defend
+        of_top, label = top.model.input_spec
+        state = top.state_spec, () if bottom is None else bottom.state_spec
+        key = tf.TensorSpec([2], tf.int64)
+        own = {models.SEED: key} if bottom is None else bottom.model.input_spec[0]
+        given = [state, own, {other: of_top[other] for other in self.others}, of_top["present"]]
+        self._step = tf.function(self._step, [*given, label, key], False)
+        self._logits = tf.function(self._logits, given, False)
+
+    @property
+    def others(self) -> list[str]:
+        """The feature parties."""
+        return [name for name in self._parties if name != self.name]
+
+    @property
+    def state(self) -> Any:
+        """What a checkpoint holds."""
+        return self.top.state, () if self.bottom is None else self.bottom.state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.top.state = value[0]
+        if self.bottom is not None:
+            self.bottom.state = value[1]
+
+    def step(self, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
+        """A step of training on a batch.
+
+        Args:
+          epoch: Which, from 1.
+          batch: Which of its batches, from 0.
+          cuts: float32 [batch, tokens, cut_size] by feature party.
+
+        Returns:
+          The loss, and by feature party the gradient of the sum of losses in what it sent, of the same shape.
+        """
+        rows = self.schedule.batches("train", epoch)[batch]
+        present = self._present(len(rows), epoch, batch)
+        key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
+        self.state, loss, gradients = self._step(
+            self.state, self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
+        )
+        return float(loss), {name: gradient.numpy() for name, gradient in gradients.items()}
+
+    def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Predictions float32 [batch, outputs] of a batch; parties without `cuts` are missing."""
+        rows = self.schedule.batches(split, epoch)[batch]
+        here = [name in cuts or (name == self.name and name not in self._settings.without) for name in self._parties]
+        present = tf.repeat([here], len(rows), axis=0)
+        spec = self.top.model.input_spec[0]
+        absent = {name: np.zeros([len(rows), *spec[name].shape[1:]], np.float32) for name in self.others}
+        return self._logits(self.state, self._own(rows, epoch, batch), _constants({**absent, **cuts}), present).numpy()
+
+    def _own(self, rows, epoch, batch):
+        found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}
+        return {**found, models.SEED: tf.constant(self.schedule.key(self.name, epoch, batch))}
+
+    def _present(self, rows, epoch, batch):
+        """Entity dropout: each row goes without each feature party with a probability."""
+        draw = np.random.default_rng(self.schedule.key("missing", epoch, batch).view(np.uint64))
+        present = draw.random([rows, len(self._parties)]) >= self._settings.missing
+        present[:, [name == self.name for name in self._parties]] = True
+        return tf.constant(present)
+
+    def _forward(self, top, bottom, own, cuts, present, training):
+        inputs = {**cuts, "present": present, models.SEED: own[models.SEED]}
+        if self.bottom is not None:
+            inputs[self.name] = self.bottom.model.predict_on_batch((bottom, self.bottom.fixed), own, training)
+        return self.top.model.predict_on_batch((top, self.top.fixed), inputs, training)
+
+    def _logits(self, state, own, cuts, present):
+        bottom = state[1][0] if self.bottom is not None else ()
+        return self._forward(state[0][0], bottom, own, cuts, present, False)
+
+    def _step(self, state, own, cuts, present, labels, key):
+        top, bottom = state[0][0], state[1][0] if self.bottom is not None else ()
+        with tf.GradientTape() as tape:
+            tape.watch((top, bottom, cuts))
+            loss = self.top.model.loss(self._forward(top, bottom, own, cuts, present, True), labels)
+        of_top, of_bottom, sent = tape.gradient(loss, (top, bottom, cuts))
+        after = self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
+        sent = {name: gradient * tf.cast(tf.shape(labels)[0], tf.float32) for name, gradient in sent.items()}
+        if self._defend is not None:
+            keys = {name: key + i for i, name in enumerate(sent)}
+            sent = {name: self._defend(gradient, labels, keys[name]) for name, gradient in sent.items()}
+        return after, loss, sent
+
+
+def _constants(arrays):
+    return {name: tf.constant(array) for name, array in arrays.items()}

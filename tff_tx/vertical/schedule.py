@@ -1,0 +1,49 @@
+"""What all parties draw alike from a shared seed: which rows are held out, and the batches of each epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Batches of common rows.
+
+    Attributes:
+      seed: Shared by the parties.
+      rows: Number of common rows.
+      batch_size: Rows of a batch; the last one of an epoch may have fewer.
+      test_share: Share of the rows that is held out.
+    """
+
+    seed: int
+    rows: int
+    batch_size: int
+    test_share: float
+
+    @property
+    def held_out(self) -> int:
+        """Number of rows that are held out, at least one."""
+        return max(1, round(self.test_share * self.rows))
+
+    def split(self, name: str) -> np.ndarray:
+        """Positions of the rows of the split "train", "test" or "all", int64, ascending."""
+        if name == "all":
+            return np.arange(self.rows)
+        order = np.random.default_rng([self.seed, 0]).permutation(self.rows)
+        return np.sort(order[: self.held_out] if name == "test" else order[self.held_out :])
+
+    def batches(self, split: str, epoch: int) -> list[np.ndarray]:
+        """Positions of the rows of each batch: shuffled in training, in order otherwise."""
+        rows = self.split(split)
+        if split == "train":
+            rows = rows[np.random.default_rng([self.seed, 1, epoch]).permutation(len(rows))]
+        return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+
+    def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
+        """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""
+        words = [self.seed, zlib.crc32(purpose.encode()), epoch, batch]
+        return np.random.SeedSequence(words).generate_state(2, np.uint64).view(np.int64)

@@ -1,0 +1,189 @@
+"""A party's rows as arrays: read, in the common order, with what it finds out about its own columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tff_tx import datasets, models
+from tff_tx.config.vertical import PartyConfig
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import values
+from tff_tx.datasets.sources import file_digest
+from tff_tx.federation.alignment import RowOrder
+
+_BATCH = 64
+
+Row = "tuple[str, Mapping[str, Any]]"
+"""A row's place, for messages, and its values by column."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PartyData:
+    """The common rows of a party.
+
+    Attributes:
+      inputs: Arrays [rows, ...] of its bottom's inputs; empty for a party with labels alone.
+      labels: int32 or float32 [rows]; None: it has none.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray | None = None
+
+
+def read_rows(spec: datasets.DataSpec, name: str, party: PartyConfig) -> tuple[list[Row], str]:
+    """The rows of a party in the common order, and the tag of their alignment, "" without one.
+
+    Raises:
+      UserError: If they cannot be read, or the order is of another table.
+    """
+    if party.files:
+        spec = dataclasses.replace(spec, dataset="file", files=party.files)
+    rows = list(_rows(spec))
+    if party.order is None:
+        return rows, ""
+    order = RowOrder.load(party.order)
+    if not party.files or order.table != file_digest(party.files):
+        raise UserError(
+            f"{setting('vertical.parties')}: {name}: {party.order} is the order of another table than "
+            f"{', '.join(party.files) or 'the data'}, or of an earlier version of it: align anew, all parties together."
+        )
+    return [rows[row] for row in order.rows], order.alignment
+
+
+def _rows(spec):
+    source = datasets.open_source(spec)
+    columns = source.columns()
+    wants = {"row"} if spec.files else columns & {"pixels", "numbers", "label"}
+    for chunk in source.pools["train"](wants):
+        for record in chunk.to_dict("records"):
+            numbers = dict(zip(source.numeric_names, record.get("numbers", ())))
+            yield record["where"], record.get("row", {**record, **numbers})
+
+
+def find_facts(party: PartyConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    """What a party's bottom must know of its columns: fields of `FtTransformerConfig`.
+
+    Args:
+      party: The party.
+      rows: Its training rows.
+
+    Raises:
+      UserError: If a column is missing or has another kind of value.
+    """
+    if party.kind != "table":
+        return {}
+    numbers = np.array([_column(rows, name, values.as_number_or_nan) for name in party.numeric], np.float64)
+    known = [sorted(set(_column(rows, name, values.as_label))) for name in party.categorical]
+    means = [float(np.nan_to_num(np.nanmean(column))) for column in numbers]
+    deviations = [float(np.nan_to_num(np.nanstd(column))) for column in numbers]
+    return {
+        "numeric_features": list(party.numeric),
+        "means": means,
+        "deviations": deviations,
+        "categorical_features": list(party.categorical),
+        "categories": known,
+    }
+
+
+def label_names(party: PartyConfig, rows: Sequence[Row]) -> list[str]:
+    """The classes among a party's labels, in order: of numbers by size."""
+    found = set(_column(rows, party.label, values.as_label))
+    return sorted(found, key=lambda name: (float(name), "") if _is_number(name) else (np.inf, name))
+
+
+def party_data(
+    party: PartyConfig, rows: Sequence[Row], facts: Mapping[str, Any], classes: Sequence[str] | None, max_length: int
+) -> PartyData:
+    """A party's rows as arrays.
+
+    Args:
+      party: The party.
+      rows: Its rows, in the common order.
+      facts: Of `find_facts`.
+      classes: Names of the classes; None: labels are numbers.
+      max_length: Maximum number of tokens of a text.
+
+    Raises:
+      UserError: If a column is missing, or has another kind of value, or a label is none of the classes.
+    """
+    inputs = _inputs(party, rows, facts, max_length)
+    if party.trainable == "none":
+        inputs = {"features": _features(party, inputs)}
+    if party.label is None:
+        return PartyData(inputs)
+    if classes is None:
+        return PartyData(inputs, np.array(_column(rows, party.label, values.as_number), np.float32))
+    places = {name: number for number, name in enumerate(classes)}
+    found = _column(rows, party.label, values.as_label)
+    if unknown := [(where, name) for (where, _), name in zip(rows, found) if name not in places]:
+        raise UserError(f"{unknown[0][0]}: the label {unknown[0][1]!r} is none of {', '.join(classes)}.")
+    return PartyData(inputs, np.array([places[name] for name in found], np.int32))
+
+
+def _inputs(party, rows, facts, max_length):
+    if party.kind == "text":
+        tokenizer = models.load_tokenizer(party.pretrained)
+        encoded = tokenizer(
+            _column(rows, party.text, values.as_text),
+            truncation=True,
+            max_length=max_length,
+            padding="max_length",
+            return_tensors="np",
+        )
+        return {name: encoded[name].astype(np.int32) for name in ("input_ids", "attention_mask")}
+    if party.kind == "image":
+        first, last = party.image
+        pixels = np.stack([np.asarray(row["pixels"], np.float32) for _, row in rows])[..., first:last]
+        if pixels.shape[-1] != last - first:
+            raise UserError(f"{setting('vertical.parties')}: images have no columns {first} to {last} of pixels.")
+        return {"pixel_values": pixels}
+    found = {}
+    if party.numeric:
+        columns = [_column(rows, name, values.as_number_or_nan) for name in party.numeric]
+        found["numbers"] = np.array(columns, np.float32).T
+    if party.categorical:
+        numbered = [{value: i + 1 for i, value in enumerate(known)} for known in facts["categories"]]
+        columns = [
+            [places.get(value, 0) for value in _column(rows, name, values.as_label)]
+            for name, places in zip(party.categorical, numbered)
+        ]
+        found["categories"] = np.array(columns, np.int32).T
+    return found
+
+
+def _features(party, inputs):
+    """Activations of a frozen checkpoint, computed once: float32 [rows, tokens or 1, hidden]."""
+    from tff_tx.vertical.networks import mean_token
+
+    model = models.from_pretrained("TFAutoModel", party.pretrained, party.config)
+    found, rows = [], len(next(iter(inputs.values())))
+    for start in range(0, rows, _BATCH):
+        batch = {name: array[start : start + _BATCH] for name, array in inputs.items()}
+        tokens = model(batch).last_hidden_state
+        found.append((mean_token(tokens, batch.get("attention_mask")) if party.pools else tokens).numpy())
+    return np.concatenate(found)
+
+
+def _column(rows, name, convert):
+    found = []
+    for where, row in rows:
+        if name not in row:
+            raise UserError(f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}.")
+        try:
+            found.append(convert(row[name]))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{where}: the column {name!r} has {row[name]!r}, which cannot be used ({error})."
+            ) from None
+    return found
+
+
+def _is_number(text):
+    try:
+        return np.isfinite(float(text))
+    except ValueError:
+        return False
