@@ -20,8 +20,8 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
         raise UserError(f"{where}: {found}; give one party the `label`.")
     for name, party in parties.items():
         _check_party(f"{where}: {name}", party, name in with_labels)
-    if not any(party.kind for name, party in parties.items() if name not in with_labels):
-        raise UserError(f"{where}: {with_labels[0]} has the labels and all columns: add another party.")
+    if not any(party.kind for party in parties.values()):
+        raise UserError(f"{where}: no party knows anything but labels: add one with columns, a text or an image.")
     if unknown := [name for name in config.without if name not in parties]:
         raise UserError(
             f"{setting('vertical.without')}={','.join(config.without)}: there is no party {unknown[0]}; there are "

@@ -93,6 +93,9 @@ class AuditConfig(Section, name="audit"):
     """Audit."""
 
     run_dir: str | None = option(None, "Run directory.")
+    vertical: bool = option(
+        False, "Audits a run of programs.vertical: what crosses the cut gives away of labels and features."
+    )
     mechanism: bool = option(False, "Audits the privacy mechanism of the other settings, without a run.")
     output_dir: str | None = option(None, "Directory for results; default: audit/ in the run directory.")
     max_examples: int = option(

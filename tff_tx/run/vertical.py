@@ -44,6 +44,11 @@ class StoredParty:
         self._facts, self._path, self._is_ready = dict(facts), path, False
         self._checkpoints = Checkpoints(os.path.join(path, directory.CHECKPOINTS))
 
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """Arrays of all rows, which stay with a feature party."""
+        return self._party.inputs
+
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
         """Answers as the party does, and saves or restores its state."""
         if phase == "save":
@@ -111,6 +116,11 @@ class Federation:
             except UserError as error:
                 raise UserError(f"{setting('vertical.parties')}: {name}: {error}") from None
         return found
+
+    def features(self, name: str) -> np.ndarray | None:
+        """Numbers that a party of this process knows of all rows, or its pixels; None: it has other columns."""
+        inputs = self._here[name].inputs
+        return next((inputs[kind] for kind in ("numbers", "pixel_values") if kind in inputs), None)
 
     def _all(self, phase, said) -> list[dict]:
         answers = self.ask(phase, {name: (said, ()) for name in self.label.others})

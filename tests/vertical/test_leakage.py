@@ -1,0 +1,80 @@
+"""Attacks find what is there, and do not find what a defence hides; a defence that is broken is found out."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.vertical import small
+from tff_tx.config.tools import AuditConfig
+from tff_tx.core.errors import UserError
+from tff_tx.run import vertical, vertical_audit
+from tff_tx.vertical import leakage
+from tff_tx.vertical.crossing import Guard
+from tff_tx.vertical.defences import max_norm
+
+KEY = tf.constant([3, 4], tf.int64)
+
+
+@pytest.fixture
+def batches(rng):
+    """Gradients (p - y) w of a logistic regression on rare labels: short of the many, long and opposite of the few."""
+    labels = [(rng.random(200) < 0.1).astype(np.int32) for _ in range(5)]
+    weights = rng.normal(size=(1, 1, 8))
+    gradients = [((rng.uniform(0.05, 0.2, 200) - y)[:, None, None] * weights).astype(np.float32) for y in labels]
+    return gradients, labels
+
+
+def aucs(batches, defend):
+    gradients, labels = batches
+    sent = [defend(tf.constant(g), tf.constant(y), KEY + i).numpy() for i, (g, y) in enumerate(zip(gradients, labels))]
+    norms = leakage.labels_from_norms(np.concatenate(sent), np.concatenate(labels))
+    return norms, leakage.labels_from_directions(sent, labels)
+
+
+def test_gradients_tell_rare_labels_by_norm_and_by_direction(batches):
+    assert min(aucs(batches, lambda g, y, key: g)) > 0.99
+
+
+def test_max_norm_hides_norms_and_half_of_the_directions(batches):
+    norms, directions = aucs(batches, max_norm)
+    assert norms < 0.6
+    assert 0.55 < directions < 0.95
+
+
+def test_clip_and_noise_hide_both(batches):
+    assert max(aucs(batches, lambda g, y, key: Guard(0.1, 10.0)(g, key))) < 0.6
+
+
+def test_a_defence_without_its_noise_is_found_out(batches):
+    assert min(aucs(batches, lambda g, y, key: Guard(100.0, 0.0)(g, key))) > 0.99
+
+
+def test_few_labels_complete_a_bottom_that_has_learned_them(rng):
+    labels = rng.integers(0, 3, 400)
+    learned = np.eye(3)[labels] + 0.1 * rng.normal(size=(400, 3))
+    assert leakage.labels_from_activations(learned, labels) > 0.95
+    assert leakage.labels_from_activations(rng.normal(size=(400, 3)), labels) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_linear_bottom_gives_its_features_away_and_noise_hides_them(rng):
+    features = rng.normal(size=(500, 3)).astype(np.float32)
+    activations = (features @ rng.normal(size=(3, 8)))[:, None].astype(np.float32)
+    assert leakage.features_from_activations(activations, features) > 0.99
+    noised = Guard(1.0, 5.0)(tf.constant(activations), KEY).numpy()
+    assert leakage.features_from_activations(noised, features) < 0.2
+
+
+@pytest.mark.slow
+def test_a_run_is_audited(tmp_path):
+    config = small.config(**{"run.directory": str(tmp_path)})
+    vertical.train(config, small.settings(epochs=1, layers=0, top="concatenation"), False)
+    table = vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
+    rows = {line.split(" | ")[1].split(" ")[0]: line for line in table.splitlines()[2:]}
+    assert len(table.splitlines()) == 6, rows
+    assert "## Leakage through the cut" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "audit" / "vertical.json").exists()
+
+
+def test_an_audit_names_what_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="is not that of a vertical federation"):
+        vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
