@@ -35,7 +35,22 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
             f"{config.heads}: choose a multiple."
         )
     _check_privacy(config)
+    if config.common_rows is not None:
+        _check_transfer(config, parties, with_labels[0])
     return parties
+
+
+def _check_transfer(config: VerticalConfig, parties: dict[str, PartyConfig], label: str) -> None:
+    name = setting("vertical.common_rows")
+    if parties[label].kind is None or len(parties) < 2:
+        raise UserError(f"{name}: {label} needs columns of its own and another party, for both to be aligned.")
+    if tokens := [party for party, fields in parties.items() if fields.cut == "tokens"]:
+        raise UserError(f"{name}: {tokens[0]} has the cut tokens, and one token of a row is aligned: set it to pooled.")
+    for other in ("missing", "gradient_defence"):
+        if getattr(config, other) != {"missing": 0.0, "gradient_defence": "none"}[other]:
+            raise UserError(f"{name} has no effect with {setting(f'vertical.{other}')}: remove one of them.")
+    if config.without:
+        raise UserError(f"{name}: the other parties predict alone: remove {setting('vertical.without')}.")
 
 
 def _check_party(where: str, party: PartyConfig, has_labels: bool) -> None:

@@ -116,6 +116,15 @@ class VerticalConfig(Section, name="vertical"):
         "their concatenation.",
         choices=("transformer", "concatenation"),
     )
+    common_rows: int | None = option(
+        None,
+        "Federated transfer: the party with the labels knows all training rows, the others but so many of them and the "
+        "held-out rows, which they predict with its head.",
+        least=1,
+    )
+    alignment_weight: float = option(
+        1.0, "With {vertical.common_rows}: gamma, of the distance between parties' encodings of a row.", least=0.0
+    )
     cut_size: int = option(32, "Width of the tokens that cross the cut.", least=1, most=2**16)
     cut_dtype: str = option("float32", "dtype in which activations and gradients cross the cut.", choices=CUT_DTYPES)
     layers: int = option(1, "Layers of a bottom without checkpoint.", least=0, most=1000)

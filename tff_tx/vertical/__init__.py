@@ -9,3 +9,4 @@ from tff_tx.vertical.networks import Bottom, Top, build_bottom, build_top, top_s
 from tff_tx.vertical.schedule import Schedule
 from tff_tx.vertical.tables import PartyData, find_facts, label_names, party_data, read_rows
 from tff_tx.vertical.training import Ask, evaluate, open_federation, predict, train_epoch
+from tff_tx.vertical.transfer import TransferParty

@@ -47,7 +47,7 @@ class FeatureParty:
         self.inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
         self._noise_key = schedule.seed if noise_key is None else noise_key
         self._guard = Guard(settings.cut_clip, settings.cut_noise)
-        self._last: tuple[int, int] | None = None
+        self._last: tuple[str, int, int] | None = None
         weights, optimizer = half.state_spec
         batch, key, cut = half.model.input_spec[0], tf.TensorSpec([2], tf.int64), half.model.objective.output_spec
         self._forwards = {
@@ -82,9 +82,8 @@ class FeatureParty:
             return {}, []
         if phase not in ("step", "predict"):
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
-        at = int(said["epoch"]), int(said["batch"])
-        batch = self._batch(str(said["split"]), *at)
-        found = self._forwards[phase == "step"](self.half.trainable, batch, self._noise(*at, said["split"]))
+        at = str(said["split"]), int(said["epoch"]), int(said["batch"])
+        found = self._forwards[phase == "step"](self.half.trainable, self._batch(*at), self._noise(*at))
         self._last = at if phase == "step" else self._last
         return {}, [to_wire(found.numpy(), self._settings.cut_dtype)]
 
@@ -105,21 +104,23 @@ class FeatureParty:
         found = {name: tf.constant(array[rows]) for name, array in self.inputs.items()}
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 
-    def _noise(self, epoch, batch, split):
-        key = np.random.SeedSequence([self._noise_key, epoch, batch, split == "train"]).generate_state(2, np.uint64)
+    def _noise(self, split, epoch, batch):
+        key = np.random.SeedSequence([self._noise_key, epoch, batch, split in ("train", "common")]).generate_state(
+            2, np.uint64
+        )
         return tf.constant(key.view(np.int64))
 
     def _learn(self, gradient):
         if self._last is None:
             raise UserError("a gradient came that is of no batch.")
-        batch = self._batch("train", *self._last)
+        batch = self._batch(*self._last)
         gradient = from_wire(gradient, self._settings.cut_dtype)
         rows = len(next(iter(batch.values())))
         if len(gradient) != rows or gradient.ndim != 3 or not np.isfinite(gradient).all():
             raise UserError("a gradient came that is none of the batch: another number of rows, or not finite.")
         # What came is the gradient of the sum over rows, which float16 has digits for.
         self.half.state = self._backward(
-            *self.half.state, batch, self._noise(*self._last, "train"), tf.constant(gradient / rows)
+            *self.half.state, batch, self._noise(*self._last), tf.constant(gradient / rows)
         )
         self._last = None
 

@@ -26,6 +26,7 @@ class LabelParty:
       bottom: Its own bottom; None: it has labels alone.
       schedule: Of the batches.
       labels: Of all common rows, as trained on.
+      asks_for: The split whose batches feature parties send in training.
 
     Args:
       name: The party's name.
@@ -38,6 +39,8 @@ class LabelParty:
       settings: Missing parties, and what is sent.
       defend: What is done to gradients before they are sent; None: nothing.
     """
+
+    asks_for = "train"
 
     def __init__(
         self,
@@ -57,7 +60,8 @@ class LabelParty:
         state = top.state_spec, () if bottom is None else bottom.state_spec
         key = tf.TensorSpec([2], tf.int64)
         own = {models.SEED: key} if bottom is None else bottom.model.input_spec[0]
-        given = [state, own, {other: of_top[other] for other in self.others}, of_top["present"]]
+        self._cut_specs = {other: of_top.get(other, of_top.get(name)) for other in self.others}
+        given = [state, own, self._cut_specs, tf.TensorSpec([None, len(parties)], tf.bool)]
         self._step_spec = [*given, label, key]
         self.defend_with(defend)
         self._logits = tf.function(self._logits, given, False)
@@ -107,8 +111,7 @@ class LabelParty:
         rows = self.schedule.batches(split, epoch)[batch]
         here = [name in cuts or (name == self.name and name not in self._settings.without) for name in self._parties]
         present = tf.repeat([here], len(rows), axis=0)
-        spec = self.top.model.input_spec[0]
-        absent = {name: np.zeros([len(rows), *spec[name].shape[1:]], np.float32) for name in self.others}
+        absent = {name: np.zeros([len(rows), *s.shape[1:]], np.float32) for name, s in self._cut_specs.items()}
         return self._logits(self.state, self._own(rows, epoch, batch), _constants({**absent, **cuts}), present).numpy()
 
     def _own(self, rows, epoch, batch):
@@ -139,11 +142,15 @@ class LabelParty:
             loss = self.top.model.loss(self._forward(top, bottom, own, cuts, present, True), labels)
         of_top, of_bottom, sent = tape.gradient(loss, (top, bottom, cuts))
         after = self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
-        sent = {name: gradient * tf.cast(tf.shape(labels)[0], tf.float32) for name, gradient in sent.items()}
+        return after, loss, self._sent(sent, labels, key)
+
+    def _sent(self, gradients, labels, key):
+        """What is sent of the gradients of the mean loss: those of the sum, with the defence."""
+        sent = {name: gradient * tf.cast(tf.shape(gradient)[0], tf.float32) for name, gradient in gradients.items()}
         if self._defend is not None:
             keys = {name: key + i for i, name in enumerate(sent)}
             sent = {name: self._defend(gradient, labels, keys[name]) for name, gradient in sent.items()}
-        return after, loss, sent
+        return sent
 
 
 def _constants(arrays):

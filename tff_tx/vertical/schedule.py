@@ -17,12 +17,14 @@ class Schedule:
       rows: Number of common rows.
       batch_size: Rows of a batch; the last one of an epoch may have fewer.
       test_share: Share of the rows that is held out.
+      common: Number of training rows that all parties have, in federated transfer; None: all.
     """
 
     seed: int
     rows: int
     batch_size: int
     test_share: float
+    common: int | None = None
 
     @property
     def held_out(self) -> int:
@@ -37,11 +39,24 @@ class Schedule:
         return np.sort(order[: self.held_out] if name == "test" else order[self.held_out :])
 
     def batches(self, split: str, epoch: int) -> list[np.ndarray]:
-        """Positions of the rows of each batch: shuffled in training, in order otherwise."""
+        """Positions of the rows of each batch: shuffled in training, in order otherwise.
+
+        Those of the split "common" are as many as those of "train", each with the next of the common training rows.
+        """
+        if split == "common":
+            return self._common(epoch)
         rows = self.split(split)
         if split == "train":
             rows = rows[np.random.default_rng([self.seed, 1, epoch]).permutation(len(rows))]
         return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+
+    def _common(self, epoch):
+        train = self.split("train")
+        rows = np.random.default_rng([self.seed, 2]).permutation(train)[: self.common]
+        order = np.random.default_rng([self.seed, 3, epoch])
+        size, number = min(self.batch_size, len(rows)), len(self.batches("train", epoch))
+        passes = [order.permutation(rows) for _ in range(-(-size * number // max(1, len(rows))))]
+        return np.split(np.concatenate(passes)[: size * number], number)
 
     def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
         """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""

@@ -51,11 +51,11 @@ def train_epoch(
     Returns:
       Figures by column of `metrics.csv`.
     """
-    batches, losses, gradients = label.schedule.batches("train", epoch), [], {}
+    batches, losses, gradients = label.schedule.batches(label.asks_for, epoch), [], {}
     upload = download = rows = 0
     began = time.perf_counter()
     for number, batch in enumerate(batches):
-        said = {"split": "train", "epoch": epoch, "batch": number}
+        said = {"split": label.asks_for, "epoch": epoch, "batch": number}
         answers = ask("step", {name: (said, gradients.get(name, ())) for name in label.others})
         cuts = _received(answers, settings, len(batch))
         upload += sum(array.nbytes for _, arrays in answers.values() for array in arrays)

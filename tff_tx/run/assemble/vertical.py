@@ -58,11 +58,16 @@ def load_party(
       UserError: If its data or checkpoint cannot be read.
     """
     rows, alignment = vertical.read_rows(datasets.DataSpec.of(config), name, party)
-    schedule = vertical.Schedule(config.run.seed, len(rows), settings.batch_size, settings.test_share)
+    schedule = vertical.Schedule(
+        config.run.seed, len(rows), settings.batch_size, settings.test_share, settings.common_rows
+    )
+    if settings.common_rows is not None:
+        party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned
     if facts is None:
         if len(rows) < 2:
             raise UserError(f"{setting('vertical.parties')}: {name} has {len(rows)} rows: training needs more.")
-        training = [rows[place] for place in schedule.split("train")]
+        known = "train" if settings.common_rows is None or party.label is not None else "common"
+        training = [rows[place] for place in np.unique(np.concatenate(schedule.batches(known, 1)))]
         facts = {"columns": vertical.find_facts(party, training)}
         if party.label is not None and settings.kind == "classification":
             facts["classes"] = vertical.label_names(party, training)
@@ -108,10 +113,13 @@ def label_party(
     classes = loaded.facts.get("classes")
     outputs = 1 if classes is None else len(classes)
     objective = models.regression("vertical") if classes is None else models.classification("vertical", outputs)
+    kind, of_top = vertical.LabelParty, tokens
+    if settings.common_rows is not None:
+        kind, of_top = vertical.TransferParty, {loaded.name: 1}
     top = models.functional_model(
-        vertical.build_top(settings, tokens, outputs, config.run.seed), objective, vertical.top_spec(settings, tokens)
+        vertical.build_top(settings, of_top, outputs, config.run.seed), objective, vertical.top_spec(settings, of_top)
     )
-    return vertical.LabelParty(
+    return kind(
         loaded.name,
         list(tokens),
         loaded.data.inputs,
