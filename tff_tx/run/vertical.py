@@ -213,7 +213,7 @@ def train(
                 row = vertical.train_epoch(federation.label, federation.ask, settings, epoch)
                 found = _evaluate(federation, epoch)
                 row |= {f"eval/{name}": value for name, value in found.items()}
-                row |= _privacy(settings, federation, epoch)
+                row |= _privacy(settings, federation.label.schedule.rows)
                 federation.save(epoch)
                 metrics.append(row, epoch)
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train/loss", "eval/loss")})
@@ -265,14 +265,12 @@ def _evaluate(federation, epoch):
     return vertical.evaluate(federation.label, federation.ask, federation.settings, federation.labels, "test", epoch)
 
 
-def _privacy(settings: VerticalConfig, federation: Federation, epochs: int) -> dict[str, float]:
-    """Epsilon of a training row's features and of its label, where there is a guarantee."""
-    found, delta = {}, accounting.default_delta(federation.label.schedule.rows, "example")
+def _privacy(settings: VerticalConfig, rows: int) -> dict[str, float]:
+    """Epsilon of labels, and of the features of a row that is predicted, where there is a guarantee."""
+    found = {}
     if settings.cut_noise:
-        found["privacy/epsilon_features"] = vertical.Guard(settings.cut_clip, settings.cut_noise).epsilon(epochs, delta)
-    if settings.gradient_defence == "noise" and settings.gradient_noise:
-        guard = vertical.Guard(settings.gradient_clip, settings.gradient_noise)
-        found["privacy/epsilon_gradients"] = guard.epsilon(epochs, delta)
+        guard, delta = vertical.Guard(settings.cut_clip, settings.cut_noise), accounting.default_delta(rows, "example")
+        found["privacy/epsilon_prediction"] = guard.epsilon(1, delta)
     if settings.label_epsilon is not None:
         found["privacy/epsilon_labels"] = settings.label_epsilon
     return found

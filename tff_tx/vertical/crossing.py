@@ -52,7 +52,8 @@ class Guard:
         """Epsilon of a row that is released so often, against any other row in its place; infinity without noise.
 
         The sensitivity is twice the clip (replacement), and nothing is gained by sampling: who receives it knows which
-        rows a batch has.
+        rows a batch has. It holds where the row decides nothing else that is released, as in prediction. A row that is
+        trained on also moves the weights, without noise, and by them what is sent of all other rows.
         """
         if self.clip is None or not self.noise_multiplier:
             return float("inf")
