@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tff_tx.config import RunConfig
 from tff_tx.config.vertical import VerticalConfig
-from tff_tx.run.vertical import Federation
+from tff_tx.run.vertical_federation import Federation
 
 SIZE = {"cut_size": 8, "heads": 2, "batch_size": 64, "learning_rate": 0.01}
 TUMOURS = {

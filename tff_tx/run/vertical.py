@@ -6,176 +6,24 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import scipy.special
-import tensorflow as tf
 from tqdm.auto import tqdm
 
 from tff_tx import vertical
 from tff_tx.config import RunConfig, show
 from tff_tx.config.rules_vertical import check_vertical
-from tff_tx.config.vertical import PartyConfig, VerticalConfig
+from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy import accounting
 from tff_tx.run import directory, reporting
-from tff_tx.run.assemble import vertical as assemble
 from tff_tx.run.callbacks import MetricsFile
-from tff_tx.run.checkpoints import Checkpoints
+from tff_tx.run.vertical_federation import Federation
 
-FACTS = "facts.json"
 _VERSION = 1
-
-
-class StoredParty:
-    """A party whose weights, and what it found out about its columns, are in a directory of its own.
-
-    Args:
-      party: A `FeatureParty` or a `LabelParty`.
-      facts: What it found out.
-      path: The directory.
-    """
-
-    def __init__(self, party: Any, facts: Mapping[str, Any], path: str):
-        self._party, self._half = party, getattr(party, "half", party)
-        self._facts, self._path, self._is_ready = dict(facts), path, False
-        self._checkpoints = Checkpoints(os.path.join(path, directory.CHECKPOINTS))
-
-    @property
-    def inputs(self) -> Mapping[str, np.ndarray]:
-        """Arrays of all rows, which stay with a feature party."""
-        return self._party.inputs
-
-    def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
-        """Answers as the party does, and saves or restores its state."""
-        if phase == "save":
-            files.write_json(os.path.join(self._path, FACTS), self._facts)
-            self._checkpoints.save(self._half.state, int(said["epoch"]))
-            return {}, []
-        if phase == "restore":
-            state, epoch = self._checkpoints.load_latest(self._half.state, int(said["at_most"]))
-            self._half.state, self._is_ready = tf.nest.map_structure(tf.constant, state), True
-            return {"epoch": epoch}, []
-        if phase != "open" and not self._is_ready:
-            raise UserError("it was started anew in the middle of a run: give the label party's command again.")
-        return self._party.answer(phase, said, arrays)
-
-
-class Federation:
-    """The parties of a configuration: all in this process, or the one with the labels alone.
-
-    Attributes:
-      settings: Of the federation.
-      label: The label party.
-      names: Of all parties.
-      classes: Names of the classes; None: labels are numbers.
-      labels: True labels of all rows.
-      ask: Sends feature parties a message each, see `tff_tx.vertical.training.Ask`.
-
-    Args:
-      config: Data and seed.
-      settings: Of the federation, checked.
-      run_dir: The run directory.
-      trained: Whether the run is there, with what parties found out about their columns.
-      remote: Reaches the feature parties where they are; None: they are in this process.
-
-    Raises:
-      UserError: If rows, order or version of parties differ, or data cannot be read.
-    """
-
-    def __init__(
-        self,
-        config: RunConfig,
-        settings: VerticalConfig,
-        run_dir: str,
-        trained: bool = False,
-        remote: vertical.Ask | None = None,
-    ):
-        self.settings, self._parties = settings, check_vertical(settings)
-        name = label_party_of(self._parties)
-        others = [other for other in self._parties if other != name]
-        self._here = {}
-        for other in others if remote is None else ():
-            self._here[other] = load_stored(config, settings, other, run_dir, trained)
-        self.ask = remote or self._ask_here
-        own = load(config, settings, name, run_dir, trained)
-        found = vertical.open_federation(others, self.ask, own.schedule.rows, own.alignment)
-        tokens = assemble.tokens_of(self._parties, own, found)
-        self.label = assemble.label_party(config, settings, own, tokens)
-        self.names, self.classes, self.labels = list(self._parties), own.facts.get("classes"), own.data.labels
-        self._own = StoredParty(self.label, own.facts, party_directory(run_dir, name))
-
-    def _ask_here(self, phase, asked):
-        found = {}
-        for name, (said, arrays) in asked.items():
-            try:
-                found[name] = self._here[name].answer(phase, said, arrays)
-            except UserError as error:
-                raise UserError(f"{setting('vertical.parties')}: {name}: {error}") from None
-        return found
-
-    def features(self, name: str) -> np.ndarray | None:
-        """Numbers that a party of this process knows of all rows, or its pixels; None: it has other columns."""
-        inputs = self._here[name].inputs
-        return next((inputs[kind] for kind in ("numbers", "pixel_values") if kind in inputs), None)
-
-    def _all(self, phase, said) -> list[dict]:
-        answers = self.ask(phase, {name: (said, ()) for name in self.label.others})
-        return [self._own.answer(phase, said)[0], *(told for told, _ in answers.values())]
-
-    def save(self, epoch: int) -> None:
-        """Saves all parties' states, and what they found out about their columns, each at its place."""
-        self._all("save", {"epoch": epoch})
-
-    def restore(self) -> int:
-        """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none."""
-        at_most = 2**31 - 1
-        while True:
-            epochs = [told["epoch"] for told in self._all("restore", {"at_most": at_most})]
-            if len(set(epochs)) == 1:
-                return epochs[0]
-            at_most = min(epochs)
-
-
-def party_directory(run_dir: str, name: str) -> str:
-    """Where a party's own files are."""
-    return os.path.join(run_dir, "parties", name)
-
-
-def label_party_of(parties: Mapping[str, PartyConfig]) -> str:
-    """The party with the labels."""
-    return next(name for name, party in parties.items() if party.label is not None)
-
-
-def load(config: RunConfig, settings: VerticalConfig, name: str, run_dir: str, trained: bool) -> assemble.LoadedParty:
-    """A party's own part, with what it found out if it was trained."""
-    facts = _facts(party_directory(run_dir, name)) if trained else None
-    return assemble.load_party(config, settings, name, settings.party_configs()[name], facts)
-
-
-def load_stored(
-    config: RunConfig,
-    settings: VerticalConfig,
-    name: str,
-    run_dir: str,
-    trained: bool,
-    noise_key: int | None = None,
-) -> StoredParty:
-    """A feature party with its directory."""
-    loaded, path = load(config, settings, name, run_dir, trained), party_directory(run_dir, name)
-    os.makedirs(path, exist_ok=True)
-    return StoredParty(assemble.feature_party(settings, loaded, noise_key), loaded.facts, path)
-
-
-def _facts(path):
-    try:
-        with open(os.path.join(path, FACTS), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} has no {FACTS} ({error}): train first, in the same run directory.") from None
 
 
 def run_directory(config: RunConfig) -> str:

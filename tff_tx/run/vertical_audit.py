@@ -17,7 +17,7 @@ from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
-from tff_tx.run.vertical import Federation
+from tff_tx.run.vertical_federation import Federation
 from tff_tx.vertical import defences, leakage
 from tff_tx.vertical.crossing import from_wire
 

@@ -16,7 +16,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import audit_log, contents
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.link import Link
-from tff_tx.run import directory, vertical
+from tff_tx.run import directory, vertical, vertical_federation
 
 _NOISE_KEY = "noise.key"
 
@@ -40,7 +40,7 @@ def run_party(
         raise UserError(
             f"{setting('vertical_run.party')}={own.party}: there is no such party; there are {', '.join(parties)}."
         )
-    has_labels = own.party == vertical.label_party_of(parties)
+    has_labels = own.party == vertical_federation.label_party_of(parties)
     needed = "address" if has_labels else "coordinator"
     for name in (needed, "certificate"):
         if getattr(own, name) is None:
@@ -98,10 +98,10 @@ def _asking(hub: Hub):
 
 def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, plan: dict[str, Any]) -> None:
     run_dir = vertical.run_directory(config)
-    path = vertical.party_directory(run_dir, own.party)
+    path = vertical_federation.party_directory(run_dir, own.party)
     with directory.writing(path):
-        trained = os.path.exists(os.path.join(path, vertical.FACTS))
-        party = vertical.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path))
+        trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
+        party = vertical_federation.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path))
         log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
 
         def check_plan(other):
