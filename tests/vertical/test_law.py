@@ -5,6 +5,8 @@ import pytest
 from tests.vertical import small
 from tff_tx import vertical
 
+pytestmark = pytest.mark.slow
+
 DIGITS = {
     "left": {"image": [0, 4], "label": "label"},
     "middle": {"image": [3, 5], "cut": "pooled"},
@@ -18,8 +20,8 @@ THIRD = {name: {k: v for k, v in party.items() if v is not None} for name, party
     ("dataset", "parties", "more"),
     [
         ("breast_cancer", small.TUMOURS, {"dropout": 0.3}),
-        pytest.param("breast_cancer", THIRD, {"top": "concatenation"}, marks=pytest.mark.slow),
-        pytest.param("digits", DIGITS, {}, marks=pytest.mark.slow),
+        ("breast_cancer", THIRD, {"top": "concatenation"}),
+        ("digits", DIGITS, {}),
     ],
     ids=["two parties", "labels alone", "three parties"],
 )
@@ -52,7 +54,6 @@ def test_gradients_are_those_of_the_joint_model_on_pooled_data(dataset, parties,
         assert small.largest_difference(moved, [0.0 * w for w in moved]) > 1e-3, name
 
 
-@pytest.mark.slow
 def test_rounding_the_cut_changes_little(tmp_path):
     losses = {}
     for dtype in ("float32", "float16", "bfloat16"):

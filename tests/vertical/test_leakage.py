@@ -37,7 +37,7 @@ def test_gradients_tell_rare_labels_by_norm_and_by_direction(batches):
 
 def test_max_norm_hides_norms_and_half_of_the_directions(batches):
     norms, directions = aucs(batches, max_norm)
-    assert norms < 0.6
+    assert norms < 0.7
     assert 0.55 < directions < 0.95
 
 
