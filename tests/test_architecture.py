@@ -37,7 +37,9 @@ PACKAGES = (
     *(
         "analysis.contribution",
         "analysis.vocabulary",
+        "federation.alignment",
         "federation.secure_sums",
+        "vertical",
         "inference",
         "run",
         "run.callbacks",
