@@ -136,6 +136,17 @@ COMMANDS = {
     "secure_arithmetic": _train(
         _SIX_DIGITS, "--secure_aggregation=arithmetic --compression=rotated4 --clipping=adaptive"
     ),
+    "skellam_masks": _train(
+        _SIX_DIGITS,
+        "--secure_aggregation=masks --secure_dropping=0.0 --dp_mechanism=skellam --noise_multiplier=0.1",
+        "--dp_noise_seed=1 --dp_sampling_seed=1",
+    ),
+    "discrete_gaussian": _train(
+        _SIX_DIGITS,
+        "--secure_aggregation=arithmetic --dp_mechanism=discrete_gaussian --noise_multiplier=0.1",
+        "--dp_noise_seed=1 --dp_sampling_seed=1",
+    ),
+    "secure_bfv": _train(_SIX_DIGITS, "--secure_aggregation=bfv"),
     "secure_masks": _train(_SIX_DIGITS, "--secure_aggregation=masks --secure_dropping=0.0 --aggregator=attention"),
     "adaptive_clipping": _train(_DIGITS, "--clipping=adaptive --zeroing=adaptive --rounds=3"),
     # Differential privacy.

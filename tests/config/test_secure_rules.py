@@ -10,6 +10,9 @@ FEDERATION = {"engine.name": "federation", "data.dataset": "file", "data.files":
 FEDERATION |= {"task.kind": "sequence_classification", "model.architecture": "bert"}
 
 
+SKELLAM = {"privacy.mechanism": "skellam", "privacy.noise_multiplier": 1.0}
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -30,6 +33,13 @@ FEDERATION |= {"task.kind": "sequence_classification", "model.architecture": "be
         ),
         ({**FEDERATION, "aggregation.secure": "arithmetic"}, "it protects nobody; choose masks"),
         ({**FEDERATION, "cohort.sampling": "by_size"}, "participants do not tell how many examples their clients have"),
+        ({**SKELLAM, "aggregation.secure": "none"}, "needs aggregation.secure other than none"),
+        ({**SKELLAM, "privacy.metrics": "private"}, "the server would see the sums to which it adds noise"),
+        ({**SKELLAM, "compression.upload": "uniform8"}, "clients send levels of a grid already"),
+        ({**SKELLAM, "privacy.amplification": "without_replacement"}, "amplified by no theorem"),
+        ({**SKELLAM, "aggregation.secure_bits": 25}, "aggregation.secure_bits=25 is more than 24"),
+        ({"aggregation.secure": "bfv", "engine.name": "ray"}, "needs engine.name=local"),
+        ({"aggregation.secure": "bfv", "aggregation.secure_colluding": 0.3}, "aggregation.secure=masks, or a privacy"),
         ({"attack.name": "sign_flip"}, "attackers are simulated by sums in the clear"),
     ],
 )
@@ -48,6 +58,11 @@ def test_what_is_no_sum_is_refused(values, sentence):
         {"compression.upload": "uniform8"},
         {"algorithm.name": "fed_prox", "algorithm.proximal_strength": 0.1},
         {"engine.name": "ray"},
+        SKELLAM,
+        {"aggregation.secure": "bfv", "aggregation.secure_dropping": 0.3},
+        {**SKELLAM, "privacy.mechanism": "discrete_gaussian", "aggregation.secure": "arithmetic"},
+        {**SKELLAM, "aggregation.secure": "arithmetic", "aggregation.secure_dropping": 0.3},
+        {**SKELLAM, "privacy.metrics": "withheld", "aggregation.secure_bits": 16},
         {"local_privacy.clip_norm": 1.0, "local_privacy.noise_multiplier": 1.0},
     ],
 )

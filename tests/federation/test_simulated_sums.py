@@ -85,6 +85,14 @@ def test_masks_are_arithmetic_to_the_bit(task, process, gone):
     assert masks[1] == gone
 
 
+@pytest.mark.parametrize("gone", [[], [3]])
+def test_ciphertexts_are_arithmetic_to_the_bit(task, process, gone):
+    encrypted_sums = pytest.importorskip("tff_tx.federation.encrypted_sums")
+    found = results(LocalEngine(process, 2, hooks=[Vanishing(gone), encrypted_sums.EncryptedSums(3)]), rounds(task))
+    check_equal(found, results(LocalEngine(process, 2, hooks=[Vanishing(gone)]), rounds(task)))
+    assert found[1] == gone
+
+
 def test_too_few_survivors_are_no_round(task, process):
     hooks = [SimulatedSums(Threat(0.0, 0.3, active=True)), Vanishing([0, 1, 2])]
     with LocalEngine(process, 2, hooks=hooks) as engine:

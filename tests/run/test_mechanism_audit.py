@@ -7,11 +7,13 @@ import pytest
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import AuditConfig
 from tff_tx.core.errors import UserError
+from tff_tx.federation.secure_sums import noise
 from tff_tx.run import mechanism_audit
 
 GAUSSIAN = {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 2, "privacy.noise_seed": 1}
 
 
+SHARES = {"privacy.mechanism": "skellam", "aggregation.secure": "arithmetic"}
 CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "run.rounds": 8}
 
 
@@ -25,8 +27,9 @@ CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "
         pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "tree"}, marks=pytest.mark.slow),
         pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "banded"}, marks=pytest.mark.slow),
         pytest.param({**GAUSSIAN, "privacy.metrics": "private"}, marks=pytest.mark.slow),
+        pytest.param({**GAUSSIAN, **SHARES}, marks=pytest.mark.slow),
     ],
-    ids=["local", "gaussian", "adaptive", "examples", "tree", "banded", "private metrics"],
+    ids=["local", "gaussian", "adaptive", "examples", "tree", "banded", "private metrics", "skellam"],
 )
 def test_a_mechanism_is_audited_without_a_run(mechanism, tmp_path):
     settings = AuditConfig(canaries=300, output_dir=str(tmp_path / "found"))
@@ -40,6 +43,20 @@ def test_a_mechanism_is_audited_without_a_run(mechanism, tmp_path):
     assert stored["accounted"] == report.accounted
     assert stored["refuted"] is False
     assert stored["lower_bound"]["epsilon"] == report.bound.epsilon
+
+
+@pytest.mark.slow
+def test_shares_of_a_tenth_less_noise_are_refuted(monkeypatch):
+    original = noise.Noise.draw
+
+    def less(self, length, stream):
+        return original(noise.Noise(self.kind, 0.81 * self.variance), length, stream)
+
+    monkeypatch.setattr(noise.Noise, "draw", less)
+    config = RunConfig.of({**GAUSSIAN, **SHARES, "privacy.mechanism": "discrete_gaussian"})
+    report = mechanism_audit.audit_mechanism(config, AuditConfig(canaries=30))
+    assert report.refuted
+    assert report.measurement.faults == ("the noise is too small",)
 
 
 @pytest.mark.parametrize(

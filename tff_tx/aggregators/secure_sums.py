@@ -19,12 +19,12 @@ from tff_tx.aggregators.aggregator import build_process, stateless
 from tff_tx.aggregators.compression.compressor import PHILOX, blocks, fold_in, from_blocks
 from tff_tx.aggregators.compression.factories import own_seed
 from tff_tx.aggregators.compression.quantization import hadamard_transform, random_signs
+from tff_tx.core.integer_grid import rotation_block
 from tff_tx.runtime import MOST_CLIENTS
 
 FIGURE_BITS, FRACTION_BITS = 31, 16
 """Figures are from -2^31 to 2^31, in steps of 2^-16."""
 _FIGURE_MODULUS = 2 ** (FIGURE_BITS + FRACTION_BITS + 1 + MOST_CLIENTS.bit_length() - 1)
-_ROTATION_BLOCK = 4096
 _FIRST_BOUND = 16.0
 _ROOM, _DEVIATIONS = 2.0, 3.0
 _LOWEST, _HIGHEST = -12.0, 4.0
@@ -177,7 +177,7 @@ class GridSumFactory(tff.aggregators.UnweightedAggregationFactory):
         leaves = [tf.cast(leaf, tf.float32) for leaf in tf.nest.flatten(value)]
         vector = tf.concat([tf.reshape(leaf, [-1]) for leaf in leaves], axis=0)
         if self._rotate:
-            rows = blocks(vector, _block_size(vector.shape[0]))
+            rows = blocks(vector, rotation_block(vector.shape[0]))
             vector = tf.reshape(hadamard_transform(rows * random_signs(rows.shape, fold_in(seed, 1))), [-1])
         vector = tf.where(tf.math.is_finite(vector), vector, tf.zeros_like(vector))
         largest = tf.reduce_max(tf.abs(vector))
@@ -195,7 +195,7 @@ class GridSumFactory(tff.aggregators.UnweightedAggregationFactory):
         sizes = [math.prod(spec.shape) for spec in specs]
         vector = tf.cast(_centered(levels, self._modulus), tf.float32) * (bound / float(self._levels))
         if self._rotate:
-            rows = blocks(vector, _block_size(sum(sizes)))
+            rows = blocks(vector, rotation_block(sum(sizes)))
             vector = from_blocks(hadamard_transform(rows) * random_signs(rows.shape, fold_in(seed, 1)), sum(sizes))
         parts = zip(tf.split(vector, sizes), specs)
         return tf.nest.pack_sequence_as(structure, [tf.cast(tf.reshape(p, s.shape), s.dtype) for p, s in parts])
@@ -207,11 +207,6 @@ def _bound_of(state_type) -> Any:
         return state["bound"]
 
     return bound
-
-
-def _block_size(size):
-    """A vector shorter than a block is filled up to the next power of two."""
-    return min(_ROTATION_BLOCK, max(2, 1 << (size - 1).bit_length()))
 
 
 def secure_mean(sums: SecureSums, weighted: bool) -> tff.aggregators.AggregationFactory:

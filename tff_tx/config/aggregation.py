@@ -66,9 +66,10 @@ class AggregationConfig(Section, name="aggregation"):
     secure: str = option(
         NONE,
         "Secure aggregation: all that clients send is summed as whole numbers modulo a power of two, in the open "
-        "(arithmetic), or by the protocol with masks among the cohort, which gives the same numbers.",
+        "(arithmetic), by the protocol with masks among the cohort, or by homomorphic encryption with a key holder "
+        "beside the server (bfv; extra `he`), which give the same numbers.",
         flag="secure_aggregation",
-        choices=(NONE, "arithmetic", "masks"),
+        choices=(NONE, "arithmetic", "masks", "bfv"),
     )
     secure_bits: int = option(
         20, "Bits of a number of the secure sum of updates, unless {compression.upload} sets them.", least=2, most=30

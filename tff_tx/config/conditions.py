@@ -101,13 +101,18 @@ class Derived(_OfSetting):
       path: The setting that it is named by.
       test: Whether it is so.
       text_fn: To the text that names it in messages, as of `fill`; None: setting and value.
+      instruction: The condition as an instruction, as of `fill`; "": the setting.
     """
 
     test: Callable[[RunConfig], Any]
     text_fn: Callable[[RunConfig], str] | None = None
+    instruction: str = ""
 
     def holds(self, config: RunConfig) -> bool:
         return bool(self.test(config))
+
+    def wanted(self) -> str:
+        return _SETTING.sub(lambda match: setting(match[1]), self.instruction) or super().wanted()
 
     def describe(self, config: RunConfig) -> str:
         return fill(self.text_fn(config), config) if self.text_fn else super().describe(config)

@@ -6,6 +6,7 @@ from typing import Callable, Optional
 
 from tff_tx.config.aggregation import GRIDS
 from tff_tx.config.conditions import Derived, Law, fill
+from tff_tx.config.privacy import CENTRAL, DISTRIBUTED
 from tff_tx.config.registries import AGGREGATORS, ATTACKS, TASKS
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import setting
@@ -19,6 +20,8 @@ PRODUCTS = "lora.aggregation!=average"
 LOCAL_DP = "local_privacy.clip_norm"
 EXAMPLE_DP = "example_privacy.clip_norm"
 SECURE = "aggregation.secure!=none"
+CENTRAL_DP = f"privacy.mechanism={'|'.join(CENTRAL)}"
+DISTRIBUTED_DP = f"privacy.mechanism={'|'.join(DISTRIBUTED)}"
 RANKS = Derived("lora.rank", lambda c: len(set(c.lora.rank)) > 1)
 
 

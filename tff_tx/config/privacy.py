@@ -6,7 +6,9 @@ import dataclasses
 
 from tff_tx.config.option import POSITIVE, SEED, Range, Section, option
 
-MECHANISMS = ("none", "gaussian", "adaptive", "tree", "banded")
+CENTRAL = ("gaussian", "adaptive", "tree", "banded")
+DISTRIBUTED = ("skellam", "discrete_gaussian")
+MECHANISMS = ("none", *CENTRAL, *DISTRIBUTED)
 METRICS = ("exact", "private", "withheld")
 ACCOUNTANTS = ("pld", "rdp")
 SAMPLING = ("poisson", "without_replacement", "none")
@@ -25,7 +27,9 @@ class PrivacyConfig(Section, name="privacy"):
     mechanism: str = option(
         "none",
         "Client-level DP: independent noise in every round, with a fixed (gaussian) or adaptive clip; tree aggregation "
-        "(DP-FTRL); or a banded matrix factorization (BandMF). The last two need {cohort.sampling}=min_separation.",
+        "(DP-FTRL); or a banded matrix factorization (BandMF), of which the last two need "
+        "{cohort.sampling}=min_separation. Or shares of discrete noise that clients add themselves, Skellam or "
+        "discrete Gaussian, under {aggregation.secure}.",
         flag="dp_mechanism",
         choices=MECHANISMS,
     )
@@ -131,6 +135,11 @@ class PrivacyConfig(Section, name="privacy"):
     def enabled(self) -> bool:
         """Whether the run has client-level differential privacy."""
         return self.mechanism != "none"
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether clients add the noise, by shares."""
+        return self.mechanism in DISTRIBUTED
 
     @property
     def budget_of_metrics(self) -> float:

@@ -68,7 +68,7 @@ class SimulatedSums(Hook):
         model = hashlib.sha256()
         for leaf in broadcast:
             model.update(np.asarray(leaf).tobytes())
-        names = [_name(client) for client in clients]
+        names = [client_name(client) for client in clients]
         terms = Terms(
             self._run, self._round_num, model.digest(), self._layout.vectors(), self._threat, max(1, len(names))
         )
@@ -90,7 +90,7 @@ class SimulatedSums(Hook):
         }
 
     def start_client(self, job: Job) -> Job:
-        masked = _Masked(self._maskers[_name(job.client)], self._layout)
+        masked = _Masked(self._maskers[client_name(job.client)], self._layout)
         return dataclasses.replace(job, at_client=(*job.at_client, masked))
 
     def end_sum(self, total: list, failures: Mapping[int, str]) -> list:
@@ -128,6 +128,7 @@ def _sent(message: Any) -> Any:
     return decode(encode(message))
 
 
-def _name(client: Any) -> str:
+def client_name(client: Any) -> str:
+    """The id of a client as `tasks.client_arguments` has it."""
     found = client["client_id"]
     return found.decode() if isinstance(found, bytes) else str(found)

@@ -120,6 +120,9 @@ def epsilon(mechanism: Mechanism, rounds: int, delta: float, accountant: str | N
         return 0.0
     if mechanism.noise_multiplier < _LEAST_NOISE:
         return math.inf
+    if _is_by_rdp(mechanism):
+        orders, by_order = mechanism.rdp(rounds)
+        return float(rdp.compute_epsilon(orders, np.maximum(by_order, _RDP_ERROR), delta)[0])
     event = _event(mechanism, rounds)
     if isinstance(event, dp_accounting.GaussianDpEvent):
         if accountant == "rdp":
@@ -141,6 +144,13 @@ def accountant_for(mechanism: Mechanism, accountant: str | None = None) -> str:
     """
     if accountant not in (None, *ACCOUNTANTS):
         raise UserError(f"accountant={accountant}: must be one of {', '.join(ACCOUNTANTS)}.")
+    if _is_by_rdp(mechanism):
+        if accountant == "pld":
+            raise UserError(
+                f"{setting('privacy.accountant')}=pld does not cover shares of discrete noise: use "
+                f"{setting('privacy.accountant')}=rdp."
+            )
+        return "rdp"
     if not _is_fixed_size(mechanism.event(1)):
         return accountant or "pld"
     if accountant == "pld":
@@ -156,6 +166,10 @@ def _event(mechanism, rounds):
     if noise_multiplier < _LEAST_NOISE:
         return mechanism.with_noise(0.0).event(rounds)
     return mechanism.with_noise(min(noise_multiplier, _MOST_NOISE)).event(rounds)
+
+
+def _is_by_rdp(mechanism):
+    return isinstance(mechanism.event(1), dp_accounting.UnsupportedDpEvent)
 
 
 def _is_fixed_size(event):

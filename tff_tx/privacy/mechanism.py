@@ -127,7 +127,11 @@ class Mechanism:
         return self.participation.describe() + "; no amplification by sampling"
 
     def event(self, rounds: int) -> dp_accounting.DpEvent:
-        """Composition of `rounds` rounds, 1 or more."""
+        """Composition of `rounds` rounds, 1 or more; `UnsupportedDpEvent`: by `rdp`."""
+        raise NotImplementedError
+
+    def rdp(self, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+        """Orders and Renyi divergences of `rounds` rounds, of a mechanism of which `dp_accounting` has no event."""
         raise NotImplementedError
 
     def sum_stddev(self, rounds: int) -> float:

@@ -11,6 +11,7 @@ from tff_tx.config import FIELDS, RunConfig, show
 from tff_tx.config.run_config import describe
 from tff_tx.config.training_data import taken_as_public
 from tff_tx.core.errors import UserError, setting
+from tff_tx.privacy import distributed
 from tff_tx.privacy.accounting import Ledger, delta_for
 from tff_tx.privacy.matrix_factorization import workload
 from tff_tx.privacy.mechanism import Participation
@@ -138,7 +139,9 @@ class Plan:
                 f"Metrics of training are means over clients with noise, and spend {settings.metrics_share:.3g} of the "
                 "budget (of the inverse square of the noise multiplier); they are within the guarantee."
             )
-        if settings.noise_seed is None:
+        if settings.is_distributed:
+            notes += distributed.notes(self.settings, self.ledger.mechanism)
+        elif settings.noise_seed is None:
             notes.append(
                 "The noise was drawn from a seed of the operating system's randomness, which is in `checkpoints/` and "
                 "nowhere else: whoever has them can remove the noise."
@@ -158,6 +161,8 @@ class Plan:
                 "Cohorts were drawn from a key of the operating system's randomness, which is in `checkpoints/` and "
                 "nowhere else; they are recorded in `cohorts.jsonl`, and whoever has either knows who took part."
             )
+        if settings.is_distributed:
+            return notes
         notes.append(
             "Noise is drawn and added in 32-bit floating point by a generator that is not a cryptographic one; attacks "
             "on the last bits of its numbers (Mironov 2012) are outside of the guarantee."
@@ -192,8 +197,12 @@ def build_plan(
             "raise it, or remove it."
         )
     cohort, participation = config.cohort.clients_per_round, Participation.of(config.cohort, num_clients)
-    federation = cohort * population / num_clients, population, participation
-    mechanism = server_mechanism(config, config.privacy.mechanism, *federation, _target(config, server_rates))
+    size = cohort * population / num_clients
+    if config.privacy.is_distributed:
+        mechanism = distributed.distributed_mechanism(config, size, dimension, participation)
+    else:
+        target = _target(config, server_rates)
+        mechanism = server_mechanism(config, config.privacy.mechanism, size, population, participation, target)
     delta = delta_for(population, config.privacy.target_delta)
     mechanism = with_noise(config, mechanism, delta)
     if isinstance(mechanism, AdaptiveClipping):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
+
+import numpy as np
 
 from tff_tx import algorithms, privacy
 from tff_tx.aggregators import dp
@@ -13,6 +16,8 @@ from tff_tx.config.run_config import describe
 from tff_tx.config.tools import AuditConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.federation import simulated_noise
+from tff_tx.federation.secure_sums.noise import Noise
 from tff_tx.run.assemble import aggregation, processes
 
 _DELTA = 1e-5
@@ -111,6 +116,8 @@ def _example(config, canaries):
 
 
 def _central(config, canaries):
+    if config.privacy.is_distributed:
+        return _distributed(config, canaries)
     number = canaries.canaries
     plan = privacy.build_plan(config, number, number, processes.server_rates(config))
     process_fn = auditing.canary_process_fn(**aggregation.private_parts(plan))
@@ -128,8 +135,53 @@ def _central(config, canaries):
     return bound, accounted, auditing.measure_process(process_fn, claim)
 
 
+class _KnownRemoved(simulated_noise.ParticipantNoise):
+    """What colluders make of distributed noise: of a round, a number of shares are left."""
+
+    def start_round(self, engine, state, broadcast, clients):
+        super().start_round(engine, state, broadcast, clients)
+        self._left = self._least
+
+    def start_client(self, job):
+        self._left -= 1
+        return super().start_client(job) if self._left >= 0 else job
+
+
+def _distributed(config, canaries):
+    seed = config.privacy.noise_seed
+    seed = secrets.randbits(32) if seed is None else seed  # with and without a canary, the noise must be the same
+
+    def process_of(number):
+        plan = privacy.build_plan(config, number, number)
+        mechanism, grid = plan.ledger.mechanism, aggregation.simulated_grid(plan)
+        parts = {**aggregation.build_aggregation(config), **aggregation.private_parts(plan)}
+        noise = Noise(mechanism.noise, mechanism.share_variance)
+        hook = _KnownRemoved(noise, grid.modulus, mechanism.unknown, seed)
+        return plan, grid, auditing.canary_process_fn(**parts), [hook]
+
+    plan, _, process_fn, hooks = process_of(canaries.canaries)
+    mechanism, present = plan.ledger.mechanism, int(canaries.coins().sum())
+    if present < mechanism.unknown:
+        raise UserError(
+            f"{setting('audit.canaries')}={canaries.canaries}: of these, {present} are clients, fewer than the "
+            f"{mechanism.unknown} whose noise is accounted for: raise it."
+        )
+    bound = auditing.audit_process(process_fn, "client", canaries, config.engine.num_threads, hooks)
+    measured, grid, process_fn, hooks = process_of(auditing.COORDINATES)
+    denominator, found = measured.clients_per_round, measured.ledger.mechanism
+    noise = (found.noise_multiplier * measured.scale_factor * found.clip / denominator) ** 2
+    _require_noise(found)
+    claim = auditing.Claim(grid.l2_sensitivity / grid.scale / denominator, np.array([[noise]]))
+    measurement = auditing.measure_process(process_fn, claim, hooks, found.unknown)
+    return bound, dataclasses.replace(mechanism, participation=privacy.Participation()), measurement
+
+
 def _claim(mechanism, unit, sensitivity, rounds):
     """The claim of a mechanism whose releases are in units of a clip norm."""
+    _require_noise(mechanism)
+    return auditing.Claim(sensitivity, unit**2 * mechanism.sum_covariance(rounds))
+
+
+def _require_noise(mechanism):
     if mechanism.noise_multiplier == 0:
         raise UserError("the mechanism adds no noise, and there is nothing to audit: set a noise multiplier above 0.")
-    return auditing.Claim(sensitivity, unit**2 * mechanism.sum_covariance(rounds))

@@ -1,6 +1,6 @@
 """User-level central differential privacy: clipping, noise, and the aggregators and optimizers made of them."""
 
-from tff_tx.aggregators.dp.discrete import SkellamParameters, discrete_aggregator, rotated_size
+from tff_tx.aggregators.dp.discrete import discrete_aggregator
 from tff_tx.aggregators.dp.factories import (
     AdaptiveClipQuery,
     adaptive_clip_aggregator,

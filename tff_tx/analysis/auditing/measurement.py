@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Callable
 
 import numpy as np
@@ -18,7 +19,7 @@ import tensorflow_federated as tff
 from scipy import stats
 
 from tff_tx.analysis.auditing.mechanism import canary_batches, canary_model
-from tff_tx.runtime import LocalEngine
+from tff_tx.runtime import Hook, LocalEngine
 
 COORDINATES = 20_000
 """Of a measured release: the standard deviation of its noise has a standard error of 0.5 % and less."""
@@ -118,21 +119,26 @@ def _smallest(correlations, samples):
 
 
 def measure_process(
-    process_fn: Callable[[tff.learning.models.FunctionalModel], tff.learning.templates.LearningProcess], claim: Claim
+    process_fn: Callable[[tff.learning.models.FunctionalModel], tff.learning.templates.LearningProcess],
+    claim: Claim,
+    hooks: Sequence[Hook] = (),
+    clients: int = 1,
 ) -> Measurement:
     """Measures a learning process, as `audit_process` takes it: the running sums are its model.
 
     Noise must depend on the process and on the seeds of its clients alone, so that it is the same with and without a
-    canary.
+    canary. `hooks` are the engine's; of the clients of a round, the first has the canary.
     """
     rounds = len(claim.covariance)
-    with LocalEngine(process_fn(canary_model(COORDINATES)), 1) as engine:
+    with LocalEngine(process_fn(canary_model(COORDINATES)), 1, hooks=hooks) as engine:
 
         def released(canary):
             state, sums = engine.initialize(), []
             for round_num in range(rounds):
-                record = canary if round_num == 0 else np.zeros(COORDINATES)
-                state = engine.run_round(state, [canary_batches(record[None], [round_num, 0])]).state
+                records = np.zeros([clients, 1, COORDINATES])
+                records[0, 0] = canary if round_num == 0 else 0.0
+                cohort = [canary_batches(record, [round_num, i]) for i, record in enumerate(records)]
+                state = engine.run_round(state, cohort).state
                 sums.append(np.concatenate(engine.model_weights(state).trainable))
             return np.array(sums, float)
 

@@ -21,7 +21,7 @@ import tensorflow_federated as tff
 from tff_tx import algorithms
 from tff_tx.analysis.auditing import one_run
 from tff_tx.models import SEED
-from tff_tx.runtime import LocalEngine
+from tff_tx.runtime import Hook, LocalEngine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,7 @@ def audit_process(
     unit: str,
     audit: CanaryAudit,
     threads: int = 2,
+    hooks: Sequence[Hook] = (),
 ) -> one_run.Bound:
     """Audits a learning process: its aggregation of updates, or its clients' treatment of gradients.
 
@@ -75,11 +76,12 @@ def audit_process(
         one client in one batch.
       audit: Settings of the audit.
       threads: Threads of the engine.
+      hooks: Of the engine.
     """
     was_in = audit.coins()
     present = np.flatnonzero(was_in)
     groups = [[i] for i in present] if unit == "client" else [present]
-    with LocalEngine(process_fn(canary_model(audit.canaries)), threads) as engine:
+    with LocalEngine(process_fn(canary_model(audit.canaries)), threads, hooks=hooks) as engine:
         state = engine.initialize()
         for round_num in range(audit.rounds):
             seeds = [[round_num * len(groups) + i, audit.seed] for i in range(len(groups))]

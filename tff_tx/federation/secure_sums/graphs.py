@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from tff_tx.core.threat import Threat
 from tff_tx.federation.secure_sums.errors import SecureSumError
 from tff_tx.federation.secure_sums.masks import Stream
 
@@ -20,34 +21,6 @@ SECURITY_BITS = 40
 """With probability 1 - 2^-40 over the graph, no input is exposed."""
 FAILURE_BITS = 20
 """With probability 1 - 2^-20 over the dropouts, the sum is found."""
-_ROUNDING = 1e-14
-
-
-@dataclasses.dataclass(frozen=True)
-class Threat:
-    """What a session is to withstand.
-
-    Attributes:
-      colluding: Share of the clients that the server may have on its side, gamma.
-      dropping: Share of the clients that may vanish on the way, delta.
-      active: Whether the server may deviate from the protocol, rather than follow it and look.
-    """
-
-    colluding: float = 0.2
-    dropping: float = 0.1
-    active: bool = True
-
-    def __post_init__(self):
-        if not (0 <= self.colluding < 1 and 0 <= self.dropping < 1):
-            raise ValueError(f"{self}: shares must be at least 0 and less than 1.")
-
-    def colluders(self, clients: int) -> int:
-        """Of so many clients: floor(gamma n)."""
-        return math.floor((self.colluding + _ROUNDING) * clients)
-
-    def survivors(self, clients: int) -> int:
-        """Of so many clients those that stay, at least: n - floor(delta n)."""
-        return clients - math.floor((self.dropping + _ROUNDING) * clients)
 
 
 @dataclasses.dataclass(frozen=True)

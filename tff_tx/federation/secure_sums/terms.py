@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from tff_tx.federation.secure_sums.graphs import Threat, Topology, topology
+from tff_tx.core.threat import Threat
+from tff_tx.federation.secure_sums.graphs import Topology, topology
 from tff_tx.federation.secure_sums.identities import digest
 from tff_tx.federation.secure_sums.modular import Ring
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any, Callable
@@ -17,6 +18,7 @@ from tff_tx.config.privacy import MOST_BANDS
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.integer_grid import IntegerGrid
 from tff_tx.privacy import Plan
 from tff_tx.run.assemble.cohorts import largest_cohort
 
@@ -171,6 +173,8 @@ def private_parts(plan: Plan) -> dict[str, Any]:
 
 def _private(plan):
     settings = plan.settings.privacy
+    if settings.is_distributed:
+        return dp.discrete_aggregator(simulated_grid(plan), plan.clients_per_round, plan.settings.run.seed)
     key, clip = dp.noise_key(settings.noise_seed), settings.clip_norm
     if settings.mechanism == "adaptive":
         count_stddev = plan.ledger.mechanism.count_stddev
@@ -192,6 +196,16 @@ def _private(plan):
         noise = dp.independent_noise(stddev, key)
     decoded_sum = compressed_sum(plan.settings, lambda update: dp.clip_to_norm(update, clip)[0])
     return dp.fixed_clip_aggregator(clip, plan.clients_per_round, noise, decoded_sum)
+
+
+def simulated_grid(plan: Plan) -> IntegerGrid:
+    """The grid of a run's clients with shares of discrete noise.
+
+    A step is that of the federation that they simulate times the root of how much smaller their sums are: with as much
+    noise and rounding in steps as its clients have, their mean has the error of its mean, and wraps around more seldom.
+    """
+    grid = plan.ledger.mechanism.grid
+    return dataclasses.replace(grid, scale=grid.scale / math.sqrt(plan.scale_factor))
 
 
 def _private_metrics(plan):

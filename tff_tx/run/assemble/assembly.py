@@ -85,7 +85,7 @@ class Assembly:
         if self.config.engine.name == "federation":
             return federations.build_engine(self.config, self.process, found, self.task)
         return processes.build_engine(
-            self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config)
+            self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config, self.plan)
         )
 
     def cohort_fn(self, traffic: runtime.Traffic) -> Callable:
@@ -238,8 +238,8 @@ class Assembly:
         return ALGORITHMS[self.config.algorithm.name].models(weights)
 
     def statements(self) -> dict[str, str]:
-        """Sections of the report on privacy, Markdown by title."""
-        return self.accounts.statements(self.config.run.rounds)
+        """Sections of the report on privacy and secure sums, Markdown by title."""
+        return {**self.accounts.statements(self.config.run.rounds), **secure.statements(self.config)}
 
     def describe(self) -> list[str]:
         """What the run is, in lines."""
@@ -255,7 +255,7 @@ class Assembly:
         lines += task_parts.describe_padding(config, self.task)
         if self.plan:
             lines.append(self.plan.describe())
-        if config.aggregation.secure == "masks":
+        if config.aggregation.secure in ("masks", "bfv"):
             lines.append(secure.describe_sizes(config))
         if config.run.keep_updates:
             where = os.path.join(directory, "updates")

@@ -18,6 +18,7 @@ from tff_tx.cohorts.client_store import RESIDUALS
 from tff_tx.config import FIELDS, RunConfig, laws
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
+from tff_tx.privacy import Plan
 from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
@@ -123,11 +124,12 @@ def on_silos(config: RunConfig, found: runtime.RayCluster | Federation | None) -
     return functools.partial(found.on_silos, names=list(config.data.silos)) if config.data.silos else None
 
 
-def build_hooks(config: RunConfig) -> list[runtime.Hook]:
-    """What intervenes between clients and the sum: FedBuff's staleness, personal weights, codes, masks, updates."""
-    hooks, directory = [], config.run.directory
-    if config.aggregation.secure == "masks":
-        hooks.append(secure.build_hook(config))
+def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hook]:
+    """What intervenes between clients and the sum: noise, masks, FedBuff's staleness, personal weights, codes, updates.
+
+    `plan` is that of a private run.
+    """
+    hooks, directory = secure.build_hooks(config, plan), config.run.directory
     if config.cohort.is_buffered:
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
     if STORED.holds(config):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+from tff_tx import runtime
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import secure_sums, simulated_sums
+from tff_tx.federation import secure_sums, simulated_noise, simulated_sums
+from tff_tx.federation.secure_sums.noise import Noise
+from tff_tx.privacy import Plan
 
 
 def threat_of(config: RunConfig) -> secure_sums.Threat:
@@ -15,9 +18,49 @@ def threat_of(config: RunConfig) -> secure_sums.Threat:
     return secure_sums.Threat(settings.secure_colluding, settings.secure_dropping, not settings.secure_passive_server)
 
 
-def build_hook(config: RunConfig) -> simulated_sums.SimulatedSums:
-    """The protocol among the clients of each round."""
-    return simulated_sums.SimulatedSums(threat_of(config), os.path.basename(config.run.directory))
+def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hook]:
+    """Shares of noise where a plan has any, and the protocol among the clients of each round."""
+    hooks = []
+    if config.privacy.is_distributed:
+        mechanism, least = plan.ledger.mechanism, _least(config)
+        noise = Noise(config.privacy.mechanism, mechanism.share_variance)
+        hooks.append(simulated_noise.ParticipantNoise(noise, mechanism.grid.modulus, least, config.privacy.noise_seed))
+    run = os.path.basename(config.run.directory)
+    if config.aggregation.secure == "bfv":
+        hooks.append(_encrypted(config, run))
+    if config.aggregation.secure == "masks":
+        hooks.append(simulated_sums.SimulatedSums(threat_of(config), run))
+    return hooks
+
+
+def _encrypted(config, run):
+    try:
+        from tff_tx.federation import encrypted_sums  # loads TenSEAL
+    except ImportError as error:
+        raise UserError(f"{setting('aggregation.secure')}=bfv needs TenSEAL: pip install 'tff_tx[he]'.") from error
+    return encrypted_sums.EncryptedSums(_least(config), run)
+
+
+def _least(config):
+    """Fewest clients of a sum that is decrypted, or that has noise."""
+    return threat_of(config).survivors(config.cohort.clients_per_round)
+
+
+def statements(config: RunConfig) -> dict[str, str]:
+    """Sections of the report on whom secure sums protect from whom, Markdown by title."""
+    text = {
+        "masks": "The server saw sums of what clients sent, by the protocol with masks: {}.",
+        "bfv": "The aggregator added ciphertexts without a key, and the key holder decrypted the sums, of at least {} "
+        "clients, one a round. **The aggregator and the key holder together read what each client sent**: they must "
+        "not be one party, or collude. The sums themselves are in the open to both the key holder and the server.",
+        "arithmetic": "Sums were taken in the open: whole numbers as of the protocol with masks, which protect nobody.",
+    }.get(config.aggregation.secure)
+    if text is None:
+        return {}
+    found = _least(config) if config.aggregation.secure == "bfv" else ""
+    found = describe_sizes(config) if config.aggregation.secure == "masks" else found
+    simulated = " In a simulation all parties are one program: this is what a federation would have."
+    return {"Secure aggregation": text.format(found) + simulated}
 
 
 def describe_sizes(config: RunConfig) -> str:
@@ -26,6 +69,11 @@ def describe_sizes(config: RunConfig) -> str:
     Raises:
       UserError: If none withstands what is asked for.
     """
+    if config.aggregation.secure == "bfv":
+        return (
+            f"secure sums: clients encrypt, the aggregator adds ciphertexts without a key, and the key holder decrypts "
+            f"sums of at least {_least(config)} clients, one a round"
+        )
     parties, number, threat = "clients", config.cohort.clients_per_round, threat_of(config)
     if config.engine.name == "federation":  # a participant masks the sum of its clients
         parties, number = "participants", min(number, len(config.data.silos))

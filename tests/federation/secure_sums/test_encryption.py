@@ -1,0 +1,148 @@
+"""Sums of ciphertexts: those of masks to the bit, and what aggregator and key holder alone can have of one client."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from tests.federation.secure_sums.playing import checker, identity, inputs, terms
+from tff_tx.federation.secure_sums import Authority, SecureSumError, Vector
+
+tenseal = pytest.importorskip("tenseal")
+encryption = pytest.importorskip("tff_tx.federation.secure_sums.encryption")
+
+VECTORS = (Vector("values", 5000, 2**20), Vector("figures", 7, 2**62), Vector("fine", 9, 2**30))
+CLIENTS = 4
+
+
+@pytest.fixture(scope="module")
+def holder():
+    return encryption.KeyHolder(identity(99), checker(), 3)
+
+
+@pytest.fixture(scope="module")
+def public(holder):
+    return holder.public
+
+
+def agreed(round_num, vectors=VECTORS, clients=CLIENTS):
+    return dataclasses.replace(terms(clients, vectors), round_num=round_num)
+
+
+def sent(public, found, number):
+    return encryption.encrypt(found, identity(number), public, checker(), inputs(number, found.vectors))
+
+
+def aggregated(public, found, numbers):
+    aggregator = encryption.Aggregator(found, public, checker())
+    for number in range(CLIENTS):
+        aggregator.receive(*sent(public, found, number))
+    return aggregator.add([identity(number).fingerprint for number in numbers])
+
+
+def expected(found, numbers):
+    columns = zip(*(inputs(number, found.vectors) for number in numbers))
+    return [sum(each.astype(object) for each in c) % v.modulus for c, v in zip(columns, found.vectors)]
+
+
+@pytest.mark.parametrize("numbers", [range(CLIENTS), (0, 1, 3)])
+def test_sums_are_those_of_plain_arithmetic_to_the_bit(holder, public, numbers):
+    found = agreed(1 + len(numbers))
+    decrypted = holder.decrypt(found, *aggregated(public, found, numbers))
+    for got, want in zip(decrypted.sums, expected(found, numbers)):
+        assert got.tolist() == want.tolist()
+    marks = [identity(number).fingerprint for number in numbers]
+    encryption.check_sums(found, marks, decrypted, public, checker())
+    for forged in (marks[1:], [*marks, identity(50).fingerprint]):
+        with pytest.raises(SecureSumError, match="signature"):
+            encryption.check_sums(found, forged, decrypted, public, checker())
+    changed = dataclasses.replace(decrypted, sums=(decrypted.sums[0] + np.uint64(1), *decrypted.sums[1:]))
+    with pytest.raises(SecureSumError, match="signature"):
+        encryption.check_sums(found, marks, changed, public, checker())
+
+
+@pytest.mark.parametrize("clients", [2, 1000, 2**14])
+def test_sums_of_the_largest_numbers_do_not_overflow(clients):
+    """By construction: n (2^w - 1) < t, and sums of limbs are joined again."""
+    for modulus in (2, 2**20, 2**62):
+        vector = Vector("v", 1, modulus)
+        found = agreed(1, (vector,), clients)
+        largest = np.array([modulus - 1], np.uint64)
+        limbs = encryption._limbs(found, vector, largest)
+        assert clients * int(limbs.max()) < encryption.PLAIN.modulus
+        joined = encryption._joined(found, vector, limbs * np.uint64(clients))
+        assert int(joined[0]) == clients * (modulus - 1) % modulus
+
+
+def test_parameters_are_of_128_bits_and_others_are_refused(holder):
+    encryption.check_parameters(holder._context)
+    coarse = tenseal.context(tenseal.SCHEME_TYPE.BFV, poly_modulus_degree=4096, plain_modulus=1032193)
+    with pytest.raises(SecureSumError, match="plain modulus 1032193"):
+        encryption.check_parameters(coarse)
+
+
+SMALL = (Vector("values", 40, 2**20),)
+
+
+def test_the_aggregator_has_no_key_and_sees_no_client_twice_alike(public):
+    found = agreed(10, SMALL)
+    context = tenseal.context_from(public.context)
+    assert not context.has_secret_key()
+    voucher, ciphertexts = sent(public, found, 0)
+    with pytest.raises(ValueError, match="secret_key"):
+        tenseal.bfv_vector_from(context, ciphertexts[0]).decrypt()
+    assert sent(public, found, 0)[1] != ciphertexts
+    with pytest.raises(SecureSumError, match="cannot be decrypted"):
+        encryption.keys.unseal(bytes(32), voucher.sealed, found.digest, 0, 0)
+
+
+def test_the_key_holder_is_asked_twice(holder, public):
+    found = agreed(11, SMALL)
+    holder.decrypt(found, *aggregated(public, found, range(CLIENTS)))
+    for numbers in (range(CLIENTS), (0, 1, 2)):  # the difference of the two would be a client
+        with pytest.raises(SecureSumError, match="round 11 of run has had its sum"):
+            holder.decrypt(found, *aggregated(public, found, numbers))
+
+
+def test_the_key_holder_is_asked_for_a_single_client(holder, public):
+    found = agreed(12, SMALL)
+    vouchers, ciphertexts = aggregated(public, found, [0])
+    for named in (vouchers, vouchers * 3):
+        with pytest.raises(SecureSumError, match="it needs 3 to 4, each once"):
+            holder.decrypt(found, named, ciphertexts)
+
+
+def test_a_single_clients_ciphertext_passed_for_a_sum_is_noise(holder, public):
+    """With everybody's vouchers the key holder subtracts all pads, and only their sum has them."""
+    found = agreed(13, SMALL)
+    everybody, _ = aggregated(public, found, range(CLIENTS))
+    _, single = aggregated(public, found, [0])
+    got = holder.decrypt(found, everybody, single).sums[0]
+    mine = inputs(0, found.vectors)[0]
+    assert np.count_nonzero(got.astype(np.int64) == mine) <= 2
+    # Uniform: no multiple of it, and no shift.
+    assert len(set((got.astype(np.int64) - mine) % 2**20)) > 35
+
+
+def test_who_is_not_of_the_federation_or_of_another_round_vouches_for_nothing(holder, public):
+    found, other = agreed(14, SMALL), agreed(15, SMALL)
+    vouchers, ciphertexts = aggregated(public, found, range(CLIENTS))
+    with pytest.raises(SecureSumError, match="signature"):
+        holder.decrypt(other, vouchers, ciphertexts)
+    admitted = Authority(checker()._authority.public_bytes(serialization.Encoding.DER), [identity(99).fingerprint])
+    strict = encryption.KeyHolder(identity(99), admitted, 3)
+    with pytest.raises(SecureSumError, match="not admitted"):
+        strict.decrypt(found, vouchers, ciphertexts)
+    aggregator = encryption.Aggregator(found, public, checker())
+    voucher, own = sent(public, found, 0)
+    aggregator.receive(voucher, own)
+    for wrong in ((voucher, own), (sent(public, found, 1)[0], own)):
+        with pytest.raises(SecureSumError, match="not those that it signed, or come twice"):
+            aggregator.receive(*wrong)
+
+
+def test_a_key_of_the_aggregators_own_is_refused(public):
+    stranger = dataclasses.replace(public, exchange=encryption.keys.public_key(encryption.keys.new_secret()))
+    with pytest.raises(SecureSumError, match="signature"):
+        sent(stranger, agreed(16, SMALL), 0)
