@@ -85,6 +85,7 @@ def test_masks_are_arithmetic_to_the_bit(task, process, gone):
     assert masks[1] == gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [[], [3]])
 def test_ciphertexts_are_arithmetic_to_the_bit(task, process, gone):
     encrypted_sums = pytest.importorskip("tff_tx.federation.encrypted_sums")
