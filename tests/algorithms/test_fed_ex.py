@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.algorithms.test_algorithms import SIZES, assert_close, clients, options, run, start
+from tests.algorithms.test_algorithms import SIZES, assert_close, clients, engine_of, options, run, start
+from tff_tx.aggregators import FigureSumFactory, GridSumFactory, SecureSums
+from tff_tx.aggregators.secure_sums import secure_mean
 from tff_tx.algorithms.fed_ex import server_choice
 
 RATES = (0.0, 0.1)
 
 
-def choosing(*choices):
-    return options(momentum=0.9, client_choices=tuple(tuple(choice.items()) for choice in choices))
+def choosing(*choices, **more):
+    return options(momentum=0.9, client_choices=tuple(tuple(choice.items()) for choice in choices), **more)
 
 
 def moved(output):
@@ -71,6 +73,15 @@ def test_the_server_comes_to_prefer_what_lowers_the_loss():
     found = output.metrics["client_work"]["choices"]
     assert found["probability_1"] > 0.9
     assert found["probability_0"] + found["probability_1"] == pytest.approx(1.0)
+    # Secure sums show the server no more than it needs for that.
+    sums = SecureSums(GridSumFactory(20, 12), FigureSumFactory())
+    secure = {"aggregator": secure_mean(sums, True), "figures_sum": sums.figures}
+    choices = choosing(*({"learning_rate": r, "momentum": 0.0} for r in RATES), **secure)
+    again = run("fed_ex", choices, data, 6)
+    assert engine_of("fed_ex", choices).parts.moduli
+    assert again.metrics["client_work"]["choices"]["probability_1"] == pytest.approx(found["probability_1"], abs=0.01)
+    for one, other in zip(moved(again), moved(output)):
+        np.testing.assert_allclose(one, other, atol=0.02)
 
 
 def test_exponentiated_gradient_is_the_papers():

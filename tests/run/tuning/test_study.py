@@ -1,6 +1,7 @@
 """Studies end to end: results, resuming, and mistakes in a sentence."""
 
 import dataclasses
+import json
 import os
 
 import pandas as pd
@@ -11,7 +12,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.budget import Budget
 from tff_tx.core.errors import UserError
 from tff_tx.run.tuning import private, study
-from tff_tx.run.tuning.arms import Arms
+from tff_tx.run.tuning.arms import Arms, cost_of_rounds
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "client_momentum": True}
@@ -93,6 +94,21 @@ def test_what_cannot_be_tuned_is_a_sentence(settings, budget, sentence):
     config = RunConfig.of(settings)
     with pytest.raises(UserError, match=sentence):
         study.budget_of(config, budget)
+
+
+def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):
+    """Also of a run that made no model: its table has no rows."""
+    names = ("clients", "reported", "dropped", "stragglers")
+    lines = [{"round_num": r, **dict.fromkeys(names, ["a", "b"]), "reported": ["a"]} for r in (1, 2, 3)]
+    (tmp_path / "cohorts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "metrics.csv").write_text("round_num\n")
+    nothing = {"rounds": 2.0, "client_seconds": 0.0, "bytes": 0.0}
+    assert cost_of_rounds(str(tmp_path), 1, 3, lambda client, num_bytes: 1.0) == nothing
+    (tmp_path / "metrics.csv").write_text(
+        "round_num,comm/download_bytes_per_client,comm/upload_bytes_per_client\n1,10,1\n2,20,2\n3,30,3\n"
+    )
+    cost = cost_of_rounds(str(tmp_path), 1, 3, lambda client, num_bytes: num_bytes / 2)
+    assert cost == {"rounds": 2.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0}
 
 
 def test_tuning_needs_a_validation_split(task, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,28 @@ _LOADED = ("data", "task", "model", "lora")
 _MOST_TRAINERS = 3
 _FORWARD = 1 / 3
 """Work of a forward pass, in units of a training step's."""
+
+
+def cost_of_rounds(run_dir: str, before: int, rounds: int, seconds_fn: Callable[[str, int], float]) -> dict[str, float]:
+    """What the rounds after `before` have cost, by `COSTS` but for `seconds`; of an arm that diverged, those it made.
+
+    Args:
+      run_dir: The arm's run directory.
+      before: Rounds that are accounted for already.
+      rounds: The last one.
+      seconds_fn: From a client and its bytes to the simulated seconds of its round.
+    """
+    cost = {"rounds": float(rounds - before), "client_seconds": 0.0, "bytes": 0.0}
+    table = pd.read_csv(os.path.join(run_dir, run_directory.METRICS)).set_index("round_num")
+    table = table[(table.index > before) & (table.index <= rounds)]
+    path = os.path.join(run_dir, cohort_log.LOG)
+    for _, record in cohort_log.records(path, path):
+        if record["round_num"] in table.index:
+            row = table.loc[record["round_num"]]
+            down, up = (row[f"comm/{way}load_bytes_per_client"] for way in ("down", "up"))
+            cost["bytes"] += down * len(record["clients"]) + up * len(record["reported"])
+            cost["client_seconds"] += sum(seconds_fn(c, int(down + up)) for c in record["reported"])
+    return cost
 
 
 class Arms:
@@ -87,7 +109,8 @@ class Arms:
             return
         started = time.monotonic()
         self._weights[arm, rounds] = self._advance(arm, values, rounds)
-        cost = self._cost_of_rounds(arm, values, rounds)
+        before = max((r for r in range(rounds) if self._records.trained(arm, r)), default=0)
+        cost = cost_of_rounds(self.path(arm), before, rounds, functools.partial(self._seconds, values))
         self._records.train(arm, rounds, {**cost, "seconds": time.monotonic() - started})
 
     def _advance(self, arm, values, rounds):
@@ -97,23 +120,7 @@ class Arms:
         except NotFiniteError:
             return None
 
-    def _cost_of_rounds(self, arm, values, rounds):
-        """Of the rounds that are not in the records."""
-        before = max((r for r in range(rounds) if self._records.trained(arm, r)), default=0)
-        cost = {"rounds": float(rounds - before), "client_seconds": 0.0, "bytes": 0.0}
-        table = pd.read_csv(os.path.join(self.path(arm), run_directory.METRICS))
-        table = table[(table["round_num"] > before) & (table["round_num"] <= rounds)]
-        sent = table["clients/sampled"] * table["comm/download_bytes_per_client"]
-        cost["bytes"] = float((sent + table["clients/finished"] * table["comm/upload_bytes_per_client"]).sum())
-        path = os.path.join(self.path(arm), cohort_log.LOG)
-        for _, record in cohort_log.records(path, path):
-            if before < record["round_num"] <= rounds:
-                row = table[table["round_num"] == record["round_num"]]
-                num_bytes = int(row.filter(like="_bytes_per_client").sum(axis=1).iloc[0])
-                cost["client_seconds"] += sum(self._seconds(c, values, num_bytes) for c in record["reported"])
-        return cost
-
-    def _seconds(self, client, values, num_bytes):
+    def _seconds(self, values, client, num_bytes):
         """Simulated seconds of a training client in a round."""
         local = self._config.replace(values).client
         return build_devices(self._config).duration(client, local.num_examples(self._sizes[client]), num_bytes)
