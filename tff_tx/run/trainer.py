@@ -126,6 +126,11 @@ class Trainer:
         return assemble.assemble(self.config, self._task.task, self._aggregator)
 
     @property
+    def task(self) -> Task:
+        """What it trains."""
+        return self._task
+
+    @property
     def process(self) -> Any:
         """The `tff.learning.templates.LearningProcess`, of clients named by `tasks.client_arguments`."""
         return self._assembly.process

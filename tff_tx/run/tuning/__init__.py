@@ -18,4 +18,4 @@ def tune_config(config: RunConfig, space: Space | None, own: TuneConfig) -> repo
     check(resolve(config))
     study.budget_of(config, own.budget)
     trainer = Trainer.from_config(config)
-    return study.tune(trainer._task, trainer.config, space or Space.default(trainer.config), own, None, True)
+    return study.tune(trainer.task, trainer.config, space or Space.default(trainer.config), own, None, True)

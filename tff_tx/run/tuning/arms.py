@@ -66,6 +66,7 @@ class Arms:
         self._aggregator = aggregator
         self._weights: dict[tuple[int, int], Any] = {}
         self._trainers: dict[int, Trainer] = {}
+        self._shared_evaluator: Any = None
         held_out = task.task.validation
         if held_out is None or not held_out.client_ids:
             raise UserError(
@@ -161,11 +162,11 @@ class Arms:
     def _evaluator(self, arm, values):
         """Of arms with the same model and no weights of clients' own, one for all."""
         trainer = self.trainer(arm, values)
-        if trainer.config.model.personal is not None or trainer._task.task is not self._task.task:
+        if trainer.config.model.personal is not None or trainer.task.task is not self._task.task:
             return trainer.evaluators()["validation"]
-        if "evaluator" not in self.__dict__:
-            self.evaluator = trainer.evaluators()["validation"]
-        return self.evaluator
+        if self._shared_evaluator is None:
+            self._shared_evaluator = trainer.evaluators()["validation"]
+        return self._shared_evaluator
 
     def end_rung(self) -> None:
         """Forgets the weights of a rung, which checkpoints have."""

@@ -128,6 +128,12 @@ class _Study:
         else:  # whole runs, of which only the best is released
             runs = 0 if number else private.draw_runs(self.plan)
             bracket = Bracket(runs, (self.config.run.rounds,), self.own.reduction) if runs else None
+        if bracket is None and number == 0:
+            raise UserError(
+                f"{setting('tune.budget')}={self.budget} is too small for one arm of "
+                f"{describe(self.config, 'run.rounds')}, by what the first rounds have cost: raise it, or lower the "
+                "rounds."
+            )
         if bracket is None:
             return False
         values = self.proposals.propose(bracket.arms, first, with_current=first == 0 and not selects)
