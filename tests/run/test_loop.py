@@ -18,6 +18,7 @@ from tff_tx import algorithms, tasks
 from tff_tx.aggregators import dp
 from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts.client_store import STORES, ClientStore
+from tff_tx.cohorts.feedback import Feedback
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
 from tff_tx.privacy import outputs
@@ -206,6 +207,10 @@ def drop_lines(name, *numbers):
     return damage
 
 
+def change(path, before, after):
+    path.write_bytes(path.read_bytes().replace(before, after))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -231,11 +236,13 @@ def test_a_run_goes_back_to_the_checkpoint_before_a_damaged_one(engine, task, un
         ("metrics.csv", lambda d: (d / "metrics.csv").write_text("")),
         ("metrics.csv", lambda d: pd.read_csv(d / "metrics.csv").replace(1, 7).to_csv(d / "metrics.csv", index=False)),
         ("cohorts.jsonl", lambda d: (d / "cohorts.jsonl").unlink()),
+        ("feedback.jsonl", lambda d: change(d / "feedback.jsonl", b"0.5", b"0.4")),
         ("residuals", lambda d: next((d / "residuals").glob("*/round_1")).unlink()),
         ("personal", lambda d: next((d / "personal").glob("*/round_1")).write_bytes(b"")),
     ],
 )
 def test_what_cannot_be_made_again_is_missed(engine, task, tmp_path, name, damage):
+    Feedback(str(tmp_path)).append(1, {"a": 0.5})
     for store in STORES:
         ClientStore(str(tmp_path / store), 10).write("a", 1, [np.zeros(2, np.float32)])
     with pytest.raises(Killed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,13 +37,7 @@ class Feedback:
         Raises:
           UserError: If one is missing.
         """
-        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as file:
-            file.seek(self._read)
-            for line in file:
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    record = json.loads(line)
-                    self._rounds[record["round_num"]] = record["losses"]
-                self._read += len(line)
+        self._go_on()
         missing = [r for r in range(1, before) if r not in self._rounds]
         if missing:
             raise UserError(
@@ -50,6 +45,11 @@ class Feedback:
                 f"it, or start anew in another {setting('run.directory')}."
             )
         return [self._rounds[r] for r in range(1, before)]
+
+    def checksum(self, last: int) -> int:
+        """CRC-32 of what it says of the first `last` rounds."""
+        self._go_on()
+        return zlib.crc32(json.dumps([self._rounds.get(r) for r in range(1, last + 1)]).encode())
 
     def append(self, round_num: int, losses: Mapping[str, float]) -> None:
         """Adds a round; it is on the disk when this returns."""
@@ -59,6 +59,16 @@ class Feedback:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(self._path, 0o600)
+
+    def _go_on(self):
+        """Reads what has come since."""
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as file:
+            file.seek(self._read)
+            for line in file:
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    record = json.loads(line)
+                    self._rounds[record["round_num"]] = record["losses"]
+                self._read += len(line)
 
 
 class LossObserver(Hook):

@@ -19,6 +19,7 @@ import tensorflow_federated as tff
 from tff_tx.cohorts import ClientStore, CohortLog
 from tff_tx.cohorts import log as cohort_log
 from tff_tx.cohorts.client_store import STORES
+from tff_tx.cohorts.feedback import FEEDBACK, Feedback
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
@@ -189,6 +190,7 @@ def _row_checksums(run_dir, last):
     stores = {name: ClientStore(os.path.join(run_dir, name), 0).checksum(last) for name in STORES}
     return {
         **stores,
+        FEEDBACK: Feedback(run_dir).checksum(last),
         METRICS: metrics_checksum(os.path.join(run_dir, METRICS), last),
         cohort_log.LOG: cohort_log.checksum(os.path.join(run_dir, cohort_log.LOG), last),
     }
