@@ -158,12 +158,12 @@ class TransformerModel(tff.learning.models.FunctionalModel):
 
     @property
     def trained_names(self) -> list[str]:
-        """Names of the Keras model's weights that clients train, see `trainable.by_name`: none of adapters."""
-        return self._names([*self._trainable, *self._personal])
+        """Names of the weights that clients train, see `trainable.by_name`; with adapters none."""
+        return [] if self.lora is not None else self._names([*self._trainable, *self._personal])
 
     def _names(self, variables):
         names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items()}
-        return [names[id(v)] for v in variables if id(v) in names]
+        return [names[id(v)] for v in variables]
 
     @property
     def _personal(self) -> list:

@@ -128,18 +128,18 @@ def evaluate(
         if config.client.learning_rate is None:
             config = config.replace({"client.learning_rate": run.config.client_learning_rate})
     begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
-    others: dict[str, pd.DataFrame] = {}
+    records, others = None, {}
     if personalize_epochs or alone_epochs:
         records, clients = fine_tuning.parts(task, split)
-    if own_fn is not None or personalize_epochs:
-        others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
-    if personalize_epochs:
-        if own_fn is not None:
-            others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
-        names = None if run is None else run.facts.get(own_models.TRAINED)
-        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn)
     if alone_epochs:
         others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
+    if own_fn is not None or personalize_epochs:
+        others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
+    if own_fn is not None and personalize_epochs:
+        others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
+    if personalize_epochs:
+        names = None if run is None else run.facts.get(own_models.TRAINED)
+        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn)
     needs_outputs = task.model.objective.pooled_fn is not None
     outputs: dict[str, list] | None = {} if needs_outputs else None
     overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
@@ -147,16 +147,20 @@ def evaluate(
     if words and task.definition.score_metrics and own_fn is not None:
         notes.append("texts are not generated: clients have models of their own")
     elif words and task.definition.score_metrics:
-        predictor = _predictor(config, task, num_beams)
-        scores = predictor.score_split(split)
-        by_client = by_client.join(predictor.pooled(scores.groupby("client").mean()))
-        overall.update(predictor.pooled(scores.drop(columns="client").mean()))
+        by_client = _add_words(_predictor(config, task, num_beams), split, overall, by_client)
     pooled, classes = ({}, None) if outputs is None else _pooled(task, [outputs[c] for c in clients.client_ids])
     # Exact figures of training clients have no place in what a private run releases.
     report = None if run is None or laws.is_private(run.config) else run.directory
     return Evaluation(
         split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
     )
+
+
+def _add_words(predictor, split, overall, by_client):
+    """Adds what words of texts score to the overall metrics, and returns those by client with it."""
+    scores = predictor.score_split(split)
+    overall.update(predictor.pooled(scores.drop(columns="client").mean()))
+    return by_client.join(predictor.pooled(scores.groupby("client").mean()))
 
 
 def _pooled(task, outputs):
