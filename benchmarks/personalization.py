@@ -84,7 +84,8 @@ def run(method: str, seed: int, flags, with_alone: bool):
     personal, algorithm = METHODS[method]
     clients = ft.Dirichlet(20, alpha=flags.alpha)
     if flags.ag_news:
-        columns = {"label_column": "0", "text_column": "1,2", "columns": ("0", "1", "2")}
+        columns = {"columns": ("label", "title", "text"), "label_column": "label", "text_join": "blank"}
+        columns |= {"text_column": ("title", "text"), "data_format": "csv"}
         data = ft.Data(flags.ag_news, clients=clients, test=0.25, split="within_client", **columns)
         model, kind = ft.Model(flags.pretrained, trainable="head"), "sequence_classification"
     else:
