@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from tff_tx import datasets
 
+CHECKSUMS: dict[str, str] = {}  # there is nothing to download
 _LONGEST = 100  # characters of a signature
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from tff_tx.config import RunConfig, check
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import DataSpec, survey
+from tff_tx.datasets import DataSpec, TabularClassificationEncoder, load, survey
 from tff_tx.datasets.sources import open_source
+from tff_tx.datasets.surveys import Features
 
 SKIP = {"on_bad_rows": "skip"}
 FILES = {
@@ -92,3 +93,18 @@ def test_private_runs_do_not_say_what_they_skip():
     check(RunConfig.of({**data, **task}))
     with pytest.raises(UserError, match="cannot find out which rows cannot be read"):
         check(RunConfig.of({**data, **task, **private}))
+
+
+def test_rows_that_an_encoder_rejects_are_skipped_and_counted(tmp_path):
+    rows = [{"size": n, "label": "ab"[n % 2], "client": "xxyz"[n]} for n in range(4)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"files": (str(tmp_path / "x.jsonl"),), "numeric_columns": ("size",), "client_column": "client"}
+    settings |= {"test_fraction": 0.0, "cache_dir": str(tmp_path / "cache")}
+    encoder = TabularClassificationEncoder(("a",), Features(("size",), (), ()))
+    loaded = load(DataSpec("file", **settings, **SKIP), encoder)
+    assert loaded.train.sizes() == {"x": 1, "y": 1}
+    assert "2 more rows cannot be used and are skipped, the first: " in loaded.notes[0]
+    assert "line 2: the label 'b' is not one of the 1 known labels" in loaded.notes[0]
+    assert "1 train clients have too few records" in loaded.notes[1]
+    with pytest.raises(UserError, match="line 2: the label 'b' is not one of"):
+        load(DataSpec("file", **settings), encoder)

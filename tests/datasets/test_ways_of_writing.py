@@ -172,6 +172,21 @@ def test_columns_within_columns(tmp_path):
         records(tmp_path / "x.json", label_column="review.gone")
 
 
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("3,5", 3.5), ("-0,125", -0.125), ("1234,567", 1234.567), ("1,23", 1.23), ("1,234", None), ("1.234,5", None)],
+)
+def test_decimal_commas_are_read_unless_they_may_group_thousands(tmp_path, written, number):
+    (tmp_path / "x.csv").write_text(f"size;label\n{written};a\n")
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), numeric_columns=("size",))
+    read = open_source(spec).pools["train"](frozenset({"numbers"}))
+    if number is None:
+        with pytest.raises(UserError, match=f"the column 'size' has '{written}', which is no finite number"):
+            list(read)
+    else:
+        assert list(read)[0]["numbers"].tolist() == [[number]]
+
+
 def test_numbers_are_texts_where_texts_are_wanted(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": 2024, "label": 1}\n{"text": "a", "label": 2}\n')
     check(tmp_path / "x.jsonl", pd.DataFrame({"text": ["2024", "a"], "label": ["1", "2"]}))

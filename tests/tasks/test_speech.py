@@ -83,9 +83,19 @@ def test_resampling_keeps_the_tone_and_drops_what_the_lower_rate_cannot_hold():
     assert np.abs(too_high[100:-100]).max() < 0.01
 
 
-@pytest.mark.parametrize("value", [b"RIFF but no sound", "no_such_file.wav", {"path": None}, 3])
-def test_what_is_no_recording_is_rejected_with_its_place(value):
-    with pytest.raises(UserError, match="row 7: .*audio_column"):
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"RIFF but no sound", "a file of 17 bytes"),
+        ("no_such_file.wav", "'no_such_file.wav'"),
+        ({"path": "a.wav", "bytes": b"RIFF"}, "'a.wav'"),
+        ({"bytes": b"RIFF"}, "a file of 4 bytes"),
+        ({"path": None}, "what has neither bytes nor a path"),
+        (3, "3"),
+    ],
+)
+def test_what_is_no_recording_is_rejected_with_its_place(value, shown):
+    with pytest.raises(UserError, match=f"row 7: {shown} is no recording .*audio_column"):
         datasets.read_recording(value, "row 7")
 
 

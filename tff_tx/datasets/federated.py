@@ -16,7 +16,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
 from tff_tx.datasets.encoders.encoder import Encoder
-from tff_tx.datasets.sources import open_source
+from tff_tx.datasets.sources import LeftOut, open_source
 from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.store import SqliteClientData
 from tff_tx.datasets.survey_pass import survey as make_survey
@@ -152,7 +152,8 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
 def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, bar) -> collections.Counter:
     """Writes the examples of a pool; returns how many clients have none, by the code of the split."""
     limit = spec.max_train_examples_per_client
-    stream = encoder.stream()
+    stream, unusable = encoder.stream(), LeftOut()
+    stream.left_out = unusable if spec.on_bad_rows == "skip" else None
 
     def write(pairs) -> None:
         for (code, owner), example in pairs:
@@ -168,6 +169,10 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
+    if unusable.rows:
+        writer.notes.append(
+            f"{unusable.rows:,} more rows cannot be used and are skipped, the first: {' '.join(unusable.first)}"
+        )
     written, left_out = set(), collections.Counter()
     kept = assignment.codes != DROPPED
     for code, owner in np.unique(np.stack([assignment.codes[kept], assignment.owners[kept]], axis=1), axis=0).tolist():

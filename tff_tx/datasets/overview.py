@@ -96,7 +96,7 @@ def _kind(there: Sequence, distinct: int) -> str:
         return "image or recording"
     few = distinct <= min(_MOST_CLASSES, max(2, len(there) // 2))
     if all(map(values.is_number, there)):
-        whole = all(float(value).is_integer() for value in there)
+        whole = all(values.as_number(value).is_integer() for value in there)
         return "category" if few and whole and distinct <= 20 else "number"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits
+from tff_tx.datasets.sources import LeftOut
 from tff_tx.datasets.surveys import label_lookup
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
@@ -27,7 +28,13 @@ NUMBER, NUMBERS = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
 
 
 class Stream:
-    """One pass of an encoder over records that come in chunks, several owners mixed."""
+    """One pass of an encoder over records that come in chunks, several owners mixed.
+
+    Attributes:
+      left_out: Counts the records that cannot be encoded; None: the first of them is an error.
+    """
+
+    left_out: LeftOut | None = None
 
     def __init__(self, encoder: Encoder):
         self._encoder = encoder
@@ -35,9 +42,21 @@ class Stream:
 
     def add(self, owners: Sequence, rows: pd.DataFrame) -> Iterator[tuple]:
         """Yields (owner, example) pairs; `owners` has a pair of a split's code and a client's number per row."""
-        for owner, examples in zip(owners, self._encoder._encode_rows(rows)):
+        for owner, examples in zip(owners, self._encoded(rows)):
             for example in examples:
                 yield owner, example
+
+    def _encoded(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
+        """The examples of each record, none of those that are left out."""
+        if self.left_out is None:
+            yield from self._encoder._encode_rows(rows)
+            return
+        for number in range(len(rows)):
+            try:
+                yield next(self._encoder._encode_rows(rows.iloc[number : number + 1]))
+            except UserError as error:
+                self.left_out.add(error)
+                yield []
 
     def finish(self) -> Iterator[tuple]:
         """Yields the (owner, example) pairs that had to wait for the end."""

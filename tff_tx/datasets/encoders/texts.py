@@ -11,6 +11,7 @@ import tensorflow as tf
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
+from tff_tx.datasets.readers import values
 
 
 class SequenceClassificationEncoder(Encoder):
@@ -73,7 +74,7 @@ class SequenceRegressionEncoder(SequenceClassificationEncoder):
     def _label(self, row):
         try:
             with np.errstate(over="ignore"):
-                number = np.float32(row.label)
+                number = np.float32(values.as_number(row.label))
         except ValueError:
             number = np.float32("nan")
         if not np.isfinite(number):

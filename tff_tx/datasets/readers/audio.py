@@ -73,11 +73,19 @@ def read_recording(value: Any, where: str) -> Recording:
     try:
         return as_recording(value)
     except (TypeError, OSError, ValueError, KeyError) as error:
-        shown = value if isinstance(value, str) else type(value).__name__
         raise UserError(
-            f"{where}: {shown!r} is no recording that can be read ({error}): correct it, or choose another "
+            f"{where}: {_shown(value)} is no recording that can be read ({error}): correct it, or choose another "
             f"{setting('data.audio_column')}."
         ) from error
+
+
+def _shown(value) -> str:
+    """A recording's path, as far as it has one, or what it is instead."""
+    if isinstance(value, dict):
+        value = value.get("path") or value.get("bytes")
+    if isinstance(value, bytes):
+        return f"a file of {len(value):,} bytes"
+    return repr(value)[:200] if value is not None else "what has neither bytes nor a path"
 
 
 def _checked(samples, rate):

@@ -75,7 +75,7 @@ def time_column(rows: Sequence[tuple], spec: DataSpec) -> str | None:
         # Of few rows any series may be increasing.
         is_likely = str(name).lower() in _TIMES or place == 0 and len(table) >= _FEWEST_TIMES
         found = [row.get(name) for row in table] if is_likely else [None]
-        if all(map(values.is_number, found)) and np.all(np.diff([float(value) for value in found]) > 0):
+        if all(map(values.is_number, found)) and np.all(np.diff(list(map(values.as_number, found))) > 0):
             return name
     return None
 

@@ -14,6 +14,9 @@ import numpy as np
 # As files write that a number is missing.
 _NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "?")
 
+# A comma before decimals, but not one that may as well group thousands, as in 1,234.
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?(?![1-9]\d{0,2},\d{3}\s*$)\d+,\d+\s*")
+
 
 def is_missing(value) -> bool:
     """Whether there is no value."""
@@ -115,7 +118,9 @@ def as_flag(value) -> bool:
 
 
 def as_number(value) -> float:
-    """A finite number."""
+    """A finite number; a text may have a decimal comma."""
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
+        value = value.replace(",", ".")
     number = float(value)
     if not np.isfinite(number):
         raise ValueError
