@@ -82,6 +82,11 @@ NOTEBOOK = {
         "MRMTL",
         "IFCA",
         "FedSGD",
+        "FedDyn",
+        "FedNova",
+        "PerFedAvg",
+        "Reptile",
+        "Scaffold",
     ),
     *(
         "Iid",

@@ -81,6 +81,17 @@ COMMANDS = {
     ),
     "mr_mtl": _train(_DIGITS, "--algorithm=mr_mtl --split=within_client --test_fraction=0.25"),
     "ifca": _train(_DIGITS, "--algorithm=ifca --clusters=3 --cluster_spread=0.5"),
+    "scaffold": _train(
+        _PLAIN_DIGITS, "--rounds=3 --algorithm=scaffold --client_optimizer=sgd --partition=dirichlet --local_epochs=2"
+    ),
+    "fed_dyn": _train(
+        _PLAIN_DIGITS, "--rounds=3 --algorithm=fed_dyn --dynamic_strength=0.05 --clip_norm=0.5 --compression=top_k"
+    ),
+    "fed_nova": _train(
+        _PLAIN_DIGITS, "--algorithm=fed_nova --client_optimizer=sgd --client_momentum=0.9 --partition=power_law"
+    ),
+    "reptile": _train(_PLAIN_DIGITS, "--algorithm=reptile --server_learning_rate=0.5"),
+    "per_fed_avg": _train(_PLAIN_DIGITS, "--algorithm=per_fed_avg --hessian_step=0.01 --inner_learning_rate=0.05"),
     "fed_gkd": _train(
         _DIGITS, "--rounds=3 --distillation_weight=0.2 --distillation_models=2 --distillation_temperature=2"
     ),

@@ -24,6 +24,11 @@ _CONFIG = {
     "image_size": 8,
     "num_labels": len(_LABELS),
 }
+OPTIONS = algorithms.Options(
+    client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
+    server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+    client_learning_rate=0.01,
+)
 
 
 def create(directory: str, clients: int) -> tasks.FederatedTask:
@@ -56,9 +61,4 @@ def create(directory: str, clients: int) -> tasks.FederatedTask:
 
 def process(task: tasks.FederatedTask):
     """FedAvg on the task."""
-    options = algorithms.Options(
-        client_optimizer_fn=lambda rate: algorithms.build_optimizer("sgd", rate),
-        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
-        client_learning_rate=0.01,
-    )
-    return task.process(algorithms.build_fed_avg(task.model, options))
+    return task.process(algorithms.build_fed_avg(task.model, OPTIONS))

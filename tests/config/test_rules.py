@@ -164,7 +164,7 @@ RELATIONS = [
     ),
     ({"aggregation.aggregator": "krum", "aggregation.assumed_attackers": 0.4}, "withstands 2 attackers"),
     ({"aggregation.aggregator": "median", "compression.upload": "top_k"}, "compares single updates"),
-    ({"algorithm.name": "mime_lite", "compression.upload": "top_k"}, "send a gradient besides their update"),
+    ({"algorithm.name": "mime_lite", "compression.upload": "top_k"}, "besides their update"),
     ({"algorithm.name": "mime_lite", "model.trainable": "lora", "lora.rank": (2, 4)}, "several ranks"),
     ({"algorithm.name": "fed_sgd", "client.learning_rate": 0.5}, "client.learning_rate=0.5 cannot be combined with"),
 ]

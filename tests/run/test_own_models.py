@@ -42,7 +42,7 @@ DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.nam
     [
         ({"algorithm.name": "apfl", "algorithm.personal_strength": 1.0}, "has no effect with algorithm.name=apfl"),
         ({"data.split": "client"}, "algorithm.name=ditto needs data.split=within_client or time"),
-        ({"engine.name": "ray"}, "algorithm.name=ditto needs engine.name=local"),
+        ({"engine.name": "tff_native"}, "algorithm.name=ditto needs engine.name=local"),
         ({"model.trainable": "lora"}, "into which those of all are merged"),
         ({"model.personal": "head"}, "its clients do not train one model"),
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),

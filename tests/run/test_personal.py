@@ -145,7 +145,7 @@ WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.person
         ({"data.split": "client"}, "model.personal=head needs data.split=within_client or time"),
         ({"algorithm.name": "fed_sgd"}, "its clients do not train one model"),
         ({"algorithm.name": "fed_gkd"}, "cannot teach"),
-        ({"engine.name": "ray"}, "personal weights belong to the clients"),
+        ({"engine.name": "tff_native"}, "personal weights belong to the clients"),
         ({"model.trainable": "lora", "model.personal": "norms"}, "set model.personal=head"),
         ({"model.personal": None, "algorithm.name": "fed_rep"}, "without personal weights it is fed_avg"),
         ({"algorithm.personal_epochs": 2}, "algorithm.personal_epochs=2 has no effect with algorithm.name=fed_avg"),

@@ -11,7 +11,7 @@ from tests.runtime.test_hooks import DATA, OPTIONS, RATE, SIZES, cohort, feedbac
 from tff_tx import cohorts
 from tff_tx.aggregators import compression
 from tff_tx.algorithms import client
-from tff_tx.runtime import LocalEngine, RetainedState, Staleness, TooFewClientsError, process_state
+from tff_tx.runtime import LocalEngine, RayEngine, RetainedState, Staleness, TooFewClientsError, process_state
 
 ROUNDS = [[0, 1], [2, 0], [3, 1, 2], [0, 3]]
 
@@ -110,3 +110,14 @@ def test_a_state_is_neither_sent_nor_added_up(tmp_path):
         assert not {np.asarray(leaf).tobytes() for leaf in leaves} & own
     assert traffic.download_bytes == (18 + 1) * 4  # and the rate
     assert traffic.upload_bytes < 2 * 18 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_on_a_cluster_a_state_goes_to_whoever_trains_the_client(tmp_path):
+    with RayEngine(process(), threads=2, hooks=[RetainedState(store(tmp_path))]) as engine:
+        state = engine.initialize()
+        for round_num, clients in enumerate(ROUNDS, 1):
+            state = engine.run_round(state, arguments(clients, round_num)).state
+    np.testing.assert_allclose(weights(state), by_hand()[0], atol=1e-6)
+    assert store(tmp_path).read("0", len(ROUNDS))[0] == 3

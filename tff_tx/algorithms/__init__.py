@@ -12,9 +12,11 @@ from tff_tx.algorithms.delta_sgd import build_delta_sgd
 from tff_tx.algorithms.ditto import build_ditto
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_babu import build_fed_babu
+from tff_tx.algorithms.fed_dyn import build_fed_dyn
 from tff_tx.algorithms.fed_ex import build_fed_ex
 from tff_tx.algorithms.fed_exp import build_fed_exp
 from tff_tx.algorithms.fed_gkd import build_fed_gkd
+from tff_tx.algorithms.fed_nova import build_fed_nova
 from tff_tx.algorithms.fed_prox import build_fed_prox
 from tff_tx.algorithms.fed_recon import build_fed_recon
 from tff_tx.algorithms.fed_rep import build_fed_rep
@@ -32,4 +34,7 @@ from tff_tx.algorithms.optimizers import (
 )
 from tff_tx.algorithms.options import Options
 from tff_tx.algorithms.p_fed_me import build_p_fed_me
+from tff_tx.algorithms.per_fed_avg import build_per_fed_avg
+from tff_tx.algorithms.reptile import build_reptile
+from tff_tx.algorithms.scaffold import build_scaffold
 from tff_tx.config.registries import ALGORITHMS

@@ -10,6 +10,7 @@ import tensorflow_federated as tff
 from tff_tx.algorithms.capabilities import (
     CLIENT_RATE,
     CLIENT_WEIGHTING,
+    EXAMPLE_WEIGHTING,
     ONE_UPDATE,
     PERSONAL_WEIGHTS,
     PRIVATE_METRICS,
@@ -40,6 +41,7 @@ class Algorithm:
       own_weights: From the shared trainable weights and the leaves of a client's state to the trainable weights of its
         own model, of an algorithm whose clients have one beside the global model; None: they have none.
       models_fn: From the server's `ModelWeights` to those of each of its models; None: it has one.
+      client_state: Whether clients retain a state between rounds, for which the engine needs `runtime.RetainedState`.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Algorithm:
     own_model: str = "stored"
     own_weights: Callable[[tuple, tuple], tuple] | None = None
     models_fn: Callable[[Any], list[Any]] | None = None
+    client_state: bool = False
 
     def models(self, weights: Any) -> list[Any]:
         """The `ModelWeights` of each of the server's models, the one that is published as such first."""
@@ -92,6 +95,7 @@ def check(algorithm: Algorithm, options: Options, model: tff.learning.models.Fun
     parts = {
         (CLIENT_RATE, "a schedule of the client's learning rate"): options.client_schedule is not None,
         (CLIENT_WEIGHTING, "counting clients equally"): not options.weighted,
+        (EXAMPLE_WEIGHTING, "counting clients by their examples"): options.weighted,
         (SENDS_LOSS, "an aggregator that goes by clients' losses"): options.sends_loss,
         (PRIVATE_METRICS, "an aggregator of metrics"): options.metrics_aggregator is not None,
         (ONE_UPDATE, "an attack on updates"): options.wrap_client_work is not None,

@@ -11,7 +11,10 @@ CLIENT_RATE = "client_rate"
 CLIENT_TRANSFORMS = "client_transforms"
 """The client's step is a chain of `ClientTransform`."""
 CLIENT_WEIGHTING = "client_weighting"
-"""Clients may count by their number of examples or equally."""
+"""Clients may count equally."""
+EXAMPLE_WEIGHTING = "example_weighting"
+"""Clients may count by their number of examples. Control variates are plain means over clients, so that the algorithm
+comes to rest where the mean gradient over clients is 0, however its updates are weighted."""
 ONE_UPDATE = "one_update"
 """A client sends exactly one value of the model's shape. FedBuff, error feedback, forged updates and local DP are
 defined on it: a second value would be stale, lose its residual, stay honest, or leave the client without noise."""
@@ -39,6 +42,7 @@ REASONS = {
     CLIENT_OPTIMIZER: "its clients take no steps of an optimizer: they send a gradient at the server's model",
     CLIENT_RATE: "its clients take no steps of an optimizer that has a rate",
     CLIENT_TRANSFORMS: "its client step is no chain of transforms",
+    EXAMPLE_WEIGHTING: "its control variates are plain means over clients",
     CLIENT_WEIGHTING: "its weights of clients are part of the algorithm",
     ONE_UPDATE: "its clients send more than one update of the model's shape",
     ONE_MODEL: "its clients train different models",

@@ -44,6 +44,11 @@ class Options:
       client_choices: Of FedEx, settings that a client draws one of: each pairs of a name, `learning_rate`, `momentum`,
         `weight_decay` or `steps`, and a value, all with the same names.
       extrapolation_epsilon: Of FedExP, added to the squared norm of the mean update.
+      dynamic_strength: alpha of FedDyn.
+      inner_learning_rate: alpha of Per-FedAvg.
+      hessian_step: delta of Per-FedAvg's differences of gradients; None: first order.
+      num_clients: N, the number of clients there are; control variates need it.
+      clients_per_round: Number of clients that are expected in a round; FedDyn needs it.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 
@@ -71,6 +76,11 @@ class Options:
     cluster_spread: float = 0.1
     client_choices: tuple[tuple[tuple[str, float], ...], ...] = ()
     extrapolation_epsilon: float = 1e-3
+    dynamic_strength: float = 0.1
+    inner_learning_rate: float = 0.01
+    hessian_step: float | None = None
+    num_clients: int | None = None
+    clients_per_round: int | None = None
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):

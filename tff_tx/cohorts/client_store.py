@@ -13,8 +13,8 @@ import numpy as np
 from tff_tx.core import codec, files
 from tff_tx.core.errors import UserError
 
-PERSONAL, RESIDUALS = "personal", "residuals"
-STORES = (PERSONAL, RESIDUALS)
+PERSONAL, RESIDUALS, CLIENT_STATES = "personal", "residuals", "client_states"
+STORES = (PERSONAL, RESIDUALS, CLIENT_STATES)
 """The directories in a run's that a `ClientStore` may have."""
 
 _VERSION = re.compile(r"round_(\d+)")

@@ -86,6 +86,13 @@ class AlgorithmConfig(Section, name="algorithm"):
         '{client.weight_decay} or {client.steps}: {"client_learning_rate": [0.001, 0.01]}; of several, all '
         "combinations. Default: the learning rate times 0.1, 0.3, 1, 3 and 10.",
     )
+    dynamic_strength: float = option(0.1, "FedDyn: alpha of the clients' regularization; 0: FedAvg.", least=0.0)
+    inner_learning_rate: float = option(
+        0.01, "Per-FedAvg: alpha, the rate of the step after which a client's loss is judged.", least=0.0
+    )
+    hessian_step: float | None = option(
+        None, "Per-FedAvg: delta of the Hessian-free variant (HF); default: first order (FO).", above=0.0
+    )
 
     @property
     def distillation_strength(self) -> float:

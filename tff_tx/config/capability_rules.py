@@ -41,10 +41,10 @@ STORED = Derived(
 
 
 def _states_stay_here(config):
-    if not STORED.holds(config) or config.engine.name == "local":
+    if not STORED.holds(config) or config.engine.name in ("local", "ray"):
         return None
     return STORED.describe(config) + fill(
-        " needs {engine.name}=local (found {engine.name:value}): personal weights belong to the clients, and are "
+        " needs {engine.name}=local or ray (found {engine.name:value}): personal weights belong to the clients, and are "
         "stored on this machine.",
         config,
     )
@@ -72,7 +72,8 @@ def _own_records_are_held_out(config):
     )
 
 
-_TWO_UPDATES = "its clients send a gradient besides their update"
+_RETAINS = Chosen("algorithm.name", ALGORITHMS, "client_state")
+_TWO_UPDATES = "its clients send more of the model's size besides their update"
 
 CAPABILITIES = (
     *(
@@ -80,6 +81,7 @@ CAPABILITIES = (
         for path in section("client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay")
     ),
     _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
+    _algorithm("algorithm.weighted=True", "example_weighting", "it is defined with plain means over clients"),
     _algorithm("client.gradient_accumulation_steps", "client_transforms", "its client step is no chain of transforms"),
     _algorithm("algorithm.distillation_weight", "client_optimizer", "its clients have no model of their own to teach"),
     _algorithm(laws.EXAMPLE_DP, "example_dp", "a pass of its clients uses each example more than once"),
@@ -101,6 +103,15 @@ CAPABILITIES = (
     ),
     _algorithm(
         "model.personal", "personal_weights", "its clients do not train one model, of which a part could stay with them"
+    ),
+    _algorithm(laws.LOCAL_DP, "central_dp", "what its clients send besides their update would leave without noise"),
+    *(
+        Conflict(condition, _RETAINS, because, None)
+        for condition, because in (
+            ("engine.name=tff_native|federation", "its clients retain a state, which this engine does not give back"),
+            (laws.SECURE, "what its clients retain passes the engine beside the sums, where nothing else may"),
+            ("ensemble.enabled=True", "the model that distillation leads to is not that of the control variates"),
+        )
     ),
     Conflict(laws.FEEDBACK, _algorithm_without("one_update"), _TWO_UPDATES, "remove it, or change the algorithm"),
     _algorithm("aggregation.attention_key=loss", "sends_loss", "its clients have no loss by batch to send"),
@@ -174,6 +185,10 @@ CAPABILITIES = (
         "model.trainable=lora",
         "clients' own adapters are of no use beside the published model, into which those of all are merged",
         "train all weights or upper layers",
+    ),
+    *(
+        Conflict("data.silos", retains, "what clients retain would leave their silo, to be stored on this machine")
+        for retains in (STORED, _RETAINS)
     ),
     *(
         Conflict(path, _BESIDE, because, "remove it, or use fed_avg")

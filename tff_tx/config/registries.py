@@ -27,6 +27,11 @@ ALGORITHMS = Registry(
         **_of("algorithms.fed_exp", "fed_exp"),
         **_of("algorithms.fed_ex", "fed_ex"),
         **_of("algorithms.delta_sgd", "delta_sgd"),
+        **_of("algorithms.scaffold", "scaffold"),
+        **_of("algorithms.fed_dyn", "fed_dyn"),
+        **_of("algorithms.fed_nova", "fed_nova"),
+        **_of("algorithms.reptile", "reptile"),
+        **_of("algorithms.per_fed_avg", "per_fed_avg"),
     },
 )
 """Of `tff_tx.algorithms.Algorithm`."""

@@ -211,6 +211,8 @@ _ALGORITHM = [
     Requires("algorithm.name=fed_exp", "server.optimizer=sgd", "its step size is that of a plain step"),
     Conflict("algorithm.name=fed_ex", "client.schedule", "clients draw their rates"),
     Relation(("algorithm.client_choices",), laws.choices_are_values),
+    *belong("algorithm.name=fed_dyn", "algorithm.dynamic_strength"),
+    *belong("algorithm.name=per_fed_avg", "algorithm.inner_learning_rate", "algorithm.hessian_step"),
     *belong(_DISTILLS, "algorithm.distillation_temperature", "algorithm.distillation_models"),
     Conflict("client.mixed_precision", "engine.name=tff_native", "TFF's runtime computes the graph as it is"),
     Law(

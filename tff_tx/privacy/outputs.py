@@ -7,6 +7,7 @@ import fnmatch
 from typing import Any, Callable
 
 from tff_tx.config import RunConfig
+from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.training_data import holds_out_own_records
 
 PUBLIC = "public"
@@ -91,6 +92,13 @@ FILES = (
         "`personal/` and `clients/`: weights of single clients, trained on nobody else's data, which are the clients' "
         "own",
         lambda config: config.model.personal is not None or config.algorithm.name in _OWN_MODELS,
+    ),
+    Output(
+        ("client_states/*", "residuals/*"),
+        SECRET,
+        "`client_states/` and `residuals/`: what single clients retain between rounds, made of their data without "
+        "noise, which is the clients' own",
+        lambda config: ALGORITHMS[config.algorithm.name].client_state or config.compression.has_error_feedback,
     ),
     Output(
         ("audit/*", "contribution/*", "evaluation/*"),

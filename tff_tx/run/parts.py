@@ -217,6 +217,31 @@ def IFCA(clusters: int = 2, **parts: Any):
     return Algorithm("ifca", clusters=clusters, **parts)
 
 
+def Scaffold(**parts: Any):
+    """SCAFFOLD (Karimireddy et al. 2020)."""
+    return Algorithm("scaffold", **parts)
+
+
+def FedDyn(alpha: float = 0.1, **parts: Any):
+    """FedDyn (Acar et al. 2021)."""
+    return Algorithm("fed_dyn", dynamic_strength=alpha, **parts)
+
+
+def FedNova(**parts: Any):
+    """FedNova (Wang et al. 2020)."""
+    return Algorithm("fed_nova", **parts)
+
+
+def Reptile(**parts: Any):
+    """Reptile (Nichol, Achiam and Schulman 2018); its epsilon is the server's rate."""
+    return Algorithm("reptile", **parts)
+
+
+def PerFedAvg(alpha: float = 0.01, hessian_step: float | None = None, **parts: Any):
+    """Per-FedAvg (Fallah, Mokhtari and Ozdaglar 2020): first order, or Hessian-free with a `hessian_step`."""
+    return Algorithm("per_fed_avg", inner_learning_rate=alpha, hessian_step=hessian_step, **parts)
+
+
 def FedSGD(**parts: Any):
     """FedSGD (McMahan et al. 2017)."""
     return Algorithm("fed_sgd", **parts)

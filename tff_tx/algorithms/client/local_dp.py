@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.algorithms.capabilities import CLIENT_TRANSFORMS, ONE_UPDATE
+from tff_tx.algorithms.capabilities import CENTRAL_DP, CLIENT_TRANSFORMS, ONE_UPDATE
 from tff_tx.algorithms.client.noise import GaussianNoise, add_noise, clip_factors, squared_norms, weighted_sum
 from tff_tx.algorithms.client.transforms import ClientTransform
 from tff_tx.core.errors import UserError, setting
@@ -26,7 +26,7 @@ class LocalDp(GaussianNoise, ClientTransform):
     `clip`. Clients must count equally and send nothing else that depends on their data.
     """
 
-    requires = frozenset({CLIENT_TRANSFORMS, ONE_UPDATE})
+    requires = frozenset({CENTRAL_DP, CLIENT_TRANSFORMS, ONE_UPDATE})
 
     def check(self, model: tff.learning.models.FunctionalModel, options: Any) -> None:
         if options.weighted:

@@ -14,6 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.noise import NO_SEED, split_seed
+from tff_tx.algorithms.client.states import SHARES
 from tff_tx.algorithms.client.transforms import Context
 from tff_tx.runtime.form import CLIENT_STATE, PERSONAL
 
@@ -48,12 +49,14 @@ class Client:
       state: What it retained, where the algorithm has such a state: as `client_state` of `build_client_work` or the
         last round's result made it.
       rounds: In how many rounds it has retained a state, int32 scalar.
+      shared: What the server sent besides, the value of a `ServerState`.
     """
 
     context: Context
     options: Options
     state: Any = None
     rounds: Any = 0
+    shared: Any = None
 
     def with_state(self, retained: Any, first: Callable[[Client], Any]) -> Client:
         """The client with its state: what it retained in earlier rounds, or before these that of `first`."""
@@ -124,8 +127,15 @@ class Client:
         (learned, losses), _, *seen = transforms.cut(batches).reduce(state, body)
         return learned, Seen(losses, *seen)
 
-    def result(self, update: Any, seen: Seen, state: Any = None) -> tuple:
-        """(what leaves the client, its unfinished metrics), and after these what it retains by name, if it does.
+    @property
+    def num_shared(self) -> int:
+        """Number of weights that it trains and shares: the first ones."""
+        return len(self.server) - personal.num_personal(self.context.model)
+
+    def result(self, update: Any, seen: Seen, state: Any = None, shares: Any = None) -> tuple:
+        """(what leaves the client, its unfinished metrics), and then, if there is any, what else there is by name.
+
+        Which is what it retains, and its share in the value of a `ServerState`.
 
         The weight is the number of examples, or 1 for all; an update that is not finite becomes zero, of weight and
         metrics 0. With `Options.sends_loss` the weight is `OrderedDict(weight, loss)`, with the mean of the examples'
@@ -137,8 +147,9 @@ class Client:
           seen: From `train`.
           state: Its new state, of an algorithm whose clients have one. With an update that is not finite it has no
             effect.
+          shares: Its share in the sum by which the server's state goes; zeros with an update that is not finite.
         """
-        shared = len(update) - personal.num_personal(self.context.model)
+        shared = self.num_shared
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
         update = tf.nest.map_structure(lambda u: tf.where(finite, u, tf.zeros_like(u)), update)
         weight = tf.cast(seen.examples, tf.float32) if self.options.weighted else tf.constant(1.0)
@@ -154,18 +165,30 @@ class Client:
         return (
             tff.learning.templates.ClientResult(update=update, update_weight=weight),
             metrics,
-            *self._retained(own, state, finite),
+            *self._besides(own, state, shares, finite),
         )
 
-    def _retained(self, own: tuple, state: Any, finite: tf.Tensor) -> list[dict[str, Any]]:
-        retained = collections.OrderedDict()
+    def _besides(self, own: tuple, state: Any, shares: Any, finite: tf.Tensor) -> list[dict[str, Any]]:
+        found = collections.OrderedDict()
         if own:
-            retained[PERSONAL] = own
+            found[PERSONAL] = own
         if state is not None:
             after = tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), state, self.state)
             rounds = self.rounds + tf.cast(finite, tf.int32)
-            retained[CLIENT_STATE] = collections.OrderedDict(rounds=rounds, state=after)
-        return [retained] if retained else []
+            found[CLIENT_STATE] = collections.OrderedDict(rounds=rounds, state=after)
+        if shares is not None:
+            found[SHARES] = tf.nest.map_structure(lambda share: tf.where(finite, share, tf.zeros_like(share)), shares)
+        return [found] if found else []
+
+
+def zeros(model: tff.learning.models.FunctionalModel) -> tuple[tf.Tensor, ...]:
+    """Zeros of the shapes of the shared weights that clients train."""
+    return tuple(tf.zeros(w.shape, w.dtype) for w in model.initial_weights[0])
+
+
+def dense(gradients: tuple, weights: tuple) -> tuple[tf.Tensor, ...]:
+    """Gradients as tensors of the weights' shapes, whether `tf.IndexedSlices`, or None of unused weights."""
+    return tuple(tf.zeros_like(w) if g is None else tf.convert_to_tensor(g) for g, w in zip(gradients, weights))
 
 
 def _drawn_seed():

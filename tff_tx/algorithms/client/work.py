@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.algorithms.client.states import SHARES, ServerState, blank_state
 from tff_tx.algorithms.client.training import Client
 from tff_tx.runtime.form import CLIENT_STATE
 
@@ -83,6 +85,7 @@ def build_client_work(
     client_update: Callable[..., tuple],
     sends_rate: bool = True,
     client_state: Callable[[Client], Any] | None = None,
+    server_state: ServerState | None = None,
 ) -> _templates.ClientWorkProcess:
     """Clients' part of a round.
 
@@ -91,13 +94,12 @@ def build_client_work(
       options: Its client's rate or schedule, transforms and metrics.
       client_update: From a `Client`, its batches and, with `sends_rate`, the rate to `Client.result`.
       sends_rate: Whether the round's learning rate is broadcast, and measured as `learning_rate`.
-      client_state: If not None, clients have a state, `Client.state`, which `client_update` passes on to
+      client_state: If not None, clients have a state, `Client.state`, of which `client_update` gives the next one to
         `Client.result`; it never leaves them (`runtime.RetainedState`). From a client that has none yet to its first
         one, a structure of tensors of static shape.
+      server_state: What the server sends besides, `Client.shared`; None: nothing.
     """
     received, batches_type = received_type(model, options), data_type(model)
-    blank = None if client_state is None else _blank_state(model, options, client_state)
-    blank_type = [] if blank is None else [blank.type_signature.result]
 
     @tff.tensorflow.computation(np.int32)
     def learning_rate(round_num):
@@ -105,34 +107,17 @@ def build_client_work(
             return tf.constant(options.client_learning_rate, tf.float32)
         return tf.cast(options.client_schedule(round_num), tf.float32)
 
-    @tff.tensorflow.computation(
-        tff.to_type((received, batches_type, *([np.float32] if sends_rate else []), *blank_type))
-    )
-    def train(inputs):
-        if client_state is None:
-            return in_graph(client_update, model, options, *inputs)
-        *inputs, retained = inputs
-
-        def with_state(one, *inputs):
-            return client_update(one.with_state(retained[CLIENT_STATE], client_state), *inputs)
-
-        return in_graph(with_state, model, options, *inputs)
-
-    sums_type = () if len(train.type_signature.result) == 2 else train.type_signature.result[2]
-
-    @tff.tensorflow.computation(np.int32, sums_type)
-    def add_one(round_num, sums):
-        del sums  # what is not used would not be in a contribution, where a hook takes it out
-        return round_num + 1
-
-    metrics_process = build_metrics(model, train.type_signature.result[1], options)
+    shared = None if server_state is None else tff.tensorflow.computation(server_state.initialize)
+    blank = None if client_state is None else blank_state(_first_state(model, options, client_state, shared))
+    train = _training(model, options, client_update, sends_rate, client_state, shared, blank)
+    _, metrics_type, *own_type = train.type_signature.result
+    advance = _advance(server_state, shared, own_type[0] if own_type else ())
+    metrics_process = build_metrics(model, metrics_type, options)
 
     @tff.federated_computation
     def initialize():
-        state = collections.OrderedDict(
-            round_num=tff.federated_value(0, tff.SERVER), metrics=metrics_process.initialize()
-        )
-        return tff.federated_zip(state)
+        first = [] if shared is None else [tff.federated_eval(shared, tff.SERVER)]
+        return tff.federated_zip(_state(tff.federated_value(0, tff.SERVER), first, metrics_process.initialize()))
 
     @tff.federated_computation(
         initialize.type_signature.result,
@@ -141,16 +126,16 @@ def build_client_work(
     )
     def next_fn(state, received, batches):
         rate = {"learning_rate": tff.federated_map(learning_rate, state.round_num)} if sends_rate else {}
-        at_server = [*rate.values(), *([] if blank is None else [tff.federated_eval(blank, tff.SERVER)])]
-        at_clients = map(tff.federated_broadcast, at_server)
-        result, client_metrics, *own = tff.federated_map(train, (received, batches, *at_clients))
+        before = [] if shared is None else [state.shared]
+        more = [*rate.values(), *before, *([] if blank is None else [tff.federated_eval(blank, tff.SERVER)])]
+        result, client_metrics, *own = tff.federated_map(
+            train, (received, batches, *map(tff.federated_broadcast, more))
+        )
         metrics = metrics_process.next(state.metrics, client_metrics)
-        sums = tff.federated_value((), tff.SERVER)
-        if own:
-            sums = tff.federated_sum(own[0])
-        round_num = tff.federated_map(add_one, (state.round_num, sums))
+        sums = tff.federated_sum(own[0]) if own else tff.federated_value((), tff.SERVER)
+        round_num, *after = tff.federated_map(advance, (state.round_num, sums, *before))
         return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip(collections.OrderedDict(round_num=round_num, metrics=metrics.state)),
+            tff.federated_zip(_state(round_num, after, metrics.state)),
             result,
             tff.federated_zip(collections.OrderedDict(train=metrics.result, **rate)),
         )
@@ -158,21 +143,52 @@ def build_client_work(
     return _templates.ClientWorkProcess(initialize, next_fn)
 
 
-def _blank_state(model: Any, options: Options, client_state: Callable[[Client], Any]) -> tff.Computation:
-    """What the server broadcasts in the place of the states of clients that have none; always zeros."""
+def _state(round_num, shared, metrics):
+    return collections.OrderedDict(round_num=round_num, **({"shared": shared[0]} if shared else {}), metrics=metrics)
+
+
+def _first_state(model, options, client_state, shared):
+    """The type of a client's state."""
 
     @tff.tensorflow.computation(received_type(model, options))
     def first(received):
-        return client_state(Client.receive(model, options, received))
+        one = Client.receive(model, options, received)
+        return client_state(one if shared is None else dataclasses.replace(one, shared=shared()))
 
-    specs = tff.types.type_to_tf_tensor_specs(first.type_signature.result)
+    return first.type_signature.result
 
-    @tff.tensorflow.computation
-    def blank():
-        state = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
-        return collections.OrderedDict([(CLIENT_STATE, collections.OrderedDict(rounds=0, state=state))])
 
-    return blank
+def _training(model, options, client_update, sends_rate, client_state, shared, blank):
+    """(what the server sends, batches, then the rate, the shared value and the blank state, if any) -> `result`."""
+    more = [np.float32] if sends_rate else []
+    more += [part.type_signature.result for part in (shared, blank) if part is not None]
+
+    def update(one, batches, *rest):
+        rate, rest = rest[:sends_rate], rest[sends_rate:]
+        if shared is not None:
+            one = dataclasses.replace(one, shared=rest[0])
+        if blank is not None:
+            one = one.with_state(rest[-1][CLIENT_STATE], client_state)
+        return client_update(one, batches, *rate)
+
+    @tff.tensorflow.computation(tff.to_type((received_type(model, options), data_type(model), *more)))
+    def train(inputs):
+        return in_graph(update, model, options, *inputs)
+
+    return train
+
+
+def _advance(server_state, shared, sums_type):
+    """(round, sums of what clients retain and of their shares, shared value if any) -> (next round, next value)."""
+    more = [] if shared is None else [shared.type_signature.result]
+
+    # Sums that are not used here would not be in a contribution, where a hook takes them out.
+    @tff.tensorflow.computation(tff.StructWithPythonType([np.int32, sums_type, *more], tuple))
+    def advance(inputs):
+        round_num, sums, *before = inputs
+        return round_num + 1, *(server_state.next(value, sums[SHARES]) for value in before)
+
+    return advance
 
 
 def in_graph(client_update: Callable, model: Any, options: Options, received: Any, *inputs: Any) -> Any:

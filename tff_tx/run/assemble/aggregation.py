@@ -15,7 +15,7 @@ from tff_tx.aggregators import compression, dp
 from tff_tx.config import RunConfig
 from tff_tx.config.aggregation import ADAPTIVE, NONE
 from tff_tx.config.privacy import MOST_BANDS
-from tff_tx.config.registries import AGGREGATORS
+from tff_tx.config.registries import AGGREGATORS, ALGORITHMS
 from tff_tx.config.run_config import describe
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.integer_grid import IntegerGrid
@@ -52,6 +52,8 @@ def is_weighted(config: RunConfig) -> bool:
     """Whether clients count by their number of examples: by default, unless the updates are private."""
     if config.algorithm.weighted is not None:
         return config.algorithm.weighted
+    if "example_weighting" not in ALGORITHMS[config.algorithm.name].capabilities:
+        return False
     return not config.privacy.enabled and config.local_privacy.clip_norm is None
 
 
@@ -134,10 +136,12 @@ def _compressor(config, name, error_feedback=False):
 def client_state_bytes(
     config: RunConfig, trainable_bytes: int, personal_bytes: int, num_clients: int, cohort_size: int
 ) -> int:
-    """Maximum number of bytes of what clients keep between rounds: residuals and personal weights."""
-    residuals = trainable_bytes if config.compression.has_error_feedback else 0
+    """Maximum number of bytes of what clients keep between rounds: residuals, personal weights and control variates."""
+    shared = config.compression.has_error_feedback + ALGORITHMS[config.algorithm.name].client_state
     clients = min(num_clients, cohort_size * config.run.rounds)
-    return (residuals + personal_bytes) * (clients + cohort_size * (2 * config.run.rounds_per_checkpoint + 1))
+    return (shared * trainable_bytes + personal_bytes) * (
+        clients + cohort_size * (2 * config.run.rounds_per_checkpoint + 1)
+    )
 
 
 def check_memory(config: RunConfig, num_parameters: int) -> None:

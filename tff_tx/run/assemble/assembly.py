@@ -70,7 +70,7 @@ class Assembly:
         plan = privacy.build_plan(config, len(task.train.client_ids), weights, processes.server_rates(config))
         accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
         parts = attacks.option_parts(attack) if aggregator is None else {"aggregator": aggregator}
-        process = _process(config, trained.model, plan, parts)
+        process = _process(config, trained.model, len(task.train.client_ids), plan, parts)
         if config.engine.name != "federation":  # whose participants read their data themselves
             process = attacks.named_process(config, trained, process, attack)
         return cls(config, task, canaries, attack, cache, plan, accounts, process)
@@ -266,9 +266,9 @@ class Assembly:
         return lines
 
 
-def _process(config, model, plan, parts):
+def _process(config, model, num_clients, plan, parts):
     """The learning process of data sets; `parts` are fields of `algorithms.Options` in place of the configuration's."""
-    parts = {**aggregation.build_aggregation(config), **parts}
+    parts = {"num_clients": num_clients, **aggregation.build_aggregation(config), **parts}
     if plan is not None:
         parts.update(aggregation.private_parts(plan))
     return processes.build_process(config, model, processes.build_options(config, **parts))
@@ -286,7 +286,7 @@ def participants_process(
     """
     weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
     plan = privacy.build_plan(config, num_clients, weights, processes.server_rates(config))
-    return _process(config, task.model, plan, {}), plan
+    return _process(config, task.model, num_clients, plan, {}), plan
 
 
 def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:

@@ -14,7 +14,7 @@ import tensorflow_federated as tff
 
 from tff_tx import algorithms, cohorts, datasets, models, runtime
 from tff_tx.analysis import contribution
-from tff_tx.cohorts.client_store import RESIDUALS
+from tff_tx.cohorts.client_store import CLIENT_STATES, RESIDUALS
 from tff_tx.config import FIELDS, RunConfig, laws
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
@@ -23,7 +23,11 @@ from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
 
-_OWN_MODELS = ("personal_epochs", "moreau_steps", "mixing", "mixing_rate", "clusters", "cluster_spread")
+_OWN_FIELDS = (
+    *("personal_epochs", "moreau_steps", "mixing", "mixing_rate", "clusters", "cluster_spread"),
+    *("dynamic_strength", "inner_learning_rate", "hessian_step", "extrapolation_epsilon"),
+)
+"""Settings of algorithms that `algorithms.Options` has by the same name."""
 
 
 def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
@@ -37,9 +41,9 @@ def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
         transforms=client_transforms(config),
         personal_strength=config.algorithm.own_strength,
-        **{name: getattr(config.algorithm, name) for name in _OWN_MODELS},
         client_choices=_client_choices(config),
-        extrapolation_epsilon=config.algorithm.extrapolation_epsilon,
+        **{name: getattr(config.algorithm, name) for name in _OWN_FIELDS},
+        clients_per_round=config.cohort.buffer_size or config.cohort.clients_per_round,
         **parts,
     )
 
@@ -125,7 +129,7 @@ def on_silos(config: RunConfig, found: runtime.RayCluster | Federation | None) -
 
 
 def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hook]:
-    """What intervenes between clients and the sum: noise, masks, FedBuff's staleness, personal weights, codes, updates.
+    """What intervenes between clients and the sum: noise, masks, FedBuff's staleness, clients' states, codes, updates.
 
     `plan` is that of a private run.
     """
@@ -134,17 +138,23 @@ def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hoo
         hooks.append(runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent))
     if STORED.holds(config):
         hooks.append(personal.build_hook(config))
+    if ALGORITHMS[config.algorithm.name].client_state:
+        hooks.append(runtime.RetainedState(_client_store(config, CLIENT_STATES)))
     if (compressor := engine_compressor(config)) is not None:
         residuals = None
         if config.compression.has_error_feedback:
-            path = os.path.join(directory, RESIDUALS)
-            residuals = cohorts.ClientStore(path, 2 * config.run.rounds_per_checkpoint)  # the last but one
+            residuals = _client_store(config, RESIDUALS)
         hooks.append(runtime.ClientCompression(compressor, residuals))
     if config.cohort.is_adaptive:
         hooks.append(cohorts.LossObserver(cohorts.Feedback(directory)))
     if config.run.keep_updates:
         hooks.append(contribution.UpdateStore(directory))
     return hooks
+
+
+def _client_store(config: RunConfig, name: str) -> cohorts.ClientStore:
+    # A resume goes back as far as to the last checkpoint but one.
+    return cohorts.ClientStore(os.path.join(config.run.directory, name), 2 * config.run.rounds_per_checkpoint)
 
 
 def build_engine(
