@@ -44,8 +44,8 @@ def _states_stay_here(config):
     if not STORED.holds(config) or config.engine.name in ("local", "ray"):
         return None
     return STORED.describe(config) + fill(
-        " needs {engine.name}=local or ray (found {engine.name:value}): personal weights belong to the clients, and are "
-        "stored on this machine.",
+        " needs {engine.name}=local or ray (found {engine.name:value}): personal weights belong to the clients, and "
+        "are stored on this machine.",
         config,
     )
 
