@@ -39,6 +39,7 @@ def test_a_resumed_run_has_the_same_control_variates(cache_dir, tmp_path):
     assert states(tmp_path / "dynamic")
 
 
+LOCAL = {"local_privacy.clip_norm": 1.0, "local_privacy.noise_multiplier": 1.0}
 SCAFFOLD = {"data.dataset": "digits", "algorithm.name": "scaffold"}
 
 
@@ -46,10 +47,13 @@ SCAFFOLD = {"data.dataset": "digits", "algorithm.name": "scaffold"}
     ("values", "sentence"),
     [
         ({"algorithm.weighted": True}, "plain means over clients"),
-        ({"privacy.noise_multiplier": 1.0}, "it does not hide what clients send besides their update"),
+        (
+            {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0},
+            "it does not hide what clients send besides their update",
+        ),
         ({"engine.name": "tff_native"}, "its clients retain a state"),
         ({"compression.upload": "top_k"}, "besides their update"),
-        ({"algorithm.name": "fed_nova", "local_privacy.clip_norm": 1.0}, "would leave without noise"),
+        ({"algorithm.name": "fed_nova", **LOCAL}, "would leave without noise"),
         ({"algorithm.name": "fed_dyn", "aggregation.secure": "masks"}, "passes the engine beside the sums"),
         ({"algorithm.dynamic_strength": 0.5}, "has no effect with algorithm.name=scaffold"),
     ],
@@ -64,6 +68,6 @@ def test_fed_dyn_combines_with_what_needs_one_update():
     for values in (
         {"compression.upload": "top_k"},
         {"cohort.buffer_size": 2},
-        {"privacy.noise_multiplier": 1.0, "cohort.sampling": "poisson"},
+        {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0, "cohort.sampling": "poisson"},
     ):
         check(resolve(RunConfig.of({**dynamic, **values})))
