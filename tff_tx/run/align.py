@@ -170,7 +170,7 @@ def _participate(member: alignment.Member, own: AlignConfig, log: audit_log.Audi
         _digest,
         check_plan,
         handle,
-        lambda number, phase, payload: log.append(phase, payload, to=own.coordinator),
+        lambda number, phase, payload, known: log.append(phase, payload, known, to=own.coordinator),
     )
     link.serve()
 

@@ -118,8 +118,8 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
             said, arrays = party.answer(header.phase, *contents.unpack(payload))
             return contents.pack(said, contents.encode(arrays))
 
-        def log_sent(number, phase, payload):
-            log.append(phase, payload, number=number, to=own.coordinator)
+        def log_sent(number, phase, payload, known):
+            log.append(phase, payload, known, round=number, to=own.coordinator)
 
         link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
         link.serve()
