@@ -112,10 +112,11 @@ class Called:
 
 
 def _register_functions(function: Any) -> None:
-    """Registers functions that a concrete function runs where TensorFlow has forgotten them.
+    """Registers functions that a concrete function runs and TensorFlow does not know yet.
 
-    Functions of `Defun`, as of the loops of some ops, are named by what they compute, so that graphs share names, but
-    a name is forgotten as soon as one of these graphs is freed. The first call copies all that it needs.
+    Functions of `Defun`, as of the loops of some ops, register themselves where `tf.init_scope` leads out of graphs. In
+    a thread whose stack of contexts has no eager one at its bottom, as in the main thread of our programs, it leads to
+    the global default graph instead, and they stay unknown.
     """
     for nested in function.graph.as_graph_def().library.function:
         if not context.context().has_function(nested.signature.name):
