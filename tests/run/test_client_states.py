@@ -33,9 +33,9 @@ def test_a_resumed_run_has_the_same_control_variates(cache_dir, tmp_path):
     resumed = fit(tmp_path / "resumed", 3, scaffold)
     assert list(whole["train/loss"]) == list(resumed["train/loss"])
     assert states(tmp_path / "whole") == states(tmp_path / "resumed")
-    dynamic = fit(tmp_path / "dynamic", 2, ft.FedDyn(alpha=0.5, client=ft.SGD(0.1), epochs=1))
+    dynamic = fit(tmp_path / "dynamic", 1, ft.FedDyn(alpha=0.5, client=ft.SGD(0.1), epochs=1))
     uploads = [history["comm/upload_bytes_per_client"].iloc[0] for history in (whole, dynamic)]
-    assert uploads[0] == pytest.approx(2 * uploads[1], rel=0.02)  # besides weight and metrics
+    assert uploads[0] - uploads[1] == sum(w.nbytes for w in task.task.model.initial_weights[0])
     assert states(tmp_path / "dynamic")
 
 
@@ -67,7 +67,7 @@ def test_fed_dyn_combines_with_what_needs_one_update():
     dynamic = {**SCAFFOLD, "algorithm.name": "fed_dyn"}
     for values in (
         {"compression.upload": "top_k"},
-        {"cohort.buffer_size": 2},
+        {"cohort.buffer_size": 2, "cohort.concurrency": 4, "devices.seconds_per_example": 0.1},
         {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 1.0, "cohort.sampling": "poisson"},
     ):
         check(resolve(RunConfig.of({**dynamic, **values})))
