@@ -33,12 +33,14 @@ def main() -> None:
     parser.add_argument("--dropouts", type=_numbers(float), default=[0.0, 0.1, 0.3], help="shares that drop out")
     parser.add_argument("--peers_python", help="interpreter with flwr, .venv-peers/bin/python")
     parser.add_argument("--most_peers", type=int, default=100, help="most clients of Flower's cases")
+    parser.add_argument("--bfv", action="store_true", help="ours by homomorphic encryption, in place of masks")
     options = parser.parse_args()
+    ours_by = "benchmarks.contenders." + ("encrypted_sums" if options.bfv else "secure_sums")
     results, rows = [], []
     for clients, length, dropouts in itertools.product(options.clients, options.lengths, options.dropouts):
         sizes = topology(clients, threat_of(dropouts))
         case = Case(clients, length, dropouts, sizes.degree, sizes.threshold)
-        ours = processes.run("benchmarks.contenders.secure_sums", case.arguments())
+        ours = processes.run(ours_by, case.arguments())
         theirs = None
         if options.peers_python and clients <= options.most_peers:
             module = "benchmarks.peers.flower_secagg"
