@@ -2,8 +2,8 @@
 
 The setting of Kairouz et al. 2021, https://arxiv.org/abs/2102.06387, section 5: vectors on a sphere, one release, and
 nobody drops out or colludes. All are accounted by Renyi divergences: the exact profile of the Gaussian mechanism, which
-shares of noise have not, would need less noise of it. The error is the squared distance of the estimated mean from that of the vectors, in units
-of the squared norm of a vector, with 95 % intervals over trials.
+sums of shares have not, would need less noise. The error is the squared distance of the estimated mean from that of the
+vectors, in units of the squared norm of a vector, with 95 % intervals over trials.
 """
 
 from __future__ import annotations
