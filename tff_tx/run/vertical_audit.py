@@ -42,6 +42,8 @@ def audit_vertical(own: AuditConfig) -> str:
     config, settings = _stored(own.run_dir)
     if settings.kind != "classification":
         raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: attacks on labels are on classes, not on numbers.")
+    if settings.common_rows is not None:
+        raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: a federated transfer has no audit.")
     federation = Federation(config, settings, own.run_dir, trained=True)
     federation.restore()
     federation.label.defend_with(None)
