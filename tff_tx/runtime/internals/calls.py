@@ -114,9 +114,9 @@ class Called:
 def _register_functions(function: Any) -> None:
     """Registers functions that a concrete function runs and TensorFlow does not know yet.
 
-    Functions of `Defun`, as of the loops of some ops, register themselves where `tf.init_scope` leads out of graphs. In
-    a thread whose stack of contexts has no eager one at its bottom, as in the main thread of our programs, it leads to
-    the global default graph instead, and they stay unknown.
+    Functions of `Defun`, as of the loops of some ops, register themselves where `tf.init_scope` leads out of graphs. If
+    TensorFlow is imported within absl's `app.run`, as by our programs, it makes its context before it becomes eager
+    (tensorflow/python/distribute/combinations.py), so that `tf.init_scope` leads to a global graph and they do not.
     """
     for nested in function.graph.as_graph_def().library.function:
         if not context.context().has_function(nested.signature.name):
