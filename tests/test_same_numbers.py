@@ -90,9 +90,10 @@ UNNAMED = {
     *("column", "example", "constant", "causal_lm", "image_classification", "tabular_classification"),
     *("audio_classification", "speech_recognition", "federation"),
     *("multi_label_classification", "instruction_tuning"),
+    *("mlflow", "wandb"),
 }
 """What is chosen where no flag says so, mostly by the data set; and what needs recordings, conversations, several
-labels or other processes."""
+labels, other processes or packages."""
 
 
 def test_every_choice_is_made_by_a_command(tool):
