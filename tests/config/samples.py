@@ -18,6 +18,8 @@ def other_value(path):
     if field.type in (int, float):
         found = (1, 2, 3, 0.5, 0.25, 0)
         return next(v for v in map(field.type, found) if v != field.default and facts.problem(v) is None)
+    if field.type is tuple and facts.choices is not None:
+        return tuple(facts.choices)
     if field.type is tuple:
         return (3, 7) if field.item_type is int else ("one", "two")
     if facts.is_address:

@@ -1,19 +1,16 @@
 """What the library says names settings that exist, and no flag: the command line alone names flags."""
 
 import ast
-import inspect
 import pathlib
 import re
 
 import pytest
 
 from tff_tx.config import FIELDS, tools
-from tff_tx.config.option import Section
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tff_tx"
 FILES = sorted(ROOT.rglob("*.py"))
-TOOLS = [s for _, s in inspect.getmembers(tools, inspect.isclass) if issubclass(s, Section) and s is not Section]
-PATHS = {*FIELDS, *(field.path for section in TOOLS for field in section.fields())}
+PATHS = {*FIELDS, *(field.path for section in tools.SECTIONS for field in section.fields())}
 OTHERS = ("--logdir", "--port", "--max_concurrent_computation_calls", "--head", "--resources", "--no-deps", "--stop")
 """Flags of other programs."""
 WRITERS = ("config/run_config.py", "run/trainer.py", "analysis/auditing/report.py", "run/reporting.py")
