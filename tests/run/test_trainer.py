@@ -124,10 +124,12 @@ def test_the_report_shows_the_held_out_clients_and_what_is_confused(straight):
     evaluator, test = assembly.evaluators()["test"], assembly.task.test
     weights = tff.learning.models.ModelWeights(*assembly.task.model.initial_weights)
     by_client, confusion = evaluator.details(weights, test.client_ids)
-    labels, logits = evaluator.outputs(weights, test.client_ids)[::-1]
-    np.testing.assert_array_equal(
-        confusion, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10))
-    )
+    outputs = {}
+    evaluator.evaluate(weights, test.client_ids, outputs=outputs)
+    batches = [batch for client_id in test.client_ids for batch in outputs[client_id]]
+    logits, labels = (np.concatenate(parts) for parts in zip(*batches))
+    expected = sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10))
+    np.testing.assert_array_equal(confusion, expected)
     assert by_client["num_examples"].sum() == confusion.sum()
 
 
