@@ -142,7 +142,7 @@ def test_no_requirement_names_a_place(name):
         assert not line.lstrip().startswith("-")
 
 
-NOT_LOCKED = ("onnx",)
+NOT_LOCKED = ("onnx", "mlflow", "wandb")
 """Extras that are installed by who wants them, and whose tests are skipped without."""
 
 

@@ -289,13 +289,16 @@ def test_no_worker_outlives_its_program(end):
         time.sleep(0.1)
 
 
-def native_worker():
-    return next(p for p in psutil.Process().children(recursive=True) if "worker_binary" in p.name())
+def native_worker(context):
+    """The worker below a context's shell; TFF's own contexts have others, below this process itself."""
+    shell = psutil.Process(context._process.pid)
+    (worker,) = (p for p in shell.children() if "worker_binary" in p.name())
+    return worker
 
 
 def test_a_worker_whose_shell_was_killed_ends_with_its_context():
-    with NativeContext(1):
-        worker = native_worker()
+    with NativeContext(1) as context:
+        worker = native_worker(context)
         worker.parent().kill()
     psutil.wait_procs([worker], timeout=20)
     assert not worker.is_running()
@@ -310,6 +313,6 @@ def test_a_killed_worker_of_tff_is_a_sentence():
 
     with NativeContext(1) as call:
         assert call(double, 2) == 4
-        native_worker().kill()
+        native_worker(call).kill()
         with pytest.raises(UserError, match="TFF's worker has ended .*the same command again"):
             call(double, 2)
