@@ -1,12 +1,14 @@
 """What a round's form computes, in 32 bytes, and by which ops: the same in all processes that make it.
 
-Names of nodes and functions are numbered as a process has made them. The digest is of what they compute: a node's is
-that of its op, its attributes and its inputs, a function's that of what it returns, and so on up to a part's results.
+Names of nodes and functions are numbered as a process has made them, also where an assertion's text has them. The
+digest is of what they compute: a node's is that of its op, its attributes and its inputs, a function's that of what it
+returns, and so on up to a part's results.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
@@ -16,6 +18,8 @@ from tff_tx.runtime.internals.computations import full_name, graph_def_of, tenso
 
 _IGNORED = ("shared_name", "container", "metadata")
 _BACK_EDGE = "NextIteration"
+_NUMBER = re.compile(rb"_\d+\b")
+"""Of a name that is the same but for it, such as model_1/embedding."""
 
 
 def digest(form: RoundForm) -> bytes:
@@ -112,6 +116,10 @@ class _Graph:
 
     def _value(self, value: tf.compat.v1.AttrValue) -> bytes:
         functions = [value.func] if value.HasField("func") else value.list.func
+        if value.tensor.dtype == tf.string.as_datatype_enum:
+            texts = tf.make_ndarray(value.tensor)
+            unnumbered = (_NUMBER.sub(b"", text) for text in texts.ravel())
+            return _add(hashlib.sha256(repr(texts.shape).encode()), *unnumbered).digest()
         if not functions:
             return value.SerializeToString(deterministic=True)
         return b"".join(self._library.digest(function.name) for function in functions)

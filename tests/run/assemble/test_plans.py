@@ -7,7 +7,8 @@ import pytest
 from tests import tiny
 from tff_tx.config import RunConfig, check, resolve
 from tff_tx.core.errors import UserError
-from tff_tx.run.assemble import assembly, plans
+from tff_tx.run.assemble import assemble, assembly, plans
+from tff_tx.run.assemble.tasks import load_task
 from tff_tx.runtime import form_digest
 from tff_tx.runtime.form import RoundForm
 
@@ -103,3 +104,28 @@ def test_both_ends_make_the_same_computation(more, digits_task):
     assert len(digests) == 1
     other = assembly.participants_process(config(), task, 20)[0]
     assert form_digest.digest(RoundForm.of(other)) not in digests
+
+
+@pytest.mark.slow
+def test_a_model_that_is_made_again_computes_the_same(tmp_path):
+    """Its layers have other names then, which texts of assertions in its graph have, too."""
+    (tmp_path / "x.csv").write_text("who,text,label\n" + "".join(f"{n % 4},a b {n},{n % 2}\n" for n in range(24)))
+    bert = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    found = resolve(
+        RunConfig.of(
+            {
+                **{"data.files": (str(tmp_path / "x.csv"),), "data.client_column": "who", "model.architecture": "bert"},
+                **{"data.cache_dir": str(tmp_path), "model.tokenizer": "bytes", "model.config": bert},
+                **{
+                    "task.kind": "sequence_classification",
+                    "data.split": "within_client",
+                    "cohort.clients_per_round": 2,
+                },
+            }
+        )
+    )
+    digests = set()
+    for _ in range(2):
+        process = assemble(found, load_task(found, progress=False)).process
+        digests.add(form_digest.digest(RoundForm.of(process)))
+    assert len(digests) == 1
