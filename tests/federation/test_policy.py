@@ -4,10 +4,12 @@ import dataclasses
 import json
 import resource
 
+import numpy as np
 import pytest
 
 from tff_tx.core.errors import UserError
-from tff_tx.federation import audit_log, operations
+from tff_tx.federation import audit_log, evaluation, operations
+from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.policy import Policy, Terms
 
 TERMS = Terms(3, 10, False, None, None, ("loss", "num_examples"), True)
@@ -42,6 +44,7 @@ def test_a_plan_within_all_bounds_is_accepted(tmp_path):
         'metrics = ["loss", "num_examples"]\nlabel_names = true\n'
     )
     Policy.load(str(path)).check(PRIVATE)
+    assert Policy.load(str(path)).evaluation
 
 
 @pytest.mark.parametrize(
@@ -121,3 +124,28 @@ def test_ops_that_reach_out_are_none_of_the_known():
         with pytest.raises(UserError, match=f"has the ops {op}, which are not among those"):
             operations.require_known({"MatMul", op})
     operations.require_known({"PrintV2"}, ["PrintV2"])
+
+
+def test_weights_and_sums_of_evaluation_come_back_and_others_are_rejected():
+    """Only what a round changed travels; fixed point is exact for counts, and adds up modulo 2^62."""
+    initial = [np.zeros([2, 3], np.float32), np.ones([4], np.float32)]
+    changed, arrays = evaluation.to_arrays([initial[0] + 1, initial[1]], initial)
+    assert changed == [0]
+    weights = evaluation.to_weights(changed, arrays, initial)
+    np.testing.assert_array_equal(weights[0], 1)
+    np.testing.assert_array_equal(weights[1], initial[1])
+    for places, sent in (
+        ([0, 0], arrays * 2),
+        ([2], arrays),
+        ([-1], arrays),
+        ([1], arrays),
+        (None, arrays),
+        (["0"], arrays),
+    ):
+        with pytest.raises(EnvelopeError):
+            evaluation.to_weights(places, sent, initial)
+    sums = [[np.float32(-1.5), np.array([3, 2**20], np.int64)], [np.float32(0.25), np.array([4, 5], np.int64)]]
+    total = [sum(leaves) % 2**62 for leaves in zip(*map(evaluation.to_fixed_point, sums))]
+    loss, counts = evaluation.from_fixed_point(total, sums[0])
+    assert (loss, loss.dtype) == (-1.25, np.float32)
+    np.testing.assert_array_equal(counts, [7, 2**20 + 5])

@@ -420,6 +420,7 @@ _CLIENT_PRIVACY = [
 _ENGINE = [
     *belong("engine.name=ray", *(path for path in section("engine") if path.startswith("engine.ray_"))),
     *belong("engine.name=federation", *(path for path in section("engine") if path.startswith("engine.federation_"))),
+    *belong("engine.name=federation", "run.participant_evaluation"),
     *belong("engine.name=ray|federation", "data.silos"),
     *(
         Conflict("engine.name=federation", condition, because)

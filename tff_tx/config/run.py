@@ -131,6 +131,10 @@ class RunSettings(Section, name="run"):
         False, "Saves the model of the evaluation with the best {run.monitor} instead of the last."
     )
     monitor: str = option("loss", "Evaluation metric of {run.patience} and {run.keep_best}.")
+    participant_evaluation: bool = option(
+        False,
+        "Evaluates at the participants of a federation, too, each on held-out rows of its own (programs.participate).",
+    )
     keep_updates: bool = option(
         False, "Stores what each client of each round contributes in updates/, for programs.contribution."
     )

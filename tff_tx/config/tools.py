@@ -249,6 +249,9 @@ class ParticipantConfig(Section, name="participant"):
     )
     certificate: str | None = option(None, "Directory of the participant's kit (programs.certs).")
     data: tuple[str, ...] = option((), "Training files, folders or globs, in the format of the plan.")
+    held_out: tuple[str, ...] = option(
+        (), "Held-out files, on which the model is evaluated here if the plan evaluates at participants."
+    )
     policy: str | None = option(None, "TOML file with the bounds that the participant enforces; default: none.")
     approve: str | None = option(
         None, "Digest of the plan that is approved of; default: the operator is asked, once for each plan."

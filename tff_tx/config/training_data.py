@@ -63,7 +63,8 @@ def holds_out_own_records(config: RunConfig) -> bool:
 
 
 def _chooses_models(config):
-    return (config.run.keep_best or config.run.patience is not None) and holds_out_own_records(config)
+    chooses = config.run.keep_best or config.run.patience is not None
+    return chooses and (holds_out_own_records(config) or config.run.participant_evaluation)
 
 
 def _chooses_thresholds(config):

@@ -59,13 +59,13 @@ def encode(arrays: Sequence[Any], compressed: bool = False) -> bytes:
 
 
 def require_like(arrays: Sequence[np.ndarray], specs: Sequence[Any], sender: str) -> None:
-    """Checks types and shapes (`tf.TensorSpec`) of arrays, and that they are finite.
+    """Checks types and shapes of arrays, as of others or `tf.TensorSpec`s, and that they are finite.
 
     Raises:
       EnvelopeError: If they are others; the message names the sender.
     """
     found = [(array.dtype, array.shape) for array in arrays]
-    wanted = [(np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape)) for spec in specs]
+    wanted = [(np.dtype(getattr(spec.dtype, "as_numpy_dtype", spec.dtype)), tuple(spec.shape)) for spec in specs]
     if found != wanted:
         raise EnvelopeError(f"{sender} sent other arrays than those of the round.")
     if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):

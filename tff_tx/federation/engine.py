@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import contents
+from tff_tx.federation import contents, evaluation
 from tff_tx.federation.answers import ask
 from tff_tx.federation.envelopes import EnvelopeError
+from tff_tx.federation.evaluation import EVALUATE
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_rounds import KEYS, SecureRounds, model_digest
@@ -59,7 +61,7 @@ class FederationEngine(ProcessEngine):
         form = RoundForm.of(process)
         super().__init__(process, form)
         self._merge, self._hub = form.graph("merge").whole(), hub
-        self._participant_fn, self._compressed, self._asked = participant_fn, compressed, 0
+        self._participant_fn, self._compressed, self._asked, self._round_num = participant_fn, compressed, 0, 0
         leaves = self.parts.prepare(*self.parts.initialize())
         constants = [leaves[i] for i in sorted(self.parts.constants)]
         self._facts = {**facts, "form": digest_of(form, constants)}
@@ -79,6 +81,43 @@ class FederationEngine(ProcessEngine):
                     "need the same version of this program and the same checkpoint."
                 )
 
+    def evaluate(self, weights: Sequence[Any], initial: Sequence[Any], zero: Sequence[Any]) -> dict[str, list]:
+        """Sums of metrics over held-out rows of participants, by their names; secure sums of all by the name "".
+
+        Args:
+          weights: Of the model, the trainable ones first.
+          initial: Those that participants make themselves.
+          zero: The sums over no rows.
+
+        Raises:
+          EnvelopeError: If no participant gives any, or secure sums have too few.
+        """
+        changed, arrays = evaluation.to_arrays(weights, initial)
+        self._asked += 1
+        said = {"facts": self._facts, "attempt": self._asked, EVALUATE: True, "changed": changed}
+        requests = dict.fromkeys(self._hub.names, contents.pack(said, contents.encode(arrays, self._compressed)))
+        found, failures = {}, {}
+        if self._secure is not None:
+            layout, model = evaluation.layout_of(zero), model_digest(self._facts["form"], arrays)
+            try:
+                total, failures = self._secure.sum(self._round_num, model, requests, layout=layout)
+            except SecureSumError as error:
+                raise EnvelopeError(str(error)) from error
+            found[""] = evaluation.from_fixed_point(total, zero)
+        else:
+            answers, failures = ask(self._hub, self._round_num, EVALUATE, requests)
+            for name, (_, sums) in answers.items():
+                try:
+                    contents.require_like(sums, [np.asarray(leaf) for leaf in zero], name)
+                    found[name] = sums
+                except EnvelopeError as error:
+                    failures[name] = str(error)
+        for reason in failures.values():
+            logging.warning("evaluation after round %d: %s", self._round_num, reason)
+        if not found:
+            raise EnvelopeError("; ".join(failures.values()))
+        return found
+
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
         if not clients:
             return self.parts.zero()
@@ -95,7 +134,7 @@ class FederationEngine(ProcessEngine):
             for name, own in positions.items()
         }
         gathered.clock.stop("prepare")
-        round_num = int(jobs[0].client["round_num"])
+        self._round_num = round_num = int(jobs[0].client["round_num"])
         if self._secure is None:
             return self._sum(round_num, positions, requests, gathered)
         return self._secure_sum(round_num, model_digest(self._facts["form"], changing), positions, requests, gathered)

@@ -48,6 +48,7 @@ class Policy:
       most_epsilon: Largest epsilon of it; None: no bound.
       metrics: Metrics of training that may leave; None: all.
       label_names: Whether names of labels found in the data may leave.
+      evaluation: Whether sums of metrics over its held-out rows may leave in the clear.
       operations: Ops that are allowed besides those this program knows.
     """
 
@@ -58,6 +59,7 @@ class Policy:
     most_epsilon: float | None = None
     metrics: tuple[str, ...] | None = None
     label_names: bool = True
+    evaluation: bool = True
     operations: tuple[str, ...] = ()
 
     @classmethod

@@ -65,7 +65,12 @@ class SecureRounds:
         self._hub, self._layout, self._threat, self._run, self._seconds = hub, layout, threat, run, seconds
 
     def sum(
-        self, round_num: int, model: bytes, requests: Mapping[str, Any], on_phase: Callable[[str], None]
+        self,
+        round_num: int,
+        model: bytes,
+        requests: Mapping[str, Any],
+        on_phase: Callable[[str], None] = lambda phase: None,
+        layout: Layout | None = None,
     ) -> tuple[list[np.ndarray], dict[str, str]]:
         """The sum over participants, leaves of int64, and by name the reasons why others are not in it.
 
@@ -74,12 +79,13 @@ class SecureRounds:
           model: `model_digest` of what is broadcast.
           requests: First message to each participant; different from all before.
           on_phase: Called after each phase with its name.
+          layout: Of what is summed, if it is not the contributions.
 
         Raises:
           SecureSumError: If there is none: too few participants, or shares that do not fit.
         """
-        vectors, count = self._layout.vectors(), len(self._hub.names)
-        terms = Terms(self._run, round_num, model, vectors, self._threat, count)
+        layout = layout or self._layout
+        terms = Terms(self._run, round_num, model, layout.vectors(), self._threat, len(self._hub.names))
         terms.sizes(len(requests))  # rejects what cannot be before anybody trains
         server, marks = Server(terms, self._hub.authority), self._hub.fingerprints(requests)
         names, reasons, messages = {mark: name for name, mark in marks.items()}, {}, requests
@@ -100,9 +106,7 @@ class SecureRounds:
             messages = {names[mark]: contents.pack({}, encode(message)) for mark, message in sent.items()}
             on_phase(phase)
         summed = {names[mark] for mark in server.survivors}
-        return self._layout.split(server.sums), {
-            n: reasons.get(n, f"{n} has dropped out") for n in requests.keys() - summed
-        }
+        return layout.split(server.sums), {n: reasons.get(n, f"{n} has dropped out") for n in requests.keys() - summed}
 
 
 class SecureParty:

@@ -53,7 +53,7 @@ COLUMNS = (
         ("eval/*",),
         OUTSIDE,
         "evaluations on held-out records of the training clients (`eval/` and `results.json`)",
-        holds_out_own_records,
+        lambda c: holds_out_own_records(c) or c.run.participant_evaluation,
     ),
     Output(("eval/*",), PUBLIC),
     Output(("clients/*",), OUTSIDE, "how many clients were sampled, reported or failed (`clients/`)"),

@@ -9,6 +9,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+import tensorflow_federated as tff
+
 from tff_tx import datasets, tasks
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import certificates, files, locks
@@ -16,6 +19,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import audit_log, contents, wire
 from tff_tx.federation.engine import FORM, TRAIN, client_of
 from tff_tx.federation.envelopes import EnvelopeError, Payload
+from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to_weights
 from tff_tx.federation.link import Link
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.policy import Policy, Terms
@@ -25,6 +29,7 @@ from tff_tx.run.assemble import assembly, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
 from tff_tx.run.assemble.federations import listing_to_json
+from tff_tx.run.evaluation import Evaluator
 
 _APPROVED, _SECRET = "approved.json", "secret"
 
@@ -45,6 +50,7 @@ class Participant:
         self._settings, self._approve, self._progress = settings, approve, progress
         self._files = tuple(map(os.path.abspath, settings.data))
         datasets.require_files(self._files)
+        datasets.require_files(tuple(map(os.path.abspath, settings.held_out)))
         self._policy = Policy.load(settings.policy)
         self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
         self._log: audit_log.AuditLog | None = None
@@ -52,6 +58,7 @@ class Participant:
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
         self._party: SecureParty | None = None
+        self._evaluator: tuple[tasks.FederatedTask, Evaluator] | None = None
         self._link = Link(
             settings.coordinator, settings.certificate, plans.digest, self._take_plan, self._answer, self._log_sent
         )
@@ -86,6 +93,7 @@ class Participant:
         own = self._settings
         changes = {
             "data.files": self._files,
+            "data.test_files": tuple(map(os.path.abspath, own.held_out)),
             "data.cache_dir": os.path.join(own.state_dir, "cache"),
             **({"model.pretrained": own.pretrained} if own.pretrained else {}),
         }
@@ -135,6 +143,8 @@ class Participant:
         facts = said.get("facts", {})
         if not isinstance(facts, Mapping):
             raise EnvelopeError("a request has no facts.")
+        if header.phase == (EVALUATE if self._party is None else KEYS) and said.get(EVALUATE):
+            return self._evaluate(header.round, facts, said.get("changed"), arrays)
         if header.phase == (TRAIN if self._party is None else KEYS):
             return self._train(header.round, facts, said.get("clients"), arrays)
         if header.phase == FORM:
@@ -147,12 +157,36 @@ class Participant:
             return contents.pack({"found": datasets.in_silo(self.name, getattr(datasets, header.phase), spec)})
         raise EnvelopeError(f"the plan has no phase {header.phase!r}.")
 
-    def _train(self, round_num: int, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
+    def _evaluate(self, round_num: int, facts: Mapping[str, Any], changed: Any, arrays: Sequence[Any]) -> Payload:
+        """Sums of metrics over this participant's held-out rows."""
+        worker, task = self._checked_worker(round_num, facts), self._task_for(facts)
+        if not self._config.run.participant_evaluation:
+            raise EnvelopeError("the plan has no evaluation at participants.")
+        if task.test is None:
+            raise UserError("there are no held-out rows.")
+        if self._party is None and not self._policy.evaluation:
+            raise UserError("this participant's policy has evaluation = false, and the plan adds up in the clear.")
+        if self._evaluator is None or self._evaluator[0] is not task:
+            self._evaluator = (task, Evaluator(task.model, task.eval_batches_fn(task.test)))
+        trainable, others = task.model.initial_weights
+        weights = to_weights(changed, arrays, [*trainable, *others])
+        model = tff.learning.models.ModelWeights(weights[: len(trainable)], weights[len(trainable) :])
+        sums = [leaf.numpy() for leaf in tf.nest.flatten(self._evaluator[1].sums(model, task.test.client_ids))]
+        if self._party is None:
+            return contents.pack({}, contents.encode(sums))
+        digest, layout = model_digest(worker.digest, arrays), layout_of(sums)
+        return contents.pack({}, self._party.begin(round_num, digest, layout, to_fixed_point(sums)))
+
+    def _checked_worker(self, round_num: int, facts: Mapping[str, Any]) -> Worker:
         worker, rounds = self._worker_for(facts), self._config.run.rounds
         if worker.digest != facts.get("form"):
             raise EnvelopeError("the coordinator's computation is not what this participant makes of the plan.")
         if not 1 <= round_num <= rounds:
             raise EnvelopeError(f"round {round_num} is none of the {rounds} of the plan.")
+        return worker
+
+    def _train(self, round_num: int, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
+        worker = self._checked_worker(round_num, facts)
         clients = self._named(round_num, named, self._task_for(facts))
         total, failures, waited = worker.train(clients, arrays)
         if self._party is None:

@@ -256,7 +256,7 @@ class Trainer:
                 run_dir,
                 schedule,
                 cohort_fn=parts.cohort_fn(engine.traffic()),
-                evaluate_fn=parts.evaluate_fn(evaluators),
+                evaluate_fn=parts.evaluate_fn(evaluators, engine),
                 callbacks=[*before, withhold, MetricsCsv(), TensorBoard(), *trackers],
                 show_progress=self._progress,
                 profiled=self.config.run.profile,

@@ -105,8 +105,20 @@ class Assembly:
         names = [split for split in task_parts.splits(self.task) if split != "train"]
         return {split: own_models.in_training(self.config, self.task, split) for split in names}
 
-    def evaluate_fn(self, evaluators: Mapping[str, Any]) -> Callable[[Any], Mapping[str, float]] | None:
-        """Evaluates on the same held-out clients each time, by their activations where these are cached."""
+    def evaluate_fn(self, evaluators: Mapping[str, Any], engine: Any) -> Callable[[Any], Mapping[str, float]] | None:
+        """Evaluates on the same held-out clients each time, by their activations where these are cached.
+
+        With `run.participant_evaluation`, it does so at the engine's participants, too.
+        """
+        here = self._evaluate_here(evaluators)
+        if not self.config.run.participant_evaluation:
+            return here
+        return lambda weights: {
+            **(here(weights) if here else {}),
+            **federations.participant_metrics(engine, self.task.model, weights),
+        }
+
+    def _evaluate_here(self, evaluators):
         if not evaluators:
             return None
         split = "validation" if "validation" in evaluators else "test"

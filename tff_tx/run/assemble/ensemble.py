@@ -79,8 +79,10 @@ class EnsembleAssembly(Assembly):
             if task.test is not None
         }
 
-    def evaluate_fn(self, evaluators: Mapping[str, Evaluator]) -> Callable[[Any], Mapping[str, float]] | None:
-        """Evaluates all groups' models on all test clients."""
+    def evaluate_fn(
+        self, evaluators: Mapping[str, Evaluator], engine: Any
+    ) -> Callable[[Any], Mapping[str, float]] | None:
+        """Evaluates all groups' models on all test clients, whatever the engine."""
         if not evaluators:
             return None
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import datasets, tasks
+from tff_tx import datasets, models, tasks
 from tff_tx.config import RunConfig
 from tff_tx.core.certificates import PARTICIPANTS
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import contents
+from tff_tx.federation import contents, evaluation
 from tff_tx.federation.answers import ask
 from tff_tx.federation.engine import FederationEngine
+from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.hub import Hub, Limits
 from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_rounds import SecureRounds
@@ -94,6 +97,26 @@ def build_engine(
     found.wait()
     engine.check_forms(config.data.silos)
     return engine
+
+
+def participant_metrics(
+    engine: FederationEngine, model: models.TransformerModel, weights: tff.learning.models.ModelWeights
+) -> dict[str, float]:
+    """Metrics over the held-out rows of all participants, participants/METRIC, and in the clear of each by its name."""
+    zero = model.initialize_metrics_state()
+    initial, leaves = model.initial_weights, [np.asarray(leaf) for leaf in tf.nest.flatten(zero)]
+    try:
+        found = engine.evaluate([*weights.trainable, *weights.non_trainable], [*initial[0], *initial[1]], leaves)
+    except EnvelopeError as error:
+        logging.warning("the model has not been evaluated at participants: %s", error)
+        return {}
+    every = {f"participants/{name}": sums for name, sums in found.items() if name}
+    every["participants"] = found.get("") or evaluation.added(found)
+    metrics = {}
+    for name, sums in every.items():
+        values = model.finalize_metrics(tf.nest.pack_sequence_as(zero, list(map(tf.constant, sums))))
+        metrics.update({f"{name}/{metric}": np.asarray(value).item() for metric, value in values.items()})
+    return metrics
 
 
 def listing_to_json(listing: datasets.Listing, secret: bytes | None = None) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def describe(config: RunConfig) -> str:
     sizes = "how many examples each has and their mean length, "
     if config.aggregation.secure != "none":
         sums, sizes, what = secure.describe_sizes(config), "", "masked updates and metrics, and shares of their masks"
+    what += ", sums of metrics over held-out rows" if config.run.participant_evaluation else ""
     lines = [
         f"participants: {', '.join(config.data.silos)}",
         f"task: {config.task.kind}, of {config.run.rounds} rounds of {config.algorithm.name}, each with "

@@ -1,0 +1,157 @@
+"""Participants as they are, with their data, plan and policy, in threads beside the coordinator."""
+
+import contextlib
+import csv
+import os
+import random
+import threading
+
+import numpy as np
+import pandas as pd
+import portpicker
+import pytest
+
+from tests.federation import parties
+from tff_tx.config import RunConfig
+from tff_tx.config.tools import ParticipantConfig
+from tff_tx.federation import audit_log
+from tff_tx.federation.secure_rounds import PHASES
+from tff_tx.run.federation import Participant
+from tff_tx.run.trainer import Trainer
+
+SILOS = {"north": 2, "south": 1, "west": 1}
+SETTINGS = {
+    "data.dataset": "file",
+    "data.client_column": "patient",
+    "data.label_names": ("a", "b"),
+    "task.kind": "sequence_classification",
+    "task.max_length": 8,
+    "model.architecture": "bert",
+    "model.tokenizer": "bytes",
+    "model.config": {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
+    "client.steps": 1,
+    "run.rounds": 2,
+    "run.rounds_per_evaluation": 1,
+    "cohort.clients_per_round": 4,
+}
+
+
+def write_table(path, clients, seed):
+    """A table of eight rows a client."""
+    drawn = random.Random(seed)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patient", "text", "label"])
+        for client in clients:
+            writer.writerows([client, *(("red dog", "a") if drawn.random() < 0.5 else ("sea", "b"))] for _ in range(8))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("participants")
+    parties.make_kits(place / "certs", SILOS)
+    for number, (name, clients) in enumerate(SILOS.items()):
+        write_table(place / f"{name}.csv", [f"p{c}" for c in range(clients)], number)
+        write_table(place / f"{name}_held_out.csv", ["q0", "q1"], 10 + number)
+    rows = {name: pd.read_csv(place / f"{name}.csv") for name in SILOS}
+    for name, table in rows.items():
+        table["patient"] = name + "/" + table["patient"]
+    pd.concat(rows.values()).to_csv(place / "all.csv", index=False)
+    held_out = [pd.read_csv(place / f"{name}_held_out.csv") for name in SILOS]
+    pd.concat(held_out).to_csv(place / "held_out.csv", index=False)
+    return place
+
+
+def fit(place, name, **values):
+    """The figures of a run, without times."""
+    table = Trainer.from_config(config_of(place, name, values), progress=False).fit()
+    return table[[column for column in table if not column.startswith("time/")]]
+
+
+def settings(place, port):
+    """Those of the coordinator of a run among the participants."""
+    return {
+        "engine__name": "federation",
+        "engine__federation_address": f"localhost:{port}",
+        "engine__federation_certificate": str(place / "certs" / "coordinator"),
+        "data__files": ("{silo}",),
+        "data__silos": tuple(SILOS),
+        "run__participant_evaluation": True,
+    }
+
+
+def config_of(place, name, values):
+    own = {path.replace("__", "."): value for path, value in values.items()}
+    directory = {"run.directory": str(place / name), "data.cache_dir": str(place / "cache")}
+    return RunConfig.of({**SETTINGS, **directory, **own})
+
+
+class InTurn(Participant):
+    """A participant that shares its process with others: TensorFlow's seeds and names are of a process."""
+
+    turn = threading.Lock()
+
+    def _answer(self, header, payload):
+        with self.turn:
+            return super()._answer(header, payload)
+
+
+@contextlib.contextmanager
+def serving(place, port):
+    """The participants, in threads."""
+    found = []
+    for silo in SILOS:
+        (place / f"{silo}.toml").write_text("least_participants = 3\nevaluation = " + str(silo != "west").lower())
+        own = ParticipantConfig(
+            coordinator=f"localhost:{port}",
+            certificate=str(place / "certs" / silo),
+            data=(str(place / f"{silo}.csv"),),
+            held_out=(str(place / f"{silo}_held_out.csv"),),
+            policy=str(place / f"{silo}.toml"),
+            state_dir=str(place / "state" / silo),
+            threads=1,
+        )
+        found.append(InTurn(own, lambda words, digest: True, progress=False))
+        threading.Thread(target=found[-1].serve, daemon=True).start()
+    try:
+        yield
+    finally:
+        for participant in found:
+            participant.stop()
+
+
+def federation(place, name, **values):
+    """The figures of a run among the participants."""
+    port = portpicker.pick_unused_port()
+    with serving(place, port):
+        return fit(place, name, **settings(place, port), **values)
+
+
+@pytest.mark.slow
+def test_a_secure_run_is_arithmetic_to_the_bit_and_evaluates_where_the_data_are(place):
+    files = {"data__files": (str(place / "all.csv"),), "data__test_files": (str(place / "held_out.csv"),)}
+    local = fit(place, "local", aggregation__secure="arithmetic", data__validation_fraction=0.0, **files)
+    secure = federation(place, "secure", aggregation__secure="masks")
+    shared = [column for column in secure if not column.startswith("eval/")]
+    pd.testing.assert_frame_equal(secure[shared], local[shared])
+    assert not [column for column in secure if "north" in column]
+    for name in ("loss", "accuracy", "num_examples"):
+        np.testing.assert_allclose(secure[f"eval/participants/{name}"], local[f"eval/{name}"], rtol=1e-4)
+    for silo in SILOS:
+        log = list(audit_log.read(str(place / "state" / silo / audit_log.NAME)))
+        assert [entry["what"] for entry in log if entry["what"] in PHASES] == [*PHASES] * 4  # trained, evaluated, twice
+        assert {entry["what"] for entry in log} == {*PHASES, "ready", "listing", "form"}
+
+
+@pytest.mark.slow
+def test_each_participants_metrics_leave_if_its_policy_lets_them(place):
+    table = federation(place, "clear")
+    assert {c.split("/")[-2] for c in table if c.startswith("eval/participants/")} == {"participants", "north", "south"}
+    counts = table[[f"eval/participants/{name}num_examples" for name in ("north/", "south/", "")]].to_numpy()
+    np.testing.assert_array_equal(counts, [[16, 16, 32]] * 2)
+    assert os.path.exists(place / "clear" / "report.md")
