@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from tff_tx.core import certificates
 from tff_tx.core.threat import Threat
 from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_sums import Authority, Identity, Terms, encryption
-from tff_tx.federation.simulated_sums import client_name
+from tff_tx.federation.simulated_sums import broadcast_digest, client_name
 from tff_tx.runtime import Hook, Job, TooFewClientsError
 
 
@@ -59,12 +58,9 @@ class EncryptedSums(Hook):
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         self._round_num += 1
-        model = hashlib.sha256()
-        for leaf in broadcast:
-            model.update(np.asarray(leaf).tobytes())
         names = [client_name(client) for client in clients]
         vectors, most = self._layout.vectors(), max(1, len(names))
-        self._terms = Terms(self._run, self._round_num, model.digest(), vectors, Threat(0.0, 0.0), most)
+        self._terms = Terms(self._run, self._round_num, broadcast_digest(broadcast), vectors, Threat(0.0, 0.0), most)
         self._aggregator = encryption.Aggregator(self._terms, self._public, self._authority)
         self._order = names
 

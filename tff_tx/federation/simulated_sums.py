@@ -41,6 +41,14 @@ class _Masked:
         return leaves, leaves, {}
 
 
+def broadcast_digest(broadcast: list) -> bytes:
+    """SHA-256 of all leaves that the server broadcasts in a round."""
+    found = hashlib.sha256()
+    for leaf in broadcast:
+        found.update(np.asarray(leaf).tobytes())
+    return found.digest()
+
+
 class SimulatedSums(Hook):
     """Runs the protocol of `secure_sums` among the clients of a round; each message passes through its bytes.
 
@@ -65,13 +73,9 @@ class SimulatedSums(Hook):
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         self._round_num += 1
-        model = hashlib.sha256()
-        for leaf in broadcast:
-            model.update(np.asarray(leaf).tobytes())
         names = [client_name(client) for client in clients]
-        terms = Terms(
-            self._run, self._round_num, model.digest(), self._layout.vectors(), self._threat, max(1, len(names))
-        )
+        model, vectors, most = broadcast_digest(broadcast), self._layout.vectors(), max(1, len(names))
+        terms = Terms(self._run, self._round_num, model, vectors, self._threat, most)
         try:
             self._sizes = terms.sizes(len(names))
         except SecureSumError as error:

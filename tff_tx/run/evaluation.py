@@ -93,8 +93,7 @@ class Evaluator:
           outputs: If not None, gets (predictions, labels) of each client's batches, by client.
         """
         sums = list(self._client_sums(weights, client_ids, show_progress, own, outputs))
-        by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
-        return self._finish(functools.reduce(_add, sums)), by_client
+        return self._finish(functools.reduce(_add, sums)), self._by_client(sums, client_ids)
 
     @functools.cached_property
     def _predict(self):
@@ -114,8 +113,10 @@ class Evaluator:
         The latter is int64 [classes, classes]: how often a class, by row, was taken for another, by column.
         """
         sums = list(self._client_sums(weights, client_ids, False))
-        by_client = pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
-        return by_client, functools.reduce(_add, sums)[1].numpy()
+        return self._by_client(sums, client_ids), functools.reduce(_add, sums)[1].numpy()
+
+    def _by_client(self, sums, client_ids):
+        return pd.DataFrame(map(self._finish, sums), index=pd.Index(client_ids, name="client"))
 
     def _pairs(self, logits, labels):
         """How a batch's classes are confused; labels below 0 do not count."""
