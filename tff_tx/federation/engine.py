@@ -178,6 +178,10 @@ class FederationEngine(ProcessEngine):
         gathered.progress(sum(map(len, positions.values())) - len(gathered.failures))
         return [tf.convert_to_tensor(leaf) for leaf in total]
 
+    @property
+    def _measures_uploads(self) -> bool:
+        return self._compressed
+
     def _checked(self, name: str, own: list[int], said: dict, arrays: list[np.ndarray], gathered: Gathered) -> list:
         """A participant's sum, if it can be one; what it says of its clients goes into `gathered`."""
         contents.require_like(arrays, self._specs, name)

@@ -115,7 +115,7 @@ def _cost(rows):
         speed = f", {rows['train/num_examples'].sum() / seconds.sum():.0f} examples a second"
     return (
         f"{seconds.sum():.0f} s in rounds, {seconds.median():.2f} s a round in the median{speed}. A real federation "
-        f"would have moved {total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].iloc[-1] / 1e6:.2f} MB up and "
+        f"would have moved {total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].ffill().iloc[-1] / 1e6:.2f} MB up and "
         f"{rows['comm/download_bytes_per_client'].iloc[-1] / 1e6:.2f} MB down, a client and round."
     )
 

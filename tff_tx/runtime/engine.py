@@ -6,6 +6,7 @@ import abc
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
@@ -184,9 +185,15 @@ class ProcessEngine(Engine):
         )
 
     def _upload_bytes(self, measured: Sequence[int]) -> float | None:
-        if measured and self.parts.moduli:
+        if not measured:  # a Poisson sample may be empty: then there is no mean
+            return math.nan if self._measures_uploads else None
+        if self.parts.moduli:
             return float(self.parts.traffic.upload_bytes)  # numbers modulo M are packed, and not encoded
-        return sum(measured) / len(measured) if measured else None
+        return sum(measured) / len(measured)
+
+    @property
+    def _measures_uploads(self) -> bool:
+        return self._encode is not None
 
     def _job(self, broadcast: list, client: Any) -> Job:
         job = Job(client, broadcast)
