@@ -108,15 +108,15 @@ def _cost(rows):
     if "time/round_seconds" not in rows:
         return "Withheld: what rounds cost depends on the clients in them."
     seconds = rows["time/round_seconds"]
-    sent = rows["comm/upload_bytes_per_client"] + rows["comm/download_bytes_per_client"]
-    total = float((sent * rows["clients/sampled"]).sum())
+    upload, download = rows["comm/upload_bytes_per_client"].ffill(), rows["comm/download_bytes_per_client"]
+    total = float(((upload + download) * rows["clients/sampled"]).sum())
     speed = ""
     if "train/num_examples" in rows:
         speed = f", {rows['train/num_examples'].sum() / seconds.sum():.0f} examples a second"
     return (
         f"{seconds.sum():.0f} s in rounds, {seconds.median():.2f} s a round in the median{speed}. A real federation "
-        f"would have moved {total / 1e6:,.0f} MB: {rows['comm/upload_bytes_per_client'].ffill().iloc[-1] / 1e6:.2f} MB up and "
-        f"{rows['comm/download_bytes_per_client'].iloc[-1] / 1e6:.2f} MB down, a client and round."
+        f"would have moved {total / 1e6:,.0f} MB: {upload.iloc[-1] / 1e6:.2f} MB up and "
+        f"{download.iloc[-1] / 1e6:.2f} MB down, a client and round."
     )
 
 

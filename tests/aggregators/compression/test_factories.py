@@ -143,8 +143,8 @@ def test_bytes_are_those_that_were_made():
         output = engine.run_round(
             engine.initialize(), cohort(), on_contribution=lambda _, leaves: contributions.append(leaves)
         )
-    sizes = [len(compression.encode([leaf.numpy() for leaf in leaves])) for leaves in contributions]
         empty = engine.run_round(output.state, [], min_clients=0)
+    sizes = [len(compression.encode([leaf.numpy() for leaf in leaves])) for leaves in contributions]
     assert output.upload_bytes == pytest.approx(np.mean(sizes))
     assert output.download_bytes is None
     assert np.isnan(empty.upload_bytes), "of nobody, there is no mean"
