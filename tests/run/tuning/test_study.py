@@ -100,15 +100,16 @@ def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):
     """Also of a run that made no model: its table has no rows."""
     names = ("clients", "reported", "dropped", "stragglers")
     lines = [{"round_num": r, **dict.fromkeys(names, ["a", "b"]), "reported": ["a"]} for r in (1, 2, 3)]
+    lines.append({"round_num": 4, **dict.fromkeys(names, [])})
     (tmp_path / "cohorts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "metrics.csv").write_text("round_num\n")
     nothing = {"rounds": 2.0, "client_seconds": 0.0, "bytes": 0.0}
     assert cost_of_rounds(str(tmp_path), 1, 3, lambda client, num_bytes: 1.0) == nothing
     (tmp_path / "metrics.csv").write_text(
-        "round_num,comm/download_bytes_per_client,comm/upload_bytes_per_client\n1,10,1\n2,20,2\n3,30,3\n"
+        "round_num,comm/download_bytes_per_client,comm/upload_bytes_per_client\n1,10,1\n2,20,2\n3,30,3\n4,40,\n"
     )
-    cost = cost_of_rounds(str(tmp_path), 1, 3, lambda client, num_bytes: num_bytes / 2)
-    assert cost == {"rounds": 2.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0}
+    cost = cost_of_rounds(str(tmp_path), 1, 4, lambda client, num_bytes: num_bytes / 2)
+    assert cost == {"rounds": 3.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0}
 
 
 def test_tuning_needs_a_validation_split(task, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ def cost_of_rounds(run_dir: str, before: int, rounds: int, seconds_fn: Callable[
         if record["round_num"] in table.index:
             row = table.loc[record["round_num"]]
             down, up = (row[f"comm/{way}load_bytes_per_client"] for way in ("down", "up"))
+            up = 0.0 if math.isnan(up) else up  # nobody sent anything
             cost["bytes"] += down * len(record["clients"]) + up * len(record["reported"])
             cost["client_seconds"] += sum(seconds_fn(c, int(down + up)) for c in record["reported"])
     return cost
