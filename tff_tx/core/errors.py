@@ -31,6 +31,10 @@ class UserError(ValueError):
         """
         return _NAME.sub(lambda match: name_fn(match[1]), super().__str__())
 
+    def within(self, place: str = "") -> UserError:
+        """The same error with the place (a file, a silo, a party) in front; settings in it stay settings."""
+        return UserError(f"{place}: {self.args[0]}" if place else self.args[0])
+
 
 def setting(path: str) -> str:
     """The name of a setting in the message of a `UserError`.

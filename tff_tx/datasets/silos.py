@@ -62,7 +62,7 @@ def in_silo(silo: str, function: Callable[..., Any], spec: DataSpec, *arguments:
     try:
         return function(own, *arguments)
     except UserError as error:
-        raise UserError(f"silo {silo}: {error.args[0]}") from None
+        raise error.within(f"silo {silo}") from None
 
 
 def load_silo(silo: str, spec: DataSpec, encoder: Any) -> Listing:

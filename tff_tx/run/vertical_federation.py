@@ -108,7 +108,7 @@ class Federation:
             try:
                 found[name] = self._here[name].answer(phase, said, arrays)
             except UserError as error:
-                raise UserError(f"{setting('vertical.parties')}: {name}: {error}") from None
+                raise error.within(f"{setting('vertical.parties')}: {name}") from None
         return found
 
     def features(self, name: str) -> np.ndarray | None:

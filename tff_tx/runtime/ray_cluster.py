@@ -25,8 +25,19 @@ from tff_tx.core.errors import UserError, setting
 SILO = "silo_"
 """A node of which Ray has a resource of this prefix and a name holds the data of the silo of that name."""
 
-# What still writes there is on its way out.
-_SWEEP = 'cat >/dev/null; for i in 1 2 3 4 5; do rm -rf "$1"; [ -e "$1" ] || exit; sleep 1; done'
+# Ray's own agents notice a dead driver after a minute, so whoever was started with this directory is killed; others
+# that still write there are on their way out.
+_SWEEP = """
+cat >/dev/null
+for i in 1 2 3 4 5; do
+  for process in /proc/[0-9]*; do
+    [ "${process#/proc/}" = $$ ] || ! grep -aqsF "$1" "$process/cmdline" || kill -9 "${process#/proc/}"
+  done
+  rm -rf "$1"
+  [ -e "$1" ] || exit
+  sleep 1
+done
+"""
 _LOOPBACK = "127.0.0.1"
 _LONGEST_PLACE = 24  # the name of a socket has 107 characters at most, and Ray takes the rest
 _REFRESH_SECONDS = 2.0
@@ -212,7 +223,7 @@ class RayCluster(contextlib.AbstractContextManager):
             return {name: self._ray.get(ref) for name, ref in sorted(refs.items())}
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
-                raise UserError(str(error.cause)) from None
+                raise error.cause.within() from None
             raise
         except self._ray.exceptions.RayError as error:
             told = str(error).strip().splitlines()[0]

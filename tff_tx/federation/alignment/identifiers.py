@@ -59,7 +59,7 @@ class Identifiers:
             try:
                 blocks += hash_fn(normalized(values, rule))
             except UserError as error:
-                raise UserError(f"{place}: {error}") from None
+                raise error.within(place) from None
             places.append(place)
         self.points = np.frombuffer(bytes(blocks), np.uint8).reshape(-1, POINT_BYTES)
         if not places:
