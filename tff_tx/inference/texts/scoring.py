@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from tff_tx.inference.texts.rouge import rouge_l, rouge_n
+from tff_tx.inference.texts.rouge import rouge
 from tff_tx.inference.texts.squad import exact_match, word_f1
 
 
@@ -38,8 +38,7 @@ def score_targets(write: Callable[[Sequence[str]], list[str]], records: pd.DataF
     for start in range(0, len(records), batch_size):
         some = records.iloc[start : start + batch_size]
         for text, target in zip(write(some["text"].tolist()), some["target"]):
-            found = (rouge_n(text, target, 1), rouge_n(text, target, 2), rouge_l(text, target))
-            scores.append([score.f1 for score in found])
+            scores.append({name: score.fmeasure for name, score in rouge(text, target).items()})
     return pd.DataFrame(scores, records.index, ["rouge_1", "rouge_2", "rouge_l"])
 
 
