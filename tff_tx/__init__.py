@@ -8,6 +8,10 @@ from tff_tx.core import platform_check as _platform_check
 
 _platform_check.check()
 
+# TensorFlow sets this itself, but after it has made its context where it is imported within absl's `app.run`, as by our
+# programs: it then is not eager, and functions of ops such as CTC's loss, which register themselves eagerly, get lost.
+_os.environ.setdefault("TF2_BEHAVIOR", "1")
+
 __version__ = "0.1.0"
 
 _OFFERED = {

@@ -3,10 +3,8 @@
 import collections
 import concurrent.futures
 
-import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 from tests import processes
 from tff_tx import runtime
@@ -68,19 +66,3 @@ def halve_on_many_threads():
 def test_steps_with_control_flow_do_not_wait_for_one_another():
     """In a process of its own, as TensorFlow is set up once a process."""
     assert processes.call(halve_on_many_threads) == 0
-
-
-def test_functions_that_tensorflow_does_not_know_are_registered(monkeypatch):
-    # The loop of this loss is made of functions of `Defun`. 6 of 8 paths of 3 frames say the token once.
-    def loss(logits):
-        return tf.compat.v1.nn.ctc_loss_v2(tf.constant([[1]]), logits, [1], [3], False, blank_index=0)
-
-    # Without the eager context at its bottom `tf.init_scope` leads to the global graph, where none is registered.
-    monkeypatch.setattr(context.context().context_switches, "stack", [])
-    before = context.context().list_function_names()
-    traced = tf.function(loss, autograph=False).get_concrete_function(tf.TensorSpec([1, 3, 2], tf.float32))
-    nested = {f.signature.name for f in traced.graph.as_graph_def().library.function if "_Wrapper" in f.signature.name}
-    assert nested
-    assert not nested & (context.context().list_function_names() - before)
-    step = runtime.step_function(loss, tf.TensorSpec([1, 3, 2], tf.float32))
-    assert step(tf.zeros([1, 3, 2])).numpy() == pytest.approx(-np.log(6 / 8), rel=1e-5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import logging
 
 import tensorflow as tf
 
@@ -27,9 +29,10 @@ def ctc(blank: int) -> Objective:
     def loss(output, label, sample_weight=None):
         del sample_weight
         frames, tokens, lengths = _parts(label)
-        losses = tf.compat.v1.nn.ctc_loss_v2(
-            tf.maximum(tokens, 0), tf.cast(output, tf.float32), lengths, frames, False, blank_index=blank
-        )
+        with _without_notes():
+            losses = tf.compat.v1.nn.ctc_loss_v2(
+                tf.maximum(tokens, 0), tf.cast(output, tf.float32), lengths, frames, False, blank_index=blank
+            )
         losses = tf.where(lengths > 0, losses, 0.0)
         return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.reduce_sum(lengths), tf.float32))
 
@@ -80,6 +83,18 @@ def spoken(best: tf.Tensor, frames: tf.Tensor, blank: int) -> tf.Tensor:
     before = tf.pad(best[:, :-1], [[0, 0], [1, 0]], constant_values=blank)
     inside = tf.sequence_mask(frames, tf.shape(best)[1])
     return tf.not_equal(best, before) & tf.not_equal(best, blank) & inside
+
+
+@contextlib.contextmanager
+def _without_notes():
+    """Keeps TensorFlow from warning of the deprecated ops that its own loss is made of."""
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _parts(label):

@@ -89,8 +89,6 @@ class Called:
         else:
             # TensorFlow optimizes it in the first call, and would once a thread if several came at the same time.
             with self._first_call:
-                if not self._called:
-                    _register_functions(self._function)
                 outputs = self._call(flat)
                 self._called = True
         if self._internal:
@@ -109,18 +107,6 @@ class Called:
             return self._function._call_flat(inputs, self._function.captured_inputs)
         finally:
             thread.function_call_options = before
-
-
-def _register_functions(function: Any) -> None:
-    """Registers functions that a concrete function runs and TensorFlow does not know yet.
-
-    Functions of `Defun`, as of the loops of some ops, register themselves where `tf.init_scope` leads out of graphs. If
-    TensorFlow is imported within absl's `app.run`, as by our programs, it makes its context before it becomes eager
-    (tensorflow/python/distribute/combinations.py), so that `tf.init_scope` leads to a global graph and they do not.
-    """
-    for nested in function.graph.as_graph_def().library.function:
-        if not context.context().has_function(nested.signature.name):
-            context.context().add_function_def(nested)
 
 
 def drop_python_state(tensors: Sequence[tf.Tensor]) -> None:
