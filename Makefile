@@ -20,7 +20,9 @@ PYTHON ?= $(shell \
 	for python in $(PYTHONS); do $$python $(CHECK) 2>/dev/null && echo $$python && exit; done; \
 	for python in $(PYTHONS); do $$python -c '' 2>/dev/null && echo $$python && exit; done)
 # The newest of all: notebooks must run where people have them, and the site is built by the same environment.
-NEWEST ?= $(shell for python in python3.14 python3.13 python3.12 "$$HOME"/.pyenv/versions/3.1[432]*/bin/python $(PYTHONS); do \
+PYENV = "$$HOME"/.pyenv/versions
+NEWEST ?= $(shell for python in python3.14 $(PYENV)/3.14.*/bin/python python3.13 $(PYENV)/3.13.*/bin/python \
+	python3.12 $(PYENV)/3.12.*/bin/python $(PYTHONS); do \
 	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done)
 NONE := Found no Python: tff_tx needs Python 3.9, 3.10 or 3.11.
 CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) $(CHECK)

@@ -17,8 +17,9 @@ SOURCES = ROOT / "notebooks"
 RUN = ROOT / ".notebooks"
 _BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/OWNER/tff_tx/blob/main/notebooks/{}.ipynb)"
+    "(https://colab.research.google.com/github/{})"
 )
+_SOURCE = 'os.environ.get("TFF_TX_SOURCE", "{}")'
 _SMALL = re.compile(r"(?m)^(\w+ = ).*?  # in tests: (.*)$")
 SECONDS = 900
 """A notebook's time limit."""
@@ -29,15 +30,33 @@ def sources(names=()):
     return [path for path in sorted(SOURCES.glob("[0-9]_*.py")) if not names or path.stem in names]
 
 
+def repository():
+    """The public address that mkdocs.yml names, empty if it names none."""
+    import yaml
+
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["extra"]["repository"].rstrip("/")
+
+
+def badge(name, address):
+    """Opens a lesson in Colab; without an address, Colab's browser of GitHub's repositories."""
+    path = f"{address.partition('github.com/')[2]}/blob/main/notebooks/{name}.ipynb" if address else ""
+    return _BADGE.format(path)
+
+
+def first_cell(address):
+    """What each notebook begins with, as jupytext reads it: clones the address where there is no checkout."""
+    return (SOURCES / "first_cell.py").read_text("utf-8").replace(_SOURCE.format(""), _SOURCE.format(address))
+
+
 def notebook(source, small=False):
     """The notebook of a source: title and badge, the cell that all begin with, the lesson."""
     import jupytext
 
     text = source.read_text("utf-8")
     found = jupytext.reads(_SMALL.sub(r"\1\2", text) if small else text, fmt="py:percent")
-    first = jupytext.reads((SOURCES / "first_cell.py").read_text("utf-8"), fmt="py:percent").cells
-    found.cells[0].source += "\n\n" + _BADGE.format(source.stem)
-    found.cells[1:1] = first
+    address = repository()
+    found.cells[0].source += "\n\n" + badge(source.stem, address)
+    found.cells[1:1] = jupytext.reads(first_cell(address), fmt="py:percent").cells
     for i, cell in enumerate(found.cells):
         cell.id, cell.metadata = f"cell-{i}", {}  # the same at each build
     found.metadata = {

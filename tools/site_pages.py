@@ -11,7 +11,6 @@ from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RUN = ROOT / ".notebooks"
-_SOURCES = "https://github.com/OWNER/tff_tx/blob/main/"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PROGRESS = re.compile(r"[^\n]*\r(?=[^\n])")
 
@@ -32,9 +31,11 @@ def on_files(files, config):
     return files
 
 
-def on_page_markdown(markdown, **_):
-    """Links out of docs/ lead to the repository."""
-    return re.sub(r"\]\((?:\.\./)([^)]*)\)", rf"]({_SOURCES}\1)", markdown)
+def on_page_markdown(markdown, config, **_):
+    """Links out of docs/ lead to the repository; they become plain text where its address is not known."""
+    address = config.extra["repository"].rstrip("/")
+    link = rf"[\1]({address}/blob/main/\2)" if address else r"\1"
+    return re.sub(r"\[([^\[\]]*)\]\(\.\./([^)]*)\)", link, markdown)
 
 
 def _lessons():

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.notebooks.hosts import ROOT, Host
+from tools import notebooks
 
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
 
@@ -22,7 +23,7 @@ def first_cell():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_has_a_badge_the_first_cell_and_no_outputs(source):
     title, first, *lesson = cells(source)
-    assert f"/notebooks/{source.stem}.ipynb" in "".join(title["source"])
+    assert notebooks.badge(source.stem, notebooks.repository()) in "".join(title["source"])
     assert "".join(first["source"]) == first_cell()
     assert [cell for cell in lesson if cell.get("outputs") or cell.get("execution_count")] == []
     assert f"({source.stem}.ipynb)" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
@@ -30,6 +31,13 @@ def test_a_notebook_has_a_badge_the_first_cell_and_no_outputs(source):
 
 def test_there_are_seven():
     assert len(SOURCES) == len(list((ROOT / "notebooks").glob("*.ipynb"))) == 7
+
+
+def test_a_forks_address_is_set_in_one_place():
+    address = "https://github.com/someone/fork"
+    assert notebooks.badge("1_news", address).endswith("/github/someone/fork/blob/main/notebooks/1_news.ipynb)")
+    assert f'"TFF_TX_SOURCE", "{address}")' in notebooks.first_cell(address)
+    assert first_cell() == notebooks.first_cell(notebooks.repository()).replace("# %load", "%load").strip()
 
 
 @pytest.fixture
@@ -48,6 +56,12 @@ def elsewhere(tmp_path):
 def test_the_wrong_directory_is_one_sentence(elsewhere, tmp_path):
     said = elsewhere(f"{tmp_path}/none").text(first_cell())
     assert f"{tmp_path} is in no checkout of tff_tx, and {tmp_path}/none cannot be cloned" in said
+    assert "Traceback" not in said
+
+
+def test_no_repository_to_clone_is_one_sentence(elsewhere, tmp_path):
+    said = elsewhere("").text(first_cell())
+    assert f"{tmp_path} is in no checkout of tff_tx, and TFF_TX_SOURCE names no repository to clone" in said
     assert "Traceback" not in said
 
 
