@@ -33,8 +33,9 @@ __all__ = sorted(_EXPORTS)
 def __getattr__(name):
     if name not in _EXPORTS:
         raise AttributeError(f"module 'tff_tx' has no attribute {name!r}")
-    # A dozen lines of TensorFlow's notes would come before the first progress bar.
+    # A dozen lines of notes would come before the first progress bar; runs say themselves which weights are new.
     _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     value = globals()[name] = getattr(_importlib.import_module(_EXPORTS[name]), name)
     return value

@@ -344,6 +344,16 @@ def test_a_round_of_federated_averaging():
     assert abs(losses[0] - losses[2]) > 1e-6  # the second client drops out elsewhere
 
 
+def test_tensorflow_advises_on_functions_of_ones_own_alone(caplog):
+    advice = "5 out of the last 5 calls to <function {} at 0x7f> triggered tf.function retracing."
+    logger = tf.get_logger()
+    logger.addHandler(caplog.handler)
+    for name in ("mine", "FunctionalModel.initialize_metrics_state"):
+        logger.warning(advice.format(name))
+    logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {advice.format("mine")}
+
+
 def test_weights_of_a_federated_state_go_back_into_the_keras_model():
     member, process = zoo.BY_NAME["distilbert"], federated_averaging("distilbert")
     keras_model = member.build()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -26,6 +27,15 @@ from tff_tx.models.tracing.adapted_layers import dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
 from tff_tx.models.weights_file import WeightsFile, digest
+
+
+def _is_no_advice_on_models(record: logging.LogRecord) -> bool:
+    """TensorFlow advises to trace less often where a process makes several models: TFF traces functions of each."""
+    text = record.getMessage()
+    return "tf.function retracing" not in text or "FunctionalModel." not in text
+
+
+logging.getLogger("tensorflow").addFilter(_is_no_advice_on_models)
 
 
 @dataclasses.dataclass(frozen=True)
