@@ -24,6 +24,8 @@ PYENV = "$$HOME"/.pyenv/versions
 NEWEST ?= $(shell for python in python3.14 $(PYENV)/3.14.*/bin/python python3.13 $(PYENV)/3.13.*/bin/python \
 	python3.12 $(PYENV)/3.12.*/bin/python $(PYTHONS); do \
 	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done)
+INSTALL = -m pip install -qq -r $< || { \
+	echo "The packages of $< could not be installed, for the reason above: check the network." >&2; exit 1; }
 NONE := Found no Python: tff_tx needs Python 3.9, 3.10 or 3.11.
 CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) $(CHECK)
 
@@ -103,7 +105,7 @@ $(DOCS): docs/requirements.txt
 	@[ -n "$(NEWEST)" ] || { echo "$(NONE)" >&2; exit 1; }
 	@echo "Setting up .venv-docs with $(NEWEST): Jupyter and MkDocs, 400 MB, a minute."
 	@$(NEWEST) -m venv --clear .venv-docs
-	@.venv-docs/bin/python -m pip install -qq -r docs/requirements.txt
+	@.venv-docs/bin/python $(INSTALL)
 	@touch $@
 
 bench: $(STAMP)
@@ -128,14 +130,14 @@ $(PEERS): benchmarks/peers/requirements.txt
 	@$(CHECK_PYTHON)
 	@echo "Setting up .venv-peers with $(PYTHON): PyTorch, Flower and pfl-research, 2 GB or more."
 	@$(PYTHON) -m venv --clear .venv-peers
-	@.venv-peers/bin/python -m pip install -qq -r benchmarks/peers/requirements.txt
+	@.venv-peers/bin/python $(INSTALL)
 	@touch $@
 
 $(PYTORCH): tests/models/pytorch/requirements.txt
 	@$(CHECK_PYTHON)
 	@echo "Setting up .venv-pytorch with $(PYTHON): PyTorch reads the models that the tests write, 1 GB or more."
 	@$(PYTHON) -m venv --clear .venv-pytorch
-	@.venv-pytorch/bin/python -m pip install -qq -r tests/models/pytorch/requirements.txt
+	@.venv-pytorch/bin/python $(INSTALL)
 	@touch $@
 
 # Beside the packages of .venv, not instead of them.
