@@ -41,7 +41,7 @@ def test_what_the_layers_do_not_compute_is_rejected(tmp_path, architecture, chan
 
 
 def test_a_sliding_window_limits_texts():
-    window = models.speech_config("TFAutoModelForCausalLM", None, "mistral", {"sliding_window": 8, **TINY})
+    window = models.planned_config("TFAutoModelForCausalLM", None, "mistral", {"sliding_window": 8, **TINY})
     assert models.max_positions(window) == 8
     window.sliding_window = None
     assert models.max_positions(window) == 16

@@ -117,13 +117,13 @@ def test_the_error_rate_is_the_edit_distance_of_the_best_path():
     "change", [{"add_adapter": True}, {"conv_dim": [8, 4]}, {"apply_spec_augment": True, "mask_feature_prob": 0.1}]
 )
 def test_what_tensorflow_computes_otherwise_is_rejected(change):
-    config = models.speech_config(SPEECH, None, "wav2vec2", TINY | change)
+    config = models.planned_config(SPEECH, None, "wav2vec2", TINY | change)
     with pytest.raises(UserError, match=next(reversed(change))):
         models.check_speech_config(config)
 
 
 def test_the_fewest_samples_make_one_frame():
-    config = models.speech_config(SPEECH, None, "wav2vec2", {})
+    config = models.planned_config(SPEECH, None, "wav2vec2", {})
     assert models.least_samples(config) == 400
     assert models.num_frames(config, 400) == 1
     assert models.num_frames(config, 399) == 0

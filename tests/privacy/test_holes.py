@@ -64,6 +64,7 @@ RECORDS = {
 }
 COLUMNS = {
     **dict.fromkeys(("audio_classification", "speech_recognition"), {"model.architecture": "wav2vec2"}),
+    "instruction_tuning": {"model.architecture": "t5"},
     "tabular_classification": {"data.numeric_columns": ("x",), "data.categorical_columns": ("y",)},
     "multi_label_classification": {"data.label_separator": ";"},
     "forecasting": {"data.numeric_columns": ("x",), "task.context_length": 1, "task.horizons": (1,)},

@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import datasets, inference, models, tasks
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
+from tff_tx.inference.predictor import stacked
+from tff_tx.models.tracing.keras_function import KerasFunction
 
 EXPECTED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
 ROWS = {
@@ -63,6 +66,59 @@ def test_labels_are_the_tokens_of_answers_with_their_end(template, tmp_path):
         datasets.ConversationEncoder(tokenizer, 3).encode(chunk)
 
 
+def test_a_decoder_is_given_what_was_said_before_and_learns_each_answer(tmp_path):
+    tokenizer = models.load_tokenizer("bytes")
+    turns = [*EXPECTED, {"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    (chunk,) = datasets.read_records(spec(tmp_path, {"messages": turns}, ROWS["alpaca"]), "messages")
+    for template, before in ((None, ["Hi", "Hi\nHo\n?", "Hi"]), (TEMPLATE, ["<u>Hi;<a>", "<u>Hi;<a>Ho;<u>?;<a>"])):
+        tokenizer.chat_template = template
+        examples = datasets.AnswerEncoder(tokenizer, 100, 10).encode(chunk)
+        assert [tokenizer.decode(e["input_ids"]) for e in examples][: len(before)] == [f"{t}</s>" for t in before]
+        assert [tokenizer.decode(e["labels"]) for e in examples] == ["Ho</s>", "!</s>", "Ho</s>"]
+    tokenizer.chat_template = None
+    cut = [tokenizer.decode(e["input_ids"]) for e in datasets.AnswerEncoder(tokenizer, 3, 10).encode(chunk)]
+    assert cut == ["Hi</s>", "\n?</s>", "Hi</s>"], "the last question stays"
+
+
+GPT = {"n_embd": 8, "n_layer": 2, "n_head": 2}
+LLAMA = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+PACKED = {
+    "gpt2": GPT,
+    "openai-gpt": GPT,
+    "gptj": {**GPT, "rotary_dim": 2},
+    "xglm": {"d_model": 8, "num_layers": 2, "attention_heads": 2, "ffn_dim": 8},
+    "mistral": {**LLAMA, "intermediate_size": 8},
+    "llama": {**LLAMA, "intermediate_size": 8},
+}
+
+
+@pytest.mark.parametrize("architecture", models.PACKABLE)
+def test_packed_conversations_have_the_loss_of_single_ones(architecture, tmp_path):
+    rows = [{"prompt": "ab" * n, "answer": "cd" * n} for n in (1, 3, 2, 4, 1, 2)]
+    (chunk,) = datasets.read_records(spec(tmp_path, *rows), "messages")
+    tokenizer, task = models.load_tokenizer("bytes"), tasks.task_kind("instruction_tuning")
+    config = {"vocab_size": len(tokenizer), **PACKED[architecture]}
+    function = KerasFunction(models.from_config(task.auto_class, architecture, config))
+    weights = [4 * v for v in function.variables]  # so that attention matters
+    recipe, found = task.recipe(tokenizer, 0, function.model.config), []
+    for packed in (False, True):
+        examples = datasets.ConversationEncoder(tokenizer, 33, packed).encode(chunk)
+        batch = {name: stacked([e[name] for e in examples], recipe.pads[name]) for name in examples[0]}
+        x, y = recipe.batch(batch, None)
+        logits = function(weights, x, training=False).logits
+        loss = models.language_modeling("").loss_fn(logits, tf.constant(y))
+        found.append((len(examples), np.count_nonzero(y != models.IGNORED), float(loss)))
+    assert found[1][0] < found[0][0] == len(rows)
+    assert found[1][1] == found[0][1]
+    assert found[1][2] == pytest.approx(found[0][2], abs=1e-5)
+
+
+def test_architectures_that_do_not_keep_texts_apart_are_refused(tmp_path):
+    model = tasks.ModelSpec(architecture="opt", tokenizer="bytes", packing=True)
+    with pytest.raises(UserError, match="task.packing: a opt model does not keep the texts of an example apart"):
+        tasks.create_task("instruction_tuning", spec(tmp_path, ROWS["chat"]), model, ClientConfig(), progress=False)
+
+
 @pytest.mark.slow
 def test_the_loss_is_on_answers_and_evaluation_generates_them(tmp_path):
     data = spec(tmp_path, *[{"prompt": "aaaaaaaaaaaa", "answer": "b" * n} for n in (1, 4)])
@@ -81,6 +137,55 @@ def test_the_loss_is_on_answers_and_evaluation_generates_them(tmp_path):
     scores = predictor.score_split("train")
     assert {"client", *(metric.name for metric in task.definition.score_metrics)} == set(scores.columns)
     assert len(list(predictor.predict(["aaaa"]))) == 1
+
+
+@pytest.mark.slow
+def test_packed_conversations_train_as_single_ones(tmp_path):
+    """All of a client in a batch, whose gradient is the same; blocks are recomputed."""
+    data, found = spec(tmp_path, *[{"prompt": "ab" * n, "answer": "cd" * n} for n in (1, 3, 2, 4, 1, 2)]), []
+    for packing in (False, True):
+        model = tasks.ModelSpec(
+            architecture="gpt2",
+            config={**GPT, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
+            **dict(tokenizer="bytes", max_length=32, packing=packing, gradient_checkpointing=packing),
+        )
+        task = tasks.create_task("instruction_tuning", data, model, ClientConfig(batch_size=8), progress=False)
+        ((x, y),) = task.eval_batches_fn(task.train)(task.train.client_ids[0])
+        weights = [tf.constant(w) for w in task.model.initial_weights[0]]
+
+        @tf.function(autograph=False)
+        def gradient(x, y, task=task, weights=weights):
+            with tf.GradientTape() as tape:
+                tape.watch(weights)
+                logits = task.model.predict_on_batch((weights, task.model.initial_weights[1]), x, training=True)
+                loss = task.model.objective.loss_fn(logits, y)
+            return tape.gradient(loss, weights)
+
+        found.append([tf.convert_to_tensor(g).numpy() for g in gradient(x, y)])
+    for ours, theirs in zip(*found):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_models_with_a_decoder_learn_and_generate_answers(tmp_path):
+    data = spec(tmp_path, *[{"prompt": "aaaaaaaaaaaa", "answer": "b" * n} for n in (1, 4)])
+    config = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2}
+    lengths = {"max_length": 8, "max_target_length": 6}
+    model = tasks.ModelSpec(architecture="t5", config=config, tokenizer="bytes", **lengths)
+    task = tasks.create_task("instruction_tuning", data, model, ClientConfig(), progress=False)
+    ((x, y),) = task.eval_batches_fn(task.train)(task.train.client_ids[0])
+    assert x["input_ids"].shape == (2, 8)
+    assert int(np.sum(y != models.IGNORED)) == 2 + 5, "each answer has an end"
+    predictor = inference.build_predictor(
+        "instruction_tuning", task.model.keras_model, model, data=data, tokenizer=task.tokenizer
+    )
+    scores = predictor.score_split("train")
+    assert {"client", *(metric.name for metric in task.definition.score_metrics)} == set(scores.columns)
+    (found,) = predictor.predict(["aaaa"])
+    assert set(found) == {"text", "answer"}
+    bart = tasks.ModelSpec(architecture="bart", tokenizer="bytes", config={"max_position_embeddings": 5}, **lengths)
+    with pytest.raises(UserError, match="task.max_target_length=6 is more than the 5 positions"):
+        tasks.create_task("instruction_tuning", data, bart, ClientConfig(), progress=False)
 
 
 def _softmax(model, weights, x):

@@ -18,6 +18,7 @@ CAPABILITIES = {
     "class_probabilities",
     "classes",
     "one_class",
+    "packs",
     "silos",
     "text_pairs",
     "texts",

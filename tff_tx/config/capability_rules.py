@@ -176,6 +176,7 @@ CAPABILITIES = (
         needs(f"task.{name}", "task.kind", TASKS, "classes", "its labels are no classes")
         for name in ("balance_classes", "class_weights", "focal_gamma")
     ),
+    needs("task.packing", "task.kind", TASKS, "packs", "its texts are joined already, or as long as the longest"),
     needs("data.silos", "task.kind", TASKS, "silos", "it takes statistics of all training data together"),
     Relation(("algorithm.name", "model.personal", "engine.name"), _states_stay_here),
     Relation(("algorithm.name", "model.personal", "aggregation.secure"), _states_are_in_no_secure_sum),

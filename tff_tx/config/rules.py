@@ -182,6 +182,11 @@ _LORA_PRODUCTS = [
 ]
 
 _ALGORITHM = [
+    Conflict(
+        "task.packing",
+        laws.EXAMPLE_DP,
+        "a conversation more changes which others share an example, and with it several of them",
+    ),
     Conflict("task.balance_classes", "task.class_weights", "both weight the classes"),
     Conflict("task.balance_classes", "data.silos", "counts over all training data are not given out by silos"),
     Law(

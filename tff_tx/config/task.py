@@ -23,6 +23,11 @@ class TaskConfig(Section, name="task"):
     kind: str | None = option(None, "Task; default: the usual one of an embedded data set.", flag="task", choices=TASKS)
     max_length: int = option(64, "Maximum number of tokens or items of an example.", least=2, most=2**20)
     max_target_length: int = option(32, "Maximum number of tokens of a generated text.", least=2, most=2**20)
+    packing: bool = option(
+        False,
+        "Packs conversations of a client into examples of up to {task.max_length} tokens, which saves padding; none "
+        "attends to another, and positions count from 0 in each.",
+    )
     context_overlap: int = option(16, "Tokens shared by two windows of a context that is too long for one.", least=0)
     max_answer_length: int = option(30, "Maximum number of tokens of an answer.", least=1)
     max_seconds: float = option(

@@ -6,7 +6,7 @@ from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS
 
 _EXPORTS = {
     "encoders.encoder": ("IGNORED_LABEL", "Encoder", "Stream"),
-    "encoders.conversations": ("ConversationEncoder",),
+    "encoders.conversations": ("AnswerEncoder", "ConversationEncoder"),
     "encoders.multi_label": ("MultiLabelEncoder",),
     "encoders.questions": ("ContextWindows", "QuestionAnsweringEncoder", "Window"),
     "encoders.ordered": ("ForecastingEncoder", "NextItemEncoder"),

@@ -12,6 +12,7 @@ from tff_tx import datasets, models, tasks
 from tff_tx.core.errors import UserError
 from tff_tx.inference.classes import padded
 from tff_tx.inference.predictor import Predictor
+from tff_tx.inference.texts.generation import Writer
 from tff_tx.inference.texts.scoring import score_texts
 
 _CONTINUATION = 100
@@ -85,13 +86,18 @@ class Continuer(Predictor):
         return int(np.argmax(logits / self.options.temperature + gumbel))
 
 
-class Responder(Continuer):
+class Responder(Continuer, Writer):
     """Answers to texts, or to conversations as lists of messages."""
 
     record_column = "messages"
 
     def predict_batch(self, inputs):
-        return [{"text": text, "answer": self._continue(text).strip()} for text in inputs]
+        return [{"text": text, "answer": answer} for text, answer in zip(inputs, self._answers(inputs))]
+
+    def _answers(self, inputs):
+        if self.model.config.is_encoder_decoder:
+            return self._write([self._prompt(text) for text in inputs])
+        return [self._continue(text).strip() for text in inputs]
 
     def _prompt(self, text):
         if isinstance(text, str):
@@ -101,14 +107,15 @@ class Responder(Continuer):
 
     @functools.cached_property
     def _encoder(self):
-        return self.definition.encoder(tasks.Facts(self.data, self.spec, self.tokenizer))
+        facts = tasks.Facts(self.data, self.spec, self.tokenizer)
+        return self.definition.encoder_of(self.model.config, facts)
+
+    @functools.cached_property
+    def _write(self):
+        return self._generator(self._encoder.tokenizer)  # which cuts as in training
 
     def score(self, records):
         """Each conversation's last answer against the model's."""
-
-        def write(conversations):
-            return [self._continue(messages).strip() for messages in conversations]
-
         targets = [messages[-1]["content"] for messages in records["messages"]]
         pairs = pd.DataFrame({"text": records["messages"], "target": targets}, records.index)
-        return score_texts(write, pairs, self.options.batch_size)
+        return score_texts(self._answers, pairs, self.options.batch_size)

@@ -7,6 +7,7 @@ from tff_tx.models.architectures import (
     image_shape,
     max_positions,
     padding_fault,
+    planned_config,
     takes_image_size,
 )
 from tff_tx.models.features import FeatureExtractor
@@ -48,11 +49,11 @@ from tff_tx.models.speech import (
     load_extractor,
     new_extractor,
     num_frames,
-    speech_config,
     speech_defaults,
     takes_samples,
 )
 from tff_tx.models.tokenizers import load_tokenizer
+from tff_tx.models.tracing.packing import PACKABLE
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError
 from tff_tx.models.tracing.vectorization import vectorized_map

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from tff_tx.models.hugging_face import check_architecture, read_config
+from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES
 
 _CLASSIFIES_LAST_TOKEN = ("ctrl", "gpt2", "gptj", "mistral", "openai-gpt", "transfo-xl")
 
@@ -67,3 +71,22 @@ def max_positions(config: Any) -> int | None:
     # The sliding window of Mistral is not computed, and cuts nothing off a text within it.
     window = getattr(config, "sliding_window", None)
     return limit if window is None or limit is None else min(limit, window)
+
+
+def planned_config(auto: Any, pretrained: str | None, architecture: str | None, changes: Mapping[str, Any]) -> Any:
+    """The configuration of a model that is to be loaded or made.
+
+    Args:
+      auto: See `tff_tx.models.from_config`.
+      pretrained: A model directory or hub id; None: it is new.
+      architecture: A Hugging Face model type of a new model.
+      changes: Fields to change.
+
+    Raises:
+      UserError: If there is no such model.
+    """
+    if pretrained is None:
+        check_architecture(auto, architecture)
+    config = CONFIG_CLASSES[architecture]() if pretrained is None else read_config(auto, pretrained)
+    config.update(dict(changes))
+    return config

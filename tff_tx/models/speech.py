@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import transformers
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.models.hugging_face import check_architecture, loadable, read_config
+from tff_tx.models.hugging_face import loadable
 from tff_tx.models.tracing import padding
-from tff_tx.models.tracing.hugging_face import CONFIG_CLASSES, auto_class
+from tff_tx.models.tracing.hugging_face import auto_class
 
 TFAutoModelForSpeechRecognition = auto_class("TFAutoModelForSpeechRecognition")
 for _model in ("Wav2Vec2ForCTC", "HubertForCTC", "WhisperForConditionalGeneration"):
@@ -20,25 +19,6 @@ for _model in ("Wav2Vec2ForCTC", "HubertForCTC", "WhisperForConditionalGeneratio
 
 _WITHOUT = {"add_adapter": False, "adapter_attn_dim": None, "conv_pos_batch_norm": False, "feat_proj_layer_norm": True}
 """What PyTorch's models of samples can have and TensorFlow's leave out without a word, by its field and its absence."""
-
-
-def speech_config(auto: Any, pretrained: str | None, architecture: str | None, changes: Mapping[str, Any]) -> Any:
-    """The configuration of a model that is to be loaded or made.
-
-    Args:
-      auto: See `tff_tx.models.from_config`.
-      pretrained: A model directory or hub id; None: it is new.
-      architecture: A Hugging Face model type of a new model.
-      changes: Fields to change.
-
-    Raises:
-      UserError: If there is no such model.
-    """
-    if pretrained is None:
-        check_architecture(auto, architecture)
-    config = CONFIG_CLASSES[architecture]() if pretrained is None else read_config(auto, pretrained)
-    config.update(dict(changes))
-    return config
 
 
 def takes_samples(config: Any) -> bool:

@@ -68,6 +68,7 @@ class TaskKind(abc.ABC):
       class_probabilities: Predictions are logits of classes, by which membership is inferred.
       classes: Labels are places in the label names, which an attacker can flip.
       one_class: An example has one class, which a backdoor can open to.
+      packs: Several texts can be one example.
       silos: No exact statistics are made of all training data together, which silos do not give out and no noise hides.
       text_pairs: An example may be several texts.
       texts: Any sequence of tokens is an example, so that canaries are.

@@ -19,6 +19,7 @@ class ModelSpec:
       config: Fields of the configuration to set.
       tokenizer: Directory, hub id or "bytes"; None for the checkpoint's own.
       max_length: Tokens an example at most.
+      packing: Whether several short texts are one example, as far as they fit.
       max_target_length: Tokens of the target of a text at most.
       context_overlap: Tokens that two windows of a long context share, see `tff_tx.datasets.ContextWindows`.
       max_answer_length: Tokens of an answer at most.
@@ -46,6 +47,7 @@ class ModelSpec:
     tokenizer: str | None = None
     max_length: int = 128
     max_target_length: int = 32
+    packing: bool = False
     context_overlap: int = 16
     max_answer_length: int = 30
     standardize: bool = True

@@ -37,7 +37,8 @@ class Tokenize:
         if self._bytes:
             room = max_length - self._tokenizer.num_special_tokens_to_add()
             wrap = self._tokenizer.build_inputs_with_special_tokens
-            return (np.asarray(wrap(ids[:room].tolist()), np.int32) for ids in self.plain(texts))
+            cut = slice(-room, None) if self._tokenizer.truncation_side == "left" else slice(room)
+            return (np.asarray(wrap(ids[cut].tolist()), np.int32) for ids in self.plain(texts))
         return self._ids(list(texts), truncation=True, max_length=max_length)
 
     def joined(self, records: Sequence[Sequence[str]], token: str, max_length: int) -> Iterator[np.ndarray]:

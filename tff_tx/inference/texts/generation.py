@@ -54,10 +54,13 @@ class Writer(Predictor):
 
     @functools.cached_property
     def _write(self):
+        return self._generator(self.tokenizer)
+
+    def _generator(self, tokenizer):
         options = self.options
         return Generator(
             self.model,
-            self.tokenizer,
+            tokenizer,
             max_length=self.spec.max_length,
             max_new_tokens=options.max_new_tokens or self.spec.max_target_length,
             num_beams=options.num_beams,

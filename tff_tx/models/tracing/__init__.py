@@ -24,7 +24,7 @@ INTERNALS = (
     ),
     Internal(
         "tf_keras.layers.Layer.call",
-        "Replaced in a layer to adapt it, to compute it again in the backward pass, or to have it drop nothing.",
+        "Replaced in a layer to adapt it, to compute it again in the backward pass, to mask packs, or to drop nothing.",
         _KERAS,
         "models/test_recomputation.py::test_gradients_of_adapters_are_the_same",
     ),

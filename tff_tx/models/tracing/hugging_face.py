@@ -37,6 +37,12 @@ def auto_class(name: str) -> Any:
     return type(name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(*empty)})
 
 
+def joined_auto_class(name: str, *autos: Any) -> Any:
+    """A new class with the models of others, also with those that are registered later."""
+    models = collections.ChainMap(*(auto._model_mapping for auto in autos))
+    return type(name, (_BaseAutoModelClass,), {"_model_mapping": models})
+
+
 def pytorch_weights(keras_model: Any) -> dict[str, np.ndarray] | None:
     """All weights by name, as `pytorch_weight` has them; None: transformers has no PyTorch model of the kind."""
     name = type(keras_model).__name__

@@ -9,18 +9,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tff_tx.core import internals
-from tff_tx.models.tracing import branches, convolutions, functions, padding, recomputation
+from tff_tx.models.tracing import branches, convolutions, functions, packing, padding, recomputation
 from tff_tx.models.tracing import randomness as _randomness
-
-KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
-"""Attributes of layers that are Keras' own."""
+from tff_tx.models.tracing.layer_stacks import KERAS_BOOKKEEPING
 
 
 class KerasFunction:
@@ -65,6 +62,7 @@ class KerasFunction:
             stack.enter_context(padding.left_out(self.model, inputs))
             stack.enter_context(_randomness.seeded(seed))
             stack.enter_context(recomputation.recomputing(self, values, training, status))
+            stack.enter_context(packing.separated(self.model, inputs))
             if _are_arguments(inputs, self._required):
                 return self.model(**inputs, training=training)
             return self.model(inputs, training=training)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.models.tracing.keras_function import KERAS_BOOKKEEPING
+
+KERAS_BOOKKEEPING = re.compile(r"^_(self_|obj_reference|undeduplicated|saved_model)")
+"""Attributes of layers that are Keras' own."""
 
 _LAYERS = (tf_keras.layers.Layer, tf.keras.layers.Layer)
 

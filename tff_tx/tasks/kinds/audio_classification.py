@@ -19,7 +19,7 @@ class RecordingTask(TaskKind):
 
     def model_config(self, model: ModelSpec):
         """The configuration, without what the data decide."""
-        return models.speech_config(self.auto_class, model.pretrained, model.architecture, model.config)
+        return models.planned_config(self.auto_class, model.pretrained, model.architecture, model.config)
 
     def config_changes(self, facts: Facts):
         """What training needs, unless somebody asks for other things."""
