@@ -19,6 +19,11 @@ TABLE = {
     "score": [n / 9 for n in range(N)],
     "sku": [f"x{n}" for n in range(N)],
     "user_id": [f"u{n % 4}" for n in range(N)],
+    "target": [f"a summary of number {n}" for n in range(N)],
+    "text": [f"a text of number {n} that says something" for n in range(N)],
+    "prompt": [f"what is number {n} here?" for n in range(N)],
+    "completion": [f"it is number {n}" for n in range(N)],
+    "messages": [[{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]] * N,
     "words": [["a", "b"]] * N,
     "ner": [["O", "B-X"]] * N,
 }
@@ -39,6 +44,8 @@ def test_columns(tmp_path):
     assert kinds == {
         **{"review": "text", "headline": "text", "stars": "category", "price": "number", "kind": "category"},
         **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
+        **dict.fromkeys(("target", "text", "prompt", "completion"), "text"),
+        "messages": "list",
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -56,6 +63,10 @@ def test_columns(tmp_path):
         (("review", "price"), {"label_column": "price"}, "sequence_regression", {"text_column": ("review",)}),
         (("review", "user_id"), {}, "masked_lm", {"client_column": "user_id", "text_column": ("review",)}),
         (("words", "ner"), {"text_column": ("words",), "label_column": "ner"}, "token_classification", {}),
+        (("text", "target", "user_id"), {}, "sequence_to_sequence", {"client_column": "user_id"}),
+        (("prompt", "completion"), {}, "instruction_tuning", {}),
+        (("messages", "user_id"), {}, "instruction_tuning", {"client_column": "user_id"}),
+        (("text", "stars"), {"target_column": "stars"}, "sequence_classification", {"label_column": "stars"}),
         (("price", "kind", "stars", "user_id"), {}, "tabular_classification", {"client_column": "user_id"}),
         (
             ("price", "age", "kind", "stars"),

@@ -51,6 +51,15 @@ def test_tokens_are_what_the_tokenizer_makes(tmp_path):
     assert "label" not in found
 
 
+def test_conversations_have_the_tokens_of_their_messages(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"instruction": "a b", "input": "", "output": "c"}\n' * 20)
+    values = {"data.dataset": "file", "data.files": (str(tmp_path / "x.jsonl"),), "data.num_clients": 2}
+    config = RunConfig.of({**values, "task.kind": "instruction_tuning"})
+    found = "\n\n".join(data_report(config, DataReportConfig(tokenizer="bytes")))
+    assert lengths(found)[0] == ["4"] * 5
+    assert "Task: Instruction tuning" in found
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -118,7 +118,12 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": "question_answering", **named}
     if {"tokens", "tags"} <= record_columns:
         return {"task.kind": "token_classification", **named}
-    texts, rest = found.of_kind("text"), [c for c in found.columns if c.name not in clients]
+    texts = found.of_kind("text")
+    if {"text", "target"} <= record_columns and spec.target_column in texts:
+        return {"task.kind": "sequence_to_sequence", **named}
+    if "messages" in record_columns and "target" not in record_columns:
+        return {"task.kind": "instruction_tuning", **named}
+    rest = [c for c in found.columns if c.name not in clients]
     labels = _labels(spec, rest)
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
     media = [c for c in found.columns if c.kind == "image or recording"]

@@ -20,8 +20,8 @@ from tff_tx.datasets.surveys import label_lookup
 _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""
 
-_WITH_LENGTH = ("text", "tokens", "context")
-_CONTENT = ("numbers", "categories", "text", "tokens", "context", "pixels")
+_WITH_LENGTH = ("text", "tokens", "context", "messages")
+_CONTENT = ("numbers", "categories", *_WITH_LENGTH, "pixels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +83,8 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
 def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
     if content == "tokens":
         return [sum(count_tokens(words)) for words in chunk["tokens"]]
+    if content == "messages":
+        return [sum(count_tokens([one["content"] for one in messages])) for messages in chunk["messages"]]
     return list(count_tokens(chunk[content].tolist()))
 
 

@@ -74,8 +74,7 @@ class InstructionTuning(TextTask):
         return Recipe(tokenizer)
 
     def objective(self, label_names, model):
-        is_given = model.pretrained is not None or model.architecture is not None
-        if is_given and self._planned(model).is_encoder_decoder:
+        if self._planned(model).is_encoder_decoder:
             return models.sequence_to_sequence(self.name)
         return models.language_modeling(self.name)
 
@@ -86,7 +85,9 @@ class InstructionTuning(TextTask):
         return fields
 
     def _planned(self, model):
-        return models.planned_config(self.auto_class, model.pretrained, model.architecture, model.config)
+        # Where there is no model yet, as for a look at the data, a causal one.
+        architecture = model.architecture or "gpt2"
+        return models.planned_config(self.auto_class, model.pretrained, architecture, model.config)
 
 
 TASK = InstructionTuning()
