@@ -9,7 +9,8 @@ import struct
 
 import pytest
 
-from tff_tx.config import FIELDS
+from tests.complaints import config_of
+from tff_tx.config import FIELDS, check, resolve
 from tff_tx.config.aggregation import COMPRESSORS
 
 TOOLS = pathlib.Path(__file__).resolve().parent.parent / "tools"
@@ -78,6 +79,15 @@ def test_every_flag_of_the_commands_is_one(tool):
     names = tool.renamed()
     flags = {f for steps in tool.COMMANDS.values() for _, fs in tool.translated(steps, names) for f in fs}
     assert {flag[2:].partition("=")[0] for flag in flags} - known == set()
+
+
+def test_every_command_is_a_configuration(tool):
+    """One that is rejected would be equal on all trees."""
+    names = tool.renamed()
+    for steps in tool.COMMANDS.values():
+        for program, flags in tool.translated(steps, names):
+            distills = {"ensemble.enabled": True} if program == "distill" else {}
+            check(resolve(config_of(*flags).replace(distills)))
 
 
 EXEMPT = {

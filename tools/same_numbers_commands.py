@@ -149,12 +149,12 @@ COMMANDS = {
     ),
     "skellam_masks": _train(
         _SIX_DIGITS,
-        "--secure_aggregation=masks --secure_dropping=0.0 --dp_mechanism=skellam --noise_multiplier=0.1",
+        "--secure_aggregation=masks --secure_dropping=0.0 --dp_mechanism=skellam --noise_multiplier=0.1 "
         "--dp_noise_seed=1 --dp_sampling_seed=1",
     ),
     "discrete_gaussian": _train(
         _SIX_DIGITS,
-        "--secure_aggregation=arithmetic --dp_mechanism=discrete_gaussian --noise_multiplier=0.1",
+        "--secure_aggregation=arithmetic --dp_mechanism=discrete_gaussian --noise_multiplier=0.1 "
         "--dp_noise_seed=1 --dp_sampling_seed=1",
     ),
     "secure_bfv": _train(_SIX_DIGITS, "--secure_aggregation=bfv"),

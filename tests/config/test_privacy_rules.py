@@ -155,6 +155,13 @@ def test_settings_that_keep_it(values):
             {"example_privacy.microbatches": 2},
             "example_privacy.microbatches=2 has no effect without example_privacy.clip_norm",
         ),
+        *(
+            (
+                {**EXAMPLES, "example_privacy.microbatches": number},
+                f"example_privacy.microbatches={number} do not part client.batch_size=16 evenly",
+            )
+            for number in (3, 17, 2**31 - 1)
+        ),
         (
             {**EXAMPLES, "algorithm.name": "mime_lite"},
             "example_privacy.clip_norm=2.0 cannot be combined with algorithm.name=mime_lite",

@@ -75,6 +75,8 @@ def test_names_are_unique_and_documented():
         ("lora.rank", "2,x", "must be a list of whole numbers"),
         ("lora.rank", (2, 0), "must be at least 1"),
         ("aggregation.clip_norm", "much", "must be adaptive or a norm above 0"),
+        ("aggregation.clip_norm", "nan", "must be adaptive or a norm above 0"),
+        ("aggregation.zeroing_norm", "1e308", "must be adaptive or a norm at most 3.4e+38"),
         ("run.profile", 3, "must be true or false"),
         ("run.rounds", None, "run.rounds=None: must be a whole number."),
         ("run.rounds", float("inf"), "must be a whole number"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
-from tff_tx.config.option import POSITIVE, Range, Section, option
+from tff_tx.config.option import POSITIVE, Option, Range, Section, option
 from tff_tx.config.registries import AGGREGATORS
 from tff_tx.core.errors import UserError, setting
 
@@ -15,6 +14,7 @@ QUANTIZERS = ("uniform", "stochastic", "rotated", "eden")
 COMPRESSORS = (*(f"{name}{bits}" for name in QUANTIZERS for bits in range(1, 9)), "top_k", "random_k", "low_rank")
 NONE = "none"
 ADAPTIVE = "adaptive"
+_NORM = Option("", **POSITIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +91,12 @@ class AggregationConfig(Section, name="aggregation"):
         if value is None or value == ADAPTIVE:
             return value
         try:
-            norm = float(value)
+            norm = max(0.0, float(value))  # of NaN 0, too
         except ValueError:
-            norm = math.nan
-        if not 0 < norm < math.inf:
-            raise UserError(f"{setting(f'aggregation.{name}')}={value}: must be adaptive or a norm above 0.")
+            norm = 0.0
+        if (problem := _NORM.problem(norm)) is not None:
+            within = problem.removeprefix("must be ")
+            raise UserError(f"{setting(f'aggregation.{name}')}={value}: must be adaptive or a norm {within}.")
         return norm
 
 

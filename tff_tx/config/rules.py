@@ -410,6 +410,10 @@ _CLIENT_PRIVACY = [
     *belong(laws.EXAMPLE_DP, *section("example_privacy", "noise_multiplier", "microbatches")),
     Requires(laws.LOCAL_DP, "local_privacy.noise_multiplier", "set it; 0 clips without noise"),
     Requires(laws.EXAMPLE_DP, "example_privacy.noise_multiplier", "set it; 0 clips without noise"),
+    Law(
+        lambda c: c.client.batch_size % (c.example_privacy.microbatches or 1) != 0,
+        "{example_privacy.microbatches=} do not part {client.batch_size=} evenly: choose a divisor of it.",
+    ),
     Conflict(
         laws.LOCAL_DP, "algorithm.weighted=True", "a client's number of examples would not be hidden", "remove it"
     ),
