@@ -86,7 +86,8 @@ class Chaos:
         if last.code == 0:
             self._compare(runs, name, log)
         while runs.ends:
-            self._judge(runs.ends.pop(), _ends_of(signal.SIGKILL, signal.SIGTERM), log)
+            ended, number = runs.ends.pop()
+            self._judge(ended, set() if number is None else {128 + number, -number}, log)
         self._count_left("files", [path.name for path in runs.temporary.iterdir()], log)
         self._count_left("processes", runs.left_processes(), log)
         shutil.rmtree(runs.temporary)
@@ -132,10 +133,11 @@ class Chaos:
             other = self._draw.choice(others)
             with contextlib.suppress(psutil.NoSuchProcess):
                 log.append(f"{number.name} for {other.name()} after {after:.1f} s")
+                runs.sent[other.pid] = number
                 other.send_signal(number)
         else:
             log.append("depends on no other process")
-        self._judge(runs.end(process), {0, 1, _REFUSED}, log)
+        self._judge(runs.end(process), {0, _REFUSED}, log)
 
     def _damage(self, runs, name, log):
         if not (files := sorted(runs.files(name))):
@@ -175,10 +177,6 @@ class Chaos:
         different = [part for part in expected if found[part] != expected[part]]
         self.counts["differences"] += len(different)
         log.append(f"DIFFERENT {', '.join(different)}" if different else "the same")
-
-
-def _ends_of(*numbers):
-    return {code for number in numbers for code in (128 + number, -number)}
 
 
 def main() -> int:

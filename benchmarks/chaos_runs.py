@@ -53,8 +53,10 @@ class Runs:
     def __init__(self, engine: str, directory: pathlib.Path):
         self.engine, self.directory, self.temporary = engine, directory, directory / "tmp"
         self.temporary.mkdir(parents=True)
-        self.ends: list[Started] = []
-        """Of what has served all runs, and was started again."""
+        self.sent: dict[int, int] = {}
+        """Signals to processes that runs depend on, by process."""
+        self.ends: list[tuple[Started, int | None]] = []
+        """Of what has served all runs, and was started again, with the signal that it was sent."""
 
     def begin(self, name: str, most_bytes: int | None = None) -> subprocess.Popen:
         """Starts the program; files may grow to so many bytes."""
@@ -200,7 +202,8 @@ class FederationRuns(Runs):
                 party = self._parties.get(name)
                 if party is None or party.poll() is not None:
                     if party is not None:
-                        self.ends.append(Started(party.returncode, self._log(name).read_text(), 0.0))
+                        ended = Started(party.returncode, self._log(name).read_text(), 0.0)
+                        self.ends.append((ended, self.sent.pop(party.pid, None)))
                     self._parties[name] = self._participate(name)
 
     def _participate(self, name):
