@@ -50,7 +50,7 @@ def test_a_model_that_memorized_leaks(audited, tmp_path):
     assert report.bound.epsilon > 1.0
     assert report.accounted is None
     text = (tmp_path / "report.md").read_text()
-    assert text.count("## Audit") == 1
+    assert text.count("## Audit\n\nOf the model after round 80.\n") == 1
     assert "| exposure: " in str(report)
     stored = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert stored["membership"]["examples, by loss"]["auc"] == attack.auc

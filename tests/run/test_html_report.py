@@ -3,7 +3,10 @@
 import html.parser
 import os
 
+import pytest
+
 from tff_tx.core import plots
+from tff_tx.core.errors import UserError
 from tff_tx.run import html_report, reporting
 
 
@@ -36,6 +39,18 @@ def test_a_section_with_a_picture_is_in_the_one_file(tmp_path):
     loss, gone = (attributes["src"] for tag, attributes in page.found if tag == "img")
     assert loss.startswith("data:image/png;base64,iVBOR")
     assert gone == "plots/gone.png"
+
+
+def test_what_is_added_stands_at_the_end_and_needs_rounds(tmp_path):
+    with pytest.raises(UserError, match="metrics.csv is missing or damaged"):
+        reporting.add_section(str(tmp_path), "Audit", "first")
+    (tmp_path / "metrics.csv").write_text("round_num\n1\n2\n")
+    for title, text in (("Audit", "first"), ("Models", "theirs"), ("Audit", "second")):
+        reporting.add_section(str(tmp_path), title, text)
+    path = reporting.write_section(str(tmp_path), "Results", "own")
+    parts = ["## Results\n\nown", *(f"## {t}\n\nOf the model after round 2.\n\n" for t in ("Models", "Audit"))]
+    with open(path, encoding="utf-8") as file:
+        assert file.read() == f"{parts[0]}\n\n{parts[1]}theirs\n\n{parts[2]}second\n"
 
 
 def test_a_notebook_shows_the_page_in_a_frame(tmp_path):

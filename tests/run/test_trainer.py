@@ -141,16 +141,22 @@ def test_the_report_begins_with_the_settings_that_were_chosen(straight):
 
 
 def test_fit_again_changes_nothing(straight):
+    """What other programs have added to the report is there still."""
     found, history, directory = straight
-    before = model_bytes(directory)
+    reporting.add_section(str(directory), "Audit", "AUC 0.5")
+    before = [model_bytes(directory), *((directory / f"report.{kind}").read_text() for kind in ("md", "html"))]
     pd.testing.assert_frame_equal(found.fit(rounds=5), history)
-    assert model_bytes(directory) == before
+    after = [model_bytes(directory), *((directory / f"report.{kind}").read_text() for kind in ("md", "html"))]
+    assert after == before
+    assert after[1].endswith("\n\n## Audit\n\nOf the model after round 5.\n\nAUC 0.5\n")
 
 
 def test_more_rounds_equal_a_straight_run(task, begun, straight, tmp_path):
     shutil.copytree(begun[2], tmp_path, dirs_exist_ok=True)
     assert figures(tmp_path)["eval/loss"].notna().tolist() == [False, True, True]
+    reporting.add_section(str(tmp_path), "Audit", "AUC 0.5")
     trainer(task, tmp_path, callbacks=[Norm()], rounds_per_evaluation=2).fit(rounds=5)
+    assert "## Audit\n\nOf the model after round 3.\n" in (tmp_path / "report.md").read_text()
     pd.testing.assert_frame_equal(figures(tmp_path).drop(columns="own/norm"), figures(straight[2]))
     assert model_bytes(tmp_path) == model_bytes(straight[2])
 

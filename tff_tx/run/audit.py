@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -102,8 +101,7 @@ def _write(report, run_dir, output_dir):
     files.write_json(path, report.figures())
     picture = auditing.plot_audit(report.attacks, report.exposures, os.path.join(output_dir, "audit.png"))
     image = f"![audit]({os.path.relpath(picture, run_dir)})"
-    with directory.writing(run_dir):
-        section = reporting.write_section(run_dir, "Audit", f"{report.table()}\n\n{image}")
+    section = reporting.add_section(run_dir, "Audit", f"{report.table()}\n\n{image}")
     return dataclasses.replace(report, files=(path, picture, section))
 
 
@@ -181,5 +179,5 @@ def _participants(run_dir):
 
 def _accounted(run_dir):
     """Epsilon of the run as accounted; None: it is not private."""
-    rows = pd.read_csv(os.path.join(run_dir, directory.METRICS))
+    rows = directory.read_metrics(run_dir)
     return float(rows["privacy/epsilon"].iloc[-1]) if "privacy/epsilon" in rows else None

@@ -11,6 +11,8 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pandas as pd
+
 from tff_tx.config import RunConfig, check_resume, laws, resolve
 from tff_tx.core import files, locks
 from tff_tx.core.errors import UserError, setting
@@ -172,6 +174,24 @@ def read_run(run_dir: str) -> StoredRun:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
     return StoredRun(run_dir, config, facts)
+
+
+def read_metrics(run_dir: str) -> pd.DataFrame:
+    """The rows of `metrics.csv`, one a round.
+
+    Raises:
+      UserError: If there are none, or the file is damaged.
+    """
+    path = os.path.join(run_dir, METRICS)
+    try:
+        rows = pd.read_csv(path)
+        if rows.empty or "round_num" not in rows:
+            raise ValueError("no rows of rounds")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error}): restore it, or train the run again in another directory."
+        ) from error
+    return rows
 
 
 def _facts_of_version_1(stored):

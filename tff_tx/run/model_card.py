@@ -7,13 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from tff_tx import models, tasks
 from tff_tx.core import files
 from tff_tx.core.text import markdown
 from tff_tx.run import reporting
-from tff_tx.run.directory import METRICS, MODEL, StoredRun
+from tff_tx.run.directory import MODEL, StoredRun, read_metrics
 
 CARD = "README.md"
 _MOST_OF_CARD = 1 << 20
@@ -33,7 +31,7 @@ def write_card(
     directory = os.path.join(run.directory, MODEL)
     if not os.path.isdir(directory):
         return None
-    rows, config = pd.read_csv(os.path.join(run.directory, METRICS)), run.config
+    rows, config = read_metrics(run.directory), run.config
     base, licence = config.model.pretrained, _licence(config.model.pretrained)
     is_name = base is not None and not os.path.isdir(base)
     front = ["library_name: transformers", "tags: [federated-learning, tff_tx]"]

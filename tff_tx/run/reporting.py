@@ -15,19 +15,21 @@ from tff_tx.config import FIELDS, RunConfig, show, without_effect
 from tff_tx.core import files, plots
 from tff_tx.core.text import markdown
 from tff_tx.run import html_report
-from tff_tx.run.directory import METRICS, StoredRun
+from tff_tx.run.directory import StoredRun, read_metrics, writing
 
 REPORT, HTML = "report.md", "report.html"
+
+_ADDED = "Of the model after round "
 
 
 def write_report(
     run: StoredRun, results: Mapping[str, Any], metrics: Sequence[models.Metric], privacy: str | None = None
 ) -> str:
-    """Writes `report.md` of a run with `metrics.csv`, and its plots; returns its path.
+    """Writes `report.md` of a run with `metrics.csv`, and its plots; returns its path. What `add_section` added stays.
 
     `results` are final figures by split and metric, and `privacy` is a section in Markdown on the guarantee.
     """
-    rows = pd.read_csv(os.path.join(run.directory, METRICS))
+    rows = read_metrics(run.directory)
     directory = os.path.join(run.directory, "plots")
     os.makedirs(directory, exist_ok=True)
     images = [os.path.basename(p) for m in metrics if m.plotted and (p := _plot(rows, m, directory))]
@@ -48,7 +50,7 @@ def write_report(
         "## Versions",
         ", ".join(f"{name} {version}" for name, version in run.facts["versions"].items()),
     ]
-    return _write(run.directory, "\n\n".join(parts) + "\n")
+    return _write(run.directory, [*parts, *filter(_is_added, _sections(run.directory))])
 
 
 def _settings(config: RunConfig) -> str:
@@ -62,15 +64,37 @@ def _settings(config: RunConfig) -> str:
 
 
 def write_section(run_dir: str, title: str, text: str) -> str:
-    """Puts a section at the end of `report.md`, in place of an earlier one of the same title; returns the path."""
+    """Puts a section into `report.md`, in place of an earlier one of the same title; returns the path.
+
+    It stands at the end, but before sections of `add_section`.
+    """
+    others = [section for section in _sections(run_dir) if not section.startswith(f"## {title}\n")]
+    return _write(run_dir, sorted([*others, f"## {title}\n\n{text}"], key=_is_added))
+
+
+def add_section(run_dir: str, title: str, text: str) -> str:
+    """Adds a section to the report of a trained run, which says what it is of and outlasts further training.
+
+    Raises:
+      UserError: If another process writes the run directory, or its `metrics.csv` is missing.
+    """
+    with writing(run_dir):
+        rounds = read_metrics(run_dir)["round_num"].iloc[-1]
+        return write_section(run_dir, title, f"{_ADDED}{rounds}.\n\n{text}")
+
+
+def _sections(run_dir):
     path = pathlib.Path(run_dir, REPORT)
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    sections = [s for s in re.split(r"(?m)^(?=## )", before) if not s.startswith(f"## {title}\n")]
-    return _write(run_dir, "".join(sections).rstrip() + f"\n\n## {title}\n\n{text}\n")
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [section.strip() for section in re.split(r"(?m)^(?=## )", text) if section.strip()]
 
 
-def _write(run_dir, text):
-    path = os.path.join(run_dir, REPORT)
+def _is_added(section):
+    return re.match(rf"## .*\n\n{_ADDED}\d+\.\n", section) is not None
+
+
+def _write(run_dir, sections):
+    path, text = os.path.join(run_dir, REPORT), "\n\n".join(sections) + "\n"
     with files.atomic(path) as file:
         file.write(text)
     with files.atomic(os.path.join(run_dir, HTML)) as file:

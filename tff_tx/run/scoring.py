@@ -77,7 +77,7 @@ class Evaluation:
             return written
         if picture:
             text += f"\n\n![models of clients]({os.path.relpath(picture, self.run_dir)})"
-        return [*written, reporting.write_section(self.run_dir, f"Models of {self.split} clients", text)]
+        return [*written, reporting.add_section(self.run_dir, f"Models of {self.split} clients", text)]
 
     def __str__(self) -> str:
         lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]

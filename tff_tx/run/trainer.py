@@ -144,7 +144,7 @@ class Trainer:
     @property
     def history(self) -> pd.DataFrame:
         """A row a round, as in `metrics.csv`."""
-        return pd.read_csv(os.path.join(self.config.run.directory, directory.METRICS))
+        return directory.read_metrics(self.config.run.directory)
 
     def as_flags(self) -> list[str]:
         """The command line of the same run: arguments of `python -m programs.train`."""

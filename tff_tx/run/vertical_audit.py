@@ -58,7 +58,7 @@ def audit_vertical(own: AuditConfig) -> str:
     path = own.output_dir or os.path.join(own.run_dir, "audit")
     files.make_directory(path, setting("audit.output_dir"))
     files.write_json(os.path.join(path, "vertical.json"), found)
-    reporting.write_section(own.run_dir, "Leakage through the cut", table)
+    reporting.add_section(own.run_dir, "Leakage through the cut", table)
     return table
 
 

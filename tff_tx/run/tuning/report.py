@@ -57,7 +57,7 @@ def finish(study: Any, best: int, trainer: Trainer) -> Result:
     if study.plan is not None:
         statement = study.plan.statement()
         files.write_text(os.path.join(directory, PRIVACY), statement + "\n", "study_dir")
-        reporting.write_section(trainer.config.run.directory, "Privacy of the study", statement)
+        reporting.add_section(trainer.config.run.directory, "Privacy of the study", statement)
     _draw_incumbent(study, os.path.join(directory, "incumbent.png"))
     _draw_importance(study, os.path.join(directory, "importance.png"))
     return Result(trainer, table, flags, directory, _summary(study, table, best))
