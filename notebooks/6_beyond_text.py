@@ -6,7 +6,7 @@
 
 # %%
 # %%tff
-ROUNDS = 15  # in tests: 1
+ROUNDS = 30  # in tests: 1
 
 # %%
 # %%tff

@@ -96,7 +96,8 @@ def run(names, small):
         directory.mkdir(parents=True, exist_ok=True)
         found, started = notebook(source, small), time.monotonic()
         try:
-            NotebookClient(found, timeout=SECONDS, resources={"metadata": {"path": str(directory)}}).execute()
+            place = {"metadata": {"path": str(directory)}}
+            NotebookClient(found, timeout=SECONDS, resources=place, coalesce_streams=True).execute()
         finally:
             nbformat.write(found, target)
         print(f"{source.name}: {time.monotonic() - started:.0f} s on Python {sys.version.split()[0]}", flush=True)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -30,9 +31,9 @@ from tff_tx.models.weights_file import WeightsFile, digest
 
 
 def _is_no_advice_on_models(record: logging.LogRecord) -> bool:
-    """TensorFlow advises to trace less often where a process makes several models: TFF traces functions of each."""
+    """TensorFlow advises to trace less often where a process has several models: functions are traced once for each."""
     text = record.getMessage()
-    return "tf.function retracing" not in text or "FunctionalModel." not in text
+    return "tf.function retracing" not in text or not re.search(r"<function (FunctionalModel|Evaluator)\.", text)
 
 
 logging.getLogger("tensorflow").addFilter(_is_no_advice_on_models)
