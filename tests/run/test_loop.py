@@ -17,15 +17,15 @@ from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.aggregators import dp
 from tff_tx.cohorts import devices as participation
-from tff_tx.cohorts.client_store import STORES, ClientStore
-from tff_tx.cohorts.feedback import Feedback
+from tff_tx.cohorts.client_store import ClientStore
+from tff_tx.cohorts.feedback import FEEDBACK, Feedback
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
 from tff_tx.privacy import outputs
 from tff_tx.run import loop
 from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, MetricsCsv, TensorBoard
 from tff_tx.run.evaluation import Evaluator, spread
-from tff_tx.runtime import LocalEngine
+from tff_tx.runtime import Hook, LocalEngine
 
 
 class Killed(BaseException):
@@ -241,10 +241,18 @@ def test_a_run_goes_back_to_the_checkpoint_before_a_damaged_one(engine, task, un
         ("personal", lambda d: next((d / "personal").glob("*/round_1")).write_bytes(b"")),
     ],
 )
-def test_what_cannot_be_made_again_is_missed(engine, task, tmp_path, name, damage):
+def test_what_cannot_be_made_again_is_missed(engine, task, tmp_path, monkeypatch, name, damage):
+    stores = [ClientStore(str(tmp_path / store), 10) for store in ("residuals", "personal")]
     Feedback(str(tmp_path)).append(1, {"a": 0.5})
-    for store in STORES:
-        ClientStore(str(tmp_path / store), 10).write("a", 1, [np.zeros(2, np.float32)])
+    for store in stores:
+        store.write("a", 1, [np.zeros(2, np.float32)])
+
+    class Stored(Hook):
+        def checksums(self, round_num):
+            found = {store.name: store.checksum(round_num) for store in stores}
+            return {FEEDBACK: Feedback(str(tmp_path)).checksum(round_num), **found}
+
+    monkeypatch.setattr(engine, "hooks", (Stored(),))
     with pytest.raises(Killed):
         run(engine, task, tmp_path, dies_in=6)
     damage(tmp_path)

@@ -107,3 +107,6 @@ class LossObserver(Hook):
 
     def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
         self._feedback.append(round_num, dict(zip(client_ids, (v for _, v in sorted(self._losses.items())))))
+
+    def checksums(self, round_num: int) -> Mapping[str, int]:
+        return {FEEDBACK: self._feedback.checksum(round_num)}

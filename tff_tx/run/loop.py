@@ -16,10 +16,8 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow_federated as tff
 
-from tff_tx.cohorts import ClientStore, CohortLog
+from tff_tx.cohorts import CohortLog
 from tff_tx.cohorts import log as cohort_log
-from tff_tx.cohorts.client_store import STORES
-from tff_tx.cohorts.feedback import FEEDBACK, Feedback
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
@@ -108,7 +106,8 @@ def train(
       UserError: If a round makes a model that is not finite, whose state before is saved, or the disk is full.
     """
     with files.disk_errors(run_dir):
-        checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), functools.partial(_row_checksums, run_dir))
+        rows_fn = functools.partial(_row_checksums, engine, run_dir)
+        checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), rows_fn)
         state, first = checkpoints.load_latest(engine.initialize())
         if schedule.releases_once:
             checkpoints.save(state, first)
@@ -185,12 +184,10 @@ def _require_finite(result, before):
     )
 
 
-def _row_checksums(run_dir, last):
+def _row_checksums(engine, run_dir, last):
     """What files with a row a round say of the first `last` rounds, and what clients retained after them."""
-    stores = {name: ClientStore(os.path.join(run_dir, name), 0).checksum(last) for name in STORES}
     return {
-        **stores,
-        FEEDBACK: Feedback(run_dir).checksum(last),
+        **engine.checksums(last),
         METRICS: metrics_checksum(os.path.join(run_dir, METRICS), last),
         cohort_log.LOG: cohort_log.checksum(os.path.join(run_dir, cohort_log.LOG), last),
     }

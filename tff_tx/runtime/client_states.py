@@ -63,6 +63,9 @@ class StatefulHook(Hook):
             self._store.rewind(self._round_num)
         self._next = self._round_num = None
 
+    def checksums(self, round_num: int) -> Mapping[str, int]:
+        return {} if self._store is None else {self._store.name: self._store.checksum(round_num)}
+
 
 def _id_of(client: Any) -> str:
     client_id = client["client_id"]

@@ -65,6 +65,10 @@ class Engine(abc.ABC):
     def commit_round(self, round_num: int, client_ids: Sequence[str]) -> None:  # noqa: B027
         """Takes note that a round counts: its number (from 1) and the participants' ids, in the order of the cohort."""
 
+    def checksums(self, round_num: int) -> Mapping[str, int]:
+        """Of what it has on the disk after a round, by its name in the run's directory."""
+        return {}
+
     def close(self) -> None:  # noqa: B027 -- nothing to end is a fine default
         """Ends what the engine started."""
 
@@ -259,6 +263,10 @@ class ProcessEngine(Engine):
         """Tells the hooks that a round is done, see `Hook.commit`."""
         for hook in self.hooks:
             hook.commit(round_num, client_ids)
+
+    def checksums(self, round_num: int) -> Mapping[str, int]:
+        """What the hooks have on the disk, see `Hook.checksums`."""
+        return dict(collections.ChainMap(*(hook.checksums(round_num) for hook in self.hooks)))
 
     def _leaves(self, state):
         return form_lib.flatten(process_state(state), self._state_type)

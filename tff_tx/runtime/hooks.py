@@ -122,3 +122,7 @@ class Hook:
 
     def commit(self, round_num: int, client_ids: Sequence[str]) -> None:
         """Is told, after the round, its number (from 1) and the participants' ids, in the order of the cohort."""
+
+    def checksums(self, round_num: int) -> Mapping[str, int]:
+        """Checksums of what it has on the disk after a round, by its name in the run's directory."""
+        return {}
