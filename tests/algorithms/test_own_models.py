@@ -60,14 +60,37 @@ def by_hand(update):
     return w, states
 
 
+def local(w, v, x, y):
+    """Training alone, from the first model that a client got."""
+    v = w if v is None else v
+    return v - RATE * gradient(v, x, y)
+
+
+def fed_avg(w, _, x, y):
+    return w - RATE * gradient(w, x, y)
+
+
+def alone_beside_fed_avg(w, state, x, y):
+    """APFL whose models are all the clients' own."""
+    return fed_avg(w, None, x, y), (local(w, state and state[0], x, y), 1.0)
+
+
 CASES = {
     "ditto": ("ditto", {"personal_strength": 0.5}, ditto(0.5)),
     "mr_mtl": ("mr_mtl", {"personal_strength": 0.5}, mr_mtl(0.5)),
     "p_fed_me": ("p_fed_me", {"personal_strength": 2.0, "moreau_steps": 3}, p_fed_me),
     "apfl": ("apfl", {"mixing": 0.4, "mixing_rate": 2.0}, apfl(0.4, 2.0)),
-    "ditto, lambda 0": ("ditto", {"personal_strength": 0.0}, ditto(0.0)),
+    "ditto, lambda 0": ("ditto", {"personal_strength": 0.0}, lambda *args: (fed_avg(*args), local(*args))),
+    "mr_mtl, lambda 0": ("mr_mtl", {"personal_strength": 0.0}, lambda *args: (local(*args),) * 2),
+    "p_fed_me, one step": (
+        "p_fed_me",
+        {"personal_strength": 1 / RATE, "moreau_steps": 1},
+        lambda *args: (fed_avg(*args),) * 2,
+    ),
     "apfl, alpha 0": ("apfl", {"mixing": 0.0, "mixing_rate": 0.0}, apfl(0.0, 0.0)),
+    "apfl, alpha 1": ("apfl", {"mixing": 1.0, "mixing_rate": 0.0}, alone_beside_fed_avg),
 }
+"""After the comma: limits, at which an algorithm is FedAvg or leaves clients alone."""
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * ("," in c)) for c in CASES])

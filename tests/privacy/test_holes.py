@@ -1,5 +1,6 @@
 """Attacks on private runs by a reader who has everything that the privacy statement calls released."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -13,7 +14,7 @@ from tests import tiny
 from tff_tx import datasets
 from tff_tx.config import RunConfig, check
 from tff_tx.config.algorithm import ClientConfig
-from tff_tx.config.registries import TASKS
+from tff_tx.config.registries import ALGORITHMS, TASKS
 from tff_tx.config.training_data import FINDINGS, PUBLIC, REJECTED, taken_as_public, unhidden
 from tff_tx.core.errors import UserError
 from tff_tx.privacy import outputs
@@ -215,6 +216,19 @@ def test_what_is_outside_of_the_guarantee_is_stated_or_withheld(more, columns):
         assert group not in "; ".join(outputs.outside(withheld))
     for column in ("round_num", "privacy/epsilon", "server/update_non_finite"):
         assert not outputs.is_withheld(column, withheld)
+
+
+def test_own_models_of_any_algorithm_are_the_clients_own(monkeypatch):
+    """Also of one from outside of the package: what the registry's record says decides."""
+    plugin = dataclasses.replace(ALGORITHMS["fed_avg"], name="plugin", own_weights=lambda shared, state: state)
+    monkeypatch.setattr(ALGORITHMS, "_entries", {**ALGORITHMS._entries, "plugin": plugin})
+    marks = {}
+    for name in ("fed_avg", "scaffold", "ditto", "apfl", "ifca", "plugin"):
+        config = RunConfig.of({**CENTRAL, "algorithm.name": name})
+        marks[name] = outputs.mark_of("personal/a/round_1", config, outputs.FILES)
+        assert ("`personal/`" in "; ".join(outputs.outside(config))) == (marks[name] is not None)
+    own = dict.fromkeys(("ditto", "apfl", "ifca", "plugin"), outputs.SECRET)
+    assert marks == {**own, "fed_avg": None, "scaffold": None}
 
 
 def test_every_attack_of_the_documentation_is_a_test():

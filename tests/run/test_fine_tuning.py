@@ -15,9 +15,10 @@ from tests import tiny
 from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -- fixtures
 from tests.runtime.test_hooks import DATA, RATE, gradient
 from tff_tx import algorithms, models, runtime
+from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.comparison import Comparison, figures
 from tff_tx.run.evaluation import Evaluator
-from tff_tx.run.fine_tuning import FineTuning, parts
+from tff_tx.run.fine_tuning import FineTuning, choosing, parts
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -39,6 +40,44 @@ def test_a_client_takes_steps_of_its_optimizer():
             expected = expected - RATE * gradient(expected, x, y)
         found = tuning([tf.convert_to_tensor(w) for w in start], str(client))
         np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), expected, atol=1e-6)
+
+
+def test_a_client_chooses_its_number_of_steps():
+    """By the loss on another client's records: after 0, 1, 2, 4, ... or all steps, whatever is least."""
+    rate, model = 3.0, tiny.linear_model()
+    losses = ClientLoss(model, lambda _: data_of(tf.constant("3")))
+
+    def loss(w):
+        x, y = (part[:4] for part in DATA[3])
+        logits = x @ w[:15].reshape(5, 3) + w[15:]
+        return np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(4), y])
+
+    tuning = FineTuning(model, lambda c: data_of(c).repeat(3), algorithms.build_optimizer("sgd", rate), losses=losses)
+    start, chosen = [tf.convert_to_tensor(w) for w in model.initial_weights[0]], set()
+    for client in (0, 1, 2):
+        x, y = (part[:4] for part in DATA[client])
+        passed = [np.ones(18)]
+        for _ in range(6):
+            passed.append(passed[-1] - rate * gradient(passed[-1], x, y))
+        best = min((0, 1, 2, 4, 6), key=lambda steps: loss(passed[steps]))
+        found = tuning(start, str(client))
+        np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), passed[best], atol=1e-4)
+        assert tuning.steps[str(client)] == best
+        chosen.add(best)
+    assert len(chosen) > 1
+    assert tuning.choices()[0].startswith(f"fine-tuned for {min(chosen)} to {max(chosen)} steps")
+
+
+def test_records_to_choose_by_are_of_the_client_itself():
+    def clients(*ids):
+        return types.SimpleNamespace(client_ids=list(ids), serializable_dataset_fn=lambda _: tf.data.Dataset.range(12))
+
+    own = types.SimpleNamespace(train=clients("a", "b"), validation=clients("a", "b"), test=clients("a"))
+    assert choosing(own, "test", own.train) == (own.train, own.validation)
+    own.validation = clients("b")
+    training, chosen_by = choosing(own, "test", own.train)
+    assert [int(n) for n in chosen_by.serializable_dataset_fn("a")] == [0, 5, 10]
+    assert [int(n) for n in training.serializable_dataset_fn("a")] == [1, 2, 3, 4, 6, 7, 8, 9, 11]
 
 
 def test_a_client_trains_once_for_its_metrics_and_its_predictions():

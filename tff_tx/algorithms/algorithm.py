@@ -63,6 +63,11 @@ class Algorithm:
         """Whether clients store nothing from round to round."""
         return self.own_model != "stored"
 
+    @property
+    def has_own_models(self) -> bool:
+        """Whether clients have models of their own even where no weights are personal."""
+        return self.own_weights is not None or self.models_fn is not None
+
     def require(self, capability: str, what: str) -> None:
         """Checks for a capability.
 

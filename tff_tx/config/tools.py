@@ -33,6 +33,17 @@ class EvaluateConfig(Section, name="evaluate"):
     personalize_learning_rate: float | None = option(
         None, "Learning rate of this; default: that of clients in training.", least=0.0
     )
+    choose_steps: bool = option(
+        False,
+        "Each client chooses how many steps of this count, 0 included, by its loss on other records of its own: of the "
+        "validation split, or every fifth of those it would train on.",
+    )
+    neighbors: int = option(
+        0,
+        "k of kNN-Per: a client's own model mixes the global one with the votes of the k nearest of its own records, "
+        "by a weight that it chooses as steps are chosen; for classifiers.",
+        least=0,
+    )
     alone_epochs: int = option(
         0,
         "Epochs for which each client trains alone, from what the run began with, for comparison; on the same records.",

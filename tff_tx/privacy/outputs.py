@@ -41,8 +41,6 @@ def _measures_payloads(config):
     return config.compression.upload != "none" or config.compression.download != "none"
 
 
-_OWN_MODELS = ("ditto", "p_fed_me", "apfl", "mr_mtl", "ifca")
-
 COLUMNS = (
     Output(("round_num", "privacy/*", "train/learning_rate"), PUBLIC),
     Output(("choices/*",), OUTSIDE, "which settings did well at clients (`choices/`)"),
@@ -91,7 +89,7 @@ FILES = (
         SECRET,
         "`personal/` and `clients/`: weights of single clients, trained on nobody else's data, which are the clients' "
         "own",
-        lambda config: config.model.personal is not None or config.algorithm.name in _OWN_MODELS,
+        lambda config: config.model.personal is not None or ALGORITHMS[config.algorithm.name].has_own_models,
     ),
     Output(
         ("client_states/*", "residuals/*"),

@@ -6,7 +6,8 @@ from typing import Callable
 
 import tensorflow as tf
 
-from tff_tx import models, runtime
+from tff_tx import models
+from tff_tx.run.client_loss import ClientLoss
 
 
 class Chosen:
@@ -24,21 +25,9 @@ class Chosen:
         batches_fn: Callable[[tf.Tensor], tf.data.Dataset],
         models_fn: Callable[[list], list[list]],
     ):
-        trainable, others = model.initial_weights
-        specs = [tf.TensorSpec(w.shape, w.dtype) for w in (*trainable, *others)]
-
-        def step(weights, total, batch):
-            x, y = batch
-            parts = tuple(weights[: len(trainable)]), tuple(weights[len(trainable) :])
-            output = model.predict_on_batch(parts, x, training=False)
-            return total + model.loss(output, y) * tf.cast(tf.shape(output)[0], tf.float32)
-
-        self._reader, self._models_fn = runtime.ClientReader(batches_fn), models_fn
-        self._step = runtime.step_function(step, specs, tf.TensorSpec([]), self._reader.element_spec, internal=True)
+        self._losses, self._models_fn = ClientLoss(model, batches_fn), models_fn
 
     def __call__(self, weights: list, client_id: str) -> list:
         found = self._models_fn(weights)
-        totals = [tf.constant(0.0)] * len(found)
-        for batch in self._reader(client_id):
-            totals = [self._step(list(one), total, batch) for one, total in zip(found, totals)]
-        return found[min(range(len(found)), key=lambda k: float(totals[k]))]
+        losses = self._losses(found, client_id)
+        return found[losses.index(min(losses))]

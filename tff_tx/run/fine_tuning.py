@@ -8,6 +8,8 @@ has without a federation. Both are for any run, at its evaluation: nothing of th
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -16,6 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx import models, runtime, tasks
 from tff_tx.config.algorithm import ClientConfig
+from tff_tx.run.client_loss import ClientLoss
 
 _EVERY = 5
 """Of a held-out client, every fifth record is for fine-tuning, and the others for evaluation."""
@@ -24,12 +27,19 @@ _EVERY = 5
 class FineTuning:
     """Gives a client's weights: those given, after passes over its records; the `own_fn` of an `Evaluator`.
 
+    With `losses` a client goes back to the weights after 0, 1, 2, 4, 8 ... or all steps, whichever have the least loss
+    on other records of its own.
+
     Args:
       model: Of the weights.
       batches_fn: From a client id (string scalar tensor) to its batches for training (x, y), traceable.
       optimizer: Of the clients.
       begin_fn: From all weights and a client id to those that it begins with; None: the same.
       positions: Of the weights that are trained, among all; None: those that the model trains.
+      losses: Of the records by which a client chooses its number of steps; None: all steps count.
+
+    Attributes:
+      steps: Number of steps by client, of those that have chosen.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class FineTuning:
         optimizer: tff.learning.optimizers.Optimizer,
         begin_fn: Callable[[list, str], list] | None = None,
         positions: Sequence[int] | None = None,
+        losses: ClientLoss | None = None,
     ):
         trainable, others = model.initial_weights
         self._positions = tuple(range(len(trainable)) if positions is None else positions)
@@ -53,7 +64,8 @@ class FineTuning:
             state, trained = optimizer.next(state, trained, tape.gradient(loss, trained))
             return trained, state
 
-        self._reader, self._begin_fn = runtime.ClientReader(batches_fn), begin_fn
+        self._reader, self._begin_fn, self._losses = runtime.ClientReader(batches_fn), begin_fn, losses
+        self.steps: dict[str, int] = {}
         start = optimizer.initialize(tuple(specs[i] for i in self._positions))
         self._start = tf.nest.map_structure(tf.convert_to_tensor, start)
         state_specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._start)
@@ -61,12 +73,49 @@ class FineTuning:
 
     def __call__(self, weights: list, client_id: str) -> list:
         weights = list(weights if self._begin_fn is None else self._begin_fn(weights, client_id))
-        state = self._start
+        state, steps, kept = self._start, 0, _Least(self._losses, client_id)
+        kept.see(weights, steps)
         for batch in self._reader(client_id):
             trained, state = self._step(weights, state, batch)
+            steps += 1
             for i, weight in zip(self._positions, trained):
                 weights[i] = weight
-        return weights
+            if steps & (steps - 1) == 0:  # 1, 2, 4, 8 ...
+                kept.see(weights, steps)
+        if self._losses is None:
+            return weights
+        kept.see(weights, steps)
+        self.steps[client_id] = kept.steps
+        return kept.weights
+
+    def choices(self) -> list[str]:
+        """A line on what clients have chosen, if they do."""
+        if not self.steps:
+            return []
+        found, none = list(self.steps.values()), sum(not steps for steps in self.steps.values())
+        return [
+            f"fine-tuned for {min(found)} to {max(found)} steps, half of the clients for at most "
+            f"{statistics.median_low(found)}, as they choose; {none} of {len(found)} keep the model as it is"
+        ]
+
+
+@dataclasses.dataclass
+class _Least:
+    """The weights with the least loss that have been seen; those of fewer steps, where losses are equal."""
+
+    losses: ClientLoss | None
+    client_id: str
+    steps: int = 0
+    weights: list | None = None
+    loss: float = math.inf
+
+    def see(self, weights: list, steps: int) -> None:
+        """Keeps a copy of weights that are better."""
+        if self.losses is None:
+            return
+        (loss,) = self.losses([weights], self.client_id)
+        if self.weights is None or loss < self.loss:
+            self.weights, self.steps, self.loss = list(weights), steps, loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +153,17 @@ def parts(task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
     if split != "train" and set(clients.client_ids) <= set(task.train.client_ids):
         return task.train, clients
     return Records(clients, True), Records(clients, False)
+
+
+def choosing(task: tasks.FederatedTask, split: str, records: Any) -> tuple[Any, Any]:
+    """Of the records that clients of a split train on, by `parts`: those to train on, and those to choose by.
+
+    The latter are the validation split where it has records of the same clients, or every fifth of them.
+    """
+    has_own = split == "test" and records is task.train and task.validation is not None
+    if has_own and set(task.test.client_ids) <= set(task.validation.client_ids):
+        return records, task.validation
+    return Records(records, False), Records(records, True)
 
 
 def batches_fn(

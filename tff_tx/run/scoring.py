@@ -98,6 +98,8 @@ def evaluate(
     *,
     run: StoredRun | None = None,
     personalize_epochs: int = 0,
+    choose_steps: bool = False,
+    neighbors: int = 0,
     alone_epochs: int = 0,
     words: bool = False,
     num_beams: int = 1,
@@ -106,8 +108,9 @@ def evaluate(
     """Evaluates the model that is `model.pretrained` of a configuration on a split: "train", "validation" or "test".
 
     Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
-    after fine-tuning by the settings of `config.client`; with `alone_epochs` beside what clients train alone from the
-    run's beginning. See `fine_tuning`. With `words` texts are also generated, or questions answered, and scored by
+    after fine-tuning by the settings of `config.client`, with `choose_steps` as far as helps on other records of the
+    client; with `neighbors` by kNN-Per; with `alone_epochs` beside what clients train alone from the run's beginning.
+    See `fine_tuning` and `knn_per`. With `words` texts are also generated, or questions answered, and scored by
     their words, unless clients have models of their own.
 
     Raises:
@@ -129,21 +132,27 @@ def evaluate(
             config = config.replace({"client.learning_rate": run.config.client_learning_rate})
     begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
     records, others = None, {}
-    if personalize_epochs or alone_epochs:
+    _check_own(own_fn, personalize_epochs, choose_steps, neighbors)
+    if personalize_epochs or alone_epochs or neighbors:
         records, clients = fine_tuning.parts(task, split)
     if alone_epochs:
         others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
-    if own_fn is not None or personalize_epochs:
+    if own_fn is not None or personalize_epochs or neighbors:
         others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
     if own_fn is not None and personalize_epochs:
         others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
     if personalize_epochs:
         names = None if run is None else run.facts.get(own_models.TRAINED)
-        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn)
+        chosen_by = None
+        if choose_steps:
+            records, chosen_by = fine_tuning.choosing(task, split, records)
+        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn, chosen_by)
+    if neighbors:
+        task, own_fn = own_models.build_memory(config, split, neighbors, progress)
     needs_outputs = task.model.objective.pooled_fn is not None
     outputs: dict[str, list] | None = {} if needs_outputs else None
     overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
-    notes = list(task.notes)
+    notes = [*task.notes, *(own_fn.choices() if hasattr(own_fn, "choices") else [])]
     if words and task.definition.score_metrics and own_fn is not None:
         notes.append("texts are not generated: clients have models of their own")
     elif words and task.definition.score_metrics:
@@ -154,6 +163,18 @@ def evaluate(
     return Evaluation(
         split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
     )
+
+
+def _check_own(own_fn, personalize_epochs, choose_steps, neighbors):
+    """Rejects more than one way to a client's own model."""
+    if choose_steps and not personalize_epochs:
+        raise UserError(f"{setting('evaluate.choose_steps')} needs {setting('evaluate.personalize_epochs')}: set it.")
+    if neighbors and (personalize_epochs or own_fn is not None):
+        other = "a run whose clients have models of their own" if own_fn else setting("evaluate.personalize_epochs")
+        raise UserError(
+            f"{setting('evaluate.neighbors')}={neighbors} cannot be combined with {other}: kNN-Per mixes neighbors "
+            "among the features of one global model; remove it."
+        )
 
 
 def _add_words(predictor, split, overall, by_client):

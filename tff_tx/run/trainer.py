@@ -316,21 +316,21 @@ class Trainer:
             raise UserError(f"{self.config.run.directory} has no trained model: call fit() first.")
         return path
 
-    def evaluate(self, split: str = "test", personalize_epochs: int = 0, alone_epochs: int = 0) -> scoring.Evaluation:
+    def evaluate(self, split: str = "test", **options: Any) -> scoring.Evaluation:
         """Evaluates the trained model on each client of a split.
 
         Args:
           split: "train", "validation" or "test".
-          personalize_epochs: Epochs for which each client fine-tunes the model before, see `run.fine_tuning`.
-          alone_epochs: Epochs for which each client trains alone, for comparison.
+          **options: Of `scoring.evaluate`: `personalize_epochs` for which each client fine-tunes the model before,
+            `choose_steps` of these by other records of its own, `neighbors` of kNN-Per, or `alone_epochs` for which
+            each client trains alone, for comparison.
 
         Raises:
           UserError: If there is no such split, or no trained model yet.
         """
         self._model_directory()
         run = directory.read_run(self.config.run.directory)
-        more = {"personalize_epochs": personalize_epochs, "alone_epochs": alone_epochs, "progress": self._progress}
-        return scoring.evaluate(stored_config(run), split, run=run, **more)
+        return scoring.evaluate(stored_config(run), split, run=run, progress=self._progress, **options)
 
     def predict(self, inputs: Any, client: str | None = None, **options: Any) -> list[dict[str, Any]]:
         """Predicts with the trained model.

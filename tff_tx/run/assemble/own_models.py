@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import clusters, fine_tuning
+from tff_tx.run import clusters, fine_tuning, knn_per
 from tff_tx.run.assemble import personal
 from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.assemble.tasks import load_task, splits, stored_config
+from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.directory import StoredRun
 
 ModelWeights = tff.learning.models.ModelWeights
@@ -98,8 +100,7 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
       UserError: If the run has no personal weights, or no such client.
     """
     what = f"{setting(asked)}={client_id}"
-    record = ALGORITHMS[run.config.algorithm.name]
-    if run.facts.get(personal.PERSONAL) is None and record.own_weights is None and record.models_fn is None:
+    if run.facts.get(personal.PERSONAL) is None and not ALGORITHMS[run.config.algorithm.name].has_own_models:
         raise UserError(
             f"{what}: the clients of {run.directory} have no models of their own; train with "
             f"{setting('model.personal')} or an algorithm that gives them some, or remove it."
@@ -137,9 +138,39 @@ def build_tuning(
     epochs: int,
     names: Sequence[str] | None = None,
     begin_fn: Callable[[list, str], list] | None = None,
+    chosen_by: Any = None,
 ) -> fine_tuning.FineTuning:
-    """Fine-tuning by the settings of `config.client`, of the weights with these names; None: of all trainable ones."""
+    """Fine-tuning by the settings of `config.client`, of the weights with these names; None: of all trainable ones.
+
+    With `chosen_by`, records, each client chooses its number of steps by its own of these.
+    """
     batches_fn = fine_tuning.batches_fn(task, records, config.run.seed, epochs)
     positions = None if names is None else task.model.positions(names)
+    losses = None if chosen_by is None else ClientLoss(task.model, task.eval_batches_fn(chosen_by))
     optimizer = build_options(config).client_optimizer
-    return fine_tuning.FineTuning(task.model, batches_fn, optimizer, begin_fn, positions)
+    return fine_tuning.FineTuning(task.model, batches_fn, optimizer, begin_fn, positions, losses)
+
+
+def build_memory(
+    config: RunConfig, split: str, neighbors: int, progress: bool
+) -> tuple[tasks.FederatedTask, knn_per.KNNPer]:
+    """kNN-Per of the model that a configuration loads, for a split: the task of its `MemoryModel`, and the `own_fn`.
+
+    Raises:
+      UserError: If examples do not have one class each.
+    """
+    # Features are what the head takes, and the same in training and evaluation only without dropout below it.
+    model = dataclasses.replace(config.model, trainable="head", personal=None, cache_features=True)
+    task = load_task(dataclasses.replace(config, model=model), progress=progress)
+    label_spec = task.model.input_spec[1]
+    if not task.label_names or label_spec.shape.rank != 1:
+        raise UserError(
+            f"{setting('evaluate.neighbors')}={neighbors}: neighbors vote for one class an example, and "
+            f"{setting('task.kind')}={task.kind} has none; remove it."
+        )
+    records, clients = fine_tuning.parts(task, split)
+    first, chosen_by = fine_tuning.choosing(task, split, records)
+    sizes = (records.clients if isinstance(records, fine_tuning.Records) else records).sizes()
+    found = knn_per.memory_model(task.model, neighbors, max(sizes[client] for client in clients.client_ids))
+    own_fn = knn_per.KNNPer(found, *map(task.eval_batches_fn, (records, first, chosen_by)))
+    return dataclasses.replace(task, model=found), own_fn
