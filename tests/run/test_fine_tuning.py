@@ -44,11 +44,11 @@ def test_a_client_takes_steps_of_its_optimizer():
 
 def test_a_client_chooses_its_number_of_steps():
     """By the loss on another client's records: after 0, 1, 2, 4, ... or all steps, whatever is least."""
-    rate, model = 3.0, tiny.linear_model()
-    losses = ClientLoss(model, lambda _: data_of(tf.constant("3")))
+    rate, model = 1.0, tiny.linear_model()
+    losses = ClientLoss(model, lambda _: data_of(tf.constant("1")))
 
     def loss(w):
-        x, y = (part[:4] for part in DATA[3])
+        x, y = (part[:4] for part in DATA[1])
         logits = x @ w[:15].reshape(5, 3) + w[15:]
         return np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(4), y])
 
@@ -64,7 +64,7 @@ def test_a_client_chooses_its_number_of_steps():
         np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), passed[best], atol=1e-4)
         assert tuning.steps[str(client)] == best
         chosen.add(best)
-    assert len(chosen) > 1
+    assert chosen == {0, 4, 6}
     assert tuning.choices()[0].startswith(f"fine-tuned for {min(chosen)} to {max(chosen)} steps")
 
 

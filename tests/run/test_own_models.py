@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import transformers
 
 import tff_tx as ft
 from tests.complaints import problem
 from tests.run.test_personal import TINY, own, trainer
 from tff_tx.config import RunConfig, check, resolve
+from tff_tx.run.assemble.trained import export_run
+from tff_tx.run.directory import read_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -34,6 +37,37 @@ def test_own_models_are_stored_evaluated_resumed_and_predict(cache_dir, tmp_path
     assert whole.predict(images, client=found.by_client.index[0]) != whole.predict(images)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "lora"),
+    [(ft.Ditto, {"strength": 0.1}, {}), (ft.APFL, {"mixing": 0.8, "mixing_rate": 0.1}, {"freeze_a": True})],
+)
+def test_own_adapters_are_evaluated_as_in_training_and_exported(cache_dir, tmp_path, algorithm, settings, lora):
+    """After training they go into the published model, into which those that all share were merged."""
+    task = ft.load_task(
+        data=ft.Data("digits", clients=ft.Dirichlet(4, alpha=0.1), test=0.25, split="within_client"),
+        model=ft.Model(config=TINY, trainable=ft.LoRA(rank=2, **lora)),
+        cache_dir=cache_dir,
+    )
+    run = trainer(task, tmp_path / "run", algorithm=algorithm(client=ft.Adam(1e-2), **settings), clients_per_round=2)
+    row = run.fit(rounds=3).iloc[-1]
+    found = run.evaluate("test")
+    for kind, table in (("clients", found.by_client), ("global", found.others["global model"])):
+        assert row[f"eval/{kind}_mean/accuracy"] == pytest.approx(table["accuracy"].mean())
+        assert row[f"eval/{kind}_worst/accuracy"] == pytest.approx(table["accuracy"].min())
+    assert found.by_client["loss"].mean() < found.others["global model"]["loss"].mean()
+    stored = own(tmp_path / "run")
+    size = sum(w.nbytes for w in task.task.model.initial_weights[0])
+    assert all(len(state) < size + 1000 for state in stored.values())
+    assert row["comm/upload_bytes_per_client"] < 2 * size
+    client, images = found.by_client.index[0], np.random.default_rng(0).uniform(size=[4, 1, 8, 8]).astype(np.float32)
+    exported, _ = export_run(read_run(str(tmp_path / "run")), "pretrained", str(tmp_path / "exported"), client)
+    model = transformers.TFAutoModelForImageClassification.from_pretrained(exported)
+    classes = model(images, training=False).logits.numpy().argmax(axis=1)
+    predicted = run.predict(list(images), client=client)
+    assert [task.task.label_names[k] for k in classes] == [p["label"] for p in predicted]
+
+
 DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.name": "ditto"}
 
 
@@ -43,7 +77,7 @@ DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.nam
         ({"algorithm.name": "apfl", "algorithm.personal_strength": 1.0}, "has no effect with algorithm.name=apfl"),
         ({"data.split": "client"}, "algorithm.name=ditto needs data.split=within_client or time"),
         ({"engine.name": "tff_native"}, "algorithm.name=ditto needs engine.name=local"),
-        ({"model.trainable": "lora"}, "into which those of all are merged"),
+        ({"model.trainable": "lora", "lora.aggregation": "stack"}, "adapters are aggregated as products"),
         ({"model.personal": "head"}, "its clients do not train one model"),
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
         ({"run.keep_updates": True}, "lacks clients' own weights"),
@@ -52,6 +86,7 @@ DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.nam
 )
 def test_rules(values, sentence):
     check(resolve(RunConfig.of(DITTO)))
+    check(resolve(RunConfig.of({**DITTO, "model.trainable": "lora"})))
     stateless = {"algorithm.name": "fed_recon", "model.personal": "head", "aggregation.secure": "masks"}
     check(resolve(RunConfig.of({**DITTO, **stateless})))
     assert sentence in problem({**DITTO, **values})

@@ -181,12 +181,6 @@ CAPABILITIES = (
     Relation(("algorithm.name", "model.personal", "engine.name"), _states_stay_here),
     Relation(("algorithm.name", "model.personal", "aggregation.secure"), _states_are_in_no_secure_sum),
     Relation(("algorithm.name", "model.personal", "data.split"), _own_records_are_held_out),
-    Conflict(
-        _BESIDE,
-        "model.trainable=lora",
-        "clients' own adapters are of no use beside the published model, into which those of all are merged",
-        "train all weights or upper layers",
-    ),
     *(
         Conflict("data.silos", retains, "what clients retain would leave their silo, to be stored on this machine")
         for retains in (STORED, _RETAINS)

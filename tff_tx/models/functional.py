@@ -172,6 +172,17 @@ class TransformerModel(tff.learning.models.FunctionalModel):
         """Names of the weights that clients train, see `trainable.by_name`; with adapters none."""
         return [] if self.lora is not None else self._names([*self._trainable, *self._personal])
 
+    @property
+    def adapted_names(self) -> list[str]:
+        """Names of the weights that adapters adapt, see `trainable.by_name`."""
+        return self._names([adapter.weight for adapter in self.adapters])
+
+    @property
+    def positions_beside_adapters(self) -> dict[str, int]:
+        """Positions of those trainable weights that are the Keras model's own, by name."""
+        names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items()}
+        return {names[id(v)]: i for i, v in enumerate(self._trainable) if id(v) in names}
+
     def _names(self, variables):
         names = {id(v): name for name, v in trainable_lib.by_name(self.keras_model).items()}
         return [names[id(v)] for v in variables]

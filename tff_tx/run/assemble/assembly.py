@@ -18,7 +18,17 @@ from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.run import baseline, comparison, held_out
-from tff_tx.run.assemble import aggregation, attacks, cohorts, federations, own_models, personal, processes, secure
+from tff_tx.run.assemble import (
+    aggregation,
+    attacks,
+    cohorts,
+    federations,
+    own_adapters,
+    own_models,
+    personal,
+    processes,
+    secure,
+)
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import MODEL
 
@@ -149,8 +159,14 @@ class Assembly:
             **({"privacy": self.plan.config()} if self.plan else {}),
             **({personal.PERSONAL: names} if (names := self.task.model.personal_names) else {}),
             **({own_models.TRAINED: names} if (names := self.task.model.trained_names) else {}),
+            **({own_adapters.ADAPTERS: own_adapters.facts(self.task.model)} if self._has_own_adapters else {}),
             "client_privacy": self.accounts.config(),
         }
+
+    @property
+    def _has_own_adapters(self):
+        """Whether clients retain adapters of their own beside those that all share."""
+        return self.task.model.lora is not None and ALGORITHMS[self.config.algorithm.name].own_weights is not None
 
     def bytes_needed(self) -> int:
         """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
@@ -244,6 +260,8 @@ class Assembly:
             own_models.save_clusters(self.task, found, run_dir)
         if self.task.model.lora is not None:
             _save_adapter(self.task.model, found[0], run_dir, self.config.model.pretrained)
+        if self._has_own_adapters:
+            own_adapters.save(self.task.model, found[0], run_dir)
         save_model(self.task, found[0], run_dir)
 
     def _models(self, weights):

@@ -18,6 +18,7 @@ from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import clusters, fine_tuning, knn_per
 from tff_tx.run.assemble import personal
+from tff_tx.run.assemble.own_adapters import ADAPTERS, OwnAdapters
 from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.assemble.tasks import load_task, splits, stored_config
 from tff_tx.run.client_loss import ClientLoss
@@ -59,7 +60,10 @@ def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask,
     if not names and ALGORITHMS[config.algorithm.name].own_weights is None:
         return None, getattr(task, split)
     found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
-    return _own_models(found, task, split, names, run.facts[TRAINED])
+    own_fn, clients = _own_models(found, task, split, names, run.facts.get(TRAINED, ()))
+    if ADAPTERS in run.facts:
+        own_fn = OwnAdapters.load(own_fn, task.model, run.facts[ADAPTERS], run.directory)
+    return own_fn, clients
 
 
 def _choosing(task, split, models_fn):
@@ -123,8 +127,10 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
 def _own_models(config, task, split, personal_names, trained_names):
     record = ALGORITHMS[config.algorithm.name]
     if not record.is_stateless:
-        names = personal_names if record.own_weights is None else trained_names
-        positions = task.model.positions(names)
+        if task.model.lora is not None and record.own_weights is not None:
+            positions = range(len(task.model.initial_weights[0]))
+        else:
+            positions = task.model.positions(personal_names if record.own_weights is None else trained_names)
         return personal.stored_weights(config.run.directory, positions, record.own_weights), getattr(task, split)
     records, evaluated = fine_tuning.parts(task, split)
     names = personal_names if record.own_model == "rebuilt" else trained_names

@@ -13,7 +13,8 @@ from tff_tx import cohorts, runtime
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.config import RunConfig
 
-_NEWEST = 2**62
+NEWEST = 2**62
+"""Later than any round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class OwnWeights:
 
     def __call__(self, weights: list, client_id: str) -> list:
         """The weights of a client that has none of its own are as given."""
-        weights, stored = list(weights), self.store.read(client_id, _NEWEST)
+        weights, stored = list(weights), self.store.read(client_id, NEWEST)
         if stored is None:
             return weights
         if self.own_weights is not None:
