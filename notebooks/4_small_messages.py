@@ -8,7 +8,7 @@
 # %%
 # %%tff
 ROUNDS = 40  # in tests: 1
-CODES = ("none", "uniform8", "rotated4", "eden1", "top_k")  # in tests: ("eden1",)
+CODES = ("none", "uniform8", "rotated4", "eden1", "top_k")  # in tests: ("eden1", "top_k")
 TRAINABLE = ("all", "lora", "head")  # in tests: ("lora",)
 
 # %% [markdown]

@@ -9,7 +9,7 @@
 # %%tff
 ROUNDS = 30  # in tests: 1
 ALPHA = 0.1  # of the Dirichlet distribution of a client's labels: the smaller, the more clients differ
-DEFENCES = ("mean", "median", "centered_clipping")  # in tests: ("median",)
+DEFENCES = {"mean": {}, "median": {}, "centered_clipping": {"centered_clip_norm": 1.0}}
 
 # %%
 # %%tff
@@ -93,13 +93,13 @@ plot(
         name: ft.Trainer(
             alike,
             algorithm=ft.FedAvg(client=ft.Adam(5e-3), epochs=2, batch_size=16),
-            aggregation=ft.stack(ft.aggregator(name)),
+            aggregation=ft.stack(ft.aggregator(name, **more)),
             attack=ft.Attack("sign_flip", share=0.2, scale=4.0),
             clients_per_round=20,
             weighted=False,
             rounds_per_evaluation=3,
             run_dir=f"runs/attacked_{name}",
         ).fit(rounds=ROUNDS)
-        for name in DEFENCES
+        for name, more in DEFENCES.items()
     }
 )
