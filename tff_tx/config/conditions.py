@@ -154,6 +154,11 @@ class Conflict(_Rule):
         return f"{first} cannot be combined with {second}: {fill(f'{self.because}; {remedy}', config)}."
 
 
+def exclude(first, because, *paths, remedy=Conflict.remedy) -> list[Conflict]:
+    """Settings that cannot be combined with a condition, all for one reason."""
+    return [Conflict(first, path, because, remedy) for path in paths]
+
+
 @dataclasses.dataclass(frozen=True)
 class BelongsTo(_Rule):
     """A setting that has an effect only where a condition holds."""

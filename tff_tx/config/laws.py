@@ -14,6 +14,7 @@ from tff_tx.core.errors import setting
 Found = Optional[str]  # noqa: UP045 -- evaluated, also by Python 3.9
 
 
+AGGREGATES = ("aggregation.aggregator", "aggregation.clip_norm", "aggregation.zeroing_norm")
 PRIVATE = "privacy.mechanism!=none"
 BUFFERED = "cohort.buffer_size"
 PRODUCTS = "lora.aggregation!=average"

@@ -14,7 +14,7 @@ from typing import Any
 
 from tff_tx.config import DataConfig, RunConfig, check
 from tff_tx.config.registries import DATASETS
-from tff_tx.config.rules import DATA
+from tff_tx.config.rules_data import DATA
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
