@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests import tiny
 from tff_tx import datasets, inference, models, tasks
@@ -114,7 +115,7 @@ def test_sampled_continuations_are_of_the_seed(tokenizer):
     assert sampled[0] == sampled[1] != sampled[2]
 
 
-def test_images_are_made_to_fit():
+def test_images_are_made_to_fit(tmp_path):
     config = {**tiny.VIT, "image_size": 8, "num_channels": 1, **named("no", "yes")}
     model = models.from_config("TFAutoModelForImageClassification", "vit", config, seed=1)
     grey = np.random.default_rng(0).random((1, 8, 8), np.float32)
@@ -122,6 +123,13 @@ def test_images_are_made_to_fit():
     one, other = predicted("image_classification", model, None, [grey, large], batch_size=1)
     assert one["label"] == other["label"]
     assert one["probabilities"] == pytest.approx(other["probabilities"], abs=0.02)
+    for name in ("a", "b"):
+        Image.fromarray((grey[0] * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    predictor = inference.build_predictor("image_classification", model, SPEC)
+    found = list(predictor.predict(predictor.read(files=[str(tmp_path)])))
+    assert [(image["file"], image["label"]) for image in found] == [
+        (str(tmp_path / f"{name}.png"), one["label"]) for name in ("a", "b")
+    ]
 
 
 @pytest.mark.parametrize("kind", ["sequence_classification", "masked_lm"])

@@ -162,12 +162,23 @@ def test_words_are_classified_alike_in_evaluation_and_prediction(table, tmp_path
     assert np.mean(one["label"] == one["predicted_label"]) == pytest.approx(metrics["accuracy"])
     chances = [row["probabilities"][row["label"]] for _, row in one.iterrows()]
     assert -np.log(chances).mean() == pytest.approx(metrics["loss"], abs=1e-3)
-    wav = str(tmp_path / "a.wav")
-    with open(wav, "wb") as file:
-        file.write(encoded(200, rate=22_050))
-    (alone,) = predictor.predict(predictor.read(files=[wav]))
-    assert alone["file"] == wav
-    assert alone["label"] in WORDS
+    (tmp_path / "all" / "more").mkdir(parents=True)
+    paths = [str(tmp_path / "all" / name) for name in ("a.wav", "b.WAV", "more/c.wav")]
+    for path in paths:
+        with open(path, "wb") as file:
+            file.write(encoded(200, rate=22_050))
+    (tmp_path / "all" / "README.md").write_text("# Recordings")
+    several = list(predictor.predict(predictor.read(files=[str(tmp_path / "all")])))
+    assert [one["file"] for one in several] == paths
+    assert set(several[0]) == {"file", "label", "probabilities"}
+    assert list(predictor.predict(predictor.read(files=paths[:1]))) == several[:1]
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x.py").write_text("")
+    with pytest.raises(UserError, match="predict.input=.*/none: the folder has no recordings"):
+        predictor.read(files=[str(tmp_path / "none")])
+    (tmp_path / "all" / "metadata.csv").write_text("file_name,note\nmore/c.wav,last\n")
+    (listed,) = predictor.predict(predictor.read(files=[str(tmp_path / "all")]))
+    assert (listed["note"], listed["label"]) == ("last", several[2]["label"])
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ class PredictConfig(Section, name="predict"):
     )
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
-    input: tuple[str, ...] = option((), "Files: texts, one per line; images; or tables as in training.")
+    input: tuple[str, ...] = option(
+        (), "Files: texts, one per line; pictures or recordings, also folders of these; or tables as in training."
+    )
     output: str | None = option(
         None, "File for the results: a table (.csv, .tsv), else JSON lines; default: standard output."
     )

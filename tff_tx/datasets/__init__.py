@@ -19,7 +19,7 @@ _EXPORTS = {
     "federated": ("FederatedDataset", "dealt_records", "load", "open_store"),
     "partition": ("Partition",),
     "readers.audio": ("Recording", "as_recording", "read_recording"),
-    "readers.files": ("format_of_table", "require_files"),
+    "readers.files": ("files_below", "format_of_table", "require_files"),
     "readers.values": ("as_image",),
     "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
     "sources": ("DataSet", "Format", "open_source", "read_records"),

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from tff_tx import datasets, models, tasks
 from tff_tx.core.errors import UserError, setting
-from tff_tx.inference.predictor import Predictor, require_inputs, stacked
+from tff_tx.inference.media import MediaPredictor, file_name
+from tff_tx.inference.predictor import Predictor, stacked
 
 
 class TextClassifier(Predictor):
@@ -57,29 +58,17 @@ class MultiLabelClassifier(TextClassifier):
             yield {"text": text, "labels": applies, "probabilities": shown}
 
 
-class ImageClassifier(Predictor):
-    """The most likely classes of images as data have them, of any size: integers 0..255 or floats 0..1."""
+class ImageClassifier(MediaPredictor):
+    """The most likely classes of images: files, or pixels of any size as integers 0..255 or floats 0..1."""
 
-    record_column = "pixels"
-
-    def read(self, *, texts=(), question=None, files=()):
-        """Pictures, and those of tables."""
-        del question
-        require_inputs(texts, files)
-        if texts:
-            raise UserError(
-                f"the model takes images: set {setting('predict.input')} instead of {setting('predict.text')}."
-            )
-        return [image for path in files for image in self._read_file(path)]
-
-    def _read_file(self, path):
-        is_table = datasets.format_of_table(path, self.data) is not None
-        return super()._read_file(path) if is_table else [read_image(path)]
+    record_column, media = "pixels", "images"
 
     def predict_batch(self, inputs):
-        pixels = np.stack([self._processor(datasets.channels_first(np.asarray(image))) for image in inputs])
+        images = [read_image(image) if isinstance(image, str) else np.asarray(image) for image in inputs]
+        pixels = np.stack([self._processor(datasets.channels_first(image)) for image in images])
         logits = self.model({"pixel_values": tf.constant(pixels)}, training=False).logits
-        return [most_likely(row, self.model.config, self.options.top_k) for row in logits]
+        for image, row in zip(inputs, logits):
+            yield {**file_name(image), **most_likely(row, self.model.config, self.options.top_k)}
 
     @functools.cached_property
     def _processor(self):

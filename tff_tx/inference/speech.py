@@ -11,28 +11,16 @@ import pandas as pd
 import tensorflow as tf
 from transformers import TFGenerationMixin
 
-from tff_tx import datasets, models, tasks
-from tff_tx.core.errors import UserError, setting
+from tff_tx import models, tasks
 from tff_tx.inference.classes import most_likely
-from tff_tx.inference.predictor import Predictor, require_inputs, stacked
+from tff_tx.inference.media import MediaPredictor, file_name
+from tff_tx.inference.predictor import stacked
 
 
-class RecordingPredictor(Predictor):
+class RecordingPredictor(MediaPredictor):
     """Predicts from recordings: paths or bytes of audio files, `tff_tx.datasets.Recording`s, or tables with such."""
 
-    record_column = "audio"
-
-    def read(self, *, texts=(), question=None, files=()):
-        """Audio files, and tables of recordings."""
-        require_inputs(texts, files)
-        if texts or question is not None:
-            raise UserError(f"the model takes recordings: set {setting('predict.input')} to audio files or tables.")
-        return super().read(files=files)
-
-    def _read_file(self, path):
-        name = datasets.format_of_table(path, self.data)
-        is_table = name is not None and datasets.FORMATS[name].columns_of_name is None
-        return super()._read_file(path) if is_table else [path]
+    record_column, media = "audio", "recordings"
 
     @functools.cached_property
     def _encoder(self):
@@ -46,7 +34,10 @@ class RecordingPredictor(Predictor):
 
     def _inputs(self, recordings: Sequence) -> dict[str, tf.Tensor]:
         """A batch, padded as in training."""
-        examples = [self._encoder.input(recording, "the input") for recording in recordings]
+        examples = [
+            self._encoder.input(recording, recording if isinstance(recording, str) else "the input")
+            for recording in recordings
+        ]
         if "input_features" in examples[0]:
             return {"input_features": tf.stack([example["input_features"] for example in examples])}
         values = [example["input_values"] for example in examples]
@@ -63,7 +54,7 @@ class RecordingClassifier(RecordingPredictor):
     def predict_batch(self, inputs):
         logits = models.call_padded(self.model, self._inputs(inputs)).logits
         for recording, row in zip(inputs, logits):
-            yield {**_named(recording), **most_likely(row, self.model.config, self.options.top_k)}
+            yield {**file_name(recording), **most_likely(row, self.model.config, self.options.top_k)}
 
 
 class Transcriber(RecordingPredictor):
@@ -71,7 +62,7 @@ class Transcriber(RecordingPredictor):
 
     def predict_batch(self, inputs):
         for recording, said in zip(inputs, self._said(inputs)):
-            yield {**_named(recording), "transcript": said}
+            yield {**file_name(recording), "transcript": said}
 
     def _said(self, recordings) -> list[str]:
         batch = self._inputs(recordings)
@@ -125,7 +116,3 @@ class Transcriber(RecordingPredictor):
             return transcript
         ids = self._encoder.transcript(transcript)
         return self.tokenizer.decode(ids, skip_special_tokens=True, group_tokens=False).strip()
-
-
-def _named(recording) -> dict:
-    return {"file": recording} if isinstance(recording, str) else {}

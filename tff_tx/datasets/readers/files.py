@@ -56,7 +56,7 @@ def file_source(spec: DataSpec) -> Source:
     """The records of the files of a spec, which must exist and be of one known format."""
     named = {"train": spec.files, "validation": spec.validation_files, "test": spec.test_files}
     found = {
-        pool: _expand(_downloaded(paths, spec), "files" if pool == "train" else f"{pool}_files")
+        pool: _expand(_downloaded(paths, spec), "data.files" if pool == "train" else f"data.{pool}_files")
         for pool, paths in named.items()
         if paths
     }
@@ -85,12 +85,21 @@ def require_files(paths: Sequence[str]) -> None:
     Raises:
       UserError: If there is none of a name, one is named twice, or cannot be read.
     """
-    _expand(paths, "files")
+    _expand(paths, "data.files")
+
+
+def files_below(folder: str, path: str) -> list[str]:
+    """The files of a folder in their order, or its table, which the setting `path` names.
+
+    Raises:
+      UserError: If there is none, or one cannot be read.
+    """
+    return [file.path for file in _expand([folder], path)]
 
 
 def format_name(spec: DataSpec) -> str:
     """The name of the format of the training files."""
-    return _known_format({"train": _expand(_downloaded(spec.files, spec), "files")}, spec)
+    return _known_format({"train": _expand(_downloaded(spec.files, spec), "data.files")}, spec)
 
 
 def _known_format(found: dict, spec: DataSpec) -> str:
@@ -142,8 +151,9 @@ def _settings(spec: DataSpec, fmt: Format) -> dict:
     return {name: getattr(spec, name) for name in fmt.settings}
 
 
-def _expand(patterns: Sequence[str], field: str) -> list[_File]:
-    files, name = [], setting(f"data.{field}")
+def _expand(patterns: Sequence[str], path: str) -> list[_File]:
+    """The files of paths, folders and globs that a setting names."""
+    files, name = [], setting(path)
     for pattern in patterns:
         pattern = os.path.expanduser(pattern)
         paths = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
