@@ -56,7 +56,7 @@ BUFFERED = {"cohort.buffer_size": 2, "devices.seconds_per_example": 1.0}
         ),
         (
             {**ATTENTION, "aggregation.attention_step_size": "inf"},
-            "aggregation.attention_step_size=inf: must be at most 3.4e",
+            "aggregation.attention_step_size=inf: must be at most 3e+38",
         ),
         ({**BY_LOSS, "client.epochs": 2}, "aggregation.attention_key=loss cannot be combined with client.epochs=2"),
         ({"aggregation.clip_norm": "much"}, "aggregation.clip_norm=much: must be adaptive or a norm above 0"),

@@ -17,7 +17,8 @@ _NAMES = {dict: "a JSON object", int: "a whole number", float: "a number", bool:
 
 
 _ADDRESS = re.compile(r".+:([0-9]{1,5})")
-_LARGEST = {int: 2**31 - 1, float: 3.4e38}
+_LARGEST = {int: 2**31 - 1, float: 3e38}
+"""NumPy, and with it TFF, has numbers from 3.4e38 on as float64, while float32 ends a little above."""
 
 
 @dataclasses.dataclass(frozen=True)
