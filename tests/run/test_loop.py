@@ -352,11 +352,25 @@ def test_a_model_that_is_not_finite_ends_the_run_with_the_one_before(engine, tas
                 state.finalizer["learning_rate"] = np.float32(np.inf)
             return super().run_round(state, clients, **options)
 
-    not_finite = r"round 3 made a model that is not finite, of one of norm \d.* after round 2, with train/loss \d"
+    not_finite = r"round 3 made a model that is not finite, of a model of norm \d.* after round 2, with train/loss \d"
     with Diverging(engine.process) as diverging, pytest.raises(UserError, match=not_finite):
         run(diverging, task, tmp_path, every=100)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["round_2"]
     assert len(rows(tmp_path)) == 2
+
+
+def test_a_mean_that_is_not_finite_ends_the_run(task, tmp_path):
+    """The server leaves it out, so that the model would stay as it is for as many rounds as there are."""
+    noise = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(10.0, 3, clip=3e37)
+    options = algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", r),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+        weighted=False,
+        aggregator=noise,
+    )
+    process, sentence = algorithms.build_fed_avg(task.model, options), "round 1 made a mean of updates that is not fin"
+    with LocalEngine(task.process(process)) as engine, pytest.raises(UserError, match=sentence):
+        run(engine, task, tmp_path)
 
 
 def test_a_run_stops_early_and_ends_with_its_best_model(engine, task, tmp_path):

@@ -162,23 +162,28 @@ def _call(run_dir, callbacks, name, value):
 
 
 def _require_finite(result, before):
-    """Rejects a model that is not finite after a round, which `before` is the state before."""
+    """Rejects a model that is not finite after a round, and a mean of updates that the server has left out as such.
+
+    `before` is the state before the round.
+    """
 
     def leaves(state):
         found = result.run.engine.model_weights(state)
         models = found.values() if isinstance(found, Mapping) else [found]
         return [np.asarray(leaf, np.float32) for model in models for leaf in model.trainable]
 
+    left_out = any(value for name, value in result.row.items() if name.endswith("server/update_non_finite"))
     with np.errstate(all="ignore"):
         # A sum takes no memory; it may overflow where no addend does.
-        if all(np.isfinite(leaf.sum()) or np.isfinite(leaf).all() for leaf in leaves(result.state)):
+        if not left_out and all(np.isfinite(leaf.sum()) or np.isfinite(leaf).all() for leaf in leaves(result.state)):
             return
         norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in leaves(before)))
     last, losses = result.round_num - 1, {name: v for name, v in result.row.items() if name.endswith("/loss")}
     raise NotFiniteError(
-        f"round {last + 1} made a model that is not finite, of one of norm {norm:.3g} after round {last}, with "
+        f"round {last + 1} made {'a mean of updates' if left_out else 'a model'} that is not finite, of a model of "
+        f"norm {norm:.3g} after round {last}, with "
         f"{', '.join(f'{name} {value:.3g}' for name, value in losses.items())}: lower "
-        f"{setting('client.learning_rate')} or {setting('server.learning_rate')}, or set "
+        f"{setting('client.learning_rate')}, {setting('server.learning_rate')}, or noise and its clip norm, or set "
         f"{setting('aggregation.clip_norm')}, in another {setting('run.directory')}; the state after round {last} is "
         f"in {result.run.directory}."
     )
