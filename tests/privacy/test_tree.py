@@ -62,6 +62,15 @@ def test_variances_are_those_of_the_best_estimates(rounds, restart_every):
     assert np.sum(tree.sum_weights(rounds, restart_every) ** 2, axis=1) == pytest.approx(found)
 
 
+def test_a_tree_that_never_restarts_in_these_rounds_is_one_tree():
+    """As large as a restart may be; nothing is as long as it."""
+    participation = Participation(2, 2)
+    for every in (9, 2**31 - 1):
+        np.testing.assert_array_equal(tree.sum_variances(9, every), tree.sum_variances(9))
+        np.testing.assert_array_equal(tree.sum_weights(9, every), tree.sum_weights(9))
+        assert tree.squared_sensitivity(9, participation, every) == tree.squared_sensitivity(9, participation)
+
+
 def test_variances_are_those_of_tensorflow_privacys_noise():
     class Unit(tfp.tree_aggregation.ValueGenerator):
         """Independent noise for 4,000 trees at once, from a counter."""

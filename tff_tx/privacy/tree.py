@@ -92,7 +92,7 @@ def sum_variances(rounds: int, restart_every: int | None = None) -> np.ndarray:
     2^h rounds is its node's 1 and half that of 2^(h-1) rounds, 2 - 2^-h in all. With restarts the noise of the earlier
     trees stays in the sums.
     """
-    every = restart_every or rounds
+    every = min(restart_every or rounds, rounds)
     bits = np.arange(every.bit_length())
     within = (np.arange(1, every + 1)[:, None] >> bits & 1) @ (1 / (2 - 2.0**-bits))
     done, age = np.divmod(np.arange(rounds), every)
