@@ -23,7 +23,7 @@ from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
 from tff_tx.privacy import outputs
 from tff_tx.run import loop
-from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, MetricsCsv, TensorBoard
+from tff_tx.run.callbacks import Callback, EarlyStopping, HasConfig, KeepBest, MetricsCsv, TensorBoard
 from tff_tx.run.evaluation import Evaluator, spread
 from tff_tx.runtime import Hook, LocalEngine
 
@@ -166,20 +166,24 @@ def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, t
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
 
 
-@pytest.mark.parametrize("trouble", ["full", "gone"])
+@pytest.mark.parametrize("trouble", ["full", "gone", "emptied"])
 def test_a_full_disk_and_a_vanished_directory_are_told(engine, task, undisturbed, tmp_path, trouble):
+    config = tmp_path / "config.json"
+    config.touch()
     limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), tmp_path.parent / f"{tmp_path.name}_kept"
 
     class Trouble(ft.Callback):
         def on_round_end(self, result):
             if result.round_num == 5 and trouble == "full":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-            elif result.round_num == 5:
+            elif result.round_num == 5 and trouble == "gone":
                 tmp_path.rename(kept)
+            elif result.round_num == 5:
+                config.unlink()
 
     try:
         with pytest.raises(UserError, match=r"run\.directory=.* cannot be written \((File too large|No such file)"):
-            run(engine, task, tmp_path, callbacks=[Trouble(), MetricsCsv(), TensorBoard()])
+            run(engine, task, tmp_path, callbacks=[HasConfig(), Trouble(), MetricsCsv(), TensorBoard()])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     if kept.exists():

@@ -22,7 +22,7 @@ from tff_tx.cohorts import Cohort
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.checkpoints import Checkpoints, run_coroutine
-from tff_tx.run.directory import METRICS, TENSORBOARD
+from tff_tx.run.directory import CONFIG, METRICS, TENSORBOARD
 from tff_tx.runtime import Engine, RoundOutput
 
 _KEY = "round_num"
@@ -213,6 +213,13 @@ class SavesCheckpoints(Callback):
             if os.path.exists(path := os.path.join(result.run.directory, METRICS)):
                 files.sync(path)  # after a power cut, no checkpoint comes after rows that are lost
             self._checkpoints.save(result.state, result.round_num)
+
+
+class HasConfig(Callback):
+    """Ends a run whose directory was emptied under it: without `config.json` nothing that it writes can be resumed."""
+
+    def on_round_end(self, result: RoundResult) -> None:
+        os.stat(os.path.join(result.run.directory, CONFIG))
 
 
 class Ledger(Callback):

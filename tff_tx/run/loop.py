@@ -178,11 +178,10 @@ def _require_finite(result, before):
         if not left_out and all(np.isfinite(leaf.sum()) or np.isfinite(leaf).all() for leaf in leaves(result.state)):
             return
         norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in leaves(before)))
-    last, losses = result.round_num - 1, {name: v for name, v in result.row.items() if name.endswith("/loss")}
+    last, losses = result.round_num - 1, [(name, v) for name, v in result.row.items() if name.endswith("/loss")]
     raise NotFiniteError(
         f"round {last + 1} made {'a mean of updates' if left_out else 'a model'} that is not finite, of a model of "
-        f"norm {norm:.3g} after round {last}, with "
-        f"{', '.join(f'{name} {value:.3g}' for name, value in losses.items())}: lower "
+        f"norm {norm:.3g} after round {last}{''.join(f', with {name} {value:.3g}' for name, value in losses)}: lower "
         f"{setting('client.learning_rate')}, {setting('server.learning_rate')}, or noise and its clip norm, or set "
         f"{setting('aggregation.clip_norm')}, in another {setting('run.directory')}; the state after round {last} is "
         f"in {result.run.directory}."

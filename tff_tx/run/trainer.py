@@ -23,7 +23,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, reporting, scoring
 from tff_tx.run.assemble.tasks import stored_config
 from tff_tx.run.assemble.trained import run_predictor
-from tff_tx.run.callbacks import Callback, EarlyStopping, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
+from tff_tx.run.callbacks import Callback, EarlyStopping, HasConfig, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
 from tff_tx.run.checkpoints import last_round
 from tff_tx.run.parts import Part, settings
 
@@ -244,7 +244,7 @@ class Trainer:
             directory.write_config(run_dir, self.config, parts.facts())
             parts.prepare(run_dir)
         self._say(*parts.describe())
-        before = [Ledger(parts.figures), *self._callbacks, *monitors]
+        before = [HasConfig(), Ledger(parts.figures), *self._callbacks, *monitors]
         trackers = [TRACKERS[name]() for name in self.config.run.trackers]
         schedule = self._schedule()
         if rounds is not None:
