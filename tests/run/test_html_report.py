@@ -3,8 +3,11 @@
 import html.parser
 import os
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from tff_tx import models
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError
 from tff_tx.run import html_report, reporting
@@ -51,6 +54,14 @@ def test_what_is_added_stands_at_the_end_and_needs_rounds(tmp_path):
     parts = ["## Results\n\nown", *(f"## {t}\n\nOf the model after round 2.\n\n" for t in ("Models", "Audit"))]
     with open(path, encoding="utf-8") as file:
         assert file.read() == f"{parts[0]}\n\n{parts[1]}theirs\n\n{parts[2]}second\n"
+
+
+@pytest.mark.parametrize("losses", [[1.0, 2.0, np.inf], [3e38, -3e38, np.nan], [np.inf, np.inf, np.nan]])
+def test_metrics_that_are_not_finite_are_drawn_too(tmp_path, losses):
+    """A model that diverged has been trained all the same, and its report says so."""
+    loss = models.Metric("loss", "Loss")
+    path = reporting.plot_spread(pd.DataFrame({"loss": np.float32(losses)}), [loss], str(tmp_path / "spread.png"))
+    assert os.path.getsize(path) > 0
 
 
 def test_a_notebook_shows_the_page_in_a_frame(tmp_path):

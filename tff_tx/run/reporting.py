@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tff_tx import models, tasks
@@ -151,10 +152,12 @@ def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path:
         1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False
     )
     for metric, axis in zip(shown, axes[0]):
-        values = by_client[metric.name]
-        axis.hist(values, bins=20)
-        axis.axvline(values.mean(), color="black", linestyle="--", label="mean")
-        axis.set(xlabel=metric.title, ylabel="clients")
+        values = by_client[metric.name].astype(float)
+        finite = values[np.isfinite(values)]
+        axis.hist(finite, bins=20)
+        axis.axvline(finite.mean(), color="black", linestyle="--", label="mean")
+        left_out = f" ({len(values) - len(finite):,} clients not finite)" if len(finite) < len(values) else ""
+        axis.set(xlabel=metric.title + left_out, ylabel="clients")
         axis.legend()
     return plots.save(figure, path)
 
