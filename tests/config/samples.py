@@ -16,7 +16,7 @@ def other_value(path):
     if field.type is bool:
         return not field.default
     if field.type in (int, float):
-        found = (1, 2, 3, 0.5, 0.25, 0)
+        found = (1, 2, 3, 0.5, 0.25, 0, 1000)
         return next(v for v in map(field.type, found) if v != field.default and facts.problem(v) is None)
     if field.type is tuple and facts.choices is not None:
         return tuple(facts.choices)

@@ -35,6 +35,15 @@ def encoded(pitch, rate=8000, seconds=0.05, channels=1, **how):
     return file.getvalue()
 
 
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_a_header_with_an_unusual_rate_is_refused(rate):
+    """A second of sound at it would be gigabytes, or the filter that leads to a usual one."""
+    content = bytearray(encoded(300))
+    content[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(ValueError, match=f"it has {rate:,} samples a second"):
+        datasets.as_recording(bytes(content))
+
+
 @pytest.fixture
 def table(tmp_path):
     """Two words as tones, by two clients, of different lengths."""

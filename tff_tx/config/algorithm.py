@@ -14,6 +14,8 @@ RATE, PRETRAINED_RATE = 2e-3, 1e-4
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 TEACHERS = ("clients", "groups")
+_MOST_MODELS = 1000
+"""Models of a server that are in memory side by side."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,7 @@ class AlgorithmConfig(Section, name="algorithm"):
         1,
         "FedGKD: the teacher averages this many of the last global models; with more than 1 it is sent along.",
         least=1,
+        most=_MOST_MODELS,
     )
     personal_epochs: int = option(
         1,
@@ -57,7 +60,9 @@ class AlgorithmConfig(Section, name="algorithm"):
     moreau_steps: int = option(5, "pFedMe: steps on each batch by which a client's own model is found.", least=1)
     mixing: float = option(0.5, "APFL: share of a client's own weights in its model, at first.", least=0.0, most=1.0)
     mixing_rate: float = option(0.01, "APFL: learning rate of that share.", least=0.0)
-    clusters: int = option(2, "IFCA: number of models, of which each client trains the best one for it.", least=1)
+    clusters: int = option(
+        2, "IFCA: number of models, of which each client trains the best one for it.", least=1, most=_MOST_MODELS
+    )
     cluster_spread: float = option(
         0.1,
         "IFCA: noise by which the models differ from the first one at the start, in units of a weight's root mean "

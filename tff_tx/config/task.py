@@ -13,6 +13,8 @@ SERIES_PROTOCOLS = ("within", "standardized")
 MISSING_NUMBERS = ("refuse", "mean")
 ON_BAD_ROWS = ("refuse", "skip")
 DTYPES = ("float32", "bfloat16")
+LEAST_RATE, MOST_RATE = 1000, 1_000_000
+"""Samples of a recording a second."""
 LORA_AGGREGATIONS = ("average", "residual", "stack", "svd")
 
 
@@ -34,7 +36,10 @@ class TaskConfig(Section, name="task"):
         30.0, "Longest recording, s; longer ones are cut to classify them, and rejected to transcribe them.", above=0.0
     )
     sampling_rate: int = option(
-        16_000, "Samples a second that recordings are brought to for a new model; a checkpoint has its own.", least=1
+        16_000,
+        "Samples a second that recordings are brought to for a new model; a checkpoint has its own.",
+        least=LEAST_RATE,
+        most=MOST_RATE,
     )
     standardize: bool = option(
         True, "Standardizes the numeric columns of tables by mean and deviation over all training clients."

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tff_tx.config.task import LEAST_RATE, MOST_RATE
 from tff_tx.core.errors import UserError, setting
 
 
@@ -39,7 +40,7 @@ def as_recording(value: Any) -> Recording:
 
     Raises:
       TypeError: If it is none of these.
-      ValueError: If it cannot be decoded, or has no sample, or one that is no finite number.
+      ValueError: If it cannot be decoded, has no sample, or one that is no finite number, or has no usual rate.
       OSError: If the file cannot be read.
     """
     if isinstance(value, Recording):
@@ -89,6 +90,10 @@ def _shown(value) -> str:
 
 
 def _checked(samples, rate):
-    if samples.ndim != 1 or not len(samples) or rate < 1 or not np.isfinite(samples).all():
+    if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
         raise ValueError("it has no samples, or some that are no finite numbers")
+    if not LEAST_RATE <= rate <= MOST_RATE:  # what brings others to a usual rate would not fit into memory
+        raise ValueError(
+            f"it has {rate:,} samples a second, and at least {LEAST_RATE:,} and at most {MOST_RATE:,} can be read"
+        )
     return Recording(samples, rate)
