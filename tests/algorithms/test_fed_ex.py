@@ -1,22 +1,37 @@
 """FedEx: what clients draw changes their update, and the server learns what does well."""
 
 import collections
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
 
 from tests import tiny
-from tests.algorithms.test_algorithms import SIZES, assert_close, clients, engine_of, options, run, start
+from tests.algorithms.test_algorithms import (
+    SIZES,
+    assert_close,
+    clients,
+    engine_of,
+    numpy_gradient,
+    options,
+    run,
+    start,
+)
 from tff_tx.aggregators import FigureSumFactory, GridSumFactory, SecureSums
 from tff_tx.aggregators.secure_sums import secure_mean
-from tff_tx.algorithms.fed_ex import server_choice
+from tff_tx.algorithms.client import Client
+from tff_tx.algorithms.fed_ex import client_update, server_choice
+from tff_tx.algorithms.optimizers import build_adapter_optimizer
 
 RATES = (0.0, 0.1)
 
 
 def choosing(*choices, **more):
-    return options(momentum=0.9, client_choices=tuple(tuple(choice.items()) for choice in choices), **more)
+    momentum = 0.9 if "momentum" in choices[0] else 0.0
+    return options(momentum=momentum, client_choices=tuple(tuple(choice.items()) for choice in choices), **more)
 
 
 def moved(output):
@@ -26,6 +41,67 @@ def moved(output):
 def seeded(number, x, y):
     """A batch with the seed of one client of several."""
     return collections.OrderedDict(x, seed=x["seed"] + 100 * number), y
+
+
+def updates(choices, model=None, adapters=(), **more):
+    """A client's update by each of several choices: 7 examples in batches of 4."""
+    opts, model = choosing(*choices, **more), model or tiny.linear_model()
+    if adapters:
+        build = functools.partial(build_adapter_optimizer, opts.client_optimizer_fn, adapters)
+        opts = dataclasses.replace(opts, client_optimizer_fn=build)
+
+    @tf.function(autograph=False)
+    def update(probabilities):
+        one = Client.receive(model, opts, tff.learning.models.ModelWeights(*model.initial_weights))
+        return client_update(one, clients()[0], probabilities)[0][0].update
+
+    return [[u.numpy() for u in update(tf.one_hot(j, len(choices)))] for j in range(len(choices))]
+
+
+def by_hand(batches=2, rate=0.1, clip=np.inf, factors=(1.0, 1.0)):
+    """w_t - w of plain SGD in NumPy."""
+    x, y = tiny.client_data(SIZES[0], seed=0)
+    local = start()
+    for first in (0, 4)[:batches]:
+        gradient = numpy_gradient(*local, x[first : first + 4], y[first : first + 4])
+        scale = min(1.0, clip / np.sqrt(sum((g**2).sum() for g in gradient)))
+        local = tuple(w - rate * f * scale * g for w, g, f in zip(local, gradient, factors))
+    return [w0 - w for w0, w in zip(start(), local)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected", "more"),
+    [
+        ("learning_rate", (0.1, 0.05), ({}, {"rate": 0.05}), {}),
+        pytest.param("steps", (2, 1), ({}, {"batches": 1}), {}, marks=pytest.mark.slow),
+        pytest.param("epochs", (1.0, 0.5), ({}, {"batches": 1}), {}, marks=pytest.mark.slow),  # of 2, a batch each
+        ("clip_norm", (1e6, 0.1), ({}, {"clip": 0.1}), {}),
+        ("learning_rate_factor", (1.0, 3.0), ({}, {"factors": (3.0, 1.0)}), {"adapters": (0,)}),
+    ],
+)
+def test_each_drawn_setting_changes_the_update_as_it_does_by_hand(name, values, expected, more):
+    found = updates([{name: value} for value in values], **more)
+    for one, wanted in zip(found, expected):
+        assert_close(one, by_hand(**wanted))
+    assert np.abs(found[0][0] - found[1][0]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_a_drawn_weight_decay_changes_the_update():
+    """AdamW subtracts rate * decay * w at each step."""
+    without, with_it = updates([{"weight_decay": 0.0, "steps": 1}, {"weight_decay": 0.5, "steps": 1}], client="adamw")
+    for plain, decayed, w in zip(without, with_it, start()):
+        np.testing.assert_allclose(decayed - plain, 0.1 * 0.5 * w, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_drawn_dropout_rate_is_that_of_a_model_built_with_it():
+    rates = (0.2, 0.6)
+    found = updates([{"dropout": rate} for rate in rates], tiny.linear_model(dropout=0.1))
+    for rate, one in zip(rates, found):
+        built = updates([{"learning_rate": 0.1}] * 2, tiny.linear_model(dropout=rate))[0]
+        assert_close(one, built)
+    assert np.abs(found[0][0] - found[1][0]).max() > 1e-3
 
 
 def sums(loss, examples):

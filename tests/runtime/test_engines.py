@@ -1,6 +1,7 @@
 """One conformance test for all engines, and what each promises besides."""
 
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -48,6 +49,18 @@ PROCESSES = {
     "fed_gkd": ("fed_gkd", dataclasses.replace(OPTIONS, transforms=(algorithms.distill(2.0, 2.0, 2),))),
     "fed_sgd": ("fed_sgd", OPTIONS),
     "mime_lite": ("mime_lite", OPTIONS),
+    "fed_ex": (
+        "fed_ex",
+        dataclasses.replace(
+            OPTIONS,
+            client_optimizer_fn=functools.partial(algorithms.build_optimizer, "sgd"),
+            client_choices=tuple(
+                (("learning_rate", rate), ("momentum", 0.5), ("clip_norm", 1.0), ("epochs", 0.7), ("dropout", 0.2))
+                for rate in (0.01, 0.1)
+            ),
+        ),
+    ),
+    "delta_sgd": ("delta_sgd", OPTIONS),
     "unweighted": ("fed_avg", dataclasses.replace(OPTIONS, weighted=False)),
     "robust": (
         "fed_avg",
@@ -64,7 +77,10 @@ PROCESSES = {
         ),
     ),
 }
-SLOW = ("fed_avg", "fed_adam", "scheduled", "fed_prox", "fed_gkd", "fed_sgd", "unweighted", "robust")
+SLOW = (
+    *("fed_avg", "fed_ex", "delta_sgd", "fed_adam", "scheduled", "fed_prox", "fed_gkd", "fed_sgd", "unweighted"),
+    "robust",
+)
 """Close to FedAvg, which the fast suite runs with a Transformer, or to another process."""
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -28,6 +28,7 @@ from tff_tx.algorithms.mr_mtl import build_mr_mtl
 from tff_tx.algorithms.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
+    build_adapter_optimizer,
     build_optimizer,
     build_schedule,
     schedule_learning_rate,

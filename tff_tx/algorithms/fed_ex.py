@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 from typing import Any
 
@@ -18,6 +19,10 @@ from tff_tx.algorithms.options import Options
 
 DISCOUNT = 0.9
 """Of earlier rounds' losses in the baseline."""
+_HPARAMS = ("learning_rate", "momentum", "weight_decay")
+_BUILT_WITH = ("clip_norm", "learning_rate_factor")
+CHOICES = (*_HPARAMS, *_BUILT_WITH, "steps", "epochs", "dropout")
+"""What clients may draw: `epochs` as a share of the batches that they get, `dropout` of models with `at_dropout`."""
 _PURPOSE = 23  # folded into a batch's seed, so that the choice is independent of dropout
 
 
@@ -31,11 +36,13 @@ def client_update(one: client.Client, batches: tf.data.Dataset, probabilities: t
     choices = [dict(choice) for choice in one.options.client_choices]
     drawn = _draw(batches, probabilities)
     chosen = {name: tf.gather(tf.constant([c[name] for c in choices], tf.float32), drawn) for name in choices[0]}
-    if "steps" in chosen:
-        batches = batches.take(tf.cast(chosen.pop("steps"), tf.int64))
-    # Optimizers have a momentum in their state only if they are built with one.
-    constants = {name: 0.5 for name in chosen if name != "learning_rate"}
-    optimizer = one.options.client_optimizer_fn(one.options.client_learning_rate, **constants)
+    batches = _batches_of(chosen, batches)
+    optimizer, hparams = _optimizer_of(chosen, one.options)
+    learner = one
+    if "dropout" in chosen:
+        learner = dataclasses.replace(
+            one, context=one.context._replace(model=one.context.model.at_dropout(chosen["dropout"]))
+        )
 
     def step(learned, gradients, examples):
         del examples
@@ -44,14 +51,31 @@ def client_update(one: client.Client, batches: tf.data.Dataset, probabilities: t
         return trained, state
 
     state = optimizer.initialize(tf.nest.map_structure(tf.TensorSpec.from_tensor, one.server))
-    state = optimizer.set_hparams(state, collections.OrderedDict(optimizer.get_hparams(state), **chosen))
-    (trained, _), seen = one.train(batches, (one.server, state), step)
+    state = optimizer.set_hparams(state, collections.OrderedDict(optimizer.get_hparams(state), **hparams))
+    (trained, _), seen = learner.train(batches, (one.server, state), step)
     here = tf.one_hot(drawn, len(choices))
     examples = tf.cast(seen.examples, tf.float32)
     sums = collections.OrderedDict(loss=here * _change(one, batches, trained, seen), examples=here * examples)
     finite = tf.math.is_finite(tf.reduce_sum(sums["loss"]))
     sums = tf.nest.map_structure(lambda leaf: tf.where(finite, leaf, tf.zeros_like(leaf)), sums)
     return one.result(tf.nest.map_structure(tf.subtract, one.server, trained), seen), sums
+
+
+def _batches_of(chosen, batches):
+    """The batches of a client that has drawn fewer steps or epochs than it has batches for."""
+    if "epochs" in chosen:
+        number = tf.cast(batches.reduce(tf.constant(0), lambda number, _: number + 1), tf.float32)
+        batches = batches.take(tf.cast(tf.round(chosen["epochs"] * number), tf.int64))
+    return batches.take(tf.cast(chosen["steps"], tf.int64)) if "steps" in chosen else batches
+
+
+def _optimizer_of(chosen, options):
+    """(optimizer, hyper-parameters of its state that were drawn)."""
+    hparams = {name: chosen[name] for name in _HPARAMS if name in chosen}
+    # Optimizers have a momentum in their state only if they are built with one.
+    built = {name: 0.5 for name in hparams if name != "learning_rate"}
+    built |= {name: chosen[name] for name in _BUILT_WITH if name in chosen}
+    return options.client_optimizer_fn(options.client_learning_rate, **built), hparams
 
 
 def _draw(batches, probabilities):

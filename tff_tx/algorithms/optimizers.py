@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 from typing import Callable
 
 import tensorflow as tf
@@ -122,6 +123,59 @@ class ClippedOptimizer(tff.learning.optimizers.Optimizer):
 
     def set_hparams(self, state, hparams):
         return self._optimizer.set_hparams(state, hparams)
+
+
+class ScaledSteps(tff.learning.optimizers.Optimizer):
+    """Multiplies the steps of another optimizer for some weights: their learning rate is so many times the others'.
+
+    Args:
+      optimizer: The other.
+      positions: Which weights.
+      factor: Float or float32 scalar tensor.
+    """
+
+    def __init__(self, optimizer: tff.learning.optimizers.Optimizer, positions: Collection[int], factor):
+        self._optimizer, self._positions, self._factor = optimizer, frozenset(positions), factor
+
+    @_as_written
+    def initialize(self, specs):
+        return self._optimizer.initialize(specs)
+
+    @_as_written
+    def next(self, state, weights, gradients):
+        state, after = self._optimizer.next(state, weights, gradients)
+        pairs = enumerate(zip(tf.nest.flatten(weights), tf.nest.flatten(after)))
+        scaled = [w + self._factor * (a - w) if i in self._positions else a for i, (w, a) in pairs]
+        return state, tf.nest.pack_sequence_as(weights, scaled)
+
+    @_as_written
+    def get_hparams(self, state):
+        return self._optimizer.get_hparams(state)
+
+    def set_hparams(self, state, hparams):
+        return self._optimizer.set_hparams(state, hparams)
+
+
+def build_adapter_optimizer(
+    build: Callable[..., tff.learning.optimizers.Optimizer],
+    positions: Collection[int],
+    learning_rate,
+    *,
+    learning_rate_factor=1.0,
+    **more,
+) -> tff.learning.optimizers.Optimizer:
+    """An optimizer whose rate for adapters is another one.
+
+    Args:
+      build: From a learning rate and `more` to the optimizer of all weights.
+      positions: Of the adapters among them.
+      learning_rate: Of the other weights.
+      learning_rate_factor: The adapters' rate, in its units: a float or a float32 scalar tensor.
+      **more: Further arguments of `build`.
+    """
+    optimizer = build(learning_rate, **more)
+    is_one = isinstance(learning_rate_factor, float) and learning_rate_factor == 1.0
+    return optimizer if is_one else ScaledSteps(optimizer, positions, learning_rate_factor)
 
 
 def build_schedule(name: str, peak: float, warmup_rounds: int, total_rounds: int) -> Callable[[tf.Tensor], tf.Tensor]:

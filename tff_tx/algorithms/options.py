@@ -41,8 +41,8 @@ class Options:
       mixing_rate: Learning rate of alpha.
       clusters: Models of IFCA.
       cluster_spread: How far they begin from each other, see `ifca.Clusters`.
-      client_choices: Of FedEx, settings that a client draws one of: each pairs of a name, `learning_rate`, `momentum`,
-        `weight_decay` or `steps`, and a value, all with the same names.
+      client_choices: Of FedEx, settings that a client draws one of: each pairs of a name and a value, all with the
+        same names, see `fed_ex.CHOICES`.
       extrapolation_epsilon: Of FedExP, added to the squared norm of the mean update.
       dynamic_strength: alpha of FedDyn.
       inner_learning_rate: alpha of Per-FedAvg.

@@ -78,7 +78,10 @@ _TWO_UPDATES = "its clients send more of the model's size besides their update"
 CAPABILITIES = (
     *(
         _algorithm(path, "client_rate", "its clients take no steps of an optimizer that has such settings")
-        for path in section("client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay")
+        for path in (
+            *section("client", "optimizer", "learning_rate", "schedule", "clip_norm", "momentum", "weight_decay"),
+            "lora.learning_rate_factor",
+        )
     ),
     _algorithm("algorithm.weighted=False", "client_weighting", "its clients count by their examples"),
     _algorithm("algorithm.weighted=True", "example_weighting", "it is defined with plain means over clients"),

@@ -177,9 +177,30 @@ def attackers_are_a_minority(config: RunConfig) -> Found:
     )
 
 
-CHOICES = ("client.learning_rate", "client.momentum", "client.weight_decay", "client.steps")
+CHOICES = (
+    *("client.learning_rate", "client.momentum", "client.weight_decay", "client.clip_norm", "client.epochs"),
+    *("client.steps", "model.dropout", "lora.learning_rate_factor"),
+)
 """Settings that clients of FedEx may draw."""
 _MOST_CHOICES = 64
+
+
+def _choice_without_effect(config, path, values):
+    """Why clients' draws of a setting would have no effect, or not the one that they name."""
+    most = {"client.steps": config.client.steps or 0, "client.epochs": config.client.num_epochs}.get(path)
+    if path == "client.epochs" and config.client.steps is not None:
+        return f"has no effect with {describe(config, 'client.steps')}: draw {setting('client.steps')} instead"
+    if most is not None and max(values) > most:
+        return f"has {max(values)}, which is more than {describe(config, path)}: raise that"
+    optimizer = {"client.momentum": "sgd", "client.weight_decay": "adamw"}.get(path, config.client.optimizer)
+    if optimizer != config.client.optimizer:
+        return f"has no effect with {describe(config, 'client.optimizer')}: remove it, or use {optimizer}"
+    if path == "lora.learning_rate_factor" and config.model.trainable != "lora":
+        return f"has no effect with {describe(config, 'model.trainable')}: remove it, or train adapters"
+    fixed = [p for p in ("model.cache_features", "model.gradient_checkpointing") if config.get(p)]
+    if path == "model.dropout" and fixed:
+        return f"cannot be combined with {describe(config, fixed[0])}, which computes with one rate: remove one of them"
+    return None
 
 
 def choices_are_values(config: RunConfig) -> Found:
@@ -192,15 +213,14 @@ def choices_are_values(config: RunConfig) -> Found:
             return f"{start} cannot be drawn; settings that can are {', '.join(known)}."
         if not isinstance(values, (list, tuple)) or not values:
             return f"{start} must have a list of values."
+        kind = "a whole number" if known[name].type is int else "a number"
         for value in values:
-            if not isinstance(value, (int, float)) or (problem := known[name].option.problem(value)):
-                return f"{start}: {value!r} {problem or 'must be a number'}."
+            fits = isinstance(value, int if known[name].type is int else (int, float)) and not isinstance(value, bool)
+            if not fits or (problem := known[name].option.problem(value)):
+                return f"{start}: {value!r} {problem if fits else f'must be {kind}'}."
         number *= len(values)
-        if name == "local_steps" and max(values) > (config.client.steps or 0):
-            return f"{start}: {max(values)} is more than {describe(config, 'client.steps')}: raise that."
-        optimizer = {"client_momentum": "sgd", "client_weight_decay": "adamw"}.get(name, config.client.optimizer)
-        if optimizer != config.client.optimizer:
-            return f"{start} has no effect with {describe(config, 'client.optimizer')}: remove it, or use {optimizer}."
+        if problem := _choice_without_effect(config, known[name].path, values):
+            return f"{start} {problem}."
     if given and not 1 < number <= _MOST_CHOICES:
         return f"{setting('algorithm.client_choices')} has {number} combinations: give 2 to {_MOST_CHOICES}."
     return None

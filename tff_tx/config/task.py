@@ -93,6 +93,13 @@ class ModelConfig(Section, name="model"):
         "Trained weights that each client has for itself, and that never leave it: head (FedPer); norms, those of "
         "normalization layers (FedBN); or layers:RE. Stored in personal/ of the run.",
     )
+    dropout: float | None = option(
+        None,
+        "Rate of all dropout layers; default: as the model's configuration has it.",
+        least=0.0,
+        below=1.0,
+        search=Range(0.0, 0.5),
+    )
     frozen_dtype: str = option(
         "float32",
         "dtype in which frozen weights are stored and sent; they are cast where they are used, and the model is saved "
@@ -134,6 +141,12 @@ class LoraConfig(Section, name="lora", prefix="lora_"):
         None, "Regular expression searched in the names of adapted weights; default: queries and values."
     )
     dropout: float = option(0.0, "Dropout rate of the adapters' inputs.", least=0.0, below=1.0, search=Range(0.0, 0.3))
+    learning_rate_factor: float = option(
+        1.0,
+        "Learning rate of clients' A and B, in units of {client.learning_rate}, which a classifier's head has.",
+        least=0.0,
+        search=Range(0.1, 10.0, log=True),
+    )
     freeze_a: bool = option(False, "FFA-LoRA: A keeps its random values and is sent once; half the traffic.")
     aggregation: str = option(
         "average",

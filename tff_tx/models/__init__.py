@@ -53,6 +53,7 @@ from tff_tx.models.speech import (
     takes_samples,
 )
 from tff_tx.models.tokenizers import load_tokenizer
+from tff_tx.models.tracing.dropout import set_dropout
 from tff_tx.models.tracing.packing import PACKABLE
 from tff_tx.models.tracing.randomness import SEED
 from tff_tx.models.tracing.requirements import StatefulModelError

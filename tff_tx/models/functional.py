@@ -6,6 +6,8 @@ allow. Here the model stays as it is, and what is traced is a pure function of w
 
 from __future__ import annotations
 
+import collections
+import copy
 import dataclasses
 import hashlib
 import json
@@ -22,8 +24,8 @@ from tff_tx.core import internals
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models import trainable as trainable_lib
 from tff_tx.models.lora import Lora, LoraFunction
+from tff_tx.models.tracing import dropout, randomness, requirements
 from tff_tx.models.tracing import graphs as graphs_lib
-from tff_tx.models.tracing import randomness, requirements
 from tff_tx.models.tracing.adapted_layers import dense_layers
 from tff_tx.models.tracing.keras_function import KerasFunction
 from tff_tx.models.tracing.layer_stacks import transformer_blocks
@@ -140,6 +142,26 @@ class TransformerModel(tff.learning.models.FunctionalModel):
             input_spec=(x_spec, self.objective.label_spec),
             num_personal=self.num_personal,
         )
+
+    def at_dropout(self, rate: tf.Tensor) -> TransformerModel:
+        """The same model, for use within the graph of `rate` alone: in training all its dropout layers drop at it.
+
+        Args:
+          rate: Float32 scalar.
+
+        Raises:
+          UserError: If it has no dropout layers.
+        """
+        found, trained = copy.copy(self), self.graphs.at_any_rate()
+
+        def graphs(training):
+            if not training:
+                return self.graphs(training)
+            return lambda values, x: trained(True)(values, collections.OrderedDict(x, **{dropout.RATE: rate}))
+
+        found.graphs = graphs
+        found._predict_fn = tf.autograph.experimental.do_not_convert(found._predict)
+        return found
 
     @property
     def initial_weights(self) -> tuple[tuple, tuple]:

@@ -55,6 +55,8 @@ def create_task(
         dataset = datasets.load(data, encoder, progress, survey)
     ranks = model.lora.ranks if model.lora is not None else ()
     keras_model = _build_model(definition, facts, dataset.train, seed)
+    if model.dropout is not None:
+        models.set_dropout(keras_model, model.dropout)
     spec, label_names = dataset.train.element_type_structure, facts.label_names
     preprocessing = Preprocessing(kind, spec, facts.tokenizer, ranks, len(label_names), keras_model.config)
     with models.fitting(keras_model):

@@ -37,6 +37,7 @@ class ModelSpec:
       personal: Which of them are personal, see `tff_tx.models.functional_model`; None: none.
       lora: With trainable "lora", how the model is adapted.
       gradient_checkpointing: Whether training computes Transformer blocks again instead of keeping what is in them.
+      dropout: Rate of all dropout layers; None: their own.
       frozen_dtype: In which weights that are not trained are held, "float32" or "bfloat16".
       frozen_dropout: Whether dropout also drops what no trained weight has touched.
     """
@@ -63,5 +64,6 @@ class ModelSpec:
     personal: str | None = None
     lora: models.Lora | None = None
     gradient_checkpointing: bool = False
+    dropout: float | None = None
     frozen_dtype: str = "float32"
     frozen_dropout: bool = True

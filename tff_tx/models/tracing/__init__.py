@@ -29,6 +29,12 @@ INTERNALS = (
         "models/test_recomputation.py::test_gradients_of_adapters_are_the_same",
     ),
     Internal(
+        "tf_keras.layers.Dropout.rate",
+        "Replaced by a tensor, as clients of FedEx draw it, or by another number.",
+        _KERAS,
+        "algorithms/test_fed_ex.py::test_a_drawn_dropout_rate_is_that_of_a_model_built_with_it",
+    ),
+    Internal(
         "tf_keras.layers.Dense.activation",
         "Replaced by none, where the adapter computes it after adding its own product.",
         _KERAS,

@@ -10,7 +10,7 @@ from typing import Any, Callable
 import tensorflow as tf
 
 from tff_tx.core import internals
-from tff_tx.models.tracing import frozen_dropout, requirements
+from tff_tx.models.tracing import dropout, frozen_dropout, requirements
 from tff_tx.models.tracing import randomness as _randomness
 from tff_tx.models.tracing.keras_function import KerasFunction
 
@@ -40,8 +40,17 @@ class ModelGraphs:
     ):
         self._is_frozen, self._drops_frozen = tuple(is_frozen), drops_frozen
         self._function, self._x_spec, self._output_fn = function, x_spec, output_fn
-        self._autograph = False
+        self._autograph, self._any_rate, self._at_any_rate = False, False, None
         self._traced: dict[bool, Any] = {}
+
+    def at_any_rate(self) -> ModelGraphs:
+        """The graphs whose `x` has the dropout rate, `dropout.RATE`, beside the model's inputs."""
+        if self._at_any_rate is None:
+            spec = collections.OrderedDict(self._x_spec, **{dropout.RATE: tf.TensorSpec([], tf.float32)})
+            parts = (self._function, spec, self._output_fn, self._is_frozen, self._drops_frozen)
+            self._at_any_rate = ModelGraphs(*parts)
+            self._at_any_rate._any_rate = True
+        return self._at_any_rate
 
     def __call__(self, training: bool):
         with internals.lock:
@@ -56,9 +65,14 @@ class ModelGraphs:
     def _trace(self, training):
         def call(values, x):
             inputs, seed = _randomness.split_seed(x)
+            rate = None
+            if self._any_rate:
+                rate = inputs[dropout.RATE]
+                inputs = {name: value for name, value in inputs.items() if name != dropout.RATE}
             # The gradient of a function is made for all of its inputs, whoever asks for it.
             values = [tf.stop_gradient(v) if frozen else v for v, frozen in zip(values, self._is_frozen)]
-            with self._dropout([v for v, frozen in zip(values, self._is_frozen) if not frozen]):
+            trained = [v for v, frozen in zip(values, self._is_frozen) if not frozen]
+            with self._dropout(trained), dropout.at_rate(self._function.model, rate):
                 return self._output_fn(self._function(values, inputs, training, seed))
 
         function = self._function

@@ -301,7 +301,7 @@ def _process(config, model, num_clients, plan, parts):
     parts = {"num_clients": num_clients, **aggregation.build_aggregation(config), **parts}
     if plan is not None:
         parts.update(aggregation.private_parts(plan))
-    return processes.build_process(config, model, processes.build_options(config, **parts))
+    return processes.build_process(config, model, processes.build_options(config, model, **parts))
 
 
 def participants_process(

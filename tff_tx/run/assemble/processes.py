@@ -30,12 +30,25 @@ _OWN_FIELDS = (
 """Settings of algorithms that `algorithms.Options` has by the same name."""
 
 
-def build_options(config: RunConfig, **parts: Any) -> algorithms.Options:
-    """The parts of the algorithm; `parts` are fields of `algorithms.Options` that aggregation and others decide."""
+def build_options(config: RunConfig, model: models.TransformerModel | None = None, **parts: Any) -> algorithms.Options:
+    """The parts of the algorithm.
+
+    Args:
+      config: The configuration.
+      model: The model whose trainable weights clients train; None: one without adapters.
+      **parts: Fields of `algorithms.Options` that aggregation and others decide.
+    """
     client = config.client
     more = {name: getattr(client, name) for name in ("momentum", "weight_decay", "clip_norm")}
+    optimizer_fn = functools.partial(algorithms.build_optimizer, client.optimizer, **more)
+    if model is not None and model.adapters:
+        factor, freeze_a = config.lora.learning_rate_factor, model.lora.freeze_a
+        places = [at for found in model.adapter_positions for at in ([found.b] if freeze_a else [found.a, found.b])]
+        optimizer_fn = functools.partial(
+            algorithms.build_adapter_optimizer, optimizer_fn, places, learning_rate_factor=factor
+        )
     return algorithms.Options(
-        client_optimizer_fn=functools.partial(algorithms.build_optimizer, client.optimizer, **more),
+        client_optimizer_fn=optimizer_fn,
         server_optimizer=_server_optimizer(config),
         client_learning_rate=config.client_learning_rate,
         client_schedule=_schedule(config, client.schedule, config.client_learning_rate),
@@ -55,7 +68,10 @@ def _client_choices(config):
     rates = [factor * config.client_learning_rate for factor in (0.1, 0.3, 1.0, 3.0, 10.0)]
     given = config.algorithm.client_choices or {FIELDS["client.learning_rate"].flag: rates}
     names = {FIELDS[path].flag: FIELDS[path].name for path in laws.CHOICES}
-    return tuple(tuple(zip(map(names.get, given), values)) for values in itertools.product(*given.values()))
+    lists = {names[flag]: values for flag, values in given.items()}
+    if "epochs" in lists:  # a client gets the batches of all epochs, and draws a share of them
+        lists["epochs"] = [value / config.client.num_epochs for value in lists["epochs"]]
+    return tuple(tuple(zip(lists, values)) for values in itertools.product(*lists.values()))
 
 
 def client_transforms(config: RunConfig) -> tuple[algorithms.ClientTransform, ...]:
