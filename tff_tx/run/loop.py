@@ -120,16 +120,10 @@ def train(
             for round_num in range(first + 1, schedule.rounds + 1):
                 if run.stopped:
                     break
-                trace = profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED)
                 attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
-                started = time.monotonic()
-                with trace:
-                    attempt.run(state, round_num, log.seconds)
-                result = attempt.result(run, round_num, log)
-                result.row["time/round_seconds"] = time.monotonic() - started
+                with profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED):
+                    result = attempt.measured(run, state, round_num, log)
                 _require_finite(result, state)
-                if prepare_fn is not None:
-                    result.row["time/features_seconds"] = attempt.preparing_seconds
                 if evaluate_fn is not None and schedule.evaluates(round_num):
                     _evaluate(result, evaluate_fn, callbacks)
                 with files.disk_errors(run_dir):
@@ -144,15 +138,19 @@ def train(
                 checkpoints.save(state, done)
         if isinstance(error, NotFiniteError):
             raise
-        message = f"stopped after round {done} of {schedule.rounds}"
-        if isinstance(error, TooFewClientsError):
-            message += f", as in {schedule.max_retries + 1} attempts at the next {error}"
-        raise Interrupted(message) from None
+        raise Interrupted(_why(error, schedule, done)) from None
     run.weights = engine.model_weights(state)
     _call(run_dir, callbacks, "on_end", run)
     if run.stopped:
         logging.warning("stopped early: %s", run.stopped)
     return run.weights
+
+
+def _why(error, schedule, done):
+    message = f"stopped after round {done} of {schedule.rounds}"
+    if isinstance(error, TooFewClientsError):
+        message += f", as in {schedule.max_retries + 1} attempts at the next {error}"
+    return message
 
 
 def _call(run_dir, callbacks, name, value):
@@ -259,9 +257,14 @@ class _Attempt:
         """The clients whose work the round used, in order."""
         return [c for i, c in enumerate(self.cohort.reported) if i not in self.output.failures]
 
-    def result(self, run, round_num, log) -> RoundResult:
-        """What callbacks get; `log` has the rounds before."""
+    def measured(self, run, state, round_num, log) -> RoundResult:
+        """Runs the round; what callbacks get of it, with its seconds. `log` has the rounds before."""
+        started = time.monotonic()
+        self.run(state, round_num, log.seconds)
         row = _row(self, self._engine.traffic(), log)
+        row["time/round_seconds"] = time.monotonic() - started
+        if self._prepare_fn is not None:
+            row["time/features_seconds"] = self.preparing_seconds
         return RoundResult(run, round_num, row, self.output.state, self.cohort, self.output, self.finished)
 
     def record(self, log, round_num):

@@ -53,33 +53,19 @@ def create_task(
         dataset = datasets.join_silos(on_silos(datasets.load_silo, data, encoder), data, encoder, progress)
     else:
         dataset = datasets.load(data, encoder, progress, survey)
-    ranks = model.lora.ranks if model.lora is not None else ()
     keras_model = _build_model(definition, facts, dataset.train, seed)
     if model.dropout is not None:
         models.set_dropout(keras_model, model.dropout)
-    spec, label_names = dataset.train.element_type_structure, facts.label_names
-    preprocessing = Preprocessing(kind, spec, facts.tokenizer, ranks, len(label_names), keras_model.config)
-    with models.fitting(keras_model):
-        functional = models.functional_model(
-            keras_model,
-            _rebalanced(definition.objective(label_names, model), label_names, model, dataset.train),
-            preprocessing.x_spec,
-            trainable=model.trainable,
-            personal=model.personal,
-            lora=model.lora,
-            gradient_checkpointing=model.gradient_checkpointing,
-            frozen_dtype=model.frozen_dtype,
-            frozen_dropout=model.frozen_dropout,
-        )
+    preprocessing = _preprocessing(facts, kind, dataset.train, keras_model)
     return FederatedTask(
         kind=kind,
         train=dataset.train,
         validation=dataset.validation,
         test=dataset.test,
-        model=functional,
+        model=_functional(definition, facts, dataset.train, keras_model, preprocessing),
         preprocessing=preprocessing,
         local=local,
-        label_names=label_names,
+        label_names=facts.label_names,
         tokenizer=facts.tokenizer,
         processor=facts.processor or (models.plain_processor(facts.image_shape) if facts.image_shape else None),
         eval_batch_size=eval_batch_size,
@@ -90,6 +76,29 @@ def create_task(
             *_weight_notes(keras_model, model.pretrained),
         ),
     )
+
+
+def _preprocessing(facts, kind, train, keras_model):
+    ranks = facts.model.lora.ranks if facts.model.lora is not None else ()
+    spec = train.element_type_structure
+    return Preprocessing(kind, spec, facts.tokenizer, ranks, len(facts.label_names), keras_model.config)
+
+
+def _functional(definition, facts, train, keras_model, preprocessing):
+    spec = facts.model
+    objective = _rebalanced(definition.objective(facts.label_names, spec), facts.label_names, spec, train)
+    with models.fitting(keras_model):
+        return models.functional_model(
+            keras_model,
+            objective,
+            preprocessing.x_spec,
+            trainable=spec.trainable,
+            personal=spec.personal,
+            lora=spec.lora,
+            gradient_checkpointing=spec.gradient_checkpointing,
+            frozen_dtype=spec.frozen_dtype,
+            frozen_dropout=spec.frozen_dropout,
+        )
 
 
 def _rebalanced(objective, label_names, model, train):
