@@ -53,23 +53,9 @@ class BandedMatrix:
         """b, the diagonal included."""
         return self.rows.shape[1]
 
-    @classmethod
-    def from_dense(cls, matrix: np.ndarray, bands: int) -> BandedMatrix:
-        """That with the diagonal of a square matrix and the bands - 1 diagonals below it."""
-        dense = np.asarray(matrix, np.float64)
-        rows = np.zeros((len(dense), bands))
-        for j in range(min(bands, len(dense))):
-            rows[j:, j] = np.diagonal(dense, -j)
-        return cls(rows)
-
     def dense(self) -> np.ndarray:
         """C, [rounds, rounds] float64."""
         return _dense(self.rows)
-
-    @property
-    def column_norms(self) -> np.ndarray:
-        """L2 norms of C's columns, [rounds]: by how much one participation changes C x."""
-        return np.sqrt(_squared_column_norms(self.rows))
 
     def sensitivity(self, participation: Participation, rounds: int | None = None) -> float:
         """By how much the updates of one client, of norm 1 at most, change the first rows of C x, in L2 norm.

@@ -5,7 +5,6 @@ from tff_tx.analysis.auditing.canaries import (
     Canary,
     WithCanaries,
     canary_examples,
-    exposure_by_fit,
     exposure_by_rank,
     make_canaries,
     make_references,

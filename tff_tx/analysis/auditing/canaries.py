@@ -18,7 +18,6 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from scipy import stats
 
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
@@ -183,15 +182,3 @@ def exposure_by_rank(losses: Sequence[float], reference_losses: Sequence[float])
     ties = np.searchsorted(references, losses, side="right") - below
     ranks = np.minimum(1 + below + ties / 2, len(references))
     return np.log2(len(references)) - np.log2(ranks)
-
-
-def exposure_by_fit(losses: Sequence[float], reference_losses: Sequence[float]) -> np.ndarray:
-    """-log2 P[a text's loss is at most the canary's], bits: can exceed what the references' number allows.
-
-    Section 4.3: a skew-normal distribution is fitted to the references' losses, a hundred or more, and extrapolated.
-    From losses [n] to float [n].
-    """
-    shape, location, scale = stats.skewnorm.fit(np.asarray(reference_losses, float))
-    # In logarithms: far out the probability itself is 0 in floating point.
-    log_probability = stats.skewnorm.logcdf(np.asarray(losses, float), shape, location, scale)
-    return -log_probability / np.log(2.0)
