@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +15,15 @@ from tff_tx.models.tracing import hugging_face
 
 _FAR = -1e9
 """Stands for minus infinity in attention scores; a row of nothing else gives equal weights instead of none."""
+
+
+class Config(transformers.PretrainedConfig):
+    """A configuration whose fields are those of `DEFAULTS`, besides Hugging Face's own."""
+
+    DEFAULTS: Mapping[str, Any] = {}
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**self.DEFAULTS, **kwargs})
 
 
 class Model(transformers.TFPreTrainedModel):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 import tf_keras
-import transformers
 
 from tff_tx.models.zoo import blocks
 
 
-class FtTransformerConfig(transformers.PretrainedConfig):
+class FtTransformerConfig(blocks.Config):
     """Fields of a `TFFtTransformer`; `num_labels` is the number of classes.
 
     Attributes:
@@ -30,35 +29,26 @@ class FtTransformerConfig(transformers.PretrainedConfig):
 
     model_type = "ft_transformer"
 
-    def __init__(
-        self,
-        numeric_features=("x",),
-        means=(),
-        deviations=(),
-        categorical_features=(),
-        categories=(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=43,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.2,
-        layer_norm_eps=1e-5,
-        **kwargs,
-    ):
+    DEFAULTS = {
+        "numeric_features": ("x",),
+        "means": (),
+        "deviations": (),
+        "categorical_features": (),
+        "categories": (),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 43,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.2,
+        "layer_norm_eps": 1e-5,
+    }
+
+    def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.numeric_features = list(numeric_features)
-        self.means = list(means)
-        self.deviations = list(deviations)
-        self.categorical_features = list(categorical_features)
-        self.categories = [list(values) for values in categories]
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_dropout_prob = hidden_dropout_prob
-        self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        self.layer_norm_eps = layer_norm_eps
+        for name in ("numeric_features", "means", "deviations", "categorical_features"):
+            setattr(self, name, list(getattr(self, name)))
+        self.categories = [list(values) for values in self.categories]
 
 
 class FeatureTokenizer(tf_keras.layers.Layer):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras
-import transformers
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.models.zoo import blocks
@@ -17,7 +16,7 @@ from tff_tx.models.zoo import blocks
 _EPSILON = 1e-5
 
 
-class PatchTransformerConfig(transformers.PretrainedConfig):
+class PatchTransformerConfig(blocks.Config):
     """Fields of a `TFPatchTransformer`.
 
     Attributes:
@@ -36,33 +35,19 @@ class PatchTransformerConfig(transformers.PretrainedConfig):
 
     model_type = "patch_transformer"
 
-    def __init__(
-        self,
-        context_length=12,
-        prediction_length=12,
-        patch_length=4,
-        patch_stride=2,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        layer_norm_eps=1e-5,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.context_length = context_length
-        self.prediction_length = prediction_length
-        self.patch_length = patch_length
-        self.patch_stride = patch_stride
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_dropout_prob = hidden_dropout_prob
-        self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        self.layer_norm_eps = layer_norm_eps
+    DEFAULTS = {
+        "context_length": 12,
+        "prediction_length": 12,
+        "patch_length": 4,
+        "patch_stride": 2,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": 1e-5,
+    }
 
 
 class _Backbone(tf_keras.layers.Layer):

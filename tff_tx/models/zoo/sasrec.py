@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 import tf_keras
-import transformers
 
 from tff_tx.models.zoo import blocks
 
@@ -12,7 +11,7 @@ PADDING = 0
 """The id of no item; those of items begin with 1."""
 
 
-class SasRecConfig(transformers.PretrainedConfig):
+class SasRecConfig(blocks.Config):
     """Fields of a `TFSasRec`; `num_labels` is the number of items.
 
     Attributes:
@@ -29,29 +28,17 @@ class SasRecConfig(transformers.PretrainedConfig):
 
     model_type = "sasrec"
 
-    def __init__(
-        self,
-        max_position_embeddings=50,
-        hidden_size=50,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=50,
-        hidden_dropout_prob=0.5,
-        attention_probs_dropout_prob=0.5,
-        initializer_range=0.02,
-        layer_norm_eps=1e-8,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.max_position_embeddings = max_position_embeddings
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_dropout_prob = hidden_dropout_prob
-        self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        self.initializer_range = initializer_range
-        self.layer_norm_eps = layer_norm_eps
+    DEFAULTS = {
+        "max_position_embeddings": 50,
+        "hidden_size": 50,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "intermediate_size": 50,
+        "hidden_dropout_prob": 0.5,
+        "attention_probs_dropout_prob": 0.5,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-8,
+    }
 
 
 class _Backbone(tf_keras.layers.Layer):
