@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tff_tx.config.option import POSITIVE, Range, Section, option
+from tff_tx.config.option import MOST_MODELS, POSITIVE, Range, Section, option
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.task import DTYPES
 
@@ -14,8 +14,6 @@ RATE, PRETRAINED_RATE = 2e-3, 1e-4
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 TEACHERS = ("clients", "groups")
-_MOST_MODELS = 1000
-"""Models of a server that are in memory side by side."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class AlgorithmConfig(Section, name="algorithm"):
         1,
         "FedGKD: the teacher averages this many of the last global models; with more than 1 it is sent along.",
         least=1,
-        most=_MOST_MODELS,
+        most=MOST_MODELS,
     )
     personal_epochs: int = option(
         1,
@@ -61,7 +59,7 @@ class AlgorithmConfig(Section, name="algorithm"):
     mixing: float = option(0.5, "APFL: share of a client's own weights in its model, at first.", least=0.0, most=1.0)
     mixing_rate: float = option(0.01, "APFL: learning rate of that share.", least=0.0)
     clusters: int = option(
-        2, "IFCA: number of models, of which each client trains the best one for it.", least=1, most=_MOST_MODELS
+        2, "IFCA: number of models, of which each client trains the best one for it.", least=1, most=MOST_MODELS
     )
     cluster_spread: float = option(
         0.1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tff_tx.config.option import Section, option
+from tff_tx.config.option import MOST_MODELS, Section, option
 from tff_tx.config.registries import ATTACKS
 
 ADAPTIVE_SAMPLERS = ("oort", "power_of_choice", "bandit")
@@ -62,7 +62,9 @@ class CohortConfig(Section, name="cohort"):
         "FedBuff: an update that is tau server updates old is scaled by (1 + tau)^-a with this a; 0.5 is the paper's.",
         least=0.0,
     )
-    max_staleness: int = option(10, "FedBuff: older updates are dropped; this many models are stored.", least=0)
+    max_staleness: int = option(
+        10, "FedBuff: older updates are dropped; this many models are stored.", least=0, most=MOST_MODELS
+    )
 
     @property
     def is_adaptive(self) -> bool:

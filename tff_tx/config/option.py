@@ -95,6 +95,8 @@ class Option:
 POSITIVE = {"above": 0.0}
 SEED = {"least": 0, "most": 2**63 - 1}
 """Bounds, facts of `option`."""
+MOST_MODELS = 1000
+"""Models of a server that are in memory side by side."""
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:
