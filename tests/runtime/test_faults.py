@@ -1,6 +1,8 @@
 """A client that fails is left out of the round, and nothing else changes."""
 
+import concurrent.futures
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -61,6 +63,20 @@ def test_a_client_that_fails_is_left_out(engine, bad, reason):
     assert reason in output.failures[1]
     tf.nest.map_structure(np.testing.assert_array_equal, output.state, expected.state)
     tf.nest.map_structure(np.testing.assert_array_equal, output.metrics, expected.metrics)
+
+
+def test_clients_at_work_end_with_the_engine():
+    """As on Ctrl-C: a client's epochs may take an hour, and a scheduler waits half a minute before it kills."""
+    engine = LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=2)
+    with concurrent.futures.ThreadPoolExecutor(1) as caller:
+        hours = caller.submit(engine.run_round, engine.initialize(), [good(1).repeat(200_000)])
+        with pytest.raises(concurrent.futures.TimeoutError):
+            hours.result(timeout=1)
+        started = time.monotonic()
+        engine.close()
+        with pytest.raises(TooFewClientsError, match="CancelledError"):
+            hours.result()
+        assert time.monotonic() < started + 5
 
 
 def test_too_few_are_told_with_the_reasons_and_the_engine_goes_on(engine):

@@ -8,7 +8,9 @@ client's own thread. The sequence of ops on data is the same, and so is the resu
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import threading
 import time
 from typing import Any, Callable
 
@@ -29,10 +31,10 @@ class ClientWork:
     """
 
     def __init__(self, graph: ImportedGraph, options: Any):
-        self._loops, known = [], list(graph.feeds)
+        self._loops, known, self._stopped = [], list(graph.feeds), threading.Event()
         for op in graph.graph.get_operations():  # in the order of their dependences
             if op.type == LOOP:
-                self._loops.append(_Loop(graph, op, known, options))
+                self._loops.append(_Loop(graph, op, known, options, self._stopped))
                 known += [t.name for t in op.outputs]
         # Hooks may see what a client contributes: it is no tensor of this package alone.
         self._end = graph.function(known, graph.fetches, internal=False)
@@ -54,10 +56,15 @@ class ClientWork:
             client.loop = self._loops[0].open(client.known)
         return client
 
+    def stop(self) -> None:
+        """Ends all clients at work, each after its present step."""
+        self._stopped.set()
+
     def run(self, client: OpenClient) -> list[tf.Tensor]:
         """A client's contribution.
 
         Raises:
+          CancelledError: If `stop` was called.
           NotFiniteError: If training led to an infinity or to something that is not a number.
           tf.errors.OpError: If the data cannot be read or a step fails.
         """
@@ -94,10 +101,12 @@ class OpenClient:
 class _Loop:
     """One `ReduceDataset`: (batches, state, captured) -> state."""
 
-    def __init__(self, graph: ImportedGraph, op: tf.Operation, known: list[str], options: Any):
+    def __init__(
+        self, graph: ImportedGraph, op: tf.Operation, known: list[str], options: Any, stopped: threading.Event
+    ):
         data, *start = (t.name for t in op.inputs)
         self._data, self._start = graph.function(known, [data]), graph.function(known, start)
-        self._state_size = len(op.outputs)
+        self._state_size, self._stopped = len(op.outputs), stopped
         self._check_finite = _finite_check([t.dtype for t in op.outputs])
         self._step, arguments = _step(graph, op, options)
         captured = len(op.get_attr("Targuments"))
@@ -118,6 +127,8 @@ class _Loop:
         state, captured = values[: self._state_size], values[self._state_size :]
         waited = 0.0
         while batch is not None:
+            if self._stopped.is_set():
+                raise concurrent.futures.CancelledError
             drop_python_state(batch)
             state = self._step(*state, *batch, *captured)
             started = time.monotonic()

@@ -123,5 +123,6 @@ class LocalEngine(ProcessEngine):
         return counted, client.data_seconds, [] if self._encode is None else [self._num_bytes(sent)]
 
     def close(self) -> None:
+        self._work.stop()
         for pool in (self._readers, self._workers):
             pool.shutdown(wait=True, cancel_futures=True)
