@@ -24,6 +24,8 @@ TABLE = {
     "prompt": [f"what is number {n} here?" for n in range(N)],
     "completion": [f"it is number {n}" for n in range(N)],
     "messages": [[{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]] * N,
+    "when": [f"2024-01-{n % 28 + 1:02} 10:{n:02}:00" for n in range(N)],
+    "deep": [{"er": {"body": f"a text of number {n} that says something"}, "stars": n % 5} for n in range(N)],
     "words": [["a", "b"]] * N,
     "ner": [["O", "B-X"]] * N,
 }
@@ -45,7 +47,7 @@ def test_columns(tmp_path):
         **{"review": "text", "headline": "text", "stars": "category", "price": "number", "kind": "category"},
         **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
         **dict.fromkeys(("target", "text", "prompt", "completion"), "text"),
-        "messages": "list",
+        **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -79,6 +81,13 @@ def test_columns(tmp_path):
         ),
         (("kind", "score"), {"label_column": "kind"}, "tabular_classification", {"numeric_columns": ("score",)}),
         (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
+        (
+            ("deep",),
+            {},
+            "sequence_classification",
+            {"text_column": ("deep.er.body",), "label_column": "deep.stars"},
+        ),
+        (("when", "price", "wide"), {}, "forecasting", {"client_per_column": True}),
         (("price", "wide"), {}, "forecasting", {"client_per_column": True}),
         (("price", "wide"), {"client_per_column": True}, "forecasting", {}),
         (("sku",), {}, None, {}),

@@ -99,6 +99,14 @@ def test_a_single_column_has_no_delimiter(tmp_path, settings):
     assert records(tmp_path / "x.csv", "text", **settings)["text"].tolist() == texts
 
 
+def test_a_comma_in_every_line_is_no_delimiter_where_values_then_have_quotes(tmp_path):
+    lines = ['text;"amount, EUR";label', *(f"t{n};{n},50;{'ab'[n % 2]}" for n in range(5))]
+    (tmp_path / "x.csv").write_text("\r\n".join(lines), "utf-8-sig")
+    found = records(tmp_path / "x.csv", "text", "label", "numbers", numeric_columns=("amount, EUR",))
+    assert found["text"].tolist() == [f"t{n}" for n in range(5)]
+    assert np.stack(found["numbers"])[:, 0].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
+
+
 def test_excel_says_its_delimiter(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
     check(tmp_path / "x.csv")

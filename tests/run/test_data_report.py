@@ -117,9 +117,22 @@ def test_columns_are_shown_before_what_is_wrong(tmp_path):
     values = {"data.dataset": "file", "data.files": (str(tmp_path / "x.jsonl"),), "data.label_column": "label"}
     sections = data_report(RunConfig.of({**values, "data.num_clients": 50}), DataReportConfig())
     assert "x.jsonl" in next(sections)
-    assert row(next(sections), "label")
+    assert row(next(sections), "label.a")
     with pytest.raises(UserError):
         next(sections)
+
+
+def test_a_folder_of_recordings_with_a_table(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.wav").write_bytes(b"RIFF")
+    (tmp_path / "Thumbs.db").write_bytes(b"")
+    found = report(tmp_path, test_fraction=0, num_clients=2)
+    assert row(found, "train", "2", "4")[:3] == ["records", "per", "client"]
+    lines = [f"{number}.wav,{'ab'[number % 2]}\n" for number in range(4)]
+    (tmp_path / "metadata.csv").write_text("".join(["file_name,word\n", *lines]))
+    found = report(tmp_path, test_fraction=0, num_clients=2)
+    assert row(found, "train", "2", "4")[:3] == ["records", "per", "client"]
+    assert "--task=audio_classification --label_column=word" in found
 
 
 def test_clients_without_labels_have_no_shares(tmp_path):

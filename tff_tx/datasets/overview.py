@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _WIDTH, _NUM_EXAMPLES = 32, 3
 # A column with no more different values than these, and fewer than half of its rows, has categories.
 _MOST_CLASSES = 100
 _MANY_SERIES = 5
+_TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z| UTC)?)?$")
 _CLIENT_NAMES = ("client", "client_id", "user", "user_id", "speaker", "author", "site", "hospital", "device")
 _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
 
@@ -27,7 +29,7 @@ class Column:
 
     Attributes:
       name: Its name.
-      kind: "text", "category", "number", "id", "list", "image or recording" or "empty".
+      kind: "text", "category", "number", "id", "time", "list", "image or recording" or "empty".
       missing: Rows without a value.
       distinct: Different values.
       examples: The first of these, cut.
@@ -69,7 +71,16 @@ def overview(spec: DataSpec, source: Source | None = None) -> Overview | None:
 
 
 def _rows(source: Source) -> Iterator[Mapping[str, Any]]:
-    return (row for chunk in source.pools["train"].chunks() for _, row in chunk.rows)
+    return (_flat(row) for chunk in source.pools["train"].chunks() for _, row in chunk.rows)
+
+
+def _flat(row: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A row with what its objects hold by their dotted names, but for pictures and recordings."""
+    found = {}
+    for name, value in row.items():
+        is_nested = isinstance(value, Mapping) and not {"path", "bytes", "array"} & set(value)
+        found |= _flat(value, f"{path}{name}.") if is_nested else {f"{path}{name}": value}
+    return found
 
 
 def _column(name: str, found: Sequence) -> Column:
@@ -77,8 +88,16 @@ def _column(name: str, found: Sequence) -> Column:
     is_numeric = bool(numbers) and all(map(values.is_number, numbers))
     there = numbers if is_numeric else [value for value in found if not values.is_empty(value)]
     shown = list(dict.fromkeys(_shown(value) for value in there))
-    examples = tuple(text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..." for text in shown[:_NUM_EXAMPLES])
-    return Column(name, _kind(there, len(shown)), len(found) - len(there), len(shown), examples)
+    kind = _kind(there, len(shown))
+    examples = tuple(_cut(text, kind == "image or recording") for text in shown[:_NUM_EXAMPLES])
+    return Column(name, kind, len(found) - len(there), len(shown), examples)
+
+
+def _cut(text: str, is_path: bool) -> str:
+    """What fits of an example; of a path its end, which says what it is."""
+    if len(text) <= _WIDTH:
+        return text
+    return f"...{text[3 - _WIDTH :]}" if is_path else f"{text[: _WIDTH - 3]}..."
 
 
 def _shown(value) -> str:
@@ -98,6 +117,8 @@ def _kind(there: Sequence, distinct: int) -> str:
     if all(map(values.is_number, there)):
         whole = all(values.as_number(value).is_integer() for value in there)
         return "category" if few and whole and distinct <= 20 else "number"
+    if all(_TIME.match(str(value)) for value in there):
+        return "time"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"
 

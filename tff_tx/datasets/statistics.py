@@ -21,7 +21,7 @@ _MOST_CELLS = 10_000_000
 """Labels are counted client by client as long as that makes no larger a table, 80 MB."""
 
 _WITH_LENGTH = ("text", "tokens", "context", "messages")
-_CONTENT = ("numbers", "categories", *_WITH_LENGTH, "pixels")
+_CONTENT = ("numbers", "categories", *_WITH_LENGTH, "pixels", "audio")
 
 
 @dataclasses.dataclass(frozen=True)

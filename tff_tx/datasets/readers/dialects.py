@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -18,6 +19,8 @@ _HEAD_LINES, _HEAD_CHARACTERS = 500, 2**16
 _EXCEL_HINT = re.compile(r"sep=(.)\r?\n?$")
 # What MySQL writes for NULL where it escapes by backslashes.
 _NULL = re.compile(r"(?:^|(?<=[\t,;|]))\\N(?=[\t,;|\r\n]|$)")
+# In a value: it begins or ends in quotes for another separator.
+_STRAY_QUOTE = re.compile(r'[\t,;|]"|"[\t,;|]')
 _ALL_QUOTED = re.compile(r'"[^"]*"(?:([\t,;| ])"[^"]*")*\r?\n?$')
 _DOUBLED_QUOTE = re.compile(r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|\r?\n?$)')
 
@@ -60,7 +63,8 @@ class Dialect:
 def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: str | None = None) -> Dialect:
     """Recognizes the dialect of a file by its first lines.
 
-    It is the one that most of them have equally many values in; of several the first, and the usual delimiter comes
+    It is the one that most of them have equally many values in; of several the one whose values have the fewest quotes
+    beside another delimiter, as where decimal commas are in all lines, or the first, where the usual delimiter comes
     first. In files with TABs quotes are plain characters, as the format (IANA) has it, unless lines show otherwise.
 
     Args:
@@ -80,8 +84,9 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     # Blanks separate values only where all are quoted, as R writes them.
     quoted = _ALL_QUOTED.match(head[0]) if head else None
     likely = dict.fromkeys([usual, *(s for s in SEPARATORS if s != " " or quoted and quoted[1] == " ")])
-    found = [d for separator in ([known] if known else likely) for d in _dialects(separator, head)]
-    best = max(found, key=lambda dialect: _share(dialect, head, whole))
+    found = [_dialects(separator, head) for separator in ([known] if known else likely)]
+    found = [max(dialects, key=lambda dialect: _share(dialect, head, whole)) for dialects in found]
+    best = max(found, key=lambda dialect: (_share(dialect, head, whole), -_stray_quotes(dialect, head)))
     return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
 
 
@@ -112,6 +117,15 @@ def _share(dialect: Dialect, head: Sequence[str], whole: bool) -> float:
     if not counts or widths[0] < 2:
         return 0.0
     return max((number for width, number in counts.items() if width > 1)) / (counts.total() + broken)
+
+
+def _stray_quotes(dialect: Dialect, head: Sequence[str]) -> int:
+    """How many values of the first lines would begin or end in quotes for another separator."""
+    found = 0
+    with contextlib.suppress(csv.Error):
+        for record in dialect.records(head):
+            found += sum(_STRAY_QUOTE.search(value) is not None for value in record)
+    return found
 
 
 def _has_row_names(dialect: Dialect, head: Sequence[str]) -> bool:

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "heldout", "held_out"), "test": ("test",)}
 
 
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
+"""Files that file managers leave in folders."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _File:
     path: str
@@ -182,7 +186,7 @@ def _files_below(root: str) -> list[_File]:
         subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
         for name in sorted(names):
             path = os.path.join(directory, name)
-            if not name.startswith("."):
+            if not name.startswith(".") and name.lower() not in _OF_SYSTEMS:
                 files.append(_File(path, os.path.relpath(path, root), in_folder=True))
     return files
 
