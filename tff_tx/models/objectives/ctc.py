@@ -9,7 +9,7 @@ import logging
 import tensorflow as tf
 
 from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
-from tff_tx.models.objectives.objective import IGNORED, Objective
+from tff_tx.models.objectives.objective import IGNORED, Objective, per_item
 
 _METRICS = (LOSS, Metric("token_error_rate", "Token error rate", higher_is_better=False), *COUNTS)
 
@@ -51,13 +51,7 @@ def ctc(blank: int) -> Objective:
         )
 
     def finalize(sums):
-        items = tf.cast(sums["items"], tf.float32)
-        return collections.OrderedDict(
-            loss=tf.math.divide_no_nan(sums["loss"], items),
-            token_error_rate=tf.math.divide_no_nan(tf.cast(sums["errors"], tf.float32), items),
-            num_examples=sums["examples"],
-            num_items=sums["items"],
-        )
+        return per_item(sums, token_error_rate=sums["errors"])
 
     return Objective(
         "speech_recognition",

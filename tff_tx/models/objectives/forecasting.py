@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -54,23 +55,7 @@ def forecasting(horizons: Sequence[int], standardized: bool = False) -> Objectiv
             result["squared"] = tf.reduce_sum(tf.square(errors))
         return result
 
-    def finalize(sums):
-        examples, longest = tf.cast(sums["examples"], tf.float32), horizons[-1]
-        squared = tf.math.divide_no_nan(sums[f"squared_{longest}"], examples * longest)
-        metrics = collections.OrderedDict(loss=squared)
-        if standardized:
-            metrics["loss"] = metrics["mse"] = tf.math.divide_no_nan(sums["squared"], examples * longest)
-            metrics["standardized_mae"] = tf.math.divide_no_nan(sums["absolute"], examples * longest)
-        metrics["mae"] = tf.math.divide_no_nan(sums[f"absolute_{longest}"], examples * longest)
-        metrics["rmse"] = tf.sqrt(squared)
-        for h in horizons:
-            for name in ("", "last_value_"):
-                metrics[f"{name}mae_{h}"] = tf.math.divide_no_nan(sums[f"{name}absolute_{h}"], examples * h)
-                squared_h = tf.math.divide_no_nan(sums[f"{name}squared_{h}"], examples * h)
-                metrics[f"{name}rmse_{h}"] = tf.sqrt(squared_h)
-        metrics["num_examples"], metrics["num_items"] = sums["examples"], sums["items"]
-        return metrics
-
+    finalize = functools.partial(_finalize, horizons, standardized)
     table = tf.TensorSpec([None, None], tf.float32)
     metrics = (
         LOSS,
@@ -80,6 +65,24 @@ def forecasting(horizons: Sequence[int], standardized: bool = False) -> Objectiv
         *COUNTS,
     )
     return Objective("forecasting", table, loss, sums, finalize, metrics, output_spec=table)
+
+
+def _finalize(horizons, standardized, sums):
+    examples, longest = tf.cast(sums["examples"], tf.float32), horizons[-1]
+    squared = tf.math.divide_no_nan(sums[f"squared_{longest}"], examples * longest)
+    metrics = collections.OrderedDict(loss=squared)
+    if standardized:
+        metrics["loss"] = metrics["mse"] = tf.math.divide_no_nan(sums["squared"], examples * longest)
+        metrics["standardized_mae"] = tf.math.divide_no_nan(sums["absolute"], examples * longest)
+    metrics["mae"] = tf.math.divide_no_nan(sums[f"absolute_{longest}"], examples * longest)
+    metrics["rmse"] = tf.sqrt(squared)
+    for h in horizons:
+        for name in ("", "last_value_"):
+            metrics[f"{name}mae_{h}"] = tf.math.divide_no_nan(sums[f"{name}absolute_{h}"], examples * h)
+            squared_h = tf.math.divide_no_nan(sums[f"{name}squared_{h}"], examples * h)
+            metrics[f"{name}rmse_{h}"] = tf.sqrt(squared_h)
+    metrics["num_examples"], metrics["num_items"] = sums["examples"], sums["items"]
+    return metrics
 
 
 _STANDARDIZED = (

@@ -61,31 +61,32 @@ def multi_label(name: str, number: int, thresholds: Sequence[float] | None = Non
             grid_correct=tf.math.count_nonzero(at_grid & true, axis=1),
         )
 
-    def finalize(sums):
-        total = {n: tf.reduce_sum(sums[f"class_{n}"], keepdims=True) for n in ("true", "predicted", "correct")}
-        examples = tf.cast(sums["examples"], tf.float32)
-        return collections.OrderedDict(
-            loss=tf.math.divide_no_nan(sums["loss"], tf.cast(sums["items"], tf.float32)),
-            exact_match=tf.math.divide_no_nan(tf.cast(sums["exact"], tf.float32), examples),
-            micro_f1=class_f1({f"class_{n}": value for n, value in total.items()})[0],
-            macro_f1=tf.reduce_mean(class_f1(sums)),
-            num_examples=sums["examples"],
-            num_items=sums["items"],
-        )
-
     spec = [None, number]
     return Objective(
         name,
         tf.TensorSpec(spec, tf.int32),
         loss,
         sums,
-        finalize,
+        _finalize,
         (LOSS, *_METRICS, *COUNTS),
         output_spec=tf.TensorSpec(spec),
         new_head=True,
         not_classes="independent decisions on each label",
         choose=chosen_thresholds,
         pooled_fn=pooled_metrics,
+    )
+
+
+def _finalize(sums):
+    total = {n: tf.reduce_sum(sums[f"class_{n}"], keepdims=True) for n in ("true", "predicted", "correct")}
+    examples = tf.cast(sums["examples"], tf.float32)
+    return collections.OrderedDict(
+        loss=tf.math.divide_no_nan(sums["loss"], tf.cast(sums["items"], tf.float32)),
+        exact_match=tf.math.divide_no_nan(tf.cast(sums["exact"], tf.float32), examples),
+        micro_f1=class_f1({f"class_{n}": value for n, value in total.items()})[0],
+        macro_f1=tf.reduce_mean(class_f1(sums)),
+        num_examples=sums["examples"],
+        num_items=sums["items"],
     )
 
 

@@ -191,10 +191,15 @@ def _cross_entropy(name, label_rank, finalize_fn, more_sums_fn=None, metrics=(),
 
 
 def _finalize(sums: Any) -> collections.OrderedDict:
+    return per_item(sums, accuracy=sums["correct"])
+
+
+def per_item(sums: Any, **totals: tf.Tensor) -> collections.OrderedDict:
+    """The loss and further sums as means over labelled items, and what they are over."""
     items = tf.cast(sums["items"], tf.float32)
+    means = {name: tf.cast(total, tf.float32) for name, total in {"loss": sums["loss"], **totals}.items()}
     return collections.OrderedDict(
-        loss=tf.math.divide_no_nan(sums["loss"], items),
-        accuracy=tf.math.divide_no_nan(tf.cast(sums["correct"], tf.float32), items),
+        **{name: tf.math.divide_no_nan(total, items) for name, total in means.items()},
         num_examples=sums["examples"],
         num_items=sums["items"],
     )

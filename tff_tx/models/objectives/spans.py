@@ -7,7 +7,7 @@ import collections
 import tensorflow as tf
 
 from tff_tx.models.objectives.metric import COUNTS, LOSS, Metric
-from tff_tx.models.objectives.objective import IGNORED, Objective
+from tff_tx.models.objectives.objective import IGNORED, Objective, per_item
 
 _IMPOSSIBLE = -1e9
 """The logit of a position that cannot be chosen; finite, so that 0 times its logarithm is 0."""
@@ -54,14 +54,7 @@ def question_answering(max_answer_length: int = 30) -> Objective:
         )
 
     def finalize(sums):
-        items = tf.cast(sums["items"], tf.float32)
-        return collections.OrderedDict(
-            loss=tf.math.divide_no_nan(sums["loss"], items),
-            exact_match=tf.math.divide_no_nan(tf.cast(sums["exact"], tf.float32), items),
-            f1=tf.math.divide_no_nan(sums["f1"], items),
-            num_examples=sums["examples"],
-            num_items=sums["items"],
-        )
+        return per_item(sums, exact_match=sums["exact"], f1=sums["f1"])
 
     return Objective(
         "question_answering",
