@@ -69,10 +69,14 @@ class StoredRun:
 
 
 @contextlib.contextmanager
-def writing(run_dir: str) -> Iterator[None]:
+def writing(run_dir: str, named_by: str = "run.directory") -> Iterator[None]:
     """Makes a run directory, and holds its lock for the length of the block; the lock ends with its process.
 
     A directory that is new and has nothing in it at the end is removed again.
+
+    Args:
+      run_dir: The directory.
+      named_by: Path of the setting that names it.
 
     Raises:
       UserError: If the directory cannot be written, or another process writes it.
@@ -80,8 +84,8 @@ def writing(run_dir: str) -> Iterator[None]:
     made = [run_dir]
     while not os.path.exists(made[-1]):
         made.append(os.path.dirname(os.path.abspath(made[-1])))
-    files.make_directory(run_dir, setting("run.directory"))
-    with locks.sole_writer(run_dir, setting("run.directory")):
+    files.make_directory(run_dir, setting(named_by))
+    with locks.sole_writer(run_dir, setting(named_by)):
         try:
             yield
         finally:

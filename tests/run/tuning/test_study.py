@@ -10,6 +10,7 @@ import pytest
 import tff_tx as ft
 from tff_tx.config import RunConfig
 from tff_tx.config.budget import Budget
+from tff_tx.core import locks
 from tff_tx.core.errors import UserError
 from tff_tx.run.tuning import private, study
 from tff_tx.run.tuning.arms import Arms, cost_of_rounds
@@ -110,6 +111,17 @@ def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):
     )
     cost = cost_of_rounds(str(tmp_path), 1, 4, lambda client, num_bytes: num_bytes / 2)
     assert cost == {"rounds": 3.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0}
+
+
+def test_a_study_has_one_writer(task, tmp_path):
+    directory = tmp_path / "study"
+    directory.mkdir()
+    with (
+        locks.sole_writer(str(directory), "another"),
+        pytest.raises(UserError, match="study_dir.* is being"),
+    ):
+        trainer(task).tune(SPACE, "2 rounds", study_dir=str(directory))
+    assert os.listdir(directory) == [locks.LOCK]
 
 
 def test_tuning_needs_a_validation_split(task, tmp_path):

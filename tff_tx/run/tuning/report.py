@@ -99,7 +99,7 @@ def _incumbents(study):
 
 def _draw_incumbent(study, path):
     pyplot = plots.pyplot()
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure, (axes, over_budget) = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
     for arm in range(len(study._values())):
         curve = study.records.curve(arm)
         finite = {r: s for r, s in curve.items() if np.isfinite(s.mean)}
@@ -111,10 +111,20 @@ def _draw_incumbent(study, path):
             value = study.arms.shown(scores.mean)
             axes.axhspan(value - scores.standard_error, value + scores.standard_error, color="C0", alpha=0.2)
         axes.legend()
-    axes.set_xlabel("rounds")
+    points = [(spent, scores) for spent, scores in _incumbents(study) if np.isfinite(scores.mean)]
+    if points:
+        values, errors = ([f(s) for _, s in points] for f in (lambda s: study.arms.shown(s.mean), _finite_error))
+        over_budget.errorbar([spent for spent, _ in points], values, errors, fmt="o-", drawstyle="steps-post")
+    over_budget.set_xlabel("rounds of training spent, all arms")
+    over_budget.set_title("best arm so far")
+    axes.set_xlabel("rounds of an arm")
     axes.set_ylabel(f"{study.arms.metric.name} on validation clients")
     figure.tight_layout()
     plots.save(figure, path)
+
+
+def _finite_error(scores):
+    return scores.standard_error if np.isfinite(scores.standard_error) else 0.0
 
 
 def _draw_importance(study, path):

@@ -71,7 +71,7 @@ def tune(
 ) -> report.Result:
     """Runs a study to its end, from where it is; the arguments as of `Trainer.tune`."""
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
-    with run_directory.writing(directory):
+    with run_directory.writing(directory, "tune.study_dir"):
         about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients}
         config, plan = private.plan_study(config, task.task, budget)
         if plan is not None:
