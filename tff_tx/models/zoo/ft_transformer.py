@@ -46,8 +46,8 @@ class FtTransformerConfig(blocks.Config):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        for name in ("numeric_features", "means", "deviations", "categorical_features"):
-            setattr(self, name, list(getattr(self, name)))
+        self.numeric_features, self.categorical_features = list(self.numeric_features), list(self.categorical_features)
+        self.means, self.deviations = list(self.means), list(self.deviations)
         self.categories = [list(values) for values in self.categories]
 
 
