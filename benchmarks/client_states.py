@@ -51,6 +51,7 @@ def measure(population: int, clients: int, rounds: int) -> dict[str, list[float]
             for name, (engine, state) in running.items():
                 started = time.perf_counter()
                 running[name] = engine, engine.run_round(state, arguments).state
+                engine.checksums(round_num + 1)  # as a checkpoint after each round needs them
                 if round_num:
                     figures[name].append(time.perf_counter() - started)
             before = before or psutil.Process().memory_info().rss

@@ -15,6 +15,7 @@ from tests import tiny
 from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -- fixtures
 from tests.runtime.test_hooks import DATA, RATE, gradient
 from tff_tx import algorithms, models, runtime
+from tff_tx.run import reporting
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.comparison import Comparison, figures
 from tff_tx.run.evaluation import Evaluator
@@ -140,6 +141,15 @@ def test_clients_that_are_hurt_are_counted(tmp_path):
     assert (columns["clients_p10/acc"], columns["global_worst/acc"]) == pytest.approx((0.42, 0.5))
 
 
+def test_the_report_says_by_itself_whom_personalization_hurts():
+    """By the last evaluation; five of seven clients are worse off."""
+    shared, own = (pd.DataFrame({"acc": accuracies}) for accuracies in ([0.9] * 7, [0.8] * 5 + [0.9, 1.0]))
+    share = figures(own, shared, [models.Metric("acc", "Accuracy")])["share_hurt"]
+    (sentence,) = reporting.harm(pd.DataFrame({"eval/share_hurt": [0.1, share, np.nan]}))
+    assert sentence.startswith("Personalization hurts 71% of clients here:")
+    assert reporting.harm(pd.DataFrame({"eval/share_hurt": [np.nan]})) == reporting.harm(pd.DataFrame()) == []
+
+
 @pytest.mark.slow
 def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     found = trained.evaluate("test", personalize_epochs=3, alone_epochs=1)
@@ -151,7 +161,7 @@ def test_a_run_is_evaluated_before_and_after(trained, tmp_path):  # noqa: F811
     written = found.write(str(tmp_path))
     assert "clients, trained alone" in (tmp_path / "test.json").read_text()
     report = (pathlib.Path(trained.config.run.directory) / "report.md").read_text()
-    assert report.count("Personalization hurts") == 1
+    assert report.count("Personalization hurts") == 2  # of the run, and of what was evaluated
     assert str(tmp_path / "test_clients.png") in written
 
 

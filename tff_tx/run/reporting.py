@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tff_tx import models, tasks
-from tff_tx.config import FIELDS, RunConfig, show, without_effect
+from tff_tx.config import FIELDS, RunConfig, laws, show, without_effect
 from tff_tx.core import files, plots
 from tff_tx.core.text import markdown
 from tff_tx.run import html_report
@@ -43,6 +43,7 @@ def write_report(
         _settings(run.config),
         "## Results",
         *tables(results, metrics),
+        *([] if laws.is_private(run.config) else harm(rows)),
         *([privacy] if privacy else []),
         "## Training",
         *(f"![{name}](plots/{name})" for name in images),
@@ -113,6 +114,17 @@ def summary(rows: pd.DataFrame, run: StoredRun) -> str:
         f"{len(rows)} rounds of {run.config.algorithm.name} with {cohort} of {clients['train']} clients each; "
         f"{parameters['trainable']:,} trainable and {parameters['non_trainable']:,} frozen parameters."
     )
+
+
+def harm(rows: pd.DataFrame) -> list[str]:
+    """A sentence on whom personalization hurts, by the last evaluation of clients' own models; none without them."""
+    found = rows.get("eval/share_hurt", pd.Series(dtype=float)).dropna()
+    if not len(found):
+        return []
+    return [
+        f"Personalization hurts {found.iloc[-1]:.0%} of clients here: their own model is worse than the global model "
+        "on their held-out records. `programs.evaluate` says which, and compares with training alone."
+    ]
 
 
 def tables(results: Mapping[str, Any], metrics: Sequence[models.Metric]) -> list[str]:
