@@ -93,4 +93,4 @@ Markdown(trainers[1].privacy.statement())
 
 # %%
 # %%tff
-# !python -m programs.audit --mechanism --dp_mechanism=gaussian --noise_multiplier=0.9 --audit_canaries={CANARIES}
+# !python -m programs.audit --mechanism --dp_mechanism=gaussian --noise_multiplier=2.0 --audit_canaries={CANARIES}

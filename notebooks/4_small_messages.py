@@ -14,8 +14,8 @@ TRAINABLE = ("all", "lora", "head")  # in tests: ("lora",)
 # %% [markdown]
 # ## What has to be sent
 #
-# Two rounds of a pretrained MiniLM, with all weights, with adapters of rank 8 and with the head alone. `metrics.csv`
-# has the bytes that a client sends and receives in a round; they are measured, not estimated.
+# One round of a pretrained MiniLM, which is too little to learn, with all weights, with adapters of rank 8 and with the
+# head alone. `metrics.csv` has the bytes that a client sends and receives in a round; they are measured, not estimated.
 
 # %%
 # %%tff
