@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import matplotlib
 import pytest
+
+from tff_tx.core import plots
 
 INLINE = "module://matplotlib_inline.backend_inline"
 
@@ -17,3 +20,9 @@ def test_a_backend_in_use_stays(variables, backend):
         [sys.executable, "-c", program], env={**environment, **variables}, capture_output=True, text=True
     )
     assert run.stdout.strip().lower() == backend, run.stderr
+
+
+def test_settings_of_the_notebook_stay():
+    before = {name: value for name, value in matplotlib.rcParams.items() if not name.startswith("backend")}
+    plots.pyplot()
+    assert {name: matplotlib.rcParams[name] for name in before} == before

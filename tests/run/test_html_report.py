@@ -10,7 +10,7 @@ import pytest
 from tff_tx import models
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError
-from tff_tx.run import html_report, reporting
+from tff_tx.run import held_out, html_report, reporting
 
 
 class _Tags(html.parser.HTMLParser):
@@ -62,6 +62,14 @@ def test_metrics_that_are_not_finite_are_drawn_too(tmp_path, losses):
     loss = models.Metric("loss", "Loss")
     path = reporting.plot_spread(pd.DataFrame({"loss": np.float32(losses)}), [loss], str(tmp_path / "spread.png"))
     assert os.path.getsize(path) > 0
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
+    names = [r"$\nothing$", "a$"]
+    held_out.plot_confusion(np.eye(2, dtype=int), names, str(tmp_path / "confusion.png"))
+    values = pd.DataFrame({"value": [0.1, 0.2], "standard_error": [0.0, 0.1]}, index=names)
+    reporting.plot_values(values, "share", str(tmp_path / "values.png"))
+    assert sorted(os.listdir(tmp_path)) == ["confusion.png", "values.png"]
 
 
 def test_a_notebook_shows_the_page_in_a_frame(tmp_path):

@@ -1,4 +1,4 @@
-"""Plots, drawn without a screen."""
+"""Plots, drawn without a screen; names of users' are drawn with `parse_math=False`, as they may have dollars."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ def pyplot() -> Any:
 
     if "matplotlib.pyplot" not in sys.modules and "MPLBACKEND" not in os.environ:
         matplotlib.use("Agg")
-    from matplotlib import pyplot as found
+    from matplotlib import pyplot
 
-    matplotlib.rcParams["text.parse_math"] = False  # a client's name may have dollars
-    return found
+    return pyplot
 
 
 def save(figure: Any, path: str) -> str:

@@ -197,7 +197,7 @@ def draw(statistics: Statistics, title: str, path: str) -> str:
     figure, axes = plots.pyplot().subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
     for panel, axis in zip(panels, axes[0]):
         panel(statistics, axis)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     figure.tight_layout()
     return plots.save(figure, path)
 
@@ -221,7 +221,7 @@ def _draw_labels(statistics: Statistics, axis: Any) -> None:
     positions = np.arange(len(overall))[shown]
     axis.bar(positions, overall[shown])
     axis.vlines(positions, low[shown], high[shown], color="black")
-    axis.set_xticks(positions, statistics.label_names[shown], rotation=90)
+    axis.set_xticks(positions, statistics.label_names[shown], rotation=90, parse_math=False)
     axis.set_ylabel("share in training; lines: 10-90 % of clients")
 
 

@@ -80,7 +80,7 @@ def plot_confusion(confusion: np.ndarray, names: Sequence[str], path: str) -> st
         color = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize="small")
     short = [name if len(name) <= 20 else name[:19] + "…" for name in names]
-    axes.set_xticks(range(len(names)), short, rotation=90)
-    axes.set_yticks(range(len(names)), short)
+    axes.set_xticks(range(len(names)), short, rotation=90, parse_math=False)
+    axes.set_yticks(range(len(names)), short, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     return plots.save(figure, path)

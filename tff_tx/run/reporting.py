@@ -182,7 +182,7 @@ def plot_values(values: pd.DataFrame, what: str, path: str, most: int = 40) -> s
     shown = values if len(values) <= most else pd.concat([values.head(most // 2), values.tail(most // 2)])
     figure, axes = plots.pyplot().subplots(figsize=(7, 1 + 0.22 * len(shown)), layout="constrained")
     axes.barh(range(len(shown)), shown["value"], xerr=2 * shown["standard_error"].fillna(0))
-    axes.set_yticks(range(len(shown)), shown.index, fontsize="small")
+    axes.set_yticks(range(len(shown)), shown.index, fontsize="small", parse_math=False)
     axes.set(xlabel=what)
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
