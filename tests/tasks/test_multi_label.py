@@ -7,6 +7,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 import tensorflow_federated as tff
+import transformers
 
 import tff_tx as ft
 from tff_tx import datasets, models
@@ -117,3 +118,7 @@ def test_a_trained_model_has_thresholds_which_prediction_and_evaluation_use(tmp_
     cuts = dict(zip("xy", written["thresholds"]))
     assert found["labels"] == [name for name in "xy" if found["probabilities"][name] >= cuts[name]]
     assert trainer.evaluate("validation").overall["macro_f1"] > 0
+    how = {"framework": "tf", "device": -1, "torch_dtype": None}  # transformers 4.53 looks the last up in torch
+    pipe = transformers.pipeline("text-classification", model=str(tmp_path / "run" / "model"), top_k=None, **how)
+    (scores,) = pipe(["aaaaaaaa"])
+    assert {score["label"]: score["score"] for score in scores} == pytest.approx(found["probabilities"], abs=1e-4)
