@@ -92,6 +92,7 @@ COMMANDS = [
     "certs",
     "coordinate",
     "participate",
+    "keyholder",
     "align",
     "vertical",
 ]

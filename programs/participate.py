@@ -8,33 +8,43 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from programs import cli, interrupts
-from tff_tx.config.tools import ParticipantConfig
+from tff_tx.config.tools import MemberConfig, ParticipantConfig
 from tff_tx.core import tls
 from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> int:
-    own = settings[ParticipantConfig]
+    def made(own, approve):
+        from tff_tx.run.federation import Participant
+
+        return Participant(own, approve)
+
+    return serve(settings[ParticipantConfig], made, "coordinator", "certificate", "data")
+
+
+def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> int:
+    """Serves a coordinator by what `made` makes of settings, or checks a log; `needed` settings must be there."""
     if own.check_log:
         return _check_log(own)
-    for name in ("coordinator", "certificate", "data"):
+    for name in needed:
         if not getattr(own, name):
-            raise UserError(f"{setting(f'participant.{name}')} is missing: a participant needs it.")
+            raise UserError(f"{setting(f'{own.section}.{name}')} is missing: a {own.section} needs it.")
     tls.require_tls_1_3()
-    from tff_tx.run.federation import Participant
-
+    member = made(own, lambda words, digest: _approve(own, words, digest))
     cli.end_of_imports()
     try:
-        Participant(own, lambda words, digest: _approve(own, words, digest)).serve()
+        member.serve()
     except KeyboardInterrupt:
         print(f"\n{interrupts.describe()}.", file=sys.stderr)
         return interrupts.exit_code()
     return 0
 
 
-def _approve(own: ParticipantConfig, words: str, digest: str) -> bool:
+def _approve(own: MemberConfig, words: str, digest: str) -> bool:
     if own.approve is not None:
         return own.approve == digest
     print(f"The coordinator at {own.coordinator} has the plan {digest}:\n\n{words}\n")
@@ -44,14 +54,14 @@ def _approve(own: ParticipantConfig, words: str, digest: str) -> bool:
     return input("Take part? (yes or no) ").strip() == "yes"
 
 
-def _check_log(own: ParticipantConfig) -> int:
+def _check_log(own: MemberConfig) -> int:
     from tff_tx.federation import audit_log
 
     path = os.path.join(own.state_dir, audit_log.NAME)
     if not os.path.exists(path):
         raise UserError(
-            f"{setting('participant.state_dir')}={own.state_dir}: there is no {path}; name the directory of a "
-            "participant that has joined a coordinator."
+            f"{setting(f'{own.section}.state_dir')}={own.state_dir}: there is no {path}; name the directory of one "
+            "that has joined a coordinator."
         )
     entries = list(audit_log.read(path))
     for entry in entries:

@@ -76,6 +76,9 @@ class AggregationConfig(Section, name="aggregation"):
     )
     secure_colluding: float = option(0.2, "Share of the cohort that may collude with the server.", least=0.0, below=1.0)
     secure_dropping: float = option(0.1, "Share of the cohort that may drop out within a round.", least=0.0, below=1.0)
+    key_holder: str = option(
+        "keyholder", "bfv among the participants of a federation: name of the key holder's kit (programs.keyholder)."
+    )
     secure_passive_server: bool = option(
         False, "Thresholds against a server that follows the protocol, instead of one that may deviate from it."
     )

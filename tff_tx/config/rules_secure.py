@@ -16,15 +16,31 @@ def _withstands(*names) -> Derived:
     )
 
 
+_AMONG_PARTICIPANTS = Derived(
+    "aggregation.secure",
+    lambda c: c.aggregation.secure == "bfv" and c.engine.name == "federation",
+    instruction="{aggregation.secure}=bfv and {engine.name}=federation",
+)
+
 SECURE = (
     *belong(laws.SECURE, "aggregation.secure_bits"),
     *belong(_withstands("masks"), "aggregation.secure_colluding"),
     *belong(_withstands("masks", "bfv"), "aggregation.secure_dropping"),
-    Requires("aggregation.secure=bfv", "engine.name=local", "ciphertexts are added up in the process that coordinates"),
-    *belong("aggregation.secure=masks", "aggregation.secure_passive_server", "engine.federation_secure_seconds"),
+    Requires(
+        "aggregation.secure=bfv",
+        "engine.name=local|federation",
+        "ciphertexts are added up in the process that coordinates",
+    ),
+    *belong(_AMONG_PARTICIPANTS, "aggregation.key_holder"),
+    Law(
+        lambda c: c.aggregation.key_holder in c.data.silos,
+        "{aggregation.key_holder=} is among {data.silos}: who has the key must not be one whose numbers it hides.",
+    ),
+    *belong("aggregation.secure=masks", "aggregation.secure_passive_server"),
+    *belong("aggregation.secure=masks|bfv", "engine.federation_secure_seconds"),
     Conflict("aggregation.secure_bits", "compression.upload", "the quantizer sets the bits", "remove it"),
     Relation(("aggregation.secure", "compression.upload"), laws.codes_are_sums),
-    Conflict("engine.name=federation", "aggregation.secure=arithmetic", "it protects nobody", "choose masks"),
+    Conflict("engine.name=federation", "aggregation.secure=arithmetic", "it protects nobody", "choose masks or bfv"),
     Relation(("aggregation.secure", "engine.name"), laws.sizes_are_told),
     *(
         Conflict(laws.SECURE, condition, because)

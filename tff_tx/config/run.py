@@ -93,7 +93,7 @@ class EngineConfig(Section, name="engine"):
 
     federation_secure_seconds: float = option(
         60.0,
-        "Time limit of a participant's answer in the phases of a secure sum after training.",
+        "Time limit of an answer in the phases of a secure sum after training.",
         least=1.0,
         may_change=True,
     )

@@ -10,7 +10,7 @@ from tff_tx.config.option import SEED, Section, option
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
 CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
 VOCABULARIES = ("wordpiece", "bpe")
-CERTIFICATE_ROLES = ("node", "coordinator", "participant")
+CERTIFICATE_ROLES = ("node", "coordinator", "participant", "keyholder")
 SPLIT_NAMES = ("train", "validation", "test")
 TUNING_SAMPLERS = ("tpe", "random", "qmc")
 
@@ -254,29 +254,44 @@ class PrivacyReportConfig(Section, name="calculator"):
 
 
 @dataclasses.dataclass(frozen=True)
-class ParticipantConfig(Section, name="participant"):
-    """Participant of a federation."""
+class MemberConfig(Section):
+    """Who joins a coordinator."""
 
     coordinator: str | None = option(
         None, "Address of the coordinator, host:port, as its certificate has it.", is_address=True
     )
-    certificate: str | None = option(None, "Directory of the participant's kit (programs.certs).")
+    certificate: str | None = option(None, "Directory of one's own kit (programs.certs).")
+    approve: str | None = option(
+        None, "Digest of the plan that is approved of; default: the operator is asked, once for each plan."
+    )
+    state_dir: str = option(
+        "participant", "Directory of one's own files: encoded data or keys, approved plans and the audit log."
+    )
+    check_log: bool = option(False, "Checks and prints the audit log, and does nothing else.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParticipantConfig(MemberConfig, name="participant"):
+    """Participant of a federation."""
+
     data: tuple[str, ...] = option((), "Training files, folders or globs, in the format of the plan.")
     held_out: tuple[str, ...] = option(
         (), "Held-out files, on which the model is evaluated here if the plan evaluates at participants."
     )
     policy: str | None = option(None, "TOML file with the bounds that the participant enforces; default: none.")
-    approve: str | None = option(
-        None, "Digest of the plan that is approved of; default: the operator is asked, once for each plan."
-    )
-    state_dir: str = option(
-        "participant", "Directory of the participant's own files: encoded data, approved plans and the audit log."
-    )
     pretrained: str | None = option(None, "Checkpoint in place of the plan's, a copy of the same.", flag="checkpoint")
     threads: int | None = option(
         None, "Clients computed at the same time; default: one per processor.", least=1, most=1024
     )
-    check_log: bool = option(False, "Checks and prints the audit log, and does nothing else.")
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyHolderConfig(MemberConfig, name="keyholder"):
+    """Key holder of a federation."""
+
+    least_participants: int = option(
+        3, "Fewest participants of a sum that is decrypted; plans and policies may ask for more.", least=2
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,7 +306,8 @@ class CertificatesConfig(Section, name="certificates"):
     days: int = option(365, "Validity of a certificate, in days.", least=1)
     role: str = option(
         "node",
-        "What the certificate is for: a node of a Ray cluster, or the coordinator or a participant of a federation.",
+        "What the certificate is for: a node of a Ray cluster, or a federation's coordinator, a participant or the key "
+        "holder.",
         choices=CERTIFICATE_ROLES,
     )
     action: str = option(
@@ -303,7 +319,11 @@ class CertificatesConfig(Section, name="certificates"):
 
 
 SECTIONS = (
-    *(s for _, s in sorted(globals().items()) if isinstance(s, type) and s.__module__ == __name__),
+    *(
+        s
+        for _, s in sorted(globals().items())
+        if isinstance(s, type) and s.__module__ == __name__ and hasattr(s, "section")
+    ),
     *vertical.SECTIONS,
 )
 """The sections of all programs."""

@@ -25,17 +25,23 @@ from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 
 PARTICIPANTS = "participants.json"
-"""The allow-list in the authority's directory: the fingerprint of each participant's certificate by its name."""
+"""The allow-list in the authority's directory: the fingerprint of the certificate of each who joins, by its name."""
 
 _LOCAL = ("localhost", "127.0.0.1")
 _USAGES = {
     "node": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),  # every node is both
     "coordinator": (ExtendedKeyUsageOID.SERVER_AUTH,),
     "participant": (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    # An object identifier made of a UUID: what it is for is known here alone.
+    "keyholder": (
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        x509.ObjectIdentifier("2.25.119842146335353456149652919347269458667"),
+    ),
 }
+_LISTED = ("participant", "keyholder")
 _AUTHORITY_DAYS = 3650  # kits are renewed, and all of them hold its certificate
 ROLES = tuple(_USAGES)
-"""What a certificate is for; a participant's does not make it a coordinator."""
+"""What a certificate is for; a participant's makes it neither a coordinator nor the key holder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +75,8 @@ def make_node_certificate(
 ) -> NodeCertificate:
     """Writes the certificate of a node or a party, and an authority if there is none in the directory.
 
-    The authority's key, `ca.key`, stays in the directory; whoever has it can admit any node. A participant is added to
-    the allow-list `PARTICIPANTS`.
+    The authority's key, `ca.key`, stays in the directory; whoever has it can admit any node. A participant and a key
+    holder are added to the allow-list `PARTICIPANTS`.
 
     Args:
       directory: Directory of the authority, and of the nodes' directories.
@@ -135,7 +141,7 @@ def describe(directory: str) -> list[str]:
         left = (found.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)).days
         name, role = (path.parent.name, role_of(found)) if path.name == "node.crt" else ("ca", "authority")
         state = "expired" if left < 0 else f"expires in {left} days"
-        if role == "participant" and allowed.get(name) != fingerprint(found).hex():
+        if role in _LISTED and allowed.get(name) != fingerprint(found).hex():
             state += ", revoked"
         lines.append(f"{name}: {role}, {state}, {fingerprint(found).hex()}")
     return lines
@@ -207,7 +213,7 @@ def _writing(directory: str) -> Iterator[None]:
 
 
 def _write_kit(directory, node, authority, days, role, hosts) -> None:
-    """Writes a kit; a participant's comes onto the allow-list last."""
+    """Writes a kit; that of one who joins comes onto the allow-list last."""
     node_dir = os.path.join(directory, node)
     key, certificate = issue(node, days, authority, hosts, role)
     os.makedirs(node_dir, exist_ok=True)
@@ -217,7 +223,7 @@ def _write_kit(directory, node, authority, days, role, hosts) -> None:
     _write_key(os.path.join(node_dir, "node.key"), key)
     _write(os.path.join(node_dir, "node.crt"), certificate)
     _write(os.path.join(node_dir, "ca.crt"), authority[1])
-    if role == "participant":
+    if role in _LISTED:
         path = os.path.join(directory, PARTICIPANTS)
         files.write_json(path, {**read_participants(path), node: fingerprint(certificate).hex()})
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from tff_tx.core import certificates
 from tff_tx.core.threat import Threat
 from tff_tx.federation.layout import Layout
-from tff_tx.federation.secure_sums import Authority, Identity, Terms, encryption
+from tff_tx.federation.secure_sums import Authority, Identity, Terms, encryption, key_holder
 from tff_tx.federation.simulated_sums import broadcast_digest, client_name
 from tff_tx.runtime import Hook, Job, TooFewClientsError
 
@@ -50,8 +50,9 @@ class EncryptedSums(Hook):
         self._issuer, self._lock = certificates.issue("simulation"), threading.Lock()
         self._authority = Authority(self._issuer[1].public_bytes(serialization.Encoding.DER))
         self._identities: dict[str, Identity] = {}
-        self._holder = encryption.KeyHolder(self._identity("key holder"), self._authority, self._least)
+        self._holder = key_holder.KeyHolder(self._identity("key holder"), self._authority, self._least, run)
         self._public = self._holder.public
+        self._context = self._public.checked(run, self._authority)
 
     def bind(self, engine: Any) -> None:
         self._layout = Layout.of(engine.parts)
@@ -61,7 +62,7 @@ class EncryptedSums(Hook):
         names = [client_name(client) for client in clients]
         vectors, most = self._layout.vectors(), max(1, len(names))
         self._terms = Terms(self._run, self._round_num, broadcast_digest(broadcast), vectors, Threat(0.0, 0.0), most)
-        self._aggregator = encryption.Aggregator(self._terms, self._public, self._authority)
+        self._aggregator = encryption.Aggregator(self._terms, self._context, self._authority)
         self._order = names
 
     def start_client(self, job: Job) -> Job:
@@ -81,7 +82,7 @@ class EncryptedSums(Hook):
             raise TooFewClientsError(len(alive), self._least, failures)
         marks = [self._identity(name).fingerprint for name in alive]
         found = self._holder.decrypt(self._terms, *self._aggregator.add(marks))
-        encryption.check_sums(self._terms, marks, found, self._public, self._authority)
+        key_holder.check_sums(self._terms, marks, found, self._public, self._authority)
         return self._layout.split(found.sums, [np.dtype(np.int64)] * len(self._layout.moduli))
 
     def _identity(self, name: str) -> Identity:

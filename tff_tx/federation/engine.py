@@ -18,7 +18,7 @@ from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.evaluation import EVALUATE
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.layout import Layout
-from tff_tx.federation.secure_rounds import KEYS, SecureRounds, model_digest
+from tff_tx.federation.secure_rounds import SecureRounds, model_digest
 from tff_tx.federation.secure_sums import SecureSumError
 from tff_tx.federation.worker import digest_of
 from tff_tx.runtime.engine import Gathered, ProcessEngine
@@ -166,10 +166,15 @@ class FederationEngine(ProcessEngine):
         """The same by secure sums. Which clients of a participant failed, and why, does not leave it."""
 
         def on_phase(phase):
-            gathered.clock.stop("clients" if phase == KEYS else "aggregation")
+            gathered.clock.stop("clients" if phase == self._secure.training_phase else "aggregation")
+
+        def require(names):
+            if (left := sum(len(positions[name]) for name in names)) < gathered.min_clients:
+                gone = {p: f"{name} has not trained" for name in positions.keys() - names for p in positions[name]}
+                raise TooFewClientsError(left, gathered.min_clients, gone)
 
         try:
-            total, failures = self._secure.sum(round_num, model, requests, on_phase)
+            total, failures = self._secure.sum(round_num, model, requests, on_phase, require=require)
         except SecureSumError as error:
             everyone = range(sum(map(len, positions.values())))
             raise TooFewClientsError(0, 1, dict.fromkeys(everyone, str(error))) from error

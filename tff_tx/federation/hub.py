@@ -41,6 +41,7 @@ class Hub(contextlib.AbstractContextManager):
       certificate: Directory of the coordinator's kit.
       participants: File with the list, see `certificates.PARTICIPANTS`.
       names: Who of them takes part.
+      others: Who joins besides, and has no data: the key holder.
       run: Digest of the plan.
       welcome: What those are told who join, see `contents.pack`.
       limits: How long to wait for what.
@@ -60,15 +61,17 @@ class Hub(contextlib.AbstractContextManager):
         welcome: Mapping[str, Any],
         limits: Limits | None = None,
         most_bytes: int = MOST_BYTES,
+        others: Sequence[str] = (),
     ):
         self._kit, (identity, authority) = certificate, wire.load_kit(certificate, "coordinator")
         allowed = AllowList(participants)
-        if missing := sorted(set(names) - set(allowed.names().values())):
-            raise UserError(
-                f"{setting('data.silos')}={','.join(names)}: {missing[0]} is not among the participants of "
-                f"{participants}; make its kit with `python -m programs.certs`, or correct the name."
-            )
-        self.names, self.limits, self._peers = tuple(names), limits or Limits(), Peers(names)
+        for path, wanted in (("data.silos", names), ("aggregation.key_holder", others)):
+            if missing := sorted(set(wanted) - set(allowed.names().values())):
+                raise UserError(
+                    f"{setting(path)}={','.join(wanted)}: {missing[0]} is not among those of {participants}; make its "
+                    "kit with `python -m programs.certs`, or correct the name."
+                )
+        self.names, self.limits, self._peers = tuple(names), limits or Limits(), Peers([*names, *others])
         service = Service(identity, authority, self._peers, allowed, run, welcome, most_bytes)
         try:
             self._server, self.port = service.start(address, certificate)
@@ -81,6 +84,10 @@ class Hub(contextlib.AbstractContextManager):
     def authority(self) -> Authority:
         """Who certifies participants: of those that take part, and no others."""
         return Authority.load(self._kit, participants=self.names)
+
+    def key_holders(self, name: str) -> Authority:
+        """Who certifies the key holder of this name, and nobody else."""
+        return Authority.load(self._kit, participants=[name], role="keyholder")
 
     def fingerprints(self, names: Iterable[str]) -> dict[str, bytes]:
         """Of participants that have joined, the digests of their certificates."""
@@ -101,7 +108,8 @@ class Hub(contextlib.AbstractContextManager):
                     told = [f" ({name}: {self._peers[name].refusal})" for name in missing if self._peers[name].refusal]
                     raise UserError(
                         f"{setting('data.silos')}: {', '.join(missing)} did not join within {self.limits.join:.0f} s"
-                        f"{''.join(told)}: start `python -m programs.participate` there, or leave them out."
+                        f"{''.join(told)}: start `python -m programs.participate` there (programs.keyholder at a key "
+                        "holder), or leave them out."
                     )
 
     def ask(

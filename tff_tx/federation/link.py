@@ -44,6 +44,7 @@ class Link:
       handle: From a message's header and payload to the answer.
       on_send: Called with the round, the phase, the answer and its digest before it leaves.
       most_bytes: Longest message of the coordinator.
+      role: What the kit is for.
 
     Raises:
       UserError: If the kit cannot be read.
@@ -58,9 +59,10 @@ class Link:
         handle: Callable[[Header, bytes], Payload],
         on_send: Callable[[int, str, Payload, bytes], None] = lambda round_num, phase, payload, digest: None,
         most_bytes: int = MOST_BYTES,
+        role: str = "participant",
     ):
         self._address, self._certificate, self._most_bytes = address, certificate, most_bytes
-        self._identity, self._authority = wire.load_kit(certificate, "participant")
+        self._identity, self._authority = wire.load_kit(certificate, role)
         self._digest_of, self._on_plan, self._handle, self._on_send = digest_of, on_plan, handle, on_send
         self._stopped, self._sending = threading.Event(), threading.Lock()
         self._last: tuple[tuple, Payload] | None = None

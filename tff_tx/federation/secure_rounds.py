@@ -7,13 +7,11 @@ whoever fails at that has no part in the session, and the phases after it take s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
-from cryptography import x509
 
-from tff_tx.core import certificates
 from tff_tx.federation import contents
 from tff_tx.federation.answers import ask
 from tff_tx.federation.hub import Hub
@@ -29,6 +27,7 @@ from tff_tx.federation.secure_sums import (
     decode,
     encode,
 )
+from tff_tx.federation.secure_sums.identities import require_distinct
 from tff_tx.federation.secure_sums.messages import Roster, SealedShares, Survivors, Unmask
 
 KEYS = "keys"
@@ -53,6 +52,9 @@ def model_digest(form: str, arrays: Sequence[Any]) -> bytes:
 class SecureRounds:
     """The coordinator's end.
 
+    Attributes:
+      training_phase: In which participants train.
+
     Args:
       hub: Where participants join.
       layout: Of what is summed.
@@ -60,6 +62,8 @@ class SecureRounds:
       run: Digest of the plan.
       seconds: Time limit of an answer of all phases but the first.
     """
+
+    training_phase = KEYS
 
     def __init__(self, hub: Hub, layout: Layout, threat: Threat, run: str, seconds: float):
         self._hub, self._layout, self._threat, self._run, self._seconds = hub, layout, threat, run, seconds
@@ -71,6 +75,7 @@ class SecureRounds:
         requests: Mapping[str, Any],
         on_phase: Callable[[str], None] = lambda phase: None,
         layout: Layout | None = None,
+        require: Callable[[Collection[str]], None] = lambda names: None,
     ) -> tuple[list[np.ndarray], dict[str, str]]:
         """The sum over participants, leaves of int64, and by name the reasons why others are not in it.
 
@@ -80,6 +85,7 @@ class SecureRounds:
           requests: First message to each participant; different from all before.
           on_phase: Called after each phase with its name.
           layout: Of what is summed, if it is not the contributions.
+          require: Called with the names of those that have trained; raises an error if they are too few for a round.
 
         Raises:
           SecureSumError: If there is none: too few participants, or shares that do not fit.
@@ -98,6 +104,8 @@ class SecureRounds:
                 except SecureSumError as error:
                     failures[name] = f"{name}: {error}"
             reasons = {**failures, **reasons}
+            if phase == KEYS:
+                require(answers.keys() - failures.keys())
             try:
                 sent = server.advance()
             except SecureSumError as error:
@@ -112,6 +120,9 @@ class SecureRounds:
 class SecureParty:
     """A participant's end, in one session at a time.
 
+    Attributes:
+      phases: What it is asked for: the first message is a request, the others are of the protocol.
+
     Args:
       identity: Its key and certificate.
       authority: Who vouches for the others, and which of them the plan names.
@@ -120,6 +131,8 @@ class SecureParty:
       participants: Number of participants of the plan.
       least: Fewest participants over which it agrees to be summed.
     """
+
+    phases = PHASES
 
     def __init__(
         self, identity: Identity, authority: Authority, threat: Threat, run: str, participants: int, least: int
@@ -160,7 +173,9 @@ class SecureParty:
             more = (self._inputs,) if phase == "input" else ()
             reply = getattr(self._client, step)(message, *more)
             if phase == "shares":
-                self._require_distinct(message)
+                # One voice each, also of who has an earlier certificate that has not expired yet.
+                certificates = (other.certificate for other in message.neighbours)
+                require_distinct([self._identity.certificate, *certificates])
             if phase == "input":
                 self._inputs = ()
             return encode(reply)
@@ -173,10 +188,3 @@ class SecureParty:
         if self._client is not None:
             self._client.erase()
         self._client, self._inputs = None, ()
-
-    def _require_distinct(self, roster: Roster) -> None:
-        """A participant has one voice, also one whose earlier certificate has not expired yet."""
-        held = [self._identity.certificate, *(other.certificate for other in roster.neighbours)]
-        names = [certificates.name_of(x509.load_der_x509_certificate(one)) for one in held]
-        if len(set(names)) < len(names):
-            raise SecureSumError("two clients are one participant, by the name of their certificates.")

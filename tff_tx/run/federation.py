@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -13,28 +12,30 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import datasets, tasks
+from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
-from tff_tx.core import certificates, files, locks
-from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import audit_log, contents, wire
+from tff_tx.core import files
+from tff_tx.core.errors import UserError
+from tff_tx.federation import contents, wire
 from tff_tx.federation.engine import FORM, TRAIN, client_of
 from tff_tx.federation.envelopes import EnvelopeError, Payload
 from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to_weights
-from tff_tx.federation.link import Link
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.policy import Policy, Terms
-from tff_tx.federation.secure_rounds import KEYS, PHASES, SecureParty, model_digest
+from tff_tx.federation.secure_rounds import SecureParty, model_digest
+from tff_tx.federation.secure_sums import Authority
 from tff_tx.federation.worker import Worker
 from tff_tx.run.assemble import assembly, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
 from tff_tx.run.assemble.federations import listing_to_json
 from tff_tx.run.evaluation import Evaluator
+from tff_tx.run.member import Member
 
-_APPROVED, _SECRET = "approved.json", "secret"
+_SECRET = "secret"
 
 
-class Participant:
+class Participant(Member):
     """A participant that serves one coordinator, plan after plan.
 
     Args:
@@ -47,49 +48,20 @@ class Participant:
     """
 
     def __init__(self, settings: ParticipantConfig, approve: Callable[[str, str], bool], progress: bool = True):
-        self._settings, self._approve, self._progress = settings, approve, progress
-        self._files = tuple(map(os.path.abspath, settings.data))
+        self._progress, self._files = progress, tuple(map(os.path.abspath, settings.data))
         datasets.require_files(self._files)
         datasets.require_files(tuple(map(os.path.abspath, settings.held_out)))
         self._policy = Policy.load(settings.policy)
-        self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
-        self._log: audit_log.AuditLog | None = None
-        self._plan, self._config = None, None
+        super().__init__(settings, approve, "participant")
+        self._config: RunConfig | None = None
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
-        self._party: SecureParty | None = None
+        self._party: Any = None
         self._evaluator: tuple[tasks.FederatedTask, Evaluator] | None = None
-        self._link = Link(
-            settings.coordinator, settings.certificate, plans.digest, self._take_plan, self._answer, self._log_sent
-        )
-
-    def serve(self) -> None:
-        """Takes part until `stop`, or the program ends.
-
-        Raises:
-          UserError: If the coordinator rejects this participant, or this participant the plan; if another process has
-            the participant's own files, or its log has been changed.
-        """
-        directory, name = self._settings.state_dir, setting("participant.state_dir")
-        files.make_directory(directory, name)
-        files.make_private(directory)
-        with locks.sole_writer(directory, name):
-            self._log = audit_log.AuditLog(os.path.join(directory, audit_log.NAME))
-            self._link.serve()
-
-    def stop(self) -> None:
-        """Ends `serve` after the answer that it is at."""
-        self._link.stop()
-
-    def _log_sent(self, round_num: int, phase: str, payload: Payload, digest: bytes) -> None:
-        told = {"round": round_num, "plan": plans.digest(self._plan), "to": self._settings.coordinator}
-        self._log.append(phase, payload, digest, **told)
 
     # The plan.
 
-    def _take_plan(self, plan: dict[str, Any]) -> None:
-        if plan == self._plan:
-            return
+    def _take_plan(self, plan: Mapping[str, Any]) -> None:
         own = self._settings
         changes = {
             "data.files": self._files,
@@ -97,29 +69,24 @@ class Participant:
             "data.cache_dir": os.path.join(own.state_dir, "cache"),
             **({"model.pretrained": own.pretrained} if own.pretrained else {}),
         }
-        self._plan, self._task = plan, None
-        self._config = plans.config_of(plan, changes)
+        self._task, self._config = None, plans.config_of(plan, changes)
         if self.name not in self._config.data.silos:
             raise UserError(f"the plan is for {', '.join(self._config.data.silos)}, not for {self.name}.")
         self._policy.check_plan(self._terms())
-        self._ask_once(plan)
+        self._ask_once(self._config)
         self._party = self._secure_party() if self._config.aggregation.secure != "none" else None
 
-    def _secure_party(self) -> SecureParty:
-        identity, authority = wire.load_kit(self._settings.certificate, "participant", self._config.data.silos)
-        count, least = len(self._config.data.silos), self._policy.least_participants
-        return SecureParty(identity, authority, secure.threat_of(self._config), plans.digest(self._plan), count, least)
+    def _secure_party(self) -> Any:
+        """This participant's end of the plan's secure sums."""
+        kit, settings, silos = self._settings.certificate, self._config.aggregation, self._config.data.silos
+        identity, authority = wire.load_kit(kit, "participant", silos)
+        more = secure.threat_of(self._config), plans.digest(self._plan), len(silos), self._policy.least_participants
+        if settings.secure == "masks":
+            return SecureParty(identity, authority, *more)
+        from tff_tx.federation.encrypted_rounds import EncryptingParty  # loads TenSEAL
 
-    def _ask_once(self, plan):
-        digest, path = plans.digest(plan), os.path.join(self._settings.state_dir, _APPROVED)
-        approved = []
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                approved = json.load(file)
-        if digest not in approved:
-            if not self._approve(plans.describe(self._config), digest):
-                raise UserError(f"the operator of {self.name} has not approved of the plan {digest}.")
-            files.write_json(path, [*approved, digest])
+        holders = Authority.load(kit, participants=[settings.key_holder], role="keyholder")
+        return EncryptingParty(identity, holders, *more)
 
     def _terms(self, epsilon: float | None = None, metrics: Sequence[str] = ()) -> Terms:
         config = self._config
@@ -137,15 +104,16 @@ class Participant:
     # Messages.
 
     def _answer(self, header: Header, payload: bytes) -> Payload:
-        if self._party is not None and header.phase in PHASES and header.phase != KEYS:
+        first, *others = [TRAIN] if self._party is None else self._party.phases
+        if header.phase in others:
             return contents.pack({}, self._party.answer(header.phase, contents.split(payload)[1]))
         said, arrays = contents.unpack(payload)
         facts = said.get("facts", {})
         if not isinstance(facts, Mapping):
             raise EnvelopeError("a request has no facts.")
-        if header.phase == (EVALUATE if self._party is None else KEYS) and said.get(EVALUATE):
+        if header.phase == (EVALUATE if self._party is None else first) and said.get(EVALUATE):
             return self._evaluate(header.round, facts, said.get("changed"), arrays)
-        if header.phase == (TRAIN if self._party is None else KEYS):
+        if header.phase == first:
             return self._train(header.round, facts, said.get("clients"), arrays)
         if header.phase == FORM:
             return contents.pack({"form": self._worker_for(facts).digest})
@@ -174,8 +142,13 @@ class Participant:
         sums = [leaf.numpy() for leaf in tf.nest.flatten(self._evaluator[1].sums(model, task.test.client_ids))]
         if self._party is None:
             return contents.pack({}, contents.encode(sums))
-        digest, layout = model_digest(worker.digest, arrays), layout_of(sums)
-        return contents.pack({}, self._party.begin(round_num, digest, layout, to_fixed_point(sums)))
+        return self._secured(round_num, facts, worker, arrays, layout_of(sums), to_fixed_point(sums))
+
+    def _secured(self, round_num, facts, worker, arrays, layout, leaves) -> Payload:
+        """The first answer of a secure sum, bound to the model that was received."""
+        key = {"key": facts.get("key")} if self._config.aggregation.secure == "bfv" else {}
+        model = model_digest(worker.digest, arrays)
+        return contents.pack({}, self._party.begin(round_num, model, layout, leaves, **key))
 
     def _checked_worker(self, round_num: int, facts: Mapping[str, Any]) -> Worker:
         worker, rounds = self._worker_for(facts), self._config.run.rounds
@@ -196,8 +169,7 @@ class Participant:
             logging.warning("round %d: %s: %s", round_num, clients[position]["client_id"].decode(), why)
         if len(failures) == len(clients):
             raise UserError("no client could train, for reasons in this participant's log.")
-        model = model_digest(worker.digest, arrays)
-        return contents.pack({}, self._party.begin(round_num, model, worker.layout, total))
+        return self._secured(round_num, facts, worker, arrays, worker.layout, total)
 
     @staticmethod
     def _named(round_num: int, named: Any, task: tasks.FederatedTask) -> list[Any]:

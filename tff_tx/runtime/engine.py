@@ -148,15 +148,15 @@ class ProcessEngine(Engine):
         `Hook.on_counted`, for this round.
         """
         observers = [hook.on_counted for hook in self.hooks if hook.observes]
-        gathered = Gathered([*observers, *filter(None, [on_contribution])], on_progress)
+        gathered = Gathered([*observers, *filter(None, [on_contribution])], on_progress, min_clients)
         try:
-            return self._run(state, clients, gathered, min_clients)
+            return self._run(state, clients, gathered)
         except BaseException:
             for hook in self.hooks:
                 hook.fail_round()
             raise
 
-    def _run(self, state, clients, gathered, min_clients):
+    def _run(self, state, clients, gathered):
         clock = gathered.clock
         flat_state = [tf.convert_to_tensor(leaf) for leaf in self._leaves(state)]
         broadcast = self.parts.prepare(*flat_state)
@@ -169,8 +169,8 @@ class ProcessEngine(Engine):
         clock.stop("prepare")
         total = self._collect(clients, functools.partial(self._job, broadcast), gathered)
         finished = len(clients) - len(gathered.failures)
-        if finished < min_clients:
-            raise TooFewClientsError(finished, min_clients, gathered.failures)
+        if finished < gathered.min_clients:
+            raise TooFewClientsError(finished, gathered.min_clients, gathered.failures)
         for hook in self.hooks:
             total = hook.end_sum(total, gathered.failures)
         results = self.parts.update(*flat_state, *self.parts.report(*total))
@@ -310,6 +310,7 @@ class Gathered:
     Attributes:
       observers: See each contribution that counts, with its position.
       on_progress: As of `run_round`.
+      min_clients: As of `run_round`.
       clock: Of the round.
       failures: As in `RoundOutput`.
       seconds: Of it, what the clock does not know.
@@ -318,6 +319,7 @@ class Gathered:
 
     observers: Sequence[Callable[[int, list], None]]
     on_progress: Callable[[int], None] | None
+    min_clients: int = 1
     clock: Clock = dataclasses.field(default_factory=Clock)
     failures: dict[int, str] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -114,11 +114,11 @@ class NativeEngine(ProcessEngine):
     def initialize(self) -> Any:
         return self._call(self.process.initialize)
 
-    def _run(self, state, clients, gathered, min_clients):
+    def _run(self, state, clients, gathered):
         if gathered.observers:
             raise ValueError("TFF's runtime does not show contributions: use another engine.")
-        if len(clients) < min_clients:
-            raise TooFewClientsError(len(clients), min_clients, {})
+        if len(clients) < gathered.min_clients:
+            raise TooFewClientsError(len(clients), gathered.min_clients, {})
         output = self._call(self.process.next, state, list(clients))
         gathered.progress(len(clients))
         return RoundOutput(output.state, output.metrics)

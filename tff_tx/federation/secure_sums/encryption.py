@@ -1,4 +1,4 @@
-"""Sums of ciphertexts: who adds them has no key, and who has the key decrypts nothing but sums of enough clients.
+"""Sums of ciphertexts: clients encrypt under the key holder's public key, and an aggregator adds up without a key.
 
 The BFV scheme (Fan and Vercauteren 2012, https://eprint.iacr.org/2012/144), by TenSEAL, on the whole numbers that masks
 hide: the same sums, to the bit. Ciphertexts are malleable, so that an aggregator could pass a single client's for a
@@ -20,26 +20,22 @@ from tenseal import sealapi
 from tff_tx.federation.secure_sums import keys
 from tff_tx.federation.secure_sums.errors import SecureSumError
 from tff_tx.federation.secure_sums.identities import Authority, Identity, digest, fingerprint
-from tff_tx.federation.secure_sums.masks import KEY_BYTES, mask
-from tff_tx.federation.secure_sums.modular import Ring
-from tff_tx.federation.secure_sums.terms import Terms, Vector
+from tff_tx.federation.secure_sums.masks import KEY_BYTES
+from tff_tx.federation.secure_sums.plaintexts import DEGREE, PLAIN, ciphertext_sizes, pad, to_limbs
+from tff_tx.federation.secure_sums.terms import Terms
 
-DEGREE = 4096
-"""N: numbers of a ciphertext, whose coefficients have 109 bits in all, the most for 128 bits of security."""
-PLAIN = Ring(sealapi.PlainModulus.Batching(DEGREE, 35).value())
-"""Numbers modulo t, a prime of 35 bits with t = 1 modulo 2 N."""
 _SECURITY = sealapi.SEC_LEVEL_TYPE.TC128
 
 
 @dataclasses.dataclass(frozen=True)
 class PublicKey:
-    """What clients and the aggregator get of the key holder.
+    """What clients and the aggregator get of the key holder, for one run.
 
     Attributes:
       context: TenSEAL's, with the public key.
       exchange: X25519 key that seeds of pads are sealed for.
       certificate: The key holder's, in DER.
-      signature: Of both.
+      signature: Of both, and of the run.
     """
 
     context: bytes
@@ -47,20 +43,39 @@ class PublicKey:
     certificate: bytes
     signature: bytes
 
-    def checked(self, authority: Authority) -> tenseal.Context:
+    @classmethod
+    def of(cls, context: tenseal.Context, secret: bytes, run: str, identity: Identity) -> PublicKey:
+        """The public parts of a context and of an X25519 key, signed."""
+        public = context.serialize(
+            save_public_key=True, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
+        )
+        bare = cls(public, keys.public_key(secret), identity.certificate, b"")
+        return dataclasses.replace(bare, signature=identity.sign(bare._signed(run)))
+
+    def checked(self, run: str, authority: Authority) -> tenseal.Context:
         """The context, which encrypts and adds.
 
+        Args:
+          run: Name of the run.
+          authority: Certifies the key holder, and nobody else.
+
         Raises:
-          SecureSumError: If nobody of the federation signed it, or its parameters are others.
+          SecureSumError: If the key holder has not signed it for this run, or its parameters are others.
         """
-        authority.verify(self.certificate, digest("public key", self.context, self.exchange), self.signature)
-        context = tenseal.context_from(self.context)
+        authority.verify(self.certificate, self._signed(run), self.signature)
+        try:
+            context = tenseal.context_from(self.context)
+        except (ValueError, RuntimeError) as error:
+            raise SecureSumError("the key holder's public key cannot be read.") from error
         check_parameters(context)
         return context
 
+    def _signed(self, run):
+        return digest("public key", run.encode(), self.context, self.exchange)
+
 
 def check_parameters(context: tenseal.Context) -> None:
-    """Checks that a context has the degree and plain modulus of this module, and 128 bits of security.
+    """Checks that a context has the degree and plain modulus of `plaintexts`, and 128 bits of security.
 
     Raises:
       SecureSumError: If not.
@@ -85,13 +100,15 @@ class Voucher:
       exchange: X25519 key that the seed was sealed with.
       sealed: The seed, for the key holder.
       content: SHA-256 of the ciphertexts.
-      signature: Of terms, key, seed and content.
+      least: Fewest clients of a sum that it agrees to be in.
+      signature: Of terms, key, seed, content and this number.
     """
 
     certificate: bytes
     exchange: bytes
     sealed: bytes
     content: bytes
+    least: int
     signature: bytes
 
     def check(self, terms: Terms, authority: Authority) -> None:
@@ -99,41 +116,44 @@ class Voucher:
         authority.verify(self.certificate, self._signed(terms), self.signature)
 
     def _signed(self, terms):
-        return digest("voucher", terms.digest, self.exchange, self.sealed, self.content)
+        least = str(self.least).encode()
+        return digest("voucher", terms.digest, self.exchange, self.sealed, self.content, least)
 
     @classmethod
-    def of(cls, terms: Terms, identity: Identity, exchange: bytes, sealed: bytes, content: bytes) -> Voucher:
+    def of(
+        cls, terms: Terms, identity: Identity, exchange: bytes, sealed: bytes, content: bytes, least: int
+    ) -> Voucher:
         """Of a client."""
-        bare = cls(identity.certificate, exchange, sealed, content, b"")
+        bare = cls(identity.certificate, exchange, sealed, content, least, b"")
         return dataclasses.replace(bare, signature=identity.sign(bare._signed(terms)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Decrypted:
-    """Sums, and the key holder's signature of them.
-
-    Attributes:
-      sums: By vector, uint64 in [0, M).
-      signature: Of terms, participants and sums.
-    """
-
-    sums: tuple[np.ndarray, ...]
-    signature: bytes
-
-
 def encrypt(
-    terms: Terms, identity: Identity, public: PublicKey, authority: Authority, vectors: Sequence[np.ndarray]
+    terms: Terms,
+    identity: Identity,
+    public: PublicKey,
+    authority: Authority,
+    vectors: Sequence[np.ndarray],
+    least: int = 2,
 ) -> tuple[Voucher, tuple[bytes, ...]]:
     """A client's numbers modulo M, padded and encrypted: its voucher, and ciphertexts.
 
+    Args:
+      terms: Of the sum.
+      identity: The client's.
+      public: The key holder's key.
+      authority: Certifies the key holder.
+      vectors: The numbers.
+      least: Fewest clients of a sum that the client agrees to be in.
+
     Raises:
-      SecureSumError: If the public key is not the federation's, or a modulus is no power of two.
+      SecureSumError: If the public key is not the key holder's, or a modulus is no power of two.
     """
-    context, seed, secret = public.checked(authority), os.urandom(KEY_BYTES), keys.new_secret()
+    context, seed, secret = public.checked(terms.run, authority), os.urandom(KEY_BYTES), keys.new_secret()
     padded = []
     for vector, numbers in zip(terms.vectors, vectors):
-        residues = _limbs(terms, vector, vector.ring.reduced(vector.ring.of(numbers)).astype(np.uint64))
-        PLAIN.add(residues, _pad(terms, vector, seed))
+        residues = to_limbs(terms, vector, vector.ring.reduced(vector.ring.of(numbers)).astype(np.uint64))
+        PLAIN.add(residues, pad(terms, vector, seed))
         padded.append(residues)
     numbers = np.concatenate(padded).astype(np.int64)
     ciphertexts = tuple(
@@ -142,143 +162,56 @@ def encrypt(
     )
     key = keys.agree(secret, public.exchange, terms.digest, b"pad")
     sealed = keys.seal(key, seed, terms.digest, 0, 0)
-    return Voucher.of(terms, identity, keys.public_key(secret), sealed, _content(ciphertexts)), ciphertexts
+    return Voucher.of(terms, identity, keys.public_key(secret), sealed, _content(ciphertexts), least), ciphertexts
+
+
+def load_vector(context: tenseal.Context, ciphertext: bytes) -> tenseal.BFVVector:
+    """A ciphertext from its bytes; SecureSumError: they are none of this key."""
+    try:
+        return tenseal.bfv_vector_from(context, ciphertext)
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise SecureSumError("a ciphertext cannot be read.") from error
 
 
 class Aggregator:
-    """Adds ciphertexts of one round, without a key."""
+    """Adds ciphertexts of one round, without a key.
 
-    def __init__(self, terms: Terms, public: PublicKey, authority: Authority):
-        self._terms, self._authority, self._context = terms, authority, public.checked(authority)
-        self._received: dict[bytes, tuple[Voucher, tuple[bytes, ...]]] = {}
+    Args:
+      terms: Of the sum.
+      context: Of the key holder's key, checked.
+      authority: Certifies the clients.
+    """
+
+    def __init__(self, terms: Terms, context: tenseal.Context, authority: Authority):
+        self._terms, self._context, self._authority = terms, context, authority
+        self._received: dict[bytes, tuple[Voucher, list[tenseal.BFVVector]]] = {}
 
     def receive(self, voucher: Voucher, ciphertexts: tuple[bytes, ...]) -> None:
-        """Takes a contribution; a client's second one is refused, as is one that it has not signed."""
+        """Takes a contribution; a client's second one is refused, as is one that it has not signed, or that is none."""
         voucher.check(self._terms, self._authority)
         if voucher.content != _content(ciphertexts) or fingerprint(voucher.certificate) in self._received:
             raise SecureSumError("a client's ciphertexts are not those that it signed, or come twice.")
-        self._received[fingerprint(voucher.certificate)] = voucher, ciphertexts
+        loaded = [load_vector(self._context, ciphertext) for ciphertext in ciphertexts]
+        if [vector.size() for vector in loaded] != ciphertext_sizes(self._terms):
+            raise SecureSumError("a client's ciphertexts have another number of values.")
+        self._received[fingerprint(voucher.certificate)] = voucher, loaded
+
+    @property
+    def clients(self) -> tuple[bytes, ...]:
+        """Fingerprints of those received."""
+        return tuple(self._received)
 
     def add(self, clients: Collection[bytes]) -> tuple[list[Voucher], list[bytes]]:
         """What the key holder is asked: who is in the sum, by fingerprints of those received, and its ciphertexts."""
         chosen = [self._received[mark] for mark in clients]
         sums = []
-        for parts in zip(*(ciphertexts for _, ciphertexts in chosen)):
-            total = tenseal.bfv_vector_from(self._context, parts[0])
-            for part in parts[1:]:
-                total.add_(tenseal.bfv_vector_from(self._context, part))
+        for first, *rest in zip(*(ciphertexts for _, ciphertexts in chosen)):
+            total = first.copy()
+            for part in rest:
+                total.add_(part)
             sums.append(total.serialize())
         return [voucher for voucher, _ in chosen], sums
 
 
-class KeyHolder:
-    """Decrypts sums of enough clients, one of each round, and signs them; it sees no client's ciphertext.
-
-    Args:
-      identity: Its own.
-      authority: Certifies the clients.
-      least: Fewest clients of a sum: its own policy.
-    """
-
-    def __init__(self, identity: Identity, authority: Authority, least: int):
-        self._identity, self._authority, self._least = identity, authority, max(2, least)
-        self._context = tenseal.context(
-            tenseal.SCHEME_TYPE.BFV, poly_modulus_degree=DEGREE, plain_modulus=PLAIN.modulus
-        )
-        check_parameters(self._context)
-        self._secret, self._answered = keys.new_secret(), set()
-
-    @property
-    def public(self) -> PublicKey:
-        """What it publishes."""
-        context = self._context.serialize(
-            save_public_key=True, save_secret_key=False, save_galois_keys=False, save_relin_keys=False
-        )
-        exchange = keys.public_key(self._secret)
-        signature = self._identity.sign(digest("public key", context, exchange))
-        return PublicKey(context, exchange, self._identity.certificate, signature)
-
-    def decrypt(self, terms: Terms, vouchers: Sequence[Voucher], ciphertexts: Sequence[bytes]) -> Decrypted:
-        """The sums of the vectors over the clients that vouch for them.
-
-        Raises:
-          SecureSumError: If there are too few or too many, one is named twice or has not signed, the round has had its
-            sum, or the ciphertexts are others than such a sum has.
-        """
-        names = sorted({fingerprint(voucher.certificate) for voucher in vouchers})
-        if len(names) < len(vouchers) or not self._least <= len(names) <= terms.most_clients:
-            raise SecureSumError(
-                f"a sum of {len(names)} clients, named {len(vouchers)} times, is not decrypted: it needs "
-                f"{self._least} to {terms.most_clients}, each once."
-            )
-        if (terms.run, terms.round_num) in self._answered:
-            raise SecureSumError(f"round {terms.round_num} of {terms.run} has had its sum.")
-        for voucher in vouchers:
-            voucher.check(terms, self._authority)
-        self._answered.add((terms.run, terms.round_num))
-        sums = self._unpadded(terms, vouchers, self._residues(ciphertexts))
-        signed = digest("sums", terms.digest, b"".join(names), *(s.tobytes() for s in sums))
-        return Decrypted(sums, self._identity.sign(signed))
-
-    def _residues(self, ciphertexts):
-        decryptor = sealapi.Decryptor(self._context.seal_context().data, self._context.secret_key().data)
-        found = []
-        for ciphertext in ciphertexts:
-            vector = tenseal.bfv_vector_from(self._context, ciphertext)
-            if decryptor.invariant_noise_budget(vector.ciphertext()[0]) < 1:
-                raise SecureSumError("a ciphertext has more noise than can be decrypted.")
-            found.append(np.mod(np.array(vector.decrypt(), np.int64), PLAIN.modulus))
-        return np.concatenate(found).astype(np.uint64)
-
-    def _unpadded(self, terms, vouchers, residues):
-        keyed = [keys.agree(self._secret, v.exchange, terms.digest, b"pad") for v in vouchers]
-        seeds = [keys.unseal(key, v.sealed, terms.digest, 0, 0) for key, v in zip(keyed, vouchers)]
-        sums, start = [], 0
-        for vector in terms.vectors:
-            part = residues[start : start + vector.length * _num_limbs(terms, vector)]
-            start += len(part)
-            for seed in seeds:
-                PLAIN.subtract(part, _pad(terms, vector, seed))
-            sums.append(_joined(terms, vector, part))
-        return tuple(sums)
-
-
-def check_sums(terms: Terms, clients: Collection[bytes], found: Decrypted, public: PublicKey, authority: Authority):
-    """Checks that the key holder signed the sums of these clients, by fingerprints; SecureSumError: it did not."""
-    names = b"".join(sorted(clients))
-    signed = digest("sums", terms.digest, names, *(s.tobytes() for s in found.sums))
-    authority.verify(public.certificate, signed, found.signature)
-
-
 def _content(ciphertexts):
     return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in ciphertexts)).digest()
-
-
-def _limb_bits(terms: Terms) -> int:
-    """w, with n (2^w - 1) < t for the most clients n: no sum of limbs wraps around."""
-    return (PLAIN.modulus // terms.most_clients).bit_length() - 1
-
-
-def _num_limbs(terms: Terms, vector: Vector) -> int:
-    if not vector.ring.is_power_of_two:
-        raise SecureSumError(f"numbers modulo {vector.modulus} are not encrypted: the modulus is no power of two.")
-    return -(-vector.ring.bits // _limb_bits(terms))
-
-
-def _limbs(terms, vector, numbers):
-    """Digits to the base 2^w, the lowest first: uint64 [limbs * length]."""
-    bits, each = _limb_bits(terms), np.uint64(2 ** _limb_bits(terms) - 1)
-    return np.concatenate([(numbers >> np.uint64(bits * i)) & each for i in range(_num_limbs(terms, vector))])
-
-
-def _joined(terms, vector, sums):
-    """The number modulo M whose digits' sums are given; what is beyond 2^64 is beyond M."""
-    rows = sums.reshape(_num_limbs(terms, vector), vector.length)
-    total = np.zeros(vector.length, np.uint64)
-    for i, row in enumerate(rows):
-        total += row << np.uint64(_limb_bits(terms) * i)
-    return total & np.uint64(vector.modulus - 1)
-
-
-def _pad(terms, vector, seed):
-    return mask(seed, terms.digest, vector.name, vector.length * _num_limbs(terms, vector), PLAIN)

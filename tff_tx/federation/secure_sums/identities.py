@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import os
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from cryptography import x509
@@ -68,13 +68,21 @@ def fingerprint(certificate: bytes) -> bytes:
     return hashlib.sha256(certificate).digest()
 
 
+def require_distinct(held: Iterable[bytes]) -> None:
+    """Checks that certificates, in DER, are of different names; SecureSumError: one has two."""
+    names = [certificates.name_of(x509.load_der_x509_certificate(one)) for one in held]
+    if len(set(names)) < len(names):
+        raise SecureSumError("two clients are one participant, by the name of their certificates.")
+
+
 class Authority:
     """Checks signatures of those whom the federation's authority has certified.
 
     Args:
       certificate: The authority's, in DER.
       admitted: Fingerprints of the certificates that take part; None: all that are valid.
-      participants: Names of those that take part, by certificates of participants; None: all.
+      participants: Names of those that take part, by certificates of their role; None: all.
+      role: The role of these.
     """
 
     def __init__(
@@ -82,9 +90,10 @@ class Authority:
         certificate: bytes,
         admitted: Collection[bytes] | None = None,
         participants: Collection[str] | None = None,
+        role: str = "participant",
     ):
         self._authority, self._admitted = x509.load_der_x509_certificate(certificate), admitted
-        self._participants = participants
+        self._participants, self._role = participants, role
         self._keys: dict[bytes, tuple] = {}
 
     @classmethod
@@ -126,9 +135,9 @@ class Authority:
         if self._admitted is not None and fingerprint(certificate) not in self._admitted:
             raise SecureSumError(f"the certificate of {_name(certificate)} is not admitted to this federation.")
         if self._participants is not None:
-            is_one = certificates.role_of(found) in ("participant", "node")
+            is_one = certificates.role_of(found) in (self._role, "node")
             if not is_one or certificates.name_of(found) not in self._participants:
-                raise SecureSumError(f"the certificate of {_name(certificate)} is not of a participant of the plan.")
+                raise SecureSumError(f"the certificate of {_name(certificate)} is not of a {self._role} of the plan.")
         return key, found.not_valid_before_utc, found.not_valid_after_utc
 
 

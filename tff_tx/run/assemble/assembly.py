@@ -70,7 +70,7 @@ class Assembly:
         task = task_parts.with_training(task, config)
         weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
         aggregation.check_memory(config, weights)
-        if config.aggregation.secure == "masks":
+        if config.aggregation.secure in ("masks", "bfv"):
             secure.describe_sizes(config)  # rejects what no protocol withstands
         task, canaries = attacks.insert_canaries(config, task)
         cohorts.build_sampler(config, task.train.client_ids, task.train.sizes())  # rejects what cannot be sampled

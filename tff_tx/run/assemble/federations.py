@@ -21,8 +21,8 @@ from tff_tx.federation.answers import ask
 from tff_tx.federation.engine import FederationEngine
 from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.hub import Hub, Limits
-from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_rounds import SecureRounds
+from tff_tx.federation.secure_sums import SecureSumError
 from tff_tx.run.assemble import plans, secure
 from tff_tx.run.assemble.aggregation import payload_encoder
 
@@ -45,6 +45,7 @@ class Federation(Hub):
             plans.digest(plan),
             plan,
             Limits(engine.federation_join_seconds, engine.federation_phase_seconds, engine.federation_silence_seconds),
+            others=(config.aggregation.key_holder,) if config.aggregation.secure == "bfv" else (),
         )
 
     def on_silos(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -81,22 +82,41 @@ def build_engine(
       UserError: If one does not join, refuses, or makes another.
     """
     facts = {"label_names": list(task.label_names), "num_clients": len(task.train.client_ids)}
-
-    def secure_fn(layout: Layout) -> SecureRounds:
-        seconds = config.engine.federation_secure_seconds
-        return SecureRounds(found, layout, secure.threat_of(config), plans.digest(plans.plan_of(config)), seconds)
-
+    found.wait()
+    rounds, more = _secure_rounds(config, found)
     engine = FederationEngine(
         process,
         found,
         lambda client: datasets.silo_of(client["client_id"].decode()),
-        facts,
+        {**facts, **more},
         payload_encoder(config) is not None,
-        None if config.aggregation.secure == "none" else secure_fn,
+        rounds,
     )
-    found.wait()
     engine.check_forms(config.data.silos)
     return engine
+
+
+def _secure_rounds(config, found):
+    """From the layout of contributions to secure sums, None without; and what participants need to know for them."""
+    seconds, run = config.engine.federation_secure_seconds, plans.digest(plans.plan_of(config))
+    if config.aggregation.secure == "masks":
+        return lambda layout: SecureRounds(found, layout, secure.threat_of(config), run, seconds), {}
+    if config.aggregation.secure != "bfv":
+        return None, {}
+    from tff_tx.federation import encrypted_rounds  # loads TenSEAL
+
+    holder = config.aggregation.key_holder
+    try:
+        public = encrypted_rounds.ask_public_key(found, holder)
+        public.checked(run, found.key_holders(holder))
+    except SecureSumError as error:
+        raise UserError(f"{setting('aggregation.key_holder')}={holder}: {error}") from error
+
+    def rounds(layout):
+        more = public, holder, found.key_holders(holder)
+        return encrypted_rounds.EncryptedRounds(found, layout, secure.threat_of(config), run, seconds, *more)
+
+    return rounds, {"key": encrypted_rounds.to_json(public)}
 
 
 def participant_metrics(

@@ -68,7 +68,9 @@ def describe(config: RunConfig) -> str:
     )
     sizes = "how many examples each has and their mean length, "
     if config.aggregation.secure != "none":
-        sums, sizes, what = secure.describe_sizes(config), "", "masked updates and metrics, and shares of their masks"
+        hidden = {"masks": "masked updates and metrics, and shares of their masks"}
+        what = hidden.get(config.aggregation.secure, "encrypted updates and metrics")
+        sums, sizes = secure.describe_sizes(config), ""
     what += ", sums of metrics over held-out rows" if config.run.participant_evaluation else ""
     lines = [
         f"participants: {', '.join(config.data.silos)}",

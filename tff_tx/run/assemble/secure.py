@@ -22,7 +22,7 @@ def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hoo
     """Shares of noise where a plan has any, and the protocol among the clients of each round."""
     hooks = []
     if config.privacy.is_distributed:
-        mechanism, least = plan.ledger.mechanism, _least(config)
+        mechanism, least = plan.ledger.mechanism, least_summed(config)
         noise = Noise(config.privacy.mechanism, mechanism.share_variance)
         hooks.append(simulated_noise.ParticipantNoise(noise, mechanism.grid.modulus, least, config.privacy.noise_seed))
     run = os.path.basename(config.run.directory)
@@ -34,16 +34,31 @@ def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hoo
 
 
 def _encrypted(config, run):
+    require_encryption()
+    from tff_tx.federation import encrypted_sums
+
+    return encrypted_sums.EncryptedSums(least_summed(config), run)
+
+
+def require_encryption() -> None:
+    """Rejects encryption where TenSEAL is not installed; a UserError."""
     try:
-        from tff_tx.federation import encrypted_sums  # loads TenSEAL
+        import tenseal  # noqa: F401
     except ImportError as error:
         raise UserError(f"{setting('aggregation.secure')}=bfv needs TenSEAL: pip install 'tff_tx[he]'.") from error
-    return encrypted_sums.EncryptedSums(_least(config), run)
 
 
-def _least(config):
-    """Fewest clients of a sum that is decrypted, or that has noise."""
-    return threat_of(config).survivors(config.cohort.clients_per_round)
+def least_summed(config: RunConfig) -> int:
+    """Fewest clients, of a federation participants, of a sum that is decrypted, or that has noise."""
+    return max(2, threat_of(config).survivors(_parties(config)[1]))
+
+
+def _parties(config):
+    """What is summed in a round, and how many at most: a participant of a federation adds up its clients."""
+    number = config.cohort.clients_per_round
+    if config.engine.name == "federation":
+        return "participants", min(number, len(config.data.silos))
+    return "clients", number
 
 
 def statements(config: RunConfig) -> dict[str, str]:
@@ -51,16 +66,20 @@ def statements(config: RunConfig) -> dict[str, str]:
     text = {
         "masks": "The server saw sums of what clients sent, by the protocol with masks: {}.",
         "bfv": "The aggregator added ciphertexts without a key, and the key holder decrypted the sums, of at least {} "
-        "clients, one a round. **The aggregator and the key holder together read what each client sent**: they must "
-        "not be one party, or collude. The sums themselves are in the open to both the key holder and the server.",
+        "{}, one a round: neither of them alone reads what one {} sent. **The aggregator and the key holder together "
+        "read what each of them sent**: they must not be one party, or collude. The sums themselves are in the open to "
+        "both the key holder and the server.",
         "arithmetic": "Sums were taken in the open: whole numbers as of the protocol with masks, which protect nobody.",
     }.get(config.aggregation.secure)
     if text is None:
         return {}
-    found = _least(config) if config.aggregation.secure == "bfv" else ""
-    found = describe_sizes(config) if config.aggregation.secure == "masks" else found
+    parties, found = _parties(config)[0], []
+    if config.aggregation.secure == "bfv":
+        found = [least_summed(config), parties, parties[:-1]]
+    if config.aggregation.secure == "masks":
+        found = [describe_sizes(config)]
     simulated = " In a simulation all parties are one program: this is what a federation would have."
-    return {"Secure aggregation": text.format(found) + simulated}
+    return {"Secure aggregation": text.format(*found) + simulated * (config.engine.name != "federation")}
 
 
 def describe_sizes(config: RunConfig) -> str:
@@ -69,14 +88,15 @@ def describe_sizes(config: RunConfig) -> str:
     Raises:
       UserError: If none withstands what is asked for.
     """
+    (parties, number), threat = _parties(config), threat_of(config)
     if config.aggregation.secure == "bfv":
+        require_encryption()
+        holder = f"the key holder {config.aggregation.key_holder}" if parties == "participants" else "the key holder"
         return (
-            f"secure sums: clients encrypt, the aggregator adds ciphertexts without a key, and the key holder decrypts "
-            f"sums of at least {_least(config)} clients, one a round"
+            f"secure sums: {parties} encrypt, the aggregator adds ciphertexts without a key, and {holder} decrypts "
+            f"sums of at least {least_summed(config)} {parties}, one a round; aggregator and key holder together read "
+            f"what each of the {parties} sent"
         )
-    parties, number, threat = "clients", config.cohort.clients_per_round, threat_of(config)
-    if config.engine.name == "federation":  # a participant masks the sum of its clients
-        parties, number = "participants", min(number, len(config.data.silos))
     try:
         sizes = secure_sums.topology(number, threat)
     except secure_sums.SecureSumError as error:
