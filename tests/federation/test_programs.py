@@ -34,6 +34,7 @@ TINY = '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention
 SHORT = [TINY, "--max_length=8", "--rounds=4", "--clients_per_round=5", "--local_steps=1", "--rounds_per_evaluation=4"]
 SHORT += ["--rounds_per_checkpoint=1"]
 SECURE = ["--secure_aggregation=masks", "--clients_per_round=6"]
+BFV = ["--secure_aggregation=bfv", "--clients_per_round=6"]
 SILOS = {"north": 3, "south": 2, "west": 1}
 
 
@@ -48,12 +49,13 @@ def test_the_pages_commands_for_certificates_run(tmp_path):
     (tmp_path / "programs").symlink_to(ROOT / "programs")
     blocks = re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path()}
-    for block in (*blocks[:2], *blocks[5:], *blocks[5].strip().splitlines()[:1]):
+    for block in (*blocks[:2], *blocks[5:7], *blocks[5].strip().splitlines()[:1]):
         run = subprocess.run(
             ["bash", "-ec", block], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
         )
     assert re.search("^north: participant, expires in 364 days, revoked", run.stdout, re.MULTILINE)
     assert re.search("^south: participant, expires in 364 days, [0-9a-f]{64}$", run.stdout, re.MULTILINE)
+    assert re.search("^keyholder: keyholder, expires in 364 days, [0-9a-f]{64}$", run.stdout, re.MULTILINE)
 
 
 def test_every_threat_names_a_test():
@@ -192,6 +194,10 @@ class Federation:
         command = COMMANDS[3].replace("north", name).replace("$PLAN", plan).replace("8443", str(self.port))
         return self._start(name, command)
 
+    def hold_key(self, plan):
+        command = COMMANDS[7].replace("$PLAN", plan).replace("8443", str(self.port))
+        return self._start("keyholder", command)
+
     def _start(self, name, command):
         self.parties[name] = Party(self.place, name, command)
         return self.parties[name]
@@ -227,11 +233,30 @@ def local(place, run_dir, *more):
     run("train", *words, *files, *SHORT, *more, "--cache_dir=cache", f"--run_dir={run_dir}", cwd=place)
 
 
-def secure_plan():
+def secure_plan(secure):
     """The digest of the plan of the page's coordinator with secure sums."""
-    flags = [*shlex.split(COMMANDS[2])[3:], *SHORT, *SECURE]
+    flags = [*shlex.split(COMMANDS[2])[3:], *SHORT, *secure]
     given = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",)}
     return plans.digest(plans.plan_of(resolve(config_of(*flags).replace(given))))
+
+
+def approve(place, plan):
+    """As if participants' operators had agreed to this plan before."""
+    for silo in SILOS:
+        (place / "state" / silo / "approved.json").write_text(json.dumps([plan]))
+
+
+@pytest.fixture(scope="module")
+def arithmetic(place):
+    """A run of all tables with sums of whole numbers in the open."""
+    local(place, "runs/arithmetic", "--secure_aggregation=arithmetic", SECURE[1])
+    return place / "runs" / "arithmetic"
+
+
+def check_equal_to_the_bit(run_dir, expected):
+    pd.testing.assert_frame_equal(stable(run_dir), stable(expected))
+    ours, theirs = ((found / "model" / "model.safetensors").read_bytes() for found in (run_dir, expected))
+    assert ours == theirs
 
 
 def stable(run_dir):
@@ -251,12 +276,11 @@ def test_five_commands_lead_to_a_federation_with_the_numbers_of_one_machine(plac
 
 
 @pytest.mark.slow
-def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(place, whole):
+def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(place, whole, arithmetic):
     """kill -9 of a participant while it owes an answer, and of the coordinator between and within rounds."""
     federation, _ = whole
-    plan, drawn = secure_plan(), random.Random(3)
-    for silo in SILOS:  # as if their operators had agreed to this plan before
-        (place / "state" / silo / "approved.json").write_text(json.dumps([plan]))
+    plan, drawn = secure_plan(SECURE), random.Random(3)
+    approve(place, plan)
     for number in range(2):
         coordinator = federation.coordinate("runs/killed", *SECURE)
         assert coordinator.wait_for("^Plan (.*)$") == plan
@@ -272,16 +296,45 @@ def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(plac
     coordinator = federation.coordinate("runs/killed", *SECURE)
     assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
     assert "each of 3 participants masks with 2 others" in coordinator.path.read_text()
-    local(place, "runs/arithmetic", "--secure_aggregation=arithmetic", SECURE[1])
-    pd.testing.assert_frame_equal(stable(place / "runs" / "killed"), stable(place / "runs" / "arithmetic"))
-    models = [(place / "runs" / n / "model" / "model.safetensors").read_bytes() for n in ("killed", "arithmetic")]
-    assert models[0] == models[1]
+    check_equal_to_the_bit(place / "runs" / "killed", arithmetic)
     what = [entry["what"] for entry in audit_log.read(str(place / "state" / "north" / "audit.jsonl"))]
     assert what[-5:] == list(PHASES)
     assert "train" not in what[what.index("keys") :]
     told = (place / "runs" / "killed" / "config.json").read_text()
     assert '"patient"' in told  # and no more of the data than
     assert re.search(r"north:[0-9a-f]{64} south:[0-9a-f]{64} west:[0-9a-f]{64}", told)
+
+
+@pytest.mark.slow
+def test_a_killed_key_holder_goes_on_to_the_model_of_arithmetic(place, whole, arithmetic):
+    """kill -9 of it between and within rounds, and of the coordinator, which resumes after sums that it has lost."""
+    pytest.importorskip("tenseal")
+    federation, _ = whole
+    certificates.make_node_certificate(str(place / "certs"), "keyholder", role="keyholder")
+    plan, drawn = secure_plan(BFV), random.Random(4)
+    approve(place, plan)
+    holder, log = federation.hold_key(plan), place / "state" / "keyholder" / "audit.jsonl"
+    for number in range(2):
+        coordinator = federation.coordinate("runs/bfv", *BFV)
+        decrypted = [0]
+        while len(decrypted) < number + 2:
+            assert coordinator.process.poll() is None, coordinator.path.read_text()
+            assert holder.process.poll() is None, holder.path.read_text()
+            time.sleep(drawn.random() / 10)
+            decrypted = [e for e in audit_log.read(str(log)) if e["what"] == "decrypt"] if log.exists() else []
+        holder.kill()
+        if number == 0:
+            coordinator.kill()
+        holder = federation.hold_key(plan)
+    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    check_equal_to_the_bit(place / "runs" / "bfv", arithmetic)
+    assert len(os.listdir(place / "state" / "keyholder" / plan / "answers")) == 4
+    report = (place / "runs" / "bfv" / "report.md").read_text()
+    assert "of at least 3 participants, one a round: neither of them alone reads what one participant sent." in report
+    assert "In a simulation" not in report
+    north = [entry["what"] for entry in audit_log.read(str(place / "state" / "north" / "audit.jsonl"))]
+    assert north[-1] == "encrypt"
+    assert "train" not in north[north.index("encrypt") :]
 
 
 @pytest.mark.slow

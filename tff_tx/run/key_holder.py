@@ -50,7 +50,9 @@ class Answers(MutableMapping[str, Decrypted]):
         self._order.append(question)
         if len(self._order) > self._most:
             old = self._order[-1 - self._most]
+            written = os.stat(self._path(old)).st_mtime_ns
             self._write(old, Decrypted(self[old].terms, (), ()))
+            os.utime(self._path(old), ns=(written, written))  # by which they are in order
 
     def __delitem__(self, question: str) -> None:
         raise TypeError("what was answered stays answered.")
@@ -103,6 +105,7 @@ class KeyHoldingMember(Member):
         """The holder of the plan's key, which is made at the first time."""
         run = plans.digest(self._plan)
         directory = os.path.join(self._settings.state_dir, run)
+        files.make_private(directory)
         # An evaluation is a sum, too; a coordinator resumes from the last checkpoint but one.
         answers = Answers(os.path.join(directory, _ANSWERS), 2 * (2 * config.run.rounds_per_checkpoint + 1))
         identity, authority = wire.load_kit(self._settings.certificate, "keyholder", config.data.silos)
