@@ -16,6 +16,11 @@ def _withstands(*names) -> Derived:
     )
 
 
+_NOISED_BY_PARTICIPANTS = Derived(
+    "privacy.mechanism",
+    lambda c: c.privacy.is_distributed and c.engine.name == "federation",
+    instruction="a {privacy.mechanism} of the clients and {engine.name}=federation",
+)
 _AMONG_PARTICIPANTS = Derived(
     "aggregation.secure",
     lambda c: c.aggregation.secure == "bfv" and c.engine.name == "federation",
@@ -60,7 +65,6 @@ SECURE = (
     *(
         Conflict(laws.DISTRIBUTED_DP, condition, because, remedy)
         for condition, because, remedy in (
-            ("engine.name=federation", "its participants draw no noise so far", "change the engine"),
             ("compression.upload", "clients send levels of a grid already, of {aggregation.secure_bits}", "remove it"),
             ("privacy.metrics=private", "the server would see the sums to which it adds noise", "withhold them"),
             (
@@ -68,6 +72,13 @@ SECURE = (
                 "noise that comes and goes with clients is amplified by no theorem",
                 "remove it",
             ),
+        )
+    ),
+    *(
+        Conflict(_NOISED_BY_PARTICIPANTS, path, because, "remove it")
+        for path, because in (
+            ("privacy.noise_seed", "participants draw noise that nobody else knows"),
+            ("privacy.population", "real participants simulate no larger federation"),
         )
     ),
     Law(

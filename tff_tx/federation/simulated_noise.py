@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tff_tx.federation.secure_sums.masks import KEY_BYTES, Stream
-from tff_tx.federation.secure_sums.noise import Noise
+from tff_tx.federation.secure_sums.noise import Noise, Share
 from tff_tx.runtime import Hook, Job, TooFewClientsError
 
 
@@ -20,17 +18,12 @@ from tff_tx.runtime import Hook, Job, TooFewClientsError
 class _Noised:
     """What a client does to its contribution, on whatever machine it is simulated."""
 
-    noise: Noise
-    modulus: int
+    share: Share
     positions: tuple[int, ...]
     key: bytes | None
 
     def __call__(self, contribution: list, job: Job) -> tuple[list, list, dict]:
-        leaves, stream = list(contribution), Stream(self.key or secrets.token_bytes(KEY_BYTES))
-        for position in self.positions:
-            leaf = np.asarray(leaves[position])
-            noised = leaf.astype(np.int64) + self.noise.draw(leaf.size, stream).reshape(leaf.shape)
-            leaves[position] = tf.convert_to_tensor((noised % self.modulus).astype(leaf.dtype))
+        leaves = [tf.convert_to_tensor(leaf) for leaf in self.share.add(contribution, self.positions, self.key)]
         return leaves, leaves, {}
 
 
@@ -49,12 +42,10 @@ class ParticipantNoise(Hook):
     """
 
     def __init__(self, noise: Noise, modulus: int, least: int, seed: int | None = None):
-        self._noise, self._modulus, self._least, self._seed = noise, modulus, least, seed
+        self._share, self._least, self._seed = Share(noise, modulus), least, seed
 
     def bind(self, engine: Any) -> None:
-        self._positions = tuple(i for i, m in enumerate(engine.parts.moduli) if m == self._modulus)
-        if not self._positions:
-            raise ValueError(f"the process has no secure sum modulo {self._modulus}, so nothing would have noise.")
+        self._positions = self._share.positions(engine.parts.moduli)
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
         self._round_key, self._clients, self._started = None, len(clients), 0
@@ -67,7 +58,7 @@ class ParticipantNoise(Hook):
         key = None
         if self._round_key is not None:
             key = hashlib.sha256(self._round_key.digest() + self._name(job.client)).digest()
-        noised = _Noised(self._noise, self._modulus, self._positions, key)
+        noised = _Noised(self._share, self._positions, key)
         return dataclasses.replace(job, at_client=(*job.at_client, noised))
 
     def _name(self, client):

@@ -92,6 +92,7 @@ class Distributed(Mechanism):
       size: Numbers of an update after its rotation.
       bits: Of a number of the sum.
       participation: Rounds a client may take part in.
+      sharers: Who adds a share: participants of a federation, however many clients they add up; None: the clients.
     """
 
     noise: str
@@ -101,6 +102,7 @@ class Distributed(Mechanism):
     size: int
     bits: int
     participation: Participation = Participation()
+    sharers: int | None = None
 
     setting = (
         "distributed: neither the server nor other clients are trusted with an update; each client clips and adds a "
@@ -111,14 +113,24 @@ class Distributed(Mechanism):
     @property
     def name(self):
         return (
-            f"{_NAMES[self.noise]} by shares of the clients, independent in every round, modulo 2^{self.bits}; "
-            f"accounted with {self.unknown:,} of {self.clients:,} shares"
+            f"{_NAMES[self.noise]} by shares of the {self.parties}, independent in every round, modulo 2^{self.bits}; "
+            f"accounted with {self.unknown:,} of {self.shares:,} shares"
         )
 
     @property
+    def parties(self) -> str:
+        """Who adds a share, in words."""
+        return "clients" if self.sharers is None else "participants"
+
+    @property
+    def shares(self) -> int:
+        """Number of shares of a round."""
+        return self.clients if self.sharers is None else self.sharers
+
+    @property
     def full_noise_multiplier(self) -> float:
-        """Of the sum of all `clients`, which have more noise than is accounted."""
-        return self.noise_multiplier * math.sqrt(self.clients / self.unknown)
+        """Of the sum of all shares, which has more noise than is accounted."""
+        return self.noise_multiplier * math.sqrt(self.shares / self.unknown)
 
     @property
     def grid(self) -> IntegerGrid:
@@ -127,7 +139,7 @@ class Distributed(Mechanism):
 
     @property
     def share_variance(self) -> float:
-        """Of one client's noise, in steps of the grid: the parameter s^2 of discrete Gaussian noise."""
+        """Of one share, in steps of the grid: the parameter s^2 of discrete Gaussian noise."""
         return (self.noise_multiplier * self.clip * self.grid.scale) ** 2 / self.unknown
 
     def event(self, rounds):
@@ -156,15 +168,18 @@ def distributed_mechanism(
     """
     settings, clients = config.aggregation, int(cohort)
     threat = Threat(settings.secure_colluding, settings.secure_dropping)
-    unknown = threat.survivors(clients) - threat.colluders(clients)
+    sharers = min(clients, len(config.data.silos)) if config.engine.name == "federation" else None
+    shares = clients if sharers is None else sharers
+    unknown = threat.survivors(shares) - threat.colluders(shares)
     if unknown < 1:
         raise UserError(
             f"{describe(config, 'aggregation.secure_colluding')} and "
-            f"{describe(config, 'aggregation.secure_dropping')} leave none of {clients} clients whose noise hides "
+            f"{describe(config, 'aggregation.secure_dropping')} leave none of {shares} shares of noise that hide "
             "anything: lower them."
         )
     name, clip = config.privacy.mechanism, config.privacy.clip_norm
-    found = Distributed(1.0, name, clip, clients, unknown, rotated_size(dimension), settings.secure_bits, participation)
+    size, bits = rotated_size(dimension), settings.secure_bits
+    found = Distributed(1.0, name, clip, clients, unknown, size, bits, participation, sharers)
     try:
         found.grid  # noqa: B018 -- checks the bits
     except ValueError as error:
@@ -177,22 +192,28 @@ def distributed_mechanism(
 
 def notes(config: RunConfig, mechanism: Distributed) -> list[str]:
     """Paragraphs of the statement on where the noise came from, and what it withstands."""
-    lost = mechanism.clients - mechanism.unknown
-    more = math.sqrt(mechanism.clients / mechanism.unknown)
+    parties, lost = mechanism.parties, mechanism.shares - mechanism.unknown
+    more = math.sqrt(mechanism.shares / mechanism.unknown)
     found = [
-        f"The guarantee is against the server together with colluding clients, of which there may be "
+        f"The guarantee is against the server together with colluding {parties}, of which there may be "
         f"{config.aggregation.secure_colluding:g} of a cohort, if {config.aggregation.secure_dropping:g} of it drop "
-        f"out: it is accounted without {lost:,} of {mechanism.clients:,} shares of noise. Rounds that lost more were "
+        f"out: it is accounted without {lost:,} of {mechanism.shares:,} shares of noise. Rounds that lost more were "
         f"not released; with all shares the noise has {more:.3g} times the accounted standard deviation."
     ]
     if config.aggregation.secure == "arithmetic":
         found.append(
             "Sums were taken in the open: the guarantee is that of a federation with the protocol of secure sums."
         )
+    if mechanism.sharers is not None:
+        found.append(
+            "Each participant refuses sums over fewer than that, and counts on its disk in how many sums each of its "
+            "clients may have been: in more than are accounted it takes no part, whatever the coordinator asks for. A "
+            "participant that holds several clients protects them against all others, and not against itself."
+        )
     if config.privacy.noise_seed is None:
         found.append(
-            "Each client drew its share from AES-256 in counter mode, with a key of the operating system's randomness "
-            "that nobody stored."
+            f"Each of the {parties} drew its share from AES-256 in counter mode, with a key of the operating system's "
+            "randomness that nobody stored."
         )
     else:
         found.append(

@@ -21,10 +21,12 @@ from tff_tx.federation.engine import FORM, TRAIN, client_of
 from tff_tx.federation.envelopes import EnvelopeError, Payload
 from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to_weights
 from tff_tx.federation.messages_pb2 import Header
+from tff_tx.federation.noised import Noised
 from tff_tx.federation.policy import Policy, Terms
 from tff_tx.federation.secure_rounds import SecureParty, model_digest
 from tff_tx.federation.secure_sums import Authority
 from tff_tx.federation.worker import Worker
+from tff_tx.privacy import Plan
 from tff_tx.run.assemble import assembly, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
@@ -32,7 +34,8 @@ from tff_tx.run.assemble.federations import listing_to_json
 from tff_tx.run.evaluation import Evaluator
 from tff_tx.run.member import Member
 
-_SECRET = "secret"
+_SECRET, _SUMS = "secret", "sums"
+_MOST_SUMS = 10  # times as many as a plan has are looked at, for the epsilon of a policy
 
 
 class Participant(Member):
@@ -56,6 +59,7 @@ class Participant(Member):
         self._config: RunConfig | None = None
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
+        self._noised: Noised | None = None
         self._party: Any = None
         self._evaluator: tuple[tasks.FederatedTask, Evaluator] | None = None
 
@@ -80,7 +84,10 @@ class Participant(Member):
         """This participant's end of the plan's secure sums."""
         kit, settings, silos = self._settings.certificate, self._config.aggregation, self._config.data.silos
         identity, authority = wire.load_kit(kit, "participant", silos)
-        more = secure.threat_of(self._config), plans.digest(self._plan), len(silos), self._policy.least_participants
+        least = self._policy.least_participants
+        if self._config.privacy.is_distributed:  # fewer shares of noise than the accounting assumes hide too little
+            least = max(least, secure.least_summed(self._config))
+        more = secure.threat_of(self._config), plans.digest(self._plan), len(silos), least
         if settings.secure == "masks":
             return SecureParty(identity, authority, *more)
         from tff_tx.federation.encrypted_rounds import EncryptingParty  # loads TenSEAL
@@ -169,6 +176,8 @@ class Participant(Member):
             logging.warning("round %d: %s: %s", round_num, clients[position]["client_id"].decode(), why)
         if len(failures) == len(clients):
             raise UserError("no client could train, for reasons in this participant's log.")
+        if self._noised is not None:
+            total = self._noised(worker.layout, total, [client["client_id"].decode() for client in clients])
         return self._secured(round_num, facts, worker, arrays, worker.layout, total)
 
     @staticmethod
@@ -220,7 +229,17 @@ class Participant(Member):
             threads = self._settings.threads or len(os.sched_getaffinity(0))
             worker = Worker(process, task.train_batches, threads, precision, self._policy.operations)
             self._worker = (num_clients, worker)
+            self._noised = self._share_of(plan) if self._config.privacy.is_distributed else None
         return self._worker[1]
+
+    def _share_of(self, plan: Plan) -> Noised:
+        """This participant's share of noise, of the sums that the plan's epsilon allows, or the policy's."""
+        count, rounds = plan.ledger.mechanism.participation.count, plan.rounds
+        if self._policy.most_epsilon is not None:  # which has been checked for the plan's rounds
+            rounds = plan.ledger.rounds_until(self._policy.most_epsilon, _MOST_SUMS * rounds)
+        most = count(rounds)
+        path = os.path.join(self._settings.state_dir, f"{_SUMS}_{plans.digest(self._plan)}.json")
+        return Noised(secure.share_of(self._config, plan), path, most)
 
     def _close_worker(self) -> None:
         if self._worker is not None:

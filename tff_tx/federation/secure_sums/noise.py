@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import secrets
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 
-from tff_tx.federation.secure_sums.masks import Stream
+from tff_tx.federation.secure_sums.masks import KEY_BYTES, Stream
 
 _MOST_STEPS = 2**24
 _DEVIATIONS, _SPARE = 9.5, 60
@@ -50,6 +52,35 @@ class Noise:
         uniform = (stream.words(length, np.dtype(np.uint64)).astype(np.float64) + 1) * 2.0**-64
         magnitudes = np.searchsorted(_tail(self.kind, self.variance), -uniform, side="right")
         return np.where(stream.words(length, np.dtype(np.uint8)) & 1, -magnitudes, magnitudes).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One party's share of the noise of a secure sum.
+
+    Attributes:
+      noise: Its law.
+      modulus: Of the sums that it is for.
+    """
+
+    noise: Noise
+    modulus: int
+
+    def positions(self, moduli: Sequence[int]) -> tuple[int, ...]:
+        """Those of the leaves of this modulus; ValueError: there are none."""
+        found = tuple(i for i, modulus in enumerate(moduli) if modulus == self.modulus)
+        if not found:
+            raise ValueError(f"the process has no secure sum modulo {self.modulus}, so nothing would have noise.")
+        return found
+
+    def add(self, leaves: Sequence[np.ndarray], positions: Sequence[int], key: bytes | None = None) -> list[np.ndarray]:
+        """Leaves with noise at these positions, drawn with a key, by default of the operating system's randomness."""
+        noised, stream = list(leaves), Stream(key or secrets.token_bytes(KEY_BYTES))
+        for position in positions:
+            leaf = np.asarray(noised[position])
+            drawn = leaf.astype(np.int64) + self.noise.draw(leaf.size, stream).reshape(leaf.shape)
+            noised[position] = (drawn % self.modulus).astype(leaf.dtype)
+        return noised
 
 
 def _steps(variance):

@@ -8,7 +8,7 @@ from tff_tx import runtime
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import secure_sums, simulated_noise, simulated_sums
-from tff_tx.federation.secure_sums.noise import Noise
+from tff_tx.federation.secure_sums.noise import Noise, Share
 from tff_tx.privacy import Plan
 
 
@@ -22,15 +22,20 @@ def build_hooks(config: RunConfig, plan: Plan | None = None) -> list[runtime.Hoo
     """Shares of noise where a plan has any, and the protocol among the clients of each round."""
     hooks = []
     if config.privacy.is_distributed:
-        mechanism, least = plan.ledger.mechanism, least_summed(config)
-        noise = Noise(config.privacy.mechanism, mechanism.share_variance)
-        hooks.append(simulated_noise.ParticipantNoise(noise, mechanism.grid.modulus, least, config.privacy.noise_seed))
+        share, least = share_of(config, plan), least_summed(config)
+        hooks.append(simulated_noise.ParticipantNoise(share.noise, share.modulus, least, config.privacy.noise_seed))
     run = os.path.basename(config.run.directory)
     if config.aggregation.secure == "bfv":
         hooks.append(_encrypted(config, run))
     if config.aggregation.secure == "masks":
         hooks.append(simulated_sums.SimulatedSums(threat_of(config), run))
     return hooks
+
+
+def share_of(config: RunConfig, plan: Plan) -> Share:
+    """A party's share of a plan's noise."""
+    mechanism = plan.ledger.mechanism
+    return Share(Noise(config.privacy.mechanism, mechanism.share_variance), mechanism.grid.modulus)
 
 
 def _encrypted(config, run):
@@ -50,7 +55,8 @@ def require_encryption() -> None:
 
 def least_summed(config: RunConfig) -> int:
     """Fewest clients, of a federation participants, of a sum that is decrypted, or that has noise."""
-    return max(2, threat_of(config).survivors(_parties(config)[1]))
+    found = threat_of(config).survivors(_parties(config)[1])
+    return max(2, found) if config.aggregation.secure == "bfv" else found
 
 
 def _parties(config):
