@@ -1,9 +1,10 @@
 """Makes a certificate authority, and certificates for nodes of a Ray cluster or the parties of a federation.
 
 `python -m programs.certs` adds a node: its directory is for that node's --ray_tls_dir. With --role=coordinator
-it is the --federation_certificate of programs.coordinate, with --role=participant the --certificate of
-programs.participate. --action=renew, revoke and list are for what is there. The authority's key, `ca.key`, stays where
-it is; whoever has it can admit anybody. Existing authorities do as well: a kit is ca.crt, node.crt and node.key.
+it is the --federation_certificate of programs.coordinate, with --role=participant or keyholder the --certificate of
+programs.participate or programs.keyholder. --action=renew, revoke and list are for what is there. The authority's key,
+`ca.key`, stays where it is; whoever has it can admit anybody. Existing authorities do as well: a kit is ca.crt,
+node.crt and node.key.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import os
 import random
 import threading
@@ -102,7 +103,7 @@ class InTurn(Participant):
 
 
 @contextlib.contextmanager
-def serving(place, port):
+def serving(place, port, kind=InTurn):
     """The participants, in threads."""
     found = []
     for silo in SILOS:
@@ -116,7 +117,7 @@ def serving(place, port):
             state_dir=str(place / "state" / silo),
             threads=1,
         )
-        found.append(InTurn(own, lambda words, digest: True, progress=False))
+        found.append(kind(own, lambda words, digest: True, progress=False))
         threading.Thread(target=found[-1].serve, daemon=True).start()
     try:
         yield
@@ -125,11 +126,11 @@ def serving(place, port):
             participant.stop()
 
 
-def federation(place, name, **values):
+def federation(place, name, kind=InTurn, **values):
     """The figures of a run among the participants."""
     port = portpicker.pick_unused_port()
-    with serving(place, port):
-        return fit(place, name, **settings(place, port), **values)
+    with serving(place, port, kind):
+        return fit(place, name, **settings(place, port) | values)
 
 
 @pytest.mark.slow
@@ -155,3 +156,24 @@ def test_each_participants_metrics_leave_if_its_policy_lets_them(place):
     counts = table[[f"eval/participants/{name}num_examples" for name in ("north/", "south/", "")]].to_numpy()
     np.testing.assert_array_equal(counts, [[16, 16, 32]] * 2)
     assert os.path.exists(place / "clear" / "report.md")
+
+
+@pytest.mark.slow
+def test_participants_add_the_noise_and_bound_what_it_is_accounted_for(place):
+    """Each round costs epsilon, and each client of a participant is counted in each."""
+    own = {
+        "aggregation__secure": "masks",
+        "privacy__mechanism": "skellam",
+        "privacy__noise_multiplier": 1.0,
+        "privacy__metrics": "exact",
+        "run__participant_evaluation": False,
+    }
+    table = federation(place, "noised", **own)
+    assert table["privacy/epsilon"].iloc[-1] > table["privacy/epsilon"].iloc[0] > 0
+    with open(place / "noised" / "report.md") as file:
+        statement = " ".join(file.read().split())
+    assert "accounted with 3 of 3 shares" in statement
+    assert "Each participant refuses sums over fewer than that" in statement
+    counts = [json.loads(path.read_text()) for path in (place / "state").glob("*/sums_*.json")]
+    assert sorted(name for each in counts for name in each) == ["north/p0", "north/p1", "south/p0", "west/p0"]
+    assert {number for each in counts for number in each.values()} == {2}

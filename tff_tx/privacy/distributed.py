@@ -174,8 +174,8 @@ def distributed_mechanism(
     if unknown < 1:
         raise UserError(
             f"{describe(config, 'aggregation.secure_colluding')} and "
-            f"{describe(config, 'aggregation.secure_dropping')} leave none of {shares} shares of noise that hide "
-            "anything: lower them."
+            f"{describe(config, 'aggregation.secure_dropping')} leave none of {shares} "
+            f"{'clients' if sharers is None else 'participants'} whose noise hides anything: lower them."
         )
     name, clip = config.privacy.mechanism, config.privacy.clip_norm
     size, bits = rotated_size(dimension), settings.secure_bits

@@ -77,7 +77,8 @@ def describe(config: RunConfig) -> str:
         f"task: {config.task.kind}, of {config.run.rounds} rounds of {config.algorithm.name}, each with "
         f"{config.cohort.clients_per_round} clients",
         f"model: {model.pretrained or model.architecture}, trained: {model.trainable}",
-        f"client-level differential privacy: {privacy.mechanism if privacy.enabled else 'none'}",
+        f"client-level differential privacy: {privacy.mechanism if privacy.enabled else 'none'}"
+        f"{', a share of whose noise this participant adds' * privacy.is_distributed}",
         f"sums: {sums}",
         f"what leaves: the clients' names, {sizes}{what}{'; names of the labels' if tells_labels(config) else ''}",
         "settings other than the defaults:",
