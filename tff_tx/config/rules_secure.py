@@ -16,11 +16,6 @@ def _withstands(*names) -> Derived:
     )
 
 
-_NOISED_BY_PARTICIPANTS = Derived(
-    "privacy.mechanism",
-    lambda c: c.privacy.is_distributed and c.engine.name == "federation",
-    instruction="a {privacy.mechanism} of the clients and {engine.name}=federation",
-)
 _AMONG_PARTICIPANTS = Derived(
     "aggregation.secure",
     lambda c: c.aggregation.secure == "bfv" and c.engine.name == "federation",
@@ -75,7 +70,10 @@ SECURE = (
         )
     ),
     *(
-        Conflict(_NOISED_BY_PARTICIPANTS, path, because, "remove it")
+        Law(
+            lambda c, path=path: c.privacy.is_distributed and c.engine.name == "federation" and c.is_set(path),
+            f"{{{path}=}} cannot be combined with {{privacy.mechanism=}} and {{engine.name=}}: {because}; remove it.",
+        )
         for path, because in (
             ("privacy.noise_seed", "participants draw noise that nobody else knows"),
             ("privacy.population", "real participants simulate no larger federation"),
