@@ -3,8 +3,8 @@
 A softmax regression on the digits of scikit-learn, in NumPy, with the project's own brackets, comparisons and FedEx:
 100 clients of a Dirichlet partition, of which 40 are for validation, cohorts of 10, simulated devices whose speeds
 differ. Searched are the clients' rate, the server's rate and its momentum. The best of 16 random configurations at full
-budget, scored on all validation clients, stands beside studies for a quarter of its rounds, in which evaluations count, and
-searches for the same quarter that ask few validation clients.
+budget, scored on all validation clients, stands beside studies for a quarter of its rounds, in which evaluations count,
+and searches for the same quarter that ask few validation clients.
 """
 
 from __future__ import annotations
