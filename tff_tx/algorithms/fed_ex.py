@@ -13,7 +13,7 @@ import tensorflow_federated as tff
 
 from tff_tx.algorithms import capabilities, client
 from tff_tx.algorithms.algorithm import Algorithm, check
-from tff_tx.algorithms.client import work
+from tff_tx.algorithms.client import learning
 from tff_tx.algorithms.client.noise import NO_SEED, split_seed
 from tff_tx.algorithms.options import Options
 
@@ -168,55 +168,18 @@ def _initial(number):
 def _build_client_work(model, options):
     """Clients' work whose state is the distribution."""
     number = len(options.client_choices)
-    received, data = work.received_type(model, options), work.data_type(model)
 
     @tff.tensorflow.computation
     def distribution():
-        return tf.nest.map_structure(tf.constant, _initial(number))
+        state = tf.nest.map_structure(tf.constant, _initial(number))
+        return state["probabilities"], state
 
-    @tff.tensorflow.computation(received, data, tff.TensorType(np.float32, [number]))
-    def train(received, batches, probabilities):
-        return work.in_graph(client_update, model, options, received, batches, probabilities)
+    def learn(value, sums):
+        state, theta = server_choice(value[1], sums)
+        return (theta, state), collections.OrderedDict((f"probability_{j}", theta[j]) for j in range(number))
 
-    result_type, sums_type = train.type_signature.result
-    total = (options.figures_sum or tff.aggregators.SumFactory()).create(sums_type)
-
-    @tff.tensorflow.computation(distribution.type_signature.result, sums_type)
-    def learn(state, sums):
-        state, theta = server_choice(state, sums)
-        return state, collections.OrderedDict((f"probability_{j}", theta[j]) for j in range(number))
-
-    metrics_process = work.build_metrics(model, result_type[1], options)
-
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_zip(
-            collections.OrderedDict(
-                choices=tff.federated_eval(distribution, tff.SERVER),
-                sums=total.initialize(),
-                metrics=metrics_process.initialize(),
-            )
-        )
-
-    @tff.federated_computation(
-        initialize.type_signature.result,
-        tff.FederatedType(received, tff.CLIENTS),
-        tff.FederatedType(data, tff.CLIENTS),
-    )
-    def next_fn(state, received, batches):
-        at_clients = tff.federated_broadcast(state.choices.probabilities)
-        sent, sums = tff.federated_map(train, (received, batches, at_clients))
-        result, client_metrics = sent
-        sums = total.next(state.sums, sums)
-        choices, figures = tff.federated_map(learn, (state.choices, sums.result))
-        metrics = metrics_process.next(state.metrics, client_metrics)
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip(collections.OrderedDict(choices=choices, sums=sums.state, metrics=metrics.state)),
-            result,
-            tff.federated_zip(collections.OrderedDict(train=metrics.result, choices=figures)),
-        )
-
-    return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+    total = options.figures_sum or tff.aggregators.SumFactory()
+    return learning.build_work(model, options, client_update, distribution, total, learn, figures="choices")
 
 
 FED_EX = Algorithm(

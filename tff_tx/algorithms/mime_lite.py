@@ -5,13 +5,12 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.algorithms import capabilities, client
 from tff_tx.algorithms.algorithm import Algorithm, check
-from tff_tx.algorithms.client import work
+from tff_tx.algorithms.client import learning
 from tff_tx.algorithms.fed_sgd import mean_gradient
 from tff_tx.algorithms.options import Options
 
@@ -66,63 +65,19 @@ def _with_rate(options, state, round_num):
 def _build_client_work(model, options):
     """Clients' work whose state is that of the base optimizer, at the round's rate."""
     optimizer = options.client_optimizer
-    received, data, weights = work.received_type(model, options), work.data_type(model), work.weights_type(model)
-    mean = tff.aggregators.MeanFactory().create(weights.trainable, tff.TensorType(np.float32))
 
     @tff.tensorflow.computation
-    def optimizer_state():
+    def first():
         state = optimizer.initialize(tuple(tf.TensorSpec(w.shape, w.dtype) for w in model.initial_weights[0]))
-        return _with_rate(options, state, 0)
+        return _with_rate(options, state, 0), 0
 
-    state_type = optimizer_state.type_signature.result
-
-    @tff.tensorflow.computation(received, data, state_type)
-    def train(received, batches, state):
-        return work.in_graph(client_update, model, options, received, batches, state)
-
-    @tff.tensorflow.computation(state_type, weights.trainable, np.int32)
-    def update_state(state, gradient, round_num):
+    def learn(value, gradient):
         """V: what the optimizer's state becomes by a step along the mean gradient; and the next round's rate."""
+        state, round_num = value
         state, _ = optimizer.next(state, tf.nest.map_structure(tf.zeros_like, gradient), gradient)
-        return _with_rate(options, state, round_num + 1), round_num + 1
+        return (_with_rate(options, state, round_num + 1), round_num + 1), ()
 
-    metrics_process = work.build_metrics(model, train.type_signature.result[0][1], options)
-
-    @tff.federated_computation
-    def initialize():
-        return tff.federated_zip(
-            collections.OrderedDict(
-                optimizer=tff.federated_eval(optimizer_state, tff.SERVER),
-                gradient=mean.initialize(),
-                round_num=tff.federated_value(0, tff.SERVER),
-                metrics=metrics_process.initialize(),
-            )
-        )
-
-    @tff.federated_computation(
-        initialize.type_signature.result,
-        tff.FederatedType(received, tff.CLIENTS),
-        tff.FederatedType(data, tff.CLIENTS),
-    )
-    def next_fn(state, received, batches):
-        at_clients = tff.federated_broadcast(state.optimizer)
-        sent, gradients = tff.federated_map(train, (received, batches, at_clients))
-        result, client_metrics = sent
-        weight = result.update_weight.weight if options.sends_loss else result.update_weight
-        gradient = mean.next(state.gradient, gradients, weight)
-        metrics = metrics_process.next(state.metrics, client_metrics)
-        new, round_num = tff.federated_map(update_state, (state.optimizer, gradient.result, state.round_num))
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_zip(
-                collections.OrderedDict(
-                    optimizer=new, gradient=gradient.state, round_num=round_num, metrics=metrics.state
-                )
-            ),
-            result,
-            tff.federated_zip(collections.OrderedDict(train=metrics.result)),
-        )
-
-    return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+    return learning.build_work(model, options, client_update, first, tff.aggregators.MeanFactory(), learn)
 
 
 MIME_LITE = Algorithm(
