@@ -44,10 +44,16 @@ def load_kit(directory: str, role: str, participants: Collection[str] | None = N
             f"{directory} is the kit of a {certificates.role_of(found)}, not of a {role}: make one by "
             f"`python -m programs.certs` with {setting('certificates.role')}={role}."
         )
-    if found.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if found.not_valid_after_utc < now:
         raise UserError(
             f"{directory}: the certificate expired on {found.not_valid_after_utc:%Y-%m-%d}; renew it with "
             "`python -m programs.certs`."
+        )
+    if found.not_valid_before_utc > now:
+        raise UserError(
+            f"{directory}: the certificate is valid from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and this "
+            f"machine's clock says {now:%Y-%m-%d %H:%M}: set it right."
         )
     try:
         found.verify_directly_issued_by(certificates.read_certificate(os.path.join(directory, "ca.crt")))
