@@ -107,6 +107,12 @@ def test_a_comma_in_every_line_is_no_delimiter_where_values_then_have_quotes(tmp
     assert np.stack(found["numbers"])[:, 0].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5]
 
 
+def test_a_missing_number_is_said_to_be_missing(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,\n")
+    with pytest.raises(UserError, match="x.csv, line 3: the column 'b' has no value; fill it in or remove the row"):
+        records(tmp_path / "x.csv", "numbers", numeric_columns=("a", "b"))
+
+
 def test_excel_says_its_delimiter(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
     check(tmp_path / "x.csv")

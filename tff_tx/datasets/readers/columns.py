@@ -249,7 +249,8 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
     for where, row in rows:
         require_column(where, row, name, field)
         value = row[name]
-        if values.is_missing(value) and convert is not values.as_number_or_nan:
+        is_missing = values.is_empty if convert is values.as_number else values.is_missing
+        if is_missing(value) and convert is not values.as_number_or_nan:
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             found.append(convert(value))
