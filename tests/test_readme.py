@@ -30,6 +30,7 @@ SHORT = (
     "--rounds_per_evaluation=0"
 )
 """Makes a training command take seconds."""
+SHORT_EVALUATION = "--personalize_epochs=1 --alone_epochs=1"
 SHORTER = {"rounds=50": "rounds=1", "test=1600": "test=8"}
 """The same for an example in Python."""
 MADE_OF_DATA = ("questions.csv", "runs/ncbi_questions")
@@ -172,6 +173,8 @@ def test_the_command_runs(command, scratch, monkeypatch):
         command += " --clients_per_round=5" if "--secure_aggregation=masks" in command else ""
     if words[2] == "programs.distill":
         command += " --ensemble_steps=2"
+    if words[2] == "programs.evaluate" and "--alone_epochs" in command:
+        command += " " + SHORT_EVALUATION
     if not words[2].startswith("programs."):
         subprocess.run(["bash", "-c", command], cwd=scratch, env=environment(), check=True, timeout=500)
         return
