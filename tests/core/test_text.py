@@ -1,4 +1,4 @@
-"""Text of others is shown as text: to terminals, in Markdown, in spreadsheets, in plots."""
+"""Text of others is shown as text: to terminals, in Markdown, in spreadsheets."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.processes import ROOT
-from tff_tx.core import plots, text
+from tff_tx.core import text
 
 HOSTILE = "a\x1b[2Jb\x9b1mc\u202ed\rx\udc80y\x00"
 
@@ -30,12 +30,6 @@ def test_markup_is_text(markup):
 def test_formulas_are_text_and_numbers_are_numbers(formula):
     assert text.cell(formula) == f"'{formula}"
     assert [text.cell(value) for value in ("-1.5", "+2", "word", -3, None)] == ["-1.5", "+2", "word", -3, None]
-
-
-def test_names_in_plots_are_no_formulas(tmp_path):
-    figure, axes = plots.pyplot().subplots()
-    axes.set_yticks([0], [r"$\undefined{$"])
-    assert plots.save(figure, str(tmp_path / "x.png"))
 
 
 def test_programs_print_no_controls():
