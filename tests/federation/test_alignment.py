@@ -13,11 +13,20 @@ from tests.processes import run, start
 from tff_tx.config import RunConfig
 from tff_tx.config.vertical import AlignConfig
 from tff_tx.core.errors import UserError
-from tff_tx.federation.alignment import EllipticCurve, Identifiers, KeyedHash, Member, RowOrder, intersect, normalized
+from tff_tx.federation.alignment import (
+    EllipticCurve,
+    Identifiers,
+    KeyedHash,
+    Member,
+    RowOrder,
+    intersect,
+    normalized,
+)
 from tff_tx.federation.alignment.member import VERSION
 from tff_tx.run import align
 
 KEY = b"a secret of sixteen bytes"
+OPENING = {"version": VERSION, "match": "ecdh"}
 
 
 def identifiers(names, hash_fn, rule="text"):
@@ -124,11 +133,15 @@ def test_identifiers_of_several_columns_are_not_run_together():
 @pytest.mark.parametrize(
     ("phase", "said", "data", "error"),
     [
-        ("put", {"owner": "b"}, bytes(32), "no point of the group"),
-        ("put", {"owner": "b"}, b"\x01" + bytes(31), "no point of the group"),
-        ("put", {"owner": "b"}, bytes(5), "what are no points"),
+        ("put", {"owner": "b", "start": 0}, bytes(32), "no point of the group"),
+        ("put", {"owner": "b", "start": 0}, b"\x01" + bytes(31), "no point of the group"),
+        ("put", {"owner": "b", "start": 0}, bytes(5), "what are no points"),
+        ("put", {"owner": "b", "start": "0"}, b"", "a message came whose start is no number"),
+        ("put", {"owner": "b", "start": 1}, b"", "a part of the set of b came that is not the next"),
+        ("put", {"owner": "a", "start": 2}, b"", "a set passes once, in order"),
+        ("size", {**OPENING, "identifier": "new"}, b"", "takes part in another intersection already"),
         ("take", {"owner": "b", "start": 0, "count": 1}, b"", "no set of b here yet"),
-        ("size", {"version": 0, "match": "ecdh"}, b"", "is of version 0, this one's of 1: use the same release"),
+        ("size", {"version": 0, "match": "ecdh"}, b"", "is of version 0, this one's of 2: use the same release"),
         ("size", {"version": VERSION, "match": "keyed"}, b"", "matches by keyed, this one by ecdh"),
         ("positions", {"owner": "a"}, np.array([0, 0], "<u4").tobytes(), "or for one twice"),
         ("positions", {"owner": "a"}, np.array([7], "<u4").tobytes(), "positions that a set does not have"),
@@ -138,7 +151,9 @@ def test_identifiers_of_several_columns_are_not_run_together():
 def test_a_message_that_is_none_is_rejected(phase, said, data, error):
     masks = EllipticCurve(1)
     member = Member("a", identifiers(["ann", "bob"], masks.hash).points, masks)
-    member.answer("put", {"owner": "a"})
+    member.answer("size", OPENING)
+    member.answer("put", {"owner": "a", "start": 0, "count": 2})
+    member.answer("take", {"owner": "a", "start": 0, "count": 2})
     with pytest.raises(UserError, match=error):
         member.answer(phase, said, data)
 
@@ -148,7 +163,7 @@ def test_a_list_of_guesses_is_rejected():
     member = Member("a", identifiers(["ann"], masks.hash).points, masks, most_identifiers=3)
     guesses = identifiers([f"guess {n}" for n in range(4)], masks.hash).points
     with pytest.raises(UserError, match="b has more than 3 identifiers, which may be guesses"):
-        member.answer("put", {"owner": "b", "last": True}, guesses.tobytes())
+        member.answer("put", {"owner": "b", "start": 0}, guesses.tobytes())
 
 
 def test_nothing_in_common_is_said():
@@ -239,5 +254,6 @@ def test_two_processes_align_over_a_connection(tmp_path):
     assert first.returncode == 0, err
     assert "100 rows in common" in out
     assert ordered(bank, tmp_path / "out") == ordered(shop, tmp_path / "out")
+    assert not (tmp_path / "out" / "unfinished").exists()
     log = (tmp_path / "out" / "audit.jsonl").read_text()
     assert "p250" not in log.lower()

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -20,6 +21,8 @@ from tff_tx.datasets.sources import file_digest
 from tff_tx.federation import alignment, audit_log, contents
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.link import Link
+
+_STATE = "unfinished"
 
 
 def align(config: RunConfig, own: AlignConfig) -> list[str]:
@@ -52,14 +55,18 @@ def align(config: RunConfig, own: AlignConfig) -> list[str]:
         )
     members = {name: _member(name, path, config, own) for name, path in zip(names, own.ids)}
     with _progress() as progress:
-        alignment.intersect(lambda name, *asked: members[name].answer(*asked), names, own.match, progress)
+        ask = lambda name, *asked: members[name].answer(*asked)  # noqa: E731
+        alignment.intersect(ask, names, own.match, progress, _identifier(own, names))
     return [_write(members[name].order, path, name, own) for name, path in zip(names, own.ids)]
 
 
 def _member(name: str, path: str, config: RunConfig, own: AlignConfig) -> alignment.Member:
     masks = alignment.EllipticCurve(own.threads) if own.match == "ecdh" else alignment.KeyedHash(_key(own))
     points = alignment.Identifiers(_rows(path, config, own), masks.hash, own.normalize).points
-    return alignment.Member(name, points, masks, own.most_identifiers)
+    agreed = files.plain({**_plan(own), "id_columns": own.id_columns})
+    tag = f"{file_digest([path])} {_digest(agreed)}"
+    state = alignment.State(os.path.join(own.output_dir, _STATE, name), tag)
+    return alignment.Member(name, points, masks, own.most_identifiers, state)
 
 
 def _rows(path: str, config: RunConfig, own: AlignConfig) -> Iterator[tuple[str, list[str]]]:
@@ -74,6 +81,21 @@ def _rows(path: str, config: RunConfig, own: AlignConfig) -> Iterator[tuple[str,
             yield where, [str(row[name]) for name in own.id_columns]
 
 
+def _identifier(own: AlignConfig, names: Sequence[str]) -> str:
+    """What all parties know an intersection by; the same one until it is done, if its parties are the same."""
+    path = os.path.join(own.output_dir, _STATE, "identifier.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            stored = json.load(file)
+    except (OSError, ValueError):
+        stored = {}
+    if stored.get("names") != list(names):
+        stored = {"names": list(names), "identifier": os.urandom(16).hex()}
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        files.write_json(path, stored)
+    return stored["identifier"]
+
+
 def _key(own):
     try:
         with open(own.key_file, "rb") as file:
@@ -85,6 +107,7 @@ def _key(own):
 def _write(order: alignment.RowOrder, path: str, name: str, own: AlignConfig) -> str:
     target = os.path.join(own.output_dir, f"{name}.json")
     dataclasses.replace(order, table=file_digest([path])).save(target)
+    shutil.rmtree(os.path.join(own.output_dir, _STATE), ignore_errors=True)
     return f"{name}: {len(order.rows)} rows in common, their order is in {target}"
 
 
@@ -145,7 +168,8 @@ def _coordinate(member: alignment.Member, own: AlignConfig, log: audit_log.Audit
                 raise UserError(f"{name}: {told['error']}")
             return told, found
 
-        alignment.intersect(ask, (member.name, *own.peers), own.match, progress)
+        names = (member.name, *own.peers)
+        alignment.intersect(ask, names, own.match, progress, _identifier(own, names))
 
 
 def _participate(member: alignment.Member, own: AlignConfig, log: audit_log.AuditLog) -> None:

@@ -5,3 +5,4 @@ from tff_tx.federation.alignment.intersection import Ask, intersect
 from tff_tx.federation.alignment.masks import EllipticCurve, KeyedHash
 from tff_tx.federation.alignment.member import Member
 from tff_tx.federation.alignment.order import RowOrder
+from tff_tx.federation.alignment.state import State

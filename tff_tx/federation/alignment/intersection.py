@@ -20,7 +20,11 @@ Ask = Callable[[str, str, Mapping[str, Any], bytes], "tuple[dict[str, Any], byte
 
 
 def intersect(
-    ask: Ask, names: Sequence[str], match: str = "ecdh", progress: Callable[[int, int], None] = lambda done, total: None
+    ask: Ask,
+    names: Sequence[str],
+    match: str = "ecdh",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    identifier: str = "",
 ) -> int:
     """Has all parties learn the common order of their rows; returns the number of common rows.
 
@@ -32,6 +36,7 @@ def intersect(
       names: The parties, two or more.
       match: Name of the masks.
       progress: Called with the number of points masked so far and of all.
+      identifier: Of this intersection; parties go on with what they have masked under the same one.
 
     Raises:
       UserError: If a party rejects a message, or nothing is in common.
@@ -39,13 +44,26 @@ def intersect(
     if len(names) < 2:
         raise UserError("an intersection is between two or more parties: name another.")
     # Before anything of the data is sent, all must agree on how.
-    opening = {"version": VERSION, "match": match}
-    sizes = {name: int(ask(name, "size", opening, b"")[0]["rows"]) for name in names}
+    opening = {"version": VERSION, "match": match, "identifier": identifier}
+    said = {name: ask(name, "size", opening, b"")[0] for name in names}
+    sizes = {name: int(told["rows"]) for name, told in said.items()}
+    there = {name: told["masked"] for name, told in said.items()}
+    session = hashlib.sha256("".join(said[name]["begun"] for name in names).encode()).hexdigest()
+    for name in names:
+        if said[name]["session"] not in ("", session):
+            raise UserError(
+                f"{name} has part of an intersection in which another party had another table or secret: remove the "
+                "unfinished one of the party that coordinates, and start all again."
+            )
     total, done = sum(sizes.values()) * len(names), 0
     masked = {}
     for owner in names:
         for station in _route(owner, names):
-            _put(ask, station, owner, masked.get(owner))
+            for start in range(int(there[station].get(owner, 0)), sizes[owner], CHUNK_POINTS):
+                points = masked[owner][start : start + CHUNK_POINTS].tobytes() if owner in masked else b""  # its own
+                part = {"owner": owner, "session": session, "start": start, "count": CHUNK_POINTS}
+                ask(station, "put", part, points)
+                progress(done + start, total)
             masked[owner] = _take(ask, station, owner, sizes[owner])
             done += sizes[owner]
             progress(done, total)
@@ -67,15 +85,6 @@ def intersect(
 
 def _route(owner: str, names: Sequence[str]) -> list[str]:
     return [owner, *(name for name in names if name != owner)]
-
-
-def _put(ask, station, owner, points):
-    if points is None:  # it is the owner, who has them
-        ask(station, "put", {"owner": owner, "start": 0}, b"")
-        return
-    for start in range(0, len(points), CHUNK_POINTS):
-        said = {"owner": owner, "start": start, "last": start + CHUNK_POINTS >= len(points)}
-        ask(station, "put", said, points[start : start + CHUNK_POINTS].tobytes())
 
 
 def _take(ask, station, owner, size) -> np.ndarray:

@@ -17,7 +17,7 @@ _TASK_POINTS = 512
 
 
 class EllipticCurve:
-    """Hash to the prime-order subgroup of edwards25519, and multiplication by a fresh secret.
+    """Hash to the prime-order subgroup of edwards25519, and multiplication by a secret.
 
     h(x) is Elligator 2 of a hash of the identifier, times the cofactor; masked are h(x)^a, h(x)^ab, in any order of the
     secrets. Who has no secret of a mask cannot tell it from a random point (decisional Diffie-Hellman), nor try
@@ -40,8 +40,12 @@ class EllipticCurve:
                 "private set intersection needs the package pynacl: install the extra `vertical`, or use keyed hashes."
             ) from None
         self._curve, self._error = bindings, exceptions.CryptoError
-        self._secret = bindings.crypto_core_ed25519_scalar_reduce(os.urandom(64))
+        self.use(os.urandom(64))
         self._threads = threads or len(os.sched_getaffinity(0))
+
+    def use(self, secret: bytes) -> None:
+        """Has points be multiplied by another secret, of 64 bytes."""
+        self._secret = self._curve.crypto_core_ed25519_scalar_reduce(secret)
 
     def hash(self, identifier: bytes) -> bytes:
         """The point of an identifier, 32 bytes."""
@@ -85,6 +89,9 @@ class KeyedHash:
         if len(key) < 16:
             raise UserError(f"a key of {len(key)} bytes can be guessed: it must have at least 16, random ones.")
         self._key = key
+
+    def use(self, secret: bytes) -> None:
+        """The key alone hides hashes."""
 
     def hash(self, identifier: bytes) -> bytes:
         """The keyed hash of an identifier, 32 bytes."""

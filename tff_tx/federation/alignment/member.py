@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment.identifiers import POINT_BYTES
 from tff_tx.federation.alignment.order import RowOrder
+from tff_tx.federation.alignment.state import State
 
-VERSION = 1
+VERSION = 2
 _MORE_THAN_OWN = 10
 
 
@@ -31,25 +33,33 @@ class Member:
       name: The party's name.
       points: uint8 [rows, 32], hashes of its identifiers, see `Identifiers`.
       masks: An `EllipticCurve` or a `KeyedHash`.
+      state: What it retains when it is interrupted; None: nothing.
       most_identifiers: A larger set of another party is rejected, as it may be a list of guesses; None: ten times the
         party's own.
     """
 
-    def __init__(self, name: str, points: np.ndarray, masks: Any, most_identifiers: int | None = None):
+    def __init__(
+        self,
+        name: str,
+        points: np.ndarray,
+        masks: Any,
+        most_identifiers: int | None = None,
+        state: State | None = None,
+    ):
         self.name, self.order = name, None
         self._points, self._masks = points, masks
         self._most = most_identifiers or _MORE_THAN_OWN * len(points)
-        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence()))
+        self._state, self._secret, self._identifier = state or State(), b"", None
         self._sets: dict[str, np.ndarray] = {}
         self._places: dict[str, np.ndarray] = {}
-        self._arriving: dict[str, list] = {}
+        self._arriving: dict[str, bytearray] = {}
 
     def answer(self, phase: str, said: Mapping[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
         """Answers a message.
 
         Args:
           phase: "size", "put", "take", "positions" or "order".
-          said: What it is about; `owner` is the party whose set it is.
+          said: What it is about; `owner` is the party whose set it is, `start` and `count` are points.
           data: Points, or positions as little-endian uint32.
 
         Returns:
@@ -73,31 +83,51 @@ class Member:
             )
         if said.get("match") != self._masks.name:
             raise UserError(f"the other party matches by {said.get('match')}, this one by {self._masks.name}.")
-        return {"rows": len(self._points)}, b""
+        identifier = str(said.get("identifier", ""))
+        if self._identifier is None:
+            self._identifier = identifier
+            self._secret, found = self._state.begin(identifier)
+            self._masks.use(self._secret)
+            self._arriving = {of: masked for of, (masked, _) in found.items()}
+            for of, (_, is_complete) in found.items():
+                if is_complete:
+                    self._mix(of)
+        elif identifier != self._identifier:
+            # Or each would be a fresh list of guesses.
+            raise UserError("it takes part in another intersection already: start it again for a new one.")
+        masked = {of: len(points) // POINT_BYTES for of, points in self._arriving.items()}
+        masked |= {of: len(points) for of, points in self._sets.items()}
+        begun = hashlib.sha256(b"begun" + self._secret).hexdigest()
+        return {"rows": len(self._points), "masked": masked, "begun": begun, "session": self._state.session}, b""
 
     def _put(self, owner, said, data):
-        """Takes a part of a set in: its own needs no data."""
-        if owner == self.name:
-            self._mix(owner, self._masks.mask(self._points))
-            return {}, b""
-        parts = self._arriving.setdefault(owner, [])
-        parts.append(self._masks.mask(_points_of(data)))
-        if (number := sum(map(len, parts))) > self._most:
+        """Takes the next part of a set in: its own needs no data."""
+        arriving, start = self._arriving.get(owner, bytearray()), _number(said, "start")
+        if owner in self._sets or start * POINT_BYTES != len(arriving):
+            raise UserError(f"a part of the set of {owner} came that is not the next: a set passes once, in order.")
+        points = self._points[start : start + _number(said, "count")] if owner == self.name else _points_of(data)
+        if owner != self.name and start + len(points) > self._most:
             raise UserError(
                 f"{owner} has more than {self._most} identifiers, which may be guesses: raise the limit if it is due."
             )
-        if said.get("last"):
-            self._mix(owner, np.concatenate(self._arriving.pop(owner)))
-        return {"rows": number}, b""
+        masked = self._masks.mask(points).tobytes()
+        self._state.append(owner, len(arriving), masked, str(said.get("session", "")))
+        self._arriving[owner] = arriving
+        arriving += masked
+        return {"rows": len(arriving) // POINT_BYTES}, b""
 
-    def _mix(self, owner, points):
-        if owner in self._sets:
-            raise UserError(f"the set of {owner} has passed already: it passes once.")
-        places = self._random.permutation(len(points))
+    def _mix(self, owner):
+        """Shuffles a set by a permutation that the secret decides."""
+        points = _points_of(bytes(self._arriving.pop(owner)))
+        seed = hashlib.sha256(self._secret + owner.encode()).digest()
+        places = np.random.default_rng(int.from_bytes(seed, "big")).permutation(len(points))
         self._places[owner], self._sets[owner] = places, points[places]
 
     def _take(self, owner, said, data):
-        found, start, count = self._known(owner, self._sets), int(said["start"]), int(said["count"])
+        if owner in self._arriving:
+            self._state.complete(owner)  # before anything of it is seen, so that nothing can be added to it
+            self._mix(owner)
+        found, start, count = self._known(owner, self._sets), _number(said, "start"), _number(said, "count")
         return {}, found[start : start + count].tobytes()
 
     def _back(self, owner, said, data):
@@ -114,12 +144,19 @@ class Member:
         if self.order is None:
             raise UserError("the order is not known yet.")
         self.order = RowOrder(str(said["alignment"]), tuple(map(int, self.order)))
+        self._state.discard()
         return {"rows": len(self.order.rows)}, b""
 
     def _known(self, owner, sets):
         if owner not in sets:
             raise UserError(f"there is no set of {owner} here yet.")
         return sets[owner]
+
+
+def _number(said, name):
+    if type(value := said.get(name)) is not int or value < 0:
+        raise UserError(f"a message came whose {name} is no number: use the same release of tff_tx.")
+    return value
 
 
 def _points_of(data: bytes) -> np.ndarray:
