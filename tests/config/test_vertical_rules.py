@@ -8,6 +8,9 @@ from tff_tx.core.errors import UserError
 
 BANK, SHOP = {"numeric": ["age"], "label": "default"}, {"categorical": ["city"]}
 
+THREE = {"bank": BANK, "shop": SHOP, "tax": {"numeric": ["paid"]}}
+SUM = {"top": "sum", "secure_sum": True}
+
 
 def test_parties_are_what_they_are_called():
     parties = check_vertical(VerticalConfig(parties={"bank": BANK, "shop": SHOP}))
@@ -38,6 +41,12 @@ def test_parties_are_what_they_are_called():
         ({}, {"common_rows": 9, "without": ("right",)}, "the other parties predict alone: remove vertical.without"),
         ({"bank": BANK}, {"common_rows": 9}, "bank needs columns of its own and another party"),
         ({"bank": BANK, "shop": {**SHOP, "cut": "tokens"}}, {"common_rows": 9}, "shop has the cut tokens, and one"),
+        ({}, {"secure_sum": True}, "vertical.secure_sum needs vertical.top=sum: the top model has no other use"),
+        ({}, {"secure_sum": True, "top": "sum"}, "needs two parties without labels: the sum of one party hides"),
+        (THREE, {**SUM, "missing": 0.5}, "secure_sum excludes vertical.missing: masks cancel in sums"),
+        (THREE, {**SUM, "cut_dtype": "float16"}, "secure_sum excludes vertical.cut_dtype"),
+        ({"bank": BANK, "shop": {**SHOP, "cut": "tokens"}}, {"top": "sum"}, "vertical.top: shop has the cut tokens"),
+        ({}, {"cut_compression": "uniform8", "cut_dtype": "float16"}, "cut_dtype has no effect with vertical.cut_comp"),
         ({}, {"cut_noise": 1.0}, "cut_noise needs vertical.cut_clip: noise hides what is bounded"),
         ({}, {"label_epsilon": 1.0, "kind": "regression"}, "label_epsilon randomizes classes, not numbers: remove it"),
     ],

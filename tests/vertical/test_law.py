@@ -4,6 +4,7 @@ import pytest
 
 from tests.vertical import small
 from tff_tx import vertical
+from tff_tx.vertical.training import _received
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +22,10 @@ THIRD = {name: {k: v for k, v in party.items() if v is not None} for name, party
     [
         ("breast_cancer", small.TUMOURS, {"dropout": 0.3}),
         ("breast_cancer", THIRD, {"top": "concatenation"}),
+        ("breast_cancer", THIRD, {"top": "sum", "secure_sum": True}),
         ("digits", DIGITS, {}),
     ],
-    ids=["two parties", "labels alone", "three parties"],
+    ids=["two parties", "labels alone", "secure sum", "three parties"],
 )
 def test_gradients_are_those_of_the_joint_model_on_pooled_data(dataset, parties, more, tmp_path):
     """SGD with a rate of 1 moves weights by just their gradient."""
@@ -41,7 +43,8 @@ def test_gradients_are_those_of_the_joint_model_on_pooled_data(dataset, parties,
     if label.bottom is not None:
         before[label.name] = label.bottom.trainable
     said = {"split": "train", "epoch": 1, "batch": 0}
-    cuts = {name: federation.ask("step", {name: (said, ())})[name][1][0] for name in others}
+    answers = federation.ask("step", {name: (said, ()) for name in others})
+    cuts = _received(answers, label, settings, 64)
     split_loss, sent = label.step(1, 0, cuts)
     federation.ask("end", {name: (said, [gradient]) for name, gradient in sent.items()})
     after = {"top": label.top.trainable, **{name: party.half.trainable for name, party in others.items()}}

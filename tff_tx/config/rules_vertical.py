@@ -34,18 +34,46 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
             f"{setting('vertical.cut_size')}={config.cut_size} is no multiple of {setting('vertical.heads')}="
             f"{config.heads}: choose a multiple."
         )
+    if config.top == "sum":
+        _check_pooled(parties, "vertical.top", "summed")
+    if config.secure_sum:
+        _check_secure_sum(config, parties)
+    if config.cut_compression != "none" and config.cut_dtype != "float32":
+        raise UserError(
+            f"{setting('vertical.cut_dtype')} has no effect with {setting('vertical.cut_compression')}: remove one."
+        )
     _check_privacy(config)
     if config.common_rows is not None:
         _check_transfer(config, parties, with_labels[0])
     return parties
 
 
+def _check_pooled(parties: dict[str, PartyConfig], name: str, what: str) -> None:
+    if tokens := [party for party, fields in parties.items() if fields.cut == "tokens"]:
+        raise UserError(
+            f"{setting(name)}: {tokens[0]} has the cut tokens, and one token of a row is {what}: set it to pooled."
+        )
+
+
+def _check_secure_sum(config: VerticalConfig, parties: dict[str, PartyConfig]) -> None:
+    name = setting("vertical.secure_sum")
+    if config.top != "sum":
+        raise UserError(f"{name} needs {setting('vertical.top')}=sum: the top model has no other use of a sum.")
+    if sum(party.label is None for party in parties.values()) < 2:
+        raise UserError(f"{name} needs two parties without labels: the sum of one party hides nothing.")
+    defaults = {"missing": 0.0, "without": (), "common_rows": None, "cut_dtype": "float32", "cut_compression": "none"}
+    for other, default in defaults.items():
+        if getattr(config, other) != default:
+            raise UserError(
+                f"{name} excludes {setting(f'vertical.{other}')}: masks cancel in sums of whole numbers of all parties."
+            )
+
+
 def _check_transfer(config: VerticalConfig, parties: dict[str, PartyConfig], label: str) -> None:
     name = setting("vertical.common_rows")
     if parties[label].kind is None or len(parties) < 2:
         raise UserError(f"{name}: {label} needs columns of its own and another party, for both to be aligned.")
-    if tokens := [party for party, fields in parties.items() if fields.cut == "tokens"]:
-        raise UserError(f"{name}: {tokens[0]} has the cut tokens, and one token of a row is aligned: set it to pooled.")
+    _check_pooled(parties, "vertical.common_rows", "aligned")
     for other in ("missing", "gradient_defence"):
         if getattr(config, other) != {"missing": 0.0, "gradient_defence": "none"}[other]:
             raise UserError(f"{name} has no effect with {setting(f'vertical.{other}')}: remove one of them.")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tff_tx.config.aggregation import NONE, QUANTIZERS
 from tff_tx.config.algorithm import OPTIMIZERS
 from tff_tx.config.option import POSITIVE, Section, option
 from tff_tx.core.errors import UserError, setting
@@ -113,8 +114,11 @@ class VerticalConfig(Section, name="vertical"):
     top: str = option(
         "transformer",
         "Top model: a Transformer over the tokens of all parties, with a mask for who is missing; or dense layers over "
-        "their concatenation.",
-        choices=("transformer", "concatenation"),
+        "their concatenation, or over the sum of a token of each.",
+        choices=("transformer", "concatenation", "sum"),
+    )
+    secure_sum: bool = option(
+        False, "With {vertical.top}=sum: the party with the labels receives the sum of the others' activations alone."
     )
     common_rows: int | None = option(
         None,
@@ -127,6 +131,23 @@ class VerticalConfig(Section, name="vertical"):
     )
     cut_size: int = option(32, "Width of the tokens that cross the cut.", least=1, most=2**16)
     cut_dtype: str = option("float32", "dtype in which activations and gradients cross the cut.", choices=CUT_DTYPES)
+    cut_compression: str = option(
+        NONE,
+        "Quantization of activations and gradients that cross the cut, as of {compression.upload}, and entropy coding.",
+        choices=(NONE, *(f"{name}{bits}" for name in QUANTIZERS for bits in range(1, 9))),
+    )
+    local_updates: int = option(
+        1,
+        "Updates of each party for a message: further ones repeat the step with the activations or gradients that came "
+        "(FedBCD).",
+        least=1,
+        most=1000,
+    )
+    late: bool = option(
+        False,
+        "Activations of the next batch are sent while the party with the labels computes, so that gradients come a "
+        "batch late.",
+    )
     layers: int = option(1, "Layers of a bottom without checkpoint.", least=0, most=1000)
     top_layers: int = option(1, "Layers of the top model.", least=0, most=1000)
     heads: int = option(4, "Attention heads.", least=1, most=1000)

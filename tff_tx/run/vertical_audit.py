@@ -19,7 +19,6 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
 from tff_tx.run.vertical_federation import Federation
 from tff_tx.vertical import defences, leakage
-from tff_tx.vertical.crossing import from_wire
 
 _LABEL_EPSILON = 1.0
 ATTACKS = {
@@ -40,6 +39,7 @@ def audit_vertical(own: AuditConfig) -> str:
       UserError: If there is no such run, or its labels are numbers.
     """
     config, settings = _stored(own.run_dir)
+    settings = dataclasses.replace(settings, secure_sum=False)  # parties' own parts, for its column of the table
     if settings.kind != "classification":
         raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: attacks on labels are on classes, not on numbers.")
     if settings.common_rows is not None:
@@ -83,17 +83,19 @@ class _Sent:
 
 def _epoch(federation: Federation, settings: VerticalConfig) -> _Sent:
     """An epoch whose weights are dropped, without a defence."""
-    names = federation.label.others
-    sent = _Sent({n: [] for n in names}, {n: [] for n in names}, federation.label.schedule.batches("train", 1))
+    label = federation.label
+    sent = _Sent(*({n: [] for n in label.others} for _ in range(2)), label.schedule.batches("train", 1))
 
     def ask(phase, asked):
         answers = federation.ask(phase, asked)
         for name, (_, arrays) in asked.items():
-            sent.gradients[name] += [from_wire(array, settings.cut_dtype) for array in arrays]
-            sent.activations[name] += [from_wire(array, settings.cut_dtype) for array in answers[name][1]]
+            for received, found in ((sent.gradients[name], arrays), (sent.activations[name], answers[name][1])):
+                if len(found):  # one for each batch, in their order
+                    shape = label.cut_shape(name, len(sent.rows[len(received)]))
+                    received.append(label.wire.unpack(found, shape))
         return answers
 
-    vertical.train_epoch(federation.label, ask, settings, 1)
+    vertical.train_epoch(label, ask, settings, 1)
     return sent
 
 
@@ -117,6 +119,9 @@ def _attacks(federation, name, settings, sent, randomized) -> dict[str, dict[str
         guard, key = vertical.Guard(_median_norm([activations]), 1.0), tf.constant([5, 6], tf.int64)
         noised = guard(tf.constant(activations), key).numpy()
         found["reconstruction"]["clip and noise"] = leakage.features_from_activations(noised, own)
+        if settings.top == "sum" and len(sent.activations) > 1:
+            total = sum(map(np.concatenate, sent.activations.values()))
+            found["reconstruction"]["secure sum"] = leakage.features_from_activations(total, own)
     return found
 
 

@@ -53,7 +53,7 @@ class StoredParty:
             state, epoch = self._checkpoints.load_latest(self._half.state, int(said["at_most"]))
             self._half.state, self._is_ready = tf.nest.map_structure(tf.constant, state), True
             return {"epoch": epoch}, []
-        if phase != "open" and not self._is_ready:
+        if phase not in ("open", "agree") and not self._is_ready:
             raise UserError("it was started anew in the middle of a run: give the label party's command again.")
         return self._party.answer(phase, said, arrays)
 
@@ -157,11 +157,12 @@ def load_stored(
     run_dir: str,
     trained: bool,
     noise_key: int | None = None,
+    kit: Sequence[Any] = (),
 ) -> StoredParty:
-    """A feature party with its directory."""
+    """A feature party with its directory; `noise_key` and `kit` as of `assemble.feature_party`."""
     loaded, path = load(config, settings, name, run_dir, trained), party_directory(run_dir, name)
     os.makedirs(path, exist_ok=True)
-    return StoredParty(assemble.feature_party(settings, loaded, noise_key), loaded.facts, path)
+    return StoredParty(assemble.feature_party(settings, loaded, noise_key, kit), loaded.facts, path)
 
 
 def _facts(path):

@@ -13,7 +13,7 @@ from tff_tx.config.rules_vertical import check_vertical
 from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
 from tff_tx.core import certificates, files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import audit_log, contents
+from tff_tx.federation import audit_log, contents, wire
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.link import Link
 from tff_tx.run import directory, vertical, vertical_federation
@@ -58,7 +58,7 @@ def run_party(
     with Hub(own.address, own.certificate, listed, others, _digest(plan), plan) as hub:
         hub.wait()
         try:
-            results = vertical.train(config, settings, show_progress, _asking(hub))
+            results = vertical.train(config, settings, show_progress, _asking(hub, settings.cut_compression != "none"))
         finally:
             hub.ask(0, "bye", dict.fromkeys(others, contents.pack({})))
     return results
@@ -75,13 +75,13 @@ def _digest(plan: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
-def _asking(hub: Hub):
+def _asking(hub: Hub, compressed: bool):
     numbers = itertools.count(1)  # so that no message equals an earlier one
 
     def ask(phase, asked):
         number = next(numbers)
         payloads = {
-            name: contents.pack({**said, "number": number}, contents.encode(arrays))
+            name: contents.pack({**said, "number": number}, contents.encode(arrays, compressed))
             for name, (said, arrays) in asked.items()
         }
         answers, failures = hub.ask(number, phase, payloads)
@@ -101,7 +101,9 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
     path = vertical_federation.party_directory(run_dir, own.party)
     with directory.writing(path):
         trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
-        party = vertical_federation.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path))
+        peers = [name for name, party in settings.party_configs().items() if party.label is None]
+        kit = wire.load_kit(own.certificate, "participant", peers)
+        party = vertical_federation.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path), kit)
         log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
 
         def check_plan(other):
@@ -116,7 +118,7 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
                 link.stop()
                 return contents.pack({})
             said, arrays = party.answer(header.phase, *contents.unpack(payload))
-            return contents.pack(said, contents.encode(arrays))
+            return contents.pack(said, contents.encode(arrays, settings.cut_compression != "none"))
 
         def log_sent(number, phase, payload, known):
             log.append(phase, payload, known, round=number, to=own.coordinator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ import tensorflow as tf
 from tff_tx import models
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
-from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
+from tff_tx.vertical.crossing import VERSION, Guard, Wire
 from tff_tx.vertical.halves import Half
+from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.schedule import Schedule
 
 
@@ -31,6 +33,7 @@ class FeatureParty:
       settings: What crosses the cut, and how.
       alignment: What the orders of one intersection share; "": there was none.
       noise_key: Seed of the noise on what it sends, its own secret; None: follows the schedule's, in simulation.
+      masks: Of the secure sum; None: activations are sent as they are.
     """
 
     def __init__(
@@ -42,12 +45,16 @@ class FeatureParty:
         settings: VerticalConfig,
         alignment: str = "",
         noise_key: int | None = None,
+        masks: PartyMasks | None = None,
     ):
         self.name, self.half = name, half
         self.inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
         self._noise_key = schedule.seed if noise_key is None else noise_key
+        self._masks = masks
         self._guard = Guard(settings.cut_clip, settings.cut_noise)
-        self._last: tuple[str, int, int] | None = None
+        self._wire = Wire(settings)
+        # Batches whose gradients have yet to come.
+        self._pending: collections.deque[tuple[str, int, int]] = collections.deque(maxlen=2 if settings.late else 1)
         weights, optimizer = half.state_spec
         batch, key, cut = half.model.input_spec[0], tf.TensorSpec([2], tf.int64), half.model.objective.output_spec
         self._forwards = {
@@ -62,11 +69,11 @@ class FeatureParty:
         """Answers a message of the label party.
 
         Args:
-          phase: "open": whether both have the same rows and version; "step": the gradient of the last batch, if there
-            was one, and what the next one is; "end": the gradient of an epoch's last batch; "predict": a batch to
-            predict.
+          phase: "open": whether both have the same rows and version; "agree": keys of a secure sum; "step": the
+            gradient of an earlier batch, if there was one, and what the next one is; "end": the gradient of an epoch's
+            last batches; "predict": a batch to predict.
           said: Epoch, batch and split.
-          arrays: The gradient, [batch, tokens, cut_size].
+          arrays: The gradient [batch, tokens, cut_size], as of `Wire`.
 
         Returns:
           What is said, and the batch's activations.
@@ -76,16 +83,24 @@ class FeatureParty:
         """
         if phase == "open":
             return self._open(said), []
+        if phase == "agree" and self._masks is not None:
+            self._masks.agree(said["keys"])
+            return {}, []
         if arrays:
-            self._learn(arrays[0])
+            self._learn(arrays)
         if phase == "end":
             return {}, []
         if phase not in ("step", "predict"):
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
         at = str(said["split"]), int(said["epoch"]), int(said["batch"])
         found = self._forwards[phase == "step"](self.half.trainable, self._batch(*at), self._noise(*at))
-        self._last = at if phase == "step" else self._last
-        return {}, [to_wire(found.numpy(), self._settings.cut_dtype)]
+        if phase == "step":
+            if at[2] == 0:
+                self._pending.clear()
+            self._pending.append(at)
+        if self._masks is not None:
+            return {}, [self._masks(found.numpy())]
+        return {}, self._wire.pack(found.numpy(), self._schedule.key(f"rounding of {self.name}", *at[1:]))
 
     def _open(self, said):
         own = {"version": VERSION, "alignment": self._alignment, "rows": self._schedule.rows}
@@ -97,7 +112,8 @@ class FeatureParty:
         for name, sentence in words.items():
             if said.get(name) != own[name]:
                 raise UserError(sentence.format(said.get(name) or "none", own[name] or "none") + ".")
-        return {"tokens": self.half.model.objective.output_spec.shape[1]}
+        key = {} if self._masks is None else {"key": self._masks.offer()}
+        return {"tokens": self.half.model.objective.output_spec.shape[1], **key}
 
     def _batch(self, split, epoch, batch):
         rows = self._schedule.batches(split, epoch)[batch]
@@ -110,19 +126,19 @@ class FeatureParty:
         )
         return tf.constant(key.view(np.int64))
 
-    def _learn(self, gradient):
-        if self._last is None:
+    def _learn(self, arrays):
+        if not self._pending:
             raise UserError("a gradient came that is of no batch.")
-        batch = self._batch(*self._last)
-        gradient = from_wire(gradient, self._settings.cut_dtype)
+        at = self._pending.popleft()
+        batch = self._batch(*at)
         rows = len(next(iter(batch.values())))
-        if len(gradient) != rows or gradient.ndim != 3 or not np.isfinite(gradient).all():
-            raise UserError("a gradient came that is none of the batch: another number of rows, or not finite.")
-        # What came is the gradient of the sum over rows, which float16 has digits for.
-        self.half.state = self._backward(
-            *self.half.state, batch, self._noise(*self._last), tf.constant(gradient / rows)
-        )
-        self._last = None
+        try:
+            gradient = self._wire.unpack(arrays, (rows, *self.half.model.objective.output_spec.shape[1:]))
+        except ValueError as error:
+            raise UserError(f"a gradient came that is none of the batch: {error}.") from None
+        for _ in range(self._settings.local_updates):
+            # What came is the gradient of the sum over rows, which float16 has digits for.
+            self.half.state = self._backward(*self.half.state, batch, self._noise(*at), tf.constant(gradient / rows))
 
     def _forward(self, trainable, batch, key, training):
         return self._guard(self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training), key)

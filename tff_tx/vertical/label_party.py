@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tff_tx import models
 from tff_tx.config.vertical import VerticalConfig
+from tff_tx.vertical.crossing import Wire
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.schedule import Schedule
 
@@ -27,6 +28,7 @@ class LabelParty:
       schedule: Of the batches.
       labels: Of all common rows, as trained on.
       asks_for: The split whose batches feature parties send in training.
+      wire: How what crosses the cut is sent.
 
     Args:
       name: The party's name.
@@ -55,7 +57,7 @@ class LabelParty:
         defend: Defend | None = None,
     ):
         self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
-        self._parties, self._inputs, self._settings = parties, inputs, settings
+        self._parties, self._inputs, self._settings, self.wire = parties, inputs, settings, Wire(settings)
         of_top, label = top.model.input_spec
         state = top.state_spec, () if bottom is None else bottom.state_spec
         key = tf.TensorSpec([2], tf.int64)
@@ -87,8 +89,12 @@ class LabelParty:
         if self.bottom is not None:
             self.bottom.state = value[1]
 
+    def cut_shape(self, name: str, rows: int) -> tuple[int, ...]:
+        """Shape of what a feature party sends of so many rows."""
+        return (rows, *self._cut_specs[name].shape[1:])
+
     def step(self, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
-        """A step of training on a batch.
+        """A step of training on a batch, and local updates.
 
         Args:
           epoch: Which, from 1.
@@ -96,14 +102,16 @@ class LabelParty:
           cuts: float32 [batch, tokens, cut_size] by feature party.
 
         Returns:
-          The loss, and by feature party the gradient of the sum of losses in what it sent, of the same shape.
+          The loss, and by feature party the gradient of the sum of losses in what it sent, of the same shape; both of
+          the first update.
         """
         rows = self.schedule.batches("train", epoch)[batch]
         present = self._present(len(rows), epoch, batch)
         key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
-        self.state, loss, gradients = self._step(
-            self.state, self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
-        )
+        given = self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
+        self.state, loss, gradients = self._step(self.state, *given)
+        for _ in range(self._settings.local_updates - 1):
+            self.state, _, _ = self._step(self.state, *given)
         return float(loss), {name: gradient.numpy() for name, gradient in gradients.items()}
 
     def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:

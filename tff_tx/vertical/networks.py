@@ -84,7 +84,7 @@ class Top(tf_keras.Model):
 
     "transformer": each party's tokens get an embedding of their position and party and, behind a class token, attend to
     one another; a party that is missing for a row is masked. "concatenation": a hidden layer over all tokens, zeros
-    where a party is missing.
+    where a party is missing. "sum": a hidden layer over the sum of a token of each party.
 
     Args:
       settings: Kind and size.
@@ -113,6 +113,8 @@ class Top(tf_keras.Model):
         mask = tf.repeat(present, list(self._tokens.values()), axis=1)
         # What a missing party's place holds must not matter, in the gradient neither.
         cuts = tf.concat([inputs[name] for name in self._tokens], axis=1) * tf.cast(mask, tf.float32)[..., tf.newaxis]
+        if self._settings.top == "sum":
+            return self.out(self.hidden(tf.reduce_sum(cuts, axis=1)))
         if self._settings.top == "concatenation":
             flat = tf.reshape(cuts, [tf.shape(cuts)[0], cuts.shape[1] * cuts.shape[2]])
             return self.out(self.hidden(flat))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -11,15 +13,16 @@ import tensorflow as tf
 
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
-from tff_tx.vertical.crossing import VERSION, from_wire, to_wire
+from tff_tx.vertical.crossing import VERSION
 from tff_tx.vertical.label_party import LabelParty
+from tff_tx.vertical.masking import unmasked_sum
 
 Ask = Callable[[str, "Mapping[str, tuple[dict, Sequence[np.ndarray]]]"], "dict[str, tuple[dict, list[np.ndarray]]]"]
 """(phase, by party what is said and arrays) -> by party what it says and arrays, see `FeatureParty.answer`."""
 
 
 def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -> dict[str, int]:
-    """Has all parties compare version, rows and order, before anything of the data is sent.
+    """Has all parties compare version, rows and order, and agree on keys, before anything of the data is sent.
 
     Returns:
       The number of tokens that each feature party sends of a row, by name.
@@ -29,6 +32,8 @@ def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -
     """
     said = {"version": VERSION, "alignment": alignment, "rows": rows}
     answers = ask("open", {name: (said, ()) for name in names})
+    if offers := {name: told["key"] for name, (told, _) in answers.items() if "key" in told}:
+        ask("agree", {name: ({"keys": offers}, ()) for name in names})
     return {name: int(told["tokens"]) for name, (told, _) in answers.items()}
 
 
@@ -39,7 +44,7 @@ def train_epoch(
     epoch: int,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
-    """Trains on all batches of an epoch; one round trip each.
+    """Trains on all batches of an epoch; one round trip each, during which the label party waits unless it is `late`.
 
     Args:
       label: The label party.
@@ -51,30 +56,49 @@ def train_epoch(
     Returns:
       Figures by column of `metrics.csv`.
     """
-    batches, losses, gradients = label.schedule.batches(label.asks_for, epoch), [], {}
-    upload = download = rows = 0
+    batches, losses, sizes = label.schedule.batches(label.asks_for, epoch), [], collections.Counter()
+    waiting: collections.deque[dict[str, list[np.ndarray]]] = collections.deque()
     began = time.perf_counter()
-    for number, batch in enumerate(batches):
+
+    def ask_for(number, gradients):
         said = {"split": label.asks_for, "epoch": epoch, "batch": number}
         answers = ask("step", {name: (said, gradients.get(name, ())) for name in label.others})
-        cuts = _received(answers, settings, len(batch))
-        upload += sum(array.nbytes for _, arrays in answers.values() for array in arrays)
-        loss, found = label.step(epoch, number, cuts)
-        gradients = {name: [to_wire(gradient, settings.cut_dtype)] for name, gradient in found.items()}
-        download += sum(array.nbytes for arrays in gradients.values() for array in arrays)
-        losses.append(loss * len(batch))
-        rows += len(batch)
-        on_batch(number + 1, len(batches))
-    ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others})
+        sizes["up"] += sum(label.wire.size(arrays) for _, arrays in answers.values())
+        return answers
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        start = pool.submit if settings.late else _at_once
+        coming = start(ask_for, 0, {})
+        for number, batch in enumerate(batches):
+            cuts, is_last = _received(coming.result(), label, settings, len(batch)), number + 1 == len(batches)
+            if settings.late and not is_last:  # the others compute while this party does
+                coming = start(ask_for, number + 1, waiting.popleft() if waiting else {})
+            loss, found = label.step(epoch, number, cuts)
+            key = label.schedule.key(f"rounding of {label.name}", epoch, number)
+            waiting.append({name: label.wire.pack(gradient, key) for name, gradient in found.items()})
+            sizes["down"] += sum(map(label.wire.size, waiting[-1].values()))
+            if not settings.late and not is_last:
+                coming = start(ask_for, number + 1, waiting.popleft())
+            losses.append(loss * len(batch))
+            on_batch(number + 1, len(batches))
+    for gradients in waiting:
+        ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others})
+    rows = sum(map(len, batches))
     return {
         "train/loss": sum(losses) / rows,
         "train/num_examples": rows,
-        "comm/upload_bytes_per_row": upload / rows,
-        "comm/download_bytes_per_row": download / rows,
-        "comm/bytes_per_step": (upload + download) / len(batches),
-        "comm/round_trips": len(batches) + 1,
+        "comm/upload_bytes_per_row": sizes["up"] / rows,
+        "comm/download_bytes_per_row": sizes["down"] / rows,
+        "comm/bytes_per_step": sizes.total() / len(batches),
+        "comm/round_trips": len(batches) + len(waiting),
         "time/round_seconds": time.perf_counter() - began,
     }
+
+
+def _at_once(function, *args):
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    future.set_result(function(*args))
+    return future
 
 
 def predict(
@@ -96,7 +120,7 @@ def predict(
     batches = label.schedule.batches(split, epoch)
     for number, batch in enumerate(batches):
         said = {"split": split, "epoch": epoch, "batch": number}
-        cuts = _received(ask("predict", {name: (said, ()) for name in asked}), settings, len(batch))
+        cuts = _received(ask("predict", {name: (said, ()) for name in asked}), label, settings, len(batch))
         found.append(label.logits(split, epoch, number, cuts))
     return np.concatenate(found), np.concatenate(batches)
 
@@ -121,13 +145,25 @@ def evaluate(
     return {**found, **(objective.pooled_fn(logits, labels[rows]) if objective.pooled_fn else {})}
 
 
-def _received(answers: Mapping[str, Any], settings: VerticalConfig, rows: int) -> dict[str, np.ndarray]:
+def _received(answers: Mapping[str, Any], label: LabelParty, settings: VerticalConfig, rows: int):
+    if settings.secure_sum:
+        return _summed(answers, label, rows)
     found = {}
     for name, (_, arrays) in answers.items():
-        cut = from_wire(arrays[0], settings.cut_dtype) if len(arrays) == 1 else None
-        if cut is None or cut.ndim != 3 or len(cut) != rows or cut.shape[2] != settings.cut_size:
-            raise UserError(f"{name} sent what is no activation of {rows} rows and width {settings.cut_size}.")
-        if not np.isfinite(cut).all():
-            raise UserError(f"{name} sent activations that are not finite: lower its learning rate.")
-        found[name] = cut
+        try:
+            found[name] = label.wire.unpack(arrays, label.cut_shape(name, rows))
+        except ValueError as error:
+            raise UserError(
+                f"{name} sent what is no activation of {rows} rows and width {settings.cut_size}: {error}."
+            ) from None
     return found
+
+
+def _summed(answers, label, rows):
+    """The sum in the place of one party's activations, and nothing in those of the others: the top adds them up."""
+    for name, (_, arrays) in answers.items():
+        if [(array.dtype, array.shape) for array in arrays] != [(np.uint32, label.cut_shape(name, rows))]:
+            raise UserError(f"{name} sent what cannot be summed: use the same settings.")
+    total = unmasked_sum([array for _, (array,) in answers.values()])
+    found = {name: np.zeros_like(total) for name in answers}
+    return {**found, next(iter(found)): total}

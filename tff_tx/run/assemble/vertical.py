@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,8 @@ def load_party(
     schedule = vertical.Schedule(
         config.run.seed, len(rows), settings.batch_size, settings.test_share, settings.common_rows
     )
-    if settings.common_rows is not None:
-        party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned
+    if settings.common_rows is not None or settings.top == "sum":
+        party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned, or summed
     if facts is None:
         if len(rows) < 2:
             raise UserError(f"{setting('vertical.parties')}: {name} has {len(rows)} rows: training needs more.")
@@ -92,11 +92,16 @@ def _bottom(config, settings, name, party, facts, data) -> vertical.Half:
     return vertical.Half(functional, settings.optimizer, settings.learning_rate)
 
 
-def feature_party(settings: VerticalConfig, loaded: LoadedParty, noise_key: int | None = None) -> vertical.FeatureParty:
-    """A party without labels, to answer the one with them."""
-    return vertical.FeatureParty(
-        loaded.name, loaded.data.inputs, loaded.bottom, loaded.schedule, settings, loaded.alignment, noise_key
-    )
+def feature_party(
+    settings: VerticalConfig, loaded: LoadedParty, noise_key: int | None = None, kit: Sequence[Any] = ()
+) -> vertical.FeatureParty:
+    """A party without labels, to answer the one with them; `kit`: its identity and authority, over a connection."""
+    masks = None
+    if settings.secure_sum:
+        summed = [name for name, party in settings.party_configs().items() if party.label is None]
+        masks = vertical.PartyMasks(loaded.name, summed, *kit)
+    of = loaded.bottom, loaded.schedule, settings, loaded.alignment, noise_key, masks
+    return vertical.FeatureParty(loaded.name, loaded.data.inputs, *of)
 
 
 def label_party(
