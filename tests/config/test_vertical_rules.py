@@ -48,6 +48,7 @@ def test_parties_are_what_they_are_called():
         ({"bank": BANK, "shop": {**SHOP, "cut": "tokens"}}, {"top": "sum"}, "vertical.top: shop has the cut tokens"),
         ({}, {"cut_compression": "uniform8", "cut_dtype": "float16"}, "cut_dtype has no effect with vertical.cut_comp"),
         ({}, {"cut_noise": 1.0}, "cut_noise needs vertical.cut_clip: noise hides what is bounded"),
+        ({}, {"gradient_defence": "marvell", "kind": "regression"}, "=marvell hides two classes, not numbers: choose"),
         ({}, {"label_epsilon": 1.0, "kind": "regression"}, "label_epsilon randomizes classes, not numbers: remove it"),
     ],
 )

@@ -71,6 +71,7 @@ def test_a_run_is_audited(tmp_path):
     table = vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
     rows = {line.split(" | ")[1].split(" ")[0]: line for line in table.splitlines()[2:]}
     assert len(table.splitlines()) == 6, rows
+    assert "Marvell" in table.splitlines()[0]
     assert "## Leakage through the cut" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "audit" / "vertical.json").exists()
 

@@ -104,5 +104,7 @@ def _check_privacy(config: VerticalConfig) -> None:
         raise UserError(
             f"{setting('vertical.cut_noise')} needs {setting('vertical.cut_clip')}: noise hides what is bounded."
         )
+    if config.gradient_defence == "marvell" and config.kind == "regression":
+        raise UserError(f"{setting('vertical.gradient_defence')}=marvell hides two classes, not numbers: choose noise.")
     if config.label_epsilon is not None and config.kind == "regression":
         raise UserError(f"{setting('vertical.label_epsilon')} randomizes classes, not numbers: remove it.")

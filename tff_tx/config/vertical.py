@@ -15,7 +15,7 @@ NORMALIZATIONS = ("text", "digits", "exact")
 MATCHES = ("ecdh", "keyed")
 CUTS = ("tokens", "pooled")
 CUT_DTYPES = ("float32", "float16", "bfloat16")
-GRADIENT_DEFENCES = ("none", "max_norm", "noise")
+GRADIENT_DEFENCES = ("none", "max_norm", "marvell", "noise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +168,8 @@ class VerticalConfig(Section, name="vertical"):
     gradient_defence: str = option(
         "none",
         "What hides labels in the gradients that feature parties get: noise along each gradient up to the longest of "
-        "the batch (max_norm, Li et al. 2021), or clipping and noise.",
+        "the batch (max_norm, Li et al. 2021), noise that best hides two classes for its power (marvell, ibid.), or "
+        "clipping and noise.",
         choices=GRADIENT_DEFENCES,
     )
     gradient_clip: float = option(
@@ -176,6 +177,12 @@ class VerticalConfig(Section, name="vertical"):
     )
     gradient_noise: float = option(
         1.0, "With {vertical.gradient_defence}=noise: noise multiplier, in units of the clip.", least=0.0
+    )
+    gradient_power: float = option(
+        4.0,
+        "With {vertical.gradient_defence}=marvell: power of the noise, in units of the squared distance between the "
+        "two classes' mean gradients.",
+        above=0.0,
     )
     cut_clip: float | None = option(None, "L2 norm to which what a party sends of a row is clipped.", above=0.0)
     cut_noise: float = option(0.0, "Noise multiplier of what a party sends of a row, in units of the clip.", least=0.0)

@@ -21,6 +21,7 @@ from tff_tx.run.vertical_federation import Federation
 from tff_tx.vertical import defences, leakage
 
 _LABEL_EPSILON = 1.0
+_POWER = 4.0
 ATTACKS = {
     "norm": "labels from gradients' norms (AUC)",
     "direction": "labels from gradients' directions (AUC)",
@@ -103,7 +104,7 @@ def _attacks(federation, name, settings, sent, randomized) -> dict[str, dict[str
     """AUC or R^2 by attack and defence."""
     labels = [federation.labels[rows] for rows in sent.rows]
     found: dict[str, dict[str, Any]] = {attack: {} for attack in ATTACKS}
-    for defence, gradients in _defended(sent.gradients[name], labels, settings).items():
+    for defence, gradients in _defended(sent.gradients[name], labels, settings, len(federation.classes)).items():
         found["norm"][defence] = leakage.labels_from_norms(np.concatenate(gradients), np.concatenate(labels))
         found["direction"][defence] = leakage.labels_from_directions(gradients, labels)
     of_randomized = randomized.gradients[name]
@@ -125,7 +126,7 @@ def _attacks(federation, name, settings, sent, randomized) -> dict[str, dict[str
     return found
 
 
-def _defended(gradients, labels, settings):
+def _defended(gradients, labels, settings, classes):
     """What a party would have received, by defence."""
     guard = vertical.Guard(_median_norm(gradients), 1.0)
     applied = {
@@ -133,7 +134,9 @@ def _defended(gradients, labels, settings):
         "max_norm": defences.max_norm,
         "clip and noise": lambda g, y, key: guard(g, key),
     }
-    if (own := vertical.gradient_defence(settings)) is not None:
+    if classes == 2:
+        applied["Marvell"] = vertical.marvell(_POWER)
+    if (own := vertical.gradient_defence(settings, classes)) is not None:
         applied["this run's"] = own
     keys = [tf.constant([1, number], tf.int64) for number in range(len(gradients))]
     return {

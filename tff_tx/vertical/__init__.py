@@ -5,6 +5,7 @@ from tff_tx.vertical.defences import gradient_defence, randomized_labels
 from tff_tx.vertical.feature_party import FeatureParty
 from tff_tx.vertical.halves import Half, cut_objective, input_spec
 from tff_tx.vertical.label_party import LabelParty
+from tff_tx.vertical.marvell import marvell
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.networks import Bottom, Top, build_bottom, build_top, top_spec
 from tff_tx.vertical.schedule import Schedule

@@ -6,12 +6,29 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx.config.vertical import VerticalConfig
+from tff_tx.core.errors import UserError, setting
 from tff_tx.vertical.crossing import Guard
 from tff_tx.vertical.label_party import Defend
+from tff_tx.vertical.marvell import marvell
 
 
-def gradient_defence(settings: VerticalConfig) -> Defend | None:
-    """The defence that settings name; None: gradients are sent as they are."""
+def gradient_defence(settings: VerticalConfig, classes: int) -> Defend | None:
+    """The defence that settings name; None: gradients are sent as they are.
+
+    Args:
+      settings: Of the federation.
+      classes: Number of classes; 1: labels are numbers.
+
+    Raises:
+      UserError: If the defence is for two classes and there are others.
+    """
+    if settings.gradient_defence == "marvell":
+        if classes != 2:
+            raise UserError(
+                f"{setting('vertical.gradient_defence')}=marvell hides two classes from each other, and there are "
+                f"{classes}: choose max_norm or noise."
+            )
+        return marvell(settings.gradient_power)
     if settings.gradient_defence == "max_norm":
         return max_norm
     if settings.gradient_defence == "noise":

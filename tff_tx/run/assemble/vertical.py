@@ -133,7 +133,7 @@ def label_party(
         loaded.bottom,
         loaded.schedule,
         settings,
-        vertical.gradient_defence(settings),
+        vertical.gradient_defence(settings, outputs),
     )
 
 
