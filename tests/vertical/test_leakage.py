@@ -9,8 +9,10 @@ from tff_tx.config.tools import AuditConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run import vertical, vertical_audit
 from tff_tx.vertical import leakage
-from tff_tx.vertical.crossing import Guard
+from tff_tx.vertical.crossing import Guard, Wire
 from tff_tx.vertical.defences import max_norm
+from tff_tx.vertical.hijacking import hijack
+from tff_tx.vertical.schedule import Schedule
 
 KEY = tf.constant([3, 4], tf.int64)
 
@@ -41,6 +43,32 @@ def test_max_norm_hides_norms_and_half_of_the_directions(batches):
     assert 0.55 < directions < 0.95
 
 
+@pytest.mark.slow
+def test_a_malicious_label_party_hijacks_a_bottom_that_it_may_train(rng):
+    """A narrow linear bottom follows the gradients; one that does not learn, or sends noise, gives no more away."""
+    features = (rng.normal(size=(600, 3)) @ rng.normal(size=(3, 12)) + 0.1 * rng.normal(size=(600, 12))).astype("f4")
+    schedule, start = Schedule(1, 600, 64, 0.4), 0.3 * rng.normal(size=(12, 2)).astype(np.float32)
+
+    def hijacked(rate, noise, steps=200):
+        weights, last = start.copy(), []
+
+        def ask(phase, asked):
+            ((said, gradients),) = asked.values()
+            if len(gradients):
+                x = features[last.pop()]
+                weights[:] -= rate * x.T @ gradients[0][:, 0] / len(x)
+            if phase == "step":
+                last[:] = [schedule.batches("train", said["epoch"])[said["batch"]]]
+            sent = features[last[0]] @ weights + noise * rng.normal(size=(len(last[0]), 2)) if last else np.zeros(2)
+            return {"shop": ({}, [sent.astype(np.float32)[:, None]])}
+
+        return hijack(ask, "shop", features, schedule, Wire(small.settings(cut_size=2)), 1, steps)
+
+    before = hijacked(0.0, 0.0)
+    assert hijacked(0.1, 0.0) > before + 0.1
+    assert hijacked(0.1, 10.0) < 0.2
+
+
 def test_clip_and_noise_hide_both(batches):
     assert max(aucs(batches, lambda g, y, key: Guard(0.1, 10.0)(g, key))) < 0.6
 
@@ -68,9 +96,9 @@ def test_a_linear_bottom_gives_its_features_away_and_noise_hides_them(rng):
 def test_a_run_is_audited(tmp_path):
     config = small.config(**{"run.directory": str(tmp_path)})
     vertical.train(config, small.settings(epochs=1, layers=0, top="concatenation"), False)
-    table = vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
+    table = vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True, hijacking_steps=20))
     rows = {line.split(" | ")[1].split(" ")[0]: line for line in table.splitlines()[2:]}
-    assert len(table.splitlines()) == 6, rows
+    assert len(table.splitlines()) == 7, rows
     assert "Marvell" in table.splitlines()[0]
     assert "## Leakage through the cut" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "audit" / "vertical.json").exists()

@@ -109,6 +109,12 @@ class AuditConfig(Section, name="audit"):
     vertical: bool = option(
         False, "Audits a run of programs.vertical: what crosses the cut gives away of labels and features."
     )
+    hijacking_steps: int = option(
+        500,
+        "With {audit.vertical}: steps in which a malicious label party trains bottoms to give their inputs away; 0: "
+        "none.",
+        least=0,
+    )
     mechanism: bool = option(False, "Audits the privacy mechanism of the other settings, without a run.")
     output_dir: str | None = option(None, "Directory for results; default: audit/ in the run directory.")
     max_examples: int = option(

@@ -19,6 +19,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
 from tff_tx.run.vertical_federation import Federation
 from tff_tx.vertical import defences, leakage
+from tff_tx.vertical.hijacking import hijack
 
 _LABEL_EPSILON = 1.0
 _POWER = 4.0
@@ -27,6 +28,7 @@ ATTACKS = {
     "direction": "labels from gradients' directions (AUC)",
     "completion": "labels from the party's own bottom, 40 known (AUC)",
     "reconstruction": "features from activations, 100 rows known (R^2)",
+    "hijacking": "features by a malicious label party, 100 rows known (R^2)",
 }
 
 
@@ -55,6 +57,10 @@ def audit_vertical(own: AuditConfig) -> str:
     )
     randomized = _epoch(federation, settings)
     found = {name: _attacks(federation, name, settings, sent, randomized) for name in federation.label.others}
+    bound = max(_median_norm(arrays) for arrays in sent.activations.values())
+    for defence, changed in (("none", settings), ("clip and noise", _noised(settings, bound))):
+        for name, value in _hijacked(config, changed, own).items():
+            found[name]["hijacking"][defence] = value
     table = _table(found)
     path = own.output_dir or os.path.join(own.run_dir, "audit")
     files.make_directory(path, setting("audit.output_dir"))
@@ -123,6 +129,23 @@ def _attacks(federation, name, settings, sent, randomized) -> dict[str, dict[str
         if settings.top == "sum" and len(sent.activations) > 1:
             total = sum(map(np.concatenate, sent.activations.values()))
             found["reconstruction"]["secure sum"] = leakage.features_from_activations(total, own)
+    return found
+
+
+def _noised(settings: VerticalConfig, clip: float) -> VerticalConfig:
+    return dataclasses.replace(settings, cut_clip=clip, cut_noise=1.0)
+
+
+def _hijacked(config: RunConfig, settings: VerticalConfig, own: AuditConfig) -> dict[str, float]:
+    """R^2 by party of what a malicious label party reconstructs; weights are dropped."""
+    federation = Federation(config, settings, own.run_dir, trained=True)
+    federation.restore()
+    found = {}
+    for name in federation.label.others if own.hijacking_steps else ():
+        if (features := federation.features(name)) is not None:
+            label = federation.label
+            of = (federation.ask, name, features, label.schedule, label.wire, label.cut_shape(name, 1)[1])
+            found[name] = hijack(*of, own.hijacking_steps)
     return found
 
 

@@ -74,11 +74,13 @@ def features_from_activations(activations: np.ndarray, features: np.ndarray, kno
     """
     flat, wanted = (preprocessing.StandardScaler().fit_transform(_flat(a)) for a in (activations, features))
     model = linear_model.Ridge(1.0).fit(flat[:known], wanted[:known])
-    varying = wanted[known:].std(axis=0) > 0
-    score = metrics.r2_score(
-        wanted[known:][:, varying], model.predict(flat[known:])[:, varying], multioutput="variance_weighted"
-    )
-    return max(0.0, float(score))
+    return r_squared(wanted[known:], model.predict(flat[known:]))
+
+
+def r_squared(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Share of the variance of float [rows, numbers] that predictions have, over all numbers that vary; 0 at least."""
+    varying = wanted.std(axis=0) > 0
+    return max(0.0, float(metrics.r2_score(wanted[:, varying], found[:, varying], multioutput="variance_weighted")))
 
 
 def _auc(score_fn, labels, both_ways=True):
