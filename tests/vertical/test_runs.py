@@ -107,6 +107,8 @@ def test_columns_that_are_not_there_or_no_numbers_are_named(tmp_path):
         tables.find_facts(party, rows)
     with pytest.raises(UserError, match="t.csv, line 2: there is no column 'z'; the columns are x, y"):
         tables.find_facts(dataclasses.replace(party, numeric=("z",)), rows)
+    with pytest.raises(UserError, match="t.csv, line 2: there is no column 'pixels'; the columns are x, y"):
+        tables.party_data(dataclasses.replace(party, numeric=(), image=(0, 4)), rows, {}, None, 8)
 
 
 def test_all_draw_the_same_batches_and_hold_out_the_same_rows():

@@ -137,7 +137,7 @@ def _inputs(party, rows, facts, max_length):
         return {name: encoded[name].astype(np.int32) for name in ("input_ids", "attention_mask")}
     if party.kind == "image":
         first, last = party.image
-        pixels = np.stack([np.asarray(row["pixels"], np.float32) for _, row in rows])[..., first:last]
+        pixels = np.stack(_column(rows, "pixels", lambda value: np.asarray(value, np.float32)))[..., first:last]
         if pixels.shape[-1] != last - first:
             raise UserError(f"{setting('vertical.parties')}: images have no columns {first} to {last} of pixels.")
         return {"pixel_values": pixels}
