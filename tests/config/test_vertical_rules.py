@@ -1,11 +1,15 @@
 """What is wrong with the settings of a vertical federation is one sentence."""
 
+import json
+import pathlib
+
 import pytest
 
 from tff_tx.config.rules_vertical import check_vertical
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
 
+FLAGS = pathlib.Path(__file__).resolve().parents[2] / "programs" / "flags"
 BANK, SHOP = {"numeric": ["age"], "label": "default"}, {"categorical": ["city"]}
 
 THREE = {"bank": BANK, "shop": SHOP, "tax": {"numeric": ["paid"]}}
@@ -55,3 +59,13 @@ def test_parties_are_what_they_are_called():
 def test_what_is_wrong_is_said(parties, more, error):
     with pytest.raises(UserError, match=error):
         check_vertical(VerticalConfig(parties=parties, **more))
+
+
+@pytest.mark.parametrize("name", ["vertical_adult", "vertical_digits", "transfer_adult", "transfer_digits"])
+def test_presets_are_valid(name):
+    lines = (FLAGS / f"{name}.flags").read_text().splitlines()
+    flags = dict(line.removeprefix("--").split("=", 1) for line in lines if line.startswith("--"))
+    own = {key: json.loads(value) for key, value in flags.items() if key not in ("dataset", "run_dir")}
+    parties = check_vertical(VerticalConfig(**own))
+    assert [party.label is None for party in parties.values()] == [False, True]
+    assert (own.get("common_rows") is not None) == name.startswith("transfer")
