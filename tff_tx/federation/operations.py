@@ -31,11 +31,11 @@ StatelessRandomGetAlg StatelessRandomGetKeyCounter StatelessRandomGetKeyCounterA
 StatelessRandomNormalV2 StatelessRandomPoisson StatelessRandomUniform StatelessRandomUniformFullInt
 StatelessRandomUniformFullIntV2 StatelessRandomUniformInt StatelessRandomUniformIntV2 StatelessRandomUniformV2
 StatelessShuffle StatelessTruncatedNormal StatelessTruncatedNormalV2 StatelessWhile StopGradient StridedSlice
-StridedSliceGrad Sub Sum Svd Switch Tan Tanh TanhGrad TensorListConcatV2 TensorListElementShape TensorListFromTensor
-TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve TensorListResize
-TensorListSetItem TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose TruncateDiv
-TruncateMod Unique UniqueV2 Unpack UnsortedSegmentMax UnsortedSegmentMean UnsortedSegmentSum UpperBound Where While
-Xdivy Xlog1py Xlogy ZerosLike Zeta
+StridedSliceGrad Sub Sum Svd Switch TakeDataset Tan Tanh TanhGrad TensorListConcatV2 TensorListElementShape
+TensorListFromTensor TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve
+TensorListResize TensorListSetItem TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose
+TruncateDiv TruncateMod Unique UniqueV2 Unpack UnsortedSegmentMax UnsortedSegmentMean UnsortedSegmentSum UpperBound
+Where While Xdivy Xlog1py Xlogy ZerosLike Zeta
 """
 KNOWN = frozenset(_NAMES.split())
 """A graph of another op is rejected, unless the participant's policy names it."""
