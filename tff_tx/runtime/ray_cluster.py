@@ -25,13 +25,15 @@ from tff_tx.core.errors import UserError, setting
 SILO = "silo_"
 """A node of which Ray has a resource of this prefix and a name holds the data of the silo of that name."""
 
-# Ray's own agents notice a dead driver after a minute, so whoever was started with this directory is killed; others
-# that still write there are on their way out.
-_SWEEP = """
+_MARK = "TFF_TX_RAY_SCRATCH"
+# Ray's own agents notice a dead driver after a minute, so whoever has inherited the mark is killed. Command lines are
+# no mark: a pager or an editor on one of Ray's logs names the directory, too. Others that still write there are on
+# their way out.
+_SWEEP = f"""
 cat >/dev/null
 for i in 1 2 3 4 5; do
   for process in /proc/[0-9]*; do
-    [ "${process#/proc/}" = $$ ] || ! grep -aqsF "$1" "$process/cmdline" || kill -9 "${process#/proc/}"
+    ! grep -aqsF "{_MARK}=$1" "$process/environ" || kill -9 "${{process#/proc/}}"
   done
   rm -rf "$1"
   [ -e "$1" ] || exit
@@ -118,6 +120,7 @@ class RayCluster(contextlib.AbstractContextManager):
             else:
                 self._scratch = _Scratch()
                 stack.enter_context(_importable())
+                stack.enter_context(_environment(_MARK, self._scratch.path))
                 # By any other address Ray listens on all that this machine has, and runs code for whoever connects.
                 here = {"_node_ip_address": _LOOPBACK, "_temp_dir": self._scratch.path}
                 self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), **here, **options)
@@ -329,16 +332,21 @@ def use_tls(directory: str | None) -> None:
     os.environ.update(wanted)
 
 
-@contextlib.contextmanager
-def _importable():
+def _importable() -> contextlib.AbstractContextManager:
     """Processes started meanwhile find this package where this one has found it."""
-    before = os.environ.get("PYTHONPATH")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, before]))
+    return _environment("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Processes started meanwhile have this variable."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ["PYTHONPATH"]
+            del os.environ[name]
         else:
-            os.environ["PYTHONPATH"] = before
+            os.environ[name] = before
