@@ -90,6 +90,13 @@ def test_old_answers_are_known_as_given_and_new_ones_are_there_after_a_restart(t
         assert [len(found[each].sums) for each in "0123"] == [0, 0, 1, 1]
         assert found["0"].terms == bytes(32)
         assert dataclasses.astuple(found["3"])[:2] == dataclasses.astuple(answer(3))[:2]
+    # What a process that was killed had begun to write.
+    (tmp_path / "5.tmp").write_bytes(b"half")
+    again = Answers(str(tmp_path), 2)
+    for number in range(4, 8):
+        again[str(number)] = answer(number)
+    assert list(again) == list("01234567")
+    assert [len(again[each].sums) for each in again] == [0] * 6 + [1, 1]
     (tmp_path / "3").write_bytes(b"noise")
     with pytest.raises(UserError, match="is damaged"):
         found["3"]

@@ -13,6 +13,9 @@ from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
 
+SCRATCH = ".tmp"
+"""Ending of a file that `atomic` has begun; a process that is killed leaves it."""
+
 
 def make_directory(path: str, flag: str) -> None:
     """Makes a directory that can be written; an error that names the flag if that cannot be."""
@@ -109,7 +112,7 @@ def atomic(path: str, mode: str = "w", durable: bool = True, private: bool = Fal
     With `durable`, it does so even if the power fails then; with `private`, only its owner can read it. One process at
     a time writes a path.
     """
-    scratch = f"{path}.tmp"
+    scratch = f"{path}{SCRATCH}"
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         remove(scratch)

@@ -34,7 +34,8 @@ class Answers(MutableMapping[str, Decrypted]):
     def __init__(self, directory: str, most: int):
         self._directory, self._most = directory, most
         files.make_private(directory)
-        self._order = sorted(os.listdir(directory), key=lambda name: os.stat(self._path(name)).st_mtime_ns)
+        given = (name for name in os.listdir(directory) if not name.endswith(files.SCRATCH))
+        self._order = sorted(given, key=lambda name: os.stat(self._path(name)).st_mtime_ns)
 
     def __getitem__(self, question: str) -> Decrypted:
         try:
