@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
+import transformers
 
 from tff_tx import datasets, inference, models, tasks
 from tff_tx.config.algorithm import ClientConfig
@@ -64,6 +66,15 @@ def test_labels_are_the_tokens_of_answers_with_their_end(template, tmp_path):
     assert answered[len(prompt) :].all()
     with pytest.raises(UserError, match="x.jsonl, line 1: nothing of the answer is within task.max_length=2"):
         datasets.ConversationEncoder(tokenizer, 3).encode(chunk)
+
+
+def test_a_conversation_of_blanks_that_give_no_token_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na", encoding="utf-8")
+    tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    blanks = [{"role": "user", "content": " "}, {"role": "assistant", "content": " "}]
+    rows = pd.DataFrame({"messages": [blanks], "where": ["x.jsonl, line 1"]})
+    with pytest.raises(UserError, match="x.jsonl, line 1: nothing of the answer"):
+        datasets.ConversationEncoder(tokenizer, 8).encode(rows)
 
 
 def test_a_decoder_is_given_what_was_said_before_and_learns_each_answer(tmp_path):

@@ -87,7 +87,7 @@ class ConversationEncoder(Encoder):
                     )
                 labels[len(before) : len(after)] = after[len(before) :]
             labels = labels[: self.max_length]
-            labels[0] = IGNORED_LABEL  # which nothing comes before
+            labels[:1] = IGNORED_LABEL  # which nothing comes before; blanks may give no token at all
             if not (labels[1:] != IGNORED_LABEL).any():
                 raise UserError(
                     f"{where}: nothing of the answer is within {setting('task.max_length')}={self.max_length - 1} "
