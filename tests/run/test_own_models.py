@@ -8,6 +8,8 @@ import tff_tx as ft
 from tests.complaints import problem
 from tests.run.test_personal import TINY, own, trainer
 from tff_tx.config import RunConfig, check, resolve
+from tff_tx.core.errors import UserError
+from tff_tx.run.assemble.own_adapters import OwnAdapters
 from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import read_run
 
@@ -90,3 +92,12 @@ def test_rules(values, sentence):
     stateless = {"algorithm.name": "fed_recon", "model.personal": "head", "aggregation.secure": "masks"}
     check(resolve(RunConfig.of({**DITTO, **stateless})))
     assert sentence in problem({**DITTO, **values})
+
+
+@pytest.mark.parametrize("content", [None, b"noise"])
+def test_shared_adapters_that_are_gone_or_damaged_are_a_sentence(content, tmp_path):
+    if content is not None:
+        (tmp_path / "personal").mkdir()
+        (tmp_path / "personal" / "shared").write_bytes(content)
+    with pytest.raises(UserError, match="personal/shared is missing or damaged"):
+        OwnAdapters.load(None, None, {}, str(tmp_path))

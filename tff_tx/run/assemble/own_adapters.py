@@ -13,6 +13,7 @@ import tensorflow as tf
 from tff_tx import models
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.core import codec, files
+from tff_tx.core.errors import UserError
 from tff_tx.run.assemble.personal import NEWEST, OwnWeights
 
 ADAPTERS = "adapters"
@@ -58,9 +59,20 @@ class OwnAdapters(OwnWeights):
     def load(
         cls, own: OwnWeights, model: models.TransformerModel, found: Mapping[str, Any], run_dir: str
     ) -> OwnAdapters:
-        """Of a run, by its `facts`, for the published model; `own` has the clients' store."""
-        with open(os.path.join(run_dir, PERSONAL, _SHARED), "rb") as file:
-            shared = tuple(codec.decode(file.read(), max_bytes=None))
+        """Of a run, by its `facts`, for the published model; `own` has the clients' store.
+
+        Raises:
+          UserError: If the file with the shared adapters is missing or damaged.
+        """
+        path = os.path.join(run_dir, PERSONAL, _SHARED)
+        try:
+            with open(path, "rb") as file:
+                shared = tuple(codec.decode(file.read(), max_bytes=None))
+        except (OSError, codec.CodecError) as error:
+            raise UserError(
+                f"{path} is missing or damaged ({getattr(error, 'strerror', None) or error}): restore it, as clients' "
+                "own adapters take the place of those in it."
+            ) from error
         places = model.positions(list(found["a_b"])), model.positions(list(found["others"]))
         return cls(own.store, (), own.own_weights, shared, found, places)
 
