@@ -15,6 +15,7 @@ from tests import tiny
 from tests.run.test_personal import TINY, task, trained, trainer  # noqa: F401 -- fixtures
 from tests.runtime.test_hooks import DATA, RATE, gradient
 from tff_tx import algorithms, models, runtime
+from tff_tx.core.errors import UserError
 from tff_tx.run import reporting
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.comparison import Comparison, figures
@@ -116,6 +117,9 @@ def test_a_record_of_a_held_out_client_is_trained_on_or_evaluated():
     assert parts(types.SimpleNamespace(train=clients), "train")[0].client_ids == ["a"]
     within = types.SimpleNamespace(train=types.SimpleNamespace(client_ids=["a", "b", "c"]), test=clients)
     assert parts(within, "test") == (within.train, clients)
+    clients.sizes = lambda: {"a": 1, "b": 1}
+    with pytest.raises(UserError, match="no client of the split has two records"):
+        _ = parts(own, "test")[1].client_ids
 
 
 def test_clients_that_are_hurt_are_counted(tmp_path):

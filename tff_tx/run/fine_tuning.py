@@ -18,6 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx import models, runtime, tasks
 from tff_tx.config.algorithm import ClientConfig
+from tff_tx.core.errors import UserError, setting
 from tff_tx.run.client_loss import ClientLoss
 
 _EVERY = 5
@@ -132,9 +133,19 @@ class Records:
 
     @property
     def client_ids(self) -> list[str]:
-        """Clients with records of both kinds."""
+        """Clients with records of both kinds.
+
+        Raises:
+          UserError: If there are none.
+        """
         sizes = self.clients.sizes()
-        return [client for client in self.clients.client_ids if sizes[client] > 1]
+        found = [client for client in self.clients.client_ids if sizes[client] > 1]
+        if not found:
+            raise UserError(
+                "no client of the split has two records, one to make its own model from and one to evaluate it on: "
+                f"hold out others, or records of all clients with {setting('data.split')}=within_client."
+            )
+        return found
 
     def serializable_dataset_fn(self, client_id: tf.Tensor) -> tf.data.Dataset:
         """The records of a client."""
