@@ -88,7 +88,7 @@ def test_neighbors_vote_and_choose_their_weight_as_by_hand(head_only):
     assert own_fn.weights == {"0": chosen}
     assert 0 < chosen < 1
     assert own_fn.choices() == [
-        f"neighbors count for {chosen:.2f} on average, as clients choose, and for 0 of 0 clients"
+        f"neighbors count for {chosen:.2f} on average, as clients choose; 0 of 1 clients have the global model alone"
     ]
 
     near, shared = by_hand(head_only, X[PARTS["test"]], "memory")
@@ -111,6 +111,7 @@ def test_a_client_without_records_has_the_global_model(head_only):
     expected = tf.nn.log_softmax(head_only.predict_on_batch(head_only.initial_weights, x, training=False))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert own_fn.weights == {"1": 0.0}
+    assert own_fn.choices()[0].endswith("1 of 1 clients have the global model alone")
 
 
 @pytest.mark.slow

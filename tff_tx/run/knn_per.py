@@ -145,7 +145,10 @@ class KNNPer:
         """A line on what clients have chosen."""
         found = list(self.weights.values())
         none = sum(not weight for weight in found)
-        return [f"neighbors count for {np.mean(found):.2f} on average, as clients choose, and for 0 of {none} clients"]
+        return [
+            f"neighbors count for {np.mean(found):.2f} on average, as clients choose; {none} of {len(found)} clients "
+            "have the global model alone"
+        ]
 
 
 def memory_model(model: models.TransformerModel, neighbors: int, capacity: int) -> MemoryModel:
