@@ -42,7 +42,7 @@ def from_json(kind: type, told: Any) -> Any:
     """The record of `to_json`.
 
     Raises:
-      SecureSumError: If it is none of this kind.
+      SecureSumError: If it is not of this kind.
     """
     try:
         values = {

@@ -162,7 +162,7 @@ class Participant(Member):
         if worker.digest != facts.get("form"):
             raise EnvelopeError("the coordinator's computation is not what this participant makes of the plan.")
         if not 1 <= round_num <= rounds:
-            raise EnvelopeError(f"round {round_num} is none of the {rounds} of the plan.")
+            raise EnvelopeError(f"round {round_num} is not in the plan, which has {rounds}.")
         return worker
 
     def _train(self, round_num: int, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:

@@ -129,7 +129,7 @@ class KeyHoldingMember(Member):
         if header.phase != encrypted_rounds.DECRYPT:
             raise EnvelopeError(f"a key holder has no phase {header.phase!r}.")
         if not 1 <= header.round <= self._config.run.rounds:
-            raise EnvelopeError(f"round {header.round} is none of the {self._config.run.rounds} of the plan.")
+            raise EnvelopeError(f"round {header.round} is not in the plan, which has {self._config.run.rounds}.")
         threat, number = secure.threat_of(self._config), len(self._config.data.silos)
         return encrypted_rounds.answer_decrypt(
             self._holder, plans.digest(self._plan), header.round, threat, number, payload

@@ -79,7 +79,7 @@ class FeatureParty:
           What is said, and the batch's activations.
 
         Raises:
-          UserError: If rows, order or version are others, or the gradient is none of the last batch.
+          UserError: If rows, order or version are others, or the gradient is not of the last batch.
         """
         if phase == "open":
             return self._open(said), []
@@ -135,7 +135,7 @@ class FeatureParty:
         try:
             gradient = self._wire.unpack(arrays, (rows, *self.half.model.objective.output_spec.shape[1:]))
         except ValueError as error:
-            raise UserError(f"a gradient came that is none of the batch: {error}.") from None
+            raise UserError(f"a gradient came that is not of the batch: {error}.") from None
         for _ in range(self._settings.local_updates):
             # What came is the gradient of the sum over rows, which float16 has digits for.
             self.half.state = self._backward(*self.half.state, batch, self._noise(*at), tf.constant(gradient / rows))
