@@ -72,14 +72,15 @@ class Program:
         anything else.
         """
         interrupts.install()
-        try:
-            scratch.use()
-        except OSError:
-            print(f"Error: {scratch.problem()}", file=sys.stderr)
-            sys.exit(USER_ERROR_CODE)
-        _show_as_text(sys.stdout, "")
-        _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
-        app.run(self._guarded, flags_parser=self._parse)
+        with interrupts.ending():
+            try:
+                scratch.use()
+            except OSError:
+                print(f"Error: {scratch.problem()}", file=sys.stderr)
+                sys.exit(USER_ERROR_CODE)
+            _show_as_text(sys.stdout, "")
+            _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
+            app.run(self._guarded, flags_parser=self._parse)
 
     def _guarded(self, argv: list) -> int | None:
         try:

@@ -1,4 +1,8 @@
-"""Signals that end a program: the first as Ctrl-C, wherever it is; a second one at once."""
+"""Signals that end a program: the first as Ctrl-C, wherever it is; a second one at once.
+
+A program ends by itself as soon as what is registered for its end has run: while Python takes itself apart, and
+libraries their threads, which can take seconds, a signal would find nobody and kill the process.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Iterator
 
 from programs import scratch
 
@@ -16,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOON = 0.05  # seconds
 
 _received: list = []
-_uncaught: list = []
+_codes: list = []
 
 
 def install() -> None:
@@ -24,8 +29,19 @@ def install() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _on_signal)
-    sys.excepthook, sys.unraisablehook = _on_exception, _on_lost_exception
-    atexit.register(_at_exit)  # before all others, so that it is called after them
+    if sys.excepthook is not _on_exception:
+        sys.excepthook, sys.unraisablehook = _on_exception, _on_lost_exception
+        atexit.register(_at_exit)  # before all others, so that it is called after them
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Remembers the exit code of the program that ends here."""
+    try:
+        yield
+    except SystemExit as end:
+        _codes.append(end.code or 0)
+        raise
 
 
 def exit_code(default: int = 1) -> int:
@@ -43,7 +59,7 @@ def _on_signal(number, frame):
     if number == signal.SIGHUP:
         _leave_terminal()
     if len(_received) > 1:
-        _end()
+        _end(exit_code())
     raise KeyboardInterrupt
 
 
@@ -62,13 +78,17 @@ def _on_exception(kind, error, traceback):
         sys.__excepthook__(kind, error, traceback)
         return
     print(f"{describe()}.", file=sys.stderr)
-    _uncaught.append(error)
+    _codes.append(exit_code())
 
 
 def _at_exit():
-    """Gives a program that nobody has caught the interrupt of its exit code."""
-    if _uncaught:
-        _end()
+    """Ends the process, also one whose interrupt nobody has caught, if its exit code is known."""
+    if _codes:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            sys.stdout.flush()
+        _end(_codes[-1])
 
 
 def _on_lost_exception(lost):
@@ -79,9 +99,9 @@ def _on_lost_exception(lost):
         sys.__unraisablehook__(lost)
 
 
-def _end():
+def _end(code):
     """Ends the process at once, without its temporary files."""
     scratch.remove()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
-    os._exit(exit_code())
+    os._exit(code)

@@ -96,6 +96,32 @@ def test_a_signal_in_a_destructor_is_not_lost():
     assert (process.returncode, err.strip()) == (128 + signal.SIGTERM, "stopped by SIGTERM.")
 
 
+ENDS = """
+import atexit, os, signal, sys
+from programs import cli
+
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+
+def main(settings):
+    sys.modules["lives as long as Python"] = Last()
+    atexit.register(lambda: sys.stdout.write("after it"))
+    sys.stdout.write("runs, ")
+    return 3
+
+sys.argv = ["x"]
+cli.Program(main).run()
+"""
+
+
+def test_a_program_ends_with_its_code_and_words_before_python_takes_itself_apart():
+    """Nobody catches signals then, and threads of libraries abort."""
+    process = start(ENDS)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (3, "runs, after it", "")
+
+
 WRITES = """
 import sys, tempfile, time
 from programs import cli
