@@ -28,6 +28,8 @@ TABLE = {
     "deep": [{"er": {"body": f"a text of number {n} that says something"}, "stars": n % 5} for n in range(N)],
     "words": [["a", "b"]] * N,
     "ner": [["O", "B-X"]] * N,
+    "moods": [[["joy"], ["joy", "fear"], []][n % 3] for n in range(N)],
+    "source": [f"news {n % 3}" for n in range(N)],
 }
 
 
@@ -48,6 +50,7 @@ def test_columns(tmp_path):
         **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
         **dict.fromkeys(("target", "text", "prompt", "completion"), "text"),
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
+        **{"moods": "list", "source": "category"},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -64,6 +67,8 @@ def test_columns(tmp_path):
         (("review", "headline", "kind"), {}, "sequence_classification", {"text_column": ("review", "headline")}),
         (("review", "price"), {"label_column": "price"}, "sequence_regression", {"text_column": ("review",)}),
         (("review", "user_id"), {}, "masked_lm", {"client_column": "user_id", "text_column": ("review",)}),
+        (("review", "moods", "source"), {}, "multi_label_classification", {"label_column": "moods"}),
+        (("review", "price", "source"), {"label_column": "price"}, "sequence_regression", {"client_column": "source"}),
         (("words", "ner"), {"text_column": ("words",), "label_column": "ner"}, "token_classification", {}),
         (("text", "target", "user_id"), {}, "sequence_to_sequence", {"client_column": "user_id"}),
         (("prompt", "completion"), {}, "instruction_tuning", {}),

@@ -19,7 +19,10 @@ _WIDTH, _NUM_EXAMPLES = 32, 3
 _MOST_CLASSES = 100
 _MANY_SERIES = 5
 _TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z| UTC)?)?$")
-_CLIENT_NAMES = ("client", "client_id", "user", "user_id", "speaker", "author", "site", "hospital", "device")
+_CLIENT_NAMES = (
+    *("client", "client_id", "user", "user_id", "patient", "patient_id", "speaker", "author", "hospital", "clinic"),
+    *("site", "bank", "branch", "store", "device", "sensor", "source"),
+)
 _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
 
 
@@ -154,6 +157,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
     if texts and "labels" in record_columns:
         return {"task.kind": "multi_label_classification", **text, **named}
+    if texts and not labels and (lists := _lists_of_labels(found)):
+        return {"task.kind": "multi_label_classification", **text, "data.label_column": lists[0], **named}
     if texts and labels:
         regression = labels[0] in found.of_kind("number")
         kind = "sequence_regression" if regression else "sequence_classification"
@@ -170,6 +175,12 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if len(numbers) > _MANY_SERIES and not named:
         return {"task.kind": "forecasting", "data.client_per_column": True}
     return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **named} if numbers else {}
+
+
+def _lists_of_labels(found: Overview) -> list[str]:
+    """Columns of lists which are often the same."""
+    most = min(_MOST_CLASSES, found.num_rows // 2)
+    return [c.name for c in found.columns if c.kind == "list" and c.distinct <= most]
 
 
 def _named(names: Sequence[str], usual: Sequence[str]) -> list[str]:
