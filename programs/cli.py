@@ -163,7 +163,16 @@ class Program:
 def _show_as_text(stream: Any, kept: str) -> None:
     """Has controls in what is written, as data may contain them, shown as escapes."""
     write = stream.write
-    stream.write = lambda text: write(printable(text, kept))
+
+    def write_text(text):
+        try:
+            return write(printable(text, kept))
+        except OSError as error:
+            if stream is sys.stderr:  # a run outlives its terminal
+                return len(text)
+            raise UserError(f"the output cannot be written ({error.strerror}).") from error
+
+    stream.write = write_text
 
 
 def end_of_imports() -> None:

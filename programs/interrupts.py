@@ -19,6 +19,7 @@ from programs import scratch
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOON = 0.05  # seconds
+_NOT_WRITTEN = 2
 
 _received: list = []
 _codes: list = []
@@ -86,9 +87,14 @@ def _at_exit():
     if _codes:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+        code = _codes[-1]
+        try:
             sys.stdout.flush()
-        _end(_codes[-1])
+        except (OSError, ValueError) as error:  # nobody reads it, it is closed, or the disk is full
+            code = code or _NOT_WRITTEN
+            with contextlib.suppress(OSError, ValueError):
+                print(f"Error: the output cannot be written ({getattr(error, 'strerror', error)}).", file=sys.stderr)
+        _end(code)
 
 
 def _on_lost_exception(lost):

@@ -1,5 +1,6 @@
 """Text of others is shown as text: to terminals, in Markdown, in spreadsheets."""
 
+import json
 import subprocess
 import sys
 
@@ -26,10 +27,19 @@ def test_markup_is_text(markup):
     assert all(found[i + 1] == "#" for i, character in enumerate(found) if character == "&")
 
 
-@pytest.mark.parametrize("formula", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("formula", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1"])
 def test_formulas_are_text_and_numbers_are_numbers(formula):
     assert text.cell(formula) == f"'{formula}"
     assert [text.cell(value) for value in ("-1.5", "+2", "word", -3, None)] == ["-1.5", "+2", "word", -3, None]
+
+
+def test_cells_and_json_have_no_controls_and_stay_the_same_text_where_that_can_be():
+    assert text.cell(HOSTILE) == r"a\x1b[2Jb\x9b1mc\u202ed\rx\udc80y\x00"
+    assert text.cell("\r=1") == r"'\r=1"
+    found = text.json_text({HOSTILE: [HOSTILE, "é漢👍"]})
+    assert text.printable(found, kept="") == found
+    assert "é漢👍" in found
+    assert json.loads(found) == {HOSTILE: [HOSTILE, "é漢👍"]}
 
 
 def test_programs_print_no_controls():

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,16 @@ def test_folders_of_pictures(tmp_path):
     assert found["client"].tolist() == ["ann", "ann", "bob"]
     assert found["label"].tolist() == ["cat", "dog", "cat"]
     assert [pixels.max() for pixels in found["pixels"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("named", [None, "images"])
+def test_files_without_an_ending_are_no_pictures(tmp_path, named):
+    picture(tmp_path / "ann" / "cat" / "1.png", 3)
+    picture(tmp_path / "ann" / "cat" / "2.png", 4)
+    os.rename(tmp_path / "ann" / "cat" / "2.png", tmp_path / "ann" / "cat" / "2.dat")
+    (tmp_path / "LICENSE").write_text("whose they are")
+    found = read(file_spec(tmp_path, format=named), "pixels")["pixels"]
+    assert [pixels.max() for pixels in found] == ([3] if named is None else [3, 4])
 
 
 def test_folders_without_clients(tmp_path):

@@ -193,6 +193,15 @@ def test_predictions_are_no_formulas():
     assert found == "label,'+x,score\n'=HYPERLINK(1),-1,-2.0\n"
 
 
+@pytest.mark.parametrize("path", ["y.csv", "y.tsv", None])
+def test_labels_and_clients_control_no_terminal(path):
+    hostile = "a\x1b[2J\x9b1m\u202e\udc80"
+    found = inference.as_text([{"label": hostile, "client": hostile, hostile: 1, "words": [hostile]}], path)
+    assert found.isascii()
+    assert "\x1b" not in found
+    assert path or json.loads(found)["label"] == hostile
+
+
 def test_lists_in_a_table_are_json():
     found = inference.as_text(
         [{"tokens": ["naïve", "b"], "entities": [{"type": "LOC", "start": np.int64(0)}]}], "y.csv"

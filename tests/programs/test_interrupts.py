@@ -122,6 +122,23 @@ def test_a_program_ends_with_its_code_and_words_before_python_takes_itself_apart
     assert (process.returncode, out, err) == (3, "runs, after it", "")
 
 
+PRINTS = """
+import sys
+from programs import cli
+sys.argv = ["x"]
+cli.Program(lambda settings: print("runs")).run()
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_said(unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", PRINTS], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "Error: the output cannot be written (No space left on device).\n")
+
+
 WRITES = """
 import sys, tempfile, time
 from programs import cli

@@ -20,7 +20,7 @@ from tff_tx.run import reporting
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.comparison import Comparison, figures
 from tff_tx.run.evaluation import Evaluator
-from tff_tx.run.fine_tuning import FineTuning, choosing, parts
+from tff_tx.run.fine_tuning import FineTuning, Records, choosing, parts
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -42,6 +42,15 @@ def test_a_client_takes_steps_of_its_optimizer():
             expected = expected - RATE * gradient(expected, x, y)
         found = tuning([tf.convert_to_tensor(w) for w in start], str(client))
         np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), expected, atol=1e-6)
+
+
+def test_records_of_records_are_those_of_the_client():
+    clients = types.SimpleNamespace(client_ids=list("abc"), sizes=lambda: {"a": 11, "b": 1, "c": 2})
+    clients.serializable_dataset_fn = lambda c: tf.data.Dataset.range({"a": 11, "b": 1, "c": 2}[c])
+    for one in (Records(clients, True), Records(Records(clients, False), True), Records(Records(clients, True), False)):
+        for client, size in one.sizes().items():
+            assert len(list(one.serializable_dataset_fn(client))) == size
+        assert set(one.client_ids) <= {"a", "c"}
 
 
 def test_a_client_chooses_its_number_of_steps():

@@ -70,6 +70,23 @@ def plain(value: Any) -> Any:
     return json.loads(written, parse_constant=lambda name: None if name == "NaN" else name)
 
 
+def read_json(path: str, kind: type = dict) -> Any:
+    """The object, or the list, in a JSON file.
+
+    Raises:
+      OSError: If it cannot be read.
+      UserError: If it has none.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+        if not isinstance(value, kind):
+            raise ValueError(f"it has a {type(value).__name__}, not a {kind.__name__}")
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}): restore it.") from error
+    return value
+
+
 def write_text(path: str, text: str, flag: str) -> None:
     """Writes a text file atomically; an error that names the flag if that cannot be."""
     try:

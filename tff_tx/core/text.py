@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -17,6 +18,11 @@ def printable(text: str, kept: str = "") -> str:
     return _CONTROL.sub(
         lambda c: c[0] if c[0] in kept else c[0].encode("unicode_escape", "surrogatepass").decode(), text
     )
+
+
+def json_text(value: object) -> str:
+    """The value as JSON in Unicode, with controls as its escapes."""
+    return _CONTROL.sub(lambda c: f"\\u{ord(c[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def listed(names: Iterable[str]) -> str:
@@ -37,8 +43,11 @@ def markdown(text: str) -> str:
 
 
 def cell(value: object) -> object:
-    """A value of a table for spreadsheets: text that they would take for a formula begins with an apostrophe."""
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
+    """A value of a table: text is `printable`, and begins with an apostrophe if spreadsheets take it for a formula."""
+    if not isinstance(value, str):
+        return value
+    formula, value = value.startswith(_FORMULA), printable(value)
+    if not formula:
         return value
     try:
         float(value)

@@ -300,11 +300,11 @@ def read_meta(path: str) -> dict:
     try:
         with _connect(path) as connection:
             meta = dict(connection.execute("SELECT key, value FROM tff_tx_meta"))
-    except sqlite3.DatabaseError as error:
+        meta = {key: json.loads(value) for key, value in meta.items()}
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         raise UserError(
             f"{path}: not a data store ({error}); delete the file, it is written anew from the data."
         ) from error
-    meta = {key: json.loads(value) for key, value in meta.items()}
     if meta.get("format") != FORMAT_VERSION:
         raise UserError(
             f"{path}: the store has format {meta.get('format')}, this version reads "

@@ -185,5 +185,5 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 )
                 for name, table in tables.items()
             }
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None

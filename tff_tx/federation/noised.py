@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import os
 from collections.abc import Sequence
 
@@ -30,8 +29,7 @@ class Noised:
     def __init__(self, share: Share, path: str, most: int):
         self._share, self._path, self._most, self._counts = share, path, most, collections.Counter()
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                self._counts.update(json.load(file))
+            self._counts.update(files.read_json(path))
 
     def __call__(self, layout: Layout, leaves: Sequence[np.ndarray], clients: Sequence[str]) -> list[np.ndarray]:
         """The leaves of the sum over these clients, with a share of noise, drawn anew.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import json
 import os
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import pandas as pd
 from tff_tx import datasets, models, tasks
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.core.text import cell
+from tff_tx.core.text import cell, json_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,12 +206,12 @@ def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
     if separator is not None:
         table = pd.json_normalize(list(map(dict, predictions))).rename(columns=cell)
         return table.apply(lambda column: column.map(_cell)).to_csv(index=False, sep=separator)
-    return "".join(json.dumps(files.plain(one), ensure_ascii=False) + "\n" for one in predictions)
+    return "".join(json_text(files.plain(one)) + "\n" for one in predictions)
 
 
 def _cell(value):
     """A value in a table; lists, as of words and tags, as JSON."""
-    return cell(json.dumps(files.plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value)
+    return cell(json_text(files.plain(value)) if isinstance(value, list | dict) else value)
 
 
 def stacked(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:

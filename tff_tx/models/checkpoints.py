@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 import transformers
 from safetensors.numpy import save_file
 
+from tff_tx.core import files
 from tff_tx.models.torch_file import read_torch_file
 
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
@@ -78,5 +78,4 @@ def _pickles(path):
     index = os.path.join(path, "pytorch_model.bin.index.json")
     if not os.path.exists(index):
         return ["pytorch_model.bin"]
-    with open(index, encoding="utf-8") as file:
-        return sorted({os.path.basename(name) for name in json.load(file)["weight_map"].values()})
+    return sorted({os.path.basename(name) for name in files.read_json(index)["weight_map"].values()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from tff_tx.core import files
 from tff_tx.models.torch_file import read_torch_file
 
 _PREFIX = "base_model.model."
@@ -25,8 +25,7 @@ def adapter_config(path: str) -> dict[str, Any] | None:
     file = os.path.join(path, "adapter_config.json")
     if not os.path.exists(file) or os.path.exists(os.path.join(path, "config.json")):
         return None
-    with open(file, encoding="utf-8") as opened:
-        config = json.load(opened)
+    config = files.read_json(file)
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
         raise ValueError(f"{file} describes no LoRA, or one with DoRA: merge it into its model with PEFT")
     if not config.get("base_model_name_or_path"):

@@ -85,8 +85,7 @@ def _identifier(own: AlignConfig, names: Sequence[str]) -> str:
     """What all parties know an intersection by; the same one until it is done, if its parties are the same."""
     path = os.path.join(own.output_dir, _STATE, "identifier.json")
     try:
-        with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
+        stored = files.read_json(path)
     except (OSError, ValueError):
         stored = {}
     if stored.get("names") != list(names):

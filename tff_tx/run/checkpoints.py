@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import glob
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -91,8 +90,7 @@ class Checkpoints:
         """What is wrong with the state of a round; None: nothing."""
         path = os.path.join(self._directory, f"{_CHECKPOINT}{round_num}")
         try:
-            with open(os.path.join(path, _SUMS), encoding="utf-8") as file:
-                sums = json.load(file)
+            sums = files.read_json(os.path.join(path, _SUMS))
             if _checksums(path) != sums["files"]:
                 return f"{path} is damaged"
             found = self._rows_fn(round_num)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -158,15 +157,13 @@ def read_run(run_dir: str) -> StoredRun:
     """
     path = os.path.join(run_dir, CONFIG)
     try:
-        with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
+        stored = files.read_json(path)
         config = resolve(RunConfig.from_json(stored))
         facts = stored.get("facts") or _facts_of_version_1(stored)
         secret = os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)
         if os.path.exists(secret):
             path = secret
-            with open(secret, encoding="utf-8") as file:
-                facts = {**facts, **json.load(file)}
+            facts = {**facts, **files.read_json(secret)}
         if not all(isinstance(part, Mapping) for part in (facts, *(facts.get(name, {}) for name in _DECIDING))):
             raise ValueError("facts are not objects")
     except FileNotFoundError:

@@ -147,6 +147,11 @@ class Records:
             )
         return found
 
+    def sizes(self) -> dict[str, int]:
+        """Number of records of each client."""
+        own = {client: -(-size // _EVERY) for client, size in self.clients.sizes().items()}
+        return own if self.for_training else {c: size - own[c] for c, size in self.clients.sizes().items()}
+
     def serializable_dataset_fn(self, client_id: tf.Tensor) -> tf.data.Dataset:
         """The records of a client."""
         numbered = runtime.numbered(self.clients.serializable_dataset_fn(client_id))

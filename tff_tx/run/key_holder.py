@@ -34,42 +34,37 @@ class Answers(MutableMapping[str, Decrypted]):
     def __init__(self, directory: str, most: int):
         self._directory, self._most = directory, most
         files.make_private(directory)
-        given = (name for name in os.listdir(directory) if not name.endswith(files.SCRATCH))
-        self._order = sorted(given, key=lambda name: os.stat(self._path(name)).st_mtime_ns)
+        given = sorted(name for name in os.listdir(directory) if not name.endswith(files.SCRATCH))
+        self._names = {name.rpartition("-")[2]: name for name in given}
 
     def __getitem__(self, question: str) -> Decrypted:
+        path = os.path.join(self._directory, self._names[question])
         try:
-            with open(self._path(question), "rb") as file:
+            with open(path, "rb") as file:
                 return encrypted_rounds.decode_decrypted(codec.decode(file.read(), None))
-        except FileNotFoundError:
-            raise KeyError(question) from None
-        except (codec.CodecError, SecureSumError) as error:
-            raise UserError(f"{self._path(question)} is damaged ({error}): restore it.") from error
+        except (OSError, codec.CodecError, SecureSumError) as error:
+            raise UserError(f"{path} is damaged ({error}): restore it.") from error
 
     def __setitem__(self, question: str, answer: Decrypted) -> None:
-        self._write(question, answer)
-        self._order.append(question)
-        if len(self._order) > self._most:
-            old = self._order[-1 - self._most]
-            written = os.stat(self._path(old)).st_mtime_ns
-            self._write(old, Decrypted(self[old].terms, (), ()))
-            os.utime(self._path(old), ns=(written, written))  # by which they are in order
+        name = f"{len(self._names):09d}-{question}"  # by which they are in order
+        self._write(name, answer)
+        self._names[question] = name
+        if len(self._names) > self._most:
+            old = list(self._names)[-1 - self._most]
+            self._write(self._names[old], Decrypted(self[old].terms, (), ()))
 
     def __delitem__(self, question: str) -> None:
         raise TypeError("what was answered stays answered.")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._order)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._names)
 
-    def _write(self, question, answer):
-        with files.atomic(self._path(question), "wb", private=True) as file:
+    def _write(self, name, answer):
+        with files.atomic(os.path.join(self._directory, name), "wb", private=True) as file:
             file.write(encrypted_rounds.encode_decrypted(answer))
-
-    def _path(self, question):
-        return os.path.join(self._directory, question)
 
 
 class KeyHoldingMember(Member):

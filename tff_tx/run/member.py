@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -91,8 +90,7 @@ class Member(abc.ABC):
         digest, path = plans.digest(self._plan), os.path.join(self._settings.state_dir, _APPROVED)
         approved = []
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                approved = json.load(file)
+            approved = files.read_json(path, list)
         if digest not in approved:
             if not self._approve(plans.describe(config), digest):
                 raise UserError(f"the operator of {self.name} has not approved of the plan {digest}.")

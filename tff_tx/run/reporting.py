@@ -145,7 +145,7 @@ def _cost(rows):
     if "time/round_seconds" not in rows:
         return "Withheld: what rounds cost depends on the clients in them."
     seconds = rows["time/round_seconds"]
-    upload, download = rows["comm/upload_bytes_per_client"].ffill(), rows["comm/download_bytes_per_client"]
+    upload, download = rows["comm/upload_bytes_per_client"].ffill().fillna(0), rows["comm/download_bytes_per_client"]
     total = float(((upload + download) * rows["clients/sampled"]).sum())
     speed = ""
     if "train/num_examples" in rows:

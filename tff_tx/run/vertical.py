@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -144,8 +143,7 @@ def _checked(run_dir: str, config: RunConfig, settings: VerticalConfig, free: Se
     if not os.path.exists(path):
         return settings
     try:
-        with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
+        stored = files.read_json(path)
         before, seed = stored["vertical"], stored["run"]["run"]["seed"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not that of a vertical federation ({error}): choose another directory.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -167,7 +166,6 @@ def load_stored(
 
 def _facts(path):
     try:
-        with open(os.path.join(path, FACTS), encoding="utf-8") as file:
-            return json.load(file)
+        return files.read_json(os.path.join(path, FACTS))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} has no {FACTS} ({error}): train first, in the same run directory.") from None

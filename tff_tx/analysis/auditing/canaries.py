@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, Callable
@@ -162,8 +161,7 @@ def read_canaries(run_dir: str) -> tuple[list[Canary], list[int], int]:
     if not os.path.exists(path):
         return [], [], 0
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        value = files.read_json(path)
         canaries = [Canary(**{**c, "tokens": tuple(c["tokens"])}) for c in value["canaries"]]
         return canaries, value["token_ids"], value["seed"]
     except (ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -87,8 +86,7 @@ class UpdateStore(Hook):
         """
         directory = os.path.join(self._directory, f"round_{round_num:06d}")
         try:
-            with open(os.path.join(directory, _CLIENTS), encoding="utf-8") as file:
-                clients = json.load(file)
+            clients = files.read_json(os.path.join(directory, _CLIENTS), list)
             names = sorted(name for name in os.listdir(directory) if name.startswith(_CLIENT))
             if len(names) != len(clients):
                 raise ValueError(f"{len(names)} contributions of {len(clients)} clients")

@@ -230,9 +230,14 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
 
 def _of_format(files: Sequence[_File], name: str, spec: DataSpec) -> list[_File]:
     """The files without those of a folder that are of another kind, such as a README beside Parquet files."""
-    if spec.format is not None or name == "text":
+    if name == "text":
         return list(files)
-    return [file for file in files if not file.in_folder or _format_by_name(file.path, spec.encoding) is not None]
+    names = [_format_by_name(file.path, spec.encoding) for file in files]
+    if spec.format is not None:  # files of any ending may be of it
+        names = [
+            None if found is None and name in names and not _ending(f.path) else name for f, found in zip(files, names)
+        ]
+    return [file for file, found in zip(files, names) if not file.in_folder or found is not None]
 
 
 def _by_split(found: dict, fmt: Format) -> dict:

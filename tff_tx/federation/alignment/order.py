@@ -42,8 +42,7 @@ class RowOrder:
           UserError: If it is none.
         """
         try:
-            with open(path, encoding="utf-8") as file:
-                said = json.load(file)
+            said = files.read_json(path)
             if said["version"] != _VERSION:
                 raise ValueError(f"it is of version {said['version']}, and this is {_VERSION}")
             return cls(str(said["alignment"]), tuple(map(int, said["rows"])), str(said["table"]))

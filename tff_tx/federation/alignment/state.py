@@ -89,8 +89,7 @@ class State:
 
     def _read(self):
         try:
-            with open(os.path.join(self._path or "", _FILE), encoding="utf-8") as file:
-                return json.load(file)
+            return files.read_json(os.path.join(self._path or "", _FILE))
         except (OSError, ValueError):
             return {}
 

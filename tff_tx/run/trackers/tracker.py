@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import importlib
-import json
 import os
 from typing import Any
 
@@ -50,8 +49,7 @@ class Tracker(Callback):
         path = os.path.join(run.directory, _RECORD)
         known = {}
         if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                known = json.load(file)
+            known = files.read_json(path)
         changed = directory.read_run(run.directory).config.changed()
         settings = {name: show(value) for name, value in changed.items()}
         found = self.start(package, run.directory, settings, known.get(self.name) if run.first else None)

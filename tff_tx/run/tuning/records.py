@@ -42,8 +42,14 @@ class Records:
         if os.path.exists(self._path):
             with open(self._path, "rb") as file:
                 whole = file.read().rpartition(b"\n")[0]
-        for line in whole.splitlines():
-            self._take(json.loads(line))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise UserError(
+                    f"{self._path}, line {number} is damaged ({error}): restore it, or choose another "
+                    f"{setting('tune.study_dir')}."
+                ) from error
         with files.atomic(self._path, "wb") as file:
             file.write(whole + b"\n" * bool(whole))
 
@@ -111,8 +117,7 @@ def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[st
         files.write_json(path, now)
         return
     try:
-        with open(path, encoding="utf-8") as file:
-            before = json.load(file)
+        before = files.read_json(path)
         names = [name for name in now if name != "run" and before[name] != now[name]]
         names += [name for name in now["run"] if before["run"][name] != now["run"][name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
