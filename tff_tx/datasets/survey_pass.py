@@ -168,6 +168,9 @@ def _write(path: str, pools: Mapping[str, PoolSurvey]) -> None:
         np.savez(file, tables=np.frombuffer(json.dumps(tables).encode(), np.uint8), **arrays)
 
 
+_OF_ZIP = zipfile.BadZipFile, zlib.error
+
+
 def _read(path: str) -> dict[str, PoolSurvey] | None:
     """The pools of a survey, or None if there is none that can be read."""
     try:
@@ -185,5 +188,5 @@ def _read(path: str) -> dict[str, PoolSurvey] | None:
                 )
                 for name, table in tables.items()
             }
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, *_OF_ZIP):
         return None
