@@ -231,6 +231,34 @@ with RayEngine(ray_clusters.process(), threads=1) as engine:
 """
 
 
+CRASHES = """
+import os, sys
+if any(argument.endswith("default_worker.py") for argument in sys.orig_argv):
+    try:
+        os.close(os.open(os.environ["CRASHED"], os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        pass
+    else:
+        os._exit(1)
+"""
+
+
+def test_a_worker_that_dies_as_it_starts_is_made_up_for(tmp_path):
+    """Ray starts another one after a minute, and none that its driver would wait for."""
+    (tmp_path / "sitecustomize.py").write_text(CRASHES)
+    crashed = tmp_path / "crashed"
+    path = os.pathsep.join([str(tmp_path), os.getcwd()])
+    program = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "exit"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path, "CRASHED": str(crashed)},
+        text=True,
+        timeout=150,
+    )
+    assert program.stdout == "ready\n"
+    assert crashed.exists()
+
+
 @pytest.fixture
 def place():
     """A directory with a name short enough for Ray's sockets."""

@@ -41,6 +41,9 @@ for i in 1 2 3 4 5; do
 done
 """
 _LOOPBACK = "127.0.0.1"
+# Otherwise the first driver waits until as many workers as processors have started, and for ever for one that did not
+# (github.com/ray-project/ray/issues/40131). Ours are actors, with processes of their own.
+_NO_FIRST_WORKERS = {"prestart_worker_first_driver": False}
 _LONGEST_PLACE = 24  # the name of a socket has 107 characters at most, and Ray takes the rest
 _REFRESH_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
@@ -123,7 +126,8 @@ class RayCluster(contextlib.AbstractContextManager):
                 stack.enter_context(_environment(_MARK, self._scratch.path))
                 # By any other address Ray listens on all that this machine has, and runs code for whoever connects.
                 here = {"_node_ip_address": _LOOPBACK, "_temp_dir": self._scratch.path}
-                self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), **here, **options)
+                options |= {**here, "_system_config": _NO_FIRST_WORKERS}
+                self._ray.init(num_cpus=cpus or len(os.sched_getaffinity(0)), **options)
 
     def refresh(self, at_once: bool = False) -> None:
         """Looks, every two seconds at most, which nodes there are, and starts workers where they lack.
