@@ -44,7 +44,7 @@ help:
 	@echo "make trackers                       .venv-trackers, for the slow tests of MLflow and Weights & Biases: 150 MB"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make notebooks                      write notebooks/*.ipynb from their sources"
-	@echo "make test-notebooks                 run them with small settings on the newest Python, about 8"
+	@echo "make test-notebooks                 run them with small settings on the newest Python, about 10"
 	@echo "                                    minutes, and build the site of their outputs"
 	@echo "make docs                           the documentation as a site, in site/; runs the notebooks first, once"
 	@echo "make setup                          the virtual environment .venv, which the above make"

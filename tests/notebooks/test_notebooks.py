@@ -29,8 +29,8 @@ def test_a_notebook_has_a_badge_the_first_cell_and_no_outputs(source):
     assert f"({source.stem}.ipynb)" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
 
 
-def test_there_are_seven():
-    assert len(SOURCES) == len(list((ROOT / "notebooks").glob("*.ipynb"))) == 7
+def test_there_are_nine():
+    assert len(SOURCES) == len(list((ROOT / "notebooks").glob("*.ipynb"))) == 9
 
 
 def test_a_forks_address_is_set_in_one_place():
