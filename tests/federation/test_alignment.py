@@ -162,8 +162,16 @@ def test_a_list_of_guesses_is_rejected():
     masks = KeyedHash(KEY)
     member = Member("a", identifiers(["ann"], masks.hash).points, masks, most_identifiers=3)
     guesses = identifiers([f"guess {n}" for n in range(4)], masks.hash).points
-    with pytest.raises(UserError, match="b has more than 3 identifiers, which may be guesses"):
+    with pytest.raises(UserError, match="those of b the others have 4 or more identifiers, above the limit of 3: they"):
         member.answer("put", {"owner": "b", "start": 0}, guesses.tobytes())
+    # In pieces under several names, complete or not.
+    member.answer("put", {"owner": "a", "start": 0, "count": 1})
+    member.answer("put", {"owner": "b", "start": 0}, guesses[:2].tobytes())
+    member.answer("take", {"owner": "b", "start": 0, "count": 2})
+    member.answer("put", {"owner": "c", "start": 0}, guesses[2:3].tobytes())
+    for owner, start in (("c", 1), ("d", 0)):
+        with pytest.raises(UserError, match="the others have 4 or more identifiers"):
+            member.answer("put", {"owner": owner, "start": start}, guesses[3:].tobytes())
 
 
 def test_nothing_in_common_is_said():

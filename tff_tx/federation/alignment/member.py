@@ -34,8 +34,8 @@ class Member:
       points: uint8 [rows, 32], hashes of its identifiers, see `Identifiers`.
       masks: An `EllipticCurve` or a `KeyedHash`.
       state: What it retains when it is interrupted; None: nothing.
-      most_identifiers: A larger set of another party is rejected, as it may be a list of guesses; None: ten times the
-        party's own.
+      most_identifiers: More of the others together, under whatever names, are rejected, as they may be guesses; None:
+        ten times the party's own.
     """
 
     def __init__(
@@ -106,15 +106,20 @@ class Member:
         if owner in self._sets or start * POINT_BYTES != len(arriving):
             raise UserError(f"a part of the set of {owner} came that is not the next: a set passes once, in order.")
         points = self._points[start : start + _number(said, "count")] if owner == self.name else _points_of(data)
-        if owner != self.name and start + len(points) > self._most:
+        if owner != self.name and (found := self._masked_of_others() + len(points)) > self._most:
             raise UserError(
-                f"{owner} has more than {self._most} identifiers, which may be guesses: raise the limit if it is due."
+                f"with those of {owner} the others have {found} or more identifiers, above the limit of {self._most}: "
+                "they may be guesses; raise the limit if it is due."
             )
         masked = self._masks.mask(points).tobytes()
         self._state.append(owner, len(arriving), masked, str(said.get("session", "")))
         self._arriving[owner] = arriving
         arriving += masked
         return {"rows": len(arriving) // POINT_BYTES}, b""
+
+    def _masked_of_others(self):
+        arriving = sum(len(found) // POINT_BYTES for of, found in self._arriving.items() if of != self.name)
+        return arriving + sum(len(found) for of, found in self._sets.items() if of != self.name)
 
     def _mix(self, owner):
         """Shuffles a set by a permutation that the secret decides."""
