@@ -169,9 +169,9 @@ def test_a_list_of_guesses_is_rejected():
     member.answer("put", {"owner": "b", "start": 0}, guesses[:2].tobytes())
     member.answer("take", {"owner": "b", "start": 0, "count": 2})
     member.answer("put", {"owner": "c", "start": 0}, guesses[2:3].tobytes())
-    for owner, start in (("c", 1), ("d", 0)):
+    for owner, begin in (("c", 1), ("d", 0)):
         with pytest.raises(UserError, match="the others have 4 or more identifiers"):
-            member.answer("put", {"owner": owner, "start": start}, guesses[3:].tobytes())
+            member.answer("put", {"owner": owner, "start": begin}, guesses[3:].tobytes())
 
 
 def test_nothing_in_common_is_said():

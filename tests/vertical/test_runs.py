@@ -11,6 +11,7 @@ from tests.vertical import small
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment import RowOrder
+from tff_tx.privacy import outputs
 from tff_tx.run import vertical
 from tff_tx.vertical import open_federation, tables
 from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
@@ -42,6 +43,9 @@ def test_a_run_resumes_to_the_bit_and_predicts(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 569
     assert float(rows[0]["benign"]) + float(rows[0]["malignant"]) == pytest.approx(1.0, abs=1e-5)
+    paths = [str(path.relative_to(tmp_path / "whole")) for path in (tmp_path / "whole").rglob("*") if path.is_file()]
+    assert [path for path in paths if not outputs.mark_of(path, runs["whole"], outputs.VERTICAL_FILES)] == []
+    assert "Not to be passed on unasked: `parties/NAME/`" in (tmp_path / "whole" / "report.md").read_text()
     with pytest.raises(UserError, match="vertical.cut_size was 8 in run.directory=.*, is 16: a run goes on with the"):
         vertical.train(runs["whole"], dataclasses.replace(settings, cut_size=16), False)
 

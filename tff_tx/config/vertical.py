@@ -41,7 +41,7 @@ class AlignConfig(Section, name="align"):
     key_file: str | None = option(None, "File with the secret that the parties share, with {align.match}=keyed.")
     output_dir: str = option("aligned", "Directory for the orders of rows, a file NAME.json for each party.")
     most_identifiers: int | None = option(
-        None, "More identifiers of the other parties together are rejected; default: ten times this party's own.", least=1
+        None, "More identifiers of all others together are rejected; default: ten times this party's own.", least=1
     )
     threads: int | None = option(None, "Threads; default: one per processor.", least=1, most=1024)
     address: str | None = option(None, "Address to listen at, host:port: this party coordinates.", is_address=True)

@@ -107,6 +107,24 @@ FILES = (
 )
 """Of a run directory, by their paths in it."""
 
+VERTICAL_FILES = (
+    FILES[0],
+    Output(
+        ("parties/*",),
+        SECRET,
+        "`parties/NAME/`, which is that party's own: its weights, what it found out about its columns, the key of its "
+        "noise, and its log",
+    ),
+    Output(
+        ("metrics.csv", "results.json", "report.*", "predictions.csv"),
+        OUTSIDE,
+        "`metrics.csv`, `results.json`, this report and `predictions.csv`, made of labels and columns as they are, but "
+        "for what `privacy/` bounds: those of the party with the labels",
+    ),
+    Output(("audit/*",), SECRET, "`audit/`, which `programs.audit` writes later: exact figures of all parties' rows"),
+)
+"""Of the run directory of a vertical federation, whose settings are not in the `RunConfig`."""
+
 
 def mark_of(name: str, config: RunConfig, outputs: tuple[Output, ...] = COLUMNS) -> str | None:
     """The mark of a column, or of another output; None: it has none."""

@@ -17,7 +17,7 @@ from tff_tx.config.rules_vertical import check_vertical
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.privacy import accounting
+from tff_tx.privacy import accounting, outputs
 from tff_tx.run import directory, reporting
 from tff_tx.run.callbacks import MetricsFile
 from tff_tx.run.vertical_federation import Federation
@@ -67,7 +67,7 @@ def train(
                 bar.update()
         results = {"test": _evaluate(federation, settings.epochs)}
         files.write_json(os.path.join(run_dir, directory.RESULTS), results)
-        reporting.write_section(run_dir, "Vertical federation", _report(federation, settings, results["test"]))
+        reporting.write_section(run_dir, "Vertical federation", _report(config, federation, settings, results["test"]))
     return results
 
 
@@ -123,10 +123,11 @@ def _privacy(settings: VerticalConfig, rows: int) -> dict[str, float]:
     return found
 
 
-def _report(federation, settings, results):
+def _report(config, federation, settings, results):
     lines = [f"Parties: {', '.join(federation.names)}; {federation.label.name} has the labels."]
     changed = [f.name for f in settings.fields() if getattr(settings, f.name) != f.default]
     lines.append("Settings: " + "; ".join(f"`{name}={show(getattr(settings, name))}`" for name in changed))
+    lines.append("Not to be passed on unasked: " + "; ".join(outputs.outside(config, outputs.VERTICAL_FILES)) + ".")
     lines += ["| metric | held-out rows |\n|---|---|"]
     table = "\n".join(f"| {name} | {value:.4f} |" for name, value in results.items())
     return "\n\n".join(lines) + "\n" + table
