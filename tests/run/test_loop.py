@@ -363,6 +363,22 @@ def test_a_model_that_is_not_finite_ends_the_run_with_the_one_before(engine, tas
     assert len(rows(tmp_path)) == 2
 
 
+def test_updates_that_are_not_finite_end_the_run_with_what_to_lower(task, tmp_path):
+    """The same command would make them again."""
+    options = algorithms.Options(
+        client_optimizer_fn=lambda r: algorithms.build_optimizer("sgd", 1e38),
+        server_optimizer=algorithms.build_optimizer("sgd", 1.0),
+    )
+    sentence = (
+        r"round 1: 0 of at least 1 clients finished \(NotFiniteError: its update is not finite\), in the last of 4 "
+        r"attempts: lower client\.learning_rate.* client\.clip_norm or .* in another run\.directory\.$"
+    )
+    process = algorithms.build_fed_avg(task.model, options)
+    with LocalEngine(task.process(process)) as engine, pytest.raises(loop.NotFiniteError, match=sentence):
+        run(engine, task, tmp_path)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
 def test_a_mean_that_is_not_finite_ends_the_run(task, tmp_path):
     """The server leaves it out, so that the model would stay as it is for as many rounds as there are."""
     noise = tff.aggregators.DifferentiallyPrivateFactory.gaussian_fixed(10.0, 3, clip=3e37)

@@ -63,7 +63,7 @@ class Schedule:
 
 
 class NotFiniteError(UserError):
-    """The server's step made a model that is not finite."""
+    """The server's step made a model that is not finite, or clients made updates that are not."""
 
 
 class Interrupted(Exception):
@@ -103,7 +103,8 @@ def train(
 
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
-      UserError: If a round makes a model that is not finite, whose state before is saved, or the disk is full.
+      UserError: If a round makes a model that is not finite, or too few finite updates, so that the same command
+        would again; the state before is saved. Or if the disk is full.
     """
     with files.disk_errors(run_dir):
         rows_fn = functools.partial(_row_checksums, engine, run_dir)
@@ -138,6 +139,10 @@ def train(
                 checkpoints.save(state, done)
         if isinstance(error, NotFiniteError):
             raise
+        if isinstance(error, TooFewClientsError) and error.not_finite:
+            raise _not_finite(
+                f"round {done + 1}: {error}, in the last of {schedule.max_retries + 1} attempts", run, done
+            ) from None
         raise Interrupted(_why(error, schedule, done)) from None
     run.weights = engine.model_weights(state)
     _call(run_dir, callbacks, "on_end", run)
@@ -177,12 +182,19 @@ def _require_finite(result, before):
             return
         norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in leaves(before)))
     last, losses = result.round_num - 1, [(name, v) for name, v in result.row.items() if name.endswith("/loss")]
-    raise NotFiniteError(
+    raise _not_finite(
         f"round {last + 1} made {'a mean of updates' if left_out else 'a model'} that is not finite, of a model of "
-        f"norm {norm:.3g} after round {last}{''.join(f', with {name} {value:.3g}' for name, value in losses)}: lower "
-        f"{setting('client.learning_rate')}, {setting('server.learning_rate')}, or noise and its clip norm, or set "
-        f"{setting('aggregation.clip_norm')}, in another {setting('run.directory')}; the state after round {last} is "
-        f"in {result.run.directory}."
+        f"norm {norm:.3g} after round {last}{''.join(f', with {name} {value:.3g}' for name, value in losses)}",
+        result.run,
+        last,
+    )
+
+
+def _not_finite(what, run, last):
+    return NotFiniteError(
+        f"{what}: lower {setting('client.learning_rate')}, {setting('server.learning_rate')}, or noise and its clip "
+        f"norm, or set {setting('client.clip_norm')} or {setting('aggregation.clip_norm')}, in another "
+        f"{setting('run.directory')}{f'; the state after round {last} is in {run.directory}' * bool(last)}."
     )
 
 

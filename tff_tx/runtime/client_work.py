@@ -156,7 +156,7 @@ def _finite_check(dtypes: list) -> Callable[[list], None]:
     def check(leaves):
         # The work itself puts zeros in place of such an update, which some aggregators would count as a client's.
         if not all_finite([leaves[i] for i in checked]):
-            raise NotFiniteError("its update is not finite; a lower learning rate or clipped gradients may help")
+            raise NotFiniteError("its update is not finite")
 
     return check
 

@@ -59,6 +59,11 @@ class TooFewClientsError(RuntimeError):
         super().__init__(f"{finished} of at least {wanted} clients finished" + (f" ({reasons})" if reasons else ""))
         self.failures = failures
 
+    @property
+    def not_finite(self) -> bool:
+        """Whether clients failed, all because what they computed was not finite, as it will be again."""
+        return bool(self.failures) and all("not finite" in reason for reason in self.failures.values())
+
 
 class Clock:
     """Parts the time into named stretches."""
