@@ -252,6 +252,12 @@ COMMANDS = {
         "--split=time --test_fraction=0.4 --horizons=1,3 --local_steps=2 --series_protocol=standardized",
         _config(**_VIT),
     ),
+    "forecasting_with_gaps": _train(
+        _FILE[:-2],
+        "--data=series_gaps.csv --task=forecasting --architecture=patch_transformer --numeric_columns=speed "
+        "--split=time --test_fraction=0.4 --horizons=1,3 --local_steps=2 --missing_numbers=last",
+        _config(**_VIT),
+    ),
     # Ensemble distillation.
     "distill_clients": [
         (
@@ -303,6 +309,8 @@ def write_files(directory: pathlib.Path) -> None:
     _write(directory / "gaps.csv", ["who,dose,age,label", *gaps, "0,many,3,n"])
     waves = [f"s{s},{50 + s * math.sin(2 * math.pi * t / (8 + s)):.4f}" for s in range(1, 4) for t in range(60)]
     _write(directory / "series.csv", ["who,speed", *waves])
+    with_gaps = [wave.split(",")[0] + ",NA" if n % 7 == 0 else wave for n, wave in enumerate(waves)]
+    _write(directory / "series_gaps.csv", ["who,speed", *with_gaps])
 
 
 def _write(path, lines):

@@ -81,6 +81,10 @@ RELATIONS = [
         ),
         ({**FILE, "data.missing_numbers": "mean"}, "missing_numbers=mean has no effect without data.numeric_columns"),
         (
+            {**FILE, "data.numeric_columns": ("a",), "data.missing_numbers": "last", "task.kind": "masked_lm"},
+            "other records come in no order of time",
+        ),
+        (
             {**FILE, "data.numeric_columns": ("a",), "data.missing_numbers": "mean"},
             "missing_numbers=mean cannot be combined with task.kind=forecasting",
         ),

@@ -19,7 +19,10 @@ DATA = (
         *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
         *section("data", "encoding", "delimiter", "on_bad_rows", "client_per_column"),
     ),
-    *belong("data.numeric_columns", "data.missing_numbers"),
+    Law(
+        lambda c: c.is_set("data.missing_numbers") and not (c.data.numeric_columns or c.data.client_per_column),
+        "{data.missing_numbers=} has no effect without {data.numeric_columns} or {data.client_per_column}: set one.",
+    ),
     Conflict("data.client_per_column", "data.client_column", "both say who the clients are"),
     Law(
         lambda c: not laws.is_encoding(c.data.encoding),
@@ -88,6 +91,7 @@ TABLES = [
         )
         for part in ("validation", "test")
     ),
+    Requires("data.missing_numbers=last", "task.kind=forecasting", "other records come in no order of time"),
     Conflict(
         "data.missing_numbers=mean",
         "task.standardize=False",

@@ -10,7 +10,7 @@ from tff_tx.config.registries import DATASETS, FORMATS, PARTITIONS, SPLITS, TASK
 
 TEXT_JOINS = ("pair", "separator", "blank")
 SERIES_PROTOCOLS = ("within", "standardized")
-MISSING_NUMBERS = ("refuse", "mean")
+MISSING_NUMBERS = ("refuse", "mean", "last")
 ON_BAD_ROWS = ("refuse", "skip")
 DTYPES = ("float32", "bfloat16")
 LEAST_RATE, MOST_RATE = 1000, 1_000_000
@@ -236,8 +236,9 @@ class DataConfig(Section, name="data"):
     numeric_columns: tuple[str, ...] = option((), "Numeric columns of tables and series.")
     missing_numbers: str = option(
         "refuse",
-        "Numbers of tables that are missing (empty, NA, NaN, null or ?): the first is an error, or the mean over all "
-        "training clients takes their place, and a further column per column says where.",
+        "Numbers that are missing (empty, NA, NaN, null or ?): the first is an error. Of tables, the mean over all "
+        "training clients takes their place, and a further column per column says where; of series, the last number "
+        "before does, and windows whose values to come have gaps are left out.",
         choices=MISSING_NUMBERS,
     )
     categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")

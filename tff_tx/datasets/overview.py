@@ -172,9 +172,10 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         if any(c.missing for c in inputs if c.kind == "number"):
             table["data.missing_numbers"] = "mean"
         return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
+    gaps = {"data.missing_numbers": "last"} if any(c.missing for c in inputs if c.kind == "number") else {}
     if len(numbers) > _MANY_SERIES and not named:
-        return {"task.kind": "forecasting", "data.client_per_column": True}
-    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **named} if numbers else {}
+        return {"task.kind": "forecasting", "data.client_per_column": True, **gaps}
+    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **named} if numbers else {}
 
 
 def _lists_of_labels(found: Overview) -> list[str]:

@@ -44,13 +44,18 @@ class Forecaster(RecordPredictor):
     def _series(self, chunks):
         length = self.model.config.context_length
         for client, rows in _by_client(chunks):
-            values = np.stack(rows["numbers"].tolist())
+            values = pd.DataFrame(rows["numbers"].tolist()).ffill().to_numpy()
             if len(values) < length:
                 raise UserError(
                     f"{rows['where'].iloc[-1]}: the series {client} has {len(values)} records, and the model looks at "
                     f"{length}; give more."
                 )
             for name, past in zip(self.data.number_names, values[-length:].T):
+                if np.isnan(past[0]):
+                    raise UserError(
+                        f"{rows['where'].iloc[-length]}: the series {client} has no number in the column {name!r} here "
+                        "or before; fill it in."
+                    )
                 yield {_CLIENTS: client, "column": name}, past
 
     def predict_batch(self, inputs):

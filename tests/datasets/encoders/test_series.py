@@ -62,6 +62,41 @@ def test_each_column_is_a_series(tmp_path):
     assert windows(found.train, "a") == [[0, 1, 2, 3, 4], [0, 10, 20, 30, 40]]
 
 
+def test_missing_numbers_are_the_last_before_and_are_not_forecast(tmp_path):
+    """Beside pandas: over chunks, of several columns, and not before the first number."""
+    rng = np.random.default_rng(3)
+    table = rng.normal(size=[2500, 2]).astype(np.float32)
+    table[rng.random(table.shape) < 0.1] = np.nan
+    table[:7, 1] = np.nan
+    frame = pd.DataFrame(table, columns=["speed", "flow"])
+    frame.assign(sensor="a").to_csv(tmp_path / "x.csv", index=False, na_rep="NA")
+    several = {"numeric_columns": ("speed", "flow"), "split": "time", "test_fraction": 0.5}
+    with pytest.raises(UserError, match="the column 'speed' has"):
+        load(tmp_path / "x.csv", tmp_path, **several)
+    found = load(tmp_path / "x.csv", tmp_path, missing_numbers="last", **several)
+    filled = frame.ffill().to_numpy()
+    for split, start in ((found.train, 0), (found.test, 1250)):
+        wanted = [[*filled[t : t + 3, k], *table[t + 3 : t + 5, k]] for t in range(start, start + 1246) for k in (0, 1)]
+        wanted = [window for window in wanted if not np.isnan(window).any()]
+        np.testing.assert_allclose(windows(split, "a"), wanted, rtol=1e-6)
+        assert 1500 < len(wanted) < 2492
+
+
+def test_deviations_are_of_the_numbers_that_are_there(tmp_path):
+    table = pd.DataFrame({"speed": [np.nan, 5.0, np.nan, 7.0, 9.0, 8.0, 7.0, 3.0, 4.0, 5.0, 6.0, 7.0], "sensor": "a"})
+    table.to_csv(tmp_path / "x.csv", index=False)
+    spec = datasets.DataSpec(
+        "file",
+        files=(str(tmp_path / "x.csv"),),
+        **{"client_column": "sensor", "numeric_columns": ("speed",), "cache_dir": str(tmp_path), "split": "time"},
+        **{"test_fraction": 0, "borders": (8, 0, 4), "missing_numbers": "last"},
+    )
+    found = datasets.load(spec, datasets.ForecastingEncoder(3, 2, standardizes=True), progress=False)
+    examples = [*found.train.create_tf_dataset_for_client("a").as_numpy_iterator()]
+    assert [list(e["past_values"]) for e in examples] == [[5, 5, 7], [5, 7, 9], [7, 9, 8]]
+    np.testing.assert_allclose([e["deviation"] for e in examples], table["speed"][:8].std(ddof=0), rtol=1e-6)
+
+
 def test_the_fields_protocol(tmp_path):
     """Borders, windows that look back, and deviations of the training part, beside scikit-learn's scaler."""
     rng = np.random.default_rng(5)

@@ -79,11 +79,12 @@ class NextItemEncoder(Encoder):
 
 
 class _WindowStream(Stream):
-    """Keeps the last records of each owner, which the next windows begin with."""
+    """Keeps the last records of each owner, which windows begin with: their numbers, and where these were missing."""
 
     def __init__(self, encoder: ForecastingEncoder):
         super().__init__(encoder)
         self._last: dict = {}  # records of each client, whatever their split
+        self._known: dict = {}  # of each client, the last number of each column
 
     def add(self, owners, rows):
         encoder = self._encoder
@@ -91,17 +92,25 @@ class _WindowStream(Stream):
         length = past + encoder.prediction_length
         values: dict = {}
         for owner, numbers in zip(owners, encoder._encode_rows(rows)):
-            values.setdefault(owner, []).append(numbers)
+            values.setdefault(owner, []).append(self._filled(owner[1], np.asarray(numbers, np.float64)))
         for owner, new in values.items():
             before = self._last.get(owner[1], ()) if encoder.standardizes else ()
             series = np.asarray([*self._rest.get(owner, before), *new], np.float32)
             if len(series) >= length:
                 windows = np.lib.stride_tricks.sliding_window_view(series, length, axis=0)
-                for columns in windows:
+                for columns, missing in windows:
                     for number, window in enumerate(columns):
-                        yield owner, encoder.example(window, owner[1], number)
+                        if not (missing[number, past:].any() or np.isnan(window[0])):
+                            yield owner, encoder.example(window, owner[1], number)
             self._rest[owner] = series[max(0, len(series) - length + 1) :].copy()
             self._last[owner[1]] = series[-past:].copy()
+
+    def _filled(self, client, numbers):
+        missing = np.isnan(numbers)
+        if missing.any():
+            numbers = np.where(missing, self._known.get(client, np.nan), numbers)
+        self._known[client] = numbers
+        return numbers, missing
 
 
 class ForecastingEncoder(Encoder):
@@ -109,7 +118,8 @@ class ForecastingEncoder(Encoder):
 
     Examples: `past_values` float32 [context_length], `future_values` float32 [prediction_length], both in the unit of
     the data. A window lies within one split: with data.split=time no window for testing looks at a record that was
-    trained on, as in T-GCN (Zhao et al. 2019).
+    trained on, as in T-GCN (Zhao et al. 2019). A number that is missing (NaN) is the last one before; no window begins
+    before the first number of its column, or has to forecast one that is missing.
 
     If it `standardizes`, windows of held-out records look back on those before, so that all of them are forecast, and
     examples have a `deviation`, float32 []: the standard deviation of the series over the client's training records,
@@ -139,18 +149,21 @@ class ForecastingEncoder(Encoder):
         """Adds up the training records of each client."""
         for (code, client), numbers in zip(owners, self._encode_rows(rows)):
             if code == splits.TRAIN:
-                first = self._sums.setdefault(client, [np.asarray(numbers, np.float64), 0, 0.0, 0.0])[0]
-                sums = self._sums[client]
-                # Of differences from the first record: squares of large numbers would swallow small deviations.
-                sums[1], sums[2] = sums[1] + 1, sums[2] + (numbers - first)
-                sums[3] = sums[3] + np.square(numbers - first)
+                numbers = np.asarray(numbers, np.float64)
+                sums = self._sums.setdefault(client, [np.full_like(numbers, np.nan), 0, 0.0, 0.0])
+                # Of differences from the first number: squares of large numbers would swallow small deviations.
+                sums[0] = np.where(np.isnan(sums[0]), numbers, sums[0])
+                differences = np.nan_to_num(numbers - sums[0])
+                sums[1] = sums[1] + ~np.isnan(numbers)
+                sums[2], sums[3] = sums[2] + differences, sums[3] + np.square(differences)
 
     def example(self, window: np.ndarray, client: int, column: int) -> dict:
         """The example of a window of a column of a client."""
         found = {"past_values": window[: self.context_length], "future_values": window[self.context_length :]}
         if self.standardizes:
-            _, number, total, squares = self._sums[client]
-            variance = squares[column] / number - (total[column] / number) ** 2
+            number, total, squares = (sums[column] for sums in self._sums[client][1:])
+            number = max(number, 1)
+            variance = squares / number - (total / number) ** 2
             found["deviation"] = np.float32(np.sqrt(max(variance, 0.0)) or 1.0)
         return found
 

@@ -232,7 +232,7 @@ def _pixels(rows, spec) -> list:
 
 
 def _numbers(rows, spec) -> list:
-    convert = values.as_number_or_nan if spec.missing_numbers == "mean" else values.as_number
+    convert = values.as_number if spec.missing_numbers == "refuse" else values.as_number_or_nan
     columns = np.array([_column(rows, name, "numeric_columns", convert) for name in spec.number_names], np.float64)
     if spec.missing_numbers == "mean":
         columns = np.concatenate([columns, np.isnan(columns)])
