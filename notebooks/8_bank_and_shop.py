@@ -136,7 +136,6 @@ table.astype(float).round(3)
 # !python -m programs.audit --vertical --run_dir=runs/both --hijacking_steps={HIJACKING_STEPS}
 
 # %% [markdown]
-# The shop, whose bottom was trained for the label, can tell it of people whom the bank never told it about: that is
-# what the bank gives it for its columns. Whoever does not want that sets `--label_epsilon`, and whoever does not want
-# the bank to read the columns out of activations sets `--cut_clip` and `--cut_noise`; the documentation has the price
-# of each.
+# Gradients tell the shop labels of the bank's people, and activations tell the bank the shop's columns. Against the
+# first there is `--gradient_defence` and, with a guarantee, `--label_epsilon`; against the second `--cut_clip` and
+# `--cut_noise`. The documentation has the price of each.
