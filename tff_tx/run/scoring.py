@@ -16,7 +16,7 @@ from tff_tx import inference, models
 from tff_tx.config import RunConfig, laws
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import comparison, fine_tuning, reporting
+from tff_tx.run import comparison, fine_tuning, personalizing, reporting
 from tff_tx.run.assemble import own_models
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import StoredRun
@@ -110,7 +110,7 @@ def evaluate(
     Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
     after fine-tuning by the settings of `config.client`, with `choose_steps` as far as helps on other records of the
     client; with `neighbors` by kNN-Per; with `alone_epochs` beside what clients train alone from the run's beginning.
-    See `fine_tuning` and `knn_per`. With `words` texts are also generated, or questions answered, and scored by
+    See `personalizing`. With `words` texts are also generated, or questions answered, and scored by
     their words, unless clients have models of their own.
 
     Raises:
@@ -131,24 +131,18 @@ def evaluate(
         if config.client.learning_rate is None:
             config = config.replace({"client.learning_rate": run.config.client_learning_rate})
     begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
-    records, others = None, {}
-    _check_own(own_fn, personalize_epochs, choose_steps, neighbors)
-    if personalize_epochs or alone_epochs or neighbors:
-        records, clients = fine_tuning.parts(task, split)
+    options = {"personalize_epochs": personalize_epochs, "choose_steps": choose_steps, "neighbors": neighbors}
+    way, others = personalizing.chosen(options, own_fn is not None), {}
+    if way is not None or alone_epochs:
+        _, clients = fine_tuning.parts(task, split)
     if alone_epochs:
         others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
-    if own_fn is not None or personalize_epochs or neighbors:
+    if own_fn is not None or way is not None:
         others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
-    if own_fn is not None and personalize_epochs:
-        others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
-    if personalize_epochs:
-        names = None if run is None else run.facts.get(own_models.TRAINED)
-        chosen_by = None
-        if choose_steps:
-            records, chosen_by = fine_tuning.choosing(task, split, records)
-        own_fn = own_models.build_tuning(config, task, records, personalize_epochs, names, own_fn, chosen_by)
-    if neighbors:
-        task, own_fn = own_models.build_memory(config, split, neighbors, progress)
+    if way is not None:
+        if own_fn is not None:
+            others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
+        task, own_fn = way.build(personalizing.Asked(config, task, split, run, options, progress), own_fn)
     needs_outputs = task.model.objective.pooled_fn is not None
     outputs: dict[str, list] | None = {} if needs_outputs else None
     overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
@@ -163,18 +157,6 @@ def evaluate(
     return Evaluation(
         split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
     )
-
-
-def _check_own(own_fn, personalize_epochs, choose_steps, neighbors):
-    """Rejects more than one way to a client's own model."""
-    if choose_steps and not personalize_epochs:
-        raise UserError(f"{setting('evaluate.choose_steps')} needs {setting('evaluate.personalize_epochs')}: set it.")
-    if neighbors and (personalize_epochs or own_fn is not None):
-        other = "a run whose clients have models of their own" if own_fn else setting("evaluate.personalize_epochs")
-        raise UserError(
-            f"{setting('evaluate.neighbors')}={neighbors} cannot be combined with {other}: kNN-Per mixes neighbors "
-            "among the features of one global model; remove it."
-        )
 
 
 def _add_words(predictor, split, overall, by_client):
