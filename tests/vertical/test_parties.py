@@ -16,28 +16,57 @@ from tff_tx.federation import audit_log
 from tff_tx.run import vertical_parties
 
 
-@pytest.mark.slow
-def test_parties_over_a_connection_are_the_simulation(tmp_path):
-    """Also, the label party has no files of the other, and the log at that has all that left it."""
-    kits, address = parties.make_kits(tmp_path / "certs", ["laboratory"]), f"localhost:{portpicker.pick_unused_port()}"
-    flags = ["--dataset=breast_cancer", f"--parties={json.dumps(small.TUMOURS)}", "--cut_size=8", "--heads=2"]
-    flags += ["--layers=0", "--top=concatenation", "--epochs=2", "--seed=3"]
-    dial = ["--party=laboratory", f"--coordinator={address}", f"--certificate={kits / 'laboratory'}"]
-    listen = ["--party=clinic", f"--address={address}", f"--certificate={kits / 'coordinator'}"]
+def run_all(tmp_path, flags, others, label="clinic"):
+    """Runs a simulation and, as processes, the parties: final figures of the simulation and of the party `label`."""
+    kits, address = tmp_path / "certs", f"localhost:{portpicker.pick_unused_port()}"
+    if not kits.exists():
+        parties.make_kits(kits, others)
+    ways = {"all": (), label: (f"--party={label}", f"--address={address}", f"--certificate={kits / 'coordinator'}")}
+    for name in others:
+        ways[name] = f"--party={name}", f"--coordinator={address}", f"--certificate={kits / name}"
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = [
             pool.submit(run, "vertical", *flags, *more, f"--run_dir={tmp_path / name}", cwd=tmp_path)
-            for name, more in (("all", ()), ("laboratory", dial), ("clinic", listen))
+            for name, more in ways.items()
         ]
         for future in runs:
             future.result()
-    found, simulated = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("clinic", "all"))
-    assert found["test"] == pytest.approx(simulated["test"], abs=1e-6)
+    return [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("all", label)]
+
+
+def sent(tmp_path, name):
+    """Bytes of each step that a party's log has."""
+    log = audit_log.read(str(tmp_path / name / "parties" / name / audit_log.NAME))
+    return [entry["bytes"] for entry in log if entry["what"] == "step"]
+
+
+SMALL = ["--dataset=breast_cancer", "--cut_size=8", "--heads=2", "--layers=0", "--seed=3"]
+
+
+@pytest.mark.slow
+def test_parties_over_a_connection_are_the_simulation(tmp_path):
+    """Also, the label party has no files of the other, and the log at that has all that left it."""
+    flags = [*SMALL, f"--parties={json.dumps(small.TUMOURS)}", "--top=concatenation", "--epochs=2"]
+    simulated, found = run_all(tmp_path, flags, ["laboratory"])
+    assert found == pytest.approx(simulated, abs=1e-6)
     assert os.listdir(tmp_path / "clinic" / "parties") == ["clinic"]
-    log = list(audit_log.read(str(tmp_path / "laboratory" / "parties" / "laboratory" / audit_log.NAME)))
-    steps = [entry["bytes"] for entry in log if entry["what"] == "step"]
+    steps = sent(tmp_path, "laboratory")
     assert len(steps) == 2 * 8
     assert min(steps) > 7 * 4 * 8 * 4  # of the last batch: rows, tokens, their width, bytes of a number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [{"label": "label"}, {**small.TUMOURS["clinic"]}], ids=["alone", "with columns"])
+def test_a_secure_sum_between_processes_is_the_simulation_also_when_it_resumes(labels, tmp_path):
+    """Three parties, each a process: of the two without labels only the sum reaches the one with labels."""
+    others = {"laboratory": {"numeric": ["mean_area", "worst_area"]}, "imaging": {"numeric": ["mean_symmetry"]}}
+    flags = [*SMALL, f"--parties={json.dumps({'clinic': labels, **others})}", "--top=sum", "--secure_sum"]
+    for epochs in (1, 2):  # pairs agree on other keys when it resumes
+        simulated, found = run_all(tmp_path, [*flags, f"--epochs={epochs}"], list(others))
+        assert found == pytest.approx(simulated, abs=1e-5)
+    plain, _ = run_all(tmp_path / "plain", [*flags[:-1], "--epochs=2"], list(others))
+    assert found == pytest.approx(plain, abs=1e-3)  # but for the grid of the sum
+    assert [len(sent(tmp_path, name)) for name in others] == [2 * 8] * 2
 
 
 @pytest.mark.parametrize(
