@@ -30,6 +30,18 @@ TABLE = {
     "ner": [["O", "B-X"]] * N,
     "moods": [[["joy"], ["joy", "fear"], []][n % 3] for n in range(N)],
     "source": [f"news {n % 3}" for n in range(N)],
+    "genres": [("joy|fear", "joy", "", "calm|joy", "fear|calm")[n % 5] for n in range(N)],
+    "place": [("Bonn, DE", "Paris, FR")[n % 2] for n in range(N)],
+    "owner": [{"userId": n % 4, "land": "DE"} for n in range(N)],
+    "tags": [[["new"], ["new", "sale"], ["old"]][n % 3] for n in range(N)],
+    "gold_label": [("yes", "no")[n % 2] for n in range(N)],
+    "row": list(range(1, N + 1)),
+    "tokens": [["a", "b"]] * N,
+    "ner_tags": [["O", "B-X"]] * N,
+    "rude": [int(n % 4 == 0) for n in range(N)],
+    "threat": [n % 2 for n in range(N)],
+    "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
+    "line": [f"line {n % 4}" for n in range(N)],
 }
 
 
@@ -50,7 +62,9 @@ def test_columns(tmp_path):
         **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
         **dict.fromkeys(("target", "text", "prompt", "completion"), "text"),
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
-        **{"moods": "list", "source": "category"},
+        **{"moods": "list", "source": "category", "tags": "list", "day": "time", "owner.userId": "category"},
+        **{"row": "id", "tokens": "list", "ner_tags": "list", "rude": "category", "threat": "category"},
+        **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -96,6 +110,22 @@ def test_columns(tmp_path):
         (("price", "wide"), {}, "forecasting", {"client_per_column": True}),
         (("price", "wide"), {"client_per_column": True}, "forecasting", {}),
         (("sku",), {}, None, {}),
+        (
+            ("review", "genres", "place"),
+            {"label_column": "genres"},
+            "multi_label_classification",
+            {"label_separator": "|"},
+        ),
+        (("review", "genres"), {}, "multi_label_classification", {"label_column": "genres", "label_separator": "|"}),
+        (("review", "place"), {}, "sequence_classification", {"label_column": "place"}),
+        (("review", "tags", "kind", "owner"), {}, "multi_label_classification", {"client_column": "owner.userId"}),
+        (("review", "moods", "kind"), {}, "sequence_classification", {"label_column": "kind"}),
+        (("review", "kind", "gold_label", "place"), {}, "sequence_classification", {"label_column": "gold_label"}),
+        (("tokens", "ner_tags", "row"), {}, "token_classification", {"label_column": "ner_tags"}),
+        (("review", "rude", "threat"), {}, "multi_label_classification", {"label_columns": ("rude", "threat")}),
+        (("review", "rude", "threat", "gold_label"), {}, "sequence_classification", {"label_column": "gold_label"}),
+        (("row", "price", "kind"), {}, "tabular_classification", {"numeric_columns": ("price",)}),
+        (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
     ],
 )
 def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, named):

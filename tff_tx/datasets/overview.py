@@ -20,10 +20,14 @@ _MOST_CLASSES = 100
 _MANY_SERIES = 5
 _TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z| UTC)?)?$")
 _CLIENT_NAMES = (
-    *("client", "client_id", "user", "user_id", "patient", "patient_id", "speaker", "author", "hospital", "clinic"),
-    *("site", "bank", "branch", "store", "device", "sensor", "source"),
+    *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
+    *("branch", "store", "shop", "device", "sensor", "meter", "source"),
 )
 _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
+# What columns of a label are called with another word before, and of several labels.
+_LABEL_ENDS = ("label", "class", "target")
+_LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotions")
+_SEPARATORS = ("|", ";", ",")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Column:
       missing: Rows without a value.
       distinct: Different values.
       examples: The first of these, cut.
+      labels: Different ones that the rows have in lists, or separated in a text; 0 for what are no sets of labels.
+      separator: What stands between them in a text.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Column:
     missing: int
     distinct: int
     examples: tuple[str, ...]
+    labels: int = 0
+    separator: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +101,31 @@ def _column(name: str, found: Sequence) -> Column:
     shown = list(dict.fromkeys(_shown(value) for value in there))
     kind = _kind(there, len(shown))
     examples = tuple(_cut(text, kind == "image or recording") for text in shown[:_NUM_EXAMPLES])
-    return Column(name, kind, len(found) - len(there), len(shown), examples)
+    labels, separator = _separated(there, len(shown)) if kind in ("category", "text", "id") else (0, None)
+    if kind == "list":
+        labels = _num_labels([values.parsed(value) for value in there])
+    kind = "category" if separator else kind
+    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator)
+
+
+def _num_labels(rows: Sequence[Sequence]) -> int:
+    """The number of different labels; 0 if rows are no sets of a few labels that many of them have."""
+    if not all(isinstance(part, (str, int)) for row in rows for part in row) or any(
+        len(set(row)) < len(row) for row in rows
+    ):
+        return 0
+    labels = {part for row in rows for part in row}
+    return len(labels) if 2 <= len(labels) <= min(_MOST_CLASSES, len(rows) // 2) else 0
+
+
+def _separated(there: Sequence, distinct: int) -> tuple[int, str | None]:
+    """The number of labels that texts consist of in several combinations, and what separates them."""
+    for separator in _SEPARATORS:
+        rows = [[part.strip() for part in str(value).split(separator)] for value in there]
+        several = sum(len(row) > 1 for row in rows) * 10 >= len(rows)
+        if several and all(map(all, rows)) and 0 < (labels := _num_labels(rows)) < distinct:
+            return labels, separator
+    return 0, None
 
 
 def _cut(text: str, is_path: bool) -> str:
@@ -119,11 +151,19 @@ def _kind(there: Sequence, distinct: int) -> str:
     few = distinct <= min(_MOST_CLASSES, max(2, len(there) // 2))
     if all(map(values.is_number, there)):
         whole = all(values.as_number(value).is_integer() for value in there)
+        if distinct == len(there) > 2 and whole and _counts(there):
+            return "id"
         return "category" if few and whole and distinct <= 20 else "number"
     if all(_TIME.match(str(value)) for value in there):
         return "time"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"
+
+
+def _counts(numbers: Sequence) -> bool:
+    """Whether numbers are those of the rows, as an index that was written with a table."""
+    first = values.as_number(numbers[0])
+    return first in (0, 1) and all(values.as_number(value) == first + n for n, value in enumerate(numbers))
 
 
 def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
@@ -136,19 +176,21 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     """
     if spec.client_per_column:
         return {"task.kind": "forecasting"}
-    clients = [] if spec.client_column else _named(found.of_kind("category", "id", "number"), _CLIENT_NAMES)
+    clients = [] if spec.client_column else _clients(found)
     named = {"data.client_column": clients[0]} if clients else {}
     if {"question", "context", "answers"} <= record_columns:
         return {"task.kind": "question_answering", **named}
     if {"tokens", "tags"} <= record_columns:
         return {"task.kind": "token_classification", **named}
+    if words := _words_and_tags(found):
+        return {"task.kind": "token_classification", **words, **named}
     texts = found.of_kind("text")
     if {"text", "target"} <= record_columns and spec.target_column in texts:
         return {"task.kind": "sequence_to_sequence", **named}
     if "messages" in record_columns and "target" not in record_columns:
         return {"task.kind": "instruction_tuning", **named}
     rest = [c for c in found.columns if c.name not in clients]
-    labels = _labels(spec, rest)
+    labels = _labels(spec, [c for c in rest if not (texts and c.separator)])
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
     media = [c for c in found.columns if c.kind == "image or recording"]
     if media and labels:
@@ -157,14 +199,21 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
     if texts and "labels" in record_columns:
         return {"task.kind": "multi_label_classification", **text, **named}
-    if texts and not labels and (lists := _lists_of_labels(found)):
-        return {"task.kind": "multi_label_classification", **text, "data.label_column": lists[0], **named}
+    flags = [c.name for c in rest if c.distinct == 2 and {*c.examples} == {"0", "1"}]
+    if texts and len(flags) > 1 and not _is_label(spec, labels[0]):
+        return {"task.kind": "multi_label_classification", **text, "data.label_columns": tuple(flags), **named}
+    lists = [] if not texts or (labels and _is_label(spec, labels[0])) else _lists_of_labels(rest)
+    if lists and (not labels or lists[0].name.lower() in _LISTS):
+        how = {"data.label_separator": lists[0].separator} if lists[0].separator else {}
+        return {"task.kind": "multi_label_classification", **text, "data.label_column": lists[0].name, **how, **named}
     if texts and labels:
         regression = labels[0] in found.of_kind("number")
         kind = "sequence_regression" if regression else "sequence_classification"
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
+    if not named and not (labels and _is_label(spec, labels[0])) and (series := _names_of_series(found)):
+        named, labels = {"data.client_column": series}, []
     inputs = [c for c in rest if c.name not in labels[:1]]
     numbers, categories = ([c.name for c in inputs if c.kind == kind] for kind in ("number", "category"))
     if labels and (numbers or categories):
@@ -178,14 +227,48 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **named} if numbers else {}
 
 
-def _lists_of_labels(found: Overview) -> list[str]:
-    """Columns of lists which are often the same."""
-    most = min(_MOST_CLASSES, found.num_rows // 2)
-    return [c.name for c in found.columns if c.kind == "list" and c.distinct <= most]
+def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:
+    """Columns of several labels, those with a usual name first."""
+    return sorted((c for c in columns if c.labels), key=lambda c: c.name.lower() not in _LISTS)
 
 
-def _named(names: Sequence[str], usual: Sequence[str]) -> list[str]:
-    return sorted((n for n in names if n.lower() in usual), key=lambda n: usual.index(n.lower()))
+def _words_and_tags(found: Overview) -> dict[str, Any]:
+    """Lists of words and of their tags, by usual names."""
+    lists = found.of_kind("list")
+    words = [name for name in lists if name.lower() in ("tokens", "words")]
+    tags = [name for name in lists if (_words(name) or [""])[-1] in ("tags", "tag", "labels")]
+    return {"data.text_column": tuple(words[:1]), "data.label_column": tags[0]} if words and tags else {}
+
+
+def _names_of_series(found: Overview) -> str | None:
+    """The column that says of which series a record is: every series has a record at about every time."""
+    times = [c.distinct for c in found.columns if c.kind == "time"]
+    return next(
+        (
+            c.name
+            for c in found.columns
+            if c.kind == "category" and c.distinct > 1
+            if any(abs(c.distinct * number - found.num_rows) * 10 <= found.num_rows for number in times)
+        ),
+        None,
+    )
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column's name, such as user.id, userId and USER_ID, without that it is an identifier."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
+    return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no") else words
+
+
+def _clients(found: Overview) -> list[str]:
+    """Columns that may be the client, the likeliest first: by the last word of their names."""
+    last = {name: (_words(name) or [""])[-1] for name in found.of_kind("category", "id", "number")}
+    usual = [name for name in last if last[name] in _CLIENT_NAMES]
+    return sorted(usual, key=lambda name: (_CLIENT_NAMES.index(last[name]), len(_words(name))))
+
+
+def _is_label(spec: DataSpec, name: str) -> bool:
+    return name == spec.label_column or name.lower() in _LABEL_NAMES or (_words(name) or [""])[-1] in _LABEL_ENDS
 
 
 def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:
@@ -193,4 +276,6 @@ def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:
     scalars = [c.name for c in columns if c.kind in ("category", "number", "id")]
     if spec.label_column in scalars:
         return [spec.label_column]
-    return [*_named(scalars, _LABEL_NAMES), *(c.name for c in columns[::-1] if c.kind == "category")]
+    usual = sorted((n for n in scalars if n.lower() in _LABEL_NAMES), key=lambda n: _LABEL_NAMES.index(n.lower()))
+    others = [name for name in scalars if name not in usual and _is_label(spec, name)]
+    return [*usual, *others, *(c.name for c in columns[::-1] if c.kind == "category")]

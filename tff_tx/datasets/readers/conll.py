@@ -10,6 +10,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import BadRow, Format, Rows
 
+_DOCUMENT = "-DOCSTART-"
 _UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # Lines of CoNLL-U that are no words: tokens of several words, and words that are not in the text.
 _NO_WORD = re.compile(r"\d+[-.]\d+$")
@@ -39,13 +40,22 @@ def read_conllu(path: str, columns: Sequence[str], encoding: str | None = None) 
         yield where, row
 
 
+def begins_with_mark(path: str, encoding: str | None = None) -> bool:
+    """Whether a file begins as CoNLL-2003's do, which have no ending of their own."""
+    try:
+        with TextLines(path, encoding) as file:
+            return next(file, "").split()[:1] == [_DOCUMENT]
+    except UserError:
+        return False
+
+
 def _sentences(path: str, columns: Sequence[str], encoding: str | None) -> Iterator[tuple]:
     """(number of the first line, fields of each line or what is wrong with it) of each sentence."""
     sentence, width, start = [], len(columns) or _width(path, encoding), 0
     with TextLines(path, encoding) as file:
         for number, line in itertools.chain(file.numbered(), [(0, "")]):
             fields = line if isinstance(line, BadRow) else _fields(line)
-            if not fields or fields[0] == "-DOCSTART-":
+            if not fields or fields[0] == _DOCUMENT:
                 if sentence:
                     yield start, sentence
                 sentence = []
@@ -66,7 +76,7 @@ def _width(path: str, encoding: str | None) -> int:
     """The number of fields of the first word that is no # or comment."""
     with TextLines(path, encoding) as file:
         rows = (_fields(line) for _, line in file.numbered() if isinstance(line, str))
-        return next((len(row) for row in rows if row and row[0] != "-DOCSTART-" and not row[0].startswith("#")), 2)
+        return next((len(row) for row in rows if row and row[0] != _DOCUMENT and not row[0].startswith("#")), 2)
 
 
 def _checked(where: str, fields, width: int, columns: Sequence[str]):

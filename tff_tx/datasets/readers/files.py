@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
+from tff_tx.datasets.readers.conll import begins_with_mark
 from tff_tx.datasets.readers.folders import splits_by_name, table_of, with_media
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
@@ -209,6 +210,8 @@ def _format_by_name(path: str, encoding: str | None) -> str | None:
     end = _ending(path)
     if end == ".json":
         return json_format(path, encoding)
+    if end == ".txt" and begins_with_mark(path, encoding):
+        return "conll"
     return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
 
 
