@@ -217,6 +217,8 @@ def save_pretrained(model: Any, directory: str, *preprocessors: Any) -> None:
     Raises:
       OSError: If the directory cannot be written.
     """
+    if longest := getattr(model.config, "max_target_positions", None):
+        model.generation_config.max_length = longest  # pipelines would generate more than there are positions for
     try:
         model.save_pretrained(directory, safe_serialization=True)
         weights = pytorch_weights(model)
