@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _SECONDS = 500
 _forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["pytest", "matplotlib.pyplot", "tff_tx.run.trainer"])
+_forking.set_forkserver_preload(["pytest", "matplotlib.pyplot", "tff_tx.run.trainer", "tests.converted"])
 
 
 def start(program, *flags, cwd, **kwargs):

@@ -11,6 +11,7 @@ from tensorflow.python.eager import context
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.models import IGNORED, SEED
 from tff_tx.tasks import Preprocessing
+from tff_tx.tasks.recipe import LabelledRecipe
 
 SEED_A, SEED_B = tf.constant([1, 2], tf.int64), tf.constant([1, 3], tf.int64)
 BYTES = transformers.ByT5Tokenizer(extra_ids=0)
@@ -81,6 +82,23 @@ def test_images_pass_through():
     np.testing.assert_array_equal(x["pixel_values"], pixels)
     np.testing.assert_array_equal(y, [1, 2, 3])
     assert set(preprocessing.x_spec) == {"pixel_values", SEED}
+
+
+def test_recipes_are_not_converted_by_autograph():
+    """As inside of `tf.function(autograph=False)`, where engines and evaluation call them."""
+    found = []
+
+    class Watched(LabelledRecipe):
+        def batch(self, features, seed):
+            found.append(tf.__internal__.autograph.control_status_ctx().status.name)
+            return super().batch(features, seed)
+
+    spec = collections.OrderedDict(pixels=tf.TensorSpec([2]), label=tf.TensorSpec([], tf.int32))
+    preprocessing = Preprocessing("image_classification", spec, recipe=Watched({"pixels": 0.0}))
+    data = tf.data.Dataset.from_tensors(collections.OrderedDict(pixels=[0.0, 1.0], label=1))
+    preprocessing.train(lambda epoch: data, SEED_A, unlimited())
+    preprocessing.evaluate(data, SEED_A, 1)
+    assert found == ["DISABLED"] * 2
 
 
 class TestMasking:

@@ -94,6 +94,7 @@ class FederatedTask:
 
         return batches
 
+    @tf.autograph.experimental.do_not_convert
     def client_batches(self, client: Any) -> tf.data.Dataset:
         """`train_batches`, traceable; `client` is an `OrderedDict` of tensors of type `CLIENT`."""
 
@@ -133,6 +134,7 @@ class FederatedTask:
           seed: Of the masks of masked language modeling.
         """
 
+        @tf.autograph.experimental.do_not_convert
         def batches(client_id):
             # Masks differ from client to client, else equal texts would have equal words masked.
             key = tf.strings.to_hash_bucket_fast(client_id, 2**62)
