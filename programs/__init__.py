@@ -5,13 +5,13 @@ import os
 import sys
 import warnings
 
-from programs import interrupts, quick_imports
+from programs import interrupts
 
 if sys.argv[0] == "-m":  # a program starts, and imports take seconds
     interrupts.install()
 
 try:
-    import tff_tx  # noqa: F401
+    from tff_tx.core import quick_imports
 except ImportError as error:  # not of this platform
     print(error, file=sys.stderr)
     sys.exit(2)

@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import importlib
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ from absl import app, flags, logging
 
 import programs
 from programs import interrupts, scratch
-from tff_tx.config import FIELDS, SECTIONS, Field, RunConfig, Section, flag_of, show
-from tff_tx.core.errors import UserError
+from tff_tx.config import FIELDS, SECTIONS, RunConfig, Section, flag_of, show
+from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.core.text import printable
 
 FLAGS = flags.FLAGS
@@ -50,13 +49,16 @@ class Program:
     """A program with flags for some settings.
 
     Args:
-      main: From `Settings` to the exit code; None: 0.
+      main: Of `Settings`.
       *own: The program's own sections.
       settings: Paths of settings of a run that it has flags for, or names of whole sections.
+      resumes: Whether the same command goes on where it was interrupted.
     """
 
-    def __init__(self, main: Callable[[Settings], int | None], *own: type[Section], settings: Sequence[str] = ()):
-        self._main, self._own = main, own
+    def __init__(
+        self, main: Callable[[Settings], None], *own: type[Section], settings: Sequence[str] = (), resumes: bool = False
+    ):
+        self._main, self._own, self._resumes = main, own, resumes
         names = {path.partition(".")[0] for path in settings}
         of_run = [s for s in SECTIONS if s.section in names]
         chosen = {p for p, f in FIELDS.items() if p in settings or f.section in settings}
@@ -67,7 +69,7 @@ class Program:
     def run(self) -> NoReturn:
         """Parses the command line, runs `main` and ends the process.
 
-        The exit code is 0 when `main` returns None (or what it returns), 2 for a wrong flag, a left-over argument or a
+        The exit code is 0 when `main` returns, 2 for a wrong flag, a left-over argument or a
         `UserError`, whose message goes to standard error, 128 and its number for a signal, and 1 with a traceback for
         anything else.
         """
@@ -86,12 +88,14 @@ class Program:
         try:
             if len(argv) > 1:
                 raise UserError(f"The argument {argv[1]!r} belongs to no flag; write --flag=value, see --help.")
-            return self._main(self._settings())
+            self._main(self._settings())
+            return None
         except UserError as error:
             print(f"Error: {error.describe(self._name)}", file=sys.stderr)
             return USER_ERROR_CODE
-        except KeyboardInterrupt:
-            print(f"\n{interrupts.describe()}.", file=sys.stderr)
+        except (Interrupted, KeyboardInterrupt) as interruption:
+            more = "; the same command resumes it" if self._resumes else ""
+            print(f"\n{str(interruption) or interrupts.describe()}{more}.", file=sys.stderr)
             return interrupts.exit_code()
         except Exception:
             if (problem := scratch.problem()) is None:
@@ -155,7 +159,7 @@ class Program:
                 facts = [show(choice) for choice in field.option.choices or ()]
                 default = "" if field.default in (None, (), {}) else f"; default: {show(field.default)}"
                 head = f"  --{'[no]' if field.type is bool else ''}{field.flag}{default}"
-                text = describe_help(field, self._name) + (f" One of: {', '.join(facts)}." if facts else "")
+                text = field.help(self._name) + (f" One of: {', '.join(facts)}." if facts else "")
                 yield from (head, *textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      "))
         yield "\n--import=MODULE imports plug-ins first. --flagfile=FILE reads flags from a file."
 
@@ -179,11 +183,6 @@ def end_of_imports() -> None:
     """To be called when all is imported: garbage collection becomes what is usual."""
     gc.freeze()  # what is imported stays
     gc.set_threshold(*programs.usual_gc_threshold)
-
-
-def describe_help(field: Field, name_fn: Callable[[str], str]) -> str:
-    """The help of a setting, with other settings as `name_fn` names them."""
-    return re.sub(r"{(\w+\.\w+)}", lambda found: name_fn(found[1]), field.option.help)
 
 
 def _import_plugins(argv: list) -> None:

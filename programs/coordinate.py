@@ -13,7 +13,7 @@ from tff_tx.core import tls
 from tff_tx.core.errors import UserError, setting
 
 
-def main(settings: cli.Settings) -> int:
+def main(settings: cli.Settings) -> None:
     if settings.config.data.files:
         raise UserError(f"{setting('data.files')}: the participants have the training data; remove it.")
     given = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",)}
@@ -23,10 +23,10 @@ def main(settings: cli.Settings) -> int:
     from tff_tx.run.assemble import plans
 
     print(f"Plan {plans.digest(plans.plan_of(resolve(config)))}", flush=True)
-    return train.train(config)
+    train.train(config)
 
 
-PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS])
+PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS], resumes=True)
 
 if __name__ == "__main__":
     PROGRAM.run()

@@ -12,11 +12,11 @@ from programs.train import train
 from tff_tx.config import SECTIONS
 
 
-def main(settings: cli.Settings) -> int:
-    return train(settings.config.replace({"ensemble.enabled": True}))
+def main(settings: cli.Settings) -> None:
+    train(settings.config.replace({"ensemble.enabled": True}))
 
 
-PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS])
+PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS], resumes=True)
 
 if __name__ == "__main__":
     PROGRAM.run()

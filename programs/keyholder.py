@@ -11,7 +11,7 @@ from programs import cli, participate
 from tff_tx.config.tools import KeyHolderConfig
 
 
-def main(settings: cli.Settings) -> int:
+def main(settings: cli.Settings) -> None:
     def made(own, approve):
         from tff_tx.run.assemble import secure
 
@@ -20,7 +20,7 @@ def main(settings: cli.Settings) -> int:
 
         return KeyHoldingMember(own, approve)
 
-    return participate.serve(settings[KeyHolderConfig], made, "coordinator", "certificate")
+    participate.serve(settings[KeyHolderConfig], made, "coordinator", "certificate")
 
 
 PROGRAM = cli.Program(main, KeyHolderConfig)

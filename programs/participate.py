@@ -6,42 +6,40 @@ It only dials out, and stays: through rounds, runs and outages, until it is stop
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from programs import cli, interrupts
+from programs import cli
 from tff_tx.config.tools import MemberConfig, ParticipantConfig
 from tff_tx.core import tls
 from tff_tx.core.errors import UserError, setting
 
 
-def main(settings: cli.Settings) -> int:
+def main(settings: cli.Settings) -> None:
     def made(own, approve):
         from tff_tx.run.federation import Participant
 
         return Participant(own, approve)
 
-    return serve(settings[ParticipantConfig], made, "coordinator", "certificate", "data")
+    serve(settings[ParticipantConfig], made, "coordinator", "certificate", "data")
 
 
-def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> int:
+def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> None:
     """Serves a coordinator by what `made` makes of settings, or checks a log; `needed` settings must be there."""
     if own.check_log:
-        return _check_log(own)
+        from tff_tx.federation import audit_log
+
+        for line in audit_log.describe(own.state_dir, f"{own.section}.state_dir"):
+            print(line)
+        return
     for name in needed:
         if not getattr(own, name):
             raise UserError(f"{setting(f'{own.section}.{name}')} is missing: a {own.section} needs it.")
     tls.require_tls_1_3()
     member = made(own, lambda words, digest: _approve(own, words, digest))
     cli.end_of_imports()
-    try:
-        member.serve()
-    except KeyboardInterrupt:
-        print(f"\n{interrupts.describe()}.", file=sys.stderr)
-        return interrupts.exit_code()
-    return 0
+    member.serve()
 
 
 def _approve(own: MemberConfig, words: str, digest: str) -> bool:
@@ -52,24 +50,6 @@ def _approve(own: MemberConfig, words: str, digest: str) -> bool:
         print(f"To approve of it, add --approve={digest}.")
         return False
     return input("Take part? (yes or no) ").strip() == "yes"
-
-
-def _check_log(own: MemberConfig) -> int:
-    from tff_tx.federation import audit_log
-
-    path = os.path.join(own.state_dir, audit_log.NAME)
-    if not os.path.exists(path):
-        raise UserError(
-            f"{setting(f'{own.section}.state_dir')}={own.state_dir}: there is no {path}; name the directory of one "
-            "that has joined a coordinator."
-        )
-    entries = list(audit_log.read(path))
-    for entry in entries:
-        print(" ".join(f"{name}={value}" for name, value in entry.items() if name not in ("before", "hash")))
-    print(
-        f"{len(entries)} entries, none changed, added or removed; a log that lost its last lines would look the same."
-    )
-    return 0
 
 
 PROGRAM = cli.Program(main, ParticipantConfig)

@@ -6,33 +6,25 @@ client. Everything a run leaves is in --run_dir; the same command again resumes 
 
 from __future__ import annotations
 
-import sys
-
-from programs import cli, interrupts
+from programs import cli
 from tff_tx.config import SECTIONS, RunConfig, check, resolve
 from tff_tx.config.rules import RULES
 
 
-def main(settings: cli.Settings) -> int:
-    return train(settings.config)
+def main(settings: cli.Settings) -> None:
+    train(settings.config)
 
 
-def train(config: RunConfig) -> int:
+def train(config: RunConfig) -> None:
     """Runs a configuration."""
     check(resolve(config), RULES)  # at once; to import TensorFlow takes seconds
-    from tff_tx.run.loop import Interrupted
     from tff_tx.run.trainer import Trainer
 
     cli.end_of_imports()
-    try:
-        Trainer.run(config)
-    except (Interrupted, KeyboardInterrupt) as interruption:
-        print(f"\n{str(interruption) or interrupts.describe()}; the same command resumes it.", file=sys.stderr)
-        return interrupts.exit_code()
-    return 0
+    Trainer.run(config)
 
 
-PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS])
+PROGRAM = cli.Program(main, settings=[section.section for section in SECTIONS], resumes=True)
 
 if __name__ == "__main__":
     PROGRAM.run()

@@ -8,32 +8,24 @@ same command again resumes a study.
 
 from __future__ import annotations
 
-import sys
-
-from programs import cli, interrupts
+from programs import cli
 from tff_tx.config import SECTIONS, check, resolve
 from tff_tx.config.rules import RULES
 from tff_tx.config.space import Space
 from tff_tx.config.tools import TuneConfig
 
 
-def main(settings: cli.Settings) -> int:
+def main(settings: cli.Settings) -> None:
     own, config = settings[TuneConfig], settings.config
     check(resolve(config), RULES)  # at once; to import TensorFlow takes seconds
     space = None if own.space is None else Space.load(own.space)
-    from tff_tx.run.loop import Interrupted
     from tff_tx.run.tuning import tune_config
 
     cli.end_of_imports()
-    try:
-        print(tune_config(config, space, own))
-    except (Interrupted, KeyboardInterrupt) as interruption:
-        print(f"\n{str(interruption) or interrupts.describe()}; the same command resumes it.", file=sys.stderr)
-        return interrupts.exit_code()
-    return 0
+    print(tune_config(config, space, own))
 
 
-PROGRAM = cli.Program(main, TuneConfig, settings=[section.section for section in SECTIONS])
+PROGRAM = cli.Program(main, TuneConfig, settings=[section.section for section in SECTIONS], resumes=True)
 
 if __name__ == "__main__":
     PROGRAM.run()

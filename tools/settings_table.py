@@ -11,7 +11,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"
 sys.path.insert(0, str(ROOT))
 
-from programs.cli import describe_help  # noqa: E402
 from tff_tx.config import SECTIONS, Field, Section, flag_of, show, tools  # noqa: E402
 
 HEAD = """# Settings
@@ -42,7 +41,7 @@ def rows(section: type[Section]) -> Iterator[str]:
     yield "| flag | field | default | values | resume | meaning |\n|---|---|---|---|---|---|"
     for field in section.fields():
         default = "" if field.default in (None, (), {}) else f"`{show(field.default)}`"
-        meaning = describe_help(field, flag_of)
+        meaning = field.help(flag_of)
         cells = (f"`--{field.flag}`", f"`{field.path}`", default, allowed(field), "yes" * field.option.may_change)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in (*cells, meaning)) + " |"
 

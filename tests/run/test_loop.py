@@ -20,7 +20,7 @@ from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts.client_store import ClientStore
 from tff_tx.cohorts.feedback import FEEDBACK, Feedback
 from tff_tx.config import RunConfig
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.privacy import outputs
 from tff_tx.run import loop
 from tff_tx.run.callbacks import Callback, EarlyStopping, HasConfig, KeepBest, MetricsCsv, TensorBoard
@@ -159,7 +159,7 @@ def test_a_killed_round_is_not_released_again_with_other_noise(task, tmp_path):
 
 
 def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, tmp_path):
-    with pytest.raises(loop.Interrupted, match="after round 4 of 6"):
+    with pytest.raises(Interrupted, match="after round 4 of 6"):
         run(engine, task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
     assert (tmp_path / "checkpoints" / "round_4").exists()
     run(engine, task, tmp_path)
@@ -338,7 +338,7 @@ def test_clients_that_fail_are_counted_and_recorded(failing_engine, tmp_path):
 
 def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine, tmp_path):
     failing = {(3, attempt) for attempt in range(3)}
-    with pytest.raises(loop.Interrupted, match="after round 2 of 3, as in 3 attempts at the next 1 of at least 2"):
+    with pytest.raises(Interrupted, match="after round 2 of 3, as in 3 attempts at the next 1 of at least 2"):
         train_with_failures(failing_engine, tmp_path, failing, min_clients=2, max_retries=2)
     assert (tmp_path / "checkpoints" / "round_2").exists()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2

@@ -9,7 +9,7 @@ import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
 
@@ -189,6 +189,10 @@ class Field:
         """int, float or str, of a tuple's items."""
         item = self.annotation.partition("[")[2].partition(",")[0]
         return {"int": int, "float": float}.get(item, str)
+
+    def help(self, name_fn: Callable[[str], str]) -> str:
+        """Its help, with other settings as `name_fn` names them."""
+        return re.sub(r"{(\w+\.\w+)}", lambda found: name_fn(found[1]), self.option.help)
 
     def parse(self, value: Any) -> Any:
         """A value of the setting's type, from one of Python, JSON or the command line.

@@ -36,6 +36,10 @@ class UserError(ValueError):
         return UserError(f"{place}: {self.args[0]}" if place else self.args[0])
 
 
+class Interrupted(Exception):
+    """A run ended early, by the user or because too few clients finished; the same command goes on from there."""
+
+
 def setting(path: str) -> str:
     """The name of a setting in the message of a `UserError`.
 

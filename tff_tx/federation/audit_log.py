@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.federation.envelopes import Payload, payload_digest
 
 NAME = "audit.jsonl"
@@ -58,6 +58,25 @@ class AuditLog:
         except OSError as error:
             raise UserError(f"{self._path} cannot be written ({error.strerror}), so that nothing leaves.") from None
         self._last, self._number = entry["hash"], entry["number"]
+
+
+def describe(state_dir: str, chosen_by: str) -> Iterator[str]:
+    """The checked entries of the log in a directory, a line each, and in the end how many they are.
+
+    Raises:
+      UserError: If there is none, or an entry is not the one that was written; the setting `chosen_by` names the
+        directory.
+    """
+    path = os.path.join(state_dir, NAME)
+    if not os.path.exists(path):
+        raise UserError(
+            f"{setting(chosen_by)}={state_dir}: there is no {path}; name the directory of one that has joined a "
+            "coordinator."
+        )
+    entries = list(read(path))
+    for entry in entries:
+        yield " ".join(f"{name}={value}" for name, value in entry.items() if name not in ("before", "hash"))
+    yield f"{len(entries)} entries, none changed, added or removed; a log that lost its last lines would look the same."
 
 
 def read(path: str) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ import tensorflow_federated as tff
 from tff_tx.cohorts import CohortLog
 from tff_tx.cohorts import log as cohort_log
 from tff_tx.core import files
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import Interrupted, UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
 from tff_tx.run.checkpoints import Checkpoints
 from tff_tx.run.directory import CHECKPOINTS, METRICS, TENSORBOARD
@@ -64,10 +64,6 @@ class Schedule:
 
 class NotFiniteError(UserError):
     """The server's step made a model that is not finite, or clients made updates that are not."""
-
-
-class Interrupted(Exception):
-    """The run ended early, by the user or because too few clients finished; the same command goes on from there."""
 
 
 def train(

@@ -162,7 +162,7 @@ class Trainer:
 
         Raises:
           UserError: If the run directory cannot be written, or holds another run.
-          loop.Interrupted: On Ctrl-C, or when too few clients finished too often; `fit` again goes on.
+          Interrupted: On Ctrl-C, or when too few clients finished too often; `fit` again goes on.
         """
         if rounds is not None and rounds != self.config.run.rounds:
             config = self.config.replace({"run.rounds": rounds})
