@@ -1,0 +1,68 @@
+"""`programs.tune`: studies that are killed at random moments."""
+
+import os
+import random
+import signal
+import time
+
+import pandas as pd
+import pytest
+
+from tests.processes import run, start
+
+STUDY = [
+    "--dataset=digits",
+    "--num_clients=12",
+    "--partition=iid",
+    "--test_fraction=0.1",
+    "--validation_fraction=0.2",
+    "--clients_per_round=2",
+    "--local_steps=1",
+    "--rounds=2",
+    "--rounds_per_checkpoint=1",
+    "--tuning_reduction=2",
+    "--tuning_clients=2",
+    '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}',
+]
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def kill(flags, place, counts, moments):
+    """Starts a study and kills it, a random moment after it has trained a round that it had not."""
+    before, deadline = len(set(lines(counts))), time.monotonic() + 400
+    process = start("tune", *flags, cwd=place, start_new_session=True)
+    while len(set(lines(counts))) == before:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(moments.uniform(0, 0.5))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_twice_equals_the_undisturbed_one(place, cache, monkeypatch):
+    """Rounds that have a checkpoint are not trained again: each kill costs one at most, that which it interrupts."""
+    flags = [*STUDY, "--budget=3 rounds", "--import=tests.programs.counted", cache]
+    trained = {}
+    for name, kills in (("whole", 0), ("killed", 2)):
+        trained[name] = place / f"{name}.txt"
+        monkeypatch.setenv("COUNTED_ROUNDS", str(trained[name]))
+        moments = random.Random(kills)
+        for _ in range(kills):
+            kill([*flags, f"--study_dir={name}"], place, trained[name], moments)
+        run("tune", *flags, f"--study_dir={name}", cwd=place)
+    whole = lines(trained["whole"])
+    assert len(whole) == len(set(whole)) == 3
+    assert set(lines(trained["killed"])) == set(whole)
+    assert len(lines(trained["killed"])) <= len(whole) + 2
+    studies = [place / name for name in trained]
+    tables = [pd.read_csv(study / "table.csv", dtype=str) for study in studies]
+    pd.testing.assert_frame_equal(*tables)
+    assert len({(study / "best.flags").read_text() for study in studies}) == 1
+    assert len({(study / "best" / "model" / "model.safetensors").read_bytes() for study in studies}) == 1
+    spent = [len(lines(study / "records.jsonl")) for study in studies]
+    assert spent[0] == spent[1]
