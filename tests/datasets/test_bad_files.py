@@ -55,6 +55,7 @@ CASES = {
         ALL,
         r"x\.tsv, line 2: 3 fields where data\.columns names 2",
     ),
+    "header twice": ("x.csv", "text,label\na,b\ntext,label\n", {}, ALL, r"x\.csv, line 3: it repeats the first"),
     "unclosed quote": ("x.csv", 'text,label\n"a,b\nc,d\n', {}, ALL, r"x\.csv, line 3: .*quotes"),
     "stray quote": ("x.csv", 'text,label\n"a"b,c\n', {}, ALL, r"x\.csv, line 2: cannot be parsed"),
     "column twice": ("x.csv", "text,text\na,b\n", {}, ALL, r"line 1: the column 'text' is there twice"),

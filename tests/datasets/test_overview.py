@@ -40,6 +40,8 @@ TABLE = {
     "ner_tags": [["O", "B-X"]] * N,
     "rude": [int(n % 4 == 0) for n in range(N)],
     "threat": [n % 2 for n in range(N)],
+    "movieId": [n % 7 for n in range(N)],
+    "rated": [978300000 + n**2 for n in range(N)],
     "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
     "line": [f"line {n % 4}" for n in range(N)],
 }
@@ -64,6 +66,7 @@ def test_columns(tmp_path):
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
         **{"moods": "list", "source": "category", "tags": "list", "day": "time", "owner.userId": "category"},
         **{"row": "id", "tokens": "list", "ner_tags": "list", "rude": "category", "threat": "category"},
+        **{"movieId": "category", "rated": "number"},
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
     }
     kind = next(column for column in seen.columns if column.name == "kind")
@@ -125,6 +128,7 @@ def test_columns(tmp_path):
         (("review", "rude", "threat"), {}, "multi_label_classification", {"label_columns": ("rude", "threat")}),
         (("review", "rude", "threat", "gold_label"), {}, "sequence_classification", {"label_column": "gold_label"}),
         (("row", "price", "kind"), {}, "tabular_classification", {"numeric_columns": ("price",)}),
+        (("user_id", "movieId", "stars", "rated"), {}, "next_item", {"label_column": "movieId"}),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
     ],
 )

@@ -54,6 +54,11 @@ def test_compressed(tmp_path, end, compress):
         check(path)
 
 
+def test_an_archive_that_is_called_otherwise_than_its_file(tmp_path):
+    (tmp_path / "x.zip").write_bytes(zipped(TABLE.to_csv(index=False).encode()))
+    check(tmp_path / "x.zip")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -48,6 +48,12 @@ def test_tokenizers(tmp_path):
     assert "label" not in out
 
 
+def test_a_first_line_that_is_no_header_is_questioned(tmp_path):
+    (tmp_path / "x.csv").write_text("".join(f"{n % 3},a title {n},a text of {n}\n" for n in range(20)))
+    out, _ = run("data", "--data=x.csv", cwd=tmp_path)
+    assert "A column is called 0: if the first line is no header, name the columns with --columns." in out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

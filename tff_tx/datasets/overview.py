@@ -27,6 +27,7 @@ _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score
 # What columns of a label are called with another word before, and of several labels.
 _LABEL_ENDS = ("label", "class", "target")
 _LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotions")
+_ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -214,6 +215,9 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
     if not named and not (labels and _is_label(spec, labels[0])) and (series := _names_of_series(found)):
         named, labels = {"data.client_column": series}, []
+    items = [c.name for c in rest if c.kind in ("category", "id", "number") and (_words(c.name) or [""])[-1] in _ITEMS]
+    if items and named and not (labels and _is_label(spec, labels[0])):
+        return {"task.kind": "next_item", "data.label_column": items[0], **named}
     inputs = [c for c in rest if c.name not in labels[:1]]
     numbers, categories = ([c.name for c in inputs if c.kind == kind] for kind in ("number", "category"))
     if labels and (numbers or categories):

@@ -17,6 +17,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
 from tff_tx.datasets.overview import Overview, likely_task, overview
 from tff_tx.datasets.readers.files import format_name
+from tff_tx.datasets.readers.values import is_number
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
 from tff_tx.datasets.survey_pass import survey
@@ -101,6 +102,11 @@ def _columns(found: Overview) -> str:
     more = len(found.columns) - _MOST_COLUMNS
     lines = [_aligned(rows), *([f"... and {more} more columns"] if more > 0 else [])]
     lines.append(f"Of the first {found.num_rows:,} rows, {found.duplicates:,} repeat an earlier one.")
+    if number := next((column.name for column in found.columns if is_number(column.name)), None):
+        lines.append(
+            f"A column is called {printable(number)}: if the first line is no header, name the columns with "
+            f"{flag_of('data.columns')}."
+        )
     return "\n".join(lines)
 
 

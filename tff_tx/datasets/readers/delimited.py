@@ -27,7 +27,7 @@ def read_delimited(
     # What separates one column from no other cannot be recognized.
     known = usual if len(columns) == 1 and delimiter is None else _character(delimiter)
     dialect = dialect_of(path, usual, known, encoding)
-    names = list(columns)
+    names, header = list(columns), None
     said_by = f"{setting('data.columns')} names" if columns else "the first line has"
     with TextLines(path, encoding) as lines:
         if dialect.hint:
@@ -37,7 +37,15 @@ def read_delimited(
             if isinstance(fields, BadRow):
                 yield f"{path}, line {line}", fields
             elif not names:
-                names = _named(path, line, [""] * dialect.row_names + fields)
+                names, header = _named(path, line, [""] * dialect.row_names + fields), fields
+            elif fields == header and len(names) > 1:
+                yield (
+                    f"{path}, line {line}",
+                    BadRow(
+                        f"{path}, line {line}: it repeats the first line, as in joined files; remove it, "
+                        f"or give {setting('data.columns')} if the first line is no header."
+                    ),
+                )
             elif (row := _row(names, fields)) is None:
                 yield (
                     f"{path}, line {line}",

@@ -37,8 +37,11 @@ _MARKS = {
 
 
 def name_without_compression(path: str) -> str:
-    """The path without the ending of a compressed file."""
+    """The path without the ending of a compressed file; the name within an archive if the path has no other ending."""
     stem, end = os.path.splitext(path)
+    if end.lower() == ".zip" and not os.path.splitext(stem)[1] and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return (_members(archive) or [stem])[0]
     return stem if end.lower() in COMPRESSED else path
 
 
@@ -62,10 +65,15 @@ def opened(path: str) -> BinaryIO:
 
 def _zipped(path):
     archive = zipfile.ZipFile(path)
-    names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
+    names = _members(archive)
     if len(names) != 1:
         raise UserError(f"{path}: the archive has {len(names)} files, not one; unpack it, and name the files.")
     return archive.open(names[0])
+
+
+def _members(archive: zipfile.ZipFile) -> list[str]:
+    """The files of an archive but those that systems add."""
+    return [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
 
 
 def _unreadable(path, error):
