@@ -17,7 +17,7 @@ import programs
 from programs import interrupts, scratch
 from tff_tx.config import FIELDS, SECTIONS, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import Interrupted, UserError
-from tff_tx.core.text import printable
+from tff_tx.core.text import one_line, printable
 
 FLAGS = flags.FLAGS
 
@@ -97,6 +97,9 @@ class Program:
             more = "; the same command resumes it" if self._resumes else ""
             print(f"\n{str(interruption) or interrupts.describe()}{more}.", file=sys.stderr)
             return interrupts.exit_code()
+        except MemoryError as error:
+            print(f"Error: the memory is too small ({one_line(error)}): lower the sizes that are set.", file=sys.stderr)
+            return USER_ERROR_CODE
         except Exception:
             if (problem := scratch.problem()) is None:
                 raise

@@ -119,3 +119,11 @@ def test_wrong_settings_are_refused(changes, message):
     )
     with pytest.raises(UserError, match=message):
         check(config)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_of_a_diverged_model_have_no_metrics(value):
+    for labels in (np.array([0, 1, 1]), np.array([[0, 1], [1, 1], [0, 0]])):
+        found = models.objectives.pooled.pooled_metrics(np.array([[0, 1], [value, value], [1, 0]]), labels)
+        assert len(found) == 4
+        assert all(np.isnan(each) for each in found.values()) == (np.isnan(value) or labels.ndim == 1)

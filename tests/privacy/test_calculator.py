@@ -181,3 +181,16 @@ def test_a_mistake_is_one_sentence(values, settings, sentence):
 def test_it_needs_no_tensorflow():
     code = "import sys, tff_tx.privacy; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(("mechanism", "most"), [("tree", "100,000"), ("banded", "10,000")])
+def test_rounds_whose_tables_no_memory_holds_are_a_sentence(mechanism, most):
+    private = {"privacy.mechanism": mechanism, **NOISE, "cohort.sampling": "min_separation", "run.rounds": 2**31 - 1}
+    with pytest.raises(UserError, match=rf"run\.rounds=2147483647 is more than the {most} that {mechanism} noise"):
+        calculate({**SIZES, **private, "privacy.population": 10**9}, mechanism=mechanism)
+
+
+@pytest.mark.parametrize("noise", [1e-308, 1e308])
+def test_noise_at_the_ends_of_its_range_has_a_report(noise):
+    text = calculate({**POISSON, "privacy.noise_multiplier": noise}).text()
+    assert max(table("noise multiplier", text)) >= noise

@@ -197,6 +197,14 @@ def test_an_error_for_want_of_temporary_files_is_a_sentence_and_any_other_is_not
     assert ("Traceback" in err) == (code == 1)
 
 
+def test_too_little_memory_is_a_sentence():
+    large = "import numpy as np, resource; resource.setrlimit(resource.RLIMIT_DATA, (1 << 32, 1 << 32)); np.ones(2**40)"
+    process = start(PRINTS.replace('print("runs")', f"exec({large!r})"))
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("\n")) == (2, 1), err
+    assert err.startswith("Error: the memory is too small (Unable to allocate 8.00 TiB")
+
+
 def test_without_a_place_for_temporary_files_a_program_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "x"))
     process = start(f"import tempfile\ntempfile.tempdir = {str(tmp_path / 'x')!r}\n" + FAILS)

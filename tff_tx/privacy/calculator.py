@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,8 @@ def _by_noise(ledger, rounds):
     mechanism, noise = ledger.mechanism, ledger.mechanism.noise_multiplier
     if noise == 0:
         return ()
-    multipliers = [noise * factor for factor in (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)]
+    factors = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)
+    multipliers = [noise * factor for factor in factors if math.isfinite(noise * factor)]
     return tuple((z, epsilon(mechanism.with_noise(z), rounds, ledger.delta, ledger.accountant)) for z in multipliers)
 
 

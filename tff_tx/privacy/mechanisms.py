@@ -230,6 +230,20 @@ class MatrixFactorization(OneGaussian):
         return weights @ weights.T
 
 
+_MOST_ROUNDS = {"tree": 100_000, "banded": 10_000}
+"""Where the noises of rounds depend on each other, tables by two rounds, or by round and node, are computed."""
+
+
+def check_rounds(config: RunConfig, name: str) -> None:
+    """Rejects more rounds than a mechanism, by its name, can be accounted for in minutes."""
+    most = _MOST_ROUNDS.get(name, math.inf)
+    if config.run.rounds > most:
+        raise UserError(
+            f"{setting('run.rounds')}={config.run.rounds} is more than the {most:,} that {name} noise is computed for: "
+            f"lower it, or choose the mechanism gaussian."
+        )
+
+
 def server_mechanism(
     config: RunConfig,
     name: str,
@@ -245,6 +259,7 @@ def server_mechanism(
     Raises:
       UserError: If the sampling does not amplify as claimed, or the settings do not fit each other.
     """
+    check_rounds(config, name)
     settings = config.privacy
     sampling = amplification(config.cohort.sampling, settings.amplification)
     if name == "tree":

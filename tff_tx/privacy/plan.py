@@ -15,7 +15,7 @@ from tff_tx.privacy import distributed
 from tff_tx.privacy.accounting import Ledger, delta_for
 from tff_tx.privacy.matrix_factorization import workload
 from tff_tx.privacy.mechanism import Participation
-from tff_tx.privacy.mechanisms import AdaptiveClipping, server_mechanism, with_noise
+from tff_tx.privacy.mechanisms import AdaptiveClipping, check_rounds, server_mechanism, with_noise
 from tff_tx.privacy.outputs import outside
 from tff_tx.privacy.price import price
 from tff_tx.privacy.statement import statement
@@ -216,6 +216,7 @@ def _target(config, server_rates):
     """Workload of the server optimizer, where it is linear; None: running sums."""
     if config.privacy.mechanism != "banded" or config.server.optimizer != "sgd":
         return None
+    check_rounds(config, "banded")
     return workload(config.run.rounds, config.server.momentum, server_rates)
 
 

@@ -28,6 +28,8 @@ def pooled_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     true = labels if several else np.eye(logits.shape[1], dtype=np.int64)[labels]
     logits = logits.astype(np.float64)
     found = scipy.special.expit(logits) if several else scipy.special.softmax(logits, axis=1)
+    if not np.isfinite(found).all():  # of a model that has diverged
+        return dict.fromkeys(("roc_auc", "average_precision", "brier", "ece"), np.nan)
     pairs = list(zip(true.T, found.T))[1 if not several and logits.shape[1] == 2 else 0 :]
     pairs = [(y, p) for y, p in pairs if 0 < y.sum() < len(y)]
     mean = {
