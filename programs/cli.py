@@ -17,7 +17,7 @@ import programs
 from programs import interrupts, scratch
 from tff_tx.config import FIELDS, SECTIONS, RunConfig, Section, flag_of, show
 from tff_tx.core.errors import Interrupted, UserError
-from tff_tx.core.text import one_line, printable
+from tff_tx.core.text import one_line, show_controls
 
 FLAGS = flags.FLAGS
 
@@ -80,8 +80,8 @@ class Program:
             except OSError:
                 print(f"Error: {scratch.problem()}", file=sys.stderr)
                 sys.exit(USER_ERROR_CODE)
-            _show_as_text(sys.stdout, "")
-            _show_as_text(sys.stderr, "\r")  # progress bars go back to the beginning of their line
+            show_controls(sys.stdout, "")
+            show_controls(sys.stderr, "\r")  # progress bars go back to the beginning of their line
             app.run(self._guarded, flags_parser=self._parse)
 
     def _guarded(self, argv: list) -> int | None:
@@ -165,21 +165,6 @@ class Program:
                 text = field.help(self._name) + (f" One of: {', '.join(facts)}." if facts else "")
                 yield from (head, *textwrap.wrap(text, 110, initial_indent="      ", subsequent_indent="      "))
         yield "\n--import=MODULE imports plug-ins first. --flagfile=FILE reads flags from a file."
-
-
-def _show_as_text(stream: Any, kept: str) -> None:
-    """Has controls in what is written, as data may contain them, shown as escapes."""
-    write = stream.write
-
-    def write_text(text):
-        try:
-            return write(printable(text, kept))
-        except OSError as error:
-            if stream is sys.stderr:  # a run outlives its terminal
-                return len(text)
-            raise UserError(f"the output cannot be written ({error.strerror}).") from error
-
-    stream.write = write_text
 
 
 def end_of_imports() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
+from typing import Any
+
+from tff_tx.core.errors import UserError
 
 # C0 and C1 controls but tab and newline, marks that turn the direction of writing, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -18,6 +22,24 @@ def printable(text: str, kept: str = "") -> str:
     return _CONTROL.sub(
         lambda c: c[0] if c[0] in kept else c[0].encode("unicode_escape", "surrogatepass").decode(), text
     )
+
+
+def show_controls(stream: Any, kept: str) -> None:
+    """Has controls in what is written to a stream, as data may contain them, shown as escapes, but for those `kept`.
+
+    A stream then raises a `UserError` if it cannot be written, but for standard error: a run outlives its terminal.
+    """
+    write = stream.write
+
+    def write_text(text):
+        try:
+            return write(printable(text, kept))
+        except OSError as error:
+            if stream is sys.stderr:
+                return len(text)
+            raise UserError(f"the output cannot be written ({error.strerror}).") from error
+
+    stream.write = write_text
 
 
 def json_text(value: object) -> str:
