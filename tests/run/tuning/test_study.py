@@ -9,11 +9,12 @@ import pytest
 
 import tff_tx as ft
 from tff_tx.config import RunConfig
-from tff_tx.config.budget import Budget
+from tff_tx.config.budget import BYTES, CLIENT_SECONDS, SECONDS, Budget
 from tff_tx.core import locks
 from tff_tx.core.errors import UserError
 from tff_tx.run.tuning import private, study
 from tff_tx.run.tuning.arms import Arms, cost_of_rounds
+from tff_tx.run.tuning.records import Records
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "client_momentum": True}
@@ -62,6 +63,23 @@ def test_a_study_that_is_killed_goes_on_to_the_same_result(task, tmp_path, monke
     models = [(d / "best" / "model" / "model.safetensors").read_bytes() for d in (begun, tmp_path / "whole")]
     assert models[0] == models[1]
     _check_results(task, whole, tmp_path, more)
+
+
+@pytest.mark.slow
+def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
+    """Time on this machine is as this machine has it: there the study says by itself whether it was enough."""
+    spent, seconds = {}, None
+    for cost in (BYTES, CLIENT_SECONDS, SECONDS):
+        budget = {BYTES: "0.12 MB", CLIENT_SECONDS: "60 client-seconds", SECONDS: f"{seconds} s"}[cost]
+        devices = ft.Devices(seconds_per_example=0.1)
+        more = {"study_dir": str(tmp_path / cost), "reduction": 2, "first_clients": 2}
+        found = trainer(task, devices=devices).tune({"client_learning_rate": True}, budget, **more)
+        spent[cost] = Records(str(tmp_path / cost)).spent
+        share = spent[cost][cost] / Budget.of(budget).amount
+        assert ("of the budget" if share <= 1 else "over the budget") in str(found)
+        assert 0.3 < share <= (1.5 if cost == SECONDS else 1)
+        seconds = round(2 * spent[BYTES][SECONDS], 1)
+    assert spent[BYTES]["rounds"] >= 2
 
 
 def _check_results(task, whole, tmp_path, more):

@@ -30,12 +30,14 @@ class Records:
     Attributes:
       brackets: Brackets that have begun, with their arms' values by path.
       spent: What training and evaluation have cost, by `COSTS`.
+      dearest: The most that a client's evaluation has cost, by `COSTS`.
     """
 
     def __init__(self, directory: str):
         self._path = os.path.join(directory, _LOG)
         self.brackets: list[tuple[Bracket, list[dict[str, Any]]]] = []
         self.spent = dict.fromkeys(COSTS, 0.0)
+        self.dearest = dict.fromkeys(COSTS, 0.0)
         self._trained: dict[tuple[int, int], dict] = {}
         self._scores: dict[tuple[int, int], Scores] = {}
         whole = b""
@@ -64,6 +66,9 @@ class Records:
             self.brackets.append((Bracket(bracket["arms"], rungs, bracket["reduction"]), values))
         elif "scores" in record:
             values = [math.inf if value is None else value for value in record["scores"]]
+            new = len(values) - (len(self._scores[key].values) if key in self._scores else 0)
+            for cost, amount in record["cost"].items():
+                self.dearest[cost] = max(self.dearest[cost], amount / max(new, 1))
             self._scores[key] = Scores(np.array(values), np.array(record["weights"]))
         else:
             self._trained[key] = record["cost"]

@@ -147,17 +147,26 @@ def _draw_importance(study, path):
     plots.save(figure, path)
 
 
+def _share_spent(study):
+    """Share of the budget that the study has spent, or by how much it is over, in words."""
+    share = study.records.spent[study.budget.cost] / study.budget.amount
+    if share <= 1:
+        return f"{share:.0%} of the budget of {study.budget}"
+    return f"{share - 1:.1%} over the budget of {study.budget}, as what came last cost more than what came before"
+
+
 def _summary(study, table, best):
     row, name = table.iloc[0], study.arms.metric.name
     alike = int((table["verdict"] == "within the noise of the best").sum())
     spent = ", ".join(f"{study.records.spent[c]:,.4g} {c.replace('_', '-')}" for c in COSTS if study.records.spent[c])
     chosen = ", ".join(f"{FIELDS[p].flag}={row[FIELDS[p].flag]}" for p in study.space.domains)
+    written = f"Table, plots, {FLAGS} and the trained model in {BEST}/: {study.directory}"
     return "\n".join(
         [
             *([study.plan.describe()] if study.plan is not None else []),
             f"Best of {len(table)} arms: arm {best}, {chosen}",
             f"validation: {name} {row[name]:.4g}, standard error {row['standard_error']:.2g} over {row['clients']} "
             f"clients; {alike} other arms are within the noise",
-            f"Spent: {spent}. Table, plots, {FLAGS} and the trained model in {BEST}/: {study.directory}",
+            f"Spent: {spent}; {_share_spent(study)}. {written}",
         ]
     )

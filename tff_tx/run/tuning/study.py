@@ -141,13 +141,15 @@ class _Study:
         return True
 
     def _rounds_left(self):
-        """What is left of the budget, in rounds of the mean cost so far."""
+        """What is left of the budget before the last comparison, in rounds of the mean cost so far."""
         if self.budget.cost == ROUNDS:
             return self.budget.amount - self.records.spent[ROUNDS]
         if not self.records.spent[ROUNDS]:
             self._probe()
-        per_round = self.records.spent[self.budget.cost] / self.records.spent[ROUNDS]
-        return (self.budget.amount - self.records.spent[self.budget.cost]) / per_round
+        cost, spent = self.budget.cost, self.records.spent
+        # In the end all validation clients score whole arms: one of each bracket, as a rule.
+        last = self.records.dearest[cost] * len(self.arms.clients) * (len(self.records.brackets) + 1)
+        return (self.budget.amount - spent[cost] - last) / (spent[cost] / spent[ROUNDS])
 
     def _probe(self):
         """Trains and scores the configuration as it is for the rounds of the first rung, to see what that costs."""
