@@ -1,7 +1,9 @@
-"""`programs.tune`: studies that are killed at random moments."""
+"""`programs.tune`: studies that are killed at random moments, and private ones."""
 
+import json
 import os
 import random
+import re
 import signal
 import time
 
@@ -66,3 +68,24 @@ def test_a_study_that_is_killed_twice_equals_the_undisturbed_one(place, cache, m
     assert len({(study / "best" / "model" / "model.safetensors").read_bytes() for study in studies}) == 1
     spent = [len(lines(study / "records.jsonl")) for study in studies]
     assert spent[0] == spent[1]
+
+
+@pytest.mark.slow
+def test_a_private_study_prints_both_prices_and_states_what_it_guarantees(place, cache):
+    """The noise is that of all rounds of the study, not of one run."""
+    privacy = ["--dp_mechanism=gaussian", "--target_epsilon=4", "--population=10000", "--sampling=poisson"]
+    flags = [*STUDY, *privacy, "--validation_fraction=0.3", "--budget=3 rounds", "--study_dir=private", cache]
+    out, _ = run("tune", *flags, cwd=place)
+    prices = r"by composition; noise multipliers: composition (\S+), private selection (\S+)\."
+    found = re.search(rf"Privacy of the study: epsilon 4 at delta \S+, {prices}", out)
+    assert found is not None, out
+    composition, selection = map(float, found.groups())
+    assert composition < selection
+    statement = (place / "private" / "privacy.md").read_text()
+    assert found[0] in statement
+    assert "3 rounds together" in statement
+    assert statement.strip() in (place / "private" / "best" / "report.md").read_text()
+    noise = [line for line in lines(place / "private" / "best.flags") if line.startswith("--noise_multiplier")]
+    assert float(noise[0].partition("=")[2]) == pytest.approx(composition, rel=1e-3)
+    spent = [json.loads(line) for line in lines(place / "private" / "records.jsonl")]
+    assert sum(record["cost"]["rounds"] for record in spent if "rounds" in record.get("cost", {})) == 3
