@@ -141,3 +141,17 @@ def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, nam
         None,
         (),
     )
+
+
+@pytest.mark.parametrize(
+    ("times", "is_ordered"),
+    [
+        ([f"2024-01-{n + 1:02}" for n in range(20)] * 3, True),
+        ([f"2024-01-{n * 7 % 20 + 1:02}" for n in range(20)] * 3, False),
+        ([f"{n % 28 + 1:02}.{n // 28 + 1:02}.2024" for n in range(60)], True),
+    ],
+)
+def test_times_that_are_not_in_order(tmp_path, times, is_ordered):
+    pd.DataFrame({"when": times}).to_csv(tmp_path / "x.csv", index=False)
+    (when,) = overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns
+    assert (when.kind, when.is_ordered) == ("time", is_ordered)

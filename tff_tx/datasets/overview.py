@@ -43,6 +43,7 @@ class Column:
       examples: The first of these, cut.
       labels: Different ones that the rows have in lists, or separated in a text; 0 for what are no sets of labels.
       separator: What stands between them in a text.
+      is_ordered: Whether times increase but for a few places, where the next series begins; True for other columns.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Column:
     examples: tuple[str, ...]
     labels: int = 0
     separator: str | None = None
+    is_ordered: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,14 @@ def _column(name: str, found: Sequence) -> Column:
     if kind == "list":
         labels = _num_labels([values.parsed(value) for value in there])
     kind = "category" if separator else kind
-    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator)
+    is_ordered = kind != "time" or _is_ordered([str(value) for value in there])
+    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, is_ordered)
+
+
+def _is_ordered(times: Sequence[str]) -> bool:
+    """Whether times decrease in a tenth of the places at most; those are left alone that do not begin with the year."""
+    descents = sum(after < before for before, after in itertools.pairwise(times))
+    return descents * 10 <= len(times) or not all(re.match(r"\d{4}\D", time) for time in times)
 
 
 def _num_labels(rows: Sequence[Sequence]) -> int:

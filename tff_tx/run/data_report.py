@@ -83,6 +83,9 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         yield "\n".join(preview(config, settings.tokenizer))
     elif likely:
         yield _command(config, likely)
+        unordered = [column.name for column in columns.columns if not column.is_ordered]
+        if unordered and likely["task.kind"] in ("forecasting", "next_item"):
+            yield f"Records must be in the order of time, and {printable(unordered[0])} is not: sort by it first."
 
 
 def _names_columns(config: RunConfig) -> bool:
