@@ -19,7 +19,6 @@ from programs import scratch
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOON = 0.05  # seconds
-_NOT_WRITTEN = 2
 
 _received: list = []
 _codes: list = []
@@ -91,7 +90,7 @@ def _at_exit():
         try:
             sys.stdout.flush()
         except (OSError, ValueError) as error:  # nobody reads it, it is closed, or the disk is full
-            code = code or _NOT_WRITTEN
+            code = code or 2
             with contextlib.suppress(OSError, ValueError):
                 print(f"Error: the output cannot be written ({getattr(error, 'strerror', error)}).", file=sys.stderr)
         _end(code)

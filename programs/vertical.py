@@ -36,7 +36,8 @@ def main(settings: cli.Settings) -> None:
     print(f"Results are in {vertical.run_directory(config)}")
 
 
-PROGRAM = cli.Program(main, VerticalConfig, VerticalActionConfig, settings=["data", "run.directory", "run.seed"])
+SETTINGS = ["data", "run.directory", "run.seed"]
+PROGRAM = cli.Program(main, VerticalConfig, VerticalActionConfig, settings=SETTINGS, resumes=True)
 
 if __name__ == "__main__":
     PROGRAM.run()

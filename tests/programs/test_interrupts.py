@@ -108,7 +108,7 @@ def main(settings):
     sys.modules["lives as long as Python"] = Last()
     atexit.register(lambda: sys.stdout.write("after it"))
     sys.stdout.write("runs, ")
-    return 3
+    sys.exit(3)
 
 sys.argv = ["x"]
 cli.Program(main).run()

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx.config.vertical import VerticalConfig
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.vertical.crossing import VERSION
 from tff_tx.vertical.label_party import LabelParty
 from tff_tx.vertical.masking import unmasked_sum
@@ -154,7 +154,8 @@ def _received(answers: Mapping[str, Any], label: LabelParty, settings: VerticalC
             found[name] = label.wire.unpack(arrays, label.cut_shape(name, rows))
         except ValueError as error:
             raise UserError(
-                f"{name} sent what is no activation of {rows} rows and width {settings.cut_size}: {error}."
+                f"{name} sent what is no activation of {rows} rows and width {settings.cut_size}: {error}; if "
+                f"training diverges, lower {setting('vertical.learning_rate')}."
             ) from None
     return found
 
