@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Callable
 
 import grpc
@@ -84,13 +84,20 @@ class RayCluster(contextlib.AbstractContextManager):
       cpus: Processors of the cluster that is started.
       threads: Processors a worker takes; it runs so many clients at the same time.
       tls_dir: Directory with `ca.crt`, `node.crt` and `node.key`, see `programs.certs`; None: no encryption.
+      has_workers: Whether to start workers; without, it is for functions that are called on it.
 
     Raises:
       UserError: If Ray is not installed, the certificates are not there or the cluster cannot be joined.
     """
 
     def __init__(
-        self, address: str | None = None, *, cpus: int | None = None, threads: int = 1, tls_dir: str | None = None
+        self,
+        address: str | None = None,
+        *,
+        cpus: int | None = None,
+        threads: int = 1,
+        tls_dir: str | None = None,
+        has_workers: bool = True,
     ):
         use_tls(tls_dir)
         self._ray = import_ray()
@@ -100,7 +107,8 @@ class RayCluster(contextlib.AbstractContextManager):
         self._failed_starts: collections.Counter = collections.Counter()
         self._refreshed = 0.0
         self.start_error = ""
-        self.refresh(at_once=True)  # workers start while the caller prepares
+        if has_workers:
+            self.refresh(at_once=True)  # workers start while the caller prepares
 
     def _connect(self, address, cpus):
         options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -237,6 +245,19 @@ class RayCluster(contextlib.AbstractContextManager):
             raise UserError(
                 f"{setting('data.silos')}: a process that read a silo's data has ended ({told}): try again."
             ) from None
+
+    def each(self, function: Callable[..., Any], items: Iterable[tuple]) -> None:
+        """Calls an importable function of each item's arguments, as many at a time as there are processors for.
+
+        A call that fails is logged, and the others go on.
+        """
+        task = self._ray.remote(num_cpus=self._threads, max_retries=1, scheduling_strategy="SPREAD")(function)
+        for ref in [task.remote(*arguments) for arguments in items]:
+            try:
+                self._ray.get(ref)
+            except self._ray.exceptions.RayError as error:
+                told = str(error).strip().splitlines()[-1].strip()[:300]
+                logging.warning("%s has failed on the cluster: %s", function.__name__, told)
 
     def close(self) -> None:
         """Ends the workers, and the cluster if it was started here."""

@@ -12,6 +12,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.budget import BYTES, CLIENT_SECONDS, SECONDS, Budget
 from tff_tx.core import locks
 from tff_tx.core.errors import UserError
+from tff_tx.run import loop
 from tff_tx.run.tuning import private, study
 from tff_tx.run.tuning.arms import Arms, cost_of_rounds
 from tff_tx.run.tuning.records import Records
@@ -63,6 +64,26 @@ def test_a_study_that_is_killed_goes_on_to_the_same_result(task, tmp_path, monke
     models = [(d / "best" / "model" / "model.safetensors").read_bytes() for d in (begun, tmp_path / "whole")]
     assert models[0] == models[1]
     _check_results(task, whole, tmp_path, more)
+
+
+@pytest.mark.slow
+def test_arms_side_by_side_on_a_cluster_make_the_same_study(task, tmp_path, monkeypatch):
+    """Its processes train all rounds of rungs with several arms: here no arm is trained that has its checkpoint."""
+    pytest.importorskip("ray")
+    more, here = {"reduction": 2, "first_clients": 2}, []
+    alone = trainer(task).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "alone"), **more)
+    measured = loop._Attempt.measured
+
+    def counted(attempt, run, *arguments):
+        here.append(os.path.basename(run.directory))
+        return measured(attempt, run, *arguments)
+
+    monkeypatch.setattr(loop._Attempt, "measured", counted)
+    beside = trainer(task, engine=ft.Ray(threads=2)).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "beside"), **more)
+    pd.testing.assert_frame_equal(beside.table, alone.table)
+    assert here == [f"{beside.table['arm'][0]:04}"]  # the last rung has one arm
+    models = [(tmp_path / name / "best" / "model" / "model.safetensors").read_bytes() for name in ("alone", "beside")]
+    assert models[0] == models[1]
 
 
 @pytest.mark.slow

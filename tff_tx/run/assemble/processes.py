@@ -125,15 +125,22 @@ def build_process(
     return algorithms.build_process(algorithm, model, options, aggregation)
 
 
-def cluster(config: RunConfig) -> contextlib.AbstractContextManager:
-    """The Ray cluster that the configuration names, or a new one, or its federation; of None for other engines."""
+def cluster(config: RunConfig, has_workers: bool = True) -> contextlib.AbstractContextManager:
+    """The Ray cluster that the configuration names, or a new one, or its federation; of None for other engines.
+
+    `has_workers` is as of `RayCluster`.
+    """
     engine = config.engine
     if engine.name == "federation":
         return Federation(config)
     if engine.name != "ray":
         return contextlib.nullcontext()
     return runtime.RayCluster(
-        engine.ray_address, cpus=engine.num_threads, threads=engine.ray_cpus_per_worker, tls_dir=engine.ray_tls_dir
+        engine.ray_address,
+        cpus=engine.num_threads,
+        threads=engine.ray_cpus_per_worker,
+        tls_dir=engine.ray_tls_dir,
+        has_workers=has_workers,
     )
 
 

@@ -20,6 +20,7 @@ from tff_tx.run import directory as run_directory
 from tff_tx.run.assemble.cohorts import build_devices
 from tff_tx.run.loop import NotFiniteError
 from tff_tx.run.trainer import Task, Trainer, load
+from tff_tx.run.tuning import side_by_side
 from tff_tx.run.tuning.records import Records
 from tff_tx.run.tuning.scores import Scores
 
@@ -61,9 +62,19 @@ class Arms:
       directory: Of the study.
       records: What the study has found out so far.
       aggregator: A `tff.aggregators` factory in place of the configuration's aggregation, or None.
+      pool: Where arms are trained side by side; None: one after another, here.
     """
 
-    def __init__(self, task: Task, config: RunConfig, directory: str, records: Records, aggregator: Any = None):
+    def __init__(
+        self,
+        task: Task,
+        config: RunConfig,
+        directory: str,
+        records: Records,
+        aggregator: Any = None,
+        pool: side_by_side.Pool | None = None,
+    ):
+        self._pool, self._seconds_before = pool, 0.0
         self._task, self._config, self._directory, self._records = task, config, directory, records
         self._aggregator = aggregator
         self._weights: dict[tuple[int, int], Any] = {}
@@ -96,15 +107,27 @@ class Arms:
         if arm not in self._trainers:
             while len(self._trainers) >= _MOST_TRAINERS:
                 del self._trainers[next(iter(self._trainers))]
-            config = self._config.replace({**values, "run.directory": self.path(arm)})
+            config = self._config_of(arm, values)
             self._trainers[arm] = Trainer(self._loaded(config), aggregation=self._aggregator, progress=False)
         return self._trainers[arm]
+
+    def _config_of(self, arm, values):
+        return self._config.replace({**values, "run.directory": self.path(arm)})
 
     def _loaded(self, config):
         paths = [p for p, field in FIELDS.items() if field.section in _LOADED]
         if all(config.get(p) == self._config.get(p) for p in paths):
             return Task(config, self._task.task)
         return load(config, progress=False)
+
+    def begin_rung(self, values: Mapping[int, Mapping[str, Any]], rounds: int) -> None:
+        """Trains arms, by number, side by side up to a round, where there is a cluster; `train` goes on from there."""
+        left = [arm for arm in values if not self._records.trained(arm, rounds)]
+        if self._pool is None or len(left) < 2:
+            return
+        started = time.monotonic()
+        self._pool([self._config_of(arm, values[arm]) for arm in left], rounds)
+        self._seconds_before = (time.monotonic() - started) / len(left)
 
     def train(self, arm: int, values: Mapping[str, Any], rounds: int) -> None:
         """Trains an arm up to a round, from where it is."""
@@ -114,7 +137,8 @@ class Arms:
         self._weights[arm, rounds] = self._advance(arm, values, rounds)
         before = max((r for r in range(rounds) if self._records.trained(arm, r)), default=0)
         cost = cost_of_rounds(self.path(arm), before, rounds, functools.partial(self._seconds, values))
-        self._records.train(arm, rounds, {**cost, "seconds": time.monotonic() - started})
+        seconds = self._seconds_before + time.monotonic() - started
+        self._records.train(arm, rounds, {**cost, "seconds": seconds})
 
     def _advance(self, arm, values, rounds):
         """The weights after so many rounds; None of an arm that has diverged."""
@@ -173,6 +197,7 @@ class Arms:
     def end_rung(self) -> None:
         """Forgets the weights of a rung, which checkpoints have."""
         self._weights.clear()
+        self._seconds_before = 0.0
 
     def drop(self, arm: int) -> None:
         """Removes the checkpoints of an arm that is not trained any more."""

@@ -6,6 +6,7 @@ again trains nothing twice and ends with the same result.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -21,7 +22,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.studies import SELECTION, StudyPlan
 from tff_tx.run import directory as run_directory
 from tff_tx.run.trainer import Task
-from tff_tx.run.tuning import private, report
+from tff_tx.run.tuning import private, report, side_by_side
 from tff_tx.run.tuning.arms import Arms
 from tff_tx.run.tuning.brackets import Bracket, next_bracket
 from tff_tx.run.tuning.proposals import Proposals
@@ -71,14 +72,19 @@ def tune(
 ) -> report.Result:
     """Runs a study to its end, from where it is; the arguments as of `Trainer.tune`."""
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
-    with run_directory.writing(directory, "tune.study_dir"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
         about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients}
         config, plan = private.plan_study(config, task.task, budget)
         if plan is not None:
             about["budget"] = str(budget)  # the noise is for all of it
         check_same(directory, config, space, about)
-        records = Records(directory)
-        arms = Arms(task, config, directory, records, aggregator)
+        records, pool = Records(directory), None
+        # A factory does not travel to other processes.
+        if config.engine.name == "ray" and aggregator is None:
+            pool = stack.enter_context(side_by_side.pool(config, directory))
+            config = side_by_side.alone(config)
+        arms = Arms(task, config, directory, records, aggregator, pool)
         selects = plan is not None and plan.method == SELECTION  # of runs that do not depend on one another
         proposals = Proposals(directory, space, config, "random" if selects else own.sampler)
         return _Study(directory, config, space, own, budget, records, arms, proposals, progress, plan).run()
@@ -161,6 +167,7 @@ class _Study:
         """Successive halving; the arms that were trained to the end."""
         survivors = list(values)
         for k, rounds in enumerate(bracket.rungs):
+            self.arms.begin_rung({arm: values[arm] for arm in survivors}, rounds)
             for place, arm in enumerate(survivors):
                 self._show(f"round {rounds}: arm {place + 1} of {len(survivors)}")
                 self.arms.train(arm, values[arm], rounds)
