@@ -94,17 +94,22 @@ class Program:
             print(f"Error: {error.describe(self._name)}", file=sys.stderr)
             return USER_ERROR_CODE
         except (Interrupted, KeyboardInterrupt) as interruption:
-            more = "; the same command resumes it" if self._resumes else ""
-            print(f"\n{str(interruption) or interrupts.describe()}{more}.", file=sys.stderr)
-            return interrupts.exit_code()
+            return self._stopped(str(interruption))
         except MemoryError as error:
             print(f"Error: the memory is too small ({one_line(error)}): lower the sizes that are set.", file=sys.stderr)
             return USER_ERROR_CODE
         except Exception:
+            if interrupts.exit_code(0):  # libraries make errors of their own of an interrupt
+                return self._stopped()
             if (problem := scratch.problem()) is None:
                 raise
             print(f"Error: {problem}", file=sys.stderr)
             return USER_ERROR_CODE
+
+    def _stopped(self, why: str = "") -> int:
+        more = "; the same command resumes it" if self._resumes else ""
+        print(f"\n{why or interrupts.describe()}{more}.", file=sys.stderr)
+        return interrupts.exit_code()
 
     def _settings(self) -> Settings:
         given = {path: FLAGS[field.flag].value for path, field in self.fields.items() if FLAGS[field.flag].present}

@@ -77,6 +77,15 @@ def test_a_signal_ends_a_program_with_a_sentence(program, number):
     assert err.strip() == f"stopped by {number.name}."
 
 
+def test_an_interrupt_that_a_library_makes_an_error_of_is_one():
+    """As pybind11 does with one that comes while it makes an exception."""
+    process = start(WAITS.replace("SAVING", 'raise RuntimeError("REPLACED BY KeyboardInterrupt")'))
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.strip()) == (128 + signal.SIGTERM, "stopped by SIGTERM.")
+
+
 def test_the_second_signal_ends_it_at_once():
     process = start(WAITS.replace("SAVING", "time.sleep(60)"))
     assert process.stdout.readline() == "runs\n"
