@@ -101,6 +101,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
+def check_rounds(run_dir: str, rounds: int) -> None:
+    """Checks that a run is not shorter than what has been run of it."""
+    done = last_round(os.path.join(run_dir, CHECKPOINTS))
+    if done > rounds:
+        raise UserError(f"{setting('run.rounds')}={rounds}: {done} rounds have been run; raise it.")
+
+
 def write_config(run_dir: str, config: RunConfig, facts: Mapping[str, Any]) -> None:
     """Writes `config.json` with more facts, or checks that the run that is there can go on with these settings.
 

@@ -78,7 +78,7 @@ def train(
     profiled: bool = False,
     prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] | None = None,
 ) -> tff.learning.models.ModelWeights:
-    """Trains, from the last checkpoint in `run_dir` if there is one.
+    """Trains, from the last checkpoint in `run_dir` if there is one; returns the model in the end.
 
     Cohorts go to `cohorts.jsonl` in `run_dir`, the state to `checkpoints/`, all else is up to the callbacks. A run that
     is killed and started again writes what it would have written undisturbed, but for the `time/` columns.
@@ -94,21 +94,12 @@ def train(
       profiled: Whether to write a trace of the second round from the start, which TensorBoard shows.
       prepare_fn: Called before a round with the ids of its clients and a function that shows progress (done, total).
 
-    Returns:
-      The model in the end.
-
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
       UserError: If a round makes a model that is not finite, or too few finite updates, so that the same command
         would again; the state before is saved. Or if the disk is full.
     """
-    with files.disk_errors(run_dir):
-        rows_fn = functools.partial(_row_checksums, engine, run_dir)
-        checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), rows_fn)
-        state, first = checkpoints.load_latest(engine.initialize())
-        if schedule.releases_once:
-            checkpoints.save(state, first)
-        log = CohortLog(run_dir, first)
+    checkpoints, state, first, log = _begin(engine, run_dir, schedule)
     run = RunState(engine, run_dir, schedule, first)
     callbacks, done = [*callbacks, SavesCheckpoints(checkpoints)], first
     try:
@@ -120,13 +111,7 @@ def train(
                 attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
                 with profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED):
                     result = attempt.measured(run, state, round_num, log)
-                _require_finite(result, state)
-                if evaluate_fn is not None and schedule.evaluates(round_num):
-                    _evaluate(result, evaluate_fn, callbacks)
-                with files.disk_errors(run_dir):
-                    attempt.record(log, round_num)
-                    engine.commit_round(round_num, result.finished)
-                _call(run_dir, callbacks, "on_round_end", result)
+                _conclude(result, state, attempt, log, evaluate_fn, callbacks)
                 state, done = result.state, round_num
                 progress.end_round(result.row)
     except (KeyboardInterrupt, TooFewClientsError, NotFiniteError) as error:
@@ -145,6 +130,28 @@ def train(
     if run.stopped:
         logging.warning("stopped early: %s", run.stopped)
     return run.weights
+
+
+def _begin(engine, run_dir, schedule):
+    """The checkpoints, the state of the last one, its round, and the log of cohorts, which goes on after it."""
+    with files.disk_errors(run_dir):
+        rows_fn = functools.partial(_row_checksums, engine, run_dir)
+        checkpoints = Checkpoints(os.path.join(run_dir, CHECKPOINTS), rows_fn)
+        state, first = checkpoints.load_latest(engine.initialize())
+        if schedule.releases_once:
+            checkpoints.save(state, first)
+        return checkpoints, state, first, CohortLog(run_dir, first)
+
+
+def _conclude(result, before, attempt, log, evaluate_fn, callbacks):
+    """Evaluates and records a round that made a model; `before` is the state before it."""
+    _require_finite(result, before)
+    if evaluate_fn is not None and result.run.schedule.evaluates(result.round_num):
+        _evaluate(result, evaluate_fn, callbacks)
+    with files.disk_errors(result.run.directory):
+        attempt.record(log, result.round_num)
+        result.run.engine.commit_round(result.round_num, result.finished)
+    _call(result.run.directory, callbacks, "on_round_end", result)
 
 
 def _why(error, schedule, done):

@@ -24,7 +24,6 @@ from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, 
 from tff_tx.run.assemble.tasks import stored_config
 from tff_tx.run.assemble.trained import run_predictor
 from tff_tx.run.callbacks import Callback, EarlyStopping, HasConfig, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
-from tff_tx.run.checkpoints import last_round
 from tff_tx.run.parts import Part, settings
 
 
@@ -238,7 +237,7 @@ class Trainer:
     def _train(self, cluster, evaluators, monitors, rounds=None):
         """The weights after the rounds; None: all."""
         run_dir, parts = self.config.run.directory, self._assembly
-        _check_rounds(run_dir, parts.rounds)
+        directory.check_rounds(run_dir, parts.rounds)
         files.check_space(run_dir, parts.bytes_needed())
         with files.disk_errors(run_dir):
             directory.write_config(run_dir, self.config, parts.facts())
@@ -393,10 +392,3 @@ def _check_factory(config: RunConfig) -> None:
     for path in ("privacy.mechanism", "ensemble.enabled", "compression.upload", "lora.aggregation"):
         if config.is_set(path):
             raise UserError(f"{setting(path)}={show(config.get(path))} has an aggregation of its own: give no factory.")
-
-
-def _check_rounds(run_dir: str, rounds: int) -> None:
-    """Checks that a run is not shorter than what has been run of it."""
-    done = last_round(os.path.join(run_dir, directory.CHECKPOINTS))
-    if done > rounds:
-        raise UserError(f"{setting('run.rounds')}={rounds}: {done} rounds have been run; raise it.")

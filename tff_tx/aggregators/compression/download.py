@@ -46,6 +46,22 @@ def build_delta_distributor(
 
     weights_type = tff.tensorflow.computation(initial_weights_fn).type_signature.result
     state_type = initial.type_signature.result
+    broadcast_parts, at_client, next_state = _steps(state_type, weights_type, compressor, seed)
+
+    @tff.federated_computation(init_fn.type_signature.result, tff.FederatedType(weights_type, tff.SERVER))
+    def next_fn(state, model):
+        parts = tff.federated_map(broadcast_parts, (state, model))
+        return tff.templates.MeasuredProcessOutput(
+            tff.federated_map(next_state, (state, parts)),
+            tff.federated_map(at_client, tff.federated_broadcast(parts)),
+            tff.federated_value((), tff.SERVER),
+        )
+
+    return tff.learning.templates.DistributionProcess(init_fn, next_fn)
+
+
+def _steps(state_type, weights_type, compressor, seed):
+    """What is broadcast, what a client makes of it, and the server's next state."""
     structure = tff.types.type_to_tf_tensor_specs(state_type.held)
     specs = tf.nest.flatten(structure)
 
@@ -73,13 +89,4 @@ def build_delta_distributor(
         held = caught_up(state["held"], parts[DELTA])
         return collections.OrderedDict(round_num=state["round_num"] + 1, held=held)
 
-    @tff.federated_computation(init_fn.type_signature.result, tff.FederatedType(weights_type, tff.SERVER))
-    def next_fn(state, model):
-        parts = tff.federated_map(broadcast_parts, (state, model))
-        return tff.templates.MeasuredProcessOutput(
-            tff.federated_map(next_state, (state, parts)),
-            tff.federated_map(at_client, tff.federated_broadcast(parts)),
-            tff.federated_value((), tff.SERVER),
-        )
-
-    return tff.learning.templates.DistributionProcess(init_fn, next_fn)
+    return broadcast_parts, at_client, next_state

@@ -50,12 +50,9 @@ def build_work(
     def learn_next(value, aggregate):
         return learn(value, aggregate)
 
-    def together(value, total_state, metrics):
-        return tff.federated_zip(collections.OrderedDict(value=value, total=total_state, metrics=metrics))
-
     @tff.federated_computation
     def initialize():
-        return together(tff.federated_eval(first, tff.SERVER), total.initialize(), metrics_process.initialize())
+        return _together(tff.federated_eval(first, tff.SERVER), total.initialize(), metrics_process.initialize())
 
     @tff.federated_computation(
         initialize.type_signature.result,
@@ -71,9 +68,13 @@ def build_work(
         metrics = metrics_process.next(state.metrics, client_metrics)
         measured = {"train": metrics.result, **({} if figures is None else {figures: learned})}
         return tff.templates.MeasuredProcessOutput(
-            together(value, aggregate.state, metrics.state),
+            _together(value, aggregate.state, metrics.state),
             result,
             tff.federated_zip(collections.OrderedDict(measured)),
         )
 
     return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _together(value, total, metrics):
+    return tff.federated_zip(collections.OrderedDict(value=value, total=total, metrics=metrics))

@@ -101,18 +101,13 @@ def build_client_work(
     """
     received, batches_type = received_type(model, options), data_type(model)
 
-    @tff.tensorflow.computation(np.int32)
-    def learning_rate(round_num):
-        if options.client_schedule is None:
-            return tf.constant(options.client_learning_rate, tf.float32)
-        return tf.cast(options.client_schedule(round_num), tf.float32)
-
     shared = None if server_state is None else tff.tensorflow.computation(server_state.initialize)
     blank = None if client_state is None else blank_state(_first_state(model, options, client_state, shared))
     train = _training(model, options, client_update, sends_rate, client_state, shared, blank)
     _, metrics_type, *own_type = train.type_signature.result
     advance = _advance(server_state, shared, own_type[0] if own_type else ())
     metrics_process = build_metrics(model, metrics_type, options)
+    learning_rate = _learning_rate(options)
 
     @tff.federated_computation
     def initialize():
@@ -141,6 +136,16 @@ def build_client_work(
         )
 
     return _templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _learning_rate(options) -> tff.Computation:
+    @tff.tensorflow.computation(np.int32)
+    def learning_rate(round_num):
+        if options.client_schedule is None:
+            return tf.constant(options.client_learning_rate, tf.float32)
+        return tf.cast(options.client_schedule(round_num), tf.float32)
+
+    return learning_rate
 
 
 def _state(round_num, shared, metrics):

@@ -43,18 +43,7 @@ def intersect(
     """
     if len(names) < 2:
         raise UserError("an intersection is between two or more parties: name another.")
-    # Before anything of the data is sent, all must agree on how.
-    opening = {"version": VERSION, "match": match, "identifier": identifier}
-    said = {name: ask(name, "size", opening, b"")[0] for name in names}
-    sizes = {name: int(told["rows"]) for name, told in said.items()}
-    there = {name: told["masked"] for name, told in said.items()}
-    session = hashlib.sha256("".join(said[name]["begun"] for name in names).encode()).hexdigest()
-    for name in names:
-        if said[name]["session"] not in ("", session):
-            raise UserError(
-                f"{name} has part of an intersection in which another party had another table or secret: remove the "
-                "unfinished one of the party that coordinates, and start all again."
-            )
+    session, sizes, there = _agree(ask, names, {"version": VERSION, "match": match, "identifier": identifier})
     total, done = sum(sizes.values()) * len(names), 0
     masked = {}
     for owner in names:
@@ -81,6 +70,20 @@ def intersect(
     for name in names:
         ask(name, "order", {"alignment": alignment}, b"")
     return len(common)
+
+
+def _agree(ask, names, opening):
+    """Before anything of the data is sent: the session, each party's rows, and what it has masked already."""
+    said = {name: ask(name, "size", opening, b"")[0] for name in names}
+    session = hashlib.sha256("".join(said[name]["begun"] for name in names).encode()).hexdigest()
+    for name in names:
+        if said[name]["session"] not in ("", session):
+            raise UserError(
+                f"{name} has part of an intersection in which another party had another table or secret: remove the "
+                "unfinished one of the party that coordinates, and start all again."
+            )
+    sizes = {name: int(told["rows"]) for name, told in said.items()}
+    return session, sizes, {name: told["masked"] for name, told in said.items()}
 
 
 def _route(owner: str, names: Sequence[str]) -> list[str]:
