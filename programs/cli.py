@@ -69,9 +69,8 @@ class Program:
     def run(self) -> NoReturn:
         """Parses the command line, runs `main` and ends the process.
 
-        The exit code is 0 when `main` returns, 2 for a wrong flag, a left-over argument or a
-        `UserError`, whose message goes to standard error, 128 and its number for a signal, and 1 with a traceback for
-        anything else.
+        The exit code is 0 when `main` returns, 2 for a wrong flag, a left-over argument or a `UserError`, whose message
+        goes to standard error, 128 and its number for a signal, and 1 with a traceback for anything else.
         """
         interrupts.install()
         with interrupts.ending():

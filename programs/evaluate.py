@@ -31,10 +31,8 @@ def main(settings: cli.Settings) -> None:
     data, is_whole = evaluated_data(settings.config, settings.given, run)
     if run is not None:
         config = stored_config(run, data)
-        given = {
-            path: settings.config.get(path)
-            for path in settings.given & {"data.cache_dir", "engine.threads", "run.seed"}
-        }
+        kept = settings.given & {"data.cache_dir", "engine.threads", "run.seed"}
+        given = {path: settings.config.get(path) for path in kept}
         config = config.replace({**given, "run.eval_batch_size": own.eval_batch_size})
     else:
         config = resolve((data or settings.config).replace({"model.pretrained": own.model}))

@@ -22,7 +22,7 @@ def use() -> None:
     place = tempfile.gettempdir()
     for path in glob.glob(os.path.join(glob.escape(place), f"{_PREFIX}*")):
         owner = re.match(rf"{_PREFIX}(\d+)_", os.path.basename(path))
-        if owner is not None and not _runs(int(owner[1])):
+        if owner is not None and not os.path.exists(f"/proc/{owner[1]}"):
             shutil.rmtree(path, ignore_errors=True)  # which leaves alone what is another user's
     tempfile.tempdir = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_", dir=place)
     os.environ["TMPDIR"] = tempfile.tempdir
@@ -47,13 +47,3 @@ def remove() -> None:
     """Removes the directory of this process, if it has one."""
     if os.path.basename(tempfile.gettempdir()).startswith(f"{_PREFIX}{os.getpid()}_"):
         shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        pass
-    return True
