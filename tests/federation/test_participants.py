@@ -5,6 +5,8 @@ import csv
 import json
 import os
 import random
+import shutil
+import stat
 import threading
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from tests.federation import parties
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
+from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.federation import audit_log
 from tff_tx.federation.secure_rounds import PHASES
 from tff_tx.run.federation import Participant
@@ -177,3 +180,63 @@ def test_participants_add_the_noise_and_bound_what_it_is_accounted_for(place):
     counts = [json.loads(path.read_text()) for path in (place / "state").glob("*/sums_*.json")]
     assert sorted(name for each in counts for name in each) == ["north/p0", "north/p1", "south/p0", "west/p0"]
     assert {number for each in counts for number in each.values()} == {2}
+
+
+class Busy(InTurn):
+    """In the second round the participant of the south fails once, when the others have trained."""
+
+    has_failed = False
+
+    def _train(self, round_num, *arguments):
+        answer = super()._train(round_num, *arguments)
+        if self.name == "south" and round_num == 2 and not Busy.has_failed:
+            Busy.has_failed = True
+            raise UserError("busy.")
+        return answer
+
+
+RETAINING = {
+    **{"run__participant_evaluation": False, "run__rounds": 5, "run__rounds_per_checkpoint": 2, "client__steps": 2},
+    **{"client__optimizer": "sgd", "client__learning_rate": 0.1},
+}
+
+
+def check_equal_training(found, expected):
+    columns = [column for column in expected if column.startswith("train/")]
+    assert len(found) == len(expected) == 5
+    pd.testing.assert_frame_equal(found[columns], expected[columns], rtol=1e-4)
+
+
+def on_one_machine(place, name, **own):
+    files = {"data__files": (str(place / "all.csv"),), "data__test_files": (str(place / "held_out.csv"),)}
+    return fit(place, name, data__validation_fraction=0.0, **own, **files)
+
+
+@pytest.mark.slow
+def test_what_clients_retain_stays_with_their_participant(place):
+    own = {**RETAINING, "algorithm__name": "fed_dyn", "cohort__clients_per_round": 3}
+    found = federation(place, "dyn", **own)
+    check_equal_training(found, on_one_machine(place, "dyn_here", **own))
+    assert not (place / "dyn" / "client_states").exists()
+    kept = {silo: [*(place / "state" / silo).glob("client_states_*/*/round_*")] for silo in SILOS}
+    assert all(kept.values())
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for paths in kept.values() for path in paths)
+
+
+@pytest.mark.slow
+def test_a_round_that_did_not_count_leaves_nothing_with_participants(place):
+    """It is tried again, and a coordinator that goes back finds what clients retained then."""
+    own = {**RETAINING, "algorithm__name": "scaffold", "cohort__min_clients": 4}
+    Busy.has_failed, port = False, portpicker.pick_unused_port()
+    with serving(place, port, Busy):
+        found = fit(place, "busy", **settings(place, port) | own)
+        assert Busy.has_failed
+        shutil.rmtree(place / "busy" / "checkpoints" / "round_5")
+        again = fit(place, "busy", **settings(place, port) | own)
+        check_equal_training(found, on_one_machine(place, "busy_here", **own))
+        pd.testing.assert_frame_equal(again, found)
+        for directory in (place / "state" / "west").glob("client_states_*"):
+            shutil.rmtree(directory)
+        shutil.rmtree(place / "busy" / "checkpoints" / "round_5")
+        with pytest.raises(Interrupted, match="west: what its clients retained until round 4 is gone"):
+            fit(place, "busy", **settings(place, port) | own)

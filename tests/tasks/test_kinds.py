@@ -17,6 +17,7 @@ CAPABILITIES = {
     "activation_cache",
     "class_probabilities",
     "classes",
+    "in_time",
     "one_class",
     "packs",
     "silos",

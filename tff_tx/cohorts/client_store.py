@@ -86,6 +86,10 @@ class ClientStore:
         except codec.CodecError as error:
             raise UserError(f"{path} is damaged ({error}): restore it, or start a new run.") from error
 
+    def exists(self) -> bool:
+        """Whether anything has been written to it, and is there."""
+        return self._directory.is_dir()
+
     def has(self, client_id: str) -> bool:
         """Whether a client has arrays after any round."""
         return bool(_versions(self._client(client_id)))

@@ -73,6 +73,7 @@ def _own_records_are_held_out(config):
 
 
 _RETAINS = Chosen("algorithm.name", ALGORITHMS, "client_state")
+_SILOS = Derived("data.silos", lambda c: c.data.silos and c.engine.name != "federation")
 _TWO_UPDATES = "its clients send more of the model's size besides their update"
 
 CAPABILITIES = (
@@ -111,7 +112,7 @@ CAPABILITIES = (
     *(
         Conflict(condition, _RETAINS, because, None)
         for condition, because in (
-            ("engine.name=tff_native|federation", "its clients retain a state, which this engine does not give back"),
+            ("engine.name=tff_native", "its clients retain a state, which this engine does not give back"),
             (laws.SECURE, "what its clients retain passes the engine beside the sums, where nothing else may"),
             ("ensemble.enabled=True", "the model that distillation leads to is not that of the control variates"),
         )
@@ -185,7 +186,7 @@ CAPABILITIES = (
     Relation(("algorithm.name", "model.personal", "aggregation.secure"), _states_are_in_no_secure_sum),
     Relation(("algorithm.name", "model.personal", "data.split"), _own_records_are_held_out),
     *(
-        Conflict("data.silos", retains, "what clients retain would leave their silo, to be stored on this machine")
+        Conflict(_SILOS, retains, "what clients retain would leave their silo, to be stored on this machine")
         for retains in (STORED, _RETAINS)
     ),
     *(

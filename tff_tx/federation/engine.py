@@ -18,9 +18,11 @@ from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.evaluation import EVALUATE
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.layout import Layout
+from tff_tx.federation.retained import CountedRounds
 from tff_tx.federation.secure_rounds import SecureRounds, model_digest
 from tff_tx.federation.secure_sums import SecureSumError
 from tff_tx.federation.worker import digest_of
+from tff_tx.runtime.client_states import retained_leaves
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.form import RoundForm
 from tff_tx.runtime.hooks import Job
@@ -59,14 +61,18 @@ class FederationEngine(ProcessEngine):
         secure_fn: Callable[[Layout], SecureRounds] | None = None,
     ):
         form = RoundForm.of(process)
-        super().__init__(process, form)
+        self._counted = CountedRounds(hub.names, participant_fn)
+        has_states = retained_leaves(form.type_signature("work").result)
+        super().__init__(process, form, [self._counted] if has_states else [])
         self._merge, self._hub = form.graph("merge").whole(), hub
         self._participant_fn, self._compressed, self._asked, self._round_num = participant_fn, compressed, 0, 0
         leaves = self.parts.prepare(*self.parts.initialize())
         constants = [leaves[i] for i in sorted(self.parts.constants)]
         self._facts = {**facts, "form": digest_of(form, constants)}
         self._secure = None if secure_fn is None else secure_fn(Layout.of(self.parts))
-        self._specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in self.parts.zero()]
+        self._zeros = {i: leaf for i, leaf in enumerate(self.parts.zero()) if i in has_states}
+        leaves = [leaf for i, leaf in enumerate(self.parts.zero()) if i not in has_states]
+        self._specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in leaves]
 
     def check_forms(self, names: Sequence[str]) -> None:
         """Has participants make the process, and compare it with this one."""
@@ -127,12 +133,11 @@ class FederationEngine(ProcessEngine):
         changing = [leaf for i, leaf in enumerate(jobs[0].broadcast) if i not in self.parts.constants]
         arrays = contents.encode(changing, self._compressed)
         self._asked += 1  # another attempt at a round is of other clients
-        requests = {
-            name: contents.pack(
-                {"facts": self._facts, "attempt": self._asked, "clients": [_plain(jobs[p].client) for p in own]}, arrays
-            )
-            for name, own in positions.items()
-        }
+        requests = {}
+        for name, own in positions.items():
+            clients = [_plain(jobs[p].client) for p in own]
+            said = {"facts": self._facts, "attempt": self._asked, "clients": clients}
+            requests[name] = contents.pack({**said, "counted": self._counted.of(name)}, arrays)
         gathered.clock.stop("prepare")
         self._round_num = round_num = int(jobs[0].client["round_num"])
         if self._secure is None:
@@ -198,7 +203,8 @@ class FederationEngine(ProcessEngine):
         gathered.failures.update(failures)
         gathered.seconds["data"] += waited
         gathered.sent_bytes += [size] * (len(own) - len(failures)) if self._compressed else []
-        return [tf.convert_to_tensor(array) for array in arrays]
+        sent = map(tf.convert_to_tensor, arrays)
+        return [self._zeros[i] if i in self._zeros else next(sent) for i in range(len(self._zeros) + len(arrays))]
 
 
 def _plain(client: Mapping[str, Any]) -> dict[str, Any]:

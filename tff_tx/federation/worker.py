@@ -13,8 +13,10 @@ import tensorflow_federated as tff
 from tff_tx.federation import contents
 from tff_tx.federation.layout import Layout
 from tff_tx.federation.operations import require_known
+from tff_tx.federation.retained import ParticipantStates
 from tff_tx.runtime import LocalEngine, form_digest
 from tff_tx.runtime import form as form_lib
+from tff_tx.runtime.client_states import retained_leaves
 from tff_tx.runtime.graphs import ImportedGraph
 
 
@@ -27,6 +29,7 @@ class Worker:
       threads: Clients at work at the same time.
       precision: See `internals.calls.StepOptions`.
       operations: Ops that are allowed besides those of `operations.KNOWN`.
+      states: Where clients of a process with a state retain it; None: it has none.
 
     Raises:
       UserError: If the process has other ops.
@@ -39,32 +42,38 @@ class Worker:
         threads: int = 2,
         precision: str = "float32",
         operations: Collection[str] = (),
+        states: ParticipantStates | None = None,
     ):
         form = form_lib.RoundForm.of(process)
         require_known(form_digest.operations(form), operations)
-        self._engine = LocalEngine(process, threads, precision)
+        self._states = states
+        self._engine = LocalEngine(process, threads, precision, hooks=[] if states is None else [states])
         # As a graph: to make a dataset takes longer than to train a small client.
         self._read = ImportedGraph(tff.framework.serialize_computation(batches), "reading").whole()
         self._client_type = batches.type_signature.parameter
         parts = self._engine.parts
         self._broadcast = parts.prepare(*parts.initialize())
         self._changing = [i for i in range(len(self._broadcast)) if i not in parts.constants]
+        self._retained = retained_leaves(parts.contribution_type)
         self.digest = digest_of(form, [self._broadcast[i] for i in sorted(parts.constants)])
 
     def train(
-        self, clients: Sequence[Any], arrays: Sequence[np.ndarray]
+        self, clients: Sequence[Any], arrays: Sequence[np.ndarray], counted: int = 0
     ) -> tuple[list[np.ndarray], dict[int, str], float]:
         """Adds up clients' contributions, in their order.
 
         Args:
           clients: Of `tasks.client_arguments`.
           arrays: The leaves of what is broadcast, but those that no round changes.
+          counted: As of `ParticipantStates.start_part`.
 
         Returns:
-          The sum, why clients were left out, by position, and the seconds that steps waited for data.
+          The sum, without what clients retain, why clients were left out, by position, and the seconds that steps
+          waited for data.
 
         Raises:
           EnvelopeError: If the arrays are not of the process's types.
+          UserError: If what clients have retained is gone.
         """
         specs = [tf.TensorSpec(self._broadcast[i].shape, self._broadcast[i].dtype) for i in self._changing]
         contents.require_like(arrays, specs, "the coordinator")
@@ -72,8 +81,12 @@ class Worker:
         for i, array in zip(self._changing, arrays):
             broadcast[i] = tf.convert_to_tensor(array)
         datasets = [self._read(*form_lib.flatten(client, self._client_type))[0] for client in clients]
+        if self._states is not None:
+            names = [client["client_id"].decode() for client in clients]
+            self._states.start_part(int(clients[0]["round_num"]), counted, dict(zip(names, datasets)))
         total, gathered = self._engine.partial_sum(broadcast, datasets)
-        return [leaf.numpy() for leaf in total], gathered.failures, gathered.seconds["data"]
+        sent = [leaf.numpy() for i, leaf in enumerate(total) if i not in self._retained]
+        return sent, gathered.failures, gathered.seconds["data"]
 
     @property
     def layout(self) -> Layout:

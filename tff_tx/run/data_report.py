@@ -84,7 +84,7 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     elif likely:
         yield _command(config, likely)
         unordered = [column.name for column in columns.columns if not column.is_ordered]
-        if unordered and likely["task.kind"] in ("forecasting", "next_item"):
+        if unordered and "in_time" in TASKS[likely["task.kind"]].capabilities:
             yield f"Records must be in the order of time, and {printable(unordered[0])} is not: sort by it first."
 
 

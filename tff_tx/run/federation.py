@@ -11,8 +11,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import datasets, tasks
+from tff_tx import cohorts, datasets, tasks
+from tff_tx.cohorts.client_store import CLIENT_STATES
 from tff_tx.config import RunConfig
+from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
@@ -23,6 +25,7 @@ from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.noised import Noised
 from tff_tx.federation.policy import Policy, Terms
+from tff_tx.federation.retained import ParticipantStates
 from tff_tx.federation.secure_rounds import SecureParty, model_digest
 from tff_tx.federation.secure_sums import Authority
 from tff_tx.federation.worker import Worker
@@ -121,7 +124,7 @@ class Participant(Member):
         if header.phase == (EVALUATE if self._party is None else first) and said.get(EVALUATE):
             return self._evaluate(header.round, facts, said.get("changed"), arrays)
         if header.phase == first:
-            return self._train(header.round, facts, said.get("clients"), arrays)
+            return self._train(header.round, facts, said, arrays)
         if header.phase == FORM:
             return contents.pack({"form": self._worker_for(facts).digest})
         if header.phase == "listing":
@@ -165,10 +168,12 @@ class Participant(Member):
             raise EnvelopeError(f"round {round_num} is not in the plan, which has {rounds}.")
         return worker
 
-    def _train(self, round_num: int, facts: Mapping[str, Any], named: Any, arrays: Sequence[Any]) -> Payload:
+    def _train(self, round_num: int, facts: Mapping, said: Mapping, arrays: Sequence[Any]) -> Payload:
         worker = self._checked_worker(round_num, facts)
-        clients = self._named(round_num, named, self._task_for(facts))
-        total, failures, waited = worker.train(clients, arrays)
+        clients, counted = self._named(round_num, said.get("clients"), self._task_for(facts)), said.get("counted", 0)
+        if not isinstance(counted, int) or not 0 <= counted < round_num:
+            raise EnvelopeError("a request does not say which round of this participant counted last.")
+        total, failures, waited = worker.train(clients, arrays, counted)
         if self._party is None:
             said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
             return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
@@ -227,10 +232,19 @@ class Participant(Member):
             self._policy.check(self._terms(epsilon, [metric.name for metric in task.model.objective.metrics]))
             precision = self._config.client.mixed_precision
             threads = self._settings.threads or len(os.sched_getaffinity(0))
-            worker = Worker(process, task.train_batches, threads, precision, self._policy.operations)
+            more = threads, precision, self._policy.operations, self._states()
+            worker = Worker(process, task.train_batches, *more)
             self._worker = (num_clients, worker)
             self._noised = self._share_of(plan) if self._config.privacy.is_distributed else None
         return self._worker[1]
+
+    def _states(self) -> ParticipantStates | None:
+        """What clients retain by the plan's algorithm, in a directory of the plan's own."""
+        if not ALGORITHMS[self._config.algorithm.name].client_state:
+            return None
+        directory = os.path.join(self._settings.state_dir, f"{CLIENT_STATES}_{plans.digest(self._plan)}")
+        # A coordinator that resumes goes back as far as to its last checkpoint but one.
+        return ParticipantStates(cohorts.ClientStore(directory, 2 * self._config.run.rounds_per_checkpoint))
 
     def _share_of(self, plan: Plan) -> Noised:
         """This participant's share of noise, of the sums that the plan's epsilon allows, or the policy's."""

@@ -47,10 +47,10 @@ class StatefulHook(Hook):
             self._store.rewind(self._round_num)
 
     def read_state(self, client: Any) -> list | None:
-        return None if self._store is None else self._store.read(_id_of(client), self._round_num)
+        return None if self._store is None else self._store.read(self.name_of(client), self._round_num)
 
     def retain(self, client: Any, state: list) -> None:
-        self._store.write(_id_of(client), self._round_num + 1, state)
+        self._store.write(self.name_of(client), self._round_num + 1, state)
 
     def end_round(self, failures: Mapping[int, str]) -> Any:
         if self._store is None:
@@ -66,10 +66,10 @@ class StatefulHook(Hook):
     def checksums(self, round_num: int) -> Mapping[str, int]:
         return {} if self._store is None else {self._store.name: self._store.checksum(round_num)}
 
-
-def _id_of(client: Any) -> str:
-    client_id = client["client_id"]
-    return client_id.decode() if isinstance(client_id, bytes) else str(client_id)
+    def name_of(self, client: Any) -> str:
+        """Under which name the store has a client of the engine."""
+        client_id = client["client_id"]
+        return client_id.decode() if isinstance(client_id, bytes) else str(client_id)
 
 
 class RetainedState(StatefulHook):
@@ -127,6 +127,11 @@ def _parted(contribution: list, job: Job, name: str, made: tuple[int, ...]) -> t
 
 def _filled(contribution: list, specs: Mapping[int, tf.TensorSpec]) -> list:
     return [tf.zeros(specs[i].shape, specs[i].dtype) if i in specs else c for i, c in enumerate(contribution)]
+
+
+def retained_leaves(contribution_type: Any) -> frozenset[int]:
+    """The leaves of a contribution that stay with the client: in a sum they are zeros."""
+    return frozenset(_positions(contribution_type, form_lib.CLIENT_STATE))
 
 
 def _positions(value_type: Any, name: str) -> tuple[int, ...]:

@@ -67,6 +67,7 @@ class TaskKind(abc.ABC):
       activation_cache: Inputs are the same in every epoch, so that activations of them can be cached.
       class_probabilities: Predictions are logits of classes, by which membership is inferred.
       classes: Labels are places in the label names, which an attacker can flip.
+      in_time: Records are read in the order of time.
       one_class: An example has one class, which a backdoor can open to.
       packs: Several texts can be one example.
       silos: No exact statistics are made of all training data together, which silos do not give out and no noise hides.

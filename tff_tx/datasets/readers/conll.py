@@ -11,6 +11,7 @@ from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import BadRow, Format, Rows
 
 _DOCUMENT = "-DOCSTART-"
+_MOST_BEFORE = 64  # bytes in which it ends, also of UTF-16
 _UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 # Lines of CoNLL-U that are no words: tokens of several words, and words that are not in the text.
 _NO_WORD = re.compile(r"\d+[-.]\d+$")
@@ -43,9 +44,13 @@ def read_conllu(path: str, columns: Sequence[str], encoding: str | None = None) 
 def begins_with_mark(path: str, encoding: str | None = None) -> bool:
     """Whether a file begins as CoNLL-2003's do, which have no ending of their own."""
     try:
+        with open(path, "rb", buffering=0) as file:  # to decode takes ten times as long, and there may be thousands
+            start = file.read(_MOST_BEFORE)
+        if path.endswith(".txt") and _DOCUMENT.encode() not in start.replace(b"\0", b""):
+            return False
         with TextLines(path, encoding) as file:
             return next(file, "").split()[:1] == [_DOCUMENT]
-    except UserError:
+    except (OSError, UserError):
         return False
 
 

@@ -43,6 +43,7 @@ class Forecasting(TaskKind):
     auto_class = "tff_tx.models.zoo.patch_transformer:TFAutoModelForForecasting"
     predictor = "tff_tx.inference.records:Forecaster"
     architecture = "patch_transformer"
+    capabilities = frozenset({"activation_cache", "in_time", "silos"})
 
     def encoder(self, facts):
         model = facts.model

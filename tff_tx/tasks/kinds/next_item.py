@@ -99,7 +99,7 @@ class NextItem(TaskKind):
     architecture = "sasrec"
     needs_label_names = True
     limited_lengths = ("max_length",)
-    capabilities = frozenset({"silos"})
+    capabilities = frozenset({"in_time", "silos"})
 
     def encoder(self, facts):
         if len(facts.label_names) < 2:
