@@ -36,9 +36,9 @@ def start(program, *flags, cwd, **kwargs):
 
 
 def run(program, *flags, cwd, code=0, forked=True):
-    """Runs a program to its end, which must be with the exit code; gives what it printed and its errors."""
+    """Runs a program, or a module of another package, to an end with the exit code; gives its output and its errors."""
     if forked:
-        found, out, err = _run_forked(f"programs.{program}", flags, cwd)
+        found, out, err = _run_forked(program if "." in program else f"programs.{program}", flags, cwd)
     else:
         process = start(program, *flags, cwd=cwd)
         out, err = process.communicate(timeout=_SECONDS)
@@ -58,23 +58,42 @@ def call(target):
     return process.exitcode
 
 
+class Forked:
+    """A module as a program that is forked; it writes to two files, or to one."""
+
+    def __init__(self, module, flags, cwd, *streams):
+        self._process = _forking.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
+        self._process.start()
+
+    def poll(self):
+        """The exit code; None: it runs."""
+        return self._process.exitcode
+
+    def wait(self, seconds=_SECONDS):
+        """The exit code, when it has ended; None: it takes longer."""
+        self._process.join(seconds)
+        return self.poll()
+
+    def kill(self):
+        """kill -9."""
+        self._process.kill()
+        self._process.join()
+
+
 def _run_forked(module, flags, cwd):
     with tempfile.TemporaryDirectory() as directory:
         streams = [pathlib.Path(directory, name) for name in ("out", "err")]
-        process = _forking.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
-        process.start()
-        process.join(_SECONDS)
-        if process.exitcode is None:
+        process = Forked(module, flags, cwd, *streams)
+        if process.wait() is None:
             process.kill()
-            process.join()
-        return (process.exitcode, *(path.read_text() if path.exists() else "" for path in streams))
+        return (process.poll(), *(path.read_text() if path.exists() else "" for path in streams))
 
 
 def _main(module, flags, cwd, streams, environment):
     os.environ.clear()  # that of the server which forks is of its start
     os.environ.update(environment)
     os.chdir(cwd)
-    for descriptor, path in zip((1, 2), streams):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    for descriptor, path in zip((1, 2), (streams[0], streams[-1])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     sys.argv = [module, *flags]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

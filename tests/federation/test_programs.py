@@ -7,7 +7,6 @@ import pathlib
 import random
 import re
 import shlex
-import signal
 import stat
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 
 from programs import certs, cli, participate
 from tests.complaints import complaint, config_of
-from tests.processes import ROOT, run
+from tests.processes import ROOT, Forked, run
 from tff_tx.config import RunConfig, resolve, tools
 from tff_tx.core import certificates, locks
 from tff_tx.core.errors import UserError
@@ -151,15 +150,20 @@ def place(tmp_path_factory):
 
 
 class Party:
-    """A program, whose output goes to a file."""
+    """A program, whose output goes to a file: a command in bash, or `forked` by the tests' own server."""
 
-    def __init__(self, place, name, command):
+    def __init__(self, place, name, command, forked=False):
+        self.path = place / f"{name}.log"
+        if forked:
+            self.path.write_text("")
+            _, _, module, *flags = shlex.split(command)  # after `python -m`
+            self.process = Forked(module, flags, place, self.path)
+            return
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": _path(),
         }
-        self.path = place / f"{name}.log"
         with open(self.path, "w") as log:
             self.process = subprocess.Popen(
                 ["bash", "-c", f"exec {command}"], cwd=place, env=environment, stdout=log, stderr=log
@@ -174,12 +178,12 @@ class Party:
         return found[1] if found.groups() else found[0]
 
     def kill(self):
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
 class Federation:
-    """The parties of the page, at a port of their own."""
+    """The parties of the page, at a port of their own: what is started twice, the second time forked."""
 
     def __init__(self, place):
         self.place, self.parties = place, {}
@@ -199,7 +203,7 @@ class Federation:
         return self._start("keyholder", command)
 
     def _start(self, name, command):
-        self.parties[name] = Party(self.place, name, command)
+        self.parties[name] = Party(self.place, name, command, forked=name in self.parties)
         return self.parties[name]
 
     def close(self):
@@ -347,7 +351,7 @@ def test_a_participant_that_does_not_agree_says_so_and_ends(place, whole):
     port = portpicker.pick_unused_port()
     more = [f"--federation_address=localhost:{port}", "--federation_join_seconds=20", "--run_dir=runs/east"]
     command = " ".join(f"'{word}'" for word in [*flags, *more])
-    coordinator = Party(place, "east_coordinator", f"python -m programs.coordinate {command}")
+    coordinator = Party(place, "east_coordinator", f"python -m programs.coordinate {command}", forked=True)
     coordinator.wait_for("^Plan")
     own = [f"--coordinator=localhost:{port}", "--certificate=certs/east", "--data=north.csv", "--state_dir=state/east"]
     _, err = run("participate", *own, "--policy=policy.toml", cwd=place, code=2)

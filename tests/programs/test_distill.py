@@ -28,29 +28,27 @@ GROUPS = [
 
 @pytest.mark.slow
 def test_two_architectures_learn_from_one_another_and_a_run_resumes(tmp_path, cache_dir):
-    flags = [*DIGITS, *GROUPS, f"--cache_dir={cache_dir}"]
-    run("distill", *flags, "--run_dir=whole", cwd=tmp_path)
-    rows = pd.read_csv(tmp_path / "whole" / "metrics.csv")
+    flags = [*DIGITS, *GROUPS, f"--cache_dir={cache_dir}", "--rounds_per_checkpoint=1", "--run_dir=run"]
+    run("distill", *flags, cwd=tmp_path)
+    directory, results = tmp_path / "run", tmp_path / "run" / "results.json"
+    rows, first = pd.read_csv(directory / "metrics.csv"), results.read_text()
     for name in ("vit", "swin"):
         assert (rows[f"distillation/{name}/loss"] > 0).all()
         assert f"eval/{name}/accuracy" in rows
-        directory = tmp_path / "whole" / "groups" / name
-        model = transformers.TFAutoModelForImageClassification.from_pretrained(directory / "model")
+        model = transformers.TFAutoModelForImageClassification.from_pretrained(directory / "groups" / name / "model")
         assert model.config.model_type == name
-    out, _ = run("evaluate", "--run_dir=whole/groups/swin", f"--cache_dir={cache_dir}", cwd=tmp_path)
+    out, _ = run("evaluate", "--run_dir=run/groups/swin", f"--cache_dir={cache_dir}", cwd=tmp_path)
     assert "Over all" in out
     # All of the second round once more, from the first round's checkpoint.
-    again = [*flags, "--rounds_per_checkpoint=1"]
-    run("distill", *again, "--run_dir=again", cwd=tmp_path)
-    checkpoints = sorted((tmp_path / "again" / "checkpoints").iterdir())
+    checkpoints = sorted((directory / "checkpoints").iterdir())
     assert len(checkpoints) == 2
     shutil.rmtree(checkpoints[-1])
-    run("distill", *again, "--run_dir=again", cwd=tmp_path)
-    resumed = pd.read_csv(tmp_path / "again" / "metrics.csv")
+    results.unlink()
+    run("distill", *flags, cwd=tmp_path)
+    assert sorted((directory / "checkpoints").iterdir()) == checkpoints
     columns = [c for c in rows if not c.startswith("time/")]
-    np.testing.assert_array_equal(resumed[columns], rows[columns])
-    results = [json.loads((tmp_path / d / "results.json").read_text()) for d in ("whole", "again")]
-    assert results[0] == results[1]
+    np.testing.assert_array_equal(pd.read_csv(directory / "metrics.csv")[columns], rows[columns])
+    assert json.loads(results.read_text()) == json.loads(first)
 
 
 BERT = '"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16'
