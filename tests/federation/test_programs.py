@@ -47,10 +47,9 @@ def test_the_pages_commands_for_certificates_run(tmp_path):
     """As they stand, in bash: who is revoked is listed so, and its new certificate before that is another."""
     (tmp_path / "programs").symlink_to(ROOT / "programs")
     blocks = re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path()}
     for block in (*blocks[:2], *blocks[5:7], *blocks[5].strip().splitlines()[:1]):
         run = subprocess.run(
-            ["bash", "-ec", block], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+            ["bash", "-ec", block], cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True
         )
     assert re.search("^north: participant, expires in 364 days, revoked", run.stdout, re.MULTILINE)
     assert re.search("^south: participant, expires in 364 days, [0-9a-f]{64}$", run.stdout, re.MULTILINE)
@@ -159,14 +158,9 @@ class Party:
             _, _, module, *flags = shlex.split(command)  # after `python -m`
             self.process = Forked(module, flags, place, self.path)
             return
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PATH": _path(),
-        }
         with open(self.path, "w") as log:
             self.process = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"], cwd=place, env=environment, stdout=log, stderr=log
+                ["bash", "-c", f"exec {command}"], cwd=place, env=environment(), stdout=log, stderr=log
             )
 
     def wait_for(self, pattern, seconds=200):
@@ -216,7 +210,7 @@ def whole(place):
     """A run by the page's commands, with its federation, which stays."""
     federation = Federation(place)
     for command in COMMANDS[:2]:
-        subprocess.run(["bash", "-c", command], cwd=place, check=True, env={**os.environ, "PATH": _path()})
+        subprocess.run(["bash", "-c", command], cwd=place, check=True, env=environment())
     coordinator = federation.coordinate("runs/whole")
     plan = coordinator.wait_for("^Plan (.*)$")
     for name in SILOS:
@@ -226,8 +220,10 @@ def whole(place):
     federation.close()
 
 
-def _path():
-    return f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+def environment():
+    """In which `python` is this one and finds the programs."""
+    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
 
 
 def local(place, run_dir, *more):
