@@ -131,7 +131,7 @@ CASES = {
     ),
     "spoken_digits": Case(spoken_digits, "spoken_digits", ("accuracy",), rounds=40, cohort=4, steps=32),
     "docstrings": Case(stdlib_docstrings, "docstrings", ("loss", "accuracy"), rounds=60, cohort=10, steps=4),
-    "sts_benchmark": Case(sts_benchmark, "sts_benchmark", ("pearson",), rounds=10, cohort=6, steps=16),
+    "sts_benchmark": Case(sts_benchmark, "sts_benchmark", ("pearson",), rounds=30, cohort=2, steps=16),
     "ag_news": NEWS,
     "ag_news_lora": dataclasses.replace(NEWS, preset="ag_news_minilm_lora"),
     "emotions": Case(emotions, "emotions", ("f1_micro", "f1_macro"), rounds=40, cohort=10, steps=4),

@@ -6,6 +6,7 @@ python tools/notebooks.py run      run them, with outputs into .notebooks/; --sm
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -82,24 +83,30 @@ def build(names, check):
 
 
 def run(names, small):
-    """Runs the notebooks one after the other, each in a directory of its own, and keeps them with their outputs."""
+    """Runs the notebooks, each in a directory of its own, and keeps them with their outputs; small ones two at once."""
+    RUN.mkdir(exist_ok=True)
+    chosen = sources(names)
+    with concurrent.futures.ProcessPoolExecutor(2 if small else 1) as pool:
+        for line in pool.map(_run, chosen, [small] * len(chosen)):
+            print(line, flush=True)
+    print(f"{len(chosen)} passed, 0 failed")
+
+
+def _run(source, small):
     import nbformat
     from nbclient import NotebookClient
 
-    RUN.mkdir(exist_ok=True)
-    for source in sources(names):
-        target = RUN / f"{source.stem}{'.small' if small else ''}.ipynb"
-        newest = max(path.stat().st_mtime for path in (source, SOURCES / "first_cell.py"))
-        if not small and target.exists() and target.stat().st_mtime > newest:
-            continue
-        directory = RUN / "files" / target.stem
-        directory.mkdir(parents=True, exist_ok=True)
-        found, started = notebook(source, small), time.monotonic()
-        place = {"metadata": {"path": str(directory)}}
-        NotebookClient(found, timeout=SECONDS, resources=place, coalesce_streams=True).execute()
-        nbformat.write(found, target)  # one that failed is run again
-        print(f"{source.name}: {time.monotonic() - started:.0f} s on Python {sys.version.split()[0]}", flush=True)
-    print(f"{len(sources(names))} passed, 0 failed")
+    target = RUN / f"{source.stem}{'.small' if small else ''}.ipynb"
+    newest = max(path.stat().st_mtime for path in (source, SOURCES / "first_cell.py"))
+    if not small and target.exists() and target.stat().st_mtime > newest:
+        return f"{source.name}: has been run"
+    directory = RUN / "files" / target.stem
+    directory.mkdir(parents=True, exist_ok=True)
+    found, started = notebook(source, small), time.monotonic()
+    place = {"metadata": {"path": str(directory)}}
+    NotebookClient(found, timeout=SECONDS, resources=place, coalesce_streams=True).execute()
+    nbformat.write(found, target)  # one that failed is run again
+    return f"{source.name}: {time.monotonic() - started:.0f} s on Python {sys.version.split()[0]}"
 
 
 def main():
