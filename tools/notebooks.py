@@ -28,7 +28,8 @@ SECONDS = 900
 
 def sources(names=()):
     """The lessons in order; those of the given names."""
-    return [path for path in sorted(SOURCES.glob("[0-9]_*.py")) if not names or path.stem in names]
+    found = sorted(SOURCES.glob("[0-9]*_*.py"), key=lambda path: int(path.stem.partition("_")[0]))
+    return [path for path in found if not names or path.stem in names]
 
 
 def repository():

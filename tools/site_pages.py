@@ -39,7 +39,8 @@ def on_page_markdown(markdown, config, **_):
 
 
 def _lessons():
-    return sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
+    found = (ROOT / "notebooks").glob("[0-9]*_*.py")
+    return sorted(found, key=lambda path: int(path.stem.partition("_")[0]))
 
 
 def _lesson(source):

@@ -9,7 +9,7 @@ import pytest
 from tests.notebooks.hosts import ROOT, Host
 from tools import notebooks
 
-SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
+SOURCES = notebooks.sources()
 
 
 def cells(source):
@@ -29,8 +29,9 @@ def test_a_notebook_has_a_badge_the_first_cell_and_no_outputs(source):
     assert f"({source.stem}.ipynb)" in (ROOT / "notebooks" / "README.md").read_text("utf-8")
 
 
-def test_there_are_nine():
-    assert len(SOURCES) == len(list((ROOT / "notebooks").glob("*.ipynb"))) == 9
+def test_there_are_ten_in_order():
+    assert [int(path.stem.partition("_")[0]) for path in SOURCES] == [*range(1, 11)]
+    assert len(list((ROOT / "notebooks").glob("*.ipynb"))) == 10
 
 
 def test_a_forks_address_is_set_in_one_place():
