@@ -227,7 +227,12 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     items = [c.name for c in rest if c.kind in ("category", "id", "number") and (_words(c.name) or [""])[-1] in _ITEMS]
     if items and named and not (labels and _is_label(spec, labels[0])):
         return {"task.kind": "next_item", "data.label_column": items[0], **named}
-    inputs = [c for c in rest if c.name not in labels[:1]]
+    return _of_a_table(rest, labels, label, named)
+
+
+def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, named: Mapping) -> dict[str, Any]:
+    """The task of columns of which none has texts: `label` and `named` are the settings of the label and the client."""
+    inputs = [c for c in columns if c.name not in labels[:1]]
     numbers, categories = ([c.name for c in inputs if c.kind == kind] for kind in ("number", "category"))
     if labels and (numbers or categories):
         table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}

@@ -54,7 +54,7 @@ class CountedRounds(Hook):
 
 
 class ParticipantStates(RetainedState):
-    """A participant's end: clients are given as datasets, and it is told what they are called.
+    """A participant's end, whose engine gets clients as datasets: `start_part` says which client each is of.
 
     Args:
       store: In a directory of the participant.

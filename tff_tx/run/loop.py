@@ -118,13 +118,7 @@ def train(
         with files.disk_errors(run_dir):
             if done > first:
                 checkpoints.save(state, done)
-        if isinstance(error, NotFiniteError):
-            raise
-        if isinstance(error, TooFewClientsError) and error.not_finite:
-            raise _not_finite(
-                f"round {done + 1}: {error}, in the last of {schedule.max_retries + 1} attempts", run, done
-            ) from None
-        raise Interrupted(_why(error, schedule, done)) from None
+        raise _ending(error, schedule, run, done) from None
     run.weights = engine.model_weights(state)
     _call(run_dir, callbacks, "on_end", run)
     if run.stopped:
@@ -152,6 +146,16 @@ def _conclude(result, before, attempt, log, evaluate_fn, callbacks):
         attempt.record(log, result.round_num)
         result.run.engine.commit_round(result.round_num, result.finished)
     _call(result.run.directory, callbacks, "on_round_end", result)
+
+
+def _ending(error, schedule, run, done):
+    """What a run ends with: what the same command would run into again, or why it ended before its time."""
+    if isinstance(error, NotFiniteError):
+        return error
+    if isinstance(error, TooFewClientsError) and error.not_finite:
+        attempts = schedule.max_retries + 1
+        return _not_finite(f"round {done + 1}: {error}, in the last of {attempts} attempts", run, done)
+    return Interrupted(_why(error, schedule, done))
 
 
 def _why(error, schedule, done):

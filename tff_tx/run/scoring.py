@@ -116,16 +116,8 @@ def evaluate(
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
     """
-    task = task_parts.load_task(config, progress=progress)
-    clients = getattr(task, split)
-    if clients is None:
-        parts = f"{setting('data.test_fraction')} or {setting('data.validation_fraction')}"
-        raise UserError(
-            f"the data have no {split} split: choose another, or hold some out with {parts}, or files of their own."
-        )
-    if models.fresh(task.model.keras_model):
-        raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
-    own_fn = None
+    task = _load(config, split, progress)
+    clients, own_fn = getattr(task, split), None
     if run is not None:
         own_fn, clients = own_models.after_training(run, config, task, split)
         if config.client.learning_rate is None:
@@ -157,6 +149,19 @@ def evaluate(
     return Evaluation(
         split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
     )
+
+
+def _load(config, split, progress):
+    """The task, if it has the split and a model that has been trained."""
+    task = task_parts.load_task(config, progress=progress)
+    if getattr(task, split) is None:
+        parts = f"{setting('data.test_fraction')} or {setting('data.validation_fraction')}"
+        raise UserError(
+            f"the data have no {split} split: choose another, or hold some out with {parts}, or files of their own."
+        )
+    if models.fresh(task.model.keras_model):
+        raise UserError(f"there is nothing to evaluate but random numbers: {task.notes[-1]}; train the model first.")
+    return task
 
 
 def _add_words(predictor, split, overall, by_client):
