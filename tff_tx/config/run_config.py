@@ -167,7 +167,7 @@ def _plain(section):
 def _joined_as_before(values):
     """Stored settings, with a blank between several texts where there was no choice yet."""
     columns = values.get("data.text_column")
-    is_old = "data.text_join" not in values and isinstance(columns, list | tuple) and len(columns) > 1
+    is_old = "data.text_join" not in values and isinstance(columns, (list, tuple)) and len(columns) > 1
     return {**values, "data.text_join": "blank"} if is_old else values
 
 

@@ -114,7 +114,7 @@ def _column(name: str, found: Sequence) -> Column:
 
 def _is_ordered(times: Sequence[str]) -> bool:
     """Whether times decrease in a tenth of the places at most; those are left alone that do not begin with the year."""
-    descents = sum(after < before for before, after in itertools.pairwise(times))
+    descents = sum(after < before for before, after in zip(times, times[1:]))
     return descents * 10 <= len(times) or not all(re.match(r"\d{4}\D", time) for time in times)
 
 
@@ -224,7 +224,7 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
     if not named and not (labels and _is_label(spec, labels[0])) and (series := _names_of_series(found)):
         named, labels = {"data.client_column": series}, []
-    items = [c.name for c in rest if c.kind in ("category", "id", "number") and (_words(c.name) or [""])[-1] in _ITEMS]
+    items = [c.name for c in rest if c.kind in ("category", "id", "number") and _last_word(c.name) in _ITEMS]
     if items and named and not (labels and _is_label(spec, labels[0])):
         return {"task.kind": "next_item", "data.label_column": items[0], **named}
     return _of_a_table(rest, labels, label, named)
@@ -254,7 +254,7 @@ def _words_and_tags(found: Overview) -> dict[str, Any]:
     """Lists of words and of their tags, by usual names."""
     lists = found.of_kind("list")
     words = [name for name in lists if name.lower() in ("tokens", "words")]
-    tags = [name for name in lists if (_words(name) or [""])[-1] in ("tags", "tag", "labels")]
+    tags = [name for name in lists if _last_word(name) in ("tags", "tag", "labels")]
     return {"data.text_column": tuple(words[:1]), "data.label_column": tags[0]} if words and tags else {}
 
 
@@ -278,15 +278,19 @@ def _words(name: str) -> list[str]:
     return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no") else words
 
 
+def _last_word(name: str) -> str:
+    return (_words(name) or [""])[-1]
+
+
 def _clients(found: Overview) -> list[str]:
     """Columns that may be the client, the likeliest first: by the last word of their names."""
-    last = {name: (_words(name) or [""])[-1] for name in found.of_kind("category", "id", "number")}
+    last = {name: _last_word(name) for name in found.of_kind("category", "id", "number")}
     usual = [name for name in last if last[name] in _CLIENT_NAMES]
     return sorted(usual, key=lambda name: (_CLIENT_NAMES.index(last[name]), len(_words(name))))
 
 
 def _is_label(spec: DataSpec, name: str) -> bool:
-    return name == spec.label_column or name.lower() in _LABEL_NAMES or (_words(name) or [""])[-1] in _LABEL_ENDS
+    return name == spec.label_column or name.lower() in _LABEL_NAMES or _last_word(name) in _LABEL_ENDS
 
 
 def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:

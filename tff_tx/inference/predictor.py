@@ -211,7 +211,7 @@ def as_text(predictions: Iterable[Mapping], path: str | None = None) -> str:
 
 def _cell(value):
     """A value in a table; lists, as of words and tags, as JSON."""
-    return cell(json_text(files.plain(value)) if isinstance(value, list | dict) else value)
+    return cell(json_text(files.plain(value)) if isinstance(value, (list, dict)) else value)
 
 
 def stacked(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:
