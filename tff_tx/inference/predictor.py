@@ -228,8 +228,8 @@ def _is_binary(value):
 
 def _plain(value):
     """A value of a file as JSON has it, of other kinds (times, decimal numbers) as text."""
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    return value if value is None or isinstance(value, str | int | float | list | dict) else str(value)
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
 
 
 def require_inputs(texts: Sequence[str], files: Sequence[str]) -> None:
