@@ -16,11 +16,11 @@ import threading
 from collections.abc import Iterator
 
 from programs import scratch
+from tff_tx.core.interruption import received as _received
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOON = 0.05  # seconds
 
-_received: list = []
 _codes: list = []
 
 

@@ -235,5 +235,6 @@ def test_interrupting_saves_and_says_how_to_go_on(place, cache, number, tmp_path
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert os.listdir(tmp_path) == []
-    stopped = int(re.search(r"stopped after round (\d+) of 2000; the same command resumes it", err).group(1))
-    assert (run_dir / "checkpoints" / f"round_{stopped}").exists()
+    stopped = re.search(r"stopped after round (\d+) of 2000; the same command resumes it", err)
+    assert stopped, err
+    assert (run_dir / "checkpoints" / f"round_{stopped[1]}").exists()

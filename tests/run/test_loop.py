@@ -3,6 +3,7 @@
 import functools
 import resource
 import shutil
+import signal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from tff_tx.cohorts import devices as participation
 from tff_tx.cohorts.client_store import ClientStore
 from tff_tx.cohorts.feedback import FEEDBACK, Feedback
 from tff_tx.config import RunConfig
+from tff_tx.core import interruption
 from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.privacy import outputs
 from tff_tx.run import loop
@@ -160,6 +162,45 @@ def test_an_interrupted_run_keeps_every_whole_round(engine, task, undisturbed, t
     with pytest.raises(Interrupted, match="after round 4 of 6"):
         run(engine, task, tmp_path, dies_in=5, error=KeyboardInterrupt, every=100)
     assert (tmp_path / "checkpoints" / "round_4").exists()
+    run(engine, task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+@pytest.mark.parametrize(
+    "becomes", [RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>"), None], ids=["error", "nothing"]
+)
+def test_an_interrupt_that_became_another_error_or_got_lost_is_one(
+    engine, task, undisturbed, tmp_path, monkeypatch, becomes
+):
+    class Signal(ft.Callback):
+        def on_round_end(self, result):
+            if result.round_num == 5:
+                interruption.received.append(signal.SIGTERM)
+                if becomes:
+                    raise becomes
+
+    monkeypatch.setattr(interruption, "received", [])
+    with pytest.raises(Interrupted, match=f"after round {4 if becomes else 5} of 6"):
+        run(engine, task, tmp_path, every=100, callbacks=[MetricsCsv(), TensorBoard(), Signal()])
+    interruption.received.clear()
+    run(engine, task, tmp_path)
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
+
+
+def test_a_round_with_an_interrupted_client_does_not_count(engine, task, undisturbed, tmp_path, monkeypatch):
+    measured = []
+
+    def drops(*arguments, **options):
+        measured.append(1)
+        if len(measured) == 5:
+            interruption.received.append(signal.SIGTERM)
+        return LocalEngine.run_round(engine, *arguments, **options)
+
+    monkeypatch.setattr(interruption, "received", [])
+    monkeypatch.setattr(engine, "run_round", drops)
+    with pytest.raises(Interrupted, match="after round 4 of 6"):
+        run(engine, task, tmp_path, every=100)
+    monkeypatch.undo()
     run(engine, task, tmp_path)
     pd.testing.assert_frame_equal(rows(tmp_path), rows(undisturbed[0]))
 

@@ -18,7 +18,7 @@ import tensorflow_federated as tff
 
 from tff_tx.cohorts import CohortLog
 from tff_tx.cohorts import log as cohort_log
-from tff_tx.core import files
+from tff_tx.core import files, interruption
 from tff_tx.core.errors import Interrupted, UserError, setting
 from tff_tx.run.callbacks import Callback, RoundResult, RunState, SavesCheckpoints, metrics_checksum
 from tff_tx.run.checkpoints import Checkpoints
@@ -111,14 +111,18 @@ def train(
                 attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
                 with profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED):
                     result = attempt.measured(run, state, round_num, log)
+                interruption.check()  # a client whose step was interrupted is not one that failed
                 _conclude(result, state, attempt, log, evaluate_fn, callbacks)
                 state, done = result.state, round_num
                 progress.end_round(result.row)
-    except (KeyboardInterrupt, TooFewClientsError, NotFiniteError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        end = KeyboardInterrupt() if interruption.received else error
+        if not isinstance(end, (KeyboardInterrupt, TooFewClientsError, NotFiniteError)):
+            raise
         with files.disk_errors(run_dir):
             if done > first:
                 checkpoints.save(state, done)
-        raise _ending(error, schedule, run, done) from None
+        raise _ending(end, schedule, run, done) from None
     run.weights = engine.model_weights(state)
     _call(run_dir, callbacks, "on_end", run)
     if run.stopped:
