@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import wire
+from tff_tx.federation import grpc_calls, wire
 from tff_tx.federation.envelopes import Payload, payload_digest
 from tff_tx.federation.peers import AllowList, Peers, Request
 from tff_tx.federation.secure_sums.identities import Authority, fingerprint
@@ -74,7 +74,7 @@ class Hub(contextlib.AbstractContextManager):
         self.names, self.limits, self._peers = tuple(names), limits or Limits(), Peers([*names, *others])
         service = Service(identity, authority, self._peers, allowed, run, welcome, most_bytes)
         try:
-            self._server, self.port = service.start(address, certificate)
+            self._server, self.port = grpc_calls.serve(service, address, certificate, len(list(self._peers)))
         except RuntimeError as error:
             raise UserError(
                 f"{setting('engine.federation_address')}={address}: cannot listen there ({error}): choose another."

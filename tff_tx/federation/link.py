@@ -6,17 +6,16 @@ import contextlib
 import logging
 import os
 import random
-import re
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
-import grpc
 from cryptography import x509
 
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError, reason
-from tff_tx.federation import contents, wire
+from tff_tx.federation import contents, grpc_calls, wire
+from tff_tx.federation.calls import CallError, Calls
 from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, Session, parse_header, payload_digest
 from tff_tx.federation.hub import MOST_BYTES
 from tff_tx.federation.messages_pb2 import Chunk, Header
@@ -25,10 +24,6 @@ from tff_tx.federation.service import BEAT_SECONDS
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALL_SECONDS = 60.0
-_FINAL = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
-# gRPC has no status of its own for a certificate that does not verify, only BoringSSL's words. An authority of the same
-# name with another key is a bad signature.
-_UNVERIFIED = re.compile("CERTIFICATE_VERIFY_FAILED|BAD_SIGNATURE|Hostname Verification Check failed|peer certificate")
 
 
 class Link:
@@ -81,32 +76,28 @@ class Link:
         pause = _FIRST_PAUSE
         while not self._stopped.is_set():
             try:
-                with wire.channel(self._address, self._certificate) as channel:
-                    calls = _Calls(channel)
+                with grpc_calls.connect(self._address, self._certificate) as calls:
                     session = self._join(calls)
                     pause = _FIRST_PAUSE
                     while not self._stopped.is_set():
                         self._answer_next(calls, session)
-            except grpc.RpcError as error:
-                if error.code() in _FINAL:
-                    raise UserError(f"the coordinator at {self._address}: {error.details()}") from None
-                if _UNVERIFIED.search(error.details() or ""):
-                    raise UserError(
-                        f"{self._address} has no certificate of the authority in {self._certificate} for this address "
-                        f"({error.details()}): take a kit of the coordinator's authority, or correct the address."
-                    ) from None
+            except CallError as error:
+                if error.is_final:
+                    raise UserError(f"the coordinator at {self._address}: {error}") from None
                 if pause == _FIRST_PAUSE:
-                    logging.warning("no connection to %s (%s): trying again", self._address, error.details())
+                    logging.warning("no connection to %s (%s): trying again", self._address, error)
             except EnvelopeError as error:
                 logging.warning("a message from %s was rejected: %s", self._address, error)
             self._stopped.wait(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _join(self, calls: _Calls) -> Session:
+    def _join(self, calls: Calls) -> Session:
         nonce = os.urandom(SESSION_BYTES)
         # Who answers is not known yet: the connection is with somebody whom the authority has certified.
         mine = Session(self._identity, self._authority, b"", nonce)
-        reply = calls.join(next(mine.chunks(0, "join")), timeout=_CALL_SECONDS)
+        offer = next(mine.chunks(0, "join"))
+        offer.envelope.certificate = self._identity.certificate
+        reply = calls.join(offer, timeout=_CALL_SECONDS)
         certificate = reply.envelope.certificate
         try:
             role = certificates.role_of(x509.load_der_x509_certificate(certificate))
@@ -136,7 +127,7 @@ class Link:
         with self._sending:
             session.read([calls.send(session.chunks(round_num, phase, payload, answered, known))], 0)
 
-    def _answer_next(self, calls: _Calls, session: Session) -> None:
+    def _answer_next(self, calls: Calls, session: Session) -> None:
         asked = calls.receive(next(session.chunks(0, "receive")))
         received = _until_message(asked)
         if received is None:
@@ -158,13 +149,13 @@ class Link:
             return contents.pack({"error": str(error) if is_told else reason(error)})
 
     @contextlib.contextmanager
-    def _beating(self, calls: _Calls, session: Session) -> Iterator[None]:
+    def _beating(self, calls: Calls, session: Session) -> Iterator[None]:
         """Meanwhile, the coordinator is told every few seconds that this participant lives."""
         done = threading.Event()
 
         def beat():
             while not done.wait(BEAT_SECONDS):
-                with contextlib.suppress(grpc.RpcError, EnvelopeError), self._sending:
+                with contextlib.suppress(CallError, EnvelopeError, UserError), self._sending:
                     session.read([calls.send(session.chunks(0, "beat"), timeout=BEAT_SECONDS)], 0)
 
         thread = threading.Thread(target=beat, name="beat", daemon=True)
@@ -174,18 +165,6 @@ class Link:
         finally:
             done.set()
             thread.join()
-
-
-class _Calls:
-    """The calls of the service."""
-
-    def __init__(self, channel: grpc.Channel):
-        kinds = {"Join": channel.unary_unary, "Receive": channel.unary_stream, "Send": channel.stream_unary}
-        made = {
-            name: kind(f"/{wire.SERVICE}/{name}", Chunk.SerializeToString, Chunk.FromString)
-            for name, kind in kinds.items()
-        }
-        self.join, self.receive, self.send = made["Join"], made["Receive"], made["Send"]
 
 
 def _until_message(asked: Iterator[Chunk]) -> Iterator[Chunk] | None:
