@@ -80,6 +80,7 @@ NOTEBOOK = {
         "PFedMe",
         "APFL",
         "MRMTL",
+        "FedDPA",
         "IFCA",
         "FedSGD",
         "FedDyn",

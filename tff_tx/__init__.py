@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 
 _OFFERED = {
     "run.parts": "Data Dirichlet Iid Shards PowerLaw ByColumn Model LoRA SGD Adam AdamW Adagrad Yogi Algorithm FedAvg "
-    "FedProx FedGKD FedRep FedBABU FedRecon Ditto PFedMe APFL MRMTL IFCA Scaffold FedDyn FedNova Reptile PerFedAvg "
-    "FedExP FedEx DeltaSGD FedSGD MimeLite FedBuff FedDF stack clip zero compress aggregator mean DPFedAvg "
+    "FedProx FedGKD FedRep FedBABU FedRecon Ditto PFedMe APFL MRMTL FedDPA IFCA Scaffold FedDyn FedNova Reptile "
+    "PerFedAvg FedExP FedEx DeltaSGD FedSGD MimeLite FedBuff FedDF stack clip zero compress aggregator mean DPFedAvg "
     "AdaptiveDPFedAvg DPFTRL BandMF LocalDP DPSGD Attack Devices Ray settings",
     "run.trainer": "Trainer Task load_task",
     "run.callbacks": "Callback",

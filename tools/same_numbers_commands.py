@@ -80,6 +80,10 @@ COMMANDS = {
         _DIGITS, "--algorithm=apfl --mixing=0.3 --mixing_rate=0.1 --split=within_client --test_fraction=0.25"
     ),
     "mr_mtl": _train(_DIGITS, "--algorithm=mr_mtl --split=within_client --test_fraction=0.25"),
+    "fed_dpa_t": _train(
+        _LORA, "--algorithm=fed_dpa_t --lora_rank=2 --mixing=0.6 --split=within_client --test_fraction=0.25"
+    ),
+    "fed_dpa_f": _train(_LORA, "--algorithm=fed_dpa_f --lora_rank=2 --personal_epochs=2 --test_fraction=0.25"),
     "ifca": _train(_DIGITS, "--algorithm=ifca --clusters=3 --cluster_spread=0.5"),
     "scaffold": _train(
         _PLAIN_DIGITS, "--rounds=3 --algorithm=scaffold --client_optimizer=sgd --partition=dirichlet --local_epochs=2"

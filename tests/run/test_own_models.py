@@ -9,7 +9,7 @@ from tests.complaints import problem
 from tests.run.test_personal import TINY, own, trainer
 from tff_tx.config import RunConfig, check, resolve
 from tff_tx.core.errors import UserError
-from tff_tx.run.assemble.own_adapters import OwnAdapters
+from tff_tx.run.assemble import own_adapters
 from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import read_run
 
@@ -17,13 +17,20 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.mark.slow
-def test_own_models_are_stored_evaluated_resumed_and_predict(cache_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "model"),
+    [
+        (ft.APFL(mixing=0.8, client=ft.Adam(1e-2)), {}),
+        (ft.FedDPA(client=ft.Adam(1e-2)), {"trainable": ft.LoRA(rank=2)}),
+    ],
+)
+def test_own_models_are_stored_evaluated_resumed_and_predict(cache_dir, tmp_path, algorithm, model):
     task = ft.load_task(
         data=ft.Data("digits", clients=ft.Dirichlet(4, alpha=0.1), test=0.25, split="within_client"),
-        model=ft.Model(config=TINY),
+        model=ft.Model(config=TINY, **model),
         cache_dir=cache_dir,
     )
-    parts = {"algorithm": ft.APFL(mixing=0.8, client=ft.Adam(1e-2)), "clients_per_round": 2}
+    parts = {"algorithm": algorithm, "clients_per_round": 2}
     whole, killed = trainer(task, tmp_path / "whole", **parts), tmp_path / "killed"
     row = whole.fit(rounds=4).iloc[-1]
     trainer(task, killed, **parts).fit(rounds=2)
@@ -42,7 +49,12 @@ def test_own_models_are_stored_evaluated_resumed_and_predict(cache_dir, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "settings", "lora"),
-    [(ft.Ditto, {"strength": 0.1}, {}), (ft.APFL, {"mixing": 0.8, "mixing_rate": 0.1}, {"freeze_a": True})],
+    [
+        (ft.Ditto, {"strength": 0.1}, {}),
+        (ft.APFL, {"mixing": 0.8, "mixing_rate": 0.1}, {"freeze_a": True}),
+        (ft.FedDPA, {"mixing": 0.7}, {}),
+        (ft.FedDPA, {"after": True, "personal_epochs": 2}, {"freeze_a": True}),
+    ],
 )
 def test_own_adapters_are_evaluated_as_in_training_and_exported(cache_dir, tmp_path, algorithm, settings, lora):
     """After training they go into the published model, into which those that all share were merged."""
@@ -71,6 +83,7 @@ def test_own_adapters_are_evaluated_as_in_training_and_exported(cache_dir, tmp_p
 
 
 DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.name": "ditto"}
+DPA = {"algorithm.name": "fed_dpa_t", "model.trainable": "lora"}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +97,12 @@ DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.nam
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
         ({"run.keep_updates": True}, "lacks clients' own weights"),
         ({"aggregation.secure": "masks"}, "algorithm.name=ditto cannot be combined with aggregation.secure=masks"),
+        ({"algorithm.name": "fed_dpa_t"}, "algorithm.name=fed_dpa_t needs model.trainable=lora"),
+        ({**DPA, "algorithm.mixing_rate": 0.1}, "has no effect with algorithm.name=fed_dpa_t"),
+        ({**DPA, "model.frozen_dtype": "bfloat16"}, "the shared adapters are added to the frozen weights"),
+        ({**DPA, "lora.aggregation": "svd"}, "adapters are aggregated as products"),
+        ({**DPA, "data.split": "client"}, "algorithm.name=fed_dpa_t needs data.split=within_client or time"),
+        ({**DPA, "aggregation.secure": "masks"}, "cannot be combined with aggregation.secure=masks"),
     ],
 )
 def test_rules(values, sentence):
@@ -91,6 +110,9 @@ def test_rules(values, sentence):
     check(resolve(RunConfig.of({**DITTO, "model.trainable": "lora"})))
     stateless = {"algorithm.name": "fed_recon", "model.personal": "head", "aggregation.secure": "masks"}
     check(resolve(RunConfig.of({**DITTO, **stateless})))
+    check(resolve(RunConfig.of({**DITTO, **DPA, "algorithm.mixing": 0.3, "algorithm.personal_epochs": 2})))
+    made = {"algorithm.name": "fed_dpa_f", "data.split": "client", "aggregation.secure": "masks"}
+    check(resolve(RunConfig.of({**DITTO, **DPA, **made})))
     assert sentence in problem({**DITTO, **values})
 
 
@@ -100,4 +122,4 @@ def test_shared_adapters_that_are_gone_or_damaged_are_a_sentence(content, tmp_pa
         (tmp_path / "personal").mkdir()
         (tmp_path / "personal" / "shared").write_bytes(content)
     with pytest.raises(UserError, match="personal/shared is missing or damaged"):
-        OwnAdapters.load(None, None, {}, str(tmp_path))
+        own_adapters.load(str(tmp_path))

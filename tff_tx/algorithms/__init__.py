@@ -12,6 +12,7 @@ from tff_tx.algorithms.delta_sgd import build_delta_sgd
 from tff_tx.algorithms.ditto import build_ditto
 from tff_tx.algorithms.fed_avg import build_fed_avg
 from tff_tx.algorithms.fed_babu import build_fed_babu
+from tff_tx.algorithms.fed_dpa import build_fed_dpa_f, build_fed_dpa_t
 from tff_tx.algorithms.fed_dyn import build_fed_dyn
 from tff_tx.algorithms.fed_ex import build_fed_ex
 from tff_tx.algorithms.fed_exp import build_fed_exp

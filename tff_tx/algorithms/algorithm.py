@@ -40,6 +40,8 @@ class Algorithm:
         records ("chosen").
       own_weights: From the shared trainable weights and the leaves of a client's state to the trainable weights of its
         own model, of an algorithm whose clients have one beside the global model; None: they have none.
+      adds_adapters: Whether these own weights are added to the shared ones, as `models.DualAdapters` does by
+        `Options.mixing`, rather than take their place.
       models_fn: From the server's `ModelWeights` to those of each of its models; None: it has one.
       client_state: Whether clients retain a state between rounds, for which the engine needs `runtime.RetainedState`.
     """
@@ -51,6 +53,7 @@ class Algorithm:
     capabilities: frozenset[str]
     own_model: str = "stored"
     own_weights: Callable[[tuple, tuple], tuple] | None = None
+    adds_adapters: bool = False
     models_fn: Callable[[Any], list[Any]] | None = None
     client_state: bool = False
 

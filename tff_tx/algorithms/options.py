@@ -34,11 +34,11 @@ class Options:
         goes by it, as attention does.
       wrap_client_work: If not None, makes of the clients' `ClientWorkProcess` the one that takes its place, as
         `tff_tx.analysis.attacks` does.
-      personal_epochs: Passes of FedRep and FedRecon over a client's batches that train its personal weights.
+      personal_epochs: Passes of FedRep, FedRecon and FedDPA over a client's batches that train what is its own.
       personal_strength: lambda by which Ditto, MR-MTL and pFedMe pull own models towards the shared one.
       moreau_steps: K of pFedMe, steps on each batch.
-      mixing: alpha of APFL, at first.
-      mixing_rate: Learning rate of alpha.
+      mixing: alpha of FedDPA, and of APFL at first.
+      mixing_rate: Learning rate of APFL's alpha.
       clusters: Models of IFCA.
       cluster_spread: How far they begin from each other, see `ifca.Clusters`.
       client_choices: Of FedEx, settings that a client draws one of: each pairs of a name and a value, all with the

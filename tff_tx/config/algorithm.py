@@ -45,8 +45,9 @@ class AlgorithmConfig(Section, name="algorithm"):
     personal_epochs: int = option(
         1,
         "FedRep: passes over a client's batches that train {model.personal}, before one that trains the rest. "
-        "FedRecon: the same, from nothing in each round. FedBABU: passes that train a client's own model when it is "
-        "evaluated.",
+        "FedRecon: the same, from nothing in each round. FedBABU, FedDPA-F: passes that train a client's own model "
+        "when it is evaluated. FedDPA-T: passes that train a client's own adapter, before one that trains the shared "
+        "one.",
         least=0,
     )
     personal_strength: float | None = option(
@@ -56,7 +57,13 @@ class AlgorithmConfig(Section, name="algorithm"):
         least=0.0,
     )
     moreau_steps: int = option(5, "pFedMe: steps on each batch by which a client's own model is found.", least=1)
-    mixing: float = option(0.5, "APFL: share of a client's own weights in its model, at first.", least=0.0, most=1.0)
+    mixing: float = option(
+        0.5,
+        "APFL: share of a client's own weights in its model, at first. FedDPA: share of its own adapter beside the "
+        "shared one.",
+        least=0.0,
+        most=1.0,
+    )
     mixing_rate: float = option(0.01, "APFL: learning rate of that share.", least=0.0)
     clusters: int = option(
         2, "IFCA: number of models, of which each client trains the best one for it.", least=1, most=MOST_MODELS

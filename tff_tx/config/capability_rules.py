@@ -31,7 +31,7 @@ _BESIDE = Chosen("algorithm.name", ALGORITHMS, "own_weights")
 
 def _stores(config):
     record = ALGORITHMS[config.algorithm.name]
-    return record.own_weights or (config.model.personal is not None and not record.is_stateless)
+    return not record.is_stateless and bool(record.own_weights or config.model.personal is not None)
 
 
 STORED = Derived(

@@ -21,6 +21,7 @@ ALGORITHMS = Registry(
         **_of("algorithms.p_fed_me", "p_fed_me"),
         **_of("algorithms.apfl", "apfl"),
         **_of("algorithms.mr_mtl", "mr_mtl"),
+        **_of("algorithms.fed_dpa", "fed_dpa_t", "fed_dpa_f"),
         **_of("algorithms.ifca", "ifca"),
         **_of("algorithms.fed_sgd", "fed_sgd"),
         **_of("algorithms.mime_lite", "mime_lite"),

@@ -97,7 +97,7 @@ _ALGORITHM = [
     *belong("server.optimizer=sgd", "server.momentum"),
     *belong("server.optimizer=adagrad|adam|yogi", "server.epsilon"),
     *belong("algorithm.name=fed_prox", "algorithm.proximal_strength"),
-    *belong("algorithm.name=fed_rep|fed_babu|fed_recon", "algorithm.personal_epochs"),
+    *belong("algorithm.name=fed_rep|fed_babu|fed_recon|fed_dpa_t|fed_dpa_f", "algorithm.personal_epochs"),
     Requires("algorithm.name=fed_rep|fed_babu|fed_recon", "model.personal", "without personal weights it is fed_avg"),
     Conflict(
         "algorithm.name=fed_babu",
@@ -107,7 +107,17 @@ _ALGORITHM = [
     ),
     *belong("algorithm.name=ditto|mr_mtl|p_fed_me", "algorithm.personal_strength"),
     *belong("algorithm.name=p_fed_me", "algorithm.moreau_steps"),
-    *belong("algorithm.name=apfl", "algorithm.mixing", "algorithm.mixing_rate"),
+    *belong("algorithm.name=apfl|fed_dpa_t|fed_dpa_f", "algorithm.mixing"),
+    *belong("algorithm.name=apfl", "algorithm.mixing_rate"),
+    Requires(
+        "algorithm.name=fed_dpa_t|fed_dpa_f",
+        "model.trainable=lora",
+        "clients have adapters of their own beside those that all share",
+    ),
+    *(
+        Conflict("algorithm.name=fed_dpa_t|fed_dpa_f", path, "the shared adapters are added to the frozen weights")
+        for path in ("model.frozen_dtype", "model.cache_features")
+    ),
     *belong("algorithm.name=ifca", "algorithm.clusters", "algorithm.cluster_spread"),
     *belong("algorithm.name=fed_exp", "algorithm.extrapolation_epsilon"),
     *belong("algorithm.name=fed_ex", "algorithm.client_choices"),

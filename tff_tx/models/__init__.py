@@ -10,6 +10,7 @@ from tff_tx.models.architectures import (
     planned_config,
     takes_image_size,
 )
+from tff_tx.models.dual_adapters import DualAdapters
 from tff_tx.models.features import FeatureExtractor
 from tff_tx.models.functional import TransformerModel, functional_model
 from tff_tx.models.hugging_face import (

@@ -212,6 +212,12 @@ def APFL(mixing: float | None = None, mixing_rate: float | None = None, **parts:
     return Algorithm("apfl", mixing=mixing, mixing_rate=mixing_rate, **parts)
 
 
+def FedDPA(mixing: float | None = None, personal_epochs: int | None = None, after: bool = False, **parts: Any):
+    """FedDPA (Yang et al. 2024), of `Model(..., trainable=LoRA())`: FedDPA-T, or with `after` FedDPA-F."""
+    details = {"mixing": mixing, "personal_epochs": personal_epochs}
+    return Algorithm("fed_dpa_f" if after else "fed_dpa_t", **details, **parts)
+
+
 def IFCA(clusters: int = 2, **parts: Any):
     """IFCA (Ghosh et al. 2020), or HypCluster (Mansour et al. 2020)."""
     return Algorithm("ifca", clusters=clusters, **parts)

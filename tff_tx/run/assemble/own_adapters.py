@@ -1,10 +1,10 @@
-"""Clients' own adapters beside a published model, into which the adapters that all share are merged."""
+"""Clients' own adapters: beside those that all share, and beside a published model into which the latter are merged."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from tff_tx import models
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.core import codec, files
 from tff_tx.core.errors import UserError
-from tff_tx.run.assemble.personal import NEWEST, OwnWeights
+from tff_tx.run.assemble.personal import OwnWeights
+from tff_tx.run.fine_tuning import FineTuning
 
 ADAPTERS = "adapters"
 """What `config.json` calls where the weights of clients' adapters are."""
@@ -39,53 +40,134 @@ def save(model: models.TransformerModel, weights: Any, run_dir: str) -> None:
         file.write(codec.encode([np.asarray(w) for w in (*weights.trainable, *frozen)], entropy_coding=False))
 
 
+def load(run_dir: str) -> tuple[np.ndarray, ...]:
+    """What `save` has written.
+
+    Raises:
+      UserError: If the file is missing or damaged.
+    """
+    path = os.path.join(run_dir, PERSONAL, _SHARED)
+    try:
+        with open(path, "rb") as file:
+            return tuple(codec.decode(file.read(), max_bytes=None))
+    except (OSError, codec.CodecError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({getattr(error, 'strerror', None) or error}): restore it, as clients' "
+            "own adapters take the place of those in it."
+        ) from error
+
+
+def unmerged(model: models.TransformerModel, shared: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The weights that are not trained of a published model with new adapters, as before what `load` gives was merged.
+
+    Args:
+      model: The published model, with adapters whose values do not matter.
+      shared: The weights that all share and train, and frozen A after them.
+    """
+    trainable, others = model.initial_weights
+    number, others = len(trainable), list(others)
+    for i, (at, adapted) in enumerate(zip(model.adapter_positions, model.positions(model.adapted_names))):
+        a = shared[number + i if model.lora.freeze_a else at.a]
+        if model.lora.freeze_a:
+            others[at.a] = a
+        if adapted >= number:  # or it is among the shared ones itself
+            weight = others[adapted - number]
+            others[adapted - number] = weight - np.float32(model.lora.scale) * (a @ shared[at.b]).reshape(weight.shape)
+    return others
+
+
 @dataclasses.dataclass(frozen=True)
-class OwnAdapters(OwnWeights):
+class TunedAdapters:
+    """Gives a client's own adapters, which are trained beside the shared ones when they are needed.
+
+    Attributes:
+      tuning: Of a `models.DualAdapters`.
+      others: The weights of its model that are not trained.
+    """
+
+    tuning: FineTuning
+    others: tuple[Any, ...]
+    is_pure = True
+
+    def own(self, shared: Sequence[Any], client_id: str) -> Sequence[Any]:
+        """A client's own weights, trained from those that all share."""
+        shared = list(map(tf.convert_to_tensor, shared))
+        return self.tuning([*shared, *map(tf.convert_to_tensor, self.others), *shared], client_id)[: len(shared)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    """Gives a client's weights, by its own adapters.
+
+    Attributes:
+      source: An `OwnWeights` or `TunedAdapters`.
+    """
+
+    source: Any
+
+    @property
+    def is_pure(self) -> bool:
+        """As of the source."""
+        return self.source.is_pure
+
+    def notes(self, client_ids: Sequence[str]) -> list[str]:
+        """Those of the source, if it has any."""
+        return self.source.notes(client_ids) if isinstance(self.source, OwnWeights) else []
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedAdapters(_Own):
+    """Gives a client's weights of the model that is trained: its own adapters are added to those that all share.
+
+    Attributes:
+      dual: The model, with the share of the own ones.
+    """
+
+    dual: models.DualAdapters
+
+    def __call__(self, weights: list, client_id: str) -> list:
+        number = len(self.dual.initial_weights[0])
+        shared, others = weights[:number], weights[number:]
+        own = self.source.own(shared, client_id)
+        return list(weights) if own is None else self.dual.added_up(shared, others, own)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnAdapters(_Own):
     """Gives a client's weights of a published model: its own adapters take the place of those that all share.
 
-    A weight that is W + s A B becomes W + s A_k B_k.
+    A weight that is W + s A B becomes W + (1 - alpha) s A B + alpha s A_k B_k.
 
     Attributes:
       shared: The weights that all share and train, and frozen A after them.
       found: Of `facts`.
       places: Positions of `found`'s adapters and others among the published model's weights.
+      share: alpha.
     """
 
-    shared: tuple[np.ndarray, ...] = ()
-    found: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    places: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    shared: tuple[np.ndarray, ...]
+    found: Mapping[str, Any]
+    places: tuple[tuple[int, ...], tuple[int, ...]]
+    share: float = 1.0
 
     @classmethod
-    def load(
-        cls, own: OwnWeights, model: models.TransformerModel, found: Mapping[str, Any], run_dir: str
+    def of(
+        cls, source: Any, model: models.TransformerModel, found: Mapping[str, Any], shared: tuple, share: float
     ) -> OwnAdapters:
-        """Of a run, by its `facts`, for the published model; `own` has the clients' store.
-
-        Raises:
-          UserError: If the file with the shared adapters is missing or damaged.
-        """
-        path = os.path.join(run_dir, PERSONAL, _SHARED)
-        try:
-            with open(path, "rb") as file:
-                shared = tuple(codec.decode(file.read(), max_bytes=None))
-        except (OSError, codec.CodecError) as error:
-            raise UserError(
-                f"{path} is missing or damaged ({getattr(error, 'strerror', None) or error}): restore it, as clients' "
-                "own adapters take the place of those in it."
-            ) from error
+        """Of a run, by its `facts` and what `load` has read, for the published model."""
         places = model.positions(list(found["a_b"])), model.positions(list(found["others"]))
-        return cls(own.store, (), own.own_weights, shared, found, places)
+        return cls(source, shared, found, places, share)
 
     def __call__(self, weights: list, client_id: str) -> list:
-        weights, stored = list(weights), self.store.read(client_id, NEWEST)
-        if stored is None:
+        number, weights = self.found["trained"], list(weights)
+        found = self.source.own(self.shared[:number], client_id)
+        if found is None:
             return weights
-        number, (_, *state) = self.found["trained"], stored
-        own = [*map(np.asarray, self.own_weights(self.shared[:number], tuple(state))), *self.shared[number:]]
+        own = [*map(np.asarray, found), *self.shared[number:]]
         adapted, others = self.places
         for position, i in zip(others, self.found["others"].values()):
-            weights[position] = tf.convert_to_tensor(own[i])
+            weights[position] = tf.convert_to_tensor((1 - self.share) * self.shared[i] + self.share * own[i])
         for position, (a, b) in zip(adapted, self.found["a_b"].values()):
-            change = np.float32(self.found["scale"]) * (own[a] @ own[b] - self.shared[a] @ self.shared[b])
+            change = np.float32(self.share * self.found["scale"]) * (own[a] @ own[b] - self.shared[a] @ self.shared[b])
             weights[position] = weights[position] + tf.reshape(change, weights[position].shape)
         return weights

@@ -17,8 +17,7 @@ from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import clusters, fine_tuning, knn_per
-from tff_tx.run.assemble import personal
-from tff_tx.run.assemble.own_adapters import ADAPTERS, OwnAdapters
+from tff_tx.run.assemble import own_adapters, personal
 from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.assemble.tasks import load_task, splits, stored_config
 from tff_tx.run.client_loss import ClientLoss
@@ -48,6 +47,9 @@ def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tup
         return _choosing(task, split, models_fn)
     if config.model.personal is None and record.own_weights is None:
         return None, getattr(task, split)
+    if record.adds_adapters:
+        source, clients = _adapters_source(config, task, task, split, task.model.initial_weights[1])
+        return own_adapters.AddedAdapters(source, _dual(config, task)), clients
     return _own_models(config, task, split, task.model.personal_names, task.model.trained_names)
 
 
@@ -60,10 +62,40 @@ def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask,
     if not names and ALGORITHMS[config.algorithm.name].own_weights is None:
         return None, getattr(task, split)
     found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
-    own_fn, clients = _own_models(found, task, split, names, run.facts.get(TRAINED, ()))
-    if ADAPTERS in run.facts:
-        own_fn = OwnAdapters.load(own_fn, task.model, run.facts[ADAPTERS], run.directory)
-    return own_fn, clients
+    if own_adapters.ADAPTERS in run.facts:
+        return _own_adapters(found, task, split, run.facts[own_adapters.ADAPTERS])
+    return _own_models(found, task, split, names, run.facts.get(TRAINED, ()))
+
+
+def _own_adapters(config, task, split, places):
+    """As `after_training`, of a run with adapters of clients' own, by where these are among its weights."""
+    record, shared = ALGORITHMS[config.algorithm.name], own_adapters.load(config.run.directory)
+    adapted = others = None
+    if record.adds_adapters and record.is_stateless:
+        model = dataclasses.replace(config.model, trainable="lora")
+        adapted = load_task(dataclasses.replace(config, model=model), progress=False)
+        others = own_adapters.unmerged(adapted.model, shared)
+    source, clients = _adapters_source(config, task, adapted, split, others)
+    share = config.algorithm.mixing if record.adds_adapters else 1.0
+    return own_adapters.OwnAdapters.of(source, task.model, places, shared, share), clients
+
+
+def _adapters_source(config, task, adapted, split, others):
+    """Where clients' own adapters come from, and the ClientData that a split is evaluated on.
+
+    Where they are made, `adapted` is the task of a model with adapters, of which `others` are not trained.
+    """
+    record = ALGORITHMS[config.algorithm.name]
+    if not record.is_stateless:
+        return personal.stored_weights(config.run.directory, (), record.own_weights), getattr(task, split)
+    records, evaluated = fine_tuning.parts(task, split)
+    batches_fn = fine_tuning.batches_fn(adapted, records, config.run.seed, config.algorithm.personal_epochs)
+    dual, optimizer = _dual(config, adapted), build_options(config, adapted.model).client_optimizer
+    return own_adapters.TunedAdapters(fine_tuning.FineTuning(dual, batches_fn, optimizer), tuple(others)), evaluated
+
+
+def _dual(config, task):
+    return models.DualAdapters(task.model, config.algorithm.mixing)
 
 
 def _choosing(task, split, models_fn):

@@ -32,15 +32,19 @@ class OwnWeights:
     own_weights: Callable[[tuple, tuple], tuple] | None = None
     is_pure = False
 
+    def own(self, shared: Sequence[Any], client_id: str) -> Sequence[Any] | None:
+        """A client's own weights, by those that all share in their place; None: it has none."""
+        stored = self.store.read(client_id, NEWEST)
+        if stored is None or self.own_weights is None:
+            return stored
+        _, *state = map(tf.convert_to_tensor, stored)  # without the number of its rounds
+        return self.own_weights(tuple(map(tf.convert_to_tensor, shared)), tuple(state))
+
     def __call__(self, weights: list, client_id: str) -> list:
         """The weights of a client that has none of its own are as given."""
-        weights, stored = list(weights), self.store.read(client_id, NEWEST)
-        if stored is None:
-            return weights
-        if self.own_weights is not None:
-            _, *state = map(tf.convert_to_tensor, stored)  # without the number of its rounds
-            stored = self.own_weights(tuple(weights[i] for i in self.positions), tuple(state))
-        for position, own in zip(self.positions, stored):
+        weights = list(weights)
+        found = self.own([weights[i] for i in self.positions], client_id)
+        for position, own in zip(self.positions, found or ()):
             weights[position] = tf.convert_to_tensor(own)
         return weights
 
