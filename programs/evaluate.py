@@ -41,8 +41,8 @@ def main(settings: cli.Settings) -> None:
     split = "train" if is_whole else own.split_name
     if own.personalize_learning_rate is not None:
         config = config.replace({"client.learning_rate": own.personalize_learning_rate})
-    names = ("personalize_epochs", "choose_steps", "neighbors", "alone_epochs", "words", "num_beams")
-    options = {name: getattr(own, name) for name in names}
+    names = ("personalize_epochs", "choose_steps", "neighbors", "similar_examples", "alone_epochs")
+    options = {name: getattr(own, name) for name in (*names, "words", "num_beams")}
     found = scoring.evaluate(config, split, run=run, **options)
     if is_whole:  # beside those of the run's own splits
         found = dataclasses.replace(found, split=os.path.splitext(os.path.basename(config.data.files[0]))[0])

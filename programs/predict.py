@@ -29,7 +29,7 @@ def main(settings: cli.Settings) -> None:
     run = directory.read_run(own.run_dir)
     if own.client is None and run.config.model.personal is not None:
         print("With the weights that a client begins with; --client uses those of one.", file=sys.stderr)
-    predictor = run_predictor(run, own.client, **options)
+    predictor = run_predictor(run, own.client, own.similar_examples, **options)
     inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
     text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:

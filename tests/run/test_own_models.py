@@ -1,6 +1,7 @@
 """Runs whose clients have models of their own beside the global one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import transformers
 
@@ -80,6 +81,17 @@ def test_own_adapters_are_evaluated_as_in_training_and_exported(cache_dir, tmp_p
     classes = model(images, training=False).logits.numpy().argmax(axis=1)
     predicted = run.predict(list(images), client=client)
     assert [task.task.label_names[k] for k in classes] == [p["label"] for p in predicted]
+    if algorithm is not ft.FedDPA:
+        with pytest.raises(UserError, match=r"needs a run with algorithm\.name=fed_dpa_t or fed_dpa_f"):
+            run.evaluate("test", similar_examples=5)
+        return
+    by_input = run.evaluate("test", similar_examples=5)
+    pd.testing.assert_frame_equal(by_input.others["one share for all inputs"], found.by_client)
+    assert by_input.by_client["loss"].mean() < by_input.others["global model"]["loss"].mean()
+    assert not by_input.by_client["loss"].equals(found.by_client["loss"])
+    again = run.predict(list(images), client=client, similar_examples=5)
+    assert {frozenset(p) for p in again} == {frozenset({"label", "probabilities"})}
+    assert again not in (predicted, run.predict(list(images)))
 
 
 DITTO = {"data.dataset": "digits", "data.split": "within_client", "algorithm.name": "ditto"}

@@ -44,6 +44,13 @@ class EvaluateConfig(Section, name="evaluate"):
         "by a weight that it chooses as steps are chosen; for classifiers.",
         least=0,
     )
+    similar_examples: int = option(
+        0,
+        "S of FedDPA: a client's own adapter counts for an input by its mean cosine similarity to so many of the "
+        "client's training records, times {algorithm.mixing}; for classifiers. The paper has 5. Default: by "
+        "{algorithm.mixing} alone.",
+        least=0,
+    )
     alone_epochs: int = option(
         0,
         "Epochs for which each client trains alone, from what the run began with, for comparison; on the same records.",
@@ -62,6 +69,7 @@ class PredictConfig(Section, name="predict"):
         None,
         "Client whose own model predicts, see {model.personal}; default: with the weights that clients begin with.",
     )
+    similar_examples: int = option(0, "With {predict.client}: S of FedDPA, as in evaluation.", least=0)
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
     input: tuple[str, ...] = option(

@@ -17,6 +17,7 @@ from tff_tx.core import plots
 from tff_tx.run.evaluation import spread
 
 GLOBAL, BEFORE, ALONE = "global model", "before fine-tuning", "trained alone"
+ONE_SHARE = "one share for all inputs"
 """Names of other models of the same clients."""
 _STATISTICS = ("mean", "p50", "p10", "worst")
 
@@ -113,6 +114,7 @@ class Comparison:
 _SENTENCES = {
     GLOBAL: "Personalization hurts {share}: their own model has {worse} than the global model.",
     BEFORE: "Fine-tuning hurts {share}: their model has {worse} than before fine-tuning.",
+    ONE_SHARE: "Shares by input hurt {share}: their model has {worse} than with one share for all inputs.",
     ALONE: "Training together hurts {share}: their own model has {worse} than what they train alone.",
 }
 _GLOBAL_HURTS = "The global model hurts {share}: it has {worse} than what they train alone."

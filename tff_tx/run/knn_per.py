@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import models, runtime
-from tff_tx.core.errors import UserError, setting
+from tff_tx.run.pooled_features import PooledFeatures
 
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
 """Of which lambda_m is chosen."""
@@ -31,27 +31,26 @@ class MemoryModel:
     """A model with a memory: its last weights are the features, labels (-1: none) and lambda of a client.
 
     Attributes:
-      extractor: The global model, cut below its head.
+      features: Of the global model.
       neighbors: k.
       capacity: Records that a memory has room for.
-      whole: The global model.
     """
 
-    extractor: models.FeatureExtractor
+    features: PooledFeatures
     neighbors: int
     capacity: int
-    whole: models.TransformerModel
+
+    @property
+    def whole(self) -> models.TransformerModel:
+        """The global model."""
+        return self.features.model
 
     @property
     def initial_weights(self) -> tuple[tuple, tuple]:
         """Those of the global model, and an empty memory of lambda 0 behind the others."""
         trainable, others = self.whole.initial_weights
-        return trainable, (*others, *self.memory(np.zeros([0, self.width], np.float32), np.zeros([0], np.int32), 0.0))
-
-    @property
-    def width(self) -> int:
-        """Numbers that features have."""
-        return sum(int(np.prod(spec.shape[1:])) for spec in self.extractor.specs.values())
+        empty = np.zeros([0, self.features.width], np.float32), np.zeros([0], np.int32)
+        return trainable, (*others, *self.memory(*empty, 0.0))
 
     def memory(self, features: np.ndarray, labels: np.ndarray, weight: float) -> list[np.ndarray]:
         """The last weights: features [n, width] and labels [n] of at most `capacity` records, and lambda."""
@@ -61,11 +60,6 @@ class MemoryModel:
             np.pad(labels, (0, empty), constant_values=-1),
             np.float32(weight),
         ]
-
-    def features(self, weights: tuple, x: Any) -> tf.Tensor:
-        """Features of a batch, float32 [batch, width], by (trainable, other) weights of the global model."""
-        found = self.extractor(weights, x).values()
-        return tf.concat([tf.reshape(tf.cast(f, tf.float32), [tf.shape(f)[0], -1]) for f in found], axis=1)
 
     def probabilities(self, weights: tuple, x: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """(p_kNN, p_global) of a batch, float32 [batch, classes] each; p_kNN is 0 with an empty memory."""
@@ -137,7 +131,7 @@ class KNNPer:
         """(features, labels) of a client's records, as many as a memory has room for."""
         found = [(self._features(parts, batch).numpy(), batch[1].numpy()) for batch in reader(client_id)]
         if not found:
-            return np.zeros([0, self._model.width], np.float32), np.zeros([0], np.int32)
+            return np.zeros([0, self._model.features.width], np.float32), np.zeros([0], np.int32)
         features, labels = (np.concatenate(part)[: self._model.capacity] for part in zip(*found))
         return features, labels.astype(np.int32)
 
@@ -157,10 +151,4 @@ def memory_model(model: models.TransformerModel, neighbors: int, capacity: int) 
     Raises:
       UserError: If examples do not have one class each, or the model's features have no fixed size.
     """
-    extractor = models.FeatureExtractor(model)
-    if any(None in spec.shape[1:] for spec in extractor.specs.values()):
-        raise UserError(
-            f"{setting('evaluate.neighbors')}={neighbors}: the head of {type(model.keras_model).__name__} reads every "
-            "token, and neighbors are of one vector an example: choose a model that classifies a pooled vector."
-        )
-    return MemoryModel(extractor, neighbors, capacity, model)
+    return MemoryModel(PooledFeatures(model, "evaluate.neighbors", neighbors), neighbors, capacity)

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import fine_tuning
+from tff_tx.run import comparison, fine_tuning
 from tff_tx.run.assemble import own_models
 from tff_tx.run.directory import StoredRun
 from tff_tx.tasks import FederatedTask
@@ -46,10 +46,14 @@ class Way:
       build: From an `Asked` and the `own_fn` of models that clients have already (None: none) to the task of the model
         that is evaluated, and its `own_fn`.
       global_only: Why it begins with the global model only; empty: it goes on from models that clients have.
+      alone: Why it goes with no other way, if it goes on from these.
+      before: What these are called beside those that it makes.
     """
 
     build: Callable[[Asked, Any], tuple[FederatedTask, Any]]
     global_only: str = ""
+    alone: str = ""
+    before: str = comparison.BEFORE
 
 
 def _fine_tuned(asked, own_fn):
@@ -65,9 +69,20 @@ def _with_neighbors(asked, own_fn):
     return own_models.build_memory(asked.config, asked.split, asked.options["neighbors"], asked.progress)
 
 
+def _by_similarity(asked, own_fn):
+    del own_fn
+    number, path = asked.options["similar_examples"], "evaluate.similar_examples"
+    if asked.run is None:
+        raise UserError(f"{setting(path)}={number} is of clients of a run: set {setting('evaluate.run_dir')}.")
+    return own_models.build_instances(asked.config, asked.run, asked.split, number, path)
+
+
 WAYS = {
     "personalize_epochs": Way(_fine_tuned),
     "neighbors": Way(_with_neighbors, "kNN-Per mixes neighbors among the features of one global model"),
+    "similar_examples": Way(
+        _by_similarity, alone="the weights of an input lie between two models", before=comparison.ONE_SHARE
+    ),
 }
 
 
@@ -86,10 +101,10 @@ def chosen(options: Mapping[str, Any], has_own: bool) -> Way | None:
     names = [name for name in WAYS if options.get(name)]
     for name in names:
         others = [setting(f"evaluate.{other}") for other in names if other != name]
-        others += ["a run whose clients have models of their own"] * has_own
-        if WAYS[name].global_only and others:
+        others += ["a run whose clients have models of their own"] * (has_own and bool(WAYS[name].global_only))
+        if (because := WAYS[name].global_only or WAYS[name].alone) and others:
             raise UserError(
-                f"{setting(f'evaluate.{name}')}={options[name]} cannot be combined with {others[-1]}: "
-                f"{WAYS[name].global_only}; remove it."
+                f"{setting(f'evaluate.{name}')}={options[name]} cannot be combined with {others[-1]}: {because}; "
+                "remove it."
             )
     return WAYS[names[0]] if names else None

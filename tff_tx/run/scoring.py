@@ -100,6 +100,7 @@ def evaluate(
     personalize_epochs: int = 0,
     choose_steps: bool = False,
     neighbors: int = 0,
+    similar_examples: int = 0,
     alone_epochs: int = 0,
     words: bool = False,
     num_beams: int = 1,
@@ -109,9 +110,9 @@ def evaluate(
 
     Clients with personal weights in `run`, of which the model is, are evaluated with these; with `personalize_epochs`
     after fine-tuning by the settings of `config.client`, with `choose_steps` as far as helps on other records of the
-    client; with `neighbors` by kNN-Per; with `alone_epochs` beside what clients train alone from the run's beginning.
-    See `personalizing`. With `words` texts are also generated, or questions answered, and scored by
-    their words, unless clients have models of their own.
+    client; with `neighbors` by kNN-Per; with `similar_examples` by FedDPA's shares by input; with `alone_epochs` beside
+    what clients train alone from the run's beginning. See `personalizing`. With `words` texts are also generated, or
+    questions answered, and scored by their words, unless clients have models of their own.
 
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
@@ -123,7 +124,8 @@ def evaluate(
         if config.client.learning_rate is None:
             config = config.replace({"client.learning_rate": run.config.client_learning_rate})
     begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
-    options = {"personalize_epochs": personalize_epochs, "choose_steps": choose_steps, "neighbors": neighbors}
+    options = {"personalize_epochs": personalize_epochs, "choose_steps": choose_steps}
+    options |= {"neighbors": neighbors, "similar_examples": similar_examples}
     way, others = personalizing.chosen(options, own_fn is not None), {}
     if way is not None or alone_epochs:
         _, clients = fine_tuning.parts(task, split)
@@ -133,7 +135,7 @@ def evaluate(
         others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
     if way is not None:
         if own_fn is not None:
-            others[comparison.BEFORE] = _evaluate(config, task, clients, own_fn, progress)[1]
+            others[way.before] = _evaluate(config, task, clients, own_fn, progress)[1]
         task, own_fn = way.build(personalizing.Asked(config, task, split, run, options, progress), own_fn)
     needs_outputs = task.model.objective.pooled_fn is not None
     outputs: dict[str, list] | None = {} if needs_outputs else None

@@ -321,8 +321,8 @@ class Trainer:
         Args:
           split: "train", "validation" or "test".
           **options: Of `scoring.evaluate`: `personalize_epochs` for which each client fine-tunes the model before,
-            `choose_steps` of these by other records of its own, `neighbors` of kNN-Per, or `alone_epochs` for which
-            each client trains alone, for comparison.
+            `choose_steps` of these by other records of its own, `neighbors` of kNN-Per, `similar_examples` of FedDPA,
+            or `alone_epochs` for which each client trains alone, for comparison.
 
         Raises:
           UserError: If there is no such split, or no trained model yet.
@@ -337,7 +337,7 @@ class Trainer:
         Args:
           inputs: Texts, image files, or records, as the task takes them.
           client: A client whose personal weights are used; None: those that clients begin with, if there are any.
-          **options: Fields of `inference.Options`, such as `top_k`.
+          **options: Fields of `inference.Options`, such as `top_k`, and `similar_examples` of FedDPA.
 
         Raises:
           UserError: If there is no trained model yet, or the inputs are not the task's.

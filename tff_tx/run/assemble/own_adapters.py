@@ -150,6 +150,11 @@ class OwnAdapters(_Own):
     places: tuple[tuple[int, ...], tuple[int, ...]]
     share: float = 1.0
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Of the weights that clients have of their own."""
+        return tuple(sorted({i for part in self.places for i in part}))
+
     @classmethod
     def of(
         cls, source: Any, model: models.TransformerModel, found: Mapping[str, Any], shared: tuple, share: float

@@ -16,12 +16,13 @@ from tff_tx.config import RunConfig
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import clusters, fine_tuning, knn_per
+from tff_tx.run import clusters, fine_tuning, instance_weights, knn_per
 from tff_tx.run.assemble import own_adapters, personal
 from tff_tx.run.assemble.processes import build_options
 from tff_tx.run.assemble.tasks import load_task, splits, stored_config
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.directory import StoredRun
+from tff_tx.run.pooled_features import PooledFeatures
 
 ModelWeights = tff.learning.models.ModelWeights
 CLUSTERS = "clusters"
@@ -122,7 +123,7 @@ def save_clusters(task: tasks.FederatedTask, weights: Sequence[Any], run_dir: st
         files.write_directory(parent, str(k), lambda d, save=save: save(d, task.tokenizer, task.processor))
 
 
-def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
+def client_model(run: StoredRun, client_id: str, asked: str, similar_examples: int = 0) -> Any:
     """The Keras model of a client of a trained run: that which it is evaluated with.
 
     A client whose work has left nothing has the weights that clients begin with.
@@ -131,6 +132,7 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
       run: The run.
       client_id: The client, of any split.
       asked: Path of the setting that names it, for errors.
+      similar_examples: S of `instance_weights`; with more than 0 it is an `InstancePredictor`.
 
     Raises:
       UserError: If the run has no personal weights, or no such client.
@@ -148,9 +150,14 @@ def client_model(run: StoredRun, client_id: str, asked: str) -> Any:
         raise UserError(
             f"{what}: {run.directory} has no such client; name one of {', '.join(task.train.client_ids[:3])} ..."
         )
-    own_fn, _ = after_training(run, config, task, split)
+    if similar_examples:
+        task, own_fn = build_instances(config, run, split, similar_examples, "predict.similar_examples")
+    else:
+        own_fn, _ = after_training(run, config, task, split)
     trainable, others = task.model.initial_weights
     weights = own_fn([tf.convert_to_tensor(w) for w in (*trainable, *others)], client_id)
+    if similar_examples:
+        return instance_weights.InstancePredictor(task.model, weights)
     parts = weights[: len(trainable)], weights[len(trainable) :]
     task.model.assign(ModelWeights(*parts))
     return task.model.keras_model
@@ -189,6 +196,42 @@ def build_tuning(
     return fine_tuning.FineTuning(task.model, batches_fn, optimizer, begin_fn, positions, losses)
 
 
+def build_instances(
+    config: RunConfig, run: StoredRun, split: str, examples: int, asked: str
+) -> tuple[tasks.FederatedTask, instance_weights.InstanceWeights]:
+    """FedDPA's weights by input, for a split: the task of its `InstanceModel`, and the `own_fn`.
+
+    Args:
+      config: Loads the run's model.
+      run: The run.
+      split: By its name.
+      examples: S.
+      asked: Path of the setting that says it, for errors.
+
+    Raises:
+      UserError: If clients have no adapters of their own beside the shared ones, or features are no vectors.
+    """
+    if not ALGORITHMS[run.config.algorithm.name].adds_adapters:
+        raise UserError(
+            f"{setting(asked)}={examples} needs a run with {setting('algorithm.name')}=fed_dpa_t or fed_dpa_f (found "
+            f"{run.config.algorithm.name}): other clients have no second adapter to weight; remove it."
+        )
+    task = _load_with_features(config, progress=False)
+    own_fn, _ = after_training(run, config, task, split)
+    features = PooledFeatures(task.model, asked, examples)
+    model = instance_weights.InstanceModel(features, own_fn.positions, own_fn.share, examples)
+    records_fn = task.eval_batches_fn(fine_tuning.parts(task, split)[0])
+    own_fn = dataclasses.replace(own_fn, share=1.0)
+    found = instance_weights.InstanceWeights(model, own_fn, records_fn, config.run.seed)
+    return dataclasses.replace(task, model=model), found
+
+
+def _load_with_features(config, progress):
+    # Features are what the head takes, and the same in training and evaluation only without dropout below it.
+    model = dataclasses.replace(config.model, trainable="head", personal=None, cache_features=True)
+    return load_task(dataclasses.replace(config, model=model), progress=progress)
+
+
 def build_memory(
     config: RunConfig, split: str, neighbors: int, progress: bool
 ) -> tuple[tasks.FederatedTask, knn_per.KNNPer]:
@@ -197,9 +240,7 @@ def build_memory(
     Raises:
       UserError: If examples do not have one class each.
     """
-    # Features are what the head takes, and the same in training and evaluation only without dropout below it.
-    model = dataclasses.replace(config.model, trainable="head", personal=None, cache_features=True)
-    task = load_task(dataclasses.replace(config, model=model), progress=progress)
+    task = _load_with_features(config, progress)
     label_spec = task.model.input_spec[1]
     if not task.label_names or label_spec.shape.rank != 1:
         raise UserError(

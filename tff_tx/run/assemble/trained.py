@@ -10,22 +10,29 @@ from typing import Any
 
 from tff_tx import inference, models, tasks
 from tff_tx.core import files
-from tff_tx.core.errors import setting
+from tff_tx.core.errors import UserError, setting
 from tff_tx.run.assemble import own_models
 from tff_tx.run.assemble.tasks import data_spec, model_spec
 from tff_tx.run.directory import StoredRun
 
 
-def run_predictor(run: StoredRun, client: str | None = None, **options: Any) -> inference.Predictor:
+def run_predictor(
+    run: StoredRun, client: str | None = None, similar_examples: int = 0, **options: Any
+) -> inference.Predictor:
     """The predictor of a run's trained model, or of that of one client; `options` are fields of `inference.Options`.
+
+    With `similar_examples` the client's own adapter counts by input, see `instance_weights`.
 
     Raises:
       UserError: If the run has no model yet, or none of this client, or models of its task do not predict.
     """
     spec, data = model_spec(run.config), data_spec(run.config)
     predictor = inference.build_predictor(run.config.task.kind, run.model, spec, data=data, **options)
+    if similar_examples and client is None:
+        path = setting("predict.similar_examples")
+        raise UserError(f"{path}={similar_examples} has no effect without {setting('predict.client')}: set that too.")
     if client is not None:
-        predictor.model = own_models.client_model(run, client, "predict.client")
+        predictor.model = own_models.client_model(run, client, "predict.client", similar_examples)
     return predictor
 
 
