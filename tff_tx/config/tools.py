@@ -227,6 +227,12 @@ class TuneConfig(Section, name="tune"):
         "devices), MB or GB (sent and received by clients), or s, min or h on this machine. Default: 4 times "
         "{run.rounds}.",
     )
+    metric: str = option(
+        "loss",
+        "Metric of the validation split that arms are compared by, in the mean over clients, which count as many times "
+        "as they have examples.",
+        flag="tuning_metric",
+    )
     study_dir: str = option("study", "Directory of the study; the same command resumes what is there.")
     sampler: str = option("tpe", "Optuna sampler that proposes values.", flag="tuning_sampler", choices=TUNING_SAMPLERS)
     reduction: int = option(

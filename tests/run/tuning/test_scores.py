@@ -93,3 +93,12 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
     assert arms >= 1
     assert times < 4 or rounds < 9 or arms > times  # more configurations than whole runs
     assert next_bracket(0, rounds, 3, 0.9 * rounds) is None
+
+
+def test_arms_are_compared_on_the_clients_that_both_were_scored_on():
+    rng = np.random.default_rng(2)
+    values, weights = rng.normal(0.0, 1.0, 40), np.ones(40)
+    worse = Scores(values + 1 + 0.1 * rng.normal(size=40), weights)
+    few = Scores(values[:20], weights[:20])
+    assert few.beats(worse)
+    assert not worse.beats(few)

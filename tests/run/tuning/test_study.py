@@ -93,11 +93,12 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
     for cost in (BYTES, CLIENT_SECONDS, SECONDS):
         budget = {BYTES: "0.12 MB", CLIENT_SECONDS: "60 client-seconds", SECONDS: f"{seconds} s"}[cost]
         devices = ft.Devices(seconds_per_example=0.1)
-        more = {"study_dir": str(tmp_path / cost), "reduction": 2, "first_clients": 2}
+        more = {"study_dir": str(tmp_path / cost), "reduction": 2, "first_clients": 2, "metric": "accuracy"}
         found = trainer(task, devices=devices).tune({"client_learning_rate": True}, budget, **more)
         spent[cost] = Records(str(tmp_path / cost)).spent
         share = spent[cost][cost] / Budget.of(budget).amount
         assert ("of the budget" if share <= 1 else "over the budget") in str(found)
+        assert found.table["accuracy"].is_monotonic_decreasing
         assert 0.3 < share <= (1.5 if cost == SECONDS else 1)
         seconds = round(2 * spent[BYTES][SECONDS], 1)
     assert spent[BYTES]["rounds"] >= 2

@@ -61,6 +61,7 @@ class Arms:
       config: The configuration that is tuned.
       directory: Of the study.
       records: What the study has found out so far.
+      metric: Name of the metric that arms are compared by.
       aggregator: A `tff.aggregators` factory in place of the configuration's aggregation, or None.
       pool: Where arms are trained side by side; None: one after another, here.
     """
@@ -71,6 +72,7 @@ class Arms:
         config: RunConfig,
         directory: str,
         records: Records,
+        metric: str,
         aggregator: Any = None,
         pool: side_by_side.Pool | None = None,
     ):
@@ -89,9 +91,9 @@ class Arms:
         order = np.random.default_rng(config.run.seed).permutation(len(held_out.client_ids))
         self.clients = [held_out.client_ids[i] for i in order]
         known = {metric.name: metric for metric in task.task.metrics}
-        self.metric = known.get(config.run.monitor)
+        self.metric = known.get(metric)
         if self.metric is None:
-            raise UserError(f"{setting('run.monitor')}={config.run.monitor}: must be one of {', '.join(known)}.")
+            raise UserError(f"{setting('tune.metric')}={metric}: must be one of {', '.join(known)}.")
         self._sign = -1.0 if self.metric.higher_is_better else 1.0
 
     def shown(self, score: float) -> float:

@@ -45,7 +45,7 @@ class Scores:
         if not np.isfinite(self.values).all() or not np.isfinite(other.values).all():
             return self.mean < other.mean
         both = min(len(self.values), len(other.values))
-        mean, error = _mean_and_error((other.values - self.values)[:both], self.weights[:both])
+        mean, error = _mean_and_error(other.values[:both] - self.values[:both], self.weights[:both])
         return mean > CONFIDENCE * error
 
 

@@ -74,7 +74,7 @@ def tune(
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
-        about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients}
+        about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients, "metric": own.metric}
         config, plan = private.plan_study(config, task.task, budget)
         if plan is not None:
             about["budget"] = str(budget)  # the noise is for all of it
@@ -84,7 +84,7 @@ def tune(
         if config.engine.name == "ray" and aggregator is None:
             pool = stack.enter_context(side_by_side.pool(config, directory))
             config = side_by_side.alone(config)
-        arms = Arms(task, config, directory, records, aggregator, pool)
+        arms = Arms(task, config, directory, records, own.metric, aggregator, pool)
         selects = plan is not None and plan.method == SELECTION  # of runs that do not depend on one another
         proposals = Proposals(directory, space, config, "random" if selects else own.sampler)
         return _Study(directory, config, space, own, budget, records, arms, proposals, progress, plan).run()
