@@ -6,6 +6,7 @@ PEERS := .venv-peers/complete
 PYTORCH := .venv-pytorch/complete
 DOCS := .venv-docs/complete
 TRACKERS := .venv-trackers/complete
+FLOWER := .venv-flower/complete
 export NO_MKDOCS_2_WARNING := 1
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
@@ -31,7 +32,7 @@ CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) 
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup train test test-slow pytorch trackers test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
+.PHONY: help setup train test test-slow pytorch trackers setup-flower test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
 	notebooks test-notebooks docs
 .DELETE_ON_ERROR:
 
@@ -42,6 +43,7 @@ help:
 	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
 	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
 	@echo "make trackers                       .venv-trackers, for the slow tests of MLflow and Weights & Biases: 150 MB"
+	@echo "make setup-flower                   .venv-flower, for the slow tests of Flower as a transport: 350 MB, a minute"
 	@echo "make test-all                       ruff and all tests"
 	@echo "make notebooks                      write notebooks/*.ipynb from their sources"
 	@echo "make test-notebooks                 run them with small settings on the newest Python, about 10"
@@ -69,14 +71,16 @@ test: $(STAMP)
 	$(RUN) -m ruff format --check
 	$(RUN) -m pytest -m "not slow" -n 3 $(SIDE_BY_SIDE) --no-loadscope-reorder
 
-# Without PyTorch or trackers, what needs them is skipped.
+# Without PyTorch, trackers or Flower, what needs them is skipped.
 test-slow: $(STAMP)
-	-@$(MAKE) --no-print-directory pytorch trackers
+	-@$(MAKE) --no-print-directory pytorch trackers setup-flower
 	$(RUN) -m pytest -m "slow and not cluster" -n 2 $(SIDE_BY_SIDE)
 
 pytorch: $(PYTORCH)
 
 trackers: $(TRACKERS)
+
+setup-flower: $(FLOWER)
 
 test-cluster: $(STAMP)
 	$(RUN) -m pytest -m cluster
@@ -140,6 +144,13 @@ $(PYTORCH): tests/models/pytorch/requirements.txt
 	@.venv-pytorch/bin/python $(INSTALL)
 	@touch $@
 
+$(FLOWER): deploy/flower/requirements.txt
+	@[ -n "$(NEWEST)" ] || { echo "$(NONE)" >&2; exit 1; }
+	@echo "Setting up .venv-flower with $(NEWEST): Flower, 350 MB, a minute."
+	@$(NEWEST) -m venv --clear .venv-flower
+	@.venv-flower/bin/python $(INSTALL)
+	@touch $@
+
 # Beside the packages of .venv, not instead of them.
 $(TRACKERS): tests/run/trackers.txt | $(STAMP)
 	@echo "Setting up .venv-trackers: MLflow and Weights & Biases, 150 MB."
@@ -196,4 +207,4 @@ lock:
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock .venv-peers .venv-pytorch .venv-docs .venv-trackers .notebooks site benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-peers .venv-pytorch .venv-docs .venv-trackers .venv-flower .notebooks site benchmarks/results build dist *.egg-info .pytest_cache .ruff_cache

@@ -34,8 +34,13 @@ def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> None:
             print(line)
         return
     for name in needed:
-        if not getattr(own, name):
+        if not getattr(own, name) and (name, own.transport) != ("coordinator", "flower"):
             raise UserError(f"{setting(f'{own.section}.{name}')} is missing: a {own.section} needs it.")
+    if own.coordinator and own.transport == "flower":
+        raise UserError(
+            f"{setting(f'{own.section}.coordinator')}={own.coordinator} has no effect with "
+            f"{setting(f'{own.section}.transport')}=flower: the SuperNode knows where to connect; remove it."
+        )
     tls.require_tls_1_3()
     member = made(own, lambda words, digest: _approve(own, words, digest))
     cli.end_of_imports()
@@ -45,7 +50,7 @@ def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> None:
 def _approve(own: MemberConfig, words: str, digest: str) -> bool:
     if own.approve is not None:
         return own.approve == digest
-    print(f"The coordinator at {own.coordinator} has the plan {digest}:\n\n{words}\n")
+    print(f"The coordinator{own.coordinator and f' at {own.coordinator}' or ''} has the plan {digest}:\n\n{words}\n")
     if not sys.stdin.isatty():
         print(f"To approve of it, add --approve={digest}.")
         return False

@@ -100,7 +100,7 @@ UNNAMED = {
     *("column", "example", "constant", "causal_lm", "image_classification", "tabular_classification"),
     *("audio_classification", "speech_recognition", "federation"),
     *("multi_label_classification", "instruction_tuning"),
-    *("mlflow", "wandb"),
+    *("mlflow", "wandb", "flower"),
 }
 """What is chosen where no flag says so, mostly by the data set; and what needs recordings, conversations, several
 labels, other processes or packages."""

@@ -124,6 +124,8 @@ PARTITIONS = Registry(
 SPLITS = Registry("split", _of("datasets.splits", "auto", "client", "within_client", "time", "example"))
 """Of `tff_tx.datasets.Split`."""
 
+TRANSPORTS = ("grpc", "flower")
+
 TRACKERS = Registry(
     "tracker", {"mlflow": "tff_tx.run.trackers.mlflow:MLflow", "wandb": "tff_tx.run.trackers.wandb:Wandb"}
 )

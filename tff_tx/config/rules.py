@@ -175,6 +175,8 @@ _ATTACK = [
 _ENGINE = [
     *belong("engine.name=ray", *(path for path in section("engine") if path.startswith("engine.ray_"))),
     *belong("engine.name=federation", *(path for path in section("engine") if path.startswith("engine.federation_"))),
+    *belong("engine.federation_transport=flower", "engine.federation_socket"),
+    *belong("engine.federation_transport=grpc", "engine.federation_address"),
     *belong("engine.name=federation", "run.participant_evaluation"),
     *belong("engine.name=ray|federation", "data.silos"),
     *(

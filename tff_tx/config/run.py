@@ -6,7 +6,7 @@ import dataclasses
 import os
 
 from tff_tx.config.option import SEED, Section, option
-from tff_tx.config.registries import ENGINES, TRACKERS
+from tff_tx.config.registries import ENGINES, TRACKERS, TRANSPORTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,16 @@ class EngineConfig(Section, name="engine"):
         may_change=True,
     )
 
+    federation_transport: str = option(
+        "grpc",
+        "What carries the messages of a federation: gRPC, or a SuperLink of Flower and the relay in deploy/flower.",
+        flag="transport",
+        choices=TRANSPORTS,
+        may_change=True,
+    )
+    federation_socket: str = option(
+        "relay.sock", "Unix socket of the coordinator, to which the relay of Flower connects.", may_change=True
+    )
     federation_address: str = option(
         "0.0.0.0:8443",
         "Address, host:port, at which participants join the coordinator.",

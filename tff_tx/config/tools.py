@@ -6,6 +6,7 @@ import dataclasses
 
 from tff_tx.config import vertical
 from tff_tx.config.option import SEED, Section, option
+from tff_tx.config.registries import TRANSPORTS
 
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
 CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
@@ -279,6 +280,12 @@ class MemberConfig(Section):
 
     coordinator: str | None = option(
         None, "Address of the coordinator, host:port, as its certificate has it.", is_address=True
+    )
+    transport: str = option(
+        "grpc",
+        "What carries messages: gRPC; or Flower, whose SuperNode runs the relay in deploy/flower and finds the Unix "
+        "socket relay.sock in the state directory.",
+        choices=TRANSPORTS,
     )
     certificate: str | None = option(None, "Directory of one's own kit (programs.certs).")
     approve: str | None = option(

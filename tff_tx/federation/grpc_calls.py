@@ -7,6 +7,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator
+from typing import Callable
 
 import grpc
 from cryptography import x509
@@ -26,8 +27,8 @@ _CODES = {NotAdmittedError: grpc.StatusCode.PERMISSION_DENIED, NotJoinedError: g
 _UNVERIFIED = re.compile("CERTIFICATE_VERIFY_FAILED|BAD_SIGNATURE|Hostname Verification Check failed|peer certificate")
 
 
-def serve(service: Service, address: str, certificate: str, callers: int) -> tuple[grpc.Server, int]:
-    """A server that listens, and its port.
+def serve(service: Service, address: str, certificate: str, callers: int) -> tuple[Callable[[], None], int]:
+    """Answers calls; gives what ends that, and the port.
 
     Args:
       service: Answers calls.
@@ -52,7 +53,7 @@ def serve(service: Service, address: str, certificate: str, callers: int) -> tup
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(wire.SERVICE, kinds),))
     port = server.add_secure_port(address, wire.server_credentials(certificate))
     server.start()
-    return server, port
+    return lambda: server.stop(1.0).wait(), port
 
 
 class _Caller:

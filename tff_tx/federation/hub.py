@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
-from tff_tx.federation import grpc_calls, wire
+from tff_tx.federation import grpc_calls, relayed_calls, wire
 from tff_tx.federation.envelopes import Payload, payload_digest
 from tff_tx.federation.peers import AllowList, Peers, Request
 from tff_tx.federation.secure_sums.identities import Authority, fingerprint
@@ -46,6 +46,7 @@ class Hub(contextlib.AbstractContextManager):
       welcome: What those are told who join, see `contents.pack`.
       limits: How long to wait for what.
       most_bytes: Longest message of a participant.
+      relay: Unix socket to which calls are relayed, in place of the address.
 
     Raises:
       UserError: If the kit or the list cannot be read or names nobody of the `names`, or the address is taken.
@@ -62,6 +63,7 @@ class Hub(contextlib.AbstractContextManager):
         limits: Limits | None = None,
         most_bytes: int = MOST_BYTES,
         others: Sequence[str] = (),
+        relay: str | None = None,
     ):
         self._kit, (identity, authority) = certificate, wire.load_kit(certificate, "coordinator")
         allowed = AllowList(participants)
@@ -73,8 +75,11 @@ class Hub(contextlib.AbstractContextManager):
                 )
         self.names, self.limits, self._peers = tuple(names), limits or Limits(), Peers([*names, *others])
         service = Service(identity, authority, self._peers, allowed, run, welcome, most_bytes)
+        if relay is not None:
+            self._stop, self.port = relayed_calls.serve(service, relay), 0
+            return
         try:
-            self._server, self.port = grpc_calls.serve(service, address, certificate, len(list(self._peers)))
+            self._stop, self.port = grpc_calls.serve(service, address, certificate, len(list(self._peers)))
         except RuntimeError as error:
             raise UserError(
                 f"{setting('engine.federation_address')}={address}: cannot listen there ({error}): choose another."
@@ -168,7 +173,7 @@ class Hub(contextlib.AbstractContextManager):
         with self._peers.changed:
             self._peers.closing = True
             self._peers.changed.notify_all()
-        self._server.stop(1.0).wait()
+        self._stop()
 
     def __exit__(self, *unused):
         self.close()

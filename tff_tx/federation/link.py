@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import random
@@ -40,6 +41,7 @@ class Link:
       on_send: Called with the round, the phase, the answer and its digest before it leaves.
       most_bytes: Longest message of the coordinator.
       role: What the kit is for.
+      connect: Connects to the coordinator; default: by gRPC to the address.
 
     Raises:
       UserError: If the kit cannot be read.
@@ -55,8 +57,10 @@ class Link:
         on_send: Callable[[int, str, Payload, bytes], None] = lambda round_num, phase, payload, digest: None,
         most_bytes: int = MOST_BYTES,
         role: str = "participant",
+        connect: Callable[[], contextlib.AbstractContextManager[Calls]] | None = None,
     ):
         self._address, self._certificate, self._most_bytes = address, certificate, most_bytes
+        self._connect = connect or functools.partial(grpc_calls.connect, address, certificate)
         self._identity, self._authority = wire.load_kit(certificate, role)
         self._digest_of, self._on_plan, self._handle, self._on_send = digest_of, on_plan, handle, on_send
         self._stopped, self._sending = threading.Event(), threading.Lock()
@@ -76,7 +80,7 @@ class Link:
         pause = _FIRST_PAUSE
         while not self._stopped.is_set():
             try:
-                with grpc_calls.connect(self._address, self._certificate) as calls:
+                with self._connect() as calls:
                     session = self._join(calls)
                     pause = _FIRST_PAUSE
                     while not self._stopped.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -15,9 +16,10 @@ from tff_tx.federation import audit_log
 from tff_tx.federation.envelopes import Payload
 from tff_tx.federation.link import Link
 from tff_tx.federation.messages_pb2 import Header
+from tff_tx.federation.relayed_calls import Relay
 from tff_tx.run.assemble import plans
 
-_APPROVED = "approved.json"
+_APPROVED, _SOCKET = "approved.json", "relay.sock"
 
 
 class Member(abc.ABC):
@@ -40,14 +42,18 @@ class Member(abc.ABC):
         self.name = certificates.name_of(certificates.read_certificate(os.path.join(settings.certificate, "node.crt")))
         self._log: audit_log.AuditLog | None = None
         self._plan: Mapping[str, Any] | None = None
+        self._relay: Relay | None = None
+        flower = settings.transport == "flower"
+        self._coordinator = os.path.join(settings.state_dir, _SOCKET) if flower else settings.coordinator
         self._link = Link(
-            settings.coordinator,
+            self._coordinator,
             settings.certificate,
             plans.digest,
             self._take_new_plan,
             self._answer,
             self._log_sent,
             role=role,
+            connect=(lambda: self._relay.connect()) if flower else None,
         )
 
     @abc.abstractmethod
@@ -68,8 +74,10 @@ class Member(abc.ABC):
         directory, name = self._settings.state_dir, setting(f"{self._settings.section}.state_dir")
         files.make_directory(directory, name)
         files.make_private(directory)
-        with locks.sole_writer(directory, name):
+        with locks.sole_writer(directory, name), contextlib.ExitStack() as stack:
             self._log = audit_log.AuditLog(os.path.join(directory, audit_log.NAME))
+            if self._settings.transport == "flower":
+                self._relay = stack.enter_context(contextlib.closing(Relay(self._coordinator)))
             self._link.serve()
 
     def stop(self) -> None:
@@ -77,7 +85,7 @@ class Member(abc.ABC):
         self._link.stop()
 
     def _log_sent(self, round_num: int, phase: str, payload: Payload, digest: bytes) -> None:
-        told = {"round": round_num, "plan": plans.digest(self._plan), "to": self._settings.coordinator}
+        told = {"round": round_num, "plan": plans.digest(self._plan), "to": self._coordinator}
         self._log.append(phase, payload, digest, **told)
 
     def _take_new_plan(self, plan: Mapping[str, Any]) -> None:

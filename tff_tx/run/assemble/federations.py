@@ -46,6 +46,7 @@ class Federation(Hub):
             plan,
             Limits(engine.federation_join_seconds, engine.federation_phase_seconds, engine.federation_silence_seconds),
             others=(config.aggregation.key_holder,) if config.aggregation.secure == "bfv" else (),
+            relay=engine.federation_socket if engine.federation_transport == "flower" else None,
         )
 
     def on_silos(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
