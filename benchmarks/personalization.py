@@ -19,22 +19,26 @@ from benchmarks import report
 from tff_tx.run.comparison import ALONE, GLOBAL, is_hurt, judged_by
 
 _DIGITS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_ADAPTERS = ft.LoRA(rank=4)
 
 METHODS = {
-    "FedAvg": (None, lambda **p: ft.FedAvg(**p)),
-    "FedProx": (None, lambda **p: ft.FedProx(mu=0.1, **p)),
-    "FedBN": ("norms", lambda **p: ft.FedAvg(**p)),
-    "FedPer": ("head", lambda **p: ft.FedAvg(**p)),
-    "FedRep": ("head", lambda **p: ft.FedRep(**p)),
-    "FedBABU": ("head", lambda **p: ft.FedBABU(personal_epochs=5, **p)),
-    "FedRecon": ("head", lambda **p: ft.FedRecon(personal_epochs=5, **p)),
-    "Ditto": (None, lambda **p: ft.Ditto(strength=0.1, **p)),
-    "MR-MTL": (None, lambda **p: ft.MRMTL(strength=0.1, **p)),
-    "pFedMe": (None, lambda **p: ft.PFedMe(**p)),
-    "APFL": (None, lambda **p: ft.APFL(**p)),
-    "IFCA, 4 clusters": (None, lambda **p: ft.IFCA(clusters=4, server=ft.SGD(4.0), **p)),
+    "FedAvg": ({}, lambda **p: ft.FedAvg(**p)),
+    "FedProx": ({}, lambda **p: ft.FedProx(mu=0.1, **p)),
+    "FedBN": ({"personal": "norms"}, lambda **p: ft.FedAvg(**p)),
+    "FedPer": ({"personal": "head"}, lambda **p: ft.FedAvg(**p)),
+    "FedRep": ({"personal": "head"}, lambda **p: ft.FedRep(**p)),
+    "FedBABU": ({"personal": "head"}, lambda **p: ft.FedBABU(personal_epochs=5, **p)),
+    "FedRecon": ({"personal": "head"}, lambda **p: ft.FedRecon(personal_epochs=5, **p)),
+    "Ditto": ({}, lambda **p: ft.Ditto(strength=0.1, **p)),
+    "MR-MTL": ({}, lambda **p: ft.MRMTL(strength=0.1, **p)),
+    "pFedMe": ({}, lambda **p: ft.PFedMe(**p)),
+    "APFL": ({}, lambda **p: ft.APFL(**p)),
+    "FedAvg, adapters": ({"trainable": _ADAPTERS}, lambda **p: ft.FedAvg(**p)),
+    "FedDPA-T": ({"trainable": _ADAPTERS}, lambda **p: ft.FedDPA(**p)),
+    "FedDPA-F": ({"trainable": _ADAPTERS}, lambda **p: ft.FedDPA(after=True, personal_epochs=5, **p)),
+    "IFCA, 4 clusters": ({}, lambda **p: ft.IFCA(clusters=4, server=ft.SGD(4.0), **p)),
 }
-"""By name: what is personal, and the algorithm of settings that all have."""
+"""By name: what the model is apart from others, and the algorithm of settings that all have."""
 _NEEDS_ALL = ("FedBN", "FedPer", "FedRep", "FedBABU", "FedRecon")
 """With a frozen body and a head alone there is nothing left to share."""
 
@@ -81,16 +85,16 @@ def history(method: str, seed: int, flags) -> pd.DataFrame:
 
 def run(method: str, seed: int, flags, with_alone: bool):
     """The evaluation of a run, which is trained now if it was not before."""
-    personal, algorithm = METHODS[method]
+    parts, algorithm = METHODS[method]
     clients = ft.Dirichlet(20, alpha=flags.alpha)
     if flags.ag_news:
         columns = {"columns": ("label", "title", "text"), "label_column": "label", "text_join": "blank"}
         columns |= {"text_column": ("title", "text"), "data_format": "csv"}
         data = ft.Data(flags.ag_news, clients=clients, test=0.25, split="within_client", **columns)
-        model, kind = ft.Model(flags.pretrained, trainable="head"), "sequence_classification"
+        model, kind = ft.Model(flags.pretrained, **{"trainable": "head", **parts}), "sequence_classification"
     else:
         data = ft.Data("digits", clients=clients, test=0.25, split="within_client")
-        model, kind = ft.Model(config=_DIGITS, personal=personal), None
+        model, kind = ft.Model(config=_DIGITS, **parts), None
     task = ft.load_task(kind, data=data, model=model, seed=seed)
     trainer = ft.Trainer(
         task,
