@@ -44,11 +44,17 @@ class Case:
 
 _HEAD = ("--trainable=head", "--cache_features")
 CASES = {
-    "digits": Case("digits", "accuracy", ("--clients_per_round=10", "--validation_fraction=0.25")),
+    "digits": Case(
+        "digits",
+        "accuracy",
+        ("--dirichlet_alpha=1.0", "--num_clients=40", "--clients_per_round=10", "--local_epochs=5")
+        + ("--validation_fraction=0.25",),
+    ),
     "ag_news": Case(
         "ag_news_minilm",
         "accuracy",
         (*_HEAD, "--clients_per_round=5", "--validation_fraction=0.2"),
+        lowest=1e-3,
         files=("ag_news/ag_news_7600.csv",),
     ),
     "sts_benchmark": Case(
@@ -98,6 +104,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     case, directory = CASES[name], os.path.abspath(os.path.join(flags.run_dir, f"{name}-{seed}"))
     os.makedirs(directory, exist_ok=True)
     common = [*_flags(name, flags), f"--rounds={ROUNDS}", f"--seed={seed}", "--seconds_per_example=1"]
+    common += ["--client_schedule=constant"]  # clients of FedEx draw their rates
     common += [f"--cache_dir={directory}/cache"]
     client = {"client_learning_rate": {"low": case.lowest, "high": 100 * case.lowest, "log": True}}
     server = {"server_learning_rate": {"low": 0.1, "high": 3.0, "log": True}}
