@@ -92,6 +92,11 @@ def settings(section, **values):
         ("participate", {"state_dir": "nowhere", "check_log": True}, "state_dir=nowhere: there is no nowhere/audit"),
         ("participate", {"coordinator": "localhost"}, "coordinator=localhost: must be host:port"),
         ("participate", {"coordinator": "localhost:84430"}, "coordinator=localhost:84430: must be host:port"),
+        (
+            "participate",
+            {"coordinator": "localhost:1", "transport": "flower", "certificate": "c", "data": ("d",)},
+            "coordinator=localhost:1 has no effect with participant.transport=flower",
+        ),
         ("certs", {"action": "renew"}, "node is missing: name the kit"),
         ("certs", {"action": "revoke"}, "node is missing: name the kit"),
     ],

@@ -6,14 +6,19 @@ import threading
 import time
 from multiprocessing.connection import Client
 
+import numpy as np
 import pytest
 
-from tests.federation import parties
+from tests.federation import parties, players
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError
+from tff_tx.federation import relayed_calls
 from tff_tx.federation.envelopes import CHUNK_BYTES
-from tff_tx.federation.messages_pb2 import Exchange
+from tff_tx.federation.messages_pb2 import Exchange, Frame
 from tff_tx.federation.relayed_calls import Relay
+from tff_tx.federation.secure_rounds import PHASES
+from tff_tx.federation.secure_sums import packing
+from tff_tx.federation.secure_sums.modular import Ring
 
 NAMES = ("north", "south")
 
@@ -59,22 +64,22 @@ def kits(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def federation(kits, place, names=NAMES, **more):
-    """A hub and participants that echo, with a relay between them."""
+def federation(kits, place, names=NAMES, handlers=None, **more):
+    """A hub and participants that echo, or handle, with a relay between them."""
     with contextlib.ExitStack() as stack:
         hub = stack.enter_context(parties.hub(kits, names, relay=str(place / "hub.sock")))
-        hub.links = []
         for name in names:
             relay = stack.enter_context(contextlib.closing(Relay(str(place / f"{name}.sock"))))
-            own = {"connect": relay.connect}
-            hub.links.append(stack.enter_context(parties.serving(kits, name, 0, parties.echo, **own)))
+            handle = (handlers or {}).get(name, parties.echo)
+            stack.enter_context(parties.serving(kits, name, 0, handle, connect=relay.connect))
         hub.between = stack.enter_context(contextlib.closing(Between(place, names, **more)))
         hub.wait()
         yield hub
 
 
-def test_messages_longer_than_an_exchange_come_through(kits, tmp_path):
-    blob = os.urandom(17 * CHUNK_BYTES + 5)
+def test_messages_longer_than_an_exchange_come_through(kits, tmp_path, monkeypatch):
+    monkeypatch.setattr(relayed_calls, "_MOST_BYTES", 2 * CHUNK_BYTES)
+    blob = os.urandom(5 * CHUNK_BYTES + 5)
     with federation(kits, tmp_path) as hub:
         for number in range(2):
             asked = {name: (name.encode(), bytes([number]), blob) for name in NAMES}
@@ -82,7 +87,7 @@ def test_messages_longer_than_an_exchange_come_through(kits, tmp_path):
             assert not failures
             assert answers == {name: b"".join(asked[name]) for name in NAMES}
         longest = max(map(len, hub.between.seen))
-        assert longest < 17.5 * CHUNK_BYTES
+        assert 2 * CHUNK_BYTES < longest < 3.5 * CHUNK_BYTES
 
 
 def _lost(reply):
@@ -114,6 +119,47 @@ def test_what_is_lost_or_changed_is_sent_again(kits, tmp_path, harm):
     assert harmed
     assert not failures
     assert answers == {"north": b"asked " * 50}
+
+
+def test_a_secure_sum_passes_masked(tmp_path):
+    """The sum is that of plain arithmetic, and the relay has seen no input."""
+    kits = parties.make_kits(tmp_path / "certs", players.NAMES)
+    handlers = {name: players.Player(kits, name) for name in players.NAMES}
+    with federation(kits, tmp_path, players.NAMES, handlers) as hub:
+        found, failures, phases = players.run(hub)
+        seen = b"".join(hub.between.seen)
+    assert not failures
+    assert len(phases) == len(PHASES)
+    players.check_sum(found, players.NAMES)
+    assert (b"m" * 32).hex().encode() in seen  # what is said in the clear
+    for name in players.NAMES:
+        leaf = players.leaves(name)[1]
+        assert leaf.tobytes() not in seen
+        assert packing.pack(leaf.astype(np.uint32), Ring(players.LAYOUT.moduli[1])) not in seen
+
+
+def test_frames_that_nobody_reads_are_dropped_and_calls_are_few(kits, tmp_path):
+    """A node that sends ever more neither fills the coordinator's memory nor its threads."""
+    path = str(tmp_path / "hub.sock")
+    with parties.hub(kits, NAMES, relay=path), Client(path, "AF_UNIX") as hub:
+
+        def relay(state, reply=b""):
+            while True:
+                hub.send_bytes(f"7 {state}".encode())
+                hub.send_bytes(reply)
+                if found := hub.recv_bytes():
+                    return Exchange.FromString(found)
+                state, reply = "idle", b""
+
+        asked, before = relay("idle"), threading.active_count()
+        for method in ("Send", "Receive", "Join", "nonsense"):
+            frames = [Frame(call=call, method=method, data=b"x") for call in range(100)]
+            answer = Exchange(connection=asked.connection, number=asked.number, frames=frames)
+            asked = relay("reply", answer.SerializeToString())
+            assert threading.active_count() <= before + 8
+        hub.send_bytes(b"nonsense")
+        with pytest.raises(EOFError):
+            hub.recv_bytes()
 
 
 def test_who_is_not_on_the_list_is_told_so_and_opens_no_session(kits, tmp_path, caplog):

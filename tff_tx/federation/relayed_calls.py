@@ -120,7 +120,7 @@ def _listen(path: str, talk: Callable[[sockets.Connection], None]) -> sockets.Li
         raise UserError(f"{path} cannot be a socket ({error.strerror or error}): choose another path.") from None
 
     def converse(one: sockets.Connection) -> None:
-        with one, contextlib.suppress(OSError, EOFError):
+        with one, contextlib.suppress(OSError, EOFError, ValueError):
             talk(one)
 
     def accept() -> None:
@@ -141,7 +141,7 @@ class _Served(_Connection):
     def __init__(self, service: Service):
         super().__init__(os.urandom(16))
         self.certificate, self._service = b"", service
-        self._unfinished, self._asked = set(), 0.0
+        self._sends, self._unfinished, self._asked = set(), set(), 0.0
 
     def is_active(self) -> bool:
         return not self.has_ended
@@ -158,7 +158,11 @@ class _Served(_Connection):
                 self.calls[frame.call] = waiting = queue.SimpleQueue()
                 answer = threading.Thread(target=self._answer, args=(frame.call, frame.method, waiting), daemon=True)
                 answer.start()
-            if (waiting := self.calls.get(frame.call)) is not None:
+                if frame.method == "Send":
+                    self._sends.add(frame.call)
+            # Nobody reads more than the first frame of other calls.
+            is_read = frame.method or frame.call in self._sends
+            if is_read and (waiting := self.calls.get(frame.call)) is not None:
                 waiting.put(frame)
             (self._unfinished.discard if frame.last else self._unfinished.add)(frame.call)
         return True
@@ -199,6 +203,7 @@ class _Served(_Connection):
             self.end()
         finally:
             self.calls.pop(call, None)
+            self._sends.discard(call)
 
     @staticmethod
     def _stream(waiting: queue.SimpleQueue) -> Iterator[bytes]:
