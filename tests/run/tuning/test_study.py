@@ -179,3 +179,30 @@ def test_a_study_of_private_runs_has_the_noise_of_all_its_arms(task):
     runs = [private.draw_runs(dataclasses.replace(few[1], mean_runs=5.0)) for _ in range(500)]
     assert min(runs) == 1
     assert sum(runs) / 500 == pytest.approx(5.0, rel=0.25)
+
+
+@pytest.mark.slow
+def test_private_selection_trains_whole_runs_and_releases_the_best(task, tmp_path, monkeypatch):
+    """Of many runs selection is the cheaper way; how many there are is drawn once, also for a study that is resumed."""
+    drawn = []
+
+    def draw(plan):
+        drawn.append(plan.mean_runs)
+        return 3
+
+    monkeypatch.setattr(private, "draw_runs", draw)
+    many = trainer(task, rounds=1, privacy=ft.DPFedAvg(target_epsilon=4.0, population=10_000))
+    found = many.tune({"client_learning_rate": True}, "400 rounds", study_dir=str(tmp_path))
+    statement = (tmp_path / "privacy.md").read_text()
+    assert "by private selection" in statement
+    assert "the best run alone, of a geometric number of runs with the mean 400" in statement
+    assert drawn == [400.0]
+    assert len(found.table) == 3
+    assert found.table["client_learning_rate"].is_unique
+    assert (found.table["rounds"] == 1).all()
+    assert found.table["loss"].is_monotonic_increasing
+    of_selection = private.plan_study(many.config, task.task, Budget(400.0))[1].by_method["private selection"]
+    assert found.trainer.config.privacy.noise_multiplier == of_selection
+    again = many.tune({"client_learning_rate": True}, "400 rounds", study_dir=str(tmp_path))
+    assert drawn == [400.0]
+    pd.testing.assert_frame_equal(again.table, found.table)
