@@ -5,12 +5,11 @@ import os
 import sys
 import warnings
 
-from programs import interrupts
-
-if sys.argv[0] == "-m":  # a program starts, and imports take seconds
-    interrupts.install()
-
 try:
+    from programs import interrupts
+
+    if sys.argv[0] == "-m":  # a program starts, and imports take seconds
+        interrupts.install()
     from tff_tx.core import quick_imports
 except ImportError as error:  # not of this platform
     print(error, file=sys.stderr)
