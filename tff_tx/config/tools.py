@@ -48,8 +48,8 @@ class EvaluateConfig(Section, name="evaluate"):
     similar_examples: int = option(
         0,
         "S of FedDPA: a client's own adapter counts for an input by its mean cosine similarity to so many of the "
-        "client's training records, times {algorithm.mixing}; for classifiers. The paper has 5. Default: by "
-        "{algorithm.mixing} alone.",
+        "client's training records, times {algorithm.mixing}; for tasks with one label an example. The paper has 5. "
+        "Default: by {algorithm.mixing} alone.",
         least=0,
     )
     alone_epochs: int = option(
