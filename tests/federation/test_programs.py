@@ -188,9 +188,12 @@ class Federation:
         self.place, self.parties = place, {}
         self.port = portpicker.pick_unused_port()
 
-    def coordinate(self, run_dir, *more):
+    def coordinate(self, run_dir, *more, limit=""):
+        """`limit` is what bash is told before."""
         flags = " ".join(f"'{flag}'" for flag in [*SHORT, *more, f"--federation_address=localhost:{self.port}"])
         command = f"{COMMANDS[2]} {flags} --cache_dir=cache".replace("runs/federation", run_dir)
+        if limit:
+            return self._start("limited", f"bash -c {shlex.quote(f'{limit} exec {command}')}")
         return self._start("coordinator", command)
 
     def participate(self, name, plan):
@@ -278,6 +281,22 @@ def test_five_commands_lead_to_a_federation_with_the_numbers_of_one_machine(plac
     local(place, "runs/local")
     ours, theirs = (stable(place / "runs" / name) for name in ("whole", "local"))
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_the_coordinators_checkpoint_costs_no_round(place, whole):
+    federation, _ = whole
+    runs = place / "runs"
+    graph = runs / "whole" / "checkpoints" / "round_4" / "saved_model.pb"
+    coordinator = federation.coordinate("runs/full", limit=f"ulimit -f {graph.stat().st_size // 2048};")
+    assert coordinator.process.wait(300) == 2
+    told = coordinator.path.read_text()
+    assert re.search(r"Error: --run_dir=runs/full cannot be written \(.*; File too large\): make room", told), told
+    assert "Traceback" not in told
+    assert (runs / "full" / "config.json").exists()
+    coordinator = federation.coordinate("runs/full")
+    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    check_equal_to_the_bit(runs / "full", runs / "whole")
 
 
 @pytest.mark.slow
