@@ -178,3 +178,10 @@ RELATIONS = [
 def test_relations(values, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         check(resolve(RunConfig.of(values)))
+
+
+def test_a_schedule_that_changes_nothing_is_none():
+    fed_ex = {"algorithm.name": "fed_ex", "algorithm.client_choices": {"client_learning_rate": [0.1, 1.0]}}
+    check(resolve(RunConfig.of({**fed_ex, "client.schedule": "constant"})))
+    with pytest.raises(UserError, match="clients draw their rates"):
+        check(resolve(RunConfig.of({**fed_ex, "client.schedule": "cosine"})))

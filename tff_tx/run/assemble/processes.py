@@ -105,9 +105,10 @@ def _server_optimizer(config):
 def _schedule(config, name, peak) -> Callable | None:
     """The rate by round, counted from 0; None: it is constant."""
     warmup = config.algorithm.warmup_rounds
-    if name is None and not warmup:
+    name = name or "constant"
+    if name == "constant" and not warmup:
         return None
-    return algorithms.build_schedule(name or "constant", peak, warmup, config.run.rounds)
+    return algorithms.build_schedule(name, peak, warmup, config.run.rounds)
 
 
 def server_rates(config: RunConfig) -> np.ndarray | None:
