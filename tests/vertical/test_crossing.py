@@ -69,8 +69,9 @@ def test_local_updates_and_late_gradients(tmp_path):
 @pytest.mark.slow
 def test_a_run_with_all_of_it_resumes_to_the_bit(tmp_path):
     """And its bytes are a quarter of those of float32, or less."""
-    settings = small.settings(epochs=2, layers=0, top="concatenation", late=True, local_updates=2)
-    settings = dataclasses.replace(settings, cut_compression="stochastic8")
+    settings = small.settings(epochs=2, layers=0, top="concatenation", late=True, local_updates=3)
+    more = {"cut_compression": "stochastic8", "workset": 3, "stale_similarity": 0.5}
+    settings = dataclasses.replace(settings, **more)
     configs = [small.config(**{"run.directory": str(tmp_path / name)}) for name in ("whole", "parts")]
     whole = runs.train(configs[0], settings, False)
     runs.train(configs[1], dataclasses.replace(settings, epochs=1), False)

@@ -47,6 +47,7 @@ SMALL = ["--dataset=breast_cancer", "--cut_size=8", "--heads=2", "--layers=0", "
 def test_parties_over_a_connection_are_the_simulation(tmp_path):
     """Also, the label party has no files of the other, and the log at that has all that left it."""
     flags = [*SMALL, f"--parties={json.dumps(small.TUMOURS)}", "--top=concatenation", "--epochs=2"]
+    flags += ["--local_updates=2", "--workset=3", "--stale_similarity=0.5"]
     simulated, found = run_all(tmp_path, flags, ["laboratory"])
     assert found == pytest.approx(simulated, abs=1e-6)
     assert os.listdir(tmp_path / "clinic" / "parties") == ["clinic"]

@@ -156,5 +156,10 @@ def test_settings_are_stored(tmp_path):
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["vertical"]["cut_size"] == 8
     assert vertical._checked(str(tmp_path), config, settings) == settings
+    del stored["vertical"]["workset"]  # of an earlier release, which did not have the setting
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert vertical._checked(str(tmp_path), config, settings) == settings
+    with pytest.raises(UserError, match="vertical.workset was 1 in .*, is 2"):
+        vertical._checked(str(tmp_path), config, dataclasses.replace(settings, workset=2))
     with pytest.raises(UserError, match="run.seed was 3"):
         vertical._checked(str(tmp_path), small.config(**{"run.seed": 4}), settings)

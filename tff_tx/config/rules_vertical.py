@@ -42,6 +42,12 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
         raise UserError(
             f"{setting('vertical.cut_dtype')} has no effect with {setting('vertical.cut_compression')}: remove one."
         )
+    for name, default in (("workset", 1), ("stale_similarity", None)):
+        if config.local_updates == 1 and getattr(config, name) != default:
+            raise UserError(
+                f"{setting(f'vertical.{name}')} has no effect with {setting('vertical.local_updates')}=1: raise the "
+                "latter, or remove the former."
+            )
     _check_privacy(config)
     if config.common_rows is not None:
         _check_transfer(config, parties, with_labels[0])
@@ -74,8 +80,8 @@ def _check_transfer(config: VerticalConfig, parties: dict[str, PartyConfig], lab
     if parties[label].kind is None or len(parties) < 2:
         raise UserError(f"{name}: {label} needs columns of its own and another party, for both to be aligned.")
     _check_pooled(parties, "vertical.common_rows", "aligned")
-    for other in ("missing", "gradient_defence"):
-        if getattr(config, other) != {"missing": 0.0, "gradient_defence": "none"}[other]:
+    for other, default in {"missing": 0.0, "gradient_defence": "none", "stale_similarity": None}.items():
+        if getattr(config, other) != default:
             raise UserError(f"{name} has no effect with {setting(f'vertical.{other}')}: remove one of them.")
     if config.without:
         raise UserError(f"{name}: the other parties predict alone: remove {setting('vertical.without')}.")

@@ -143,6 +143,20 @@ class VerticalConfig(Section, name="vertical"):
         least=1,
         most=1000,
     )
+    workset: int = option(
+        1,
+        "With {vertical.local_updates} above 1: last batches whose activations and gradients are cached, and which "
+        "local updates use in turn (W of CELU-VFL); 1: the last one alone.",
+        least=1,
+        most=1000,
+    )
+    stale_similarity: float | None = option(
+        None,
+        "With {vertical.local_updates} above 1: weighs rows in local updates by the cosine of their activations or "
+        "gradients with those that were exchanged, and leaves out rows below this one (cos xi of CELU-VFL).",
+        least=0.0,
+        below=1.0,
+    )
     late: bool = option(
         False,
         "Activations of the next batch are sent while the party with the labels computes, so that gradients come a "

@@ -150,9 +150,10 @@ def _checked(run_dir: str, config: RunConfig, settings: VerticalConfig, free: Se
         raise UserError(f"{path} is not that of a vertical federation ({error}): choose another directory.") from None
     now = files.plain(dataclasses.asdict(settings))
     for field in settings.fields():
-        if field.name not in free and not field.option.may_change and before.get(field.name) != now[field.name]:
+        was = before.get(field.name, files.plain(field.default))  # an earlier release may not have had it
+        if field.name not in free and not field.option.may_change and was != now[field.name]:
             raise UserError(
-                f"{setting(field.path)} was {show(before.get(field.name))} in {setting('run.directory')}={run_dir}, is "
+                f"{setting(field.path)} was {show(was)} in {setting('run.directory')}={run_dir}, is "
                 f"{show(now[field.name])}: a run goes on with the same settings, or choose another directory."
             )
     if seed != config.run.seed:

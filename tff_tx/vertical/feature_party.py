@@ -16,6 +16,7 @@ from tff_tx.vertical.crossing import VERSION, Guard, Wire
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.schedule import Schedule
+from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 
 class FeatureParty:
@@ -53,8 +54,9 @@ class FeatureParty:
         self._masks = masks
         self._guard = Guard(settings.cut_clip, settings.cut_noise)
         self._wire = Wire(settings)
-        # Batches whose gradients have yet to come.
-        self._pending: collections.deque[tuple[str, int, int]] = collections.deque(maxlen=2 if settings.late else 1)
+        # Batches whose gradients have yet to come, and what was sent of them.
+        self._pending: collections.deque[Any] = collections.deque(maxlen=2 if settings.late else 1)
+        self._workset = Workset(settings.workset)
         weights, optimizer = half.state_spec
         batch, key, cut = half.model.input_spec[0], tf.TensorSpec([2], tf.int64), half.model.objective.output_spec
         self._forwards = {
@@ -63,7 +65,9 @@ class FeatureParty:
             )
             for training in (True, False)
         }
-        self._backward = tf.function(self._backward, [weights, optimizer, batch, key, cut], False)
+        given = [weights, optimizer, batch, key, cut]
+        self._weighted = tf.function(self._train, [*given, cut], False)
+        self._backward = tf.function(lambda *values: self._train(*values, None), given, False)
 
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
         """Answers a message of the label party.
@@ -97,7 +101,8 @@ class FeatureParty:
         if phase == "step":
             if at[2] == 0:
                 self._pending.clear()
-            self._pending.append(at)
+                self._workset.clear()
+            self._pending.append((at, found))
         if self._masks is not None:
             return {}, [self._masks(found.numpy())]
         return {}, self._wire.pack(found.numpy(), self._schedule.key(f"rounding of {self.name}", *at[1:]))
@@ -129,22 +134,31 @@ class FeatureParty:
     def _learn(self, arrays):
         if not self._pending:
             raise UserError("a gradient came that is of no batch.")
-        at = self._pending.popleft()
+        at, sent = self._pending.popleft()
         batch = self._batch(*at)
         rows = len(next(iter(batch.values())))
         try:
             gradient = self._wire.unpack(arrays, (rows, *self.half.model.objective.output_spec.shape[1:]))
         except ValueError as error:
             raise UserError(f"a gradient came that is not of the batch: {error}.") from None
-        for _ in range(self._settings.local_updates):
-            # What came is the gradient of the sum over rows, which float16 has digits for.
-            self.half.state = self._backward(*self.half.state, batch, self._noise(*at), tf.constant(gradient / rows))
+        # What came is the gradient of the sum over rows, which float16 has digits for.
+        gradient = tf.constant(gradient / rows)
+        self.half.state = self._backward(*self.half.state, batch, self._noise(*at), gradient)
+        self._workset.add((at, gradient, sent))
+        for _ in range(self._settings.local_updates - 1):
+            at, gradient, sent = self._workset.take()
+            given = *self.half.state, self._batch(*at), self._noise(*at), gradient
+            weighs = self._settings.stale_similarity is not None
+            self.half.state = self._weighted(*given, sent) if weighs else self._backward(*given)
 
     def _forward(self, trainable, batch, key, training):
         return self._guard(self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training), key)
 
-    def _backward(self, trainable, optimizer_state, batch, key, gradient):
+    def _train(self, trainable, optimizer_state, batch, key, gradient, stale):
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            loss = self.half.model.loss(self._forward(trainable, batch, key, True), gradient)
+            fresh = self._forward(trainable, batch, key, True)
+            if stale is not None:
+                gradient = scale_rows(gradient, row_weights([fresh], [stale], self._settings.stale_similarity))
+            loss = self.half.model.loss(fresh, gradient)
         return self.half.step(trainable, optimizer_state, tape.gradient(loss, trainable))

@@ -13,6 +13,7 @@ from tff_tx.config.vertical import VerticalConfig
 from tff_tx.vertical.crossing import Wire
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.schedule import Schedule
+from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 Defend = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """(gradients [batch, tokens, cut_size] of the sum over rows, labels [batch], key) -> what is sent of them."""
@@ -58,6 +59,7 @@ class LabelParty:
     ):
         self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
         self._parties, self._inputs, self._settings, self.wire = parties, inputs, settings, Wire(settings)
+        self._workset = Workset(settings.workset)
         of_top, label = top.model.input_spec
         state = top.state_spec, () if bottom is None else bottom.state_spec
         key = tf.TensorSpec([2], tf.int64)
@@ -72,6 +74,7 @@ class LabelParty:
         """Has gradients be sent with another defence."""
         self._defend = defend
         self._step = tf.function(self._train, self._step_spec, False)
+        self._weighted = tf.function(self._repeat, [self._cut_specs, *self._step_spec], False)
 
     @property
     def others(self) -> list[str]:
@@ -105,14 +108,18 @@ class LabelParty:
           The loss, and by feature party the gradient of the sum of losses in what it sent, of the same shape; both of
           the first update.
         """
-        rows = self.schedule.batches("train", epoch)[batch]
-        present = self._present(len(rows), epoch, batch)
-        key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
-        given = self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
-        self.state, loss, gradients = self._step(self.state, *given)
+        if batch == 0:
+            self._workset.clear()
+        given = self._given(epoch, batch, cuts)
+        self.state, loss, sent, stale = self._step(self.state, *given)
+        self._workset.add((given, stale))
         for _ in range(self._settings.local_updates - 1):
-            self.state, _, _ = self._step(self.state, *given)
-        return float(loss), {name: gradient.numpy() for name, gradient in gradients.items()}
+            given, stale = self._workset.take()
+            if self._settings.stale_similarity is None:
+                self.state = self._step(self.state, *given)[0]
+            else:
+                self.state = self._weighted(stale, self.state, *given)
+        return float(loss), {name: gradient.numpy() for name, gradient in sent.items()}
 
     def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predictions float32 [batch, outputs] of a batch; parties without `cuts` are missing."""
@@ -121,6 +128,13 @@ class LabelParty:
         present = tf.repeat([here], len(rows), axis=0)
         absent = {name: np.zeros([len(rows), *s.shape[1:]], np.float32) for name, s in self._cut_specs.items()}
         return self._logits(self.state, self._own(rows, epoch, batch), _constants({**absent, **cuts}), present).numpy()
+
+    def _given(self, epoch, batch, cuts):
+        """What a step takes besides the state."""
+        rows = self.schedule.batches("train", epoch)[batch]
+        present = self._present(len(rows), epoch, batch)
+        key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
+        return self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
 
     def _own(self, rows, epoch, batch):
         found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}
@@ -150,7 +164,20 @@ class LabelParty:
             loss = self.top.model.loss(self._forward(top, bottom, own, cuts, present, True), labels)
         of_top, of_bottom, sent = tape.gradient(loss, (top, bottom, cuts))
         after = self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
-        return after, loss, self._sent(sent, labels, key)
+        return after, loss, self._sent(sent, labels, key), sent
+
+    def _repeat(self, stale, state, own, cuts, present, labels, key):
+        """A local update in which rows have weights, by what their gradients were when they were sent."""
+        del key
+        top, bottom = state[0][0], state[1][0] if self.bottom is not None else ()
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch((top, bottom, cuts))
+            logits = self._forward(top, bottom, own, cuts, present, True)
+            loss = self.top.model.loss(logits, labels)
+        of_logits, fresh = tape.gradient(loss, logits), tape.gradient(loss, cuts)
+        weights = row_weights(list(fresh.values()), list(stale.values()), self._settings.stale_similarity)
+        of_top, of_bottom = tape.gradient(logits, (top, bottom), scale_rows(of_logits, weights))
+        return self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
 
     def _sent(self, gradients, labels, key):
         """What is sent of the gradients of the mean loss: those of the sum, with the defence."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import tensorflow as tf
 
 from tff_tx import models
@@ -23,17 +20,16 @@ class TransferParty(LabelParty):
 
     asks_for = "common"
 
-    def step(self, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
-        """As of `LabelParty`, with `cuts` of the batch of rows in common."""
-        self._common = self._own(self.schedule.batches("common", epoch)[batch], epoch, batch)
-        return super().step(epoch, batch, cuts)
+    def _given(self, epoch, batch, cuts):
+        """As of `LabelParty`, with `cuts` of the batch of rows in common, which it knows as well."""
+        own, *rest = super()._given(epoch, batch, cuts)
+        return own, self._own(self.schedule.batches("common", epoch)[batch], epoch, batch), *rest
 
     def defend_with(self, defend: Defend | None) -> None:
         """Has gradients be sent with another defence."""
         self._defend = defend
         state, own, *rest = self._step_spec
-        step = tf.function(self._align, [state, own, own, *rest], False)
-        self._step = lambda state, own, *rest: step(state, own, self._common, *rest)
+        self._step = tf.function(self._align, [state, own, own, *rest], False)
 
     def _forward(self, top, bottom, own, cuts, present, training):
         """Of its own rows; or, to predict, of what a feature party sends of rows that it alone knows."""
@@ -56,4 +52,4 @@ class TransferParty(LabelParty):
                 total += self._settings.alignment_weight * distance
         of_top, of_bottom, sent = tape.gradient(total, (top, bottom, cuts))
         after = self.top.step(*state[0], of_top), self.bottom.step(*state[1], of_bottom)
-        return after, loss, self._sent(sent, labels, key)
+        return after, loss, self._sent(sent, labels, key), sent
