@@ -2,7 +2,8 @@
 
 DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with; names of data sets behind it
 measure these alone. The table of docs/vertical.md is that of
-`python -m benchmarks.vertical --table OUT`.
+`python -m benchmarks.vertical --table OUT`; `--messages OUT` measures local updates on digits, and prints their losses by
+round trips and bytes.
 """
 
 from __future__ import annotations
@@ -118,6 +119,40 @@ def main(data: str, out: str, *names: str) -> None:
                         file.write(json.dumps({"data": name, "variant": variant, "seed": seed, **row}) + "\n")
 
 
+MESSAGES = {
+    "exact": {},
+    "FedBCD": {"local_updates": 3},
+    "CELU-VFL": {"local_updates": 3, "workset": 5, "stale_similarity": 0.5},
+}
+
+
+def messages(out: str, *names: str) -> None:
+    """The loss of held-out rows after each epoch, with its round trips and megabytes so far; a line for each variant."""
+    from tff_tx.config import RunConfig
+    from tff_tx.config.vertical import VerticalConfig
+    from tff_tx.run import vertical
+
+    done = {row["variant"] for row in read(out)}
+    for name in [name for name in names or MESSAGES if name not in done]:
+        with tempfile.TemporaryDirectory() as directory:
+            config = RunConfig.of({"data.dataset": "digits", "run.directory": directory})
+            vertical.train(config, VerticalConfig(epochs=8, **_SMALL, **MESSAGES[name]), False)
+            with open(os.path.join(directory, "metrics.csv"), encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        losses = {key: [float(row[f"eval/{key}"]) for row in rows] for key in ("loss", "accuracy")}
+        steps = float(rows[0]["comm/round_trips"]), float(rows[0]["comm/bytes_per_step"])
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"variant": name, **losses, "round_trips": steps[0], "bytes": steps[1]}) + "\n")
+    found = read(out)
+    target = next(row["loss"][-1] for row in found if row["variant"] == "exact")
+    for row in found:
+        epoch = next((i for i, loss in enumerate(row["loss"], 1) if loss <= target), None)
+        reached = "never" if epoch is None else f"{epoch * row['round_trips']:.0f} round trips"
+        print(
+            f"{row['variant']}: loss {target:.3f} {reached}; at last {row['loss'][-1]:.3f}, {row['accuracy'][-1]:.3f}"
+        )
+
+
 def measure(config, settings) -> dict:
     """Figures of held-out rows, of the last epoch's communication, and processor seconds of all."""
     from tff_tx.run import vertical
@@ -155,4 +190,5 @@ def table(out: str) -> str:
 
 
 if __name__ == "__main__":
-    print(table(sys.argv[2])) if sys.argv[1] == "--table" else main(*sys.argv[1:])
+    modes = {"--table": lambda out: print(table(out)), "--messages": messages}
+    modes[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in modes else main(*sys.argv[1:])
