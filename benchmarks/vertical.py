@@ -2,8 +2,8 @@
 
 DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with; names of data sets behind it
 measure these alone. The table of docs/vertical.md is that of
-`python -m benchmarks.vertical --table OUT`; `--messages OUT` measures local updates on digits, and prints their losses by
-round trips and bytes.
+`python -m benchmarks.vertical --table OUT`; `--messages OUT` measures local updates on digits, and prints the round
+trips to one loss.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ MESSAGES = {
 
 
 def messages(out: str, *names: str) -> None:
-    """The loss of held-out rows after each epoch, with its round trips and megabytes so far; a line for each variant."""
+    """Runs what OUT has not yet, and prints after how many round trips each has the exact step's last held-out loss."""
     from tff_tx.config import RunConfig
     from tff_tx.config.vertical import VerticalConfig
     from tff_tx.run import vertical
@@ -147,10 +147,9 @@ def messages(out: str, *names: str) -> None:
     target = next(row["loss"][-1] for row in found if row["variant"] == "exact")
     for row in found:
         epoch = next((i for i, loss in enumerate(row["loss"], 1) if loss <= target), None)
-        reached = "never" if epoch is None else f"{epoch * row['round_trips']:.0f} round trips"
-        print(
-            f"{row['variant']}: loss {target:.3f} {reached}; at last {row['loss'][-1]:.3f}, {row['accuracy'][-1]:.3f}"
-        )
+        reached = "never" if epoch is None else f"after {epoch * row['round_trips']:.0f} round trips"
+        last = f"{row['loss'][-1]:.3f}, accuracy {row['accuracy'][-1]:.3f}"
+        print(f"{row['variant']}: loss {target:.3f} {reached}; at last {last}; {row['bytes']:.0f} bytes a step")
 
 
 def measure(config, settings) -> dict:
