@@ -49,7 +49,7 @@ class Flower:
         for name in SILOS:
             self.run(KEY.replace("north", name))
             self.start_node(name)
-        out = self.run(f"{RELAY} --run-config=seconds=20")
+        out = self.run(f"{RELAY} --run-config=seconds=30")
         assert "Successfully started run" in out, out
 
     def _filled(self, command):
@@ -109,7 +109,7 @@ def participate(place, plan, where):
 
 
 def end(coordinator):
-    assert coordinator.process.wait(400) == 0, coordinator.path.read_text()
+    assert coordinator.process.wait(600) == 0, coordinator.path.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_flower_carries_a_run_to_the_same_bits_though_a_supernode_is_killed(plac
     """kill -9 of it when a round has ended; it starts again as soon as the SuperLink lets it."""
     coordinator, plan = coordinate(place, "flower", "--transport=flower")
     assert plan == expected[1]
-    parties.wait_until((place / "runs" / "flower" / "checkpoints" / "round_1").exists, 200)
+    parties.wait_until((place / "runs" / "flower" / "checkpoints" / "round_1").exists, 500)
     flower.kill("north")
     flower.start_node("north")
     while not flower.has_joined("north"):

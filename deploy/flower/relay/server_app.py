@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from relay import FIELD, RECORD
 
 app = ServerApp()
+_LOOK_SECONDS = 3.0  # nodes come and go
 
 
 @app.main()
@@ -27,8 +28,11 @@ def main(grid: Grid, context: Context) -> None:
 
 def _relay(grid, coordinator, seconds) -> None:
     awaited, replies = {}, {}  # messages' nodes and time limits; what nodes have replied
+    nodes, looked = [], -_LOOK_SECONDS
     while True:
-        for node in grid.get_node_ids():
+        if time.monotonic() > looked + _LOOK_SECONDS:
+            nodes, looked = list(grid.get_node_ids()), time.monotonic()
+        for node in nodes:
             if node in {waiting for waiting, _ in awaited.values()}:
                 continue
             state, reply = replies.pop(node, ("idle", b""))
@@ -46,4 +50,4 @@ def _relay(grid, coordinator, seconds) -> None:
             if time.monotonic() > limit:
                 del awaited[identifier]
                 replies[node] = "lost", b""
-        time.sleep(0.1)
+        time.sleep(0.2)
