@@ -35,7 +35,7 @@ def build_fed_dpa_t(
 ) -> tff.learning.templates.LearningProcess:
     """Builds FedDPA-T: in each round a client trains its own adapter beside the shared one, then the shared one alone.
 
-    https://arxiv.org/abs/2403.19211, section 4.2; alpha is `options.mixing`, 0.5 there, and tau
+    https://arxiv.org/abs/2403.19211; alpha is `options.mixing`, 0.5 there, and tau
     `options.personal_epochs`. A client's own adapter begins as the shared one of its first round, and never leaves it;
     the shared adapters are FedAvg's. With alpha 0 a client has FedAvg's model, with 1 one that it trains alone.
 
@@ -53,7 +53,7 @@ def build_fed_dpa_f(
 ) -> tff.learning.templates.LearningProcess:
     """Builds FedDPA-F: FedAvg of the shared adapters, beside which clients train their own ones afterwards.
 
-    https://arxiv.org/abs/2403.19211, section 4.2. Clients have no state: a client's own adapter is made when it is
+    https://arxiv.org/abs/2403.19211. Clients have no state: a client's own adapter is made when it is
     needed, by `options.personal_epochs` passes over its records that begin with the shared one and train, as in
     FedDPA-T, v_k in W + (1 - alpha) w + alpha v_k.
 

@@ -5,7 +5,7 @@ random, its own adapter has for the input x the share
 
     alpha(x) = alpha * mean over these records x_i of cos(phi(x), phi(x_i))
 
-and the shared one the rest (https://arxiv.org/abs/2403.19211, section 4.3); a mean below 0 counts as 0. Weights are
+and the shared one the rest (https://arxiv.org/abs/2403.19211); a mean below 0 counts as 0. Weights are
 linear in alpha, so that those for an input lie between the global model's and the client's own ones.
 """
 
