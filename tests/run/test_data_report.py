@@ -96,6 +96,8 @@ def test_what_would_be_skipped(tmp_path):
     assert "--on_bad_rows=skip --task=" in found
     assert "Unless rows are skipped, training ends with: " in found.splitlines()[-1]
     assert "x.csv, line 22: 1 fields where" in found.splitlines()[-1]
+    (tmp_path / "y.csv").write_text("said,class\n" + "a b c,no\nx y z,yes\n" * 10 + ",\n")
+    assert "--label_column=class --on_bad_rows=skip" in report(tmp_path / "y.csv")
     (tmp_path / "x.csv").write_text("text,label\nabc,no\nxy,yes\n")
     with pytest.raises(UserError, match="no column 'gone'"):
         report(tmp_path / "x.csv", text_column="gone")

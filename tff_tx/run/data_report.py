@@ -72,6 +72,8 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     if columns is not None:
         yield _columns(columns)
         likely = likely_task(spec, columns, found.pools["train"].columns)
+        if any(c.missing and c.name == likely.get("data.label_column") for c in columns.columns):
+            likely["data.on_bad_rows"] = "skip"
     if _names_columns(config) or found.pools["train"].columns - {"client"}:
         statistics = describe(spec, count)
         yield table(statistics)
