@@ -201,6 +201,7 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": "instruction_tuning", **named}
     rest = [c for c in found.columns if c.name not in clients]
     labels = _labels(spec, [c for c in rest if not (texts and c.separator)])
+    is_label = bool(labels) and _is_label(spec, labels[0])
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
     media = [c for c in found.columns if c.kind == "image or recording"]
     if media and labels:
@@ -210,9 +211,9 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if texts and "labels" in record_columns:
         return {"task.kind": "multi_label_classification", **text, **named}
     flags = [c.name for c in rest if c.distinct == 2 and {*c.examples} == {"0", "1"}]
-    if texts and len(flags) > 1 and not _is_label(spec, labels[0]):
+    if texts and len(flags) > 1 and not is_label:
         return {"task.kind": "multi_label_classification", **text, "data.label_columns": tuple(flags), **named}
-    lists = [] if not texts or (labels and _is_label(spec, labels[0])) else _lists_of_labels(rest)
+    lists = [] if not texts or is_label else _lists_of_labels(rest)
     if lists and (not labels or lists[0].name.lower() in _LISTS):
         how = {"data.label_separator": lists[0].separator} if lists[0].separator else {}
         return {"task.kind": "multi_label_classification", **text, "data.label_column": lists[0].name, **how, **named}
@@ -222,10 +223,10 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
-    if not named and not (labels and _is_label(spec, labels[0])) and (series := _names_of_series(found)):
+    if not named and not is_label and (series := _names_of_series(found)):
         named, labels = {"data.client_column": series}, []
     items = [c.name for c in rest if c.kind in ("category", "id", "number") and _last_word(c.name) in _ITEMS]
-    if items and named and not (labels and _is_label(spec, labels[0])):
+    if items and named and not is_label:
         return {"task.kind": "next_item", "data.label_column": items[0], **named}
     return _of_a_table(rest, labels, label, named)
 

@@ -25,6 +25,7 @@ class Asked:
       config: Of the model and its data.
       task: Of them.
       split: By its name.
+      records: Of its clients, to train on.
       run: Of which the model is; None: of no run.
       options: Settings of the section `evaluate` by name, those of `WAYS` among them.
       progress: Whether to show any.
@@ -33,6 +34,7 @@ class Asked:
     config: RunConfig
     task: FederatedTask
     split: str
+    records: Any
     run: StoredRun | None
     options: Mapping[str, Any]
     progress: bool
@@ -57,7 +59,7 @@ class Way:
 
 
 def _fine_tuned(asked, own_fn):
-    epochs, (records, _) = asked.options["personalize_epochs"], fine_tuning.parts(asked.task, asked.split)
+    epochs, records = asked.options["personalize_epochs"], asked.records
     names, chosen_by = None if asked.run is None else asked.run.facts.get(own_models.TRAINED), None
     if asked.options.get("choose_steps"):
         records, chosen_by = fine_tuning.choosing(asked.task, asked.split, records)

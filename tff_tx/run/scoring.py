@@ -128,7 +128,7 @@ def evaluate(
     options |= {"neighbors": neighbors, "similar_examples": similar_examples}
     way, others = personalizing.chosen(options, own_fn is not None), {}
     if way is not None or alone_epochs:
-        _, clients = fine_tuning.parts(task, split)
+        records, clients = fine_tuning.parts(task, split)
     if alone_epochs:
         others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
     if own_fn is not None or way is not None:
@@ -136,7 +136,7 @@ def evaluate(
     if way is not None:
         if own_fn is not None:
             others[way.before] = _evaluate(config, task, clients, own_fn, progress)[1]
-        task, own_fn = way.build(personalizing.Asked(config, task, split, run, options, progress), own_fn)
+        task, own_fn = way.build(personalizing.Asked(config, task, split, records, run, options, progress), own_fn)
     needs_outputs = task.model.objective.pooled_fn is not None
     outputs: dict[str, list] | None = {} if needs_outputs else None
     overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
