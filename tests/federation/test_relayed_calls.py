@@ -13,8 +13,9 @@ from tests.federation import parties, players
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError
 from tff_tx.federation import relayed_calls
+from tff_tx.federation.calls import CallError
 from tff_tx.federation.envelopes import CHUNK_BYTES
-from tff_tx.federation.messages_pb2 import Exchange, Frame
+from tff_tx.federation.messages_pb2 import Chunk, Exchange, Frame
 from tff_tx.federation.relayed_calls import Relay
 from tff_tx.federation.secure_rounds import PHASES
 from tff_tx.federation.secure_sums import packing
@@ -180,3 +181,25 @@ def test_a_socket_has_one_process(tmp_path):
     Relay(path).close()
     with pytest.raises(UserError, match="cannot be a socket"):
         Relay(str(tmp_path / ("x" * 200)))
+
+
+def test_a_participant_that_is_still_saying_something_answers_when_more_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(relayed_calls, "_LINGER_SECONDS", 60.0)
+
+    def exchange(number, more):
+        with Client(path, "AF_UNIX") as party:
+            party.send_bytes(Exchange(connection=b"mark", number=number, more=more).SerializeToString())
+            return Exchange.FromString(party.recv_bytes())
+
+    def call():
+        with contextlib.suppress(CallError):
+            next(relay.receive(Chunk()))
+
+    path = str(tmp_path / "north.sock")
+    with contextlib.closing(Relay(path)) as relay:
+        exchange(1, True)
+        parties.background(call)
+        parties.wait_until(lambda: len(relay._connection._frames) == 2)
+        assert exchange(2, True) == Exchange(connection=b"mark", number=2)  # it is lost if nobody answers
+        monkeypatch.setattr(relayed_calls, "_LINGER_SECONDS", 0.0)
+        assert [frame.method for frame in exchange(3, True).frames] == ["Receive", ""]

@@ -337,4 +337,7 @@ class Relay:
         for frame in asked.frames:
             if (answers := current.calls.get(frame.call)) is not None:  # whoever waited may have given up
                 answers.put(frame)
-        relay.send_bytes(current.take(0.0 if asked.more else _REPLY_SECONDS).SerializeToString())
+        found = current.take(0.0 if asked.more else _REPLY_SECONDS)
+        if found is None:
+            found = Exchange(connection=current.mark, number=current.number)  # what waits goes with the next
+        relay.send_bytes(found.SerializeToString())
