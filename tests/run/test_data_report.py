@@ -96,7 +96,7 @@ def test_what_would_be_skipped(tmp_path):
     assert "--on_bad_rows=skip --task=" in found
     assert "Unless rows are skipped, training ends with: " in found.splitlines()[-1]
     assert "x.csv, line 22: 1 fields where" in found.splitlines()[-1]
-    (tmp_path / "y.csv").write_text("said,class\n" + "a b c,no\nx y z,yes\n" * 10 + ",\n")
+    (tmp_path / "y.csv").write_text("said,class\n" + "".join(f"a b c {n},{n % 2}\n" for n in range(20)) + ",\n")
     assert "--label_column=class --on_bad_rows=skip" in report(tmp_path / "y.csv")
     (tmp_path / "x.csv").write_text("text,label\nabc,no\nxy,yes\n")
     with pytest.raises(UserError, match="no column 'gone'"):
