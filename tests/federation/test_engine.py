@@ -11,14 +11,19 @@ from tests import tiny
 from tests.federation import parties
 from tests.runtime.test_engines import PROCESSES, run_open
 from tff_tx import algorithms, tasks
+from tff_tx.config import RunConfig, resolve
+from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core.errors import UserError
-from tff_tx.federation import contents
+from tff_tx.federation import contents, operations
 from tff_tx.federation.engine import FORM, FederationEngine, client_of
 from tff_tx.federation.worker import Worker
+from tff_tx.run import assemble
+from tff_tx.run.assemble.assembly import participants_process
 from tff_tx.runtime import LocalEngine, form_digest
 from tff_tx.runtime.form import RoundForm
 
 NAMES = ("north", "south", "west")
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -145,3 +150,22 @@ def test_a_digest_is_of_what_is_computed_not_of_its_names():
         return form_digest.digest(RoundForm.of(process))
 
     assert found(0.9) == found(0.9) != found(0.8)
+
+
+@pytest.mark.slow
+def test_participants_run_the_ops_of_every_algorithm(cache_dir):
+    tasks_of = {}
+    for name, record in ALGORITHMS.items():
+        values = {"data.dataset": "digits", "data.cache_dir": cache_dir, "model.config": TINY, "algorithm.name": name}
+        if record.adds_adapters:
+            values["model.trainable"] = "lora"
+        elif name in ("fed_rep", "fed_babu", "fed_recon"):
+            values |= {"model.personal": "head", "data.split": "within_client"}
+        elif name == "fed_ex":
+            values["algorithm.client_choices"] = {"client_learning_rate": [0.1, 0.2]}
+        config = resolve(RunConfig.of(values))
+        kind = config.model.trainable, config.model.personal
+        if kind not in tasks_of:
+            tasks_of[kind] = assemble.load_task(config, progress=False)
+        process, _ = participants_process(config, tasks_of[kind], 100)
+        operations.require_known(form_digest.operations(RoundForm.of(process)))

@@ -18,8 +18,10 @@ from tests.federation import parties
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
-from tff_tx.federation import audit_log
+from tff_tx.federation import audit_log, contents
 from tff_tx.federation.secure_rounds import PHASES
+from tff_tx.run import directory, scoring
+from tff_tx.run.assemble.tasks import evaluated_data, stored_config
 from tff_tx.run.federation import Participant
 from tff_tx.run.trainer import Trainer
 
@@ -62,10 +64,11 @@ def place(tmp_path_factory):
     for number, (name, clients) in enumerate(SILOS.items()):
         write_table(place / f"{name}.csv", [f"p{c}" for c in range(clients)], number)
         write_table(place / f"{name}_held_out.csv", ["q0", "q1"], 10 + number)
-    rows = {name: pd.read_csv(place / f"{name}.csv") for name in SILOS}
-    for name, table in rows.items():
-        table["patient"] = name + "/" + table["patient"]
-    pd.concat(rows.values()).to_csv(place / "all.csv", index=False)
+        write_table(place / f"{name}_later.csv", [f"p{c}" for c in range(clients)], 20 + number)
+    for suffix in ("", "_later"):
+        rows = [pd.read_csv(place / f"{name}{suffix}.csv").assign(silo=name) for name in SILOS]
+        table = pd.concat(rows).assign(patient=lambda rows: rows["silo"] + "/" + rows["patient"])
+        table.drop(columns="silo").to_csv(place / f"all{suffix}.csv", index=False)
     held_out = [pd.read_csv(place / f"{name}_held_out.csv") for name in SILOS]
     pd.concat(held_out).to_csv(place / "held_out.csv", index=False)
     return place
@@ -106,7 +109,7 @@ class InTurn(Participant):
 
 
 @contextlib.contextmanager
-def serving(place, port, kind=InTurn):
+def serving(place, port, kind=InTurn, held_out="held_out"):
     """The participants, in threads."""
     found = []
     for silo in SILOS:
@@ -115,7 +118,7 @@ def serving(place, port, kind=InTurn):
             coordinator=f"localhost:{port}",
             certificate=str(place / "certs" / silo),
             data=(str(place / f"{silo}.csv"),),
-            held_out=(str(place / f"{silo}_held_out.csv"),),
+            held_out=(str(place / f"{silo}_{held_out}.csv"),),
             policy=str(place / f"{silo}.toml"),
             state_dir=str(place / "state" / silo),
             threads=1,
@@ -209,7 +212,7 @@ def check_equal_training(found, expected):
 
 def on_one_machine(place, name, **own):
     files = {"data__files": (str(place / "all.csv"),), "data__test_files": (str(place / "held_out.csv"),)}
-    return fit(place, name, data__validation_fraction=0.0, **own, **files)
+    return fit(place, name, **{"data__validation_fraction": 0.0, **own, **files})
 
 
 @pytest.mark.slow
@@ -240,3 +243,54 @@ def test_a_round_that_did_not_count_leaves_nothing_with_participants(place):
         shutil.rmtree(place / "busy" / "checkpoints" / "round_5")
         with pytest.raises(Interrupted, match="west: what its clients retained until round 4 is gone"):
             fit(place, "busy", **settings(place, port) | own)
+
+
+HEAD = (8, 2)
+"""The shape of the classifier's weights, which no others of the model have."""
+
+
+class Told(Busy):
+    """The same, which notes the shapes of what each answer to a training request has."""
+
+    shapes: list = []
+
+    def _train(self, *arguments):
+        answer = super()._train(*arguments)
+        Told.shapes.append([array.shape for array in contents.unpack(b"".join(answer))[1]])
+        return answer
+
+
+def evaluated(run_dir, path):
+    """The metrics of each client of a run on one machine, with its own model."""
+    run = directory.read_run(str(run_dir))
+    data, _ = evaluated_data(RunConfig.of({"data.files": (str(path),)}), frozenset({"data.files"}), run)
+    return scoring.evaluate(stored_config(run, data), "train", run=run, progress=False).by_client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [{"model__personal": "head"}, {"algorithm__name": "ditto"}], ids=["personal", "beside"])
+def test_models_of_clients_own_stay_with_their_participant(place, own):
+    """They are as on one machine, though a round is tried again, and what is evaluated is each client's own."""
+    own, name = {**RETAINING, "cohort__min_clients": 4, **own}, f"own_{[*own.values()][0]}"
+    Busy.has_failed, port = False, portpicker.pick_unused_port()
+    Told.shapes.clear()
+    coordinators = settings(place, port) | own | {"run__participant_evaluation": True, "run__rounds_per_evaluation": 2}
+    with serving(place, port, Told, held_out="later"):
+        found = fit(place, name, **coordinators)
+        assert Busy.has_failed
+        shutil.rmtree(place / name / "checkpoints" / "round_5")
+        again = fit(place, name, **coordinators)
+    pd.testing.assert_frame_equal(again, found)
+    here = {"data__files": (str(place / "all.csv"),), "data__validation_fraction": 0.0, "data__test_fraction": 0.0}
+    check_equal_training(found, fit(place, f"{name}_here", **here, **own))
+    expected = evaluated(place / f"{name}_here", place / "all_later.csv")
+    assert expected.loc[["north/p0", "north/p1"], "loss"].diff().abs().max() > 1e-5
+    for silo in ("north", "south"):
+        rows = expected[expected.index.str.startswith(silo)]
+        for metric in ("loss", "accuracy"):
+            np.testing.assert_allclose(
+                found[f"eval/participants/{silo}/{metric}"].iloc[-1], rows[metric].mean(), rtol=1e-3
+            )
+    (shapes,) = {tuple(shapes) for shapes in Told.shapes}
+    assert shapes.count(HEAD) == (0 if "model__personal" in own else 1)  # of the shared model alone
+    assert not list((place / name).glob("personal/*/round_*"))

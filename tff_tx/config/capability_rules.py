@@ -41,11 +41,11 @@ STORED = Derived(
 
 
 def _states_stay_here(config):
-    if not STORED.holds(config) or config.engine.name in ("local", "ray"):
+    if not STORED.holds(config) or config.engine.name in ("local", "ray", "federation"):
         return None
     return STORED.describe(config) + fill(
-        " needs {engine.name}=local or ray (found {engine.name:value}): personal weights belong to the clients, and "
-        "are stored on this machine.",
+        " needs {engine.name}=local, ray or federation (found {engine.name:value}): personal weights belong to the "
+        "clients, and this engine does not give them back.",
         config,
     )
 
@@ -63,6 +63,7 @@ def _states_are_in_no_secure_sum(config):
 
 def _own_records_are_held_out(config):
     held_out = config.data.validation_fraction or config.data.test_fraction
+    held_out = held_out and config.engine.name != "federation"  # participants have files of their own for it
     if not STORED.holds(config) or not held_out or training_data.WITHIN_CLIENTS.holds(config):
         return None
     return STORED.describe(config) + fill(

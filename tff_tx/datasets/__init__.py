@@ -21,7 +21,7 @@ _EXPORTS = {
     "readers.audio": ("Recording", "as_recording", "read_recording"),
     "readers.files": ("files_below", "format_of_table", "require_files"),
     "readers.values": ("as_image",),
-    "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "silo_of"),
+    "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "id_in_silo", "silo_of"),
     "sources": ("DataSet", "Format", "open_source", "read_records"),
     "spec": ("DataSpec", "default_cache_dir"),
     "splits": ("Split",),

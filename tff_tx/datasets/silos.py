@@ -122,7 +122,7 @@ class SiloClientData(tff.simulation.datasets.ClientData):
 
     def _of_clients(self, name):
         return {
-            f"{silo}{_SEPARATOR}{client}": value
+            id_in_silo(silo, client): value
             for silo, listing in self._listings.items()
             for client, value in getattr(listing, name).items()
         }
@@ -143,6 +143,11 @@ class SiloClientData(tff.simulation.datasets.ClientData):
 def silo_of(client_id: str) -> str:
     """The silo's name in the id of one of its clients."""
     return client_id.partition(_SEPARATOR)[0]
+
+
+def id_in_silo(silo: str, client: str) -> str:
+    """The id of a silo's client among those of all silos; the inverse of `silo_of`."""
+    return f"{silo}{_SEPARATOR}{client}"
 
 
 def _dataset(paths: Mapping[str, str], element_spec, client_id, draw=None) -> tf.data.Dataset:

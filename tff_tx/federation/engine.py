@@ -101,7 +101,8 @@ class FederationEngine(ProcessEngine):
         changed, arrays = evaluation.to_arrays(weights, initial)
         self._asked += 1
         said = {"facts": self._facts, "attempt": self._asked, EVALUATE: True, "changed": changed}
-        requests = dict.fromkeys(self._hub.names, contents.pack(said, contents.encode(arrays, self._compressed)))
+        sent = contents.encode(arrays, self._compressed)
+        requests = {n: contents.pack({**said, "counted": self._counted.of(n)}, sent) for n in self._hub.names}
         found, failures = {}, {}
         if self._secure is not None:
             layout, model = evaluation.layout_of(zero), model_digest(self._facts["form"], arrays)
@@ -123,6 +124,12 @@ class FederationEngine(ProcessEngine):
         if not found:
             raise EnvelopeError("; ".join(failures.values()))
         return found
+
+    def model_weights(self, state: Any) -> Any:
+        """As of all engines; participants then evaluate with what their clients retained until this state."""
+        if self.hooks:
+            self._counted.go_on(state)
+        return super().model_weights(state)
 
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
         if not clients:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tff_tx.cohorts import ClientStore
 from tff_tx.core.errors import UserError
-from tff_tx.runtime.client_states import RetainedState
+from tff_tx.runtime.client_states import PersonalWeights, RetainedState
 from tff_tx.runtime.hooks import Hook
 
 
@@ -39,10 +39,11 @@ class CountedRounds(Hook):
         return np.zeros([len(self._places)], np.int64)
 
     def start_round(self, engine: Any, state: Any, broadcast: list, clients: Sequence[Any]) -> None:
-        self._counted, self._clients = np.asarray(state[self.state_name]), clients
+        self._clients = clients
+        self.go_on(state)
 
     def of(self, name: str) -> int:
-        """The last round before the running one that counted with a client of the participant."""
+        """The last round that counted with a client of the participant, before the one that runs."""
         return int(self._counted[self._places[name]])
 
     def end_round(self, failures: Mapping[int, str]) -> np.ndarray:
@@ -51,6 +52,10 @@ class CountedRounds(Hook):
             if position not in failures:
                 counted[self._places[self._participant_fn(client)]] = int(client["round_num"])
         return counted
+
+    def go_on(self, state: Any) -> None:
+        """What is asked of participants from now on is about a state of the engine."""
+        self._counted = np.asarray(state[self.state_name])
 
 
 class ParticipantStates(RetainedState):
@@ -69,8 +74,21 @@ class ParticipantStates(RetainedState):
 
         Args:
           round_num: The round, from 1.
-          counted: The last one before that counted with this participant, 0 for none.
+          counted: As of `forget_after`.
           clients: By name, the objects that are given to the engine in this round.
+
+        Raises:
+          As `forget_after`.
+        """
+        self.forget_after(counted)
+        self._round_num = round_num - 1
+        self._names = {id(client): name for name, client in clients.items()}
+
+    def forget_after(self, counted: int) -> None:
+        """Forgets what clients retained in rounds that have not counted.
+
+        Args:
+          counted: The last round that counted with this participant, 0 for none.
 
         Raises:
           UserError: If the states after `counted` are not there.
@@ -80,8 +98,10 @@ class ParticipantStates(RetainedState):
                 f"what its clients retained until round {counted} is gone from this participant's state directory."
             )
         self._store.rewind(counted)
-        self._round_num = round_num - 1
-        self._names = {id(client): name for name, client in clients.items()}
 
     def name_of(self, client: Any) -> str:
         return self._names[id(client)]
+
+
+class ParticipantWeights(ParticipantStates, PersonalWeights):
+    """The same, of weights that are parts of the model."""

@@ -65,7 +65,7 @@ class Worker:
         Args:
           clients: Of `tasks.client_arguments`.
           arrays: The leaves of what is broadcast, but those that no round changes.
-          counted: As of `ParticipantStates.start_part`.
+          counted: As of `ParticipantStates.forget_after`.
 
         Returns:
           The sum, without what clients retain, why clients were left out, by position, and the seconds that steps
@@ -87,6 +87,11 @@ class Worker:
         total, gathered = self._engine.partial_sum(broadcast, datasets)
         sent = [leaf.numpy() for i, leaf in enumerate(total) if i not in self._retained]
         return sent, gathered.failures, gathered.seconds["data"]
+
+    def forget_after(self, counted: int) -> None:
+        """As of `ParticipantStates`, if clients retain anything."""
+        if self._states is not None:
+            self._states.forget_after(counted)
 
     @property
     def layout(self) -> Layout:

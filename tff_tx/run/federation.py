@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -12,8 +13,9 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx import cohorts, datasets, tasks
-from tff_tx.cohorts.client_store import CLIENT_STATES
+from tff_tx.cohorts.client_store import CLIENT_STATES, PERSONAL
 from tff_tx.config import RunConfig
+from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import files
@@ -25,12 +27,12 @@ from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.noised import Noised
 from tff_tx.federation.policy import Policy, Terms
-from tff_tx.federation.retained import ParticipantStates
+from tff_tx.federation.retained import ParticipantStates, ParticipantWeights
 from tff_tx.federation.secure_rounds import SecureParty, model_digest
 from tff_tx.federation.secure_sums import Authority
 from tff_tx.federation.worker import Worker
 from tff_tx.privacy import Plan
-from tff_tx.run.assemble import assembly, plans, secure
+from tff_tx.run.assemble import assembly, own_models, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
 from tff_tx.run.assemble.federations import listing_to_json
@@ -64,7 +66,7 @@ class Participant(Member):
         self._worker: tuple[Any, Worker] | None = None
         self._noised: Noised | None = None
         self._party: Any = None
-        self._evaluator: tuple[tasks.FederatedTask, Evaluator] | None = None
+        self._evaluator: tuple[tasks.FederatedTask, Evaluator, Sequence[str]] | None = None
 
     # The plan.
 
@@ -122,7 +124,7 @@ class Participant(Member):
         if not isinstance(facts, Mapping):
             raise EnvelopeError("a request has no facts.")
         if header.phase == (EVALUATE if self._party is None else first) and said.get(EVALUATE):
-            return self._evaluate(header.round, facts, said.get("changed"), arrays)
+            return self._evaluate(header.round, facts, said, arrays)
         if header.phase == first:
             return self._train(header.round, facts, said, arrays)
         if header.phase == FORM:
@@ -135,7 +137,7 @@ class Participant(Member):
             return contents.pack({"found": datasets.in_silo(self.name, getattr(datasets, header.phase), spec)})
         raise EnvelopeError(f"the plan has no phase {header.phase!r}.")
 
-    def _evaluate(self, round_num: int, facts: Mapping[str, Any], changed: Any, arrays: Sequence[Any]) -> Payload:
+    def _evaluate(self, round_num: int, facts: Mapping, said: Mapping, arrays: Sequence[Any]) -> Payload:
         """Sums of metrics over this participant's held-out rows."""
         worker, task = self._checked_worker(round_num, facts), self._task_for(facts)
         if not self._config.run.participant_evaluation:
@@ -144,15 +146,26 @@ class Participant(Member):
             raise UserError("there are no held-out rows.")
         if self._party is None and not self._policy.evaluation:
             raise UserError("this participant's policy has evaluation = false, and the plan adds up in the clear.")
-        if self._evaluator is None or self._evaluator[0] is not task:
-            self._evaluator = (task, Evaluator(task.model, task.eval_batches_fn(task.test)))
+        worker.forget_after(_counted(said, round_num))
+        evaluator, client_ids = self._evaluator_of(task)
         trainable, others = task.model.initial_weights
-        weights = to_weights(changed, arrays, [*trainable, *others])
+        weights = to_weights(said.get("changed"), arrays, [*trainable, *others])
         model = tff.learning.models.ModelWeights(weights[: len(trainable)], weights[len(trainable) :])
-        sums = [leaf.numpy() for leaf in tf.nest.flatten(self._evaluator[1].sums(model, task.test.client_ids))]
+        sums = [leaf.numpy() for leaf in tf.nest.flatten(evaluator.sums(model, client_ids))]
         if self._party is None:
             return contents.pack({}, contents.encode(sums))
         return self._secured(round_num, facts, worker, arrays, layout_of(sums), to_fixed_point(sums))
+
+    def _evaluator_of(self, task: tasks.FederatedTask) -> tuple[Evaluator, Sequence[str]]:
+        """What evaluates, each client by a model of its own if it has one, and on whom."""
+        if self._evaluator is None or self._evaluator[0] is not task:
+            config = self._config.replace({"run.directory": self._own_weights()})
+            own_fn, clients = own_models.in_training(config, task, "test")
+            if STORED.holds(self._config):
+                own_fn = _OfSilo(own_fn, self.name)
+            evaluator = Evaluator(task.model, task.eval_batches_fn(clients), own_fn=own_fn)
+            self._evaluator = task, evaluator, clients.client_ids
+        return self._evaluator[1:]
 
     def _secured(self, round_num, facts, worker, arrays, layout, leaves) -> Payload:
         """The first answer of a secure sum, bound to the model that was received."""
@@ -170,10 +183,8 @@ class Participant(Member):
 
     def _train(self, round_num: int, facts: Mapping, said: Mapping, arrays: Sequence[Any]) -> Payload:
         worker = self._checked_worker(round_num, facts)
-        clients, counted = self._named(round_num, said.get("clients"), self._task_for(facts)), said.get("counted", 0)
-        if not isinstance(counted, int) or not 0 <= counted < round_num:
-            raise EnvelopeError("a request does not say which round of this participant counted last.")
-        total, failures, waited = worker.train(clients, arrays, counted)
+        clients = self._named(round_num, said.get("clients"), self._task_for(facts))
+        total, failures, waited = worker.train(clients, arrays, _counted(said, round_num - 1))
         if self._party is None:
             said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
             return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
@@ -240,11 +251,20 @@ class Participant(Member):
 
     def _states(self) -> ParticipantStates | None:
         """What clients retain by the plan's algorithm, in a directory of the plan's own."""
-        if not ALGORITHMS[self._config.algorithm.name].client_state:
+        if STORED.holds(self._config):
+            kind = ParticipantStates if self._config.model.personal is None else ParticipantWeights
+            directory = os.path.join(self._own_weights(), PERSONAL)
+        elif ALGORITHMS[self._config.algorithm.name].client_state:
+            kind = ParticipantStates
+            directory = os.path.join(self._settings.state_dir, f"{CLIENT_STATES}_{plans.digest(self._plan)}")
+        else:
             return None
-        directory = os.path.join(self._settings.state_dir, f"{CLIENT_STATES}_{plans.digest(self._plan)}")
         # A coordinator that resumes goes back as far as to its last checkpoint but one.
-        return ParticipantStates(cohorts.ClientStore(directory, 2 * self._config.run.rounds_per_checkpoint))
+        return kind(cohorts.ClientStore(directory, 2 * self._config.run.rounds_per_checkpoint))
+
+    def _own_weights(self) -> str:
+        """Where weights of clients' own are, as in the directory of a run on one machine."""
+        return os.path.join(self._settings.state_dir, f"{PERSONAL}_{plans.digest(self._plan)}")
 
     def _share_of(self, plan: Plan) -> Noised:
         """This participant's share of noise, of the sums that the plan's epsilon allows, or the policy's."""
@@ -259,3 +279,23 @@ class Participant(Member):
         if self._worker is not None:
             self._worker[1].close()
             self._worker = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfSilo:
+    """An `own_fn` of an `Evaluator` for held-out rows, whose clients have no silo in their ids."""
+
+    own_fn: Callable[[list, str], list]
+    silo: str
+    is_pure = False
+
+    def __call__(self, weights: list, client_id: str) -> list:
+        return self.own_fn(weights, datasets.id_in_silo(self.silo, client_id))
+
+
+def _counted(said: Mapping[str, Any], most: int) -> int:
+    """The last round that counted with this participant, as a request says it."""
+    counted = said.get("counted", 0)
+    if not isinstance(counted, int) or not 0 <= counted <= most:
+        raise EnvelopeError("a request does not say which round of this participant counted last.")
+    return counted

@@ -131,7 +131,8 @@ def _filled(contribution: list, specs: Mapping[int, tf.TensorSpec]) -> list:
 
 def retained_leaves(contribution_type: Any) -> frozenset[int]:
     """The leaves of a contribution that stay with the client: in a sum they are zeros."""
-    return frozenset(_positions(contribution_type, form_lib.CLIENT_STATE))
+    names = (form_lib.CLIENT_STATE, form_lib.PERSONAL)
+    return frozenset(i for name in names for i in _positions(contribution_type, name))
 
 
 def _positions(value_type: Any, name: str) -> tuple[int, ...]:
