@@ -2,6 +2,7 @@
 
 import pytest
 
+from tff_tx.analysis.auditing import canaries
 from tff_tx.config import RunConfig
 from tff_tx.config.space import Space
 from tff_tx.core.errors import UserError
@@ -19,6 +20,7 @@ READERS = {
     "adapter_config.json": lambda d: peft_start.adapter_config(str(d)),
     "config.json": lambda d: directory.read_run(str(d)),
     "study.json": lambda d: check_same(str(d), RunConfig(), Space({}), {}),
+    "canaries.json": lambda d: canaries.read_canaries(str(d)),
 }
 """Of files that nothing can replace, by name."""
 
@@ -27,8 +29,9 @@ READERS = {
 @pytest.mark.parametrize("name", READERS)
 def test_what_cannot_be_made_again_is_a_sentence(name, content, tmp_path):
     (tmp_path / name).write_text(content + "\n\n")
-    with pytest.raises(UserError, match=f"{name}.* is damaged .*: restore it"):
+    with pytest.raises(UserError, match=f"{name}.* is damaged .*: restore it") as error:
         READERS[name](tmp_path)
+    assert str(error.value).count("damaged") == 1
 
 
 @pytest.mark.parametrize("content", NO_OBJECTS, ids=range(len(NO_OBJECTS)))

@@ -70,21 +70,29 @@ def plain(value: Any) -> Any:
     return json.loads(written, parse_constant=lambda name: None if name == "NaN" else name)
 
 
-def read_json(path: str, kind: type = dict) -> Any:
-    """The object, or the list, in a JSON file.
+def parse_json(path: str, kind: type = dict) -> Any:
+    """The object, or the list, in a JSON file, for those who say by themselves what to do if there is none.
 
     Raises:
       OSError: If it cannot be read.
-      UserError: If it has none.
+      ValueError: If it has none; the message says why.
     """
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-        if not isinstance(value, kind):
-            raise ValueError(f"it has a {type(value).__name__}, not a {kind.__name__}")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): restore it.") from error
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(value, kind):
+        raise ValueError(f"it has a {type(value).__name__}, not a {kind.__name__}")
     return value
+
+
+def read_json(path: str, kind: type = dict) -> Any:
+    """As `parse_json`, but a file that has none is a `UserError`."""
+    try:
+        return parse_json(path, kind)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it.") from error
 
 
 def write_text(path: str, text: str, flag: str) -> None:

@@ -85,7 +85,7 @@ def _identifier(own: AlignConfig, names: Sequence[str]) -> str:
     """What all parties know an intersection by; the same one until it is done, if its parties are the same."""
     path = os.path.join(own.output_dir, _STATE, "identifier.json")
     try:
-        stored = files.read_json(path)
+        stored = files.parse_json(path)
     except (OSError, ValueError):
         stored = {}
     if stored.get("names") != list(names):

@@ -90,7 +90,7 @@ class Checkpoints:
         """What is wrong with the state of a round; None: nothing."""
         path = os.path.join(self._directory, f"{_CHECKPOINT}{round_num}")
         try:
-            sums = files.read_json(os.path.join(path, _SUMS))
+            sums = files.parse_json(os.path.join(path, _SUMS))
             if _checksums(path) != sums["files"]:
                 return f"{path} is damaged"
             found = self._rows_fn(round_num)

@@ -164,13 +164,13 @@ def read_run(run_dir: str) -> StoredRun:
     """
     path = os.path.join(run_dir, CONFIG)
     try:
-        stored = files.read_json(path)
+        stored = files.parse_json(path)
         config = resolve(RunConfig.from_json(stored))
         facts = stored.get("facts") or _facts_of_version_1(stored)
         secret = os.path.join(run_dir, CHECKPOINTS, _SECRET_FACTS)
         if os.path.exists(secret):
             path = secret
-            facts = {**facts, **files.read_json(secret)}
+            facts = {**facts, **files.parse_json(secret)}
         if not all(isinstance(part, Mapping) for part in (facts, *(facts.get(name, {}) for name in _DECIDING))):
             raise ValueError("facts are not objects")
     except FileNotFoundError:

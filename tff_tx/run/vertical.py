@@ -144,7 +144,7 @@ def _checked(run_dir: str, config: RunConfig, settings: VerticalConfig, free: Se
     if not os.path.exists(path):
         return settings
     try:
-        stored = files.read_json(path)
+        stored = files.parse_json(path)
         before, seed = stored["vertical"], stored["run"]["run"]["seed"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not that of a vertical federation ({error}): choose another directory.") from None

@@ -71,7 +71,7 @@ def audit_vertical(own: AuditConfig) -> str:
 def _stored(run_dir: str) -> tuple[RunConfig, VerticalConfig]:
     path = os.path.join(run_dir, directory.CONFIG)
     try:
-        stored = files.read_json(path)
+        stored = files.parse_json(path)
         return RunConfig.from_json(stored["run"]), VerticalConfig(**stored["vertical"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not that of a vertical federation ({error}): name another run.") from None

@@ -166,6 +166,6 @@ def load_stored(
 
 def _facts(path):
     try:
-        return files.read_json(os.path.join(path, FACTS))
+        return files.parse_json(os.path.join(path, FACTS))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} has no {FACTS} ({error}): train first, in the same run directory.") from None

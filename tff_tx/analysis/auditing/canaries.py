@@ -161,7 +161,7 @@ def read_canaries(run_dir: str) -> tuple[list[Canary], list[int], int]:
     if not os.path.exists(path):
         return [], [], 0
     try:
-        value = files.read_json(path)
+        value = files.parse_json(path)
         canaries = [Canary(**{**c, "tokens": tuple(c["tokens"])}) for c in value["canaries"]]
         return canaries, value["token_ids"], value["seed"]
     except (ValueError, KeyError, TypeError) as error:

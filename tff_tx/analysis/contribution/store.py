@@ -86,7 +86,7 @@ class UpdateStore(Hook):
         """
         directory = os.path.join(self._directory, f"round_{round_num:06d}")
         try:
-            clients = files.read_json(os.path.join(directory, _CLIENTS), list)
+            clients = files.parse_json(os.path.join(directory, _CLIENTS), list)
             names = sorted(name for name in os.listdir(directory) if name.startswith(_CLIENT))
             if len(names) != len(clients):
                 raise ValueError(f"{len(names)} contributions of {len(clients)} clients")

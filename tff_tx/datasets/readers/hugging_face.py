@@ -42,7 +42,7 @@ def arrow_files(path: str, split: str) -> list[str]:
 
 def _read(directory: str, name: str) -> Any:
     try:
-        return files.read_json(os.path.join(directory, name))
+        return files.parse_json(os.path.join(directory, name))
     except (OSError, ValueError) as error:
         raise UserError(f"{directory}: {name} cannot be read ({error}); save the data set again.") from error
 

@@ -42,7 +42,7 @@ class RowOrder:
           UserError: If it is none.
         """
         try:
-            said = files.read_json(path)
+            said = files.parse_json(path)
             if said["version"] != _VERSION:
                 raise ValueError(f"it is of version {said['version']}, and this is {_VERSION}")
             return cls(str(said["alignment"]), tuple(map(int, said["rows"])), str(said["table"]))

@@ -89,7 +89,7 @@ class State:
 
     def _read(self):
         try:
-            return files.read_json(os.path.join(self._path or "", _FILE))
+            return files.parse_json(os.path.join(self._path or "", _FILE))
         except (OSError, ValueError):
             return {}
 

@@ -122,10 +122,11 @@ def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[st
         files.write_json(path, now)
         return
     try:
-        before = files.read_json(path)
-        names = [name for name in now if name != "run" and before[name] != now[name]]
-        names += [name for name in now["run"] if before["run"][name] != now["run"][name]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before = files.parse_json(path)
+        names = [name for name in now if name != "run" and before.get(name) != now[name]]
+        of_run = {name: before["run"].get(name, files.plain(FIELDS[name].default)) for name in now["run"]}
+        names += [name for name, value in now["run"].items() if of_run[name] != value]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or choose another directory.") from None
     if names:
         raise UserError(
