@@ -243,6 +243,12 @@ class TuneConfig(Section, name="tune"):
         least=2,
         most=16,
     )
+    least_rounds: int = option(
+        1,
+        "Rounds before arms are first compared: more where the first rounds do not yet show what becomes of an arm.",
+        flag="tuning_least_rounds",
+        least=1,
+    )
     first_clients: int = option(
         10,
         "Validation clients of the first comparison of a rung; arms that differ by less than the noise are compared "

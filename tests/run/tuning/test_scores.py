@@ -95,6 +95,12 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
     assert next_bracket(0, rounds, 3, 0.9 * rounds) is None
 
 
+def test_arms_are_not_compared_before_the_least_rounds():
+    assert next_bracket(0, 27, 3, 1000).rungs == (1, 3, 9, 27)
+    assert next_bracket(0, 27, 3, 1000, least=4).rungs == (9, 27)
+    assert next_bracket(0, 27, 3, 1000, least=28).rungs == (27,)
+
+
 def test_arms_are_compared_on_the_clients_that_both_were_scored_on():
     rng = np.random.default_rng(2)
     values, weights = rng.normal(0.0, 1.0, 40), np.ones(40)

@@ -33,7 +33,7 @@ class Bracket:
         return sum(self.survivors(k) * (end - start) for k, (end, start) in enumerate(steps))
 
 
-def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float) -> Bracket | None:
+def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, least: int = 1) -> Bracket | None:
     """The bracket of a number, from 0, that fits into what is left of a budget; None: none does.
 
     Args:
@@ -41,8 +41,9 @@ def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float) -
       rounds: Rounds of a whole run.
       reduction: One of so many arms survives a rung.
       rounds_left: What is left of the budget, in rounds.
+      least: Rounds before arms are first compared, at least.
     """
-    shapes = _shapes(rounds, reduction)
+    shapes = _shapes(rounds, reduction, least)
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
     if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
         return bracket
@@ -55,9 +56,9 @@ def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float) -
     return fitting if fitting is not None and (fitting.arms > 1 or number == 0) else None
 
 
-def _shapes(rounds, reduction):
+def _shapes(rounds, reduction, least):
     """Hyperband's brackets for a whole budget."""
-    most = min(_MOST_RUNGS - 1, int(math.log(rounds, reduction) + 1e-9))
+    most = min(_MOST_RUNGS - 1, int(math.log(max(1.0, rounds / least), reduction) + 1e-9))
     found = []
     for steps in range(most, -1, -1):
         arms = math.ceil((most + 1) / (steps + 1) * reduction**steps)

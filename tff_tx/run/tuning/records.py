@@ -13,6 +13,7 @@ import numpy as np
 from tff_tx.config import FIELDS, RunConfig
 from tff_tx.config.budget import COSTS
 from tff_tx.config.space import Space
+from tff_tx.config.tools import TuneConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.tuning.brackets import Bracket
@@ -123,7 +124,8 @@ def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[st
         return
     try:
         before = files.parse_json(path)
-        names = [name for name in now if name != "run" and before.get(name) != now[name]]
+        defaults = {field.name: files.plain(field.default) for field in TuneConfig.fields()}
+        names = [name for name in now if name != "run" and before.get(name, defaults.get(name)) != now[name]]
         of_run = {name: before["run"].get(name, files.plain(FIELDS[name].default)) for name in now["run"]}
         names += [name for name, value in now["run"].items() if of_run[name] != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -74,7 +74,7 @@ def tune(
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
-        about = {"sampler": own.sampler, "reduction": own.reduction, "clients": own.first_clients, "metric": own.metric}
+        about = {f.name: getattr(own, f.name) for f in own.fields() if f.name not in ("space", "budget", "study_dir")}
         config, plan = private.plan_study(config, task.task, budget)
         if plan is not None:
             about["budget"] = str(budget)  # the noise is for all of it
@@ -130,7 +130,7 @@ class _Study:
         """Begins another bracket, if the budget suffices for one."""
         selects = self.plan is not None and self.plan.method == SELECTION
         if not selects:
-            bracket = next_bracket(number, self.config.run.rounds, self.own.reduction, self._rounds_left())
+            bracket = self._bracket(number, self._rounds_left())
         else:  # whole runs, of which only the best is released
             runs = 0 if number else private.draw_runs(self.plan)
             bracket = Bracket(runs, (self.config.run.rounds,), self.own.reduction) if runs else None
@@ -146,6 +146,9 @@ class _Study:
         self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
         return True
 
+    def _bracket(self, number, rounds_left):
+        return next_bracket(number, self.config.run.rounds, self.own.reduction, rounds_left, self.own.least_rounds)
+
     def _rounds_left(self):
         """What is left of the budget before the last comparison, in rounds of the mean cost so far."""
         if self.budget.cost == ROUNDS:
@@ -159,7 +162,7 @@ class _Study:
 
     def _probe(self):
         """Trains and scores the configuration as it is for the rounds of the first rung, to see what that costs."""
-        rounds = next_bracket(0, self.config.run.rounds, self.own.reduction, float("inf")).rungs[0]
+        rounds = self._bracket(0, float("inf")).rungs[0]
         self.arms.train(0, {}, rounds)
         self.arms.score(0, {}, rounds, self.own.first_clients)
 
