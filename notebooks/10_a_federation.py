@@ -49,7 +49,7 @@ table.head(3)
 # %%
 # %%tff
 # !python -m programs.certs --role=coordinator --node=coordinator --hosts=localhost
-# !for name in {" ".join(PARTICIPANTS)}; do python -m programs.certs --role=participant --node=$name; done
+# !for name in {" ".join(PARTICIPANTS)}; do python -m programs.certs --role=participant --node=$$name; done
 
 # %% [markdown]
 # ## Four programs
