@@ -189,7 +189,7 @@ class Federation:
         self.port = portpicker.pick_unused_port()
 
     def coordinate(self, run_dir, *more, limit=""):
-        """`limit` is what bash is told before."""
+        """Starts a coordinator; `limit`, such as a `ulimit`, is run by its shell before."""
         flags = " ".join(f"'{flag}'" for flag in [*SHORT, *more, f"--federation_address=localhost:{self.port}"])
         command = f"{COMMANDS[2]} {flags} --cache_dir=cache".replace("runs/federation", run_dir)
         if limit:

@@ -111,18 +111,16 @@ def train(
                 attempt = _Attempt(engine, schedule, cohort_fn, progress, prepare_fn)
                 with profile(os.path.join(run_dir, TENSORBOARD), profiled and round_num == first + _PROFILED):
                     result = attempt.measured(run, state, round_num, log)
-                interruption.check()  # a client whose step was interrupted is not one that failed
                 _conclude(result, state, attempt, log, evaluate_fn, callbacks)
                 state, done = result.state, round_num
                 progress.end_round(result.row)
     except (Exception, KeyboardInterrupt) as error:
-        end = KeyboardInterrupt() if interruption.received else error
-        if not isinstance(end, (KeyboardInterrupt, TooFewClientsError, NotFiniteError)):
+        if (end := _ending(error, schedule, run, done)) is None:
             raise
         with files.disk_errors(run_dir):
             if done > first:
                 checkpoints.save(state, done)
-        raise _ending(end, schedule, run, done) from None
+        raise end from None
     run.weights = engine.model_weights(state)
     _call(run_dir, callbacks, "on_end", run)
     if run.stopped:
@@ -153,7 +151,13 @@ def _conclude(result, before, attempt, log, evaluate_fn, callbacks):
 
 
 def _ending(error, schedule, run, done):
-    """What a run ends with: what the same command would run into again, or why it ended before its time."""
+    """What a run ends with: what the same command would run into again, or why it ended before its time.
+
+    None: the error itself, as nobody expects it. But whatever it is, it may be what became of an interrupt.
+    """
+    error = KeyboardInterrupt() if interruption.received else error
+    if not isinstance(error, (KeyboardInterrupt, TooFewClientsError, NotFiniteError)):
+        return None
     if isinstance(error, NotFiniteError):
         return error
     if isinstance(error, TooFewClientsError) and error.not_finite:
@@ -284,6 +288,7 @@ class _Attempt:
         """Runs the round; what callbacks get of it, with its seconds. `log` has the rounds before."""
         started = time.monotonic()
         self.run(state, round_num, log.seconds)
+        interruption.check()  # a client whose step was interrupted is not one that failed
         row = _row(self, self._engine.traffic(), log)
         row["time/round_seconds"] = time.monotonic() - started
         if self._prepare_fn is not None:
