@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, run_program
 from tff_tx.datasets import partition
 
 # From the directory of data and a generator to the records for training, with the column `client`, and for testing.
@@ -192,22 +192,16 @@ def _run(case, directory, flags, pretrained) -> dict:
         preset = _preset(case.preset)
         minilm = [f"--pretrained={pretrained}"] if pretrained and any("--pretrained" in line for line in preset) else []
         rare = [f"--rounds_per_evaluation={10**6}", f"--run_dir={directory}", f"--batch_size={case.batch_size}"]
-        _program("train", *preset, *case.flags, *flags, *minilm, *rare)
+        run_program("train", *preset, *case.flags, *flags, *minilm, *rare)
     with open(results) as file:
         found = json.load(file)["test"]
     if set(case.metrics) <= set(found):
         return found
     evaluation = os.path.join(directory, "evaluation", "test.json")
     if not os.path.exists(evaluation):
-        _program("evaluate", f"--run_dir={directory}", "--nowords")
+        run_program("evaluate", f"--run_dir={directory}", "--nowords")
     with open(evaluation) as file:
         return json.load(file)["overall"]
-
-
-def _program(name: str, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", f"programs.{name}", *arguments], cwd=ROOT, check=False)
-    if done.returncode:
-        raise SystemExit(f"programs.{name} {' '.join(arguments)} ended with code {done.returncode}.")
 
 
 _DATA_FLAGS = ("columns", "data_format", "partition", "dirichlet_alpha", "num_clients", "split", "test_fraction")

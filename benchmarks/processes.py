@@ -31,6 +31,13 @@ class ContenderError(RuntimeError):
     """A contender ended without a result; the message has the end of what it wrote."""
 
 
+def run_program(name: str, *arguments: str) -> None:
+    """Runs a program of the project to its end, whose output is shown; one that fails ends this one."""
+    done = subprocess.run([sys.executable, "-m", f"programs.{name}", *arguments], cwd=ROOT, check=False)
+    if done.returncode:
+        raise SystemExit(f"programs.{name} {' '.join(arguments)} ended with code {done.returncode}.")
+
+
 def run(
     module: str,
     arguments: Sequence[str] = (),

@@ -12,13 +12,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 
 import pandas as pd
 
 from benchmarks import report
-from benchmarks.processes import ROOT
+from benchmarks.processes import run_program
 
 ROUNDS, RANDOM = 12, 16
 
@@ -124,7 +123,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     for kind, more in runs.items():
         run_dir = os.path.join(directory, kind.replace(" ", "_"))
         if not os.path.exists(os.path.join(run_dir, "results.json")):
-            _program("train", *common, *more, f"--run_dir={run_dir}", "--rounds_per_evaluation=0")
+            run_program("train", *common, *more, f"--run_dir={run_dir}", "--rounds_per_evaluation=0")
         found.append({"search": kind, "metric": _result(run_dir, case.metric)})
     return found
 
@@ -135,7 +134,7 @@ def _study(directory, case, space, common, *more):
         path = directory + ".toml"
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(f"{name} = {_toml(domain)}\n" for name, domain in space.items())
-        _program("tune", *common, *more, f"--space={path}", f"--study_dir={directory}")
+        run_program("tune", *common, *more, f"--space={path}", f"--study_dir={directory}")
     from tff_tx.run.tuning.records import Records
 
     arms = len(pd.read_csv(os.path.join(directory, "table.csv")))
@@ -160,12 +159,6 @@ def _flags(name, flags):
     minilm = [f"--pretrained={flags.pretrained}"] if flags.pretrained and "--cache_features" in case.flags else []
     own = ["--client_column="] if name in _NO_CLIENT_COLUMN else []
     return [f"--flagfile=programs/flags/{case.preset}.flags", *paths, *minilm, *own, *case.flags]
-
-
-def _program(name, *arguments):
-    done = subprocess.run([sys.executable, "-m", f"programs.{name}", *arguments], cwd=ROOT, check=False)
-    if done.returncode:
-        raise SystemExit(f"programs.{name} {' '.join(arguments)} ended with code {done.returncode}.")
 
 
 def tell(rows: pd.DataFrame) -> str:
