@@ -122,7 +122,7 @@ _ALGORITHM = [
     *belong("algorithm.name=fed_exp", "algorithm.extrapolation_epsilon"),
     *belong("algorithm.name=fed_ex", "algorithm.client_choices"),
     Requires("algorithm.name=fed_exp", "server.optimizer=sgd", "its step size is that of a plain step"),
-    Conflict("algorithm.name=fed_ex", "client.schedule=linear|cosine|inverse_sqrt", "clients draw their rates"),
+    Conflict("algorithm.name=fed_ex", "client.schedule!=None|constant", "clients draw their rates"),
     Relation(("algorithm.client_choices",), laws.choices_are_values),
     *belong("algorithm.name=fed_dyn", "algorithm.dynamic_strength"),
     *belong("algorithm.name=per_fed_avg", "algorithm.inner_learning_rate", "algorithm.hessian_step"),
