@@ -44,7 +44,8 @@ def linear_model(shape=(5,), classes=3, dropout=0.0, name="x", frozen=False):
     """
     layers = [tf_keras.layers.Input(shape), tf_keras.layers.Flatten()]
     if frozen:
-        layers.append(tf_keras.layers.Dense(shape[-1], trainable=False))
+        fixed = tf_keras.initializers.GlorotUniform(seed=0)
+        layers.append(tf_keras.layers.Dense(shape[-1], kernel_initializer=fixed, trainable=False))
     if dropout:
         layers.append(tf_keras.layers.Dropout(dropout))
     layers.append(tf_keras.layers.Dense(classes, bias_initializer="ones", kernel_initializer="ones"))
