@@ -108,7 +108,7 @@ RELATIONS = [
         ),
         ({**FILE, "data.encoding": "klingon"}, "encoding=klingon: must be an encoding that Python knows"),
         ({**FILE, "data.encoding": "hex"}, "encoding=hex: must be an encoding"),
-        ({**FILE, "data.delimiter": "::"}, "delimiter=::: must be one character"),
+        ({**FILE, "data.delimiter": "||"}, "delimiter=||: must be one character"),
         ({"data.delimiter": ";"}, "data.delimiter=; has no effect"),
     ),
     ({**FILE, "data.categories": {"c": ["x"]}}, "'c' is not in data.categorical_columns="),

@@ -42,6 +42,11 @@ TABLE = {
     "threat": [n % 2 for n in range(N)],
     "movieId": [n % 7 for n in range(N)],
     "rated": [978300000 + n**2 for n in range(N)],
+    "highlights": [f"what number {n} says" for n in range(N)],
+    "summary": [f"what number {n} says" for n in range(N)],
+    "document": [f"a text of number {n} that says something" for n in range(N)],
+    "translation": [{"de": f"ein Text mit Nummer {n}", "en": f"a text of number {n}"} for n in range(N)],
+    "patient": [f"p{n}" for n in range(N)],
     "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
     "line": [f"line {n % 4}" for n in range(N)],
 }
@@ -62,11 +67,12 @@ def test_columns(tmp_path):
     assert kinds == {
         **{"review": "text", "headline": "text", "stars": "category", "price": "number", "kind": "category"},
         **{"age": "number", "score": "number", "sku": "id", "user_id": "category", "words": "list", "ner": "list"},
-        **dict.fromkeys(("target", "text", "prompt", "completion"), "text"),
+        **dict.fromkeys(("target", "text", "prompt", "completion", "highlights", "summary", "document"), "text"),
+        **dict.fromkeys(("translation.de", "translation.en"), "text"),
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
         **{"moods": "list", "source": "category", "tags": "list", "day": "time", "owner.userId": "category"},
         **{"row": "id", "tokens": "list", "ner_tags": "list", "rude": "category", "threat": "category"},
-        **{"movieId": "category", "rated": "number"},
+        **{"patient": "id", "movieId": "category", "rated": "number"},
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
     }
     kind = next(column for column in seen.columns if column.name == "kind")
@@ -129,6 +135,15 @@ def test_columns(tmp_path):
         (("review", "rude", "threat", "gold_label"), {}, "sequence_classification", {"label_column": "gold_label"}),
         (("row", "price", "kind"), {}, "tabular_classification", {"numeric_columns": ("price",)}),
         (("user_id", "movieId", "stars", "rated"), {}, "next_item", {"label_column": "movieId"}),
+        (("review", "patient"), {}, "masked_lm", {}),
+        (("review", "highlights", "row"), {}, "sequence_to_sequence", {"target_column": "highlights"}),
+        (("summary", "document", "kind"), {}, "sequence_to_sequence", {"text_column": ("document",)}),
+        (
+            ("translation",),
+            {},
+            "sequence_to_sequence",
+            {"text_column": ("translation.de",), "target_column": "translation.en"},
+        ),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
     ],
 )
@@ -144,14 +159,31 @@ def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, nam
 
 
 @pytest.mark.parametrize(
-    ("times", "is_ordered"),
+    ("days", "named"),
     [
-        ([f"2024-01-{n + 1:02}" for n in range(20)] * 3, True),
-        ([f"2024-01-{n * 7 % 20 + 1:02}" for n in range(20)] * 3, False),
-        ([f"{n % 28 + 1:02}.{n // 28 + 1:02}.2024" for n in range(60)], True),
+        ([f"2024-01-{n // 2 + 1:02}" for n in range(N)], {}),
+        ([f"2024-01-{n // 2 * 7 % 20 + 1:02}" for n in range(N)], {"data.time_column": "day"}),
     ],
 )
-def test_times_that_are_not_in_order(tmp_path, times, is_ordered):
-    pd.DataFrame({"when": times}).to_csv(tmp_path / "x.csv", index=False)
-    (when,) = overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns
-    assert (when.kind, when.is_ordered) == ("time", is_ordered)
+def test_records_that_are_not_in_the_order_of_time_are_to_be_sorted(tmp_path, monkeypatch, days, named):
+    monkeypatch.setitem(TABLE, "day", days)
+    monkeypatch.setitem(TABLE, "line", [f"line {n % 2}" for n in range(N)])
+    _, likely = found(tmp_path, "day", "line", "price")
+    assert likely == {
+        **{"task.kind": "forecasting", "data.numeric_columns": ("price",), "data.client_column": "line"},
+        **named,
+    }
+
+
+def test_folders_of_texts_are_classes(tmp_path):
+    for split in ("train", "test"):
+        for label in ("pos", "neg"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for n in range(4):
+                (tmp_path / split / label / f"{n}_7.txt").write_text(f"a text of number {n} that says {label}")
+    spec = DataSpec("file", files=(str(tmp_path),))
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    assert likely == {"task.kind": "sequence_classification", "data.partition": "iid"}
+    rows = pd.concat(open_source(spec).pools["test"]({"text", "label", "client"}))
+    assert rows["label"].tolist() == ["neg"] * 4 + ["pos"] * 4
+    assert rows["client"].iloc[0] == "neg/0_7.txt"

@@ -54,6 +54,24 @@ def test_compressed(tmp_path, end, compress):
         check(path)
 
 
+def test_two_colons_separate_as_movielens_has_them(tmp_path):
+    (tmp_path / "x.dat").write_text("".join(f"{n}::a: text, {n}::{n % 2}\n" for n in range(4)))
+    names = {"columns": ("n", "text", "label")}
+    for settings in ({}, {"delimiter": "::"}):
+        found = records(tmp_path / "x.dat", format="csv", **names, **settings)
+        assert found["text"].tolist() == [f"a: text, {n}" for n in range(4)]
+
+
+def test_recordings_in_a_folder_beside_their_table(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.wav").write_bytes(b"RIFF")
+    (tmp_path / "train.tsv").write_text("path\tsentence\na.wav\tone\n")
+    (found,) = records(tmp_path / "train.tsv", "audio")["audio"]
+    assert found == {"path": str(tmp_path / "clips" / "a.wav")}
+    with pytest.raises(UserError, match=r"several formats, recordings \(clips/a.wav\), tsv \(train.tsv\): name"):
+        records(tmp_path)
+
+
 def test_an_archive_that_is_called_otherwise_than_its_file(tmp_path):
     (tmp_path / "x.zip").write_bytes(zipped(TABLE.to_csv(index=False).encode()))
     check(tmp_path / "x.zip")

@@ -17,7 +17,7 @@ DATA = (
     *belong(
         "data.dataset=file",
         *section("data", "files", "validation_files", "test_files", "silos", "numeric_columns", "categorical_columns"),
-        *section("data", "encoding", "delimiter", "on_bad_rows", "client_per_column"),
+        *section("data", "encoding", "delimiter", "on_bad_rows", "client_per_column", "time_column"),
     ),
     Law(
         lambda c: c.is_set("data.missing_numbers") and not (c.data.numeric_columns or c.data.client_per_column),
@@ -29,8 +29,8 @@ DATA = (
         "{data.encoding=}: must be an encoding that Python knows, such as utf-8, cp1252 or utf-16.",
     ),
     Law(
-        lambda c: not (c.data.delimiter in (None, "tab", "\\t") or re.fullmatch(r'[^"\r\n]', c.data.delimiter)),
-        "{data.delimiter=}: must be one character other than a quote, or tab.",
+        lambda c: not (c.data.delimiter in (None, "tab", "\\t", "::") or re.fullmatch(r'[^"\r\n]', c.data.delimiter)),
+        "{data.delimiter=}: must be one character other than a quote, tab, or ::.",
     ),
     *(
         Conflict(

@@ -193,7 +193,8 @@ class DataConfig(Section, name="data"):
         None, "Encoding of text files, such as cp1252; default: by their byte order mark, else UTF-8."
     )
     delimiter: str | None = option(
-        None, "Character between the values of CSV and TSV files, or `tab`; default: recognized by their first lines."
+        None,
+        "Character between the values of CSV and TSV files, `tab` or `::`; default: recognized by their first lines.",
     )
     columns: tuple[str, ...] = option(
         (), "Column names, for CSV and TSV files without a header line, and for CoNLL (default: tokens, ..., tags)."
@@ -228,6 +229,11 @@ class DataConfig(Section, name="data"):
     )
     answer_start_column: str = option("answer_start", "Column of the position of the answer's first character, from 0.")
     client_column: str | None = option(None, "Column of the client that owns an example.")
+    time_column: str | None = option(
+        None,
+        "Column of times by which records are sorted, in memory, for tasks and splits in time; default: as they are, "
+        "which is an error if no column of times of the files is in order.",
+    )
     client_per_column: bool = option(
         False,
         "Each numeric column of a wide table is the series of a client, which is called as the column is: those of "

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from tff_tx.config.registries import SPLITS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
@@ -21,6 +22,7 @@ from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.store import SqliteClientData
 from tff_tx.datasets.survey_pass import survey as make_survey
 from tff_tx.datasets.surveys import Survey
+from tff_tx.datasets.times import Order
 
 # Raised when the same spec, data and encoder would give other examples than before.
 _RECIPE_VERSION = 2
@@ -163,7 +165,11 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
                 continue
             writer.add(split, client, example)
 
-    for chunk, codes, owners in assignment.dealt(pool, encoder.columns):
+    is_in_time = encoder.ordered or spec.split != "auto" and SPLITS[spec.split].is_in_time
+    order = Order() if is_in_time and spec.dataset == "file" and spec.time_column is None else None
+    for chunk, codes, owners in assignment.dealt(pool, (*encoder.columns, *(["row"] if order else []))):
+        if order:
+            order.check(owners, zip(chunk["where"], chunk["row"]))
         keep = codes != DROPPED
         keys = list(zip(codes[keep].tolist(), owners[keep].tolist()))
         write(stream.add(keys, chunk[keep]))

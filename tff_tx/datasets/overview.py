@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tff_tx.config.registries import TASKS
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.times import Order
 
 MOST_ROWS = 10_000
 _WIDTH, _NUM_EXAMPLES = 32, 3
@@ -28,6 +30,8 @@ _LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score
 _LABEL_ENDS = ("label", "class", "target")
 _LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotions")
 _ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
+_LONGER = ("article", "document", "text", "dialogue", "dialog", "report", "body", "story", "content", "findings")
+_SHORTER = ("highlights", "summary", "abstract", "tldr", "impression", "translation")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -43,7 +47,6 @@ class Column:
       examples: The first of these, cut.
       labels: Different ones that the rows have in lists, or separated in a text; 0 for what are no sets of labels.
       separator: What stands between them in a text.
-      is_ordered: Whether times increase but for a few places, where the next series begins; True for other columns.
     """
 
     name: str
@@ -53,16 +56,16 @@ class Column:
     examples: tuple[str, ...]
     labels: int = 0
     separator: str | None = None
-    is_ordered: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Overview:
-    """The first records of the training data: their number, columns, and rows that repeat an earlier one."""
+    """The first records of the training data: number, columns, how many repeat an earlier one, and themselves."""
 
     num_rows: int
     columns: tuple[Column, ...]
     duplicates: int
+    rows: Sequence[Mapping[str, Any]] = dataclasses.field(default=(), repr=False)
 
     def of_kind(self, *kinds: str) -> list[str]:
         """The names of columns of some kinds."""
@@ -81,7 +84,7 @@ def overview(spec: DataSpec, source: Source | None = None) -> Overview | None:
     names = dict.fromkeys(name for row in rows for name in row)
     prints = [hashlib.sha256(repr(sorted(row.items(), key=lambda pair: pair[0])).encode()).digest() for row in rows]
     columns = tuple(_column(name, [row.get(name) for row in rows]) for name in names)
-    return Overview(len(rows), columns, len(rows) - len(set(prints)))
+    return Overview(len(rows), columns, len(rows) - len(set(prints)), rows)
 
 
 def _rows(source: Source) -> Iterator[Mapping[str, Any]]:
@@ -108,14 +111,7 @@ def _column(name: str, found: Sequence) -> Column:
     if kind == "list":
         labels = _num_labels([values.parsed(value) for value in there])
     kind = "category" if separator else kind
-    is_ordered = kind != "time" or _is_ordered([str(value) for value in there])
-    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, is_ordered)
-
-
-def _is_ordered(times: Sequence[str]) -> bool:
-    """Whether times decrease in a tenth of the places at most; those are left alone that do not begin with the year."""
-    descents = sum(after < before for before, after in zip(times, times[1:]))
-    return descents * 10 <= len(times) or not all(re.match(r"\d{4}\D", time) for time in times)
+    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator)
 
 
 def _num_labels(rows: Sequence[Sequence]) -> int:
@@ -184,6 +180,16 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
       found: Their first records.
       record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
     """
+    likely = _likely_task(spec, found, record_columns)
+    if spec.time_column is None and likely and "in_time" in TASKS[likely["task.kind"]].capabilities:
+        client = spec.client_column or likely.get("data.client_column", "client")
+        of_each = (row.get(client) for row in found.rows)
+        if fault := Order().find(of_each, (("", row) for row in found.rows)):
+            likely["data.time_column"] = fault[1]
+    return likely
+
+
+def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
     if spec.client_per_column:
         return {"task.kind": "forecasting"}
     clients = [] if spec.client_column else _clients(found)
@@ -199,6 +205,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         return {"task.kind": "sequence_to_sequence", **named}
     if "messages" in record_columns and "target" not in record_columns:
         return {"task.kind": "instruction_tuning", **named}
+    if pair := _from_and_to(texts):
+        return {"task.kind": "sequence_to_sequence", **pair, **named}
     rest = [c for c in found.columns if c.name not in clients]
     labels = _labels(spec, [c for c in rest if not (texts and c.separator)])
     is_label = bool(labels) and _is_label(spec, labels[0])
@@ -220,6 +228,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if texts and labels:
         regression = labels[0] in found.of_kind("number")
         kind = "sequence_regression" if regression else "sequence_classification"
+        if not named and "client" in record_columns and not spec.client_column:
+            named = {"data.partition": "iid"}  # every text is a client of its own
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
@@ -249,6 +259,18 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
 def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:
     """Columns of several labels, those with a usual name first."""
     return sorted((c for c in columns if c.labels), key=lambda c: c.name.lower() not in _LISTS)
+
+
+def _from_and_to(texts: Sequence[str]) -> dict[str, Any]:
+    """A text and what is to be made of it, a summary or a translation, by usual names; empty if there are none."""
+    languages = [name for name in texts if re.fullmatch(r"[a-z]{2}(_[A-Z]{2})?", name.split(".")[-1])]
+    source, target = languages if len(languages) == 2 else (None, None)
+    for name in texts:
+        others = [other for other in texts if other != name]
+        if _last_word(name) in _SHORTER and others and target is None:
+            longer = [other for other in others if _last_word(other) in _LONGER]
+            source, target = (longer or others)[0], name
+    return {} if target is None else {"data.text_column": (source,), "data.target_column": target}
 
 
 def _words_and_tags(found: Overview) -> dict[str, Any]:
@@ -286,7 +308,8 @@ def _last_word(name: str) -> str:
 def _clients(found: Overview) -> list[str]:
     """Columns that may be the client, the likeliest first: by the last word of their names."""
     last = {name: _last_word(name) for name in found.of_kind("category", "id", "number")}
-    usual = [name for name in last if last[name] in _CLIENT_NAMES]
+    several = {column.name for column in found.columns if column.distinct < found.num_rows}
+    usual = [name for name in last if last[name] in _CLIENT_NAMES and name in several]
     return sorted(usual, key=lambda name: (_CLIENT_NAMES.index(last[name]), len(_words(name))))
 
 

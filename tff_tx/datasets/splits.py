@@ -138,6 +138,11 @@ class Split:
     keeps_order: bool = False
     within_clients: bool = False
 
+    @property
+    def is_in_time(self) -> bool:
+        """Whether it holds out the records of each client that come last."""
+        return self.keeps_order and self.within_clients
+
 
 CLIENT = Split(by_client, keeps_order=True)
 WITHIN_CLIENT = Split(within_client, within_clients=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -33,10 +34,22 @@ class RecordPredictor(Predictor):
         return datasets.read_records(self.files_spec(files), *self.columns)
 
 
-class Forecaster(RecordPredictor):
+class _InTime(RecordPredictor):
+    """Predicts from the records of each client, in the order of time."""
+
+    def read(self, **inputs):
+        """Records of files, which are rejected if they are out of order."""
+        order = datasets.Order()
+        for chunk in super().read(**inputs):
+            if self.data.time_column is None:
+                order.check(chunk.get(_CLIENTS, itertools.repeat(None)), zip(chunk["where"], chunk["row"]))
+            yield chunk
+
+
+class Forecaster(_InTime):
     """The values to come of each column of each client's series."""
 
-    columns = ("numbers", _CLIENTS)
+    columns = ("numbers", _CLIENTS, "row")
 
     def predict(self, inputs):
         return super().predict(self._series(inputs))
@@ -65,10 +78,10 @@ class Forecaster(RecordPredictor):
             yield {**name, "forecast": [round(float(value), 4) for value in forecast]}
 
 
-class Recommender(RecordPredictor):
+class Recommender(_InTime):
     """For each client the items of the highest scores that its history does not have."""
 
-    columns = ("label", _CLIENTS)
+    columns = ("label", _CLIENTS, "row")
 
     def predict(self, inputs):
         return self.predict_batch(list(_by_client(inputs)))

@@ -85,9 +85,11 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         yield "\n".join(preview(config, settings.tokenizer))
     elif likely:
         yield _command(config, likely)
-        unordered = [column.name for column in columns.columns if not column.is_ordered]
-        if unordered and "in_time" in TASKS[likely["task.kind"]].capabilities:
-            yield f"Records must be in the order of time, and {printable(unordered[0])} is not: sort by it first."
+        if "data.time_column" in likely:
+            yield (
+                f"Records must be in the order of time, and {printable(likely['data.time_column'])} is not: they are "
+                "sorted by it."
+            )
 
 
 def _names_columns(config: RunConfig) -> bool:

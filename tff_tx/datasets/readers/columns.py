@@ -84,7 +84,7 @@ def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
     """From each row of a wide table as many rows as it has series: the `value` of the `client`, a column."""
     names, rows = list(spec.numeric_columns), iter(rows)
     head = list(itertools.islice(rows, TIME_ROWS))
-    rows, time = itertools.chain(head, rows), time_column(head, spec)
+    rows, time = itertools.chain(head, rows), spec.time_column or time_column(head, spec)
     for where, row in rows:
         if not isinstance(row, dict):
             yield where, row
@@ -92,8 +92,9 @@ def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
         names = names or [name for name, value in row.items() if values.is_number(value) and name != time]
         if missing := [name for name in names if name not in row]:
             require_column(where, row, missing[0], "numeric_columns")
+        others = {name: value for name, value in row.items() if name not in names}
         for name in names:
-            yield f"{where}, column {name!r}", {"client": name, "value": row[name]}
+            yield f"{where}, column {name!r}", {**others, "client": name, "value": row[name]}
 
 
 def require_column(where: str, row: dict, name: str, field: str) -> None:

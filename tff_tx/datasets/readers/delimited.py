@@ -51,7 +51,8 @@ def read_delimited(
                     f"{path}, line {line}",
                     BadRow(
                         f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
-                        f"({listed(names)}); correct the line, its separators and quotes."
+                        f"({listed(names)}); correct the line, its separators and quotes"
+                        f"{', or remove what stands above the header' if len(names) == 1 else ''}."
                     ),
                 )
             else:

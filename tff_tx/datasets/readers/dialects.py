@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from tff_tx.datasets.readers.opening import TextLines
 
-SEPARATORS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "|", " ": "blanks"}
+SEPARATORS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "|", "::": "::", " ": "blanks"}
 """Separators that are recognized, and what they are called."""
 
+# Python's reader takes one character; ASCII's separator of units is in no text.
+_ONE_FOR_SEVERAL = "\x1f"
 _HEAD_LINES, _HEAD_CHARACTERS = 500, 2**16
 _EXCEL_HINT = re.compile(r"sep=(.)\r?\n?$")
 # What MySQL writes for NULL where it escapes by backslashes.
@@ -30,7 +32,7 @@ class Dialect:
     r"""How a file separates and quotes its values.
 
     Attributes:
-      delimiter: The character between values.
+      delimiter: The character between values, or "::".
       quoted: Whether values may be in quotes; else quotes are plain characters.
       escaped: Whether a backslash escapes the next character, and `\N` is a missing value.
       blank_after: Whether a blank follows each delimiter.
@@ -47,13 +49,15 @@ class Dialect:
 
     def records(self, lines) -> csv.reader:
         """The records of lines, lists of values."""
+        # No generators, which would end with the first line that cannot be decoded.
         if self.escaped:
-            # No generator, which would end with the first line that cannot be decoded.
             lines = map(functools.partial(_NULL.sub, ""), lines)
+        if len(self.delimiter) > 1:
+            lines = map(lambda line: line.replace(self.delimiter, _ONE_FOR_SEVERAL), lines)
         return csv.reader(
             lines,
             strict=True,
-            delimiter=self.delimiter,
+            delimiter=self.delimiter if len(self.delimiter) == 1 else _ONE_FOR_SEVERAL,
             quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
             escapechar="\\" if self.escaped else None,
             skipinitialspace=self.blank_after,
@@ -86,7 +90,7 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     likely = dict.fromkeys([usual, *(s for s in SEPARATORS if s != " " or quoted and quoted[1] == " ")])
     found = [_dialects(separator, head) for separator in ([known] if known else likely)]
     found = [max(dialects, key=lambda dialect: _share(dialect, head, whole)) for dialects in found]
-    best = max(found, key=lambda dialect: (_share(dialect, head, whole), -_stray_quotes(dialect, head)))
+    best = max(found, key=lambda d: (_share(d, head, whole), -_stray_quotes(d, head), d.delimiter == "::"))
     return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
 
 

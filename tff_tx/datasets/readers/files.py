@@ -32,8 +32,10 @@ from tff_tx.datasets.sources import (
     Rows,
     Source,
     file_digest,
+    grouped,
 )
 from tff_tx.datasets.spec import default_cache_dir
+from tff_tx.datasets.times import by_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +75,7 @@ def file_source(spec: DataSpec) -> Source:
     if fmt.splits is not None:
         found = _by_split(found, fmt)
     return Source(
-        {pool: Pool(functools.partial(_chunks, files, spec, fmt)) for pool, files in found.items()},
+        {pool: Pool(functools.partial(_in_order, files, spec, fmt)) for pool, files in found.items()},
         has_clients=fmt.has_clients
         or spec.client_column is not None
         or spec.client_per_column
@@ -223,7 +225,14 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
         return "text"
     if names == {None}:
         names = {json_format(file.path, encoding) for file in files}
-    if len(names) > 1 or None in names:
+    if len(names) > 1 and None not in names:
+        of_each = {_format_by_name(file.path, encoding): file.name for file in files}
+        found = ", ".join(f"{name} ({of_each[name]})" for name in sorted(of_each))
+        raise UserError(
+            f"{setting('data.files')}: the files are of several formats, {found}: name those of one, such as the table "
+            f"that names the others, or choose it with {setting('data.format')}."
+        )
+    if None in names:
         raise UserError(
             f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
             f"choose one of {', '.join(FORMATS)}."
@@ -264,6 +273,17 @@ def _by_split(found: dict, fmt: Format) -> dict:
                         f"{names[0]!r}; rename the one that is meant."
                     )
     return pools
+
+
+def _in_order(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
+    """The chunks of files, sorted by the time of their rows if a setting names it."""
+    chunks = _chunks(files, spec, fmt)
+    if spec.time_column is None:
+        yield from chunks
+        return
+    chunks = list(chunks)
+    for rows in grouped(by_time([pair for chunk in chunks for pair in chunk.rows], spec.time_column), fmt.chunk_rows):
+        yield dataclasses.replace(chunks[0], rows=rows, columns=columns.available(rows[0][1], spec))
 
 
 def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:

@@ -60,13 +60,19 @@ def table_of(folder: str) -> str | None:
 
 
 def with_media(rows: Rows, path: str) -> Rows:
-    """Rows of a table whose values name pictures or recordings, by paths from the table, with these."""
+    """Rows of a table whose values name pictures or recordings, with these.
+
+    Paths are those from the table, or from a folder beside it, as Common Voice has its `clips`.
+    """
+    above = os.path.dirname(path)
+    folders: list[str] = []
     for where, row in rows:
         found = {}
         for name, value in row.items() if isinstance(row, dict) else ():
             if isinstance(value, str) and (column := _column_of(value)) is not None:
-                file = os.path.join(os.path.dirname(path), value)
-                if os.path.isfile(file):
+                folders = folders or [above, *(entry.path for entry in os.scandir(above or ".") if entry.is_dir())]
+                paths = (os.path.join(folder, value) for folder in folders)
+                if file := next(filter(os.path.isfile, paths), None):
                     found |= {name: {"path": file}, column: {"path": file}}
         yield where, {**row, **found} if found else row
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from tff_tx.datasets.readers.folders import columns_of_name
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import FILES_PER_CHUNK, BadRow, Format, Rows
 
@@ -55,7 +56,7 @@ TEXT = Format(
     read_text,
     has_clients=True,
     one_file_a_client=True,
-    columns_of_name=lambda name: {"client": name},
+    columns_of_name=lambda name: {**columns_of_name(name), "client": name},
     chunk_rows=FILES_PER_CHUNK,
     settings=("encoding",),
 )

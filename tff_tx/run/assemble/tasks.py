@@ -87,6 +87,7 @@ _READING = (
         "columns",
         "client_column",
         "client_per_column",
+        "time_column",
         "audio_column",
         "text_column",
         "label_column",

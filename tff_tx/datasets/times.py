@@ -1,0 +1,136 @@
+"""Times in the rows of files: whether each client's records are in their order, and sorting by them."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Callable
+
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import values
+
+_NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
+# Smaller numbers may as well be hours of a day, that begin anew: 1970-04-26 in seconds, or the year 1000 as 10000101.
+_LEAST_NUMBER = 10_000_000
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)")
+_EPOCH = datetime.datetime(1970, 1, 1)
+_PATTERNS = tuple(
+    f"{date}{clock}"
+    for date in ("%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y")
+    for clock in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+)
+
+
+def _seconds(time: datetime.date) -> float:
+    if not isinstance(time, datetime.datetime):
+        time = datetime.datetime(time.year, time.month, time.day)
+    return time.timestamp() if time.tzinfo else (time - _EPOCH).total_seconds()
+
+
+def _iso(value) -> float:
+    if isinstance(value, datetime.date):
+        return _seconds(value)
+    return _seconds(datetime.datetime.fromisoformat(str(value).strip().removesuffix(" UTC")))
+
+
+def _by_pattern(pattern: str, value) -> float:
+    return _seconds(datetime.datetime.strptime(str(value).strip(), pattern))
+
+
+Read = Callable[[Any], float]
+_TEXTS: tuple[Read, ...] = (_iso, *(functools.partial(_by_pattern, pattern) for pattern in _PATTERNS))
+
+
+def _time(read: Read, value) -> float | None:
+    """A time by one way of writing it; None if it is not written so."""
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _ways(name: str, value) -> list[Read]:
+    """The ways in which a value of a column may be a time."""
+    if values.is_number(value):
+        is_named = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()[-1:]
+        return [values.as_number] if {*is_named} & {*_NAMES} and values.as_number(value) >= _LEAST_NUMBER else []
+    if not isinstance(value, datetime.date) and not _DATE.match(str(value)):
+        return []
+    return [read for read in _TEXTS if _time(read, value) is not None]
+
+
+def _is_repeated(now: float, before: float) -> bool:
+    """Whether it is the hour that the end of summer time repeats, in a night to a Sunday."""
+    day, clock = divmod(now, 86400)
+    return before - now <= 3600 and clock < 4 * 3600 and day % 7 == 3
+
+
+class Order:
+    """Whether the records of each client come in the order of a column of times, whichever that is.
+
+    A column of dates, or one with a usual name and seconds, may be that. They are out of order if none of these columns
+    increases, or stays, from record to record of every client, however its dates may be read.
+    """
+
+    def __init__(self):
+        self._last: dict[tuple[str, Read], dict] | None = None
+        self._at_fault: tuple | None = None
+
+    def find(self, clients: Iterable[Hashable], rows: Iterable[tuple[str, Mapping]]) -> tuple | None:
+        """(place, column, time, time of the client's record before) of the first that is out of order, if one is.
+
+        Args:
+          clients: Whose the rows are.
+          rows: The next places and rows of the files.
+        """
+        for client, (where, row) in zip(clients, rows):
+            if self._last is None:
+                self._last = {(name, read): {} for name, value in row.items() for read in _ways(name, value)}
+            for (name, read), last in list(self._last.items()):
+                now = _time(read, row.get(name))
+                before, shown = last.get(client, (None, None))
+                if now is None or before is not None and now < before and not _is_repeated(now, before):
+                    self._at_fault = None if now is None else (where, name, row[name], shown)
+                    del self._last[name, read]
+                last[client] = now, row.get(name)
+            if not self._last:
+                return self._at_fault
+        return None
+
+    def check(self, clients: Iterable[Hashable], rows: Iterable[tuple[str, Mapping]]) -> None:
+        """Rejects what is out of order; arguments as of `find`."""
+        if fault := self.find(clients, rows):
+            where, name, now, before = fault
+            raise UserError(
+                f"{where}: the column {name!r} has {str(now)!r} after {str(before)!r} of the same client, and records "
+                f"must be in the order of time: sort them by it with {setting('data.time_column')}={name}, or name in "
+                f"{setting('data.client_column')} whose they are."
+            )
+
+
+def by_time(rows: Sequence[tuple[str, Mapping]], name: str) -> list[tuple[str, Mapping]]:
+    """Places and rows in the order of a column of times, those of one time as they were.
+
+    Raises:
+      UserError: If a row has no time there, or days and months cannot be told apart.
+    """
+    found: dict[Read, list[float]] = {read: [] for read in (values.as_number, *_TEXTS)}
+    for where, row in rows:
+        times = {read: _time(read, row.get(name)) for read in found}
+        found = {read: found[read] for read, time in times.items() if time is not None}
+        if not found:
+            raise UserError(
+                f"{where}: the column {name!r} has {str(row.get(name))[:60]!r}, which is no time as those before are; "
+                f"correct it, or choose another {setting('data.time_column')}."
+            )
+        for read, times_by in found.items():
+            times_by.append(times[read])
+    orders = {tuple(sorted(range(len(rows)), key=times.__getitem__)) for times in found.values()}
+    if len(orders) > 1:
+        raise UserError(
+            f"{rows[0][0]}: the column {name!r} has {str(rows[0][1][name])!r}, whose first number may be the day or "
+            "the month; write times as 2024-12-31."
+        )
+    return [rows[place] for place in orders.pop()]
