@@ -24,8 +24,9 @@ THIRD = {name: {k: v for k, v in party.items() if v is not None} for name, party
         ("breast_cancer", THIRD, {"top": "concatenation"}),
         ("breast_cancer", THIRD, {"top": "sum", "secure_sum": True}),
         ("digits", DIGITS, {}),
+        ("breast_cancer", THIRD, {"top": "comparison"}),
     ],
-    ids=["two parties", "labels alone", "secure sum", "three parties"],
+    ids=["two parties", "labels alone", "secure sum", "three parties", "comparison"],
 )
 def test_gradients_are_those_of_the_joint_model_on_pooled_data(dataset, parties, more, tmp_path):
     """SGD with a rate of 1 moves weights by just their gradient."""

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.vertical import small
 from tff_tx.run import vertical
 from tff_tx.vertical.schedule import Schedule
+from tff_tx.vertical.training import _received
 
 
 def test_batches_of_common_rows_go_round_them():
@@ -18,6 +20,8 @@ def test_batches_of_common_rows_go_round_them():
     assert len(np.unique(rows)) == 5
     assert set(rows) <= set(schedule.split("train"))
     assert set(rows) == set(np.concatenate(schedule.batches("common", 4)))
+    assert set(schedule.known(False)) == set(rows) | set(schedule.split("test"))
+    assert set(schedule.known(True)) == set(schedule.split("train"))
 
 
 @pytest.mark.slow
@@ -31,3 +35,48 @@ def test_rows_in_common_teach_the_party_without_labels(tmp_path):
         found[weight] = result["test"]["roc_auc"]
     assert found[1.0] > 0.85
     assert found[1.0] > found[0.0]
+
+
+@pytest.mark.slow
+def test_a_step_is_that_of_the_three_losses(tmp_path):
+    """SGD with a rate of 1 moves weights by just the gradient; what is sent is defended by the common rows' labels."""
+    settings = small.settings(layers=0, common_rows=40, alignment_weight=0.5, optimizer="sgd", learning_rate=1.0)
+    federation = small.federation(tmp_path, settings)
+    federation.restore()
+    label, other = federation.label, federation._here["laboratory"]._party
+    own, common = (label.schedule.batches(split, 1)[0] for split in ("train", "common"))
+
+    def encode(half, weights, inputs, rows):
+        batch = {name: tf.constant(array[rows]) for name, array in inputs.items()}
+        return half.model.predict_on_batch((weights, half.fixed), {**batch, "seed": tf.zeros([2], tf.int64)}, True)
+
+    def entropy(token, weights, rows):
+        batch = {label.name: token, "present": tf.ones([len(rows), 1], tf.bool), "seed": tf.zeros([2], tf.int64)}
+        logits = label.top.model.predict_on_batch((weights, label.top.fixed), batch, True)
+        picked = tf.gather(tf.nn.log_softmax(logits), label.labels[rows], axis=1, batch_dims=1)
+        return -tf.reduce_sum(picked) / len(rows)
+
+    def weights_now():
+        return label.top.trainable, label.bottom.trainable, other.half.trainable
+
+    before = weights_now()
+    with tf.GradientTape() as tape:
+        tape.watch(before)
+        sent = encode(other.half, before[2], other.inputs, common)
+        apart = encode(label.bottom, before[1], label._inputs, common) - sent
+        aligned = entropy(sent, before[0], common) + tf.reduce_sum(apart**2) / (len(common) * settings.cut_size)
+        total = entropy(encode(label.bottom, before[1], label._inputs, own), before[0], own) + 0.5 * aligned
+    expected = tape.gradient(total, before)
+    state, said = label.state, {"split": "common", "epoch": 1, "batch": 0}
+    answers = federation.ask("step", {"laboratory": (said, ())})
+    cuts = _received(answers, label, settings, len(common))
+    _, gradients = label.step(1, 0, cuts)
+    federation.ask("end", {"laboratory": (said, [gradients["laboratory"]])})
+    for was, now, gradient in zip(before, weights_now(), expected):
+        longest = small.largest_difference(gradient, [0.0 * w for w in was])
+        assert small.largest_difference([v - w for v, w in zip(was, now)], gradient) < 1e-5 * max(1.0, longest)
+        assert small.largest_difference(was, now) > 1e-3
+    label.state = state
+    label.defend_with(lambda gradient, labels, key: gradient * tf.cast(labels, tf.float32)[:, tf.newaxis, tf.newaxis])
+    defended = label.step(1, 0, cuts)[1]["laboratory"]
+    assert np.allclose(defended, gradients["laboratory"] * label.labels[common][:, None, None], atol=1e-6)

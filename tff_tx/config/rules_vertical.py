@@ -36,6 +36,8 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
         )
     if config.top == "sum":
         _check_pooled(parties, "vertical.top", "summed")
+    if config.top == "comparison":
+        _check_comparison(config, parties)
     if config.secure_sum:
         _check_secure_sum(config, parties)
     if config.cut_compression != "none" and config.cut_dtype != "float32":
@@ -61,6 +63,15 @@ def _check_pooled(parties: dict[str, PartyConfig], name: str, what: str) -> None
         )
 
 
+def _check_comparison(config: VerticalConfig, parties: dict[str, PartyConfig]) -> None:
+    _check_pooled(parties, "vertical.top", "compared")
+    if config.common_rows is not None or sum(party.kind is not None for party in parties.values()) < 2:
+        raise UserError(
+            f"{setting('vertical.top')}=comparison compares rows of two parties with columns, and there is one at a "
+            "time: choose another."
+        )
+
+
 def _check_secure_sum(config: VerticalConfig, parties: dict[str, PartyConfig]) -> None:
     name = setting("vertical.secure_sum")
     if config.top != "sum":
@@ -80,7 +91,7 @@ def _check_transfer(config: VerticalConfig, parties: dict[str, PartyConfig], lab
     if parties[label].kind is None or len(parties) < 2:
         raise UserError(f"{name}: {label} needs columns of its own and another party, for both to be aligned.")
     _check_pooled(parties, "vertical.common_rows", "aligned")
-    for other, default in {"missing": 0.0, "gradient_defence": "none", "stale_similarity": None}.items():
+    for other, default in {"missing": 0.0, "stale_similarity": None}.items():
         if getattr(config, other) != default:
             raise UserError(f"{name} has no effect with {setting(f'vertical.{other}')}: remove one of them.")
     if config.without:

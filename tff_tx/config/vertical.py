@@ -114,8 +114,9 @@ class VerticalConfig(Section, name="vertical"):
     top: str = option(
         "transformer",
         "Top model: a Transformer over the tokens of all parties, with a mask for who is missing; or dense layers over "
-        "their concatenation, or over the sum of a token of each.",
-        choices=("transformer", "concatenation", "sum"),
+        "their concatenation, over the sum of a token of each, or, for pairs such as two sentences, over products and "
+        "absolute differences of every two parties' tokens (comparison), whose bottoms start from one seed.",
+        choices=("transformer", "concatenation", "sum", "comparison"),
     )
     secure_sum: bool = option(
         False, "With {vertical.top}=sum: the party with the labels receives the sum of the others' activations alone."
@@ -127,7 +128,10 @@ class VerticalConfig(Section, name="vertical"):
         least=1,
     )
     alignment_weight: float = option(
-        1.0, "With {vertical.common_rows}: gamma, of the distance between parties' encodings of a row.", least=0.0
+        1.0,
+        "With {vertical.common_rows}: gamma, of the loss on the rows in common: the head's on the other party's "
+        "encodings, and the distance between both parties' encodings.",
+        least=0.0,
     )
     cut_size: int = option(32, "Width of the tokens that cross the cut.", least=1, most=2**16)
     cut_dtype: str = option("float32", "dtype in which activations and gradients cross the cut.", choices=CUT_DTYPES)

@@ -14,6 +14,7 @@ from tff_tx.config.vertical import PartyConfig, VerticalConfig
 from tff_tx.models.tracing import initial_weights
 from tff_tx.models.zoo import blocks
 from tff_tx.models.zoo.ft_transformer import Backbone, FtTransformerConfig
+from tff_tx.vertical.comparison import comparisons
 
 
 class Bottom(tf_keras.Model):
@@ -84,7 +85,8 @@ class Top(tf_keras.Model):
 
     "transformer": each party's tokens get an embedding of their position and party and, behind a class token, attend to
     one another; a party that is missing for a row is masked. "concatenation": a hidden layer over all tokens, zeros
-    where a party is missing. "sum": a hidden layer over the sum of a token of each party.
+    where a party is missing. "sum": a hidden layer over the sum of a token of each party. "comparison": a hidden layer
+    over products, absolute differences and cosines of every two parties' tokens.
 
     Args:
       settings: Kind and size.
@@ -113,6 +115,8 @@ class Top(tf_keras.Model):
         mask = tf.repeat(present, list(self._tokens.values()), axis=1)
         # What a missing party's place holds must not matter, in the gradient neither.
         cuts = tf.concat([inputs[name] for name in self._tokens], axis=1) * tf.cast(mask, tf.float32)[..., tf.newaxis]
+        if self._settings.top == "comparison":
+            return self.out(self.hidden(comparisons([inputs[name] for name in self._tokens], present)))
         if self._settings.top == "sum":
             return self.out(self.hidden(tf.reduce_sum(cuts, axis=1)))
         if self._settings.top == "concatenation":

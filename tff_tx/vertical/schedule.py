@@ -38,6 +38,15 @@ class Schedule:
         order = np.random.default_rng([self.seed, 0]).permutation(self.rows)
         return np.sort(order[: self.held_out] if name == "test" else order[self.held_out :])
 
+    def known(self, has_labels: bool) -> np.ndarray:
+        """Positions of the rows of which a party finds out about its columns, ascending.
+
+        In federated transfer those of a party without labels are the common ones and those that it predicts, its own.
+        """
+        if self.common is None or has_labels:
+            return self.split("train")
+        return np.sort(np.concatenate([self.common_rows(), self.split("test")]))
+
     def batches(self, split: str, epoch: int) -> list[np.ndarray]:
         """Positions of the rows of each batch: shuffled in training, in order otherwise.
 
@@ -51,12 +60,15 @@ class Schedule:
         return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
     def _common(self, epoch):
-        train = self.split("train")
-        rows = np.random.default_rng([self.seed, 2]).permutation(train)[: self.common]
+        rows = self.common_rows()
         order = np.random.default_rng([self.seed, 3, epoch])
         size, number = min(self.batch_size, len(rows)), len(self.batches("train", epoch))
         passes = [order.permutation(rows) for _ in range(-(-size * number // max(1, len(rows))))]
         return np.split(np.concatenate(passes)[: size * number], number)
+
+    def common_rows(self) -> np.ndarray:
+        """Positions of the training rows that all parties have, in federated transfer."""
+        return np.random.default_rng([self.seed, 2]).permutation(self.split("train"))[: self.common]
 
     def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
         """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""

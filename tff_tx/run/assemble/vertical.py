@@ -61,13 +61,12 @@ def load_party(
     schedule = vertical.Schedule(
         config.run.seed, len(rows), settings.batch_size, settings.test_share, settings.common_rows
     )
-    if settings.common_rows is not None or settings.top == "sum":
-        party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned, or summed
+    if settings.common_rows is not None or settings.top in ("sum", "comparison"):
+        party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned, summed or compared
     if facts is None:
         if len(rows) < 2:
             raise UserError(f"{setting('vertical.parties')}: {name} has {len(rows)} rows: training needs more.")
-        known = "train" if settings.common_rows is None or party.label is not None else "common"
-        training = [rows[place] for place in np.unique(np.concatenate(schedule.batches(known, 1)))]
+        training = [rows[place] for place in schedule.known(party.label is not None)]
         facts = {"columns": vertical.find_facts(party, training)}
         if party.label is not None and settings.kind == "classification":
             facts["classes"] = vertical.label_names(party, training)
@@ -79,7 +78,8 @@ def load_party(
 
 
 def _bottom(config, settings, name, party, facts, data) -> vertical.Half:
-    seed = (config.run.seed + zlib.crc32(name.encode())) % 2**31
+    # Tokens of bottoms that start alike can be compared from the first step.
+    seed = (config.run.seed + zlib.crc32(b"" if settings.top == "comparison" else name.encode())) % 2**31
     made = vertical.build_bottom(party, settings, facts, data.inputs, seed)
     tokens = made({name: array[:1] for name, array in data.inputs.items()}).shape[1]
     frozen = "features" in data.inputs
