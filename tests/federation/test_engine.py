@@ -18,7 +18,7 @@ from tff_tx.federation import contents, operations
 from tff_tx.federation.engine import FORM, FederationEngine, client_of
 from tff_tx.federation.worker import Worker
 from tff_tx.run import assemble
-from tff_tx.run.assemble.assembly import participants_process
+from tff_tx.run.assemble.assembly import Assembly
 from tff_tx.runtime import LocalEngine, form_digest
 from tff_tx.runtime.form import RoundForm
 
@@ -167,5 +167,5 @@ def test_participants_run_the_ops_of_every_algorithm(cache_dir):
         kind = config.model.trainable, config.model.personal
         if kind not in tasks_of:
             tasks_of[kind] = assemble.load_task(config, progress=False)
-        process, _ = participants_process(config, tasks_of[kind], 100)
+        process = Assembly.of_participant(config, tasks_of[kind], 100).process
         assert form_digest.operations(RoundForm.of(process)) <= operations.KNOWN, name

@@ -15,12 +15,14 @@ import portpicker
 import pytest
 
 from tests.federation import parties
+from tests.processes import run
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.federation import audit_log, contents
 from tff_tx.federation.secure_rounds import PHASES
 from tff_tx.run import directory, scoring
+from tff_tx.run.assemble import own_models
 from tff_tx.run.assemble.tasks import evaluated_data, stored_config
 from tff_tx.run.federation import Participant
 from tff_tx.run.trainer import Trainer
@@ -294,3 +296,29 @@ def test_models_of_clients_own_stay_with_their_participant(place, own):
     (shapes,) = {tuple(shapes) for shapes in Told.shapes}
     assert shapes.count(HEAD) == (0 if "model__personal" in own else 1)  # of the shared model alone
     assert not list((place / name).glob("personal/*/round_*"))
+    check_own_predictions(place / "state" / "north", place / f"{name}_here")
+
+
+def check_own_predictions(state_dir, here):
+    """A participant's directory is that of a run: its clients' models are those that they have on one machine."""
+    own_dir = max(state_dir.glob("personal_*"), key=lambda path: path.stat().st_mtime)
+    assert stat.S_IMODE(own_dir.stat().st_mode) == 0o700
+    found, expected = ([own_weights(path, f"north/p{c}") for c in range(2)] for path in (own_dir, here))
+    for weights, others in zip(found, expected):
+        np.testing.assert_allclose(weights, others, rtol=1e-3, atol=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    np.testing.assert_array_equal(own_weights(own_dir, "p1"), found[1])  # by its name in held-out rows
+    with pytest.raises(UserError, match=r"client=south/p0: .* has no such client; name one of north/p0"):
+        own_weights(own_dir, "south/p0")
+    flags = (f"--run_dir={own_dir}", "--client=north/p0")
+    (line,) = run("predict", *flags, "--text=red dog", cwd=own_dir)[0].splitlines()
+    assert json.loads(line)["label"] in "ab"
+    run("export", *flags, "--format=pretrained", cwd=own_dir)
+    (exported,) = own_dir.glob("clients/north_p0/pretrained/*.safetensors")
+    assert stat.S_IMODE(exported.stat().st_mode) == 0o600
+
+
+def own_weights(run_dir, client):
+    """All weights of a client's own model, float [weights]."""
+    model = own_models.client_model(directory.read_run(str(run_dir)), client, "predict.client")
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])

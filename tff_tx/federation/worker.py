@@ -55,6 +55,7 @@ class Worker:
         self._broadcast = parts.prepare(*parts.initialize())
         self._changing = [i for i in range(len(self._broadcast)) if i not in parts.constants]
         self._retained = retained_leaves(parts.contribution_type)
+        self._model_places = form.model_places()
         self.digest = digest_of(form, [self._broadcast[i] for i in sorted(parts.constants)])
 
     def train(
@@ -75,11 +76,7 @@ class Worker:
           EnvelopeError: If the arrays are not of the process's types.
           UserError: If what clients have retained is gone.
         """
-        specs = [tf.TensorSpec(self._broadcast[i].shape, self._broadcast[i].dtype) for i in self._changing]
-        contents.require_like(arrays, specs, "the coordinator")
-        broadcast = list(self._broadcast)
-        for i, array in zip(self._changing, arrays):
-            broadcast[i] = tf.convert_to_tensor(array)
+        broadcast = self._received(arrays)
         datasets = [self._read(*form_lib.flatten(client, self._client_type))[0] for client in clients]
         if self._states is not None:
             names = [client["client_id"].decode() for client in clients]
@@ -87,6 +84,21 @@ class Worker:
         total, gathered = self._engine.partial_sum(broadcast, datasets)
         sent = [leaf.numpy() for i, leaf in enumerate(total) if i not in self._retained]
         return sent, gathered.failures, gathered.seconds["data"]
+
+    def _received(self, arrays):
+        specs = [tf.TensorSpec(self._broadcast[i].shape, self._broadcast[i].dtype) for i in self._changing]
+        contents.require_like(arrays, specs, "the coordinator")
+        broadcast = list(self._broadcast)
+        for i, array in zip(self._changing, arrays):
+            broadcast[i] = tf.convert_to_tensor(array)
+        return broadcast
+
+    def model(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """The weights of the model that arrays as of `train` bring, the trainable ones first; None: they bring none."""
+        if self._model_places is None:
+            return None
+        broadcast = self._received(arrays)
+        return [broadcast[i].numpy() for i in self._model_places]
 
     def forget_after(self, counted: int) -> None:
         """As of `ParticipantStates`, if clients retain anything."""

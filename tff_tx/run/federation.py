@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import secrets
@@ -32,6 +33,7 @@ from tff_tx.federation.secure_rounds import SecureParty, model_digest
 from tff_tx.federation.secure_sums import Authority
 from tff_tx.federation.worker import Worker
 from tff_tx.privacy import Plan
+from tff_tx.run import directory
 from tff_tx.run.assemble import assembly, own_models, plans, secure
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.aggregation import payload_encoder
@@ -64,6 +66,7 @@ class Participant(Member):
         self._config: RunConfig | None = None
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
+        self._assembly: assembly.Assembly | None = None
         self._noised: Noised | None = None
         self._party: Any = None
         self._evaluator: tuple[tasks.FederatedTask, Evaluator, Sequence[str]] | None = None
@@ -142,15 +145,13 @@ class Participant(Member):
         worker, task = self._checked_worker(round_num, facts), self._task_for(facts)
         if not self._config.run.participant_evaluation:
             raise EnvelopeError("the plan has no evaluation at participants.")
+        worker.forget_after(_counted(said, round_num))
+        model = self._retain(to_weights(said.get("changed"), arrays, [*itertools.chain(*task.model.initial_weights)]))
         if task.test is None:
             raise UserError("there are no held-out rows.")
         if self._party is None and not self._policy.evaluation:
             raise UserError("this participant's policy has evaluation = false, and the plan adds up in the clear.")
-        worker.forget_after(_counted(said, round_num))
         evaluator, client_ids = self._evaluator_of(task)
-        trainable, others = task.model.initial_weights
-        weights = to_weights(said.get("changed"), arrays, [*trainable, *others])
-        model = tff.learning.models.ModelWeights(weights[: len(trainable)], weights[len(trainable) :])
         sums = [leaf.numpy() for leaf in tf.nest.flatten(evaluator.sums(model, client_ids))]
         if self._party is None:
             return contents.pack({}, contents.encode(sums))
@@ -160,12 +161,25 @@ class Participant(Member):
         """What evaluates, each client by a model of its own if it has one, and on whom."""
         if self._evaluator is None or self._evaluator[0] is not task:
             config = self._config.replace({"run.directory": self._own_weights()})
-            own_fn, clients = own_models.in_training(config, task, "test")
-            if STORED.holds(self._config):
-                own_fn = _OfSilo(own_fn, self.name)
+            own_fn, clients = own_models.in_training(config, task, "test", self.name)
             evaluator = Evaluator(task.model, task.eval_batches_fn(clients), own_fn=own_fn)
             self._evaluator = task, evaluator, clients.client_ids
         return self._evaluator[1:]
+
+    def _retain(self, weights: list[Any] | None) -> Any:
+        """The model of weights; where clients have models of their own, it is what these are made of later, too."""
+        if weights is None:
+            return None
+        made, number = self._assembly, len(self._assembly.task.model.initial_weights[0])
+        model = tff.learning.models.ModelWeights(weights[:number], weights[number:])
+        if self._config.model.personal is not None or ALGORITHMS[self._config.algorithm.name].has_own_models:
+            files.make_private(self._own_weights())
+            made.save(model, self._own_weights())
+            facts = {name: value for name, value in made.facts().items() if name != "fingerprints"}
+            facts |= {"versions": directory.versions(), task_parts.PARTICIPANT: self.name}
+            path = os.path.join(self._own_weights(), directory.CONFIG)
+            files.write_json(path, {**made.config.to_json(), "facts": facts})
+        return model
 
     def _secured(self, round_num, facts, worker, arrays, layout, leaves) -> Payload:
         """The first answer of a secure sum, bound to the model that was received."""
@@ -185,6 +199,7 @@ class Participant(Member):
         worker = self._checked_worker(round_num, facts)
         clients = self._named(round_num, said.get("clients"), self._task_for(facts))
         total, failures, waited = worker.train(clients, arrays, _counted(said, round_num - 1))
+        self._retain(worker.model(arrays))
         if self._party is None:
             said = {"failures": {str(position): why for position, why in failures.items()}, "data_seconds": waited}
             return contents.pack(said, contents.encode(total, payload_encoder(self._config) is not None))
@@ -221,16 +236,16 @@ class Participant(Member):
     def _task_for(self, facts: Mapping[str, Any]) -> tasks.FederatedTask:
         names = facts.get("label_names", [])
         if self._task is None or self._task[0] != names:
-            config = self._config.replace({"data.silos": (self.name,)})
-            if names:
-                config = config.replace({"data.label_names": tuple(map(str, names))})
+            config = self._own_config(names)
             self._close_worker()
-            loaded = task_parts.load_task(config, self._here, self._progress)
+            loaded = task_parts.load_task(config, progress=self._progress)
             self._task = (names, task_parts.with_training(loaded, config))
         return self._task[1]
 
-    def _here(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        return {self.name: function(self.name, *arguments)}
+    def _own_config(self, label_names: Sequence[str]) -> RunConfig:
+        """The plan's, of this participant's data alone."""
+        labels = {"data.label_names": tuple(map(str, label_names))} if label_names else {}
+        return self._config.replace({"data.silos": (self.name,), **labels})
 
     def _worker_for(self, facts: Mapping[str, Any]) -> Worker:
         task, num_clients = self._task_for(facts), facts.get("num_clients")
@@ -238,13 +253,14 @@ class Participant(Member):
             raise EnvelopeError("a request does not say how many clients there are.")
         if self._worker is None or self._worker[0] != num_clients:
             self._close_worker()
-            process, plan = assembly.participants_process(self._config, task, num_clients)
+            made = assembly.Assembly.of_participant(self._config, task, num_clients)
+            plan, self._assembly = made.plan, dataclasses.replace(made, config=self._own_config(self._task[0]))
             epsilon = plan.figures(plan.rounds)["privacy/epsilon"] if plan else None
             self._policy.check(self._terms(epsilon, [metric.name for metric in task.model.objective.metrics]))
             precision = self._config.client.mixed_precision
             threads = self._settings.threads or len(os.sched_getaffinity(0))
             more = threads, precision, self._policy.operations, self._states()
-            worker = Worker(process, task.train_batches, *more)
+            worker = Worker(made.process, task.train_batches, *more)
             self._worker = (num_clients, worker)
             self._noised = self._share_of(plan) if self._config.privacy.is_distributed else None
         return self._worker[1]
@@ -253,14 +269,14 @@ class Participant(Member):
         """What clients retain by the plan's algorithm, in a directory of the plan's own."""
         if STORED.holds(self._config):
             kind = ParticipantStates if self._config.model.personal is None else ParticipantWeights
-            directory = os.path.join(self._own_weights(), PERSONAL)
+            where = os.path.join(self._own_weights(), PERSONAL)
         elif ALGORITHMS[self._config.algorithm.name].client_state:
             kind = ParticipantStates
-            directory = os.path.join(self._settings.state_dir, f"{CLIENT_STATES}_{plans.digest(self._plan)}")
+            where = os.path.join(self._settings.state_dir, f"{CLIENT_STATES}_{plans.digest(self._plan)}")
         else:
             return None
         # A coordinator that resumes goes back as far as to its last checkpoint but one.
-        return kind(cohorts.ClientStore(directory, 2 * self._config.run.rounds_per_checkpoint))
+        return kind(cohorts.ClientStore(where, 2 * self._config.run.rounds_per_checkpoint))
 
     def _own_weights(self) -> str:
         """Where weights of clients' own are, as in the directory of a run on one machine."""
@@ -279,18 +295,6 @@ class Participant(Member):
         if self._worker is not None:
             self._worker[1].close()
             self._worker = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _OfSilo:
-    """An `own_fn` of an `Evaluator` for held-out rows, whose clients have no silo in their ids."""
-
-    own_fn: Callable[[list, str], list]
-    silo: str
-    is_pure = False
-
-    def __call__(self, weights: list, client_id: str) -> list:
-        return self.own_fn(weights, datasets.id_in_silo(self.silo, client_id))
 
 
 def _counted(said: Mapping[str, Any], most: int) -> int:

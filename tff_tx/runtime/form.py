@@ -117,6 +117,13 @@ class RoundForm:
         blank = {i for i, path in places if CLIENT_STATE in path}
         return blank | {i for i, source in enumerate(broadcast) if source in unchanged}
 
+    def model_places(self) -> list[int] | None:
+        """The leaves of the broadcast that are the model's weights; None if it has others in their place."""
+        given = paths(self.type_signature("prepare").parameter)
+        places = {source: i for i, source in enumerate(_passed_on(self._proto("prepare")))}
+        found = [places.get(i) for i, path in enumerate(given) if path[0] == "global_model_weights"]
+        return None if None in found else found
+
 
 def _no_grappler() -> tf.compat.v1.ConfigProto:
     """By default TFF has every part optimized aggressively, each on its own."""

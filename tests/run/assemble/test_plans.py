@@ -98,11 +98,11 @@ def test_both_ends_make_the_same_computation(more, digits_task):
     task = tiny.linear_digits_task(digits_task)
     found = config(cohort__clients_per_round=4, **more)
     digests = {
-        form_digest.digest(RoundForm.of(assembly.participants_process(c, task, 20)[0]))
+        form_digest.digest(RoundForm.of(assembly.Assembly.of_participant(c, task, 20).process))
         for c in (found, received(found))
     }
     assert len(digests) == 1
-    other = assembly.participants_process(config(), task, 20)[0]
+    other = assembly.Assembly.of_participant(config(), task, 20).process
     assert form_digest.digest(RoundForm.of(other)) not in digests
 
 

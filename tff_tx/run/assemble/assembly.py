@@ -85,6 +85,21 @@ class Assembly:
             process = attacks.named_process(config, trained, process, attack)
         return cls(config, task, canaries, attack, cache, plan, accounts, process)
 
+    @classmethod
+    def of_participant(cls, config: RunConfig, task: tasks.FederatedTask, num_clients: int) -> Assembly:
+        """The parts as a participant makes them.
+
+        Args:
+          config: Of the plan.
+          task: Of the participant's own data.
+          num_clients: Training clients of all participants.
+        """
+        weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
+        plan = privacy.build_plan(config, num_clients, weights, processes.server_rates(config))
+        accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
+        process = _process(config, task.model, num_clients, plan, {})
+        return cls(config, task, [], None, None, plan, accounts, process)
+
     @property
     def rounds(self) -> int:
         """Rounds to run: those of the configuration, or fewer by a bound on epsilon."""
@@ -302,21 +317,6 @@ def _process(config, model, num_clients, plan, parts):
     if plan is not None:
         parts.update(aggregation.private_parts(plan))
     return processes.build_process(config, model, processes.build_options(config, model, **parts))
-
-
-def participants_process(
-    config: RunConfig, task: tasks.FederatedTask, num_clients: int
-) -> tuple[tff.learning.templates.LearningProcess, privacy.Plan | None]:
-    """The process as a participant makes it, of its own part of the task, and what privacy it has.
-
-    Args:
-      config: Of the plan.
-      task: Of the participant's own data.
-      num_clients: Training clients of all participants.
-    """
-    weights = sum(w.size for w in task.model.initial_weights[0]) * config.algorithm.num_models
-    plan = privacy.build_plan(config, num_clients, weights, processes.server_rates(config))
-    return _process(config, task.model, num_clients, plan, {}), plan
 
 
 def save_model(task: tasks.FederatedTask, weights: Any, run_dir: str) -> None:

@@ -11,15 +11,16 @@ from typing import Any, Callable
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import models, tasks
+from tff_tx import datasets, models, tasks
 from tff_tx.config import RunConfig
+from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import clusters, fine_tuning, instance_weights, knn_per
 from tff_tx.run.assemble import own_adapters, personal
 from tff_tx.run.assemble.processes import build_options
-from tff_tx.run.assemble.tasks import load_task, splits, stored_config
+from tff_tx.run.assemble.tasks import PARTICIPANT, load_task, splits, stored_config
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.pooled_features import PooledFeatures
@@ -31,12 +32,42 @@ TRAINED = "trained"
 """What `config.json` calls the names of all weights that a client trains."""
 
 
-def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Callable | None, Any]:
+@dataclasses.dataclass(frozen=True)
+class _OfSilo:
+    """An `own_fn` for held-out rows of a silo, whose clients have no silo in their ids."""
+
+    own_fn: Any
+    silo: str
+    is_pure = False
+
+    def __call__(self, weights: list, client_id: str) -> list:
+        return self.own_fn(weights, datasets.id_in_silo(self.silo, client_id))
+
+    def notes(self, client_ids: Sequence[str]) -> list[str]:
+        """Those of the `own_fn`."""
+        return self.own_fn.notes([datasets.id_in_silo(self.silo, client_id) for client_id in client_ids])
+
+
+def _of_participant(config, found, split, participant):
+    """What clients have retained, by the ids of a split; None: of no participant."""
+    if participant is None or split == "train" or not STORED.holds(config):
+        return found
+    own_fn, clients = found
+    return _OfSilo(own_fn, participant), clients
+
+
+def in_training(
+    config: RunConfig, task: tasks.FederatedTask, split: str, participant: str | None = None
+) -> tuple[Callable | None, Any]:
     """Of a run that is trained: the `own_fn` of an `Evaluator`, and the ClientData that a split is evaluated on.
 
     `own_fn` is None where clients have no models of their own. Where these are made for evaluation, clients that are
-    held out are evaluated on the records that theirs are not made from.
+    held out are evaluated on the records that theirs are not made from. `participant`: of a federation, whose they are.
     """
+    return _of_participant(config, _in_training(config, task, split), split, participant)
+
+
+def _in_training(config, task, split):
     record = ALGORITHMS[config.algorithm.name]
     if record.own_model == "chosen":
         num_trainable = len(task.model.initial_weights[0])
@@ -56,6 +87,10 @@ def in_training(config: RunConfig, task: tasks.FederatedTask, split: str) -> tup
 
 def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
     """As `in_training`, of a trained run, whose model was loaded for `task` by `config`."""
+    return _of_participant(run.config, _after_training(run, config, task, split), split, run.facts.get(PARTICIPANT))
+
+
+def _after_training(run, config, task, split):
     if run.config.algorithm.num_models > 1:
         found = [_loaded(task, os.path.join(run.directory, CLUSTERS, str(k))) for k in range(config.algorithm.clusters)]
         return _choosing(task, split, lambda weights: found)

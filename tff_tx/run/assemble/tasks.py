@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
@@ -13,6 +14,9 @@ from tff_tx.config.task import ModelConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator
+
+PARTICIPANT = "participant"
+"""What `config.json` in a participant's own directory calls its name."""
 
 
 def data_spec(config: RunConfig) -> datasets.DataSpec:
@@ -43,9 +47,16 @@ def load_task(
       UserError: If something cannot be loaded, or data and model do not fit.
     """
     runtime.configure_tensorflow()
+    if on_silos is None and config.engine.name == "federation":
+        on_silos = functools.partial(_here, config.data.silos)
     parts = (data_spec(config), model_spec(config), config.client)
     more = {"eval_batch_size": config.run.eval_batch_size, "seed": config.run.seed}
     return tasks.create_task(config.task.kind, *parts, **more, progress=progress, on_silos=on_silos)
+
+
+def _here(silos, function, *arguments):
+    """In a participant's directory, where the only silo is its own."""
+    return {silo: function(silo, *arguments) for silo in silos}
 
 
 def with_training(task: tasks.FederatedTask, config: RunConfig) -> tasks.FederatedTask:
@@ -69,7 +80,7 @@ def stored_config(run: StoredRun, data: RunConfig | None = None) -> RunConfig:
         if not (data.data.label_names or data.data.label_file):
             data = data.replace({"data.label_names": names})
         return dataclasses.replace(config, data=data.data)
-    if config.data.silos:
+    if config.data.silos and PARTICIPANT not in run.facts:
         raise UserError(
             f"{setting('run.directory')}={run.directory} was trained on data of the silos "
             f"{', '.join(config.data.silos)}, which are read there only: evaluate on files of this machine, with "
