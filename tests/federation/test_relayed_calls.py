@@ -183,6 +183,30 @@ def test_a_socket_has_one_process(tmp_path):
         Relay(str(tmp_path / ("x" * 200)))
 
 
+def test_calls_end_with_their_connection_and_no_other_error_counts_as_that(tmp_path):
+    def chunks():
+        yield Chunk()
+        raise AttributeError("a mistake of the caller")
+
+    path, found = str(tmp_path / "north.sock"), []
+
+    def call():
+        with pytest.raises(CallError, match="the relay has lost the coordinator, or its answer"):
+            next(relay.receive(Chunk()))
+        found.append("ended")
+
+    with contextlib.closing(Relay(path)) as relay:
+        with Client(path, "AF_UNIX") as party:
+            party.send_bytes(Exchange(connection=b"mark", number=1).SerializeToString())
+            with pytest.raises(AttributeError, match="a mistake of the caller"):
+                relay.send(chunks())
+            assert party.recv_bytes()
+        parties.background(call)
+        parties.wait_until(lambda: relay._connection.calls)
+        relay.close()
+        parties.wait_until(lambda: found)
+
+
 def test_a_participant_that_is_still_saying_something_answers_when_more_comes(tmp_path, monkeypatch):
     monkeypatch.setattr(relayed_calls, "_LINGER_SECONDS", 60.0)
 

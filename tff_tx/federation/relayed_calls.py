@@ -37,8 +37,20 @@ _LINGER_SECONDS = 0.05  # others follow, and an exchange is costly
 _QUIET_SECONDS = 10.0
 
 
+_END = object()
+"""What waits for frames gets it when the connection has ended."""
+
+
 class _Ended(Exception):
     """The connection has ended."""
+
+
+def _next(waiting: queue.SimpleQueue, seconds: float | None = None) -> Frame:
+    """The next frame of a call; `_Ended`: there are no more, as with `queue.Empty` after some seconds."""
+    frame = waiting.get(timeout=seconds)
+    if frame is _END:
+        raise _Ended
+    return frame
 
 
 class _Connection:
@@ -91,7 +103,7 @@ class _Connection:
             self.has_ended = True
             self._changed.notify_all()
         for waiting in [*self.calls.values()]:
-            waiting.put(None)
+            waiting.put(_END)
 
 
 def _parsed(data: bytes) -> Exchange:
@@ -207,12 +219,12 @@ class _Served(_Connection):
 
     @staticmethod
     def _stream(waiting: queue.SimpleQueue) -> Iterator[bytes]:
-        while (frame := waiting.get()) is not None:
+        while True:
+            frame = _next(waiting)
             if frame.HasField("data"):
                 yield frame.data
             if frame.last:
                 return
-        raise _Ended
 
 
 def serve(service: Service, path: str) -> Callable[[], None]:
@@ -309,11 +321,11 @@ class Relay:
                 current.put(Frame(call=call, method=method, data=chunk.SerializeToString()))
                 method = ""
             current.put(Frame(call=call, last=True))
-            while not (frame := answers.get(timeout=timeout)).last:
+            while not (frame := _next(answers, timeout)).last:
                 yield Chunk.FromString(frame.data)
             if frame.error:
                 raise CallError(frame.error)
-        except (_Ended, AttributeError, DecodeError, queue.Empty):
+        except (_Ended, DecodeError, queue.Empty):
             raise CallError("the relay has lost the coordinator, or its answer") from None
         finally:
             current.calls.pop(call, None)
