@@ -140,6 +140,8 @@ def test_the_dockerfile_copies_all_that_setup_needs(tmp_path):
 # Of the Compose specification, the fields that are used here.
 SERVICE = closed(
     ["image", "command"],
+    environment=TEXTS,
+    network_mode={"const": "none"},
     image={"type": "string"},
     command={"type": "string"},
     restart={"enum": ["no", "always", "on-failure", "unless-stopped"]},
@@ -152,35 +154,59 @@ SERVICE = closed(
 )
 
 
-def test_the_compose_file_fits_itself_and_the_programs():
-    file = yaml.safe_load((DEPLOY / "federation.yaml").read_text())
-    assert set(file) == {"name", "x-participant", "services", "networks", "volumes"}
-    silos = None
-    for name, service in file["services"].items():
+IMAGES = {"tff_tx": DEPLOY / "Dockerfile", "tff_tx_flower": DEPLOY / "flower" / "Dockerfile"}
+
+
+def flags_of(words):
+    """Those that a program takes; of Flower's, that the documentation's commands have, which a test runs."""
+    if words[0] == "python":
+        return {field.flag for field in importlib.import_module(words[2]).PROGRAM.fields.values()}
+    page = (ROOT / "docs" / "federation.md").read_text()
+    (command,) = re.findall(rf"^ *{words[0]} (.*)$", page, re.MULTILINE)
+    return {*re.findall(r"--([\w-]+)", command), "host"}  # the container's own address
+
+
+def given_of(words):
+    """Flags and values of a command."""
+    given = dict.fromkeys(word[2:] for word in words if word.startswith("--") and "=" not in word)
+    return given | dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+
+
+@pytest.mark.parametrize("name", ["federation.yaml", "federation_flower.yaml"])
+def test_a_compose_file_fits_itself_the_images_and_the_programs(name):
+    file, silos = yaml.safe_load((DEPLOY / name).read_text()), None
+    assert {part for part in file if not part.startswith("x-")} == {"name", "services", "networks", "volumes"}
+    for service in file["services"].values():
         jsonschema.validate(service, SERVICE)
-        assert set(service["networks"]) <= set(file["networks"])
-        named = {volume.partition(":")[0] for volume in service["volumes"]}
-        assert {volume for volume in named if not volume.startswith(".")} <= set(file["volumes"])
-        mounted = [volume.split(":")[1] for volume in service["volumes"]]
+        assert ("networks" in service) != ("network_mode" in service)
+        assert set(service.get("networks", ())) <= set(file["networks"])
+        mounted = dict(volume.split(":")[:2] for volume in service["volumes"])
+        named = {volume: place for volume, place in mounted.items() if not volume.startswith(".")}
+        assert set(named) <= set(file["volumes"])
+        # A volume that is new belongs to whom the directory of the image does.
+        made = re.findall("install -d -o .*", IMAGES[service["image"]].read_text())[0].split()
+        assert set(named.values()) <= set(made)
         words = shlex.split(service["command"])
-        module = importlib.import_module(words[2])
-        flags = {field.flag: field for field in module.PROGRAM.fields.values()}
-        given = dict(word[2:].split("=", 1) for word in words[3:])
-        assert set(given) <= set(flags)
-        paths = [value for value in given.values() if value.startswith("/")]
-        assert all(any(path.startswith(place) for place in mounted) for path in paths), name
-        if name == "coordinator":
+        given = given_of(words)
+        assert set(given) <= flags_of(words)
+        places = [*mounted.values(), *service.get("tmpfs", ())]
+        for value in given.values():
+            for path in re.findall(r"^/.*|(?<=\")/[^\"]*", value or ""):
+                assert any(path.startswith(place) for place in places), path
+        if "silos" in given:
             silos = given["silos"].split(",")
-    assert silos == [name for name in file["services"] if name != "coordinator"]
+    members = [service for service in file["services"].values() if "programs.participate" in service["command"]]
+    assert [file["services"][silo] for silo in silos] == members
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd on this machine")
-def test_the_unit_is_one_that_systemd_takes(tmp_path):
-    text = (DEPLOY / "tff-tx-participant.service").read_text()
+@pytest.mark.parametrize("name", ["participant", "supernode"])
+def test_a_unit_is_one_that_systemd_takes(tmp_path, name):
+    text = (DEPLOY / f"tff-tx-{name}.service").read_text()
     (command,) = re.findall("ExecStart=(.*)", text)
-    unit = tmp_path / "tff-tx-participant.service"
+    unit = tmp_path / f"tff-tx-{name}.service"
     unit.write_text(text.replace(command.split()[0], sys.executable))
     run = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
-    flags = {field.flag for field in importlib.import_module("programs.participate").PROGRAM.fields.values()}
-    assert {word[2:].partition("=")[0] for word in command.split()[3:]} <= flags
+    program, *words = shlex.split(command)
+    assert set(given_of(words)) <= flags_of([pathlib.Path(program).name, *words])
