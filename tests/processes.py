@@ -18,8 +18,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _SECONDS = 500
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload(["pytest", "matplotlib.pyplot", "tff_tx.run.trainer", "tests.converted"])
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["pytest", "matplotlib.pyplot", "tff_tx.run.trainer", "tests.converted"])
 
 
 def start(program, *flags, cwd, **kwargs):
@@ -49,7 +49,7 @@ def run(program, *flags, cwd, code=0, forked=True):
 
 def call(target):
     """Calls a function of a module in a forked process, in which TensorFlow is not set up yet; gives the exit code."""
-    process = _forking.Process(target=target)
+    process = FORKING.Process(target=target)
     process.start()
     process.join(_SECONDS)
     if process.exitcode is None:
@@ -62,7 +62,7 @@ class Forked:
     """A module as a program that is forked; it writes to two files, or to one."""
 
     def __init__(self, module, flags, cwd, *streams):
-        self._process = _forking.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
+        self._process = FORKING.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
         self._process.start()
 
     def poll(self):

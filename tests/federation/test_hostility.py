@@ -9,9 +9,9 @@ import tracemalloc
 
 import pytest
 
-from tests.federation import parties
+from tests.federation import parties, players
 from tests.federation.players import NAMES, Player, check_sum, federation, run
-from tests.processes import ROOT
+from tests.processes import FORKING, ROOT
 from tff_tx.federation import contents
 from tff_tx.federation.envelopes import EnvelopeError, Session, parse_chunk
 from tff_tx.federation.hub import Limits
@@ -70,6 +70,41 @@ def test_kill_9_of_a_participant_in_each_phase_loses_no_round(kits):
             assert list(reasons) == ([] if has_sent else ["south"])
         start("south").wait_for("joined")
         found, reasons, _ = run(hub, len(PHASES) + 1)
+        check_sum(found, NAMES)
+        assert reasons == {}
+
+
+@pytest.mark.slow
+def test_kill_9_at_30_random_moments_loses_no_round(kits):
+    """Each round one participant, at a moment of it; the sum is over all whose input has arrived, and all come back."""
+    drawn, started = random.Random(7), {}
+
+    def start(name):
+        started[name] = FORKING.Process(target=players.main, args=(str(kits), name, hub.port))
+        started[name].start()
+
+    def kill(name, seconds=0.0):
+        time.sleep(seconds)
+        started[name].kill()
+        started[name].join()
+
+    with parties.hub(kits, NAMES, limits=Limits(60.0, 60.0, 2.0)) as hub, contextlib.ExitStack() as stack:
+        for name in NAMES:
+            start(name)
+            stack.callback(lambda name=name: kill(name))
+        hub.wait()
+        lost = 0
+        for number in range(1, 31):
+            name, seconds = drawn.choice(NAMES), drawn.uniform(0.0, 0.5)
+            killed = parties.background(lambda: kill(name, seconds))  # noqa: B023
+            found, reasons, _ = run(hub, number, seconds=60.0)
+            killed.join()
+            assert set(reasons) <= {name}
+            check_sum(found, [each for each in NAMES if each not in reasons])
+            lost += len(reasons)
+            start(name)
+        assert 0 < lost < 30  # moments before its input and after it
+        found, reasons, _ = run(hub, 31, seconds=60.0)
         check_sum(found, NAMES)
         assert reasons == {}
 

@@ -24,7 +24,8 @@ from tff_tx.core.errors import UserError
 from tff_tx.federation import contents, link, wire
 from tff_tx.federation.envelopes import CHUNK_BYTES, EnvelopeError, Session
 from tff_tx.federation.hub import Limits
-from tff_tx.federation.messages_pb2 import Chunk, Header
+from tff_tx.federation.messages_pb2 import Chunk, Envelope, Header
+from tff_tx.federation.secure_sums.identities import digest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = ("north", "south")
@@ -299,12 +300,13 @@ def _parsed(data):
         return None
 
 
-def test_noise_is_rejected_in_a_sentence_and_bounded_memory(kits, hub, caplog):
-    """A thousand messages of random bytes, and of random fields; then the hub serves as before."""
+@pytest.mark.parametrize("rounds", [340, pytest.param(3400, marks=pytest.mark.slow)])
+def test_noise_is_rejected_in_a_sentence_and_bounded_memory(kits, hub, caplog, rounds):
+    """A thousand or ten thousand messages of random bytes, and of random fields; then the hub serves as before."""
     north, drawn = parties.Raw(kits, "north", hub.port), random.Random(2)
     session = north.session()
     before = psutil.Process().memory_info().rss
-    for number in range(340):
+    for number in range(rounds):
         noise = drawn.randbytes(drawn.choice([0, 1, 50, 3000]))
         signed = next(iter(session.chunks(drawn.randrange(9), "train", (noise,))))
         signed.envelope.header = Header(major=drawn.randrange(2), session=noise[:16]).SerializeToString()
@@ -345,6 +347,21 @@ def test_a_participant_outlives_a_coordinator_that_talks_nonsense(kits, monkeypa
         parties.wait_until(lambda: next(count) > 300 or served.error is not None, 60)
         assert served.error is None
     server.stop(None)
+
+
+def test_other_minor_versions_are_understood_and_other_major_ones_named(kits, hub):
+    """Older ones, and later ones with fields that this version does not know, in what is signed and beside it."""
+    north = parties.Raw(kits, "north", hub.port)
+    session, unknown = north.session(), b"\xfa\x06\x01x"  # field 111
+    for major, minor, more, is_read in ((1, 0, b"", True), (1, 7, unknown, True), (2, 0, b"", False)):
+        header = Header.FromString(session.seal(0, "beat").header)
+        header.major, header.minor = major, minor
+        data = header.SerializeToString() + more
+        signed = Envelope(header=data, signature=north.identity.sign(digest("envelope", data)))
+        answer = north.send([Chunk(envelope=signed).SerializeToString() + more])
+        assert isinstance(answer, Chunk) == is_read
+    assert answer == (grpc.StatusCode.INVALID_ARGUMENT, answer[1])
+    assert "a message is of version 2.0, and this is 1.0: both ends need the same first number" in answer[1]
 
 
 def test_a_message_longer_than_it_may_be_is_not_read(kits):
