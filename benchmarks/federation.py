@@ -1,27 +1,30 @@
 """The transport of a federation on this machine: seconds of a round without training, MB/s, and memory of many rounds.
 
 Participants are threads of one process that speak the protocol over mutual TLS, and give back what they get: a round is
-one message and one answer of each, signed and checked at both ends. The last case has secure sums besides.
+one message and one answer of each, signed and checked at both ends. Beside it, the same bytes by gRPC alone, and secure
+sums.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import tempfile
 import time
 
+import grpc
 import numpy as np
 import psutil
 
 from benchmarks import report
 from tests.federation import parties
-from tff_tx.federation import contents
+from tff_tx.federation import contents, wire
+from tff_tx.federation.envelopes import CHUNK_BYTES
 from tff_tx.federation.hub import Limits
 from tff_tx.federation.layout import Layout
 from tff_tx.federation.secure_rounds import KEYS, SecureParty, SecureRounds
 from tff_tx.federation.secure_sums import Threat
-from tff_tx.federation.wire import load_kit
 
 _HEADER = (
     "participants",
@@ -30,6 +33,7 @@ _HEADER = (
     "s a round",
     "MB/s in all",
     "memory after a tenth",
+    "after half",
     "at the end, MB",
 )
 
@@ -82,13 +86,45 @@ def in_the_clear(kits, names, size):
 
 
 @contextlib.contextmanager
+def plain_grpc(kits, names, size):
+    """The same bytes by gRPC alone, over the same TLS: no envelopes, and nothing is checked."""
+    blob = os.urandom(size)
+
+    def pieces():
+        return (blob[start : start + CHUNK_BYTES] for start in range(0, size, CHUNK_BYTES))
+
+    handlers = {
+        "Down": grpc.unary_stream_rpc_method_handler(lambda request, context: pieces()),
+        "Up": grpc.stream_unary_rpc_method_handler(lambda chunks, context: str(sum(map(len, chunks))).encode()),
+    }
+    pool = concurrent.futures.ThreadPoolExecutor(2 * len(names))
+    server = grpc.server(pool, [grpc.method_handlers_generic_handler("plain", handlers)], options=wire.OPTIONS)
+    port = server.add_secure_port("localhost:0", wire.server_credentials(os.path.join(kits, "coordinator")))
+    server.start()
+
+    def exchange(channel):
+        received = b"".join(channel.unary_stream("/plain/Down")(b""))
+        return len(received), int(channel.stream_unary("/plain/Up")(pieces()))
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop, None)
+        channels = [stack.enter_context(wire.channel(f"localhost:{port}", os.path.join(kits, n))) for n in names]
+
+        def run(number):
+            if {*pool.map(exchange, channels)} != {(size, size)}:
+                raise RuntimeError("not all bytes have come")
+
+        yield run
+
+
+@contextlib.contextmanager
 def secure(kits, names, size):
     """Rounds of secure sums of vectors that pack to the size, at 20 bits a number."""
     layout = Layout((2**20,), ((size * 8 // 20,),), (np.dtype(np.int32),))
     leaves, threat = [np.ones(layout.shapes[0], np.int32)], Threat(0.1, 0.1)
 
     def handle_of(name):
-        kit = load_kit(os.path.join(kits, name), "participant", names)
+        kit = wire.load_kit(os.path.join(kits, name), "participant", names)
         party = SecureParty(*kit, threat, parties.RUN, len(names), 0)
 
         def handle(header, payload):
@@ -119,6 +155,7 @@ def main() -> None:
     cases = [
         ("", 3, 2_000_000, 20, in_the_clear),
         ("", 3, 90_000_000, 3, in_the_clear),
+        (", plain gRPC", 3, 90_000_000, 3, plain_grpc),
         ("", options.participants, 1000, options.rounds, in_the_clear),
         (", secure sums", 3, 2_000_000, 10, secure),
         (", secure sums", options.participants, 1000, 3, secure),
@@ -129,7 +166,8 @@ def main() -> None:
         results.append({"kind": kind, **found})
         median = float(np.median(found["seconds"]))
         rows.append((f"{participants}{kind}", f"{size / 1e6:g}", rounds, report.spread(found["seconds"], 3)))
-        rows[-1] += (f"{2 * participants * size / median / 1e6:,.0f}", *(f"{found['memory'][i]:,.0f}" for i in (0, -1)))
+        memory = [found["memory"][i] for i in (0, (len(found["memory"]) - 1) // 2, -1)]
+        rows[-1] += f"{2 * participants * size / median / 1e6:,.0f}", *(f"{each:,.0f}" for each in memory)
         print(report.table(_HEADER, rows[-1:]).splitlines()[-1], flush=True)
     print(report.table(_HEADER, rows))
     report.write("federation", {"machine": report.machine(), "results": results}, options.output)

@@ -21,7 +21,7 @@ from tests.federation import parties
 from tff_tx.config import flag_of
 from tff_tx.core import certificates
 from tff_tx.core.errors import UserError
-from tff_tx.federation import contents, link, wire
+from tff_tx.federation import contents, link, peers, wire
 from tff_tx.federation.envelopes import CHUNK_BYTES, EnvelopeError, Session
 from tff_tx.federation.hub import Limits
 from tff_tx.federation.messages_pb2 import Chunk, Envelope, Header
@@ -79,6 +79,24 @@ def test_who_is_silent_or_late_is_left_out_and_may_come_back(kits):
         answers, failures = hub.ask(1, "echo", dict.fromkeys(NAMES, parties.said("two")))
         assert {contents.unpack(a)[0]["said"] for a in answers.values()} == {"two"}
         assert not failures
+
+
+def test_a_message_wakes_the_call_of_its_participant_alone():
+    """And an answer none: with many participants, each would wake the calls of all."""
+    found, woken = peers.Peers(NAMES), []
+
+    def wait(name):
+        with found.changed:
+            woken.append((name, found[name].asked.wait(1.0)))
+
+    waiting = [parties.background(lambda name=name: wait(name)) for name in NAMES]
+    time.sleep(0.1)
+    found.take(found["north"], Header(phase="beat"), b"")
+    with found.changed:
+        found["south"].request = peers.Request(1, "echo", (), b"")
+    for thread in waiting:
+        thread.join()
+    assert woken == [("south", True), ("north", False)]
 
 
 def test_who_never_joins_is_named(kits):

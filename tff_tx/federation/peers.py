@@ -28,9 +28,15 @@ class Request:
 
 @dataclasses.dataclass
 class Peer:
-    """A participant; all fields change under the lock of `Peers`."""
+    """A participant; all fields change under the lock of `Peers`.
+
+    Attributes:
+      asked: Notified when there is a request, as a call of the participant may wait for it. If calls waited for
+        `Peers.changed`, each answer of one participant would wake those of all.
+    """
 
     name: str
+    asked: threading.Condition
     session: Session | None = None
     is_ready: bool = False
     refusal: str = ""
@@ -41,21 +47,37 @@ class Peer:
     receiving: Any = None
     sending: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("request", "session") and value is not None:
+            self.asked.notify_all()
+
 
 class Peers:
     """All participants by name. Their own threads change them, and the coordinator's waits for it.
 
     Attributes:
       changed: Held by whoever changes something, and notified.
-      closing: Whether the coordinator ends.
 
     Args:
       names: Of those that take part.
     """
 
     def __init__(self, names: Sequence[str]):
-        self.changed, self.closing = threading.Condition(), False
-        self._peers = {name: Peer(name) for name in names}
+        lock = threading.RLock()
+        self.changed, self._closing = threading.Condition(lock), False
+        self._peers = {name: Peer(name, threading.Condition(lock)) for name in names}
+
+    @property
+    def closing(self) -> bool:
+        """Whether the coordinator ends."""
+        return self._closing
+
+    @closing.setter
+    def closing(self, value: bool) -> None:
+        self._closing = value
+        for peer in self._peers.values():
+            peer.asked.notify_all()
 
     def __getitem__(self, name: str) -> Peer:
         return self._peers[name]

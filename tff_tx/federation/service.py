@@ -72,7 +72,7 @@ class Service:
             with self._peers.changed:
                 peer.last_seen = time.monotonic()
                 if peer.request is None:
-                    self._peers.changed.wait(BEAT_SECONDS)
+                    peer.asked.wait(BEAT_SECONDS)
                 request = peer.request
             if request is None:
                 yield Chunk()
