@@ -1,5 +1,6 @@
 """Features kept by programs.train, as users say it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,12 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import tff_tx as ft
 from tests.complaints import complaint
 from tests.processes import run, start
+from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.tasks import FeatureCache
 
 TINY_VIT = (
     '--model_config={"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}'
 )
+TINY = json.loads(TINY_VIT.split("=", 1)[1])
 DIGITS = [
     *("--dataset=digits", "--num_clients=6", "--clients_per_round=3", "--max_examples=32", TINY_VIT),
     *("--rounds_per_evaluation=2", "--trainable=head"),
@@ -58,6 +63,33 @@ def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache,
 
     evaluated, _ = run("evaluate", "--run_dir=cached", cache, cwd=place)
     assert "accuracy" in evaluated
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("personal", "algorithm", "asked"),
+    [(None, {}, {"alone_epochs": 2}), (None, {}, {"personalize_epochs": 2}), ("head", ft.FedBABU, {})],
+    ids=["alone", "fine-tuned", "FedBABU"],
+)
+def test_models_trained_at_evaluation_take_the_features_of_the_run(
+    cache_dir, tmp_path, monkeypatch, personal, algorithm, asked
+):
+    """They are what training on examples gives; clients alone begin where the run did, whose activations there are."""
+    trainable = "layers:classifier|layernorm/"
+    model = ft.Model(config=TINY, trainable=trainable, cache_features=True, personal=personal)
+    data = ft.Data("digits", clients=ft.Dirichlet(3, alpha=1.0), test=0.25, split="within_client")
+    task = ft.load_task(data=data, model=model, cache_dir=cache_dir)
+    chosen = {"algorithm": algorithm(personal_epochs=2)} if algorithm else {}
+    trainer = ft.Trainer(task, clients_per_round=3, run_dir=str(tmp_path / "run"), progress=False, **chosen)
+    trainer.fit(rounds=1)
+    written, write = [], FeatureCache._write
+    monkeypatch.setattr(FeatureCache, "_write", lambda self, *one: written.append(one) or write(self, *one))
+    cached = trainer.evaluate("test", **asked)
+    assert len(written) == (0 if "alone_epochs" in asked else 6)  # once for each client and split
+    monkeypatch.setattr(task_parts, "on_features", lambda run, task, names: contextlib.nullcontext(task))
+    whole = trainer.evaluate("test", **asked)
+    for one, other in zip((cached.by_client, *cached.others.values()), (whole.by_client, *whole.others.values())):
+        np.testing.assert_allclose(one, other, rtol=2e-3)
 
 
 @pytest.mark.parametrize(

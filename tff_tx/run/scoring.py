@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -14,10 +15,11 @@ import tensorflow_federated as tff
 
 from tff_tx import inference, models
 from tff_tx.config import RunConfig, laws
+from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import comparison, fine_tuning, personalizing, reporting
-from tff_tx.run.assemble import own_models
+from tff_tx.run.assemble import own_models, personal
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.directory import StoredRun
 from tff_tx.run.evaluation import Evaluator, spread
@@ -117,40 +119,56 @@ def evaluate(
     Raises:
       UserError: If the data have no such split, or data and model do not fit.
     """
+    with _loaded(config, split, run, bool(personalize_epochs) and not words, progress) as (config, task):
+        clients, own_fn = getattr(task, split), None
+        if run is not None:
+            own_fn, clients = own_models.after_training(run, config, task, split)
+            if config.client.learning_rate is None:
+                config = config.replace({"client.learning_rate": run.config.client_learning_rate})
+        begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
+        options = {"personalize_epochs": personalize_epochs, "choose_steps": choose_steps}
+        options |= {"neighbors": neighbors, "similar_examples": similar_examples}
+        way, others = personalizing.chosen(options, own_fn is not None), {}
+        if way is not None or alone_epochs:
+            records, clients = fine_tuning.parts(task, split)
+        if alone_epochs:
+            others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
+        if own_fn is not None or way is not None:
+            others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
+        if way is not None:
+            if own_fn is not None:
+                others[way.before] = _evaluate(config, task, clients, own_fn, progress)[1]
+            task, own_fn = way.build(personalizing.Asked(config, task, split, records, run, options, progress), own_fn)
+        needs_outputs = task.model.objective.pooled_fn is not None
+        outputs: dict[str, list] | None = {} if needs_outputs else None
+        overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
+        notes = [*task.notes, *(own_fn.choices() if hasattr(own_fn, "choices") else [])]
+        if words and task.definition.score_metrics and own_fn is not None:
+            notes.append("texts are not generated: clients have models of their own")
+        elif words and task.definition.score_metrics:
+            by_client = _add_words(_predictor(config, task, num_beams), split, overall, by_client)
+        pooled, classes = ({}, None) if outputs is None else _pooled(task, [outputs[c] for c in clients.client_ids])
+        # Exact figures of training clients have no place in what a private run releases.
+        report = None if run is None or laws.is_private(run.config) else run.directory
+        return Evaluation(
+            split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
+        )
+
+
+@contextlib.contextmanager
+def _loaded(config, split, run, tunes, progress):
+    """The configuration and the task; with inputs as the run was trained on, where models are trained here."""
+    if run is not None and run.config.model.cache_features and run.config.model.trainable != "lora":
+        tunes |= bool(run.facts.get(personal.PERSONAL)) and ALGORITHMS[run.config.algorithm.name].is_stateless
+        if tunes:
+            part = {path: run.config.get(path) for path in ("model.trainable", "model.cache_features")}
+            config = config.replace(part)
     task = _load(config, split, progress)
-    clients, own_fn = getattr(task, split), None
-    if run is not None:
-        own_fn, clients = own_models.after_training(run, config, task, split)
-        if config.client.learning_rate is None:
-            config = config.replace({"client.learning_rate": run.config.client_learning_rate})
-    begun = own_fn.notes(clients.client_ids) if hasattr(own_fn, "notes") else []
-    options = {"personalize_epochs": personalize_epochs, "choose_steps": choose_steps}
-    options |= {"neighbors": neighbors, "similar_examples": similar_examples}
-    way, others = personalizing.chosen(options, own_fn is not None), {}
-    if way is not None or alone_epochs:
-        records, clients = fine_tuning.parts(task, split)
-    if alone_epochs:
-        others[comparison.ALONE] = _alone(config, run, split, alone_epochs, progress)
-    if own_fn is not None or way is not None:
-        others[comparison.GLOBAL] = _evaluate(config, task, clients, None, progress)[1]
-    if way is not None:
-        if own_fn is not None:
-            others[way.before] = _evaluate(config, task, clients, own_fn, progress)[1]
-        task, own_fn = way.build(personalizing.Asked(config, task, split, records, run, options, progress), own_fn)
-    needs_outputs = task.model.objective.pooled_fn is not None
-    outputs: dict[str, list] | None = {} if needs_outputs else None
-    overall, by_client = _evaluate(config, task, clients, own_fn, progress, outputs)
-    notes = [*task.notes, *(own_fn.choices() if hasattr(own_fn, "choices") else [])]
-    if words and task.definition.score_metrics and own_fn is not None:
-        notes.append("texts are not generated: clients have models of their own")
-    elif words and task.definition.score_metrics:
-        by_client = _add_words(_predictor(config, task, num_beams), split, overall, by_client)
-    pooled, classes = ({}, None) if outputs is None else _pooled(task, [outputs[c] for c in clients.client_ids])
-    # Exact figures of training clients have no place in what a private run releases.
-    report = None if run is None or laws.is_private(run.config) else run.directory
-    return Evaluation(
-        split, {**overall, **pooled}, by_client, tuple(task.metrics), tuple(notes + begun), others, classes, report
-    )
+    if not config.model.cache_features:
+        yield config, task
+        return
+    with task_parts.on_features(run, task, ("train", split)) as task:
+        yield config, task
 
 
 def _load(config, split, progress):
@@ -194,10 +212,11 @@ def _alone(config, run, split, epochs, progress):
             f"{setting('evaluate.alone_epochs')} begins where a run began: set {setting('evaluate.run_dir')}."
         )
     # Personal weights are trained like all others.
-    model = dataclasses.replace(run.config.model, personal=None, cache_features=False)
+    model = dataclasses.replace(run.config.model, personal=None)
     task = task_parts.load_task(dataclasses.replace(config, model=model), progress=progress)
-    records, evaluated = fine_tuning.parts(task, split)
-    return _evaluate(config, task, evaluated, own_models.build_tuning(config, task, records, epochs), progress)[1]
+    with task_parts.on_features(run, task, ("train", split)) as task:
+        records, evaluated = fine_tuning.parts(task, split)
+        return _evaluate(config, task, evaluated, own_models.build_tuning(config, task, records, epochs), progress)[1]
 
 
 def _predictor(config, task, num_beams) -> Any:

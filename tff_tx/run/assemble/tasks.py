@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import datasets, models, runtime, tasks
@@ -181,7 +184,7 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
     """
     if not config.model.cache_features:
         return None
-    directory, budget = os.path.join(config.run.directory, "features"), config.model.feature_cache_bytes
+    directory, budget = os.path.join(config.run.directory, _FEATURES), config.model.feature_cache_bytes
     found = tasks.FeatureCache(task, directory, budget, config.engine.num_threads)
     expected = config.cohort.clients_per_round * found.mean_bytes
     if expected > budget:
@@ -193,6 +196,8 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
     return found
 
 
+_FEATURES = "features"
+"""The directory of the activation cache in a run's."""
 _EVALUATION_SHARE = 0.5
 """Of the cache's budget: more of it would leave too little for training clients."""
 
@@ -225,3 +230,32 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
         return []
     plain = dataclasses.replace(task, local=dataclasses.replace(task.local, bucket_by_length=False))
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
+
+
+@contextlib.contextmanager
+def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str]) -> Iterator[tasks.FederatedTask]:
+    """The task with activations for inputs, as the run was trained, where models are trained in an evaluation.
+
+    The activations that the run has are taken from a copy, the others are computed. Without a cache, or if those of
+    these splits take too much of its budget, it is the task itself.
+
+    Args:
+      run: Whose settings say whether and how much.
+      task: Whose model has the run's frozen weights, and was made with `frozen_dropout=False`.
+      names: The splits that are read.
+    """
+    if not run.config.model.cache_features:
+        yield task
+        return
+    budget, stored = run.config.model.feature_cache_bytes, os.path.join(run.directory, _FEATURES)
+    with tempfile.TemporaryDirectory() as directory:
+        if os.path.isdir(stored):
+            shutil.copytree(stored, directory, dirs_exist_ok=True)
+        cache = tasks.FeatureCache(task, directory, budget, run.config.engine.num_threads)
+        clients = {name: getattr(task, name).client_ids for name in dict.fromkeys(names)}
+        if sum(cache.bytes_of_client(c, name) for name in clients for c in clients[name]) > _EVALUATION_SHARE * budget:
+            yield task
+            return
+        for name, client_ids in clients.items():
+            cache.prepare(client_ids, name)
+        yield cache.task
