@@ -1,6 +1,7 @@
 """The transport: who may call, what is rejected, what survives an outage."""
 
 import concurrent.futures
+import hashlib
 import os
 import pathlib
 import random
@@ -79,6 +80,22 @@ def test_who_is_silent_or_late_is_left_out_and_may_come_back(kits):
         answers, failures = hub.ask(1, "echo", dict.fromkeys(NAMES, parties.said("two")))
         assert {contents.unpack(a)[0]["said"] for a in answers.values()} == {"two"}
         assert not failures
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(psutil.virtual_memory().available < 8e9, reason="Both ends together need 5 GB of memory.")
+def test_a_message_of_more_than_2_gb_comes_through(kits):
+    """More than a message of protobuf may have, or a number of 32 bits can say."""
+    piece, number, expected = os.urandom(1 << 26), 33, hashlib.sha256()
+    for _ in range(number):
+        expected.update(piece)
+    with (
+        parties.hub(kits, ["north"], limits=Limits(20.0, 500.0, 60.0)) as hub,
+        parties.serving(kits, "north", hub.port, lambda header, payload: (hashlib.sha256(payload).digest(),)),
+    ):
+        hub.wait()
+        answers, failures = hub.ask(1, "echo", {"north": (piece,) * number})
+    assert (answers, failures) == ({"north": expected.digest()}, {})
 
 
 def test_a_message_wakes_the_call_of_its_participant_alone():
