@@ -9,12 +9,11 @@ embedded data sets alone; names of data sets behind it measure these alone. `--t
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 
-from benchmarks.vertical import measure, read, scenarios
+from benchmarks.vertical import append, measure, read, scenarios
 
 COUNTS = (0, 25, 50, 100, 200)
 _METRICS = {"adult": "roc_auc", "breast_cancer": "roc_auc"}
@@ -109,16 +108,11 @@ def main(data: str, out: str, *names: str, seeds: int = 3, counts: tuple[int, ..
             for variant, fields in variants(settings, parties, counts):
                 own = VerticalConfig(**fields)
                 if (name, variant, seed) not in done:
-                    _append(out, {"data": name, "variant": variant, "seed": seed, **measure(config, own)})
+                    append(out, {"data": name, "variant": variant, "seed": seed, **measure(config, own)})
                 if own.common_rows and own.alignment_weight and (name, f"{variant}: ridge", seed) not in done:
                     for of, value in references(config, own).items():
                         row = {"variant": f"{variant}: {of}", _METRICS.get(name, "accuracy"): value}
-                        _append(out, {"data": name, "seed": seed, **row})
-
-
-def _append(out, row):
-    with open(out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+                        append(out, {"data": name, "seed": seed, **row})
 
 
 def table(out: str) -> str:

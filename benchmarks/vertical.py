@@ -45,6 +45,29 @@ def _joined(path: str, rows: int, directory: str, columns: tuple[str, str], name
     return target
 
 
+_OWN = {
+    ("sts_benchmark", "vertical"): {"top": "comparison", "cut_size": 384, "learning_rate": 3e-4, "epochs": 8},
+}
+"""Settings of variants where they are others than those of the data set."""
+
+
+def ridge_of_pairs(config, settings) -> dict[str, float]:
+    """Pearson of a ridge regression on products and absolute differences of two parties' whole embeddings, pooled."""
+    import numpy as np
+    from sklearn import linear_model, pipeline, preprocessing
+
+    from tff_tx.run.vertical_federation import load
+
+    label, other = (load(config, settings, name, "", False) for name in settings.parties)
+    one, two = (party.data.inputs["features"][:, 0] for party in (label, other))
+    one, two = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (one, two))
+    columns = np.concatenate([one * two, np.abs(one - two)], axis=1)
+    train, test = (label.schedule.split(split) for split in ("train", "test"))
+    model = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.RidgeCV(np.logspace(-1, 5, 13)))
+    model.fit(columns[train], label.data.labels[train])
+    return {"pearson": float(np.corrcoef(model.predict(columns[test]), label.data.labels[test])[0, 1])}
+
+
 def _text(column, minilm):
     return {"text": column, "pretrained": minilm, "trainable": "none"}
 
@@ -112,11 +135,20 @@ def main(data: str, out: str, *names: str) -> None:
         for seed in range(3):
             for name in names or found:
                 of_data, of_model, variants = found[name]
+                config = RunConfig.of({**of_data, "run.seed": seed})
                 for variant in variants.keys() - {v for d, v, s in done if (d, s) == (name, seed)}:
-                    config = RunConfig.of({**of_data, "run.seed": seed})
-                    row = measure(config, VerticalConfig(parties=variants[variant], **of_model))
-                    with open(out, "a", encoding="utf-8") as file:
-                        file.write(json.dumps({"data": name, "variant": variant, "seed": seed, **row}) + "\n")
+                    of = {**of_model, **_OWN.get((name, variant), {}), "parties": variants[variant]}
+                    row = measure(config, VerticalConfig(**of))
+                    append(out, {"data": name, "variant": variant, "seed": seed, **row})
+                if name == "sts_benchmark" and (name, "ridge", seed) not in done:
+                    row = ridge_of_pairs(config, VerticalConfig(parties=variants["vertical"], **of_model))
+                    append(out, {"data": name, "variant": "ridge", "seed": seed, **row})
+
+
+def append(out: str, row: dict) -> None:
+    """Adds a line to OUT."""
+    with open(out, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 MESSAGES = {
@@ -141,8 +173,7 @@ def messages(out: str, *names: str) -> None:
                 rows = list(csv.DictReader(file))
         losses = {key: [float(row[f"eval/{key}"]) for row in rows] for key in ("loss", "accuracy")}
         steps = float(rows[0]["comm/round_trips"]), float(rows[0]["comm/bytes_per_step"])
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"variant": name, **losses, "round_trips": steps[0], "bytes": steps[1]}) + "\n")
+        append(out, {"variant": name, **losses, "round_trips": steps[0], "bytes": steps[1]})
     found = read(out)
     target = next(row["loss"][-1] for row in found if row["variant"] == "exact")
     for row in found:

@@ -36,6 +36,7 @@ def test_parties_are_what_they_are_called():
         ({"bank": BANK, "shop": {"text": ["x"]}}, {}, "must be a text"),
         ({"bank": BANK, "shop": {"text": "x"}}, {}, "texts and no checkpoint to read them with: name one"),
         ({"bank": BANK, "shop": {**SHOP, "pretrained": "x"}}, {}, "tables have none: remove pretrained"),
+        ({"bank": BANK, "shop": {"text": "t", "pretrained": "a.keras"}}, {}, "shop has a Keras model: it reads numb"),
         ({"bank": BANK, "shop": {**SHOP, "trainable": "none"}}, {}, "trainable=none and no checkpoint"),
         ({"bank": BANK, "shop": {"image": [4, 4]}}, {}, "must be the first column of pixels and the one behind"),
         ({"bank": BANK, "shop": SHOP}, {"without": ("tax",)}, "without=tax: there is no party tax; there are bank, sh"),
@@ -71,7 +72,8 @@ def test_what_is_wrong_is_said(parties, more, error):
 def test_presets_are_valid(name):
     lines = (FLAGS / f"{name}.flags").read_text().splitlines()
     flags = dict(line.removeprefix("--").split("=", 1) for line in lines if line.startswith("--"))
-    own = {key: json.loads(value) for key, value in flags.items() if key not in ("dataset", "run_dir")}
+    texts = {"dataset", "run_dir", "top"}
+    own = {key: json.loads(value) for key, value in flags.items() if key not in texts}
     parties = check_vertical(VerticalConfig(**own))
     assert [party.label is None for party in parties.values()] == [False, True]
     assert (own.get("common_rows") is not None) == name.startswith("transfer")

@@ -17,7 +17,7 @@ def test_it_reads_products_differences_and_cosines_of_pairs_that_are_there():
     for row in range(2):
         units = [token[row, 0] / np.sqrt(sum(token[row, 0] ** 2)) for token in tokens]
         for pair, (i, j) in zip(found[row].reshape(3, 9), [(0, 1), (0, 2), (1, 2)]):
-            expected = [*(units[i] * units[j]), *np.abs(units[i] - units[j]), np.dot(units[i], units[j])]
+            expected = [*(units[i] * units[j]), *np.abs(units[i] - units[j]), 2 * np.dot(units[i], units[j])]
             assert np.allclose(pair, expected if present[row, i] and present[row, j] else 0.0, atol=1e-6)
 
 

@@ -104,8 +104,13 @@ def _check_party(where: str, party: PartyConfig, has_labels: bool) -> None:
         raise UserError(f"{where} must have one of columns (numeric, categorical), a text or an image.")
     if party.cut is not None and (party.cut not in CUTS or party.kind is None):
         raise UserError(f"{where} has no cut {party.cut!r}: must be one of {', '.join(CUTS)}, of a party with columns.")
-    if party.pretrained and party.kind == "table":
-        raise UserError(f"{where} has a checkpoint, and tables have none: remove pretrained.")
+    if party.pretrained and party.kind == "table" and not (party.is_keras and not party.categorical):
+        raise UserError(
+            f"{where} has a checkpoint, and tables have none: remove pretrained, or name a Keras model (NAME.keras) of "
+            "numeric columns alone."
+        )
+    if party.is_keras and (party.kind == "text" or party.config):
+        raise UserError(f"{where} has a Keras model: it reads numbers or an image, and has no config.")
     if party.kind == "text" and not party.pretrained:
         raise UserError(f"{where} has texts and no checkpoint to read them with: name one as pretrained.")
     if party.trainable == "none" and not party.pretrained:

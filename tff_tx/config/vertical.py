@@ -65,7 +65,8 @@ class PartyConfig:
       text: A column of texts.
       image: Columns of pixels of an image, from and to (exclusive).
       label: A column; the party that has it computes the loss.
-      pretrained: Checkpoint of the bottom model, of a text or an image.
+      pretrained: Checkpoint of the bottom model, of a text or an image; or NAME.keras, a Keras model of numbers or an
+        image.
       trainable: What is trained of the bottom, as `model.trainable`; "none": it is frozen and computed once.
       cut: What crosses the cut for a row: all its "tokens", or their mean ("pooled").
       config: Fields of the bottom's configuration.
@@ -89,6 +90,11 @@ class PartyConfig:
         if self.numeric or self.categorical:
             return "table"
         return "text" if self.text else "image" if self.image else None
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether the bottom is a Keras model's file."""
+        return (self.pretrained or "").endswith(".keras")
 
     @property
     def pools(self) -> bool:

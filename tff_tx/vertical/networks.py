@@ -15,6 +15,7 @@ from tff_tx.models.tracing import initial_weights
 from tff_tx.models.zoo import blocks
 from tff_tx.models.zoo.ft_transformer import Backbone, FtTransformerConfig
 from tff_tx.vertical.comparison import comparisons
+from tff_tx.vertical.saved import load_encoder
 
 
 class Bottom(tf_keras.Model):
@@ -165,10 +166,10 @@ def build_bottom(
 def _body(party, settings, facts, inputs, seed):
     if "features" in inputs:
         return None
+    if party.pretrained:
+        return load_encoder(party, seed)
     if party.kind == "table":
         return Backbone(_block_config(settings, **{**facts, **party.config}), name="backbone")
-    if party.pretrained:
-        return models.from_pretrained("TFAutoModel", party.pretrained, party.config, seed)
     return Patches(_block_config(settings, **party.config), name="patches")
 
 

@@ -158,12 +158,14 @@ def _inputs(party, rows, facts, max_length):
 def _features(party, inputs):
     """Activations of a frozen checkpoint, computed once: float32 [rows, tokens or 1, hidden]."""
     from tff_tx.vertical.networks import mean_token
+    from tff_tx.vertical.saved import load_encoder
 
-    model = models.from_pretrained("TFAutoModel", party.pretrained, party.config)
+    model = load_encoder(party)
     found, rows = [], len(next(iter(inputs.values())))
     for start in range(0, rows, _BATCH):
         batch = {name: array[start : start + _BATCH] for name, array in inputs.items()}
-        tokens = model(batch).last_hidden_state
+        tokens = model(batch)
+        tokens = getattr(tokens, "last_hidden_state", tokens)
         found.append((mean_token(tokens, batch.get("attention_mask")) if party.pools else tokens).numpy())
     return np.concatenate(found)
 
