@@ -124,7 +124,9 @@ def boosted_trees(train: pd.DataFrame, test: pd.DataFrame) -> dict:
     return {"roc_auc": metrics.roc_auc_score(true[1], scores), "accuracy": ((scores > 0.5) == true[1]).mean()}
 
 
-NEWS = Case(ag_news, "ag_news_minilm", ("accuracy",), rounds=50, cohort=2, steps=4)
+# A client alone has not all classes.
+_CLASSES = ("--label_names=1,2,3,4",)
+NEWS = Case(ag_news, "ag_news_minilm", ("accuracy",), rounds=50, cohort=2, steps=4, flags=_CLASSES)
 CASES = {
     "adult": Case(
         adult, "adult", ("roc_auc", "accuracy"), rounds=20, cohort=15, steps=12, batch_size=64, baseline=boosted_trees

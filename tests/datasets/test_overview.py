@@ -46,6 +46,9 @@ TABLE = {
     "summary": [f"what number {n} says" for n in range(N)],
     "document": [f"a text of number {n} that says something" for n in range(N)],
     "translation": [{"de": f"ein Text mit Nummer {n}", "en": f"a text of number {n}"} for n in range(N)],
+    "helpful": [("yes", "No ", "Yes", "no", " YES")[n % 5] for n in range(N)],
+    "file_id": list(range(1000, 1000 + N)),
+    "year": ["2024"] * N,
     "patient": [f"p{n}" for n in range(N)],
     "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
     "line": [f"line {n % 4}" for n in range(N)],
@@ -72,7 +75,14 @@ def test_columns(tmp_path):
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
         **{"moods": "list", "source": "category", "tags": "list", "day": "time", "owner.userId": "category"},
         **{"row": "id", "tokens": "list", "ner_tags": "list", "rude": "category", "threat": "category"},
-        **{"patient": "id", "movieId": "category", "rated": "number"},
+        **{
+            "patient": "id",
+            "file_id": "id",
+            "helpful": "category",
+            "year": "category",
+            "movieId": "category",
+            "rated": "number",
+        },
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
     }
     kind = next(column for column in seen.columns if column.name == "kind")
@@ -108,7 +118,9 @@ def test_columns(tmp_path):
             },
         ),
         (("kind", "score"), {"label_column": "kind"}, "tabular_classification", {"numeric_columns": ("score",)}),
-        (("price",), {}, "forecasting", {"numeric_columns": ("price",)}),
+        (("price",), {}, "forecasting", {"numeric_columns": ("price",), "client_per_column": True, "split": "time"}),
+        (("review", "helpful"), {}, "sequence_classification", {"label_names": ("No", "yes")}),
+        (("price", "kind", "file_id", "year"), {}, "tabular_classification", {"numeric_columns": ("price",)}),
         (
             ("deep",),
             {},

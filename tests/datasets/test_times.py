@@ -67,7 +67,7 @@ def test_what_is_no_order_of_time_is_left_alone(rows):
 def test_what_cannot_be_sorted_by_is_refused():
     with pytest.raises(UserError, match=r"^b: the column 'date' has 'soon', which is no time .* data\.time_column\.$"):
         by_time([("a", {"date": "2024-01-01"}), ("b", {"date": "soon"})], "date")
-    with pytest.raises(UserError, match=r"^a: .* the first number may be the day or the month"):
+    with pytest.raises(UserError, match=r"^a: .* whose first number may be the day or the month"):
         by_time([("a", {"date": "02/01/2024"}), ("b", {"date": "01/03/2024"})], "date")
     assert by_time([("a", {"date": "01/02/2024"}), ("b", {"date": "03/04/2024"})], "date")[0][0] == "a"
 

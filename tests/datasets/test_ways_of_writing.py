@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 
 import numpy as np
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tff_tx import datasets
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec
+from tff_tx.datasets.overview import likely_task, overview
 from tff_tx.datasets.readers import opening
 from tff_tx.datasets.sources import open_source
 
@@ -24,6 +27,7 @@ TABLE = pd.DataFrame(
         "label": ["b", "a", "b", "a", "c"],
     }
 )
+TEXTS = ["00", "01", "10", "11"]
 
 
 def records(path, *wants, **settings):
@@ -62,10 +66,19 @@ def test_two_colons_separate_as_movielens_has_them(tmp_path):
         assert found["text"].tolist() == [f"a: text, {n}" for n in range(4)]
 
 
+def test_lines_above_the_header(tmp_path):
+    (tmp_path / "x.csv").write_text("Report 2024\n\ntext,label\na,b\n")
+    with pytest.raises(UserError, match=r"line 3: 2 fields where the first line has 1 .*or remove what stands above"):
+        records(tmp_path / "x.csv")
+
+
 def test_recordings_in_a_folder_beside_their_table(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.wav").write_bytes(b"RIFF")
-    (tmp_path / "train.tsv").write_text("path\tsentence\na.wav\tone\n")
+    (tmp_path / "train.tsv").write_text("path\tsentence\na.wav\tone two three four\n")
+    spec = DataSpec("file", files=(str(tmp_path / "train.tsv"),))
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    assert likely == {"task.kind": "speech_recognition", "data.target_column": "sentence"}
     (found,) = records(tmp_path / "train.tsv", "audio")["audio"]
     assert found == {"path": str(tmp_path / "clips" / "a.wav")}
     with pytest.raises(UserError, match=r"several formats, recordings \(clips/a.wav\), tsv \(train.tsv\): name"):
@@ -211,17 +224,69 @@ def test_columns_within_columns(tmp_path):
 
 @pytest.mark.parametrize(
     ("written", "number"),
-    [("3,5", 3.5), ("-0,125", -0.125), ("1234,567", 1234.567), ("1,23", 1.23), ("1,234", None), ("1.234,5", None)],
+    [("3,5", 3.5), ("-0,125", -0.125), ("1234,567", 1234.567), ("1,23", 1.23), ("1,234", None), ("1.234,5", 1234.5)]
+    + [("-1,234.50", -1234.5), ("1.234.567", 1234567.0), ("1,234,567.8", 1234567.8), ("1'234.5", 1234.5)]
+    + [("1\xa0234,5", 1234.5), ("$1,234.00", 1234.0), ("-$5.50", -5.5), ("12,5 %", 12.5), ("1.234,00 €", 1234.0)]
+    + [("$1,234", None), ("12.34.5", None), ("1,23,456", None), ("5 kg", None), ("1.234,567,8", None)],
 )
-def test_decimal_commas_are_read_unless_they_may_group_thousands(tmp_path, written, number):
-    (tmp_path / "x.csv").write_text(f"size;label\n{written};a\n")
+def test_numbers_are_read_as_tables_write_them_unless_a_comma_may_group_thousands(tmp_path, written, number):
+    (tmp_path / "x.csv").write_text(f'size;label\n"{written}";a\n')
     spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), numeric_columns=("size",))
     read = open_source(spec).pools["train"](frozenset({"numbers"}))
     if number is None:
-        with pytest.raises(UserError, match=f"the column 'size' has '{written}', which is no finite number"):
+        with pytest.raises(UserError, match=re.escape(f"the column 'size' has '{written}', which is no finite number")):
             list(read)
     else:
         assert list(read)[0]["numbers"].tolist() == [[number]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"page": n, "of": 2, "results": [{"a": {"text": f"{n}{k}"}, "label": k} for k in (0, 1)]} for n in (0, 1)],
+        {"status": "ok", "meta": {"n": 4}, "response": {"items": [{"a": {"text": t}, "label": t[1]} for t in TEXTS]}},
+        {"next": None, "items": [{"a": {"text": t}, "label": t[1]} for t in TEXTS]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_pages_of_an_api(tmp_path, content, indent):
+    (tmp_path / "x.json").write_text(json.dumps(content, indent=indent))
+    table = pd.DataFrame({"text": TEXTS, "label": [text[1] for text in TEXTS]})
+    check(tmp_path / "x.json", table, text_column=("a.text",))
+
+
+def test_objects_in_lines_are_records_whatever_lists_they_have(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a", "label": 1, "items": [{"b": 1}]}\n' * 2)
+    check(tmp_path / "x.jsonl", pd.DataFrame({"text": ["a", "a"], "label": ["1", "1"]}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["yes", "Yes ", " no", "NO", "no"], "yes,no"),
+        (["1", "1.0", "0.0", "0", "2.0"], "0,1,2.0"),
+        (["a", "A", "b"], None),
+        (["1.1", "1.10"], None),
+    ],
+)
+def test_spellings_of_one_label_are_no_labels(tmp_path, labels, names):
+    pd.DataFrame({"text": "x", "label": labels}).to_csv(tmp_path / "x.csv", index=False)
+    files = {"files": (str(tmp_path / "x.csv"),), "cache_dir": str(tmp_path)}
+    if names is None:
+        assert set(datasets.label_names(DataSpec("file", **files))) == set(labels)
+        return
+    with pytest.raises(UserError, match=rf"^data\.label_column=label: .* in data\.label_names=({names}|no,yes), or"):
+        datasets.label_names(DataSpec("file", **files))
+    number_of = datasets.label_lookup(names.split(","))
+    numbers = [number_of(label.strip()) for label in labels]
+    assert None not in numbers
+    assert len(set(numbers)) == len(names.split(","))
+
+
+def test_files_of_other_programs_are_named(tmp_path):
+    (tmp_path / "x.xlsx").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"^data\.files: '.*x\.xlsx' is a file of a spreadsheet; save it as CSV"):
+        records(tmp_path / "x.xlsx")
 
 
 def test_numbers_are_texts_where_texts_are_wanted(tmp_path):

@@ -1,5 +1,6 @@
 """Predictors against the models' own outputs, for every task that predicts from texts and images."""
 
+import dataclasses
 import io
 import json
 
@@ -171,6 +172,19 @@ def test_inputs_that_a_model_does_not_take(kind, given, sentence):
     predictor = inference.build_predictor(kind, "nowhere", SPEC, data=datasets.DataSpec())
     with pytest.raises(UserError, match=sentence):
         predictor.read(**given)
+
+
+@pytest.mark.parametrize("kind", ["forecasting", "next_item"])
+def test_records_out_of_the_order_of_time_are_refused_or_sorted(tmp_path, kind):
+    (tmp_path / "x.csv").write_text("who,date,v\na,2024-01-02,2\na,2024-01-01,1\n")
+    spec = {"client_column": "who", "numeric_columns": ("v",), "label_column": "v"}
+    data = datasets.DataSpec("file", files=("x",), **spec)
+    predictor = inference.build_predictor(kind, "nowhere", SPEC, data=data)
+    with pytest.raises(UserError, match=r"line 3: the column 'date' has '2024-01-01' after '2024-01-02'"):
+        list(predictor.read(files=[str(tmp_path / "x.csv")]))
+    predictor.data = dataclasses.replace(data, time_column="date")
+    (chunk,) = predictor.read(files=[str(tmp_path / "x.csv")])
+    assert [row["v"] for row in chunk["row"]] == ["1", "2"]
 
 
 def test_scores_have_the_columns_that_the_task_names(tokenizer):

@@ -93,7 +93,8 @@ def _refuse_disorder(how: str, held_out: str) -> None:
     if how != "column":
         raise UserError(
             f"{setting('data.partition')}={how} deals records out one by one, and the task needs the records of a "
-            f"client together and in order; name a {setting('data.client_column')} and keep to "
+            f"client together and in order; name a {setting('data.client_column')}, or set "
+            f"{setting('data.client_per_column')} where each column is a series, and keep to "
             f"{setting('data.partition')}=column."
         )
     if not SPLITS[held_out].keeps_order:

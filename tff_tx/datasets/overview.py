@@ -13,6 +13,7 @@ from tff_tx.config.registries import TASKS
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
+from tff_tx.datasets.surveys import one_spelling
 from tff_tx.datasets.times import Order
 
 MOST_ROWS = 10_000
@@ -32,6 +33,7 @@ _LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotio
 _ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
 _LONGER = ("article", "document", "text", "dialogue", "dialog", "report", "body", "story", "content", "findings")
 _SHORTER = ("highlights", "summary", "abstract", "tldr", "impression", "translation")
+_SAID = ("sentence", "transcript", "transcription", "text")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -169,7 +171,7 @@ def _kind(there: Sequence, distinct: int) -> str:
 def _counts(numbers: Sequence) -> bool:
     """Whether numbers are those of the rows, as an index that was written with a table."""
     first = values.as_number(numbers[0])
-    return first in (0, 1) and all(values.as_number(value) == first + n for n, value in enumerate(numbers))
+    return all(values.as_number(value) == first + n for n, value in enumerate(numbers))
 
 
 def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
@@ -181,6 +183,11 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
       record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
     """
     likely = _likely_task(spec, found, record_columns)
+    label = likely.get("data.label_column", spec.label_column)
+    if likely.get("task.kind", "").endswith("_classification") and not spec.known_labels:
+        labels = dict.fromkeys(str(row[label]).strip() for row in found.rows if not values.is_empty(row.get(label)))
+        if "data.label_separator" not in likely and len(names := one_spelling(labels)) < len(labels):
+            likely["data.label_names"] = names
     if spec.time_column is None and likely and "in_time" in TASKS[likely["task.kind"]].capabilities:
         client = spec.client_column or likely.get("data.client_column", "client")
         of_each = (row.get(client) for row in found.rows)
@@ -212,8 +219,10 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     is_label = bool(labels) and _is_label(spec, labels[0])
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
     media = [c for c in found.columns if c.kind == "image or recording"]
+    heard = any(name.endswith((".wav", ".flac", ".ogg", ".mp3")) for column in media for name in column.examples)
+    if heard and (said := [name for name in texts if _last_word(name) in _SAID]):
+        return {"task.kind": "speech_recognition", "data.target_column": said[0], **named}
     if media and labels:
-        heard = any(name.endswith((".wav", ".flac", ".ogg", ".mp3")) for name in media[0].examples)
         return {"task.kind": "audio_classification" if heard else "image_classification", **label, **named}
     text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
     if texts and "labels" in record_columns:
@@ -253,7 +262,9 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
     gaps = {"data.missing_numbers": "last"} if any(c.missing for c in inputs if c.kind == "number") else {}
     if len(numbers) > _MANY_SERIES and not named:
         return {"task.kind": "forecasting", "data.client_per_column": True, **gaps}
-    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **named} if numbers else {}
+    # Without a client each series is one, of which the end is held out.
+    who = named or {"data.client_per_column": True, "data.split": "time"}
+    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **who} if numbers else {}
 
 
 def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:
@@ -324,4 +335,4 @@ def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:
         return [spec.label_column]
     usual = sorted((n for n in scalars if n.lower() in _LABEL_NAMES), key=lambda n: _LABEL_NAMES.index(n.lower()))
     others = [name for name in scalars if name not in usual and _is_label(spec, name)]
-    return [*usual, *others, *(c.name for c in columns[::-1] if c.kind == "category")]
+    return [*usual, *others, *(c.name for c in columns[::-1] if c.kind == "category" and c.distinct > 1)]

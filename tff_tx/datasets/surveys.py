@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.core.text import listed
 from tff_tx.datasets.sources import Source
 from tff_tx.datasets.spec import DataSpec
 
@@ -128,7 +130,17 @@ class Survey:
             return known
         self.require("train", self.label_column)
         found, named = self.pools["train"].label_values, self.source.label_names()
-        return named if set(found) <= set(named) else ordered_label_names(found, self.tagged)
+        if set(found) <= set(named):
+            return named
+        if not self.tagged and len(one := one_spelling(found)) < len(found):
+            twice = next(name for name in found if name not in one)
+            spellings = [name for name in found if _spelling(name) == _spelling(twice)]
+            raise UserError(
+                f"{setting('data.label_column')}={self.spec.label_column}: the labels {listed(map(repr, spellings))} "
+                f"are spellings of one; name those that are meant, to which the others are matched, as in "
+                f"{setting('data.label_names')}={','.join(one)}, or correct them."
+            )
+        return ordered_label_names(found, self.tagged)
 
     @property
     def image_shape(self) -> tuple:
@@ -163,17 +175,41 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
     return tuple(sorted(found, key=_tag_order if tagged else _label_order))
 
 
+_MOST_SPELLINGS = 100
+
+
+def one_spelling(found: Iterable[str]) -> tuple:
+    """Labels in the models' order, of those that differ in case, or as 1 and 1.0 do, the shortest or else the first.
+
+    Of single letters, and of more labels than are written by hand, each is another one.
+    """
+    first: dict = {}
+    for name in found:
+        before = first.setdefault(_spelling(name), name)
+        first[_spelling(name)] = min(before, name, key=len)
+    return ordered_label_names(first.values() if len(first) <= _MOST_SPELLINGS else found, False)
+
+
+def _spelling(name: str) -> str:
+    return _folded(name) if len(name) > 1 else name
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"^(\d+)\.0$", r"\1", name).casefold()
+
+
 def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
     """From a label as data have it to its number; None: it is not known.
 
-    Data have a name, maybe in another case, or where no name is a number, the number itself.
+    Data have a name, maybe in another case or with .0 after a whole number, or where no name is a number, the number
+    itself.
     """
     exact = {name: number for number, name in enumerate(names)}
-    counts = collections.Counter(map(str.casefold, names))
-    others = {name.casefold(): number for name, number in exact.items() if counts[name.casefold()] == 1}
-    if not any(name.isdecimal() for name in names):
+    counts = collections.Counter(map(_folded, names))
+    others = {_folded(name): number for name, number in exact.items() if counts[_folded(name)] == 1}
+    if not any(map(str.isdecimal, counts)):
         others.update((str(number), number) for number in exact.values())
-    return lambda name: exact.get(name, others.get(name.casefold()))
+    return lambda name: exact.get(name, others.get(_folded(name)))
 
 
 def _label_order(label: str) -> tuple:

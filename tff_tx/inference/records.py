@@ -39,8 +39,11 @@ class _InTime(RecordPredictor):
 
     def read(self, **inputs):
         """Records of files, which are rejected if they are out of order."""
+        return self._in_order(super().read(**inputs))
+
+    def _in_order(self, chunks):
         order = datasets.Order()
-        for chunk in super().read(**inputs):
+        for chunk in chunks:
             if self.data.time_column is None:
                 order.check(chunk.get(_CLIENTS, itertools.repeat(None)), zip(chunk["where"], chunk["row"]))
             yield chunk

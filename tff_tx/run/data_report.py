@@ -60,7 +60,9 @@ def _skipping(config: RunConfig, settings: DataReportConfig) -> list[str]:
         pools = survey(DataSpec.of(skipping)).pools.values()
     except UserError:
         return []
-    return found if any(pool.rows_left_out for pool in pools) else []
+    # Rows in another encoding are not to be left out, but to be read in it.
+    told = [message for pool in pools for message in pool.first_left_out]
+    return [] if not told or any("is not UTF-8" in message for message in told) else found
 
 
 def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
@@ -72,7 +74,8 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     if columns is not None:
         yield _columns(columns)
         likely = likely_task(spec, columns, found.pools["train"].columns)
-        if any(c.missing and c.name == likely.get("data.label_column") for c in columns.columns):
+        separated = likely.get("data.label_separator") or spec.label_separator  # a value that is empty has no label
+        if not separated and any(c.missing and c.name == likely.get("data.label_column") for c in columns.columns):
             likely["data.on_bad_rows"] = "skip"
     if _names_columns(config) or found.pools["train"].columns - {"client"}:
         statistics = describe(spec, count)

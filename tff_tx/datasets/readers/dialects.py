@@ -90,7 +90,8 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     likely = dict.fromkeys([usual, *(s for s in SEPARATORS if s != " " or quoted and quoted[1] == " ")])
     found = [_dialects(separator, head) for separator in ([known] if known else likely)]
     found = [max(dialects, key=lambda dialect: _share(dialect, head, whole)) for dialects in found]
-    best = max(found, key=lambda d: (_share(d, head, whole), -_stray_quotes(d, head), d.delimiter == "::"))
+    shares = {d: _share(d, head, whole) for d in found}
+    best = max(found, key=lambda d: (shares[d], -_stray_quotes(d, head), shares[d] > 0 and d.delimiter == "::"))
     return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
 
 

@@ -50,6 +50,17 @@ _OF_SYSTEMS = ("thumbs.db", "desktop.ini")
 """Files that file managers leave in folders."""
 
 
+_OF_PROGRAMS = {
+    (".xlsx", ".xls", ".xlsm", ".ods"): "a spreadsheet",
+    (".sav", ".por", ".zsav"): "SPSS",
+    (".dta",): "Stata",
+    (".sas7bdat", ".xpt"): "SAS",
+    (".rds", ".rda", ".rdata"): "R",
+    (".pkl", ".pickle"): "Python",
+    (".doc", ".docx", ".pdf"): "a text processor",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class _File:
     path: str
@@ -231,6 +242,12 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
         raise UserError(
             f"{setting('data.files')}: the files are of several formats, {found}: name those of one, such as the table "
             f"that names the others, or choose it with {setting('data.format')}."
+        )
+    program = next((name for end, name in _OF_PROGRAMS.items() if _ending(files[0].path) in end), None)
+    if program is not None:
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} is a file of {program}; save it as CSV (UTF-8) or Parquet, "
+            "and name that."
         )
     if None in names:
         raise UserError(

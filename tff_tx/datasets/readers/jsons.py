@@ -20,7 +20,7 @@ _HEAD_CHARACTERS = 2**16
 _LEAF = re.compile(r'\s*\{\s*"(users|num_samples|user_data|hierarchies)"\s*:\s*[\[{]')
 _SQUAD = re.compile(r'(?s)\s*\{.*"paragraphs"\s*:\s*\[')
 # What an object calls its array of records.
-_RECORDS = ("data", "records", "rows", "examples")
+_RECORDS = ("data", "records", "rows", "examples", "results", "items", "entries", "hits", "documents")
 _OPENING = re.compile(rf'\s*(\[|\{{\s*$|\{{\s*"({"|".join(_RECORDS)})"\s*:\s*\[)')
 
 
@@ -41,31 +41,43 @@ def json_format(path: str, encoding: str | None = None) -> str | None:
 
 
 def read_jsonl(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
-    """JSON Lines, one object a line; or an array of objects, or an object with such an array as its `data`."""
+    """JSON Lines, one object a line; or an array of objects, an object that has such an array, or pages of these."""
     with TextLines(path, encoding) as file:
         lines = ((n, line) for n, line in file.numbered() if isinstance(line, BadRow) or line.strip())
-        first = list(itertools.islice(lines, 1))
-        whole = first and isinstance(first[0][1], str) and _opens_array(first[0][1])
+        first = list(itertools.islice(lines, 2))
+        whole = first and isinstance(first[0][1], str) and _opens_array(first[0][1], len(first) == 1)
         for number, line in () if whole else itertools.chain(first, lines):
             where = f"{path}, line {number}"
             yield where, line if isinstance(line, BadRow) else _object(where, line)
     if whole:
-        content = _json(path, _text(path, encoding))
-        if isinstance(content, dict):
-            content = next((content[name] for name in _RECORDS if isinstance(content.get(name), list)), [content])
-        for number, value in enumerate(content, start=1):
+        for number, value in enumerate(_records(_json(path, _text(path, encoding))), start=1):
             where = f"{path}, record {number}"
             yield where, value if isinstance(value, dict) else _no_object(where, value)
 
 
-def _opens_array(line: str) -> bool:
-    """Whether a first line begins a value that goes on, or one that has records in it."""
+def _opens_array(line: str, alone: bool) -> bool:
+    """Whether a first line begins a value that goes on, or is `alone` with records in it."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return _OPENING.match(line) is not None
-    records = [value.get(name) for name in _RECORDS] if isinstance(value, dict) else [value]
-    return any(isinstance(v, list) and v and isinstance(v[0], dict) for v in records)
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict)
+    return alone and isinstance(value, dict) and _records(value) != [value]
+
+
+def _records(content: Any) -> list:
+    """The records of a file: an array, that of an object, or those of an array of objects, as pages of an API are."""
+    if isinstance(content, dict):
+        return _page(content) or next(filter(None, map(_page, content.values())), [content])
+    pages = [_page(page) for page in content]
+    return [row for page in pages for row in page] if pages and all(pages) else content
+
+
+def _page(value: Any) -> list | None:
+    """The records of an object that holds them by a usual name."""
+    found = [value.get(name) for name in _RECORDS] if isinstance(value, dict) else []
+    return next((rows for rows in found if isinstance(rows, list) and rows and isinstance(rows[0], dict)), None)
 
 
 def _object(where: str, line: str) -> dict | BadRow:

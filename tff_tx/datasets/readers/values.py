@@ -12,10 +12,18 @@ import re
 import numpy as np
 
 # As files write that a number is missing.
-_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "?")
+_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "?", ".", "-", "#n/a", "#null!")
 
 # A comma before decimals, but not one that may as well group thousands, as in 1,234.
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(?![1-9]\d{0,2},\d{3}\s*$)\d+,\d+\s*")
+# Currencies and percent signs.
+_UNIT = re.compile(r"([+-]?)\s*[$€£¥]?\s*([+-]?\d.*?)\s*[$€£¥%]?")
+# A thousands separator and a decimal point, which are certain where both are there, or groups are several.
+_GROUPED = [
+    re.compile(rf"[+-]?\d{{1,3}}(?:(?:{group}\d{{3}})+{point}\d+|(?:{group}\d{{3}}){{2,}})")
+    for group, point in ((r"\.", ","), (",", r"\."), ("['’]", r"\."), (r"\s", "[.,]"))
+]
+_MOST_DIGITS = 40
 
 
 def is_missing(value) -> bool:
@@ -84,7 +92,14 @@ def as_words(value) -> list:
 
 
 def as_label(value) -> str:
-    """A single value, not empty, as text."""
+    """A single value, not empty, as text without blanks around it."""
+    label = _single(value).strip()
+    if not label:
+        raise TypeError
+    return label
+
+
+def _single(value) -> str:
     if isinstance(value, np.ndarray):
         # Scalars come out of some files as arrays of one element.
         value = value.item()
@@ -94,8 +109,8 @@ def as_label(value) -> str:
 
 
 def as_client(value) -> str:
-    """The id of a client: a label without NUL, at which SQLite and C end a text."""
-    client = as_label(value)
+    """The id of a client: a single value without NUL, at which SQLite and C end a text."""
+    client = _single(value)
     if "\0" in client:
         raise ValueError
     return client
@@ -118,13 +133,25 @@ def as_flag(value) -> bool:
 
 
 def as_number(value) -> float:
-    """A finite number; a text may have a decimal comma."""
-    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
-        value = value.replace(",", ".")
-    number = float(value)
+    """A finite number; a text may have a decimal comma, groups of thousands, a currency or a percent sign."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = float(_plain(value))
     if not np.isfinite(number):
         raise ValueError
     return number
+
+
+def _plain(text: str) -> str:
+    """The text of a number as Python writes it."""
+    unit = _UNIT.fullmatch(text.strip()) if len(text) < _MOST_DIGITS else None
+    text = unit[1] + unit[2] if unit else text
+    if any(grouped.fullmatch(text) for grouped in _GROUPED):
+        *whole, last = re.split(r"[.,'’\s]", text)
+        certain = len({*re.findall(r"[.,'’\s]", text)}) > 1
+        return "".join(whole) + (f".{last}" if certain else last)
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
 
 
 def is_missing_number(value) -> bool:
