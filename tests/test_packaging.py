@@ -282,16 +282,8 @@ def test_a_failed_import_is_told(monkeypatch):
     assert "signal 6" in check_install.failed_import()
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="This is no checkout.")
 def test_no_environment_gets_into_the_tree_not_even_as_a_link():
-    """git replaces an ignored directory by a file of its name that is in the tree."""
-
-    def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.split()
-
+    """git replaces an ignored directory by a file of its name that is in the tree; with a slash it ignores no link."""
     names = set(re.findall(r"\.venv[\w-]*", (ROOT / "Makefile").read_text()))
     assert len(names) > 5
-    assert set(git("check-ignore", "--no-index", *(f"elsewhere/{name}" for name in names))) == {
-        f"elsewhere/{name}" for name in names
-    }
-    assert not [name for name in git("ls-files") if name.startswith(".venv")]
+    assert names <= set((ROOT / ".gitignore").read_text().split())
