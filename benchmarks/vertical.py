@@ -111,7 +111,14 @@ def scenarios(data: str, minilm: str, scratch: str) -> dict:
         ),
         "ag_news": (
             {"data.dataset": "file", "data.files": (news,)},
-            {"epochs": 5, **_SMALL, "cut_size": 32, "max_length": 48},
+            {
+                "epochs": 3,
+                **_SMALL,
+                "top": "concatenation",
+                "cut_size": 128,
+                "learning_rate": 1e-3,
+                "max_length": 48,
+            },
             {
                 "one feature party": {"editor": topic, "titles": title},
                 "vertical": {"editor": topic, "titles": title, "texts": text},
