@@ -164,6 +164,7 @@ def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, nam
     assert likely.get("task.kind") == task
     assert {f"data.{name}": value for name, value in named.items()}.items() <= likely.items()
     config = RunConfig.of({"data.dataset": "file", "data.files": ("x",), **likely})
+    assert names != ("price",) or config.cohort.clients_per_round == 1
     assert not settings.get("client_per_column") or (config.data.client_column, config.data.numeric_columns) == (
         None,
         (),

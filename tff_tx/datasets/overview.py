@@ -263,7 +263,8 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
     if len(numbers) > _MANY_SERIES and not named:
         return {"task.kind": "forecasting", "data.client_per_column": True, **gaps}
     # Without a client each series is one, of which the end is held out.
-    who = named or {"data.client_per_column": True, "data.split": "time"}
+    cohort = {"cohort.clients_per_round": len(numbers)} if len(numbers) < _MANY_SERIES else {}
+    who = named or {"data.client_per_column": True, "data.split": "time", **cohort}
     return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **who} if numbers else {}
 
 
