@@ -19,7 +19,16 @@ def ask(
     unpack: Callable[[bytes], tuple[dict, Any]] = contents.unpack,
 ) -> tuple[dict[str, tuple[dict, Any]], dict[str, str]]:
     """Answers of participants, unpacked, and why others have none, both by name; see `Hub.ask`."""
-    answers, failures, found = *hub.ask(round_num, phase, payloads, seconds=seconds), {}
+    answers, failures = hub.ask(round_num, phase, payloads, seconds=seconds)
+    found, refused = unpacked(answers, unpack)
+    return found, {**failures, **refused}
+
+
+def unpacked(
+    answers: Mapping[str, bytes], unpack: Callable[[bytes], tuple[dict, Any]] = contents.unpack
+) -> tuple[dict[str, tuple[dict, Any]], dict[str, str]]:
+    """Answers that are what was asked for, in the same order, and what is wrong with others, both by name."""
+    found, failures = {}, {}
     for name, payload in answers.items():
         try:
             said, rest = unpack(payload)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Callable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import grpc_calls, relayed_calls, wire
 from tff_tx.federation.envelopes import Payload, payload_digest
 from tff_tx.federation.peers import AllowList, Peers, Request
 from tff_tx.federation.secure_sums.identities import Authority, fingerprint
-from tff_tx.federation.service import Service
+from tff_tx.federation.service import BEAT_SECONDS, Service
 
 MOST_BYTES = 1 << 36
 
@@ -122,10 +123,29 @@ class Hub(contextlib.AbstractContextManager):
         round_num: int,
         phase: str,
         payloads: Mapping[str, Payload],
-        on_answer: Callable[[int], None] | None = None,
         seconds: float | None = None,
     ) -> tuple[dict[str, bytes], dict[str, str]]:
         """Sends participants a message each, and waits for their answers.
+
+        Args:
+          round_num: The round.
+          phase: What it is about.
+          payloads: As of `send`.
+          seconds: Time limit; default: that of a phase.
+
+        Returns:
+          The answers by name, and by name the reasons why others have none.
+        """
+        answers, failures = {}, {}
+        self.send(round_num, phase, payloads)
+        while waiting := payloads.keys() - answers.keys() - failures.keys():
+            found = self.collect(waiting, seconds)
+            answers.update(found[0])
+            failures.update(found[1])
+        return answers, failures
+
+    def send(self, round_num: int, phase: str, payloads: Mapping[str, Payload]) -> None:
+        """Sends participants a message each, for whose answers `collect` waits.
 
         A participant that is gone and comes back within the limits is sent the same message again.
 
@@ -134,39 +154,53 @@ class Hub(contextlib.AbstractContextManager):
           phase: What it is about.
           payloads: What is sent, by the participant's name; different from all that are sent before, unless it may have
             the same answer.
-          on_answer: Called with the number of answers so far.
-          seconds: Time limit; default: that of a phase.
+        """
+        with self._peers.changed:
+            for name, payload in payloads.items():
+                peer, digest = self._peers[name], payload_digest(payload)
+                peer.request, peer.answer = Request(round_num, phase, payload, digest, time.monotonic()), None
+            self._peers.changed.notify_all()
+
+    def collect(
+        self, names: Collection[str], seconds: float | None = None, wait: float = math.inf
+    ) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Waits until one of the participants that were sent messages has answered, or cannot any more.
+
+        Args:
+          names: Of the participants; none of them may have been in an earlier result for its message.
+          seconds: Time limit of an answer; default: that of a phase.
+          wait: After so many seconds the result may be empty.
 
         Returns:
-          The answers by name, and by name the reasons why others have none.
+          The answers by name in their order of arrival, and by name the reasons why others have none.
         """
-        answers, failures = {}, {}
-        limit = self.limits.phase if seconds is None else seconds
+        until, limit = time.monotonic() + wait, self.limits.phase if seconds is None else seconds
         with self._peers.changed:
-            started = time.monotonic()
-            for name, payload in payloads.items():
-                self._peers[name].request, self._peers[name].answer = (
-                    Request(round_num, phase, payload, payload_digest(payload)),
-                    None,
-                )
-            self._peers.changed.notify_all()
-            while waiting := payloads.keys() - answers.keys() - failures.keys():
-                now = time.monotonic()
-                for name in waiting:
-                    peer = self._peers[name]
-                    if peer.answer is not None:
-                        answers[name], peer.answer = peer.answer, None
-                        if on_answer is not None:
-                            on_answer(len(answers))
-                    elif now > started + limit:
-                        failures[name] = f"{name} has not answered within {limit:.0f} s"
-                    elif now > max(started, peer.last_seen) + self.limits.silence:
-                        failures[name] = f"{name} has given no sign of life for {self.limits.silence:.0f} s"
-                if waiting - answers.keys() - failures.keys():
-                    self._peers.changed.wait(1.0)
-            for name in payloads:
-                self._peers[name].request = None
+            while True:
+                found = self._settled([self._peers[name] for name in names], limit)
+                if any(found) or time.monotonic() >= until:
+                    return found
+                self._peers.changed.wait(min(1.0, wait))
+
+    def _settled(self, peers, limit):
+        answers, failures, now = {}, {}, time.monotonic()
+        for peer in sorted(peers, key=lambda peer: peer.answered):
+            if peer.answer is not None:
+                answers[peer.name], peer.answer = peer.answer, None
+            elif now > peer.request.since + limit:
+                failures[peer.name] = f"{peer.name} has not answered within {limit:.0f} s"
+            elif now > max(peer.request.since, peer.last_seen) + self.limits.silence:
+                failures[peer.name] = f"{peer.name} has given no sign of life for {self.limits.silence:.0f} s"
+        for name in failures:
+            self._peers[name].request = None
         return answers, failures
+
+    def idle(self) -> list[str]:
+        """Who has joined, is there, and owes no answer."""
+        with self._peers.changed:
+            since = time.monotonic() - max(self.limits.silence, 2 * BEAT_SECONDS)
+            peers = [self._peers[name] for name in self.names]
+            return [p.name for p in peers if p.is_ready and p.request is p.answer is None and p.last_seen > since]
 
     def close(self) -> None:
         """Ends the server; participants go on looking for the next."""

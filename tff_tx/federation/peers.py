@@ -18,12 +18,13 @@ from tff_tx.federation.messages_pb2 import Header
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A message that awaits an answer; `digest` is that of its payload."""
+    """A message that awaits an answer, `since` when; `digest` is that of its payload."""
 
     round_num: int
     phase: str
     payload: Payload
     digest: bytes
+    since: float
 
 
 @dataclasses.dataclass
@@ -44,6 +45,7 @@ class Peer:
     last_seen: float = 0.0
     request: Request | None = None
     answer: bytes | None = None
+    answered: float = 0.0
     receiving: Any = None
     sending: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
@@ -107,7 +109,7 @@ class Peers:
                 if not peer.is_ready:
                     logging.warning("%s does not take part: %s", peer.name, peer.refusal)
             elif request is not None and header.answers_sha256 == request.digest:
-                peer.answer, peer.request = payload, None
+                peer.answer, peer.answered, peer.request = payload, peer.last_seen, None
             self.changed.notify_all()
 
 
