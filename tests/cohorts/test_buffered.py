@@ -82,6 +82,26 @@ class TestByHand:
             cohort_fn(4, 1, 7.0)
 
 
+def test_a_record_is_replayed_with_its_versions_and_who_did_not_count(tmp_path):
+    line = schedule(max_staleness=2)
+    path = str(tmp_path / cohorts.LOG)
+    with cohorts.CohortLog(str(tmp_path)) as log:
+        for number in range(1, 21):
+            cohort = asynchrony.build_cohort_fn(line, lambda ids, r: ids)(number)
+            lists = cohort.selected, cohort.reported, cohort.dropped, cohort.stragglers
+            log.append(number, 0, *lists, seconds=cohort.seconds, versions=cohort.versions)
+    assert [asynchrony.RecordedSchedule(path, 2).buffer(number) for number in range(1, 21)] == [
+        line.buffer(number) for number in range(1, 21)
+    ]
+    assert any(line.buffer(number).stale for number in range(1, 21))
+    with pytest.raises(UserError, match=r"line \d+: a report is staler than cohort.max_staleness=1: raise it"):
+        asynchrony.RecordedSchedule(path, 1)
+    with cohorts.CohortLog(str(tmp_path)) as log:
+        log.append(1, 0, ["a"], ["a"])
+    with pytest.raises(UserError, match="line 1: has no version of the model for each report"):
+        asynchrony.RecordedSchedule(path, 2)
+
+
 def test_the_order_of_asking_changes_nothing():
     line = schedule()
     forward = [line.buffer(r) for r in range(1, 31)]

@@ -13,6 +13,9 @@ from tff_tx.core.errors import UserError
 DIURNAL = {"devices.availability": "diurnal"}
 WORKING = {"devices.seconds_per_example": 0.1}
 BUFFERED = {"cohort.buffer_size": 4, **WORKING}
+TASK = {"task.kind": "causal_lm", "model.architecture": "gpt2", "model.tokenizer": "bytes"}
+SILOS = {"data.dataset": "file", "data.files": ("{silo}",), "data.silos": ("a", "b")}
+REAL = {"cohort.buffer_size": 4, "engine.name": "federation", **SILOS, **TASK}
 REPLAY = {"cohort.sampling": "fixed", "cohort.cohorts": "x"}
 
 
@@ -68,7 +71,22 @@ def checked(values):
             {**BUFFERED, "cohort.sampling": "poisson"},
             "cohort.buffer_size=4 cannot be combined with cohort.sampling=poisson",
         ),
-        ({**BUFFERED, **REPLAY}, "cohort.buffer_size=4 cannot be combined with cohort.sampling=fixed"),
+        (
+            {**BUFFERED, **REPLAY},
+            "devices.seconds_per_example=0.1 has no effect with cohort.buffer_size=4 and cohort.sampling=fixed, whose",
+        ),
+        ({**REAL, **WORKING}, "participants are real, and report when they do; remove it"),
+        (
+            {**REAL, **REPLAY},
+            "cohort.cohorts=x cannot be combined with cohort.buffer_size=4 and engine.name=f",
+        ),
+        ({**REAL, "run.participant_evaluation": True}, "participants are at work on updates whenever a round ends"),
+        ({**REAL, "algorithm.name": "ditto"}, "what clients retain counts round by round"),
+        ({**REAL, "aggregation.secure": "masks"}, "masks are bound to one broadcast model, and stale clients"),
+        (
+            {**REAL, "local_privacy.clip_norm": 1.0, "local_privacy.noise_multiplier": 1.0},
+            "a coordinator that resumes has clients train once more, which is not accounted for",
+        ),
         (
             {**BUFFERED, "cohort.sampling": "min_separation"},
             "cohort.buffer_size=4 cannot be combined with cohort.sampling=min_separation",
@@ -112,6 +130,8 @@ def test_settings_without_effect_or_sense_are_rejected(values, sentence):
         {**BUFFERED, "cohort.concurrency": 12, "cohort.max_staleness": 2},
         {**BUFFERED, "cohort.sampling": "by_size", "cohort.clients_per_round": 39},
         {**BUFFERED, "compression.upload": "top_k"},
+        {"cohort.buffer_size": 4, **REPLAY},
+        REAL,
     ],
 )
 def test_settings_with_an_effect_are_not(values):

@@ -13,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
+from tff_tx.cohorts import log as cohort_log
 from tff_tx.cohorts.devices import Cohort, Devices
 from tff_tx.cohorts.sampling import Sampler
 from tff_tx.core.errors import UserError, setting
@@ -154,8 +155,49 @@ class AsyncSchedule:
         return _Work(end, number, client_id, version, self._devices.is_gone(client_id, end, drawing, 0))
 
 
+class RecordedSchedule:
+    """The buffers of an earlier run, as its `cohorts.jsonl` has them: reports that counted, in their order of arrival.
+
+    Args:
+      path: The record; `sampling.fixed` has checked its clients and that it has all rounds.
+      max_staleness: Of reports.
+
+    Raises:
+      UserError: If rounds are not asynchronous, or reports staler than that.
+    """
+
+    def __init__(self, path: str, max_staleness: int):
+        self._buffers = {}
+        for where, record in cohort_log.records(path, f"{setting('cohort.cohorts')}={path}"):
+            number, reported, versions = (record.get(name) for name in ("round_num", "reported", "versions"))
+            whole = isinstance(versions, list) and all(type(version) is int for version in versions)
+            if not whole or not isinstance(reported, list) or len(versions) != len(reported):
+                raise UserError(
+                    f"{where}: has no version of the model for each report, so that no FedBuff is replayed: name the "
+                    f"{cohort_log.LOG} of an asynchronous run, or remove {setting('cohort.buffer_size')}."
+                )
+            if not all(0 <= number - 1 - version <= max_staleness for version in versions):
+                raise UserError(
+                    f"{where}: a report is staler than {setting('cohort.max_staleness')}={max_staleness}: raise it to "
+                    "that of the recorded run."
+                )
+            others = (list(record.get(name, ())) for name in ("dropped", "stragglers"))
+            self._buffers[number] = Buffer([*map(Arrival, reported, versions)], *others, record.get("seconds", 0.0))
+
+    def buffer(self, round_num: int) -> Buffer:
+        """Reports of the update of a round, counted from 1."""
+        return self._buffers[round_num]
+
+
+class HasBuffers(Protocol):
+    """A schedule of asynchronous rounds: simulated, recorded, or of participants as they come."""
+
+    def buffer(self, round_num: int) -> Buffer:
+        """Reports of the update of a round, counted from 1."""
+
+
 def build_cohort_fn(
-    schedule: AsyncSchedule, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
+    schedule: HasBuffers, arguments_fn: Callable[[Sequence[str], int], Sequence[Any]]
 ) -> Callable[[int, int, float], Cohort]:
     """The rounds of a schedule: a function from (round, attempt, simulated seconds, which are not read) to the cohort.
 
@@ -185,6 +227,7 @@ def build_cohort_fn(
             dropped=buffer.dropped,
             stragglers=buffer.stale,
             seconds=buffer.seconds,
+            versions=[arrival.version for arrival in buffer.arrivals],
         )
 
     return cohort

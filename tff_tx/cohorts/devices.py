@@ -37,6 +37,7 @@ class Cohort:
       dropped: Clients that vanish.
       stragglers: Clients that would be late.
       seconds: Simulated duration.
+      versions: Of asynchronous rounds, the version of the model that each of `reported` started from.
     """
 
     selected: Sequence[str]
@@ -45,6 +46,7 @@ class Cohort:
     dropped: Sequence[str] = ()
     stragglers: Sequence[str] = ()
     seconds: float = 0.0
+    versions: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,6 +86,7 @@ class CohortLog(contextlib.AbstractContextManager):
         failed: Mapping[str, str] | None = None,
         seconds: float = 0.0,
         delta_bytes: int | None = None,
+        versions: Sequence[int] = (),
     ) -> None:
         """Records a round.
 
@@ -99,6 +100,7 @@ class CohortLog(contextlib.AbstractContextManager):
           failed: Reasons of failures, by client id.
           seconds: Simulated duration of the round, with the attempts before this one.
           delta_bytes: Size of the change that was sent, if changes are sent.
+          versions: Of an asynchronous round, the version of the model that each of `reported` started from.
         """
         record = {
             "round_num": round_num,
@@ -112,6 +114,8 @@ class CohortLog(contextlib.AbstractContextManager):
         }
         if delta_bytes is not None:
             record["delta_bytes"] = delta_bytes
+        if versions:
+            record["versions"] = list(versions)
         self.ledger.add(round_num, record["clients"], delta_bytes or 0)
         self._file.write(_line(record))
         self._file.flush()

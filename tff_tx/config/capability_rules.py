@@ -8,6 +8,7 @@ from tff_tx.config.conditions import (
     Chosen,
     Conflict,
     Derived,
+    Law,
     Relation,
     belong,
     fill,
@@ -189,6 +190,11 @@ CAPABILITIES = (
     *(
         Conflict(_SILOS, retains, "what clients retain would leave their silo, to be stored on this machine")
         for retains in (STORED, _RETAINS)
+    ),
+    Law(
+        lambda c: laws.has_arrivals(c) and (STORED.holds(c) or _RETAINS.holds(c)),
+        "{cohort.buffer_size=} and {engine.name=} cannot be combined with {algorithm.name=} and {model.personal=}: "
+        "what clients retain counts round by round, and they start in earlier ones; remove one of them.",
     ),
     *(
         Conflict(path, _BESIDE, because, "remove it, or use fed_avg")

@@ -60,6 +60,11 @@ def categories_are_lists(config: RunConfig) -> Found:
     return None
 
 
+def has_arrivals(config: RunConfig) -> bool:
+    """Whether rounds are asynchronous, of real participants."""
+    return config.cohort.is_buffered and config.engine.name == "federation"
+
+
 def enough_report(config: RunConfig) -> Found:
     """A round does not wait for more clients than it asks."""
     least = config.cohort.min_clients

@@ -183,7 +183,6 @@ _ENGINE = [
         Conflict("engine.name=federation", condition, because)
         for condition, because in (
             ("attack.name!=none", "attackers are simulated in federations of one machine"),
-            (laws.BUFFERED, "participants of a round start from the same model"),
             ("run.keep_updates", "participants send sums, not single updates"),
             ("model.cache_features", "activations would be of participants' data"),
         )

@@ -11,6 +11,16 @@ _NO_TIME = (
     "has no effect while clients take no time: set {devices.seconds_per_example} or {devices.bytes_per_second}, or "
     "remove it."
 )
+_SIMULATED = section("devices", "seconds_per_example", "bytes_per_second", "dropout_rate")
+_ARRIVALS = {
+    "participants are real, and report when they do": ("cohort.cohorts", *_SIMULATED),
+    "participants are at work on updates whenever a round ends": ("run.participant_evaluation",),
+    "a coordinator that resumes has clients train once more, which is not accounted for": (
+        laws.LOCAL_DP,
+        laws.EXAMPLE_DP,
+    ),
+}
+"""What cannot be where participants do not wait for each other, and why."""
 
 COHORTS = [
     Requires("cohort.sampling=fixed", "cohort.cohorts", "it replays them"),
@@ -53,7 +63,7 @@ FED_BUFF = [
     Conflict(laws.BUFFERED, "engine.name=tff_native", "TFF's runtime starts all clients from one model"),
     Conflict(
         laws.BUFFERED,
-        f"cohort.sampling=poisson|fixed|min_separation|{'|'.join(ADAPTIVE_SAMPLERS)}",
+        f"cohort.sampling=poisson|min_separation|{'|'.join(ADAPTIVE_SAMPLERS)}",
         "these draw whole rounds, and FedBuff starts clients one by one",
         "sample with uniform or by_size",
     ),
@@ -70,9 +80,28 @@ FED_BUFF = [
         )
     ),
     Law(
-        lambda c: c.cohort.is_buffered and not c.devices.takes_time,
+        lambda c: (
+            c.cohort.is_buffered
+            and not (c.devices.takes_time or c.cohort.sampling == "fixed" or c.engine.name == "federation")
+        ),
         "{cohort.buffer_size=} needs clients that take time: set {devices.seconds_per_example} (and "
         "{devices.speed_spread}) or {devices.bytes_per_second}.",
+    ),
+    *(
+        Law(
+            lambda c, path=path: c.is_set(path) and c.cohort.is_buffered and c.cohort.sampling == "fixed",
+            f"{{{path}=}} has no effect with {{cohort.buffer_size=}} and {{cohort.sampling=}}, whose reports are "
+            "those of the record: remove it.",
+        )
+        for path in ("cohort.concurrency", *_SIMULATED)
+    ),
+    *(
+        Law(
+            lambda c, path=path: c.is_set(path) and laws.has_arrivals(c),
+            f"{{{path}=}} cannot be combined with {{cohort.buffer_size=}} and {{engine.name=}}: {because}; remove it.",
+        )
+        for because, paths in _ARRIVALS.items()
+        for path in paths
     ),
     Law(
         lambda c: c.cohort.is_buffered and c.compression.upload != "none" and c.engine.name != "local",

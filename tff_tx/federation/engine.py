@@ -14,7 +14,8 @@ import tensorflow_federated as tff
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import contents, evaluation
 from tff_tx.federation.answers import ask
-from tff_tx.federation.envelopes import EnvelopeError
+from tff_tx.federation.arrivals import TRAIN
+from tff_tx.federation.envelopes import EnvelopeError, Payload
 from tff_tx.federation.evaluation import EVALUATE
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.layout import Layout
@@ -25,11 +26,11 @@ from tff_tx.federation.worker import digest_of
 from tff_tx.runtime.client_states import retained_leaves
 from tff_tx.runtime.engine import Gathered, ProcessEngine
 from tff_tx.runtime.form import RoundForm
-from tff_tx.runtime.hooks import Job
+from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.rounds import TooFewClientsError
 
-TRAIN, FORM = "train", "form"
-"""Phases of a round of sums in the clear, and of the comparison of forms before the first."""
+FORM = "form"
+"""The phase of the comparison of forms before the first round."""
 
 
 class FederationEngine(ProcessEngine):
@@ -46,6 +47,7 @@ class FederationEngine(ProcessEngine):
       facts: What participants need to know besides the plan to make the process, told with every request.
       compressed: Whether payloads are entropy-coded, as pays where updates are compressed.
       secure_fn: From the layout of contributions to secure sums; None: participants' sums are in the clear.
+      hooks: Of `ProcessEngine`.
 
     Raises:
       UserError: If a participant refuses, or makes another process of the plan.
@@ -59,11 +61,12 @@ class FederationEngine(ProcessEngine):
         facts: Mapping[str, Any],
         compressed: bool = False,
         secure_fn: Callable[[Layout], SecureRounds] | None = None,
+        hooks: Sequence[Hook] = (),
     ):
         form = RoundForm.of(process)
         self._counted = CountedRounds(hub.names, participant_fn)
         has_states = retained_leaves(form.type_signature("work").result)
-        super().__init__(process, form, [self._counted] if has_states else [])
+        super().__init__(process, form, [*([self._counted] if has_states else []), *hooks])
         self._merge, self._hub = form.graph("merge").whole(), hub
         self._participant_fn, self._compressed, self._asked, self._round_num = participant_fn, compressed, 0, 0
         leaves = self.parts.prepare(*self.parts.initialize())
@@ -127,7 +130,7 @@ class FederationEngine(ProcessEngine):
 
     def model_weights(self, state: Any) -> Any:
         """As of all engines; participants then evaluate with what their clients retained until this state."""
-        if self.hooks:
+        if self._counted in self.hooks:
             self._counted.go_on(state)
         return super().model_weights(state)
 
@@ -137,19 +140,24 @@ class FederationEngine(ProcessEngine):
         jobs, positions = [job_fn(client) for client in clients], collections.OrderedDict()
         for position, job in enumerate(jobs):
             positions.setdefault(self._participant_fn(job.client), []).append(position)
-        changing = [leaf for i, leaf in enumerate(jobs[0].broadcast) if i not in self.parts.constants]
+        changing = self._changing(jobs[0].broadcast)
         arrays = contents.encode(changing, self._compressed)
-        self._asked += 1  # another attempt at a round is of other clients
-        requests = {}
-        for name, own in positions.items():
-            clients = [_plain(jobs[p].client) for p in own]
-            said = {"facts": self._facts, "attempt": self._asked, "clients": clients}
-            requests[name] = contents.pack({**said, "counted": self._counted.of(name)}, arrays)
+        requests = {name: self._request([jobs[p].client for p in own], arrays) for name, own in positions.items()}
         gathered.clock.stop("prepare")
         self._round_num = round_num = int(jobs[0].client["round_num"])
         if self._secure is None:
             return self._sum(round_num, positions, requests, gathered)
         return self._secure_sum(round_num, model_digest(self._facts["form"], changing), positions, requests, gathered)
+
+    def _changing(self, broadcast: list) -> list:
+        """What travels of a broadcast."""
+        return [leaf for i, leaf in enumerate(broadcast) if i not in self.parts.constants]
+
+    def _request(self, clients: Sequence[Any], arrays: bytes) -> Payload:
+        """Has a participant's clients train on a model; no two requests are the same."""
+        self._asked += 1  # another attempt at a round is of other clients
+        said = {"facts": self._facts, "attempt": self._asked, "clients": [_plain(client) for client in clients]}
+        return contents.pack({**said, "counted": self._counted.of(self._participant_fn(clients[0]))}, arrays)
 
     def _sum(self, round_num: int, positions: Mapping[str, list[int]], requests: Mapping[str, Any], gathered) -> list:
         """The sum of contributions, in the clear: one phase.

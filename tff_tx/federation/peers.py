@@ -24,7 +24,7 @@ class Request:
     phase: str
     payload: Payload
     digest: bytes
-    since: float
+    since: float = 0.0
 
 
 @dataclasses.dataclass

@@ -22,7 +22,8 @@ from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError
 from tff_tx.federation import contents, wire
-from tff_tx.federation.engine import FORM, TRAIN, client_of
+from tff_tx.federation.arrivals import TRAIN
+from tff_tx.federation.engine import FORM, client_of
 from tff_tx.federation.envelopes import EnvelopeError, Payload
 from tff_tx.federation.evaluation import EVALUATE, layout_of, to_fixed_point, to_weights
 from tff_tx.federation.messages_pb2 import Header

@@ -287,6 +287,7 @@ class _Attempt:
     def measured(self, run, state, round_num, log) -> RoundResult:
         """Runs the round; what callbacks get of it, with its seconds. `log` has the rounds before."""
         started = time.monotonic()
+        self._engine.offer(state, round_num)
         self.run(state, round_num, log.seconds)
         interruption.check()  # a client whose step was interrupted is not one that failed
         row = _row(self, self._engine.traffic(), log)
@@ -299,7 +300,8 @@ class _Attempt:
         """Writes the cohort into the log."""
         cohort, output = self.cohort, self.output
         lists = (cohort.selected, self.finished, cohort.dropped, cohort.stragglers, self.failed)
-        log.append(round_num, self.number, *lists, self.seconds, output.download_bytes)
+        versions = [version for i, version in enumerate(cohort.versions) if i not in output.failures]
+        log.append(round_num, self.number, *lists, self.seconds, output.download_bytes, versions)
 
 
 def _row(attempt, traffic, log) -> collections.OrderedDict:

@@ -254,7 +254,7 @@ class Trainer:
                 engine,
                 run_dir,
                 schedule,
-                cohort_fn=parts.cohort_fn(engine.traffic()),
+                cohort_fn=parts.cohort_fn(engine),
                 evaluate_fn=parts.evaluate_fn(evaluators, engine),
                 callbacks=[*before, withhold, MetricsCsv(), TensorBoard(), *trackers],
                 show_progress=self._progress,

@@ -54,6 +54,9 @@ class Engine(abc.ABC):
           TooFewClientsError: If fewer than `min_clients` finish.
         """
 
+    def offer(self, state: Any, round_num: int) -> None:  # noqa: B027
+        """Takes note of the state that a round goes on from, before its clients are known."""
+
     @abc.abstractmethod
     def model_weights(self, state: Any) -> Any:
         """The model in a state, `tff.learning.models.ModelWeights` of NumPy arrays, or several by name."""

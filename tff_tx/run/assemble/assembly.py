@@ -113,9 +113,9 @@ class Assembly:
             self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config, self.plan)
         )
 
-    def cohort_fn(self, traffic: runtime.Traffic) -> Callable:
-        """From (round, attempt, simulated seconds) to the cohort."""
-        return cohorts.build_cohort_fn(self.config, self.task, traffic)
+    def cohort_fn(self, engine: runtime.Engine) -> Callable:
+        """From (round, attempt, simulated seconds) to the cohort of an engine's round."""
+        return cohorts.build_cohort_fn(self.config, self.task, engine.traffic(), getattr(engine, "arrivals", None))
 
     def evaluators(self) -> dict[str, Any]:
         """Evaluators of the held-out splits, by name."""

@@ -107,7 +107,7 @@ def build_sampler(
     by_size = config.cohort.sampling == "by_size" or config.cohort.is_adaptive
     drawable = sum(sizes[c] > 0 for c in client_ids) if by_size else len(client_ids)
     drawn, separation = config.cohort.clients_per_round, 1
-    if config.cohort.is_buffered:
+    if config.cohort.is_buffered and config.cohort.sampling != "fixed":
         drawn = _candidates_to_start(config, drawable)
     elif num_sampled(config) is not None:
         separation = min_separation(config, len(client_ids))
@@ -145,14 +145,25 @@ def _candidates_to_start(config, drawable):
                 f"{describe(config, path)} is more than the {drawable} training clients with examples: lower it, or "
                 f"raise {setting('data.num_clients')}."
             )
+    if config.engine.name == "federation":  # whom participants that are free have, nobody knows before
+        return drawable
     # Some of those drawn are at work or in the buffer already.
     return min(build_devices(config).candidates(cohort.num_concurrent + cohort.buffer_size - 1), drawable)
 
 
 def build_cohort_fn(
-    config: RunConfig, task: tasks.FederatedTask, traffic: runtime.Traffic
+    config: RunConfig,
+    task: tasks.FederatedTask,
+    traffic: runtime.Traffic,
+    schedule: buffered.HasBuffers | None = None,
 ) -> Callable[[int, int, float], cohorts.Cohort]:
     """The rounds of a run, synchronous or FedBuff's.
+
+    Args:
+      config: The run.
+      task: Its clients.
+      traffic: Of a client.
+      schedule: Of FedBuff with real participants; None: it is simulated, or replayed.
 
     Returns:
       From (round counted from 1, attempt, simulated seconds at its start) to the cohort, whose arguments are those of
@@ -179,7 +190,10 @@ def build_cohort_fn(
 
     if config.cohort.is_buffered:
         own = {name: getattr(config.cohort, name) for name in ("buffer_size", "max_staleness")}
-        schedule = cohorts.AsyncSchedule(sample, concurrency=config.cohort.num_concurrent, **own, **shared)
+        if schedule is None and config.cohort.sampling == "fixed":
+            schedule = buffered.RecordedSchedule(config.cohort.cohorts, config.cohort.max_staleness)
+        elif schedule is None:
+            schedule = cohorts.AsyncSchedule(sample, concurrency=config.cohort.num_concurrent, **own, **shared)
         return buffered.build_cohort_fn(schedule, arguments)
     goal, limit = config.cohort.clients_per_round, num_sampled(config)
     return devices.build_cohort_fn(sample, arguments, goal=goal, limit=limit, **shared)

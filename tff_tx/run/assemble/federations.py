@@ -12,18 +12,20 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx import datasets, models, tasks
+from tff_tx import datasets, models, runtime, tasks
 from tff_tx.config import RunConfig
 from tff_tx.core.certificates import PARTICIPANTS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import contents, evaluation
 from tff_tx.federation.answers import ask
+from tff_tx.federation.arrivals import Arrivals
+from tff_tx.federation.buffered_engine import BufferedFederationEngine
 from tff_tx.federation.engine import FederationEngine
 from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.hub import Hub, Limits
 from tff_tx.federation.secure_rounds import SecureRounds
 from tff_tx.federation.secure_sums import SecureSumError
-from tff_tx.run.assemble import plans, secure
+from tff_tx.run.assemble import cohorts, plans, secure
 from tff_tx.run.assemble.aggregation import payload_encoder
 
 
@@ -85,16 +87,35 @@ def build_engine(
     facts = {"label_names": list(task.label_names), "num_clients": len(task.train.client_ids)}
     found.wait()
     rounds, more = _secure_rounds(config, found)
-    engine = FederationEngine(
+    kind, own = FederationEngine, {}
+    if config.cohort.is_buffered:
+        staleness = runtime.Staleness(config.cohort.max_staleness, config.cohort.staleness_exponent)
+        kind, own = BufferedFederationEngine, {"arrivals": _arrivals(config, found, task), "staleness": staleness}
+    engine = kind(
         process,
         found,
         lambda client: datasets.silo_of(client["client_id"].decode()),
         {**facts, **more},
         payload_encoder(config) is not None,
         rounds,
+        **own,
     )
     engine.check_forms(config.data.silos)
     return engine
+
+
+def _arrivals(config, found, task):
+    """The participants at work, of FedBuff."""
+    seed, clients = config.run.seed, task.train
+    return Arrivals(
+        found,
+        datasets.silo_of,
+        cohorts.build_sampler(config, clients.client_ids, clients.sizes(), seed),
+        lambda client_ids, round_num: tasks.client_arguments(client_ids, seed, round_num),
+        concurrency=config.cohort.num_concurrent,
+        buffer_size=config.cohort.buffer_size,
+        max_staleness=config.cohort.max_staleness,
+    )
 
 
 def _secure_rounds(config, found):

@@ -58,6 +58,12 @@ def tells_labels(config: RunConfig) -> bool:
     return TASKS[config.task.kind].needs_label_names and not config.data.label_names
 
 
+def _describe_round(config):
+    if config.cohort.is_buffered:
+        return f"of the next {config.cohort.buffer_size} updates to arrive; whoever is free trains the newest model"
+    return f"with {config.cohort.clients_per_round} clients"
+
+
 def describe(config: RunConfig) -> str:
     """A plan in words, for a participant's operator."""
     privacy, model = config.privacy, config.model
@@ -74,8 +80,8 @@ def describe(config: RunConfig) -> str:
     what += ", sums of metrics over held-out rows" if config.run.participant_evaluation else ""
     lines = [
         f"participants: {', '.join(config.data.silos)}",
-        f"task: {config.task.kind}, of {config.run.rounds} rounds of {config.algorithm.name}, each with "
-        f"{config.cohort.clients_per_round} clients",
+        f"task: {config.task.kind}, of {config.run.rounds} rounds of {config.algorithm.name}, each "
+        f"{_describe_round(config)}",
         f"model: {model.pretrained or model.architecture}, trained: {model.trainable}",
         f"client-level differential privacy: {privacy.mechanism if privacy.enabled else 'none'}"
         f"{', a share of whose noise this participant adds' * privacy.is_distributed}",
