@@ -1,5 +1,8 @@
 """Bottoms of checkpoints and of Keras models: all of them, adapters, or frozen with activations computed once."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +14,7 @@ from tests.vertical import small
 from tff_tx import models
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble.vertical import load_party
+from tff_tx.vertical.saved import SavedKeras
 
 TABLE = "note,x,y\nred apple,1,0\ngreen tree,2,1\nred tree,3,1\ngreen apple,4,0\n"
 
@@ -79,3 +83,65 @@ def test_a_keras_model_is_a_bottom_trained_or_frozen(tmp_path):
         loaded(tmp_path, numeric=["x", "y"], pretrained=path)
     with pytest.raises(UserError, match="none.keras cannot be read as a Keras model"):
         loaded(tmp_path, numeric=["x"], pretrained=str(tmp_path / "none.keras"))
+
+
+def test_a_keras_model_of_usual_layers_is_read(tmp_path):
+    layers = tf_keras.layers
+    given = layers.Input([4])
+    reshaped = layers.Reshape([2, 2])(
+        layers.Dense(4, "relu", kernel_regularizer="l2", kernel_constraint="nonneg")(given)
+    )
+    attended = layers.MultiHeadAttention(1, 2)(layers.LayerNormalization()(reshaped), reshaped)
+    model = tf_keras.Model(given, layers.TimeDistributed(layers.Dense(3))(layers.Add()([reshaped, attended])))
+    model.compile("adam", "mse")
+    model.save(path := str(tmp_path / "usual.keras"))
+    rows = tf.random.normal([5, 4])
+    np.testing.assert_allclose(SavedKeras(path)({"numbers": rows}), model(rows), rtol=1e-6)
+
+
+def rewritten(path, change, weights="model.weights.h5"):
+    """Rewrites the configuration in a file of Keras's, and the name of its weights."""
+    with zipfile.ZipFile(path) as archive:
+        config, held = json.loads(archive.read("config.json")), archive.read("model.weights.h5")
+    change(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr(weights, held)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "registered"),
+    [
+        ("os", "system", None),
+        ("builtins", "function", "eval"),
+        ("keras.models", "load_model", None),
+        ("keras", "utils.get_file", None),
+        ("keras.layers", "deserialize", None),
+        ("keras.layers", "Lambda", None),
+        (None, "TFOpLambda", None),
+        ("keras.layers", "Dense", "Package>Dense"),
+    ],
+)
+def test_a_keras_model_that_would_run_code_is_rejected_before_it_is_loaded(tmp_path, module, name, registered):
+    model = tf_keras.Sequential([tf_keras.layers.Input([1]), tf_keras.layers.Dense(3)])
+    model.save(path := str(tmp_path / "own.keras"))
+    rewritten(
+        path,
+        lambda config: config["config"]["layers"][1].update(
+            module=module, class_name=name, registered_name=registered, config="eval"
+        ),
+    )
+    with pytest.raises(UserError, match=f"own.keras has '{name}', which is no layer of Keras's own"):
+        SavedKeras(path)
+
+
+def test_what_keras_would_unpickle_or_load_by_an_older_format_is_rejected(tmp_path):
+    model = tf_keras.Sequential([tf_keras.layers.Input([1]), tf_keras.layers.Lambda(lambda x: x)])
+    model.save(str(tmp_path / "old.h5"))
+    (tmp_path / "old.h5").rename(tmp_path / "old.keras")
+    with pytest.raises(UserError, match="old.keras cannot be read as a Keras model"):
+        SavedKeras(str(tmp_path / "old.keras"))
+    tf_keras.Sequential([tf_keras.layers.Input([1])]).save(path := str(tmp_path / "pickled.keras"))
+    rewritten(path, lambda config: None, weights="model.weights.npz")
+    with pytest.raises(UserError, match="pickled.keras has no weights in HDF5"):
+        SavedKeras(path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -11,6 +14,66 @@ from tff_tx import models
 from tff_tx.config.vertical import PartyConfig
 from tff_tx.core.errors import UserError
 
+_KINDS = {
+    "layers": tf_keras.layers.Layer,
+    "initializers": tf_keras.initializers.Initializer,
+    "regularizers": tf_keras.regularizers.Regularizer,
+    "constraints": tf_keras.constraints.Constraint,
+    "mixed_precision": tf_keras.mixed_precision.Policy,
+}
+_MODELS = ("Functional", "Sequential", "Model")
+_OF_MODELS = (None, "keras", "keras.src.engine.functional", "tf_keras.src.engine.functional")
+# What runs code of the file, or reads further files.
+_EXCLUDED = ("Lambda", "DenseFeatures", "StringLookup", "IntegerLookup", "TextVectorization")
+_PLAIN = ("__tensor__", "__numpy__", "__bytes__")
+
+
+def _parts(value: Any) -> Iterator[Mapping]:
+    """All objects of a configuration, with those within."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _parts(part)
+
+
+def _is_known(part: Mapping) -> bool:
+    """Whether an object of a configuration is data, or one of Keras's own layers or what these consist of."""
+    module, name, registered = (part.get(key) for key in ("module", "class_name", "registered_name"))
+    if name is None and module is None or name in _PLAIN:
+        return True
+    if not isinstance(name, str) or registered not in (None, name):
+        return False
+    if name in _MODELS:
+        return module in _OF_MODELS
+    found = {
+        kind: getattr(getattr(tf_keras, where), name, None)
+        for where, kind in _KINDS.items()
+        if module in (None, f"keras.{where}")
+    }
+    return name not in _EXCLUDED and any(isinstance(f, type) and issubclass(f, kind) for kind, f in found.items())
+
+
+def _require_safe(path: str) -> None:
+    """Rejects what would run code when it is loaded; Keras's own safe mode rejects lambdas in archives alone.
+
+    Keras unpickles weights in NumPy's format, resolves names of functions in any module, and loads what is no archive
+    by its older formats, whose lambdas it runs.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config, names = json.loads(archive.read("config.json")), archive.namelist()
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read as a Keras model ({error}): save it with model.save('NAME.keras')."
+        ) from None
+    if "model.weights.h5" not in names:
+        raise UserError(f"{path} has no weights in HDF5: save it with model.save('NAME.keras').")
+    if unknown := next((part for part in _parts(config) if not _is_known(part)), None):
+        named = str(unknown.get("class_name") or unknown.get("module"))[:60]
+        raise UserError(
+            f"{path} has {named!r}, which is no layer of Keras's own, and could run code: save a model of these alone."
+        )
+
 
 class SavedKeras(tf_keras.layers.Layer):
     """A Keras model of one input, numbers or pixels, whose output is a token or tokens of a row.
@@ -19,11 +82,12 @@ class SavedKeras(tf_keras.layers.Layer):
       path: A file of `model.save("NAME.keras")`.
 
     Raises:
-      UserError: If it is no such file, or its output is of another rank.
+      UserError: If it is no such file, has other layers than Keras's own, or its output is of another rank.
     """
 
     def __init__(self, path: str, **kwargs):
         super().__init__(**kwargs)
+        _require_safe(path)
         try:
             self.model = tf_keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError) as error:
