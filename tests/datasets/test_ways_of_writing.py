@@ -240,6 +240,18 @@ def test_numbers_are_read_as_tables_write_them_unless_a_comma_may_group_thousand
         assert list(read)[0]["numbers"].tolist() == [[number]]
 
 
+@pytest.mark.parametrize("other", ["1.234.567", "1.234,50 €", "3,5"])
+def test_a_point_that_groups_thousands_in_other_rows_is_no_decimal_one(tmp_path, other):
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), numeric_columns=("size",))
+    for column in (["12.345", other], [other, "999", "12.345 €"]):
+        (tmp_path / "x.csv").write_text("size;label\n" + "".join(f'"{value}";a\n' for value in column))
+        with pytest.raises(UserError, match=r"line \d: the column 'size' has '12.345.*', whose point may group"):
+            list(open_source(spec).pools["train"](frozenset({"numbers"})))
+    (tmp_path / "x.csv").write_text('size;label\n12.345;a\n"1,234.50";a\n1.5;a\n')
+    (found,) = open_source(spec).pools["train"](frozenset({"numbers"}))
+    assert found["numbers"].tolist() == [[12.345], [1234.5], [1.5]]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -12,6 +12,7 @@ from tff_tx import datasets, models
 from tff_tx.config.vertical import PartyConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.columns import require_one_writing
 from tff_tx.datasets.sources import file_digest
 from tff_tx.federation.alignment import RowOrder
 
@@ -181,6 +182,8 @@ def _column(rows, name, convert):
             raise UserError(
                 f"{where}: the column {name!r} has {row[name]!r}, which cannot be used ({error})."
             ) from None
+    if convert in (values.as_number, values.as_number_or_nan):
+        require_one_writing(rows, name)
     return found
 
 

@@ -261,7 +261,19 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
                 f"{where}: the column {name!r} has {shown!r}, which is no "
                 f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
+    if convert in (values.as_number, values.as_number_or_nan):
+        require_one_writing(rows, name)
     return found
+
+
+def require_one_writing(rows: Sequence[tuple], name: str) -> None:
+    """Rejects a column of numbers in which a point may be a decimal one or group thousands."""
+    column = [row[name] for _, row in rows]
+    if (place := values.ambiguous(column)) is not None:
+        raise UserError(
+            f"{rows[place][0]}: the column {name!r} has {column[place]!r}, whose point may group thousands, as commas "
+            "or points of other rows say, or be a decimal one: write the numbers of a column alike."
+        )
 
 
 _READ = {

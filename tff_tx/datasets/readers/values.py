@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,8 @@ _GROUPED = [
     re.compile(rf"[+-]?\d{{1,3}}(?:(?:{group}\d{{3}})+{point}\d+|(?:{group}\d{{3}}){{2,}})")
     for group, point in ((r"\.", ","), (",", r"\."), ("['’]", r"\."), (r"\s", "[.,]"))
 ]
+# A point before three digits, which may be decimals or a group.
+_POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 _MOST_DIGITS = 40
 
 
@@ -145,13 +148,33 @@ def as_number(value) -> float:
 
 def _plain(text: str) -> str:
     """The text of a number as Python writes it."""
-    unit = _UNIT.fullmatch(text.strip()) if len(text) < _MOST_DIGITS else None
-    text = unit[1] + unit[2] if unit else text
+    text = _without_unit(text)
     if any(grouped.fullmatch(text) for grouped in _GROUPED):
         *whole, last = re.split(r"[.,'’\s]", text)
         certain = len({*re.findall(r"[.,'’\s]", text)}) > 1
         return "".join(whole) + (f".{last}" if certain else last)
     return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+
+
+def _without_unit(text: str) -> str:
+    unit = _UNIT.fullmatch(text.strip()) if len(text) < _MOST_DIGITS else None
+    return unit[1] + unit[2] if unit else text
+
+
+def _point_groups(value) -> bool:
+    """Whether a number has a decimal comma, or several groups with points between."""
+    if not isinstance(value, str) or not ("," in value or value.count(".") > 1):
+        return False
+    text = _without_unit(value)
+    return any(pattern.fullmatch(text) for pattern in (_GROUPED[0], _DECIMAL_COMMA))
+
+
+def ambiguous(column: Sequence) -> int | None:
+    """The place of a number of a column, such as 1.234, whose point groups thousands if other numbers' commas tell."""
+    if not any(map(_point_groups, column)):
+        return None
+    texts = ((n, value) for n, value in enumerate(column) if isinstance(value, str))
+    return next((n for n, text in texts if _POINT.fullmatch(_without_unit(text))), None)
 
 
 def is_missing_number(value) -> bool:
