@@ -56,12 +56,22 @@ def test_seconds_dates_and_stamps():
         [{"version": f"{9 - n}.1.20"} for n in range(9)],
         [{"date": f"2024-01-{n + 1}", "delivered": f"2024-03-{28 - n}"} for n in range(10, 20)],  # one is in order
         [{"date": "2024-02-02"}, {"date": "unknown"}, {"date": "2024-02-01"}],
+        # One that has a gap may be the time, as may one that is written in several ways.
+        [{"date": date, "born": f"19{90 - n}-02-01"} for n, date in enumerate(["2024-02-02", "", None, "2024-02-03"])],
+        [{"date": d, "born": b} for d, b in (("2024-02-02", "1990-01-01"), ("soon", ""), ("2024-02-03", "1980-01-01"))],
+        [{"date": date} for date in ("01.02.2024", "03.01.2024 10:00", "02.01.2024")],
         # The clocks go back an hour.
         [{"time": f"2023-10-29 {clock}"} for clock in ("01:45", "02:00", "02:45", "02:00", "02:45", "03:00")],
     ],
 )
 def test_what_is_no_order_of_time_is_left_alone(rows):
     assert Order().find(itertools.repeat(0), ((str(n), row) for n, row in enumerate(rows))) is None
+
+
+def test_gaps_and_another_reading_of_dates_hide_no_disorder():
+    # By month and day there is disorder, before a date shows that they are not day and month.
+    assert fault(["03/01/2024", "02/02/2024", "01/13/2024"])[0] == "x.csv, line 3"
+    assert fault(["2024-02-02", "", None, "2024-02-01"])[2:] == ("2024-02-01", "2024-02-02")
 
 
 def test_what_cannot_be_sorted_by_is_refused():
@@ -87,6 +97,14 @@ def test_series_out_of_order_are_refused_or_sorted(tmp_path, wide):
     encoder = datasets.ForecastingEncoder(3, 2)
     with pytest.raises(UserError, match=r"x\.csv, line 4.*: the column 'day' has '20.*data\.time_column=day"):
         load(tmp_path / "x.csv", encoder, **settings)
+    with pytest.raises(UserError, match=r"line 2.*: there is no column 'dya' \(data\.time_column\)"):
+        load(tmp_path / "x.csv", encoder, time_column="dya", **settings)
+    load(tmp_path / "x.csv", encoder, time_column="none", **settings)
+    with open(tmp_path / "x.csv", "a") as file:
+        file.write(",1,2\n")
+    with pytest.raises(UserError, match=r"line 22.*: the column 'day' has .*, which is no time"):
+        load(tmp_path / "x.csv", encoder, time_column="day", **settings)
+    settings["on_bad_rows"] = "skip"
     found = load(tmp_path / "x.csv", encoder, time_column="day", **settings)
     assert found.fingerprint == load(tmp_path / "sorted.csv", encoder, **settings).fingerprint
 

@@ -232,7 +232,7 @@ class DataConfig(Section, name="data"):
     time_column: str | None = option(
         None,
         "Column of times by which records are sorted, in memory, for tasks and splits in time; default: as they are, "
-        "which is an error if no column of times of the files is in order.",
+        "which is an error if no column of times of the files is in order, and with `none` is not looked at.",
     )
     client_per_column: bool = option(
         False,

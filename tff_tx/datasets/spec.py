@@ -48,6 +48,11 @@ class DataSpec(DataConfig):
         """The columns of a record's `numbers`."""
         return ("value",) if self.client_per_column else self.numeric_columns
 
+    @property
+    def sorted_by(self) -> str | None:
+        """The column of times by which records are sorted; None: they are as they are."""
+        return None if self.time_column == "none" else self.time_column
+
     @functools.cached_property
     def known_labels(self) -> tuple[str, ...]:
         """The labels in order, where they are named or the data set has them by itself; else empty.

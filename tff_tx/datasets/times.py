@@ -36,7 +36,12 @@ def _iso(value) -> float:
 
 
 def _by_pattern(pattern: str, value) -> float:
-    return _seconds(datetime.datetime.strptime(str(value).strip(), pattern))
+    return _parsed(pattern, str(value).strip())
+
+
+@functools.lru_cache(4096)
+def _parsed(pattern: str, text: str) -> float:
+    return _seconds(datetime.datetime.strptime(text, pattern))
 
 
 Read = Callable[[Any], float]
@@ -70,13 +75,15 @@ def _is_repeated(now: float, before: float) -> bool:
 class Order:
     """Whether the records of each client come in the order of a column of times, whichever that is.
 
-    A column of dates, or one with a usual name and seconds, may be that. They are out of order if none of these columns
-    increases, or stays, from record to record of every client, however its dates may be read.
+    A column of dates, or one with a usual name and seconds, may be that, but none that has something else as well. They
+    are out of order if none of these columns increases, or stays, from record to record of every client, however its
+    dates may be read.
     """
 
     def __init__(self):
         self._last: dict[tuple[str, Read], dict] | None = None
-        self._at_fault: tuple | None = None
+        self._faults: dict[str, tuple | None] = {}
+        self._latest: tuple | None = None
 
     def find(self, clients: Iterable[Hashable], rows: Iterable[tuple[str, Mapping]]) -> tuple | None:
         """(place, column, time, time of the client's record before) of the first that is out of order, if one is.
@@ -88,16 +95,29 @@ class Order:
         for client, (where, row) in zip(clients, rows):
             if self._last is None:
                 self._last = {(name, read): {} for name, value in row.items() for read in _ways(name, value)}
+                self._faults = dict.fromkeys(name for name, _ in self._last)
             for (name, read), last in list(self._last.items()):
-                now = _time(read, row.get(name))
-                before, shown = last.get(client, (None, None))
-                if now is None or before is not None and now < before and not _is_repeated(now, before):
-                    self._at_fault = None if now is None else (where, name, row[name], shown)
+                value = row.get(name)
+                if (name, read) not in self._last or values.is_missing_number(value):
+                    continue
+                now, (before, shown) = _time(read, value), last.get(client, (None, None))
+                if now is None:
+                    self._lose(name, read, value)
+                elif before is not None and now < before and not _is_repeated(now, before):
                     del self._last[name, read]
-                last[client] = now, row.get(name)
+                    self._latest = self._faults[name] = where, name, value, shown
+                else:
+                    last[client] = now, value
             if not self._last:
-                return self._at_fault
+                return self._latest if self._faults and all(self._faults.values()) else None
         return None
+
+    def _lose(self, name, read, value):
+        """Leaves out a way of reading a column; or the column, if the value is no time."""
+        del self._last[name, read]
+        if not _ways(name, value):
+            self._last = {key: last for key, last in self._last.items() if key[0] != name}
+            self._faults[name] = None
 
     def check(self, clients: Iterable[Hashable], rows: Iterable[tuple[str, Mapping]]) -> None:
         """Rejects what is out of order; arguments as of `find`."""
@@ -105,8 +125,9 @@ class Order:
             where, name, now, before = fault
             raise UserError(
                 f"{where}: the column {name!r} has {str(now)!r} after {str(before)!r} of the same client, and records "
-                f"must be in the order of time: sort them by it with {setting('data.time_column')}={name}, or name in "
-                f"{setting('data.client_column')} whose they are."
+                f"must be in the order of time: sort them by it with {setting('data.time_column')}={name}, name in "
+                f"{setting('data.client_column')} whose they are, or, if it is no time of records that are in order, "
+                f"set {setting('data.time_column')}=none."
             )
 
 

@@ -35,18 +35,23 @@ def normalized(rows: Sequence[tuple], spec: DataSpec, wants: frozenset) -> pd.Da
 
 
 def check(row: tuple, spec: DataSpec, wants: frozenset) -> None:
-    """Rejects a (place, row) pair without a value for one of the wanted record columns."""
+    """Rejects a (place, row) pair without a value for one of the wanted record columns, or a time to sort it by."""
     for column in wants:
         _READ[column]([row], spec)
+    where, found = row
+    if spec.sorted_by is not None:
+        require_column(where, found, spec.sorted_by, "time_column")
+        if values.is_missing_number(found[spec.sorted_by]):
+            raise UserError(f"{where}: the column {spec.sorted_by!r} has no value; fill it in or remove the row.")
 
 
 _NO_SCALARS = (list, dict, bytes, np.ndarray)
 _NAMING = (
     *("text_column", "audio_column", "label_column", "target_column", "question_column", "context_column"),
     *("answer_column", "answer_start_column", "client_column", "numeric_columns", "categorical_columns"),
-    "label_columns",
+    *("label_columns", "sorted_by"),
 )
-"""Fields of a `DataSpec` that name columns."""
+"""What of a `DataSpec` names columns."""
 
 
 def with_nested(rows: Rows, spec: DataSpec) -> Rows:
@@ -84,7 +89,7 @@ def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
     """From each row of a wide table as many rows as it has series: the `value` of the `client`, a column."""
     names, rows = list(spec.numeric_columns), iter(rows)
     head = list(itertools.islice(rows, TIME_ROWS))
-    rows, time = itertools.chain(head, rows), spec.time_column or time_column(head, spec)
+    rows, time = itertools.chain(head, rows), spec.sorted_by or time_column(head, spec)
     for where, row in rows:
         if not isinstance(row, dict):
             yield where, row

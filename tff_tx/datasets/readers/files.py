@@ -295,11 +295,14 @@ def _by_split(found: dict, fmt: Format) -> dict:
 def _in_order(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
     """The chunks of files, sorted by the time of their rows if a setting names it."""
     chunks = _chunks(files, spec, fmt)
-    if spec.time_column is None:
+    if spec.sorted_by is None:
         yield from chunks
         return
     chunks = list(chunks)
-    for rows in grouped(by_time([pair for chunk in chunks for pair in chunk.rows], spec.time_column), fmt.chunk_rows):
+    found = [pair for chunk in chunks for pair in chunk.rows]
+    for where, row in found:
+        columns.require_column(where, row, spec.sorted_by, "time_column")
+    for rows in grouped(by_time(found, spec.sorted_by), fmt.chunk_rows):
         yield dataclasses.replace(chunks[0], rows=rows, columns=columns.available(rows[0][1], spec))
 
 
