@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import shutil
 import stat
 import threading
@@ -15,7 +16,8 @@ import portpicker
 import pytest
 
 from tests.federation import parties
-from tests.processes import run
+from tests.processes import ROOT, run
+from tests.test_readme import commands
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
@@ -27,6 +29,7 @@ from tff_tx.run.assemble.tasks import evaluated_data, stored_config
 from tff_tx.run.federation import Participant
 from tff_tx.run.trainer import Trainer
 
+OPERATORS_PAGE = ROOT / "docs" / "participant.md"
 SILOS = {"north": 2, "south": 1, "west": 1}
 SETTINGS = {
     "data.dataset": "file",
@@ -310,11 +313,12 @@ def check_own_predictions(state_dir, here):
     np.testing.assert_array_equal(own_weights(own_dir, "p1"), found[1])  # by its name in held-out rows
     with pytest.raises(UserError, match=r"client=south/p0: .* has no such client; name one of north/p0"):
         own_weights(own_dir, "south/p0")
-    flags = (f"--run_dir={own_dir}", "--client=north/p0")
-    (line,) = run("predict", *flags, "--text=red dog", cwd=own_dir)[0].splitlines()
+    plan = own_dir.name.removeprefix("personal_")
+    predict, export = (shlex.split(c.replace("$PLAN", plan)) for c in commands(OPERATORS_PAGE) if "$PLAN" in c)
+    (line,) = run(predict[2], *predict[3:], cwd=state_dir.parent.parent)[0].splitlines()
     assert json.loads(line)["label"] in "ab"
-    run("export", *flags, "--format=pretrained", cwd=own_dir)
-    (exported,) = own_dir.glob("clients/north_p0/pretrained/*.safetensors")
+    run(export[2], *export[3:], cwd=state_dir.parent.parent)
+    (exported,) = own_dir.glob("clients/north_p1/pretrained/*.safetensors")
     assert stat.S_IMODE(exported.stat().st_mode) == 0o600
 
 
