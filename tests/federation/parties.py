@@ -18,7 +18,9 @@ from tff_tx.federation.messages_pb2 import Chunk
 from tff_tx.federation.secure_sums import Authority, Identity
 
 RUN = "a plan"
-QUICK = Limits(join=20.0, phase=20.0, silence=3.0)
+QUICK = Limits(join=100.0, phase=20.0, silence=3.0)
+LONG = Limits(join=100.0, phase=100.0, silence=100.0)
+"""Longer than anything takes where nobody is late or gone, on a busy machine too."""
 
 
 def make_kits(directory, names):
@@ -69,7 +71,7 @@ def background(function):
     return thread
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=100.0):
     """Waits for what other threads bring about."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -93,7 +95,7 @@ class Raw:
 
         def run(data):
             try:
-                found = call(iter(data) if name == "Send" else data, timeout=20.0)
+                found = call(iter(data) if name == "Send" else data, timeout=100.0)
                 return next(found) if name == "Receive" else found
             except grpc.RpcError as error:
                 return error.code(), error.details()
@@ -114,7 +116,7 @@ class Raw:
         """The next message to this participant: header and payload."""
         asked = next(session.chunks(0, "receive")).SerializeToString()
         receive = self._channel.unary_stream(f"/{wire.SERVICE}/Receive", None, Chunk.FromString)
-        return session.read(receive(asked, timeout=20.0), 1 << 20)
+        return session.read(receive(asked, timeout=100.0), 1 << 20)
 
     def close(self):
         self._channel.close()

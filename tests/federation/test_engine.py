@@ -11,15 +11,18 @@ from tests import tiny
 from tests.federation import parties
 from tests.runtime.test_engines import PROCESSES, run_open
 from tff_tx import algorithms, tasks
+from tff_tx.cohorts.buffered import build_cohort_fn
 from tff_tx.config import RunConfig, resolve
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.core.errors import UserError
 from tff_tx.federation import contents, operations
+from tff_tx.federation.arrivals import Arrivals
+from tff_tx.federation.buffered_engine import BufferedFederationEngine
 from tff_tx.federation.engine import FORM, FederationEngine, client_of
 from tff_tx.federation.worker import Worker
 from tff_tx.run import assemble
 from tff_tx.run.assemble.assembly import Assembly
-from tff_tx.runtime import LocalEngine, form_digest
+from tff_tx.runtime import LocalEngine, Staleness, form_digest
 from tff_tx.runtime.form import RoundForm
 
 NAMES = ("north", "south", "west")
@@ -48,7 +51,7 @@ def federation(kits, task, process, **more):
     """An engine whose participants have each its own graphs of the process."""
     ids = task.train.client_ids
     owner = {c: NAMES[i % 3] for i, c in enumerate(ids)}
-    with parties.hub(kits, NAMES) as hub, contextlib.ExitStack() as stack:
+    with parties.hub(kits, NAMES, limits=parties.LONG) as hub, contextlib.ExitStack() as stack:
         for name in NAMES:
             worker = Worker(process, task.train_batches)
             stack.callback(worker.close)
@@ -89,7 +92,7 @@ def test_a_participant_with_another_computation_is_named(digits_task, kits):
     }
     worker = Worker(made[0.2], task.train_batches)
     with (
-        parties.hub(kits, ["north"]) as hub,
+        parties.hub(kits, ["north"], limits=parties.LONG) as hub,
         parties.serving(kits, "north", hub.port, functools.partial(answer, worker)),
     ):
         hub.wait()
@@ -119,7 +122,7 @@ def test_sums_that_are_none_leave_their_clients_out(digits_task, kits):
 
     owner = dict(zip((c["client_id"] for c in clients), NAMES))
     with contextlib.ExitStack() as stack:
-        hub = stack.enter_context(parties.hub(kits, NAMES[:2]))
+        hub = stack.enter_context(parties.hub(kits, NAMES[:2], limits=parties.LONG))
         kinds = iter(("shape", "infinite", "silent", "error"))
         stack.enter_context(parties.serving(kits, "north", hub.port, functools.partial(answer, worker)))
         stack.enter_context(parties.serving(kits, "south", hub.port, lambda h, p: spoil(next(kinds), h, p)))
@@ -130,6 +133,54 @@ def test_sums_that_are_none_leave_their_clients_out(digits_task, kits):
             assert list(output.failures) == [1]
             assert words in output.failures[1]
             assert output.metrics["client_work"]["train"]["num_examples"] > 0
+    worker.close()
+
+
+def test_updates_that_are_none_take_no_place_in_a_buffer(digits_task, kits):
+    """Other shapes, infinities, a client that failed; and its participant rests until the next version."""
+    task = tiny.linear_digits_task(digits_task)
+    process = algorithms.build_fed_avg(task.model, algorithms.Options(*_optimizers()))
+    ids = task.train.client_ids[:3]
+    owner = dict(zip(ids, ("north", "north", "south")))
+    worker, kinds = Worker(process, task.train_batches), ["shape", "infinite", "failed"]
+
+    def spoil(header, payload):
+        said, arrays = contents.unpack(b"".join(answer(worker, header, payload)))
+        how = kinds.pop()
+        if how == "shape":
+            arrays = [np.zeros([2, 2], np.float32), *arrays[1:]]
+        elif how == "infinite":
+            arrays = [np.full_like(a, np.inf) if a.dtype.kind == "f" else a for a in arrays]
+        else:
+            said = {"failures": {"0": "it has failed"}, "data_seconds": 0.0}
+        return contents.pack(said, contents.encode(arrays))
+
+    def wait(header, payload):
+        parties.wait_until(lambda: arrivals._errors["south"] == 3)
+        return answer(worker, header, payload)
+
+    with contextlib.ExitStack() as stack:
+        hub = stack.enter_context(parties.hub(kits, NAMES[:2], limits=parties.LONG))
+        stack.enter_context(parties.serving(kits, "north", hub.port, wait))
+        stack.enter_context(parties.serving(kits, "south", hub.port, spoil))
+        hub.wait()
+        sizes = {"concurrency": 2, "buffer_size": 2, "max_staleness": 3}
+        arguments = lambda ids, number: tasks.client_arguments(ids, 1, number)  # noqa: E731
+        arrivals = Arrivals(hub, owner.get, lambda number: ids, arguments, **sizes)
+        engine = BufferedFederationEngine(
+            process,
+            hub,
+            lambda client: owner[client["client_id"].decode()],
+            {},
+            arrivals=arrivals,
+            staleness=Staleness(3),
+        )
+        state = engine.initialize()
+        engine.offer(state, 1)
+        cohort = build_cohort_fn(arrivals, arguments)(1)
+        assert sorted(cohort.reported) == sorted(ids[:2])
+        assert cohort.dropped == [ids[2]] * 3
+        assert engine.run_round(state, cohort.arguments, min_clients=2).failures == {}
     worker.close()
 
 

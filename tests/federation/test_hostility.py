@@ -80,6 +80,8 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
     drawn, started = random.Random(7), {}
 
     def start(name):
+        with hub._peers.changed:
+            hub._peers[name].is_ready = False
         started[name] = FORKING.Process(target=players.main, args=(str(kits), name, hub.port))
         started[name].start()
 
@@ -88,13 +90,13 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
         started[name].kill()
         started[name].join()
 
-    with parties.hub(kits, NAMES, limits=Limits(60.0, 60.0, 2.0)) as hub, contextlib.ExitStack() as stack:
+    with parties.hub(kits, NAMES, limits=Limits(60.0, 60.0, 3.0)) as hub, contextlib.ExitStack() as stack:
         for name in NAMES:
             start(name)
             stack.callback(lambda name=name: kill(name))
-        hub.wait()
         lost = 0
         for number in range(1, 31):
+            hub.wait()  # who was killed is back
             name, seconds = drawn.choice(NAMES), drawn.uniform(0.0, 0.5)
             killed = parties.background(lambda: kill(name, seconds))  # noqa: B023
             found, reasons, _ = run(hub, number, seconds=60.0)
@@ -104,6 +106,7 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
             lost += len(reasons)
             start(name)
         assert 0 < lost < 30  # moments before its input and after it
+        hub.wait()
         found, reasons, _ = run(hub, 31, seconds=60.0)
         check_sum(found, NAMES)
         assert reasons == {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from tff_tx.cohorts.buffered import Arrival, Buffer
 from tff_tx.cohorts.sampling import Sampler
+from tff_tx.federation import contents
 from tff_tx.federation.answers import unpacked
 from tff_tx.federation.envelopes import Payload
 from tff_tx.federation.hub import Hub
@@ -29,8 +30,8 @@ class Arrivals:
     buffer. Who is drawn next depends on the version and on who is free, and so on no clock but the participants'.
 
     Work is lost if its participant gives no sign of life or no answer within the hub's limits, or answers with an
-    error: then another client is started, there or elsewhere, and the participant gets work again when it is back. One
-    that has answered with three errors rests until the next version.
+    error or with what is no update: then another client is started, there or elsewhere, and the participant gets work
+    again when it is back. One that has answered so three times rests until the next version.
 
     Args:
       hub: Where participants join.
@@ -62,13 +63,27 @@ class Arrivals:
         self._at_work: dict[str, Arrival] = {}
         self._arrived: collections.deque[tuple[Arrival, Any]] = collections.deque()
         self._errors: collections.Counter[str] = collections.Counter()
-        self._version, self._order, self._request_fn = 0, [], None
+        self._reasons: dict[str, str] = {}
+        self._version, self._order, self._request_fn, self._unpack = 0, [], None, contents.unpack
         self.answers: dict[str, Any] = {}
 
-    def offer(self, version: int, request_fn: Callable[[Any], Payload]) -> None:
-        """Takes the newest version of the model, and from a client's argument the message that has it train on it."""
+    def offer(
+        self,
+        version: int,
+        request_fn: Callable[[Any], Payload],
+        unpack: Callable[[bytes], tuple[dict, Any]] = contents.unpack,
+    ) -> None:
+        """Takes the newest version of the model.
+
+        Args:
+          version: Its number: of updates before it.
+          request_fn: From a client's argument to the message that has it train on the model.
+          unpack: From a report to what it says, and its arrays; raises an `EnvelopeError` for what is none.
+        """
         self._version, self._request_fn, self._order = version, request_fn, self._sample(version + 1)
+        self._unpack = unpack
         self._errors.clear()
+        self._reasons.clear()
 
     def buffer(self, round_num: int) -> Buffer:
         """The next reports, when they have come: those of the round after the version that was offered.
@@ -109,13 +124,15 @@ class Arrivals:
     def _receive(self):
         """Takes what has arrived; gives the clients whose work is lost."""
         answers, gone = self._hub.collect(self._at_work.keys(), wait=_LOOK_SECONDS)
-        found, errors = unpacked(answers)
+        found, errors = unpacked(answers, self._unpack)
         self._errors.update(errors.keys())
+        self._reasons.update({**gone, **errors})
         lost = [(name, self._at_work.pop(name)) for name in (*gone, *errors)]
         self._arrived.extend((self._at_work.pop(name), found[name]) for name in answers if name in found)
         for name, work in lost:
-            reason = gone.get(name) or errors[name]
-            logging.warning("the work of %s on version %d is lost: %s", work.client_id, work.version, reason)
+            logging.warning(
+                "the work of %s on version %d is lost: %s", work.client_id, work.version, self._reasons[name]
+            )
         return [work.client_id for _, work in lost]
 
     def _require_hope(self, counted, last):
@@ -123,4 +140,5 @@ class Arrivals:
             return
         refuse = all(self._errors[name] >= _MOST_ERRORS for name in self._hub.names)
         if refuse or time.monotonic() > last + self._hub.limits.join:
-            raise TooFewClientsError(counted, self._buffer_size, {0: "no participant works for the others"})
+            reasons = [*self._reasons.values()] or ["no participant works for the others"]
+            raise TooFewClientsError(counted, self._buffer_size, dict(enumerate(reasons)))

@@ -36,17 +36,24 @@ class BufferedFederationEngine(FederationEngine):
         """Has participants that are free train on the model of a state."""
         broadcast = self.parts.prepare(*map(tf.convert_to_tensor, self._leaves(state)))
         arrays = contents.encode(self._changing(broadcast), self._compressed)
-        self.arrivals.offer(round_num - 1, lambda client: self._request([client], arrays))
+        self.arrivals.offer(round_num - 1, lambda client: self._request([client], arrays), self._report)
+
+    def _report(self, payload: bytes) -> tuple[dict, list]:
+        """A participant's answer, if it is the update of its client."""
+        said, arrays = contents.unpack(payload)
+        if "error" not in said:
+            alone = Gathered([], None, seconds={"data": 0.0})
+            self._checked("it", [0], {**said, "bytes": len(payload)}, arrays, alone)
+            if alone.failures:
+                raise EnvelopeError(f"the client failed: {alone.failures[0]}")
+        return said, arrays
 
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
         total, gathered.seconds["data"] = self.parts.zero(), 0.0
         for position, job in enumerate(map(job_fn, clients)):
             said, arrays = self.arrivals.answers.pop(job.client["client_id"].decode())
-            try:
-                sent = self._checked(self._participant_fn(job.client), [position], said, arrays, gathered)
-                total = self._merge(*total, *job.finish(sent)[0])
-            except EnvelopeError as error:
-                gathered.failures[position] = str(error)
-        gathered.progress(len(clients) - len(gathered.failures))
+            sent = self._checked(self._participant_fn(job.client), [position], said, arrays, gathered)
+            total = self._merge(*total, *job.finish(sent)[0])
+        gathered.progress(len(clients))
         gathered.clock.stop("aggregation")
         return total
