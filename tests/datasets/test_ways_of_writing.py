@@ -267,9 +267,11 @@ def test_pages_of_an_api(tmp_path, content, indent):
     check(tmp_path / "x.json", table, text_column=("a.text",))
 
 
-def test_objects_in_lines_are_records_whatever_lists_they_have(tmp_path):
-    (tmp_path / "x.jsonl").write_text('{"text": "a", "label": 1, "items": [{"b": 1}]}\n' * 2)
-    check(tmp_path / "x.jsonl", pd.DataFrame({"text": ["a", "a"], "label": ["1", "1"]}))
+@pytest.mark.parametrize("in_lines", [True, False])
+def test_objects_in_lines_or_an_array_are_records_whatever_lists_they_have(tmp_path, in_lines):
+    row = '{"text": "a", "label": 1, "items": [{"b": 1}]}'
+    (tmp_path / "x.json").write_text(f"{row}\n{row}\n" if in_lines else f"[{row}, {row}]")
+    check(tmp_path / "x.json", pd.DataFrame({"text": ["a", "a"], "label": ["1", "1"]}))
 
 
 @pytest.mark.parametrize(

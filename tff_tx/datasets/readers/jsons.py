@@ -21,6 +21,8 @@ _LEAF = re.compile(r'\s*\{\s*"(users|num_samples|user_data|hierarchies)"\s*:\s*[
 _SQUAD = re.compile(r'(?s)\s*\{.*"paragraphs"\s*:\s*\[')
 # What an object calls its array of records.
 _RECORDS = ("data", "records", "rows", "examples", "results", "items", "entries", "hits", "documents")
+# What a page of an API says beside its records, in words that its keys have; a record has something of its own.
+_OF_PAGES = re.compile("page|next|prev|count|total|offset|limit|cursor|more|meta|link|status|took|^of$|^(ok|success)$")
 _OPENING = re.compile(rf'\s*(\[|\{{\s*$|\{{\s*"({"|".join(_RECORDS)})"\s*:\s*\[)')
 
 
@@ -70,7 +72,7 @@ def _records(content: Any) -> list:
     """The records of a file: an array, that of an object, or those of an array of objects, as pages of an API are."""
     if isinstance(content, dict):
         return _page(content) or next(filter(None, map(_page, content.values())), [content])
-    pages = [_page(page) for page in content]
+    pages = [_page(page) if _says_no_more(page) else None for page in content]
     return [row for page in pages for row in page] if pages and all(pages) else content
 
 
@@ -78,6 +80,12 @@ def _page(value: Any) -> list | None:
     """The records of an object that holds them by a usual name."""
     found = [value.get(name) for name in _RECORDS] if isinstance(value, dict) else []
     return next((rows for rows in found if isinstance(rows, list) and rows and isinstance(rows[0], dict)), None)
+
+
+def _says_no_more(page: Any) -> bool:
+    """Whether an object beside its records has what pages have alone."""
+    others = page.keys() - set(_RECORDS) if isinstance(page, dict) else ()
+    return all(_OF_PAGES.search(name.lower()) for name in others)
 
 
 def _object(where: str, line: str) -> dict | BadRow:
