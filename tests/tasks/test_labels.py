@@ -10,9 +10,11 @@ from safetensors.numpy import load_file
 from tff_tx import datasets, models, tasks
 from tff_tx.config import RunConfig
 from tff_tx.config.algorithm import ClientConfig
+from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 from tff_tx.run import scoring
 from tff_tx.run.assemble.tasks import load_task
+from tff_tx.tasks import create
 from tff_tx.tasks.labels import as_found, as_trained
 
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -199,3 +201,12 @@ def test_numbers_are_those_of_the_names_in_order():
     assert [find(label) for label in ("O", "b-x", "2", "0", "3", "-1")] == [0, 1, 2, 0, None, None]
     assert [datasets.label_lookup(("1", "2"))(label) for label in "012"] == [None, 0, 1]
     assert datasets.ordered_label_names(["10", "2", "0"], tagged=True) == ("0", "2", "10")
+
+
+def test_silos_that_spell_a_label_in_two_ways_are_told_so():
+    spec = datasets.DataSpec("file", files=("x.csv",), label_column="outcome")
+    found = {"north": ("0.0", "1.0"), "south": ("0", "1")}
+    with pytest.raises(UserError, match=r"^data\.label_column=outcome: .* '0' and '0\.0' are .* label_names=0,1, or"):
+        create._label_names(TASKS["tabular_classification"], spec, None, lambda *told: found)
+    found["north"] = ("1", "2")
+    assert create._label_names(TASKS["tabular_classification"], spec, None, lambda *told: found) == ("0", "1", "2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -130,17 +130,7 @@ class Survey:
             return known
         self.require("train", self.label_column)
         found, named = self.pools["train"].label_values, self.source.label_names()
-        if set(found) <= set(named):
-            return named
-        if not self.tagged and len(one := one_spelling(found)) < len(found):
-            twice = next(name for name in found if name not in one)
-            spellings = [name for name in found if _spelling(name) == _spelling(twice)]
-            raise UserError(
-                f"{setting('data.label_column')}={self.spec.label_column}: the labels {listed(map(repr, spellings))} "
-                f"are spellings of one; name those that are meant, to which the others are matched, as in "
-                f"{setting('data.label_names')}={','.join(one)}, or correct them."
-            )
-        return ordered_label_names(found, self.tagged)
+        return named if set(found) <= set(named) else distinct_label_names(found, self.tagged, self.spec.label_column)
 
     @property
     def image_shape(self) -> tuple:
@@ -173,6 +163,19 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
     with "O" first and B- before I-.
     """
     return tuple(sorted(found, key=_tag_order if tagged else _label_order))
+
+
+def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> tuple:
+    """`ordered_label_names` of a column, if no two are spellings of one; tags may be."""
+    if not tagged and len(one := one_spelling(found)) < len(found):
+        twice = next(name for name in found if name not in one)
+        spellings = sorted(name for name in found if _spelling(name) == _spelling(twice))
+        raise UserError(
+            f"{setting('data.label_column')}={column}: the labels {listed(map(repr, spellings))} are spellings of one; "
+            f"name those that are meant, to which the others are matched, as in "
+            f"{setting('data.label_names')}={','.join(one)}, or correct them."
+        )
+    return ordered_label_names(found, tagged)
 
 
 _MOST_SPELLINGS = 100

@@ -166,7 +166,7 @@ def _label_names(definition, data, survey, on_silos):
     if survey is not None:
         return survey.label_names
     found = on_silos(datasets.in_silo, datasets.label_names, data).values()
-    return datasets.ordered_label_names(set().union(*found), tagged=definition.tagged)
+    return datasets.distinct_label_names(set().union(*found), definition.tagged, data.label_column)
 
 
 def _image_shape(data, survey, on_silos):
