@@ -168,7 +168,7 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
 def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> tuple:
     """`ordered_label_names` of a column, if no two are spellings of one; tags may be."""
     if not tagged and len(one := one_spelling(found)) < len(found):
-        twice = next(name for name in found if name not in one)
+        twice = min(name for name in found if name not in one)
         spellings = sorted(name for name in found if _spelling(name) == _spelling(twice))
         raise UserError(
             f"{setting('data.label_column')}={column}: the labels {listed(map(repr, spellings))} are spellings of one; "
