@@ -81,7 +81,11 @@ def test_recordings_in_a_folder_beside_their_table(tmp_path):
     assert likely == {"task.kind": "speech_recognition", "data.target_column": "sentence"}
     (found,) = records(tmp_path / "train.tsv", "audio")["audio"]
     assert found == {"path": str(tmp_path / "clips" / "a.wav")}
-    with pytest.raises(UserError, match=r"several formats, recordings \(clips/a.wav\), tsv \(train.tsv\): name"):
+    (tmp_path / "noisy").mkdir()
+    (tmp_path / "noisy" / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"line 2: 'a\.wav' may be .*clips/a\.wav or .*noisy/a\.wav: write its path"):
+        records(tmp_path / "train.tsv", "audio")
+    with pytest.raises(UserError, match=r"several formats, recordings \(noisy/a.wav\), tsv \(train.tsv\): name"):
         records(tmp_path)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
+from tff_tx.datasets.sources import FILES_PER_CHUNK, BadRow, Format, Rows
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
@@ -62,7 +62,7 @@ def table_of(folder: str) -> str | None:
 def with_media(rows: Rows, path: str) -> Rows:
     """Rows of a table whose values name pictures or recordings, with these.
 
-    Paths are those from the table, or from a folder beside it, as Common Voice has its `clips`.
+    Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`.
     """
     above = os.path.dirname(path)
     folders: list[str] = []
@@ -70,11 +70,18 @@ def with_media(rows: Rows, path: str) -> Rows:
         found = {}
         for name, value in row.items() if isinstance(row, dict) else ():
             if isinstance(value, str) and (column := _column_of(value)) is not None:
-                folders = folders or [above, *(entry.path for entry in os.scandir(above or ".") if entry.is_dir())]
-                paths = (os.path.join(folder, value) for folder in folders)
-                if file := next(filter(os.path.isfile, paths), None):
-                    found |= {name: {"path": file}, column: {"path": file}}
-        yield where, {**row, **found} if found else row
+                folders = folders or sorted(entry.path for entry in os.scandir(above or ".") if entry.is_dir())
+                files = [file] if os.path.isfile(file := os.path.join(above, value)) else []
+                files = files or list(filter(os.path.isfile, (os.path.join(folder, value) for folder in folders)))
+                if len(files) > 1:
+                    row = BadRow(
+                        f"{where}: {value!r} may be {files[0]} or {files[1]}: write its path from the table, or put "
+                        "the table into the folder of its files."
+                    )
+                    break
+                if files:
+                    found |= {name: {"path": files[0]}, column: {"path": files[0]}}
+        yield where, {**row, **found} if found and isinstance(row, dict) else row
 
 
 def _column_of(name):
