@@ -295,6 +295,8 @@ def test_spellings_of_one_label_are_no_labels(tmp_path, labels, names):
         return
     with pytest.raises(UserError, match=rf"^data\.label_column=label: .* in data\.label_names=({names}|no,yes), or"):
         datasets.label_names(DataSpec("file", **files))
+    with pytest.raises(UserError, match=r" matched, a line each in a data\.label_file, or correct them\.$"):
+        datasets.distinct_label_names({"no, thanks", "No, thanks", "yes"}, False, "label")
     number_of = datasets.label_lookup(names.split(","))
     numbers = [number_of(label.strip()) for label in labels]
     assert None not in numbers

@@ -186,7 +186,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     label = likely.get("data.label_column", spec.label_column)
     if likely.get("task.kind", "").endswith("_classification") and not spec.known_labels:
         labels = dict.fromkeys(str(row[label]).strip() for row in found.rows if not values.is_empty(row.get(label)))
-        if "data.label_separator" not in likely and len(names := one_spelling(labels)) < len(labels):
+        names = one_spelling(labels)
+        if "data.label_separator" not in likely and len(names) < len(labels) and not any("," in n for n in names):
             likely["data.label_names"] = names
     if spec.time_column is None and likely and "in_time" in TASKS[likely["task.kind"]].capabilities:
         client = spec.client_column or likely.get("data.client_column", "client")

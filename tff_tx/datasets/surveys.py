@@ -170,10 +170,12 @@ def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> t
     if not tagged and len(one := one_spelling(found)) < len(found):
         twice = min(name for name in found if name not in one)
         spellings = sorted(name for name in found if _spelling(name) == _spelling(twice))
+        named = f"as in {setting('data.label_names')}={','.join(one)}"
+        if any("," in name for name in one):
+            named = f"a line each in a {setting('data.label_file')}"
         raise UserError(
             f"{setting('data.label_column')}={column}: the labels {listed(map(repr, spellings))} are spellings of one; "
-            f"name those that are meant, to which the others are matched, as in "
-            f"{setting('data.label_names')}={','.join(one)}, or correct them."
+            f"name those that are meant, to which the others are matched, {named}, or correct them."
         )
     return ordered_label_names(found, tagged)
 
