@@ -22,6 +22,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.federation import audit_log, contents
+from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.secure_rounds import PHASES
 from tff_tx.run import directory, scoring
 from tff_tx.run.assemble import own_models
@@ -77,6 +78,24 @@ def place(tmp_path_factory):
     held_out = [pd.read_csv(place / f"{name}_held_out.csv") for name in SILOS]
     pd.concat(held_out).to_csv(place / "held_out.csv", index=False)
     return place
+
+
+def test_what_is_wrong_with_data_is_said_in_the_log_of_their_participant_alone(place, caplog):
+    (place / "odd.csv").write_text("patient,text,label\np0,red dog,a\np1,sea,secret diagnosis\n")
+    (place / "odd.toml").write_text("least_participants = 3\n")
+    certificate, files = str(place / "certs" / "north"), (str(place / "odd.csv"),)
+    own = {"certificate": certificate, "data": files, "policy": str(place / "odd.toml")}
+    participant = Participant(
+        ParticipantConfig(coordinator="localhost:1", state_dir=str(place / "odd"), **own), lambda *told: True, False
+    )
+    for phase, changes, told in (
+        ("listing", {}, "secret diagnosis"),
+        ("label_names", {"data.label_names": (), "data.label_column": "nobody"}, "nobody"),
+    ):
+        participant._config = config_of(place, "odd", settings(place, 1)).replace({"data.files": files, **changes})
+        with pytest.raises(UserError, match="^the data here cannot be used .* reason that is in this"):
+            participant._answer(Header(phase=phase), b"".join(contents.pack({"facts": {}})))
+        assert told in caplog.text
 
 
 def fit(place, name, **values):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +21,7 @@ from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core import files
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.federation import contents, wire
 from tff_tx.federation.arrivals import TRAIN
 from tff_tx.federation.engine import FORM, client_of
@@ -137,8 +138,10 @@ class Participant(Member):
             listing = self._task_for(facts).train.listings[self.name]
             return contents.pack({"found": listing_to_json(listing, self._secret() if self._party else None)})
         if header.phase in ("label_names", "image_shape"):
-            spec = task_parts.data_spec(self._config)
-            return contents.pack({"found": datasets.in_silo(self.name, getattr(datasets, header.phase), spec)})
+            with _own_data():
+                spec = task_parts.data_spec(self._config)
+                found = datasets.in_silo(self.name, getattr(datasets, header.phase), spec)
+            return contents.pack({"found": found})
         raise EnvelopeError(f"the plan has no phase {header.phase!r}.")
 
     def _evaluate(self, round_num: int, facts: Mapping, said: Mapping, arrays: Sequence[Any]) -> Payload:
@@ -239,7 +242,8 @@ class Participant(Member):
         if self._task is None or self._task[0] != names:
             config = self._own_config(names)
             self._close_worker()
-            loaded = task_parts.load_task(config, progress=self._progress)
+            with _own_data():
+                loaded = task_parts.load_task(config, progress=self._progress)
             self._task = (names, task_parts.with_training(loaded, config))
         return self._task[1]
 
@@ -296,6 +300,20 @@ class Participant(Member):
         if self._worker is not None:
             self._worker[1].close()
             self._worker = None
+
+
+@contextlib.contextmanager
+def _own_data() -> Iterator[None]:
+    """Says here alone what is wrong with data: messages have values, paths and names of columns."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        logging.error("the data cannot be used as the plan says: %s", error)
+        raise UserError(
+            "the data here cannot be used as the plan says, for a reason that is in this participant's log."
+        ) from None
 
 
 def _counted(said: Mapping[str, Any], most: int) -> int:
