@@ -232,11 +232,20 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
 
 
+def _linked(source: str, target: str) -> None:
+    """A second name of a file; on another disk a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @contextlib.contextmanager
 def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str]) -> Iterator[tasks.FederatedTask]:
     """The task with activations for inputs, as the run was trained, where models are trained in an evaluation.
 
-    The activations that the run has are taken from a copy, the others are computed. Without a cache, or if those of
+    The activations that the run has are taken from a copy, or links to them, as files of a cache are replaced and never
+    changed; the others are computed. Without a cache, or if those of
     these splits take too much of its budget, it is the task itself.
 
     Args:
@@ -249,13 +258,13 @@ def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str])
         return
     budget, stored = run.config.model.feature_cache_bytes, os.path.join(run.directory, _FEATURES)
     with tempfile.TemporaryDirectory() as directory:
-        if os.path.isdir(stored):
-            shutil.copytree(stored, directory, dirs_exist_ok=True)
         cache = tasks.FeatureCache(task, directory, budget, run.config.engine.num_threads)
         clients = {name: getattr(task, name).client_ids for name in dict.fromkeys(names)}
         if sum(cache.bytes_of_client(c, name) for name in clients for c in clients[name]) > _EVALUATION_SHARE * budget:
             yield task
             return
+        if os.path.isdir(stored):
+            shutil.copytree(stored, directory, dirs_exist_ok=True, copy_function=_linked)
         for name, client_ids in clients.items():
             cache.prepare(client_ids, name)
         yield cache.task
