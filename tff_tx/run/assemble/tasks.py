@@ -245,8 +245,8 @@ def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str])
     """The task with activations for inputs, as the run was trained, where models are trained in an evaluation.
 
     The activations that the run has are taken from a copy, or links to them, as files of a cache are replaced and never
-    changed; the others are computed. Without a cache, or if those of
-    these splits take too much of its budget, it is the task itself.
+    changed; the others are computed. Without a cache, or if those of these splits take too much of its budget, it is
+    the task itself.
 
     Args:
       run: Whose settings say whether and how much.
