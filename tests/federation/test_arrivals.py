@@ -96,9 +96,10 @@ def test_a_report_staler_than_the_setting_is_dropped_and_its_sender_goes_on(kits
             federation.round(number)
         federation.held.set()
         number, found, _ = first(federation, 4, lambda _, buffer: "slow/a" in buffer.stale)
-        assert "slow/a" not in dict(found)
+        # It is free again at once, and may be back with the newest version before the buffer is full.
+        assert dict(found).get("slow/a", number - 1) >= number - 2
         number, found, _ = first(federation, number + 1, lambda found, _: "slow/a" in dict(found))
-        assert number - 1 - dict(found)["slow/a"] <= 1
+        assert dict(found)["slow/a"] >= number - 2
 
 
 def test_who_is_gone_in_the_middle_loses_its_own_update_alone_and_comes_back(kits, caplog):
