@@ -14,11 +14,12 @@ from tff_tx.core import tls
 
 def main(settings: cli.Settings) -> None:
     tls.require_tls_1_3()
-    from tff_tx.run import align
+    from tff_tx.federation.alignment.tables import align_tables, order_path
 
     cli.end_of_imports()
-    for line in align.align(settings.config, settings[AlignConfig]):
-        print(line)
+    own = settings[AlignConfig]
+    for name, order in align_tables(settings.config, own).items():
+        print(f"{name}: {len(order.rows)} rows in common, their order is in {order_path(own, name)}")
 
 
 PROGRAM = cli.Program(main, AlignConfig, settings=["data.format", "data.delimiter", "data.encoding", "data.columns"])

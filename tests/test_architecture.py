@@ -37,6 +37,7 @@ PACKAGES = (
     *(
         "analysis.contribution",
         "analysis.vocabulary",
+        "federation",
         "federation.alignment",
         "federation.secure_sums",
         "vertical",
@@ -103,7 +104,19 @@ NOTEBOOK = {
         "Task",
         "Trainer",
     ),
-    *("UserError", "Yogi", "aggregator", "clip", "compress", "load_task", "mean", "settings", "stack", "zero"),
+    *(
+        "UserError",
+        "Yogi",
+        "aggregator",
+        "clip",
+        "compress",
+        "federation",
+        "load_task",
+        "mean",
+        "settings",
+        "stack",
+        "zero",
+    ),
 }
 
 

@@ -27,10 +27,12 @@ _OFFERED = {
 """What `tff_tx` offers, by module; imported when it is first asked for, as TensorFlow takes seconds."""
 _EXPORTS = {name: f"tff_tx.{module}" for module, names in _OFFERED.items() for name in names.split()}
 
-__all__ = sorted(_EXPORTS)
+__all__ = sorted([*_EXPORTS, "federation"])
 
 
 def __getattr__(name):
+    if name == "federation":
+        return _importlib.import_module("tff_tx.federation")
     if name not in _EXPORTS:
         raise AttributeError(f"module 'tff_tx' has no attribute {name!r}")
     # A dozen lines of notes would come before the first progress bar; runs say themselves which weights are new.

@@ -23,7 +23,7 @@ from tff_tx.federation.alignment import (
     normalized,
 )
 from tff_tx.federation.alignment.member import VERSION
-from tff_tx.run import align
+from tff_tx.federation.alignment.tables import align_tables
 
 KEY = b"a secret of sixteen bytes"
 OPENING = {"version": VERSION, "match": "ecdh"}
@@ -217,7 +217,19 @@ def test_wrong_settings_are_a_sentence(settings, error, tmp_path, monkeypatch):
     for name in "ab":
         write(tmp_path / f"{name}.csv", "id", ["ann"])
     with pytest.raises(UserError, match=error):
-        align.align(RunConfig(), AlignConfig(**settings))
+        align_tables(RunConfig(), AlignConfig(**settings))
+
+
+def test_notebooks_align_as_the_program_does(tmp_path):
+    import tff_tx
+
+    paths = [write(tmp_path / f"{name}.csv", "id", ids) for name, ids in (("a", ["Ann", "bob"]), ("b", ["cid", "ANN"]))]
+    found = tff_tx.federation.align(paths, ["id"], output_dir=str(tmp_path / "out"), threads=1)
+    assert {name: order.rows for name, order in found.items()} == {"a": (0,), "b": (1,)}
+    assert found["a"] == RowOrder.load(str(tmp_path / "out" / "a.json"))
+    assert "align" in dir(tff_tx.federation)
+    with pytest.raises(UserError, match="normalise is no setting of ids, id_columns, normalize"):
+        tff_tx.federation.align(paths, ["id"], normalise="digits")
 
 
 def test_parties_with_other_rules_are_told_before_anything_is_sent(tmp_path):
@@ -227,7 +239,7 @@ def test_parties_with_other_rules_are_told_before_anything_is_sent(tmp_path):
     def take_part(name, **more):
         try:
             own = AlignConfig(ids=(table,), id_columns=("id",), output_dir=str(tmp_path / name), threads=1, **more)
-            align.align(RunConfig(), own)
+            align_tables(RunConfig(), own)
         except UserError as error:
             errors[name] = str(error)
 

@@ -25,8 +25,30 @@ from tff_tx.federation.link import Link
 _STATE = "unfinished"
 
 
-def align(config: RunConfig, own: AlignConfig) -> list[str]:
-    """Intersects; returns a line for each order that was written.
+def align(
+    ids: Sequence[str], id_columns: Sequence[str], config: RunConfig | None = None, **settings: Any
+) -> dict[str, alignment.RowOrder]:
+    """Private set intersection of tables; returns each party's rows in common, in an order that all share, by name.
+
+    `tff_tx.federation.align(["bank.csv", "shop.csv"], ["customer"])` is what `python -m programs.align` does, with the
+    same files in `output_dir`.
+
+    Args:
+      ids: Tables with identifiers, a party each; with `address` or `coordinator` this party's own alone.
+      id_columns: Columns that together identify a row.
+      config: Its section `data` says how tables are read; default: as they are found.
+      **settings: Further fields of `AlignConfig`, such as `normalize="digits"`.
+
+    Raises:
+      UserError: As of `align_tables`, or if a setting is none.
+    """
+    if unknown := sorted(set(settings) - {field.name for field in AlignConfig.fields()}):
+        raise UserError(f"{unknown[0]} is no setting of {', '.join(field.name for field in AlignConfig.fields())}.")
+    return align_tables(config or RunConfig(), AlignConfig(ids=tuple(ids), id_columns=tuple(id_columns), **settings))
+
+
+def align_tables(config: RunConfig, own: AlignConfig) -> dict[str, alignment.RowOrder]:
+    """Intersects and writes a file for each order, see `order_path`; returns the orders by party.
 
     Args:
       config: Its section `data` says how tables are read.
@@ -45,7 +67,7 @@ def align(config: RunConfig, own: AlignConfig) -> list[str]:
         )
     files.make_directory(own.output_dir, setting("align.output_dir"))
     if own.address or own.coordinator:
-        return [_connected(config, own)]
+        return _connected(config, own)
     if len(own.ids) < 2:
         raise UserError(f"{setting('align.ids')} must name two or more tables, or {setting('align.coordinator')} one.")
     names = [os.path.basename(path).partition(".")[0] for path in own.ids]
@@ -57,7 +79,12 @@ def align(config: RunConfig, own: AlignConfig) -> list[str]:
     with _progress() as progress:
         ask = lambda name, *asked: members[name].answer(*asked)  # noqa: E731
         alignment.intersect(ask, names, own.match, progress, _identifier(own, names))
-    return [_write(members[name].order, path, name, own) for name, path in zip(names, own.ids)]
+    return {name: _write(members[name].order, path, name, own) for name, path in zip(names, own.ids)}
+
+
+def order_path(own: AlignConfig, name: str) -> str:
+    """Where the order of a party's rows is."""
+    return os.path.join(own.output_dir, f"{name}.json")
 
 
 def _member(name: str, path: str, config: RunConfig, own: AlignConfig) -> alignment.Member:
@@ -103,11 +130,11 @@ def _key(own):
         raise UserError(f"{setting('align.key_file')}={own.key_file} cannot be read ({error.strerror}).") from None
 
 
-def _write(order: alignment.RowOrder, path: str, name: str, own: AlignConfig) -> str:
-    target = os.path.join(own.output_dir, f"{name}.json")
-    dataclasses.replace(order, table=file_digest([path])).save(target)
+def _write(order: alignment.RowOrder, path: str, name: str, own: AlignConfig) -> alignment.RowOrder:
+    order = dataclasses.replace(order, table=file_digest([path]))
+    order.save(order_path(own, name))
     shutil.rmtree(os.path.join(own.output_dir, _STATE), ignore_errors=True)
-    return f"{name}: {len(order.rows)} rows in common, their order is in {target}"
+    return order
 
 
 class _progress(tqdm):  # noqa: N801 -- a bar that is called with (done, total)
@@ -122,7 +149,7 @@ class _progress(tqdm):  # noqa: N801 -- a bar that is called with (done, total)
 # Over a connection.
 
 
-def _connected(config: RunConfig, own: AlignConfig) -> str:
+def _connected(config: RunConfig, own: AlignConfig) -> dict[str, alignment.RowOrder]:
     needed = ("certificate", *(("peers",) if own.address else ()))
     if missing := [name for name in needed if not getattr(own, name)]:
         raise UserError(f"{setting(f'align.{missing[0]}')} is missing: a connection needs it.")
@@ -132,7 +159,7 @@ def _connected(config: RunConfig, own: AlignConfig) -> str:
     member = _member(name, own.ids[0], config, own)
     log = audit_log.AuditLog(os.path.join(own.output_dir, audit_log.NAME))
     (_coordinate if own.address else _participate)(member, own, log)
-    return _write(member.order, own.ids[0], name, own)
+    return {name: _write(member.order, own.ids[0], name, own)}
 
 
 def _plan(own: AlignConfig) -> dict[str, Any]:
