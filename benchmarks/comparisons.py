@@ -161,11 +161,11 @@ def compare(name: str, seed: int, flags) -> dict[str, list[dict]]:
     case, directory = CASES[name], os.path.join(flags.run_dir, f"{name}-{seed}")
     os.makedirs(directory, exist_ok=True)
     train, test = case.load(flags.data, np.random.default_rng(seed))
-    test_file = _write(test, directory, "test")
+    test_file = write_table(test, directory, "test")
 
     def run(way, records, rounds, cohort, steps):
         more = [f"--rounds={rounds}", f"--clients_per_round={cohort}", f"--local_steps={steps}", f"--seed={seed}"]
-        files = [f"--data={_write(records, directory, way)}", f"--test_data={test_file}", "--client_column=client"]
+        files = [f"--data={write_table(records, directory, way)}", f"--test_data={test_file}", "--client_column=client"]
         return _run(case, os.path.join(directory, way), [*files, *more], flags.pretrained)
 
     sizes = train["client"].value_counts()
@@ -191,7 +191,7 @@ def _run(case, directory, flags, pretrained) -> dict:
     """Metrics of the test split after a run, which is done now if it was not before."""
     results = os.path.join(directory, "results.json")
     if not os.path.exists(results):
-        preset = _preset(case.preset)
+        preset = preset_flags(case.preset)
         minilm = [f"--pretrained={pretrained}"] if pretrained and any("--pretrained" in line for line in preset) else []
         rare = [f"--rounds_per_evaluation={10**6}", f"--run_dir={directory}", f"--batch_size={case.batch_size}"]
         run_program("train", *preset, *case.flags, *flags, *minilm, *rare)
@@ -210,16 +210,17 @@ _DATA_FLAGS = ("columns", "data_format", "partition", "dirichlet_alpha", "num_cl
 _OWN_FLAGS = ("client_column", "rounds", "clients_per_round", "local_epochs", "local_steps", "batch_size", "run_dir")
 
 
-def _preset(name: str) -> list[str]:
+def preset_flags(name: str) -> list[str]:
     """The flags of a preset but those that say which records are for what, and how many."""
     with open(os.path.join(ROOT, "programs", "flags", f"{name}.flags"), encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.startswith("--")]
-    nested = [_preset(os.path.basename(line).removesuffix(".flags")) for line in lines if line[2:10] == "flagfile"]
+    nested = [preset_flags(os.path.basename(line).removesuffix(".flags")) for line in lines if line[2:10] == "flagfile"]
     own = [line for line in lines if line[2:].split("=")[0] not in (*_DATA_FLAGS, *_OWN_FLAGS, "flagfile")]
     return [*itertools.chain(*nested), *own]
 
 
-def _write(table: pd.DataFrame, directory: str, name: str) -> str:
+def write_table(table: pd.DataFrame, directory: str, name: str) -> str:
+    """Path of a Parquet file with the table, which is written if it is not there."""
     path = os.path.abspath(os.path.join(directory, f"{name}.parquet"))
     if not os.path.exists(path):
         table.to_parquet(path + ".tmp", index=False)

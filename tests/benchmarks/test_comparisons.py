@@ -11,7 +11,7 @@ from benchmarks import comparisons
 
 @pytest.mark.parametrize("name", comparisons.CASES)
 def test_presets_leave_it_to_the_table_which_records_are_for_what(name):
-    flags = [line.split("=")[0] for line in comparisons._preset(comparisons.CASES[name].preset)]
+    flags = [line.split("=")[0] for line in comparisons.preset_flags(comparisons.CASES[name].preset)]
     assert "--task" in flags
     assert not {"--partition", "--num_clients", "--client_column", "--rounds", "--run_dir", "--flagfile"} & set(flags)
 

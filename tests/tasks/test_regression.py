@@ -74,3 +74,11 @@ def test_a_label_that_is_no_number_is_refused(label, cache_dir, tmp_path):
     model = tasks.ModelSpec(architecture="bert", config=BERT, tokenizer="bytes")
     with pytest.raises(UserError, match=r"y\.csv, line 3: the label '.*' is no finite number of 32 bits"):
         tasks.create_task("sequence_regression", data, model, ClientConfig(), progress=False)
+
+
+def test_labels_of_two_notations_are_refused(cache_dir, tmp_path):
+    (tmp_path / "y.csv").write_text("text;label\na;1.234\nb;3,5\n")
+    data = datasets.DataSpec("file", files=(str(tmp_path / "y.csv"),), num_clients=1, cache_dir=cache_dir)
+    model = tasks.ModelSpec(architecture="bert", config=BERT, tokenizer="bytes")
+    with pytest.raises(UserError, match=r"y\.csv, line 2: the column 'label' has '1\.234', whose point may group"):
+        tasks.create_task("sequence_regression", data, model, ClientConfig(), progress=False)

@@ -115,6 +115,21 @@ def test_columns_that_are_not_there_or_no_numbers_are_named(tmp_path):
         tables.party_data(dataclasses.replace(party, numeric=(), image=(0, 4)), rows, {}, None, 8)
 
 
+def test_labels_are_checked_as_those_of_any_table(tmp_path):
+    """Spellings of one label, names that are given, and numbers whose point may be either."""
+    party, (rows, _) = rows_of(tmp_path / "t.csv", "x,y\n1,Yes\n2,no\n3,yes\n", numeric=["x"], label="y")
+    with pytest.raises(UserError, match="^data.label_column=y: the labels 'Yes', 'yes' are spellings of one"):
+        tables.label_names(datasets.DataSpec(), party, rows)
+    names = tables.label_names(datasets.DataSpec(label_names=("yes", "no")), party, rows)
+    data = tables.party_data(party, rows, tables.find_facts(party, rows), names, 8)
+    assert data.labels.tolist() == [0, 1, 0]
+    with pytest.raises(UserError, match="t.csv, line 3: the label 'no' is none of yes."):
+        tables.party_data(party, rows, tables.find_facts(party, rows), ["yes"], 8)
+    party, (rows, _) = rows_of(tmp_path / "t.csv", "x;y\n1;1.234\n2;3,5\n", numeric=["x"], label="y")
+    with pytest.raises(UserError, match="t.csv, line 2: the column 'y' has '1.234', whose point may group thousands"):
+        tables.party_data(party, rows, tables.find_facts(party, rows), None, 8)
+
+
 def test_all_draw_the_same_batches_and_hold_out_the_same_rows():
     schedule = Schedule(5, 103, 10, 0.2)
     train, test = np.concatenate(schedule.batches("train", 1)), schedule.split("test")

@@ -90,10 +90,14 @@ def find_facts(party: PartyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def label_names(party: PartyConfig, rows: Sequence[Row]) -> list[str]:
-    """The classes among a party's labels, in order: of numbers by size."""
+def label_names(spec: datasets.DataSpec, party: PartyConfig, rows: Sequence[Row]) -> list[str]:
+    """The classes: those that are named, or else of a party's labels, in order.
+
+    Raises:
+      UserError: If some are spellings of one.
+    """
     found = set(_column(rows, party.label, values.as_label))
-    return sorted(found, key=lambda name: (float(name), "") if _is_number(name) else (np.inf, name))
+    return list(spec.known_labels or datasets.distinct_label_names(found, False, party.label))
 
 
 def party_data(
@@ -118,11 +122,12 @@ def party_data(
         return PartyData(inputs)
     if classes is None:
         return PartyData(inputs, np.array(_column(rows, party.label, values.as_number), np.float32))
-    places = {name: number for number, name in enumerate(classes)}
-    found = _column(rows, party.label, values.as_label)
-    if unknown := [(where, name) for (where, _), name in zip(rows, found) if name not in places]:
-        raise UserError(f"{unknown[0][0]}: the label {unknown[0][1]!r} is none of {', '.join(classes)}.")
-    return PartyData(inputs, np.array([places[name] for name in found], np.int32))
+    names = _column(rows, party.label, values.as_label)
+    found = list(map(datasets.label_lookup(classes), names))
+    if None in found:
+        where, name = rows[found.index(None)][0], names[found.index(None)]
+        raise UserError(f"{where}: the label {name!r} is none of {', '.join(classes)}.")
+    return PartyData(inputs, np.array(found, np.int32))
 
 
 def _inputs(party, rows, facts, max_length):
@@ -183,12 +188,6 @@ def _column(rows, name, convert):
                 f"{where}: the column {name!r} has {row[name]!r}, which cannot be used ({error})."
             ) from None
     if convert in (values.as_number, values.as_number_or_nan):
-        require_one_writing(rows, name)
+        require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found
 
-
-def _is_number(text):
-    try:
-        return np.isfinite(float(text))
-    except ValueError:
-        return False

@@ -12,6 +12,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.columns import require_one_writing
 
 
 class SequenceClassificationEncoder(Encoder):
@@ -70,6 +71,10 @@ class SequenceRegressionEncoder(SequenceClassificationEncoder):
 
     kind = "sequence_regression"
     label_spec = tf.TensorSpec([], tf.float32)
+
+    def _encode_rows(self, rows):
+        require_one_writing(rows["where"].tolist(), rows["label"].tolist(), "label")
+        return super()._encode_rows(rows)
 
     def _label(self, row):
         try:

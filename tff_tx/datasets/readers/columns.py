@@ -267,16 +267,15 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
                 f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
     if convert in (values.as_number, values.as_number_or_nan):
-        require_one_writing(rows, name)
+        require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found
 
 
-def require_one_writing(rows: Sequence[tuple], name: str) -> None:
+def require_one_writing(places: Sequence[str], column: Sequence, name: str) -> None:
     """Rejects a column of numbers in which a point may be a decimal one or group thousands."""
-    column = [row[name] for _, row in rows]
     if (place := values.ambiguous(column)) is not None:
         raise UserError(
-            f"{rows[place][0]}: the column {name!r} has {column[place]!r}, whose point may group thousands, as commas "
+            f"{places[place]}: the column {name!r} has {column[place]!r}, whose point may group thousands, as commas "
             "or points of other rows say, or be a decimal one: write the numbers of a column alike."
         )
 

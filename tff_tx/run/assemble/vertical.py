@@ -57,7 +57,8 @@ def load_party(
     Raises:
       UserError: If its data or checkpoint cannot be read.
     """
-    rows, alignment = vertical.read_rows(datasets.DataSpec.of(config), name, party)
+    spec = datasets.DataSpec.of(config)
+    rows, alignment = vertical.read_rows(spec, name, party)
     schedule = vertical.Schedule(
         config.run.seed, len(rows), settings.batch_size, settings.test_share, settings.common_rows
     )
@@ -69,7 +70,7 @@ def load_party(
         training = [rows[place] for place in schedule.known(party.label is not None)]
         facts = {"columns": vertical.find_facts(party, training)}
         if party.label is not None and settings.kind == "classification":
-            facts["classes"] = vertical.label_names(party, training)
+            facts["classes"] = vertical.label_names(spec, party, training)
     data = vertical.party_data(party, rows, facts["columns"], facts.get("classes"), settings.max_length)
     bottom = None
     if party.kind is not None:
