@@ -210,12 +210,14 @@ _DATA_FLAGS = ("columns", "data_format", "partition", "dirichlet_alpha", "num_cl
 _OWN_FLAGS = ("client_column", "rounds", "clients_per_round", "local_epochs", "local_steps", "batch_size", "run_dir")
 
 
-def preset_flags(name: str) -> list[str]:
-    """The flags of a preset but those that say which records are for what, and how many."""
+def preset_flags(name: str, all_of_it: bool = False) -> list[str]:
+    """The flags of a preset, or those of them that do not say which records are for what, and how many."""
     with open(os.path.join(ROOT, "programs", "flags", f"{name}.flags"), encoding="utf-8") as file:
         lines = [line.strip() for line in file if line.startswith("--")]
-    nested = [preset_flags(os.path.basename(line).removesuffix(".flags")) for line in lines if line[2:10] == "flagfile"]
-    own = [line for line in lines if line[2:].split("=")[0] not in (*_DATA_FLAGS, *_OWN_FLAGS, "flagfile")]
+    files = (line for line in lines if line[2:10] == "flagfile")
+    nested = [preset_flags(os.path.basename(line).removesuffix(".flags"), all_of_it) for line in files]
+    left_out = () if all_of_it else (*_DATA_FLAGS, *_OWN_FLAGS)
+    own = [line for line in lines if line[2:].split("=")[0] not in (*left_out, "flagfile")]
     return [*itertools.chain(*nested), *own]
 
 

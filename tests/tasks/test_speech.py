@@ -3,6 +3,7 @@
 import io
 import json
 
+import jiwer
 import numpy as np
 import pandas as pd
 import pytest
@@ -220,15 +221,21 @@ def test_speech_is_transcribed_and_scored(table, tmp_path, architecture, config,
     assert json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())["sampling_rate"] == 8000
 
 
-def test_word_errors_are_pooled_over_records(monkeypatch):
+def test_word_and_character_error_rates_equal_those_of_jiwer(monkeypatch):
+    """All errors over all words, of any records: insertions, deletions, substitutions, and nothing that was heard."""
+    true = ["a b c e", "y z", "grüße aus köln", "one two three", "seven"]
+    said = ["a b c d", "x", "grusse aus", "", "seven ate nine"]
     task = tasks.task_kind("speech_recognition")
-    predictor = inference.build_predictor(task.name, None, tasks.ModelSpec(), tokenizer=object())
-    monkeypatch.setattr(predictor, "_said", lambda audio: ["a b c d", "x"])
+    predictor = inference.build_predictor(task.name, None, tasks.ModelSpec(), tokenizer=object(), batch_size=2)
+    monkeypatch.setattr(predictor, "_said", lambda audio: [said[place] for place in audio])
     monkeypatch.setattr(predictor, "_as_written", str)
-    scores = predictor.score(pd.DataFrame({"audio": ["", ""], "target": ["a b c e", "y z"]}))
-    # 1 of 4 words and 2 of 2: 3 of 6, not the mean of 0.25 and 1.
-    assert predictor.pooled(scores.mean())["wer"] == 0.5
-    assert scores["word_errors"].tolist() == [1, 2]
+    scores = predictor.score(pd.DataFrame({"audio": range(len(true)), "target": true}))
+    assert predictor.pooled(scores.mean()).to_dict() == pytest.approx(
+        {"wer": jiwer.wer(true, said), "cer": jiwer.cer(true, said)}
+    )
+    assert scores["word_errors"].tolist() == [1, 2, 2, 3, 2]
+    silent = predictor.score(pd.DataFrame({"audio": [2], "target": [" "]}))
+    assert silent.iloc[0].to_dict() == {"word_errors": 2, "words": 0, "character_errors": 10, "characters": 0}
 
 
 def test_folders_and_tables_of_recordings(tmp_path):

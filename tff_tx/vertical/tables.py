@@ -190,4 +190,3 @@ def _column(rows, name, convert):
     if convert in (values.as_number, values.as_number_or_nan):
         require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found
-
