@@ -1,5 +1,6 @@
 """What all tests share: quiet libraries, no network, one cache of encoded data, a settled heap."""
 
+import ctypes
 import functools
 import gc
 import os
@@ -13,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 import numpy as np
+import psutil
 import pytest
 
 from tests import tiny  # noqa: F401
@@ -27,6 +29,25 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Lets go of what a file's tests share, models with their graphs, when its last one has run.
+
+    A process of the slow suite had grown to 10 GB by its end. The allocator keeps what was freed until it is asked to
+    give it back, which takes a while, as does looking for garbage.
+    """
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        for function in vars(item.module).values():
+            if hasattr(function, "cache_clear") and function.__module__ == item.module.__name__:
+                function.cache_clear()
+        if psutil.Process().memory_info().rss > 1.5e9:
+            gc.collect()
+            if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+                trim(0)
+    return result
 
 
 @pytest.fixture(scope="session")
