@@ -7,7 +7,7 @@ import pathlib
 import random
 import re
 import shlex
-import stat
+import shutil
 import subprocess
 import sys
 import time
@@ -16,16 +16,13 @@ import pandas as pd
 import portpicker
 import pytest
 
-from programs import certs, cli, participate
-from tests.complaints import complaint, config_of
+from tests.complaints import config_of
 from tests.processes import ROOT, Forked, run
-from tff_tx.config import RunConfig, resolve, tools
-from tff_tx.core import certificates, locks
-from tff_tx.core.errors import UserError
+from tff_tx.config import resolve
+from tff_tx.core import certificates
 from tff_tx.federation import audit_log
 from tff_tx.federation.secure_rounds import PHASES
 from tff_tx.run.assemble import plans
-from tff_tx.run.federation import Participant
 
 PAGE = (ROOT / "docs" / "federation.md").read_text()
 COMMANDS = [re.sub(r"\s+", " ", block).strip() for block in re.findall(r"```bash\n(.*?)\n\s*```", PAGE, re.DOTALL)]
@@ -35,6 +32,8 @@ SHORT += ["--rounds_per_checkpoint=1"]
 SECURE = ["--secure_aggregation=masks", "--clients_per_round=6"]
 BFV = ["--secure_aggregation=bfv", "--clients_per_round=6"]
 SILOS = {"north": 3, "south": 2, "west": 1}
+KILLS, _DELAY = int(os.environ.get("TFF_TX_KILLS", "6")), 0.3
+"""Of a test: `TFF_TX_KILLS=30` for more."""
 
 
 def test_there_are_five_to_a_federation():
@@ -68,70 +67,6 @@ def test_every_threat_names_a_test():
         assert all(f"def {name}(" in written for name in names), row
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        (["--engine=federation"], "--engine=federation needs --silos"),
-        (["--federation_address=:8443"], "--federation_address=:8443: must be host:port"),
-        (["--federation_address=x:1"], "--federation_address=x:1 has no effect with --engine=local"),
-    ],
-)
-def test_mistakes(flags, sentence):
-    assert sentence in complaint("--dataset=file", "--data=x.csv", "--task=causal_lm", "--architecture=gpt2", *flags)
-
-
-def settings(section, **values):
-    """What a command line says that names these settings."""
-    own = section(**values)
-    return cli.Settings(RunConfig(), {section: own}, frozenset(f"{section.section}.{name}" for name in values))
-
-
-@pytest.mark.parametrize(
-    ("program", "values", "sentence"),
-    [
-        ("participate", {"state_dir": "nowhere", "check_log": True}, "state_dir=nowhere: there is no nowhere/audit"),
-        ("participate", {"coordinator": "localhost"}, "coordinator=localhost: must be host:port"),
-        ("participate", {"coordinator": "localhost:84430"}, "coordinator=localhost:84430: must be host:port"),
-        (
-            "participate",
-            {"coordinator": "localhost:1", "transport": "flower", "certificate": "c", "data": ("d",)},
-            "coordinator=localhost:1 has no effect with participant.transport=flower",
-        ),
-        ("certs", {"action": "renew"}, "node is missing: name the kit"),
-        ("certs", {"action": "revoke"}, "node is missing: name the kit"),
-    ],
-)
-def test_mistakes_of_parties(program, values, sentence):
-    section = {"participate": tools.ParticipantConfig, "certs": tools.CertificatesConfig}[program]
-    with pytest.raises(UserError, match=sentence):
-        {"participate": participate, "certs": certs}[program].main(settings(section, **values))
-
-
-def test_a_participant_without_its_data_does_not_wait(tmp_path):
-    own = tools.ParticipantConfig(coordinator="localhost:1", certificate="none", data=(str(tmp_path / "*.csv"),))
-    with pytest.raises(UserError, match="data.files: there is no file .*csv"):
-        Participant(own, lambda words, digest: True)
-
-
-@pytest.fixture
-def participant(tmp_path):
-    """A participant that has joined nobody yet, and its directory."""
-    (tmp_path / "x.csv").write_text("patient,text,label\n")
-    certificates.make_node_certificate(str(tmp_path / "certs"), "north", role="participant")
-    paths = {"certificate": str(tmp_path / "certs" / "north"), "data": (str(tmp_path / "x.csv"),)}
-    own = tools.ParticipantConfig(coordinator="localhost:1", state_dir=str(tmp_path / "state"), **paths)
-    return Participant(own, lambda words, digest: True), tmp_path / "state"
-
-
-def test_a_participants_directory_has_one_writer_and_no_other_reader(participant):
-    party, state = participant
-    party.stop()
-    party.serve()
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700
-    with locks.sole_writer(str(state), "a"), pytest.raises(UserError, match="state_dir=.* is being written by process"):
-        party.serve()
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Tables for three participants, of all together, and held-out ones."""
@@ -157,7 +92,7 @@ class Party:
     """A program, whose output goes to a file: a command in bash, or `forked` by the tests' own server."""
 
     def __init__(self, place, name, command, forked=False):
-        self.path = place / f"{name}.log"
+        self.path, self.command = place / f"{name}.log", command
         if forked:
             self.path.write_text("")
             _, _, module, *flags = shlex.split(command)  # after `python -m`
@@ -203,6 +138,9 @@ class Federation:
     def hold_key(self, plan):
         command = COMMANDS[7].replace("$PLAN", plan).replace("8443", str(self.port))
         return self._start("keyholder", command)
+
+    def start_again(self, name):
+        return self._start(name, self.parties[name].command)
 
     def _start(self, name, command):
         self.parties[name] = Party(self.place, name, command, forked=name in self.parties)
@@ -299,28 +237,54 @@ def test_a_full_disk_at_the_coordinators_checkpoint_costs_no_round(place, whole)
     check_equal_to_the_bit(runs / "full", runs / "whole")
 
 
+def kill_again_and_again(federation, run_dir, flags, expected, moments, seed):
+    """Runs to the `expected` one, whose parties are killed: each time after an entry of a kind in a party's log.
+
+    Args:
+      federation: The parties; participants serve.
+      run_dir: Of the coordinator; a run that has ended is compared, and the next begins.
+      flags: Of the coordinator.
+      expected: Directory of an undisturbed run.
+      moments: Whose log, the kind of entry, and who is killed up to `_DELAY` seconds later and started again.
+      seed: Of the delays and of the order.
+    """
+    drawn, place = random.Random(seed), federation.place
+    coordinator = federation.coordinate(run_dir, *flags)
+    for party, what, victims in drawn.sample([*moments] * -(-KILLS // len(moments)), KILLS):
+        log, before = place / "state" / party / "audit.jsonl", None
+        while (found := count(log, what)) == (before := found if before is None else before):
+            if coordinator.process.poll() == 0:
+                check_equal_to_the_bit(place / run_dir, expected)
+                shutil.rmtree(place / run_dir)
+                coordinator = federation.coordinate(run_dir, *flags)
+            assert coordinator.process.poll() is None, coordinator.path.read_text()
+            time.sleep(0.005)
+        time.sleep(drawn.uniform(0.0, _DELAY))
+        for victim in victims:
+            federation.parties[victim].kill()
+        for victim in victims:
+            federation.start_again(victim)
+        coordinator = federation.parties["coordinator"]
+    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    check_equal_to_the_bit(place / run_dir, expected)
+
+
+def count(log, what):
+    """Entries of a kind."""
+    return log.read_text().count(f'"what": "{what}"') if log.exists() else 0
+
+
 @pytest.mark.slow
 def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(place, whole, arithmetic):
-    """kill -9 of a participant while it owes an answer, and of the coordinator between and within rounds."""
+    """kill -9 of the coordinator in each phase, and with it of a participant, which may owe an answer."""
     federation, _ = whole
-    plan, drawn = secure_plan(SECURE), random.Random(3)
+    plan = secure_plan(SECURE)
     approve(place, plan)
-    for number in range(2):
-        coordinator = federation.coordinate("runs/killed", *SECURE)
-        assert coordinator.wait_for("^Plan (.*)$") == plan
-        deadline = time.monotonic() + 200
-        while not (place / "runs" / "killed" / "checkpoints" / f"round_{number + 1}").exists():
-            assert time.monotonic() < deadline, coordinator.path.read_text()
-            assert coordinator.process.poll() is None, coordinator.path.read_text()
-            time.sleep(0.01)
-        time.sleep(drawn.random())
-        federation.parties["south"].kill()
-        coordinator.kill()
-        federation.participate("south", plan)
-    coordinator = federation.coordinate("runs/killed", *SECURE)
-    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
+    moments = [("north", what, ["coordinator", "south"][: 1 + i % 2]) for i, what in enumerate(("form", *PHASES))]
+    kill_again_and_again(federation, "runs/killed", SECURE, arithmetic, moments, 3)
+    coordinator = federation.parties["coordinator"]
+    assert f"Plan {plan}" in coordinator.path.read_text()
     assert "each of 3 participants masks with 2 others" in coordinator.path.read_text()
-    check_equal_to_the_bit(place / "runs" / "killed", arithmetic)
     what = [entry["what"] for entry in audit_log.read(str(place / "state" / "north" / "audit.jsonl"))]
     assert what[-5:] == list(PHASES)
     assert "train" not in what[what.index("keys") :]
@@ -331,27 +295,17 @@ def test_killed_parties_of_secure_sums_come_back_to_the_model_of_arithmetic(plac
 
 @pytest.mark.slow
 def test_a_killed_key_holder_goes_on_to_the_model_of_arithmetic(place, whole, arithmetic):
-    """kill -9 of it between and within rounds, and of the coordinator, which resumes after sums that it has lost."""
+    """kill -9 of it in each phase, and of the coordinator, which resumes after sums that it has lost."""
     pytest.importorskip("tenseal")
     federation, _ = whole
     certificates.make_node_certificate(str(place / "certs"), "keyholder", role="keyholder")
-    plan, drawn = secure_plan(BFV), random.Random(4)
+    plan = secure_plan(BFV)
     approve(place, plan)
-    holder, log = federation.hold_key(plan), place / "state" / "keyholder" / "audit.jsonl"
-    for number in range(2):
-        coordinator = federation.coordinate("runs/bfv", *BFV)
-        decrypted = [0]
-        while len(decrypted) < number + 2:
-            assert coordinator.process.poll() is None, coordinator.path.read_text()
-            assert holder.process.poll() is None, holder.path.read_text()
-            time.sleep(drawn.random() / 10)
-            decrypted = [e for e in audit_log.read(str(log)) if e["what"] == "decrypt"] if log.exists() else []
-        holder.kill()
-        if number == 0:
-            coordinator.kill()
-        holder = federation.hold_key(plan)
-    assert coordinator.process.wait(300) == 0, coordinator.path.read_text()
-    check_equal_to_the_bit(place / "runs" / "bfv", arithmetic)
+    federation.hold_key(plan)
+    moments = [("keyholder", "public_key", ["keyholder"]), ("north", "form", ["coordinator", "keyholder"])]
+    for who in ("coordinator", "keyholder"):
+        moments += [("north", "encrypt", [who]), ("keyholder", "decrypt", [who])]
+    kill_again_and_again(federation, "runs/bfv", BFV, arithmetic, moments, 4)
     assert len(os.listdir(place / "state" / "keyholder" / plan / "answers")) == 4
     report = (place / "runs" / "bfv" / "report.md").read_text()
     assert "of at least 3 participants, one a round: neither of them alone reads what one participant sent." in report
