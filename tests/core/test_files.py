@@ -1,7 +1,9 @@
 """Files that appear as a whole: for good, or not at all; and for their owner alone where they hold data."""
 
 import os
+import pathlib
 import stat
+import threading
 
 import pytest
 
@@ -38,3 +40,26 @@ def test_what_is_private_is_its_owners_alone_whatever_was_there_before(tmp_path)
     assert [mode(tmp_path / name) for name in ("d", "d/e", "d/e/f")] == [0o700, 0o700, 0o600]
     files.make_private(str(tmp_path / "new" / "cache"))
     assert mode(tmp_path / "new" / "cache") == 0o700
+
+
+def test_a_directory_that_is_written_again_is_never_missing(tmp_path):
+    """Whoever reads it meanwhile finds that of before or the new one."""
+    missing, has_ended = [], threading.Event()
+
+    def write(number):
+        files.write_directory(str(tmp_path), "d", lambda d: pathlib.Path(d, "f").write_text(str(number)))
+
+    def look():
+        while not has_ended.is_set():
+            missing.extend([] if (tmp_path / "d").exists() else ["d"])
+
+    write(0)
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(1, 100):
+        write(number)
+    has_ended.set()
+    looking.join()
+    assert not missing
+    assert (tmp_path / "d" / "f").read_text() == "99"
+    assert os.listdir(tmp_path) == ["d"]

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import operator
 import os
 import random
 import shlex
@@ -23,7 +24,7 @@ from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.federation import audit_log, contents
 from tff_tx.federation.messages_pb2 import Header
-from tff_tx.federation.secure_rounds import PHASES
+from tff_tx.federation.secure_rounds import PHASES, model_digest
 from tff_tx.run import directory, scoring
 from tff_tx.run.assemble import own_models
 from tff_tx.run.assemble.tasks import evaluated_data, stored_config
@@ -274,9 +275,16 @@ HEAD = (8, 2)
 
 
 class Told(Busy):
-    """The same, which notes the shapes of what each answer to a training request has."""
+    """The same, which notes the shapes of arrays in answers to training requests, and when it writes which model."""
 
     shapes: list = []
+    written: list = []
+
+    def _retain(self, weights):
+        found = super()._retain(weights)
+        if self.name == "north":
+            Told.written.append((model_digest("", weights), os.stat(f"{self._own_weights()}/model").st_mtime_ns))
+        return found
 
     def _train(self, *arguments):
         answer = super()._train(*arguments)
@@ -298,6 +306,7 @@ def test_models_of_clients_own_stay_with_their_participant(place, own):
     own, name = {**RETAINING, "cohort__min_clients": 4, **own}, f"own_{[*own.values()][0]}"
     Busy.has_failed, port = False, portpicker.pick_unused_port()
     Told.shapes.clear()
+    Told.written.clear()
     coordinators = settings(place, port) | own | {"run__participant_evaluation": True, "run__rounds_per_evaluation": 2}
     with serving(place, port, Told, held_out="later"):
         found = fit(place, name, **coordinators)
@@ -319,6 +328,9 @@ def test_models_of_clients_own_stay_with_their_participant(place, own):
     assert shapes.count(HEAD) == (0 if "model__personal" in own else 1)  # of the shared model alone
     assert not list((place / name).glob("personal/*/round_*"))
     check_own_predictions(place / "state" / "north", place / f"{name}_here")
+    models, times = (list(map(operator.eq, each, each[1:])) for each in zip(*Told.written))
+    assert models == times  # written when it is another
+    assert {*models} == {True, False}
 
 
 def check_own_predictions(state_dir, here):

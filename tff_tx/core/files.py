@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -117,10 +118,19 @@ def write_directory(run_dir: str, name: str, save_fn: Callable[[str], Any], priv
             if private:
                 os.chmod(each, 0o700 if each == directory else 0o600)
             sync(each)
-    remove(path)
-    os.replace(temporary, path)
+    if not _exchange(temporary, path):
+        remove(path)
+        os.replace(temporary, path)
     sync(run_dir)
+    remove(temporary)
     return path
+
+
+def _exchange(path: str, other: str) -> bool:
+    """Has two directories take each other's place, at no time missing; False: one is, or the system cannot."""
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return exchange is not None and exchange(here, os.fsencode(path), here, os.fsencode(other), both) == 0
 
 
 def remove(path: str) -> None:

@@ -69,6 +69,7 @@ class Participant(Member):
         self._task: tuple[Sequence[str], tasks.FederatedTask] | None = None
         self._worker: tuple[Any, Worker] | None = None
         self._assembly: assembly.Assembly | None = None
+        self._retained = b""  # the digest of the model in the directory of own models
         self._noised: Noised | None = None
         self._party: Any = None
         self._evaluator: tuple[tasks.FederatedTask, Evaluator, Sequence[str]] | None = None
@@ -176,13 +177,15 @@ class Participant(Member):
             return None
         made, number = self._assembly, len(self._assembly.task.model.initial_weights[0])
         model = tff.learning.models.ModelWeights(weights[:number], weights[number:])
-        if self._config.model.personal is not None or ALGORITHMS[self._config.algorithm.name].has_own_models:
+        digest, is_own = model_digest("", weights), ALGORITHMS[self._config.algorithm.name].has_own_models
+        if (self._config.model.personal is not None or is_own) and digest != self._retained:
             files.make_private(self._own_weights())
             made.save(model, self._own_weights())
             facts = {name: value for name, value in made.facts().items() if name != "fingerprints"}
             facts |= {"versions": directory.versions(), task_parts.PARTICIPANT: self.name}
             path = os.path.join(self._own_weights(), directory.CONFIG)
             files.write_json(path, {**made.config.to_json(), "facts": facts})
+            self._retained = digest
         return model
 
     def _secured(self, round_num, facts, worker, arrays, layout, leaves) -> Payload:
@@ -258,7 +261,7 @@ class Participant(Member):
             raise EnvelopeError("a request does not say how many clients there are.")
         if self._worker is None or self._worker[0] != num_clients:
             self._close_worker()
-            made = assembly.Assembly.of_participant(self._config, task, num_clients)
+            made, self._retained = assembly.Assembly.of_participant(self._config, task, num_clients), b""
             plan, self._assembly = made.plan, dataclasses.replace(made, config=self._own_config(self._task[0]))
             epsilon = plan.figures(plan.rounds)["privacy/epsilon"] if plan else None
             self._policy.check(self._terms(epsilon, [metric.name for metric in task.model.objective.metrics]))
