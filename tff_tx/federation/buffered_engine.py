@@ -38,21 +38,23 @@ class BufferedFederationEngine(FederationEngine):
         arrays = contents.encode(self._changing(broadcast), self._compressed)
         self.arrivals.offer(round_num - 1, lambda client: self._request([client], arrays), self._report)
 
-    def _report(self, payload: bytes) -> tuple[dict, list]:
-        """A participant's answer, if it is the update of its client."""
+    def _report(self, payload: bytes) -> tuple[dict, Any]:
+        """A participant's answer, if it is its client's update: what it says, the update, and what came with it."""
         said, arrays = contents.unpack(payload)
-        if "error" not in said:
-            alone = Gathered([], None, seconds={"data": 0.0})
-            self._checked("it", [0], {**said, "bytes": len(payload)}, arrays, alone)
-            if alone.failures:
-                raise EnvelopeError(f"the client failed: {alone.failures[0]}")
-        return said, arrays
+        if "error" in said:
+            return said, None
+        alone = Gathered([], None, seconds={"data": 0.0})
+        sent = self._checked("it", [0], {**said, "bytes": len(payload)}, arrays, alone)
+        if alone.failures:
+            raise EnvelopeError(f"the client failed: {alone.failures[0]}")
+        return said, (sent, alone)
 
     def _collect(self, clients: Sequence[Any], job_fn: Callable[[Any], Job], gathered: Gathered) -> list:
         total, gathered.seconds["data"] = self.parts.zero(), 0.0
-        for position, job in enumerate(map(job_fn, clients)):
-            said, arrays = self.arrivals.answers.pop(job.client["client_id"].decode())
-            sent = self._checked(self._participant_fn(job.client), [position], said, arrays, gathered)
+        for job in map(job_fn, clients):
+            _, (sent, alone) = self.arrivals.answers.pop(job.client["client_id"].decode())
+            gathered.seconds["data"] += alone.seconds["data"]
+            gathered.sent_bytes += alone.sent_bytes
             total = self._merge(*total, *job.finish(sent)[0])
         gathered.progress(len(clients))
         gathered.clock.stop("aggregation")

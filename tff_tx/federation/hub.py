@@ -157,8 +157,8 @@ class Hub(contextlib.AbstractContextManager):
         """
         with self._peers.changed:
             for name, payload in payloads.items():
-                peer, digest = self._peers[name], payload_digest(payload)
-                peer.request, peer.answer = Request(round_num, phase, payload, digest, time.monotonic()), None
+                digest = payload_digest(payload)
+                self._peers[name].ask(Request(round_num, phase, payload, digest, time.monotonic()))
             self._peers.changed.notify_all()
 
     def collect(

@@ -49,10 +49,10 @@ class Peer:
     receiving: Any = None
     sending: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in ("request", "session") and value is not None:
-            self.asked.notify_all()
+    def ask(self, request: Request) -> None:
+        """Has the participant sent a message."""
+        self.request, self.answer = request, None
+        self.asked.notify_all()
 
 
 class Peers:
@@ -96,6 +96,7 @@ class Peers:
             peer = self[name]
             peer.session, peer.certificate, peer.last_seen = session, certificate, time.monotonic()
             peer.sending = threading.Lock()  # a call of the last connection may not have ended
+            peer.asked.notify_all()  # it ends then
             self.changed.notify_all()
 
     def take(self, peer: Peer, header: Header, payload: bytes) -> None:
