@@ -1,5 +1,6 @@
 """A federation whose messages a real SuperLink and SuperNodes carry, started by the page's commands."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import pytest
 from tests.federation import parties
 from tests.federation import test_programs as programs
 from tests.processes import ROOT
+from tff_tx.core import certificates
 
 FLOWER = ROOT / ".venv-flower"
 pytestmark = [
@@ -47,8 +49,7 @@ class Flower:
         path = self._place / "superlink_flower.log"
         parties.wait_until(lambda: "Uvicorn running" in path.read_text(), 60)
         for name in SILOS:
-            self.run(KEY.replace("north", name))
-            self.start_node(name)
+            self.add(name)
         out = self.run(f"{RELAY} --run-config=seconds=30")
         assert "Successfully started run" in out, out
 
@@ -70,6 +71,11 @@ class Flower:
         with open(self._place / f"{name}_flower.log", "w") as log:
             options = {"cwd": self._place, "env": self._environment, "stdout": log, "stderr": log}
             self.processes[name] = subprocess.Popen(["bash", "-c", "\n".join(lines)], start_new_session=True, **options)
+
+    def add(self, name):
+        """Registers a SuperNode, and starts it."""
+        self.run(KEY.replace("north", name))
+        self.start_node(name)
 
     def start_node(self, name):
         self._ports["9101"] = portpicker.pick_unused_port()
@@ -94,18 +100,22 @@ class Flower:
             self.kill(name)
 
 
-def coordinate(place, name, *flags):
+def coordinate(place, name, *flags, silos=SILOS):
     """The page's coordinator, of two participants."""
     words = " ".join(f"'{flag}'" for flag in [*SHORT, *flags])
-    command = f"{programs.COMMANDS[2]} {words} --cache_dir=cache".replace("north,south,west", ",".join(SILOS))
+    command = f"{programs.COMMANDS[2]} {words} --cache_dir=cache".replace("north,south,west", ",".join(silos))
     coordinator = programs.Party(place, name, command.replace("runs/federation", f"runs/{name}"), forked=True)
     return coordinator, coordinator.wait_for("^Plan (.*)$")
 
 
-def participate(place, plan, where):
-    """The page's participants, who come to `where`."""
-    command = programs.COMMANDS[3].replace("$PLAN", plan).replace("--coordinator=localhost:8443", where)
-    return [programs.Party(place, name, command.replace("north", name), forked=True) for name in SILOS]
+def participate(place, plan, where, names=SILOS):
+    """The page's participants, or its key holder, who come to `where`."""
+    number = {"keyholder": 7}
+    commands = {name: programs.COMMANDS[number.get(name, 3)].replace("north", name) for name in names}
+    told = {
+        name: c.replace("$PLAN", plan).replace("--coordinator=localhost:8443", where) for name, c in commands.items()
+    }
+    return [programs.Party(place, name, command, forked=True) for name, command in told.items()]
 
 
 def end(coordinator):
@@ -159,3 +169,25 @@ def test_a_supernode_whose_key_is_not_registered_is_turned_away(place, flower):
     flower.run("ssh-keygen -q -t ecdsa -b 384 -N '' -f flower/east")
     flower.start_node("east")
     assert not flower.has_joined("east")
+
+
+def test_flower_carries_ciphertexts_and_the_key_holders_sum_to_the_bits_of_arithmetic(place, flower):
+    """A third participant and the key holder come later, each with a SuperNode of its own."""
+    pytest.importorskip("tenseal")
+    certificates.make_node_certificate(str(place / "certs"), "keyholder", role="keyholder")
+    once = ["--rounds=1", "--rounds_per_evaluation=1"]
+    flags = ["--transport=flower", *once, *programs.BFV, "--federation_secure_seconds=200"]
+    coordinator, plan = coordinate(place, "encrypted", *flags, silos=programs.SILOS)
+    for silo in SILOS:
+        (place / "state" / silo / "approved.json").write_text(json.dumps([plan]))
+    later = ("west", "keyholder")
+    found = participate(place, plan, "--transport=flower", later)
+    try:
+        for name in later:
+            flower.add(name)
+        end(coordinator)
+    finally:
+        for party in found:
+            party.kill()
+    programs.local(place, "runs/arithmetic", *once, "--secure_aggregation=arithmetic", programs.BFV[1])
+    programs.check_equal_to_the_bit(place / "runs" / "encrypted", place / "runs" / "arithmetic")

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 from tests.federation import parties, players
 from tests.federation.players import NAMES, Player, check_sum, federation, run
 from tests.processes import FORKING, ROOT
+from tff_tx.core import certificates
 from tff_tx.federation import contents
 from tff_tx.federation.envelopes import EnvelopeError, Session, parse_chunk
 from tff_tx.federation.hub import Limits
@@ -161,11 +163,22 @@ def test_an_answer_counts_once_and_a_participant_that_never_answers_costs_one_ph
     assert reasons == {"south": "south has not answered within 1 s"}
 
 
+def kinds():
+    """Parties and messages: those that leave a participant by the operator's page, and the key holder's."""
+    page = (ROOT / "docs" / "participant.md").read_text().split("## What leaves")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    found = [*dict.fromkeys(re.findall("`([a-z_]+)`", " ".join(rows)))]
+    assert {*PHASES, "train", "evaluate", "encrypt", "form"} <= {*found}  # FedBuff's is `train`
+    return [("east", kind) for kind in (*found, "beat", "receive")] + [
+        ("keyholder", kind) for kind in ("public_key", "decrypt", "ready", "beat", "receive")
+    ]
+
+
 def test_a_flipped_byte_in_each_kind_of_message_is_rejected_at_either_end(kits):
-    ends = [parties.Raw(kits, name, 1) for name in ("coordinator", "east")]
-    drawn, kinds = random.Random(5), (*PHASES, "train", "form", "listing", "ready", "refuse", "beat", "receive")
-    for number, kind in enumerate(kinds * 2):
-        sender, receiver = ends if number < len(kinds) else ends[::-1]
+    certificates.make_node_certificate(str(kits), "keyholder", role="keyholder")
+    ends, drawn = {name: parties.Raw(kits, name, 1) for name in ("coordinator", "east", "keyholder")}, random.Random(5)
+    pairs = [(ends["coordinator"], ends[party], kind) for party, kind in kinds()]
+    for sender, receiver, kind in (*pairs, *((receiver, sender, kind) for sender, receiver, kind in pairs)):
         mine = Session(sender.identity, sender.authority, receiver.identity.certificate, b"s" * 16, parties.RUN)
         yours = Session(receiver.identity, receiver.authority, sender.identity.certificate, b"s" * 16, parties.RUN)
         data = next(mine.chunks(7, kind, contents.pack({"a": 1}, b"content"))).SerializeToString()

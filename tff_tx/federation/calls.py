@@ -46,7 +46,13 @@ class Caller(Protocol):
 
 
 class Calls(Protocol):
-    """A participant's connection, at the participant; each raises `CallError`."""
+    """A participant's connection, at the participant; each raises `CallError`.
+
+    Attributes:
+      beat_seconds: How often the coordinator is told that a participant lives which has not answered yet.
+    """
+
+    beat_seconds: float
 
     def join(self, chunk: Chunk, timeout: float) -> Chunk:
         """Opens a session."""

@@ -18,7 +18,7 @@ from tff_tx.federation import wire
 from tff_tx.federation.calls import CallError, NotAdmittedError, NotJoinedError
 from tff_tx.federation.envelopes import EnvelopeError
 from tff_tx.federation.messages_pb2 import Chunk
-from tff_tx.federation.service import Service
+from tff_tx.federation.service import BEAT_SECONDS, Service
 
 _FINAL = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 _CODES = {NotAdmittedError: grpc.StatusCode.PERMISSION_DENIED, NotJoinedError: grpc.StatusCode.FAILED_PRECONDITION}
@@ -99,6 +99,8 @@ def connect(address: str, certificate: str) -> Iterator[_Calls]:
 
 
 class _Calls:
+    beat_seconds = BEAT_SECONDS
+
     def __init__(self, channel: grpc.Channel, *place: str):
         self._place = place
         kinds = {"Join": channel.unary_unary, "Receive": channel.unary_stream, "Send": channel.stream_unary}

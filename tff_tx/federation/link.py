@@ -21,7 +21,6 @@ from tff_tx.federation.envelopes import SESSION_BYTES, EnvelopeError, Payload, S
 from tff_tx.federation.hub import MOST_BYTES
 from tff_tx.federation.messages_pb2 import Chunk, Header
 from tff_tx.federation.secure_sums.errors import SecureSumError
-from tff_tx.federation.service import BEAT_SECONDS
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CALL_SECONDS = 60.0
@@ -158,9 +157,9 @@ class Link:
         done = threading.Event()
 
         def beat():
-            while not done.wait(BEAT_SECONDS):
+            while not done.wait(calls.beat_seconds):
                 with contextlib.suppress(CallError, EnvelopeError, UserError), self._sending:
-                    session.read([calls.send(session.chunks(0, "beat"), timeout=BEAT_SECONDS)], 0)
+                    session.read([calls.send(session.chunks(0, "beat"), timeout=calls.beat_seconds)], 0)
 
         thread = threading.Thread(target=beat, name="beat", daemon=True)
         thread.start()

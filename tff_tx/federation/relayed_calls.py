@@ -32,7 +32,7 @@ LOST, IDLE, REPLY = "lost", "idle", "reply"
 
 _MOST_BYTES = 16 << 20  # of an exchange, besides the chunk that exceeds it
 _MOST_CALLS = 8  # a participant makes one or two at a time
-_REPLY_SECONDS = 5.0
+_REPLY_SECONDS = 15.0  # a participant that computes has nothing to say
 _LINGER_SECONDS = 0.05  # others follow, and an exchange is costly
 _QUIET_SECONDS = 10.0
 
@@ -276,6 +276,8 @@ class Relay:
     Raises:
       UserError: If there can be no such socket.
     """
+
+    beat_seconds = 30.0  # it takes exchanges, and the answer waits for it
 
     def __init__(self, path: str):
         self._path, self._numbers = path, itertools.count(1)
