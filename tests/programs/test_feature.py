@@ -14,6 +14,7 @@ import tff_tx as ft
 from tests.complaints import complaint
 from tests.processes import run, start
 from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.fine_tuning import FineTuning
 from tff_tx.tasks import FeatureCache
 
 TINY_VIT = (
@@ -90,6 +91,34 @@ def test_models_trained_at_evaluation_take_the_features_of_the_run(
     whole = trainer.evaluate("test", **asked)
     for one, other in zip((cached.by_client, *cached.others.values()), (whole.by_client, *whole.others.values())):
         np.testing.assert_allclose(one, other, rtol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["within_client", "client"])
+def test_models_made_for_evaluation_in_training_come_from_features(cache_dir, tmp_path, monkeypatch, split):
+    """Also those of clients that are held out, which are evaluated on other records than theirs are made from."""
+    data = ft.Data("digits", clients=ft.Dirichlet(4, alpha=1.0), test=0.25, split=split)
+    found, called, tune, often = {}, [], FineTuning.__call__, {"rounds_per_evaluation": 1, "progress": False}
+
+    def tuned(self, *given):
+        called.append(self)
+        return tune(self, *given)
+
+    monkeypatch.setattr(FineTuning, "__call__", tuned)
+    for cached in (False, True):
+        model = ft.Model(config=TINY, trainable="layers:classifier|layernorm/", cache_features=cached, personal="head")
+        task = ft.load_task(data=data, model=model, cache_dir=cache_dir)
+        algorithm, directory = ft.FedBABU(personal_epochs=2), str(tmp_path / str(cached))
+        trainer = ft.Trainer(task, algorithm=algorithm, clients_per_round=2, run_dir=directory, **often)
+        found[cached] = trainer.fit(rounds=1).filter(like="eval/")
+        specs = {name for tuning in called for name in tuning._reader.element_spec[0]}
+        assert ("pixel_values" in specs) is not cached
+        called.clear()
+    assert found[True].shape[1] > 3
+    results = [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("False", "True")]
+    assert results[1] == pytest.approx(results[0], rel=2e-3)
+    for column in found[False]:
+        np.testing.assert_allclose(found[True][column], found[False][column], rtol=2e-3, err_msg=column)
 
 
 @pytest.mark.parametrize(

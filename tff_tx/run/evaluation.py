@@ -34,6 +34,7 @@ class Evaluator:
       own_fn: From all weights, the trainable ones first, and a client id to the weights of this client; None: all have
         the same. If its attribute `is_pure` is False, they may be others each time.
       classes: Of models whose predictions are logits of so many classes, whose confusion is counted; 0: it is not.
+      prepare_fn: Called with clients' ids before these are read.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Evaluator:
         counts_labels: bool = False,
         own_fn: Callable[[list, str], list] | None = None,
         classes: int = 0,
+        prepare_fn: Callable[[Sequence[str]], None] = lambda client_ids: None,
     ):
         self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
         self._evaluated: dict[bool, tuple[str, dict]] = {}
         self._labels: dict[str, tuple] = {}
-        self._counts_labels, self.classes = counts_labels, classes
+        self._counts_labels, self.classes, self._prepare_fn = counts_labels, classes, prepare_fn
 
     @functools.cached_property
     def _graphs(self):
@@ -132,6 +134,8 @@ class Evaluator:
         # Clients' stored weights may change while those that all share stay as they are.
         known = self._sums_of(shared, own_fn is not None) if getattr(own_fn, "is_pure", True) else {}
 
+        self._prepare_fn([c for c in client_ids if c not in known or outputs is not None])
+
         def sums(client_id):
             if (state := known.get(client_id)) is not None and outputs is None:
                 return state
@@ -167,9 +171,10 @@ class Evaluator:
 
     def label_counts(self, client_ids: Sequence[str]) -> np.ndarray:
         """How often the clients have each class; of clients that have been evaluated nothing is read again."""
-        for client_id in client_ids:
-            if client_id not in self._labels:
-                self._labels[client_id] = baseline.occurrences([y for _, y in self._graphs[0](client_id)])
+        missing = [client_id for client_id in client_ids if client_id not in self._labels]
+        self._prepare_fn(missing)
+        for client_id in missing:
+            self._labels[client_id] = baseline.occurrences([y for _, y in self._graphs[0](client_id)])
         return baseline.total([self._labels[client_id] for client_id in client_ids])
 
     def _finish(self, sums):

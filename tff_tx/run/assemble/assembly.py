@@ -118,11 +118,25 @@ class Assembly:
         return cohorts.build_cohort_fn(self.config, self.task, engine.traffic(), getattr(engine, "arrivals", None))
 
     def evaluators(self) -> dict[str, Any]:
-        """Evaluators of the held-out splits, by name."""
-        found, threads = {}, self.config.engine.num_threads
-        for split, (own_fn, clients) in self._held_out.items():
-            found[split] = attacks.build_evaluator(self.task, clients, self.attack, threads, own_fn)
-        return found
+        """Evaluators of the held-out splits, by name: by activations where those of all of its clients are cached."""
+        return {split: self._evaluator(split, clients.client_ids) for split, (_, clients) in self._held_out.items()}
+
+    def _evaluator(self, split, client_ids):
+        threads, (own_fn, clients) = self.config.engine.num_threads, self._held_out[split]
+        if not self._fit(split, client_ids):
+            return attacks.build_evaluator(self.task, clients, self.attack, threads, own_fn)
+        own_fn, clients = own_models.in_training(self.config, self.cache.task, split)
+
+        def prepare(ids):
+            for name in own_models.splits_read(self.config, self.task, split):
+                self.cache.prepare(ids, name)
+
+        return attacks.build_evaluator(self.cache.task, clients, self.attack, threads, own_fn, prepare)
+
+    def _fit(self, split, client_ids):
+        """Whether the activations that an evaluation of clients of a split reads are cached."""
+        read = own_models.splits_read(self.config, self.task, split)
+        return task_parts.fits(self.cache, self.config.model.feature_cache_bytes, dict.fromkeys(read, client_ids))
 
     @functools.cached_property
     def _held_out(self) -> dict[str, tuple]:
@@ -151,14 +165,15 @@ class Assembly:
         client_ids = clients.client_ids
         sample = tff.simulation.build_uniform_sampling_fn(client_ids, random_seed=self.config.run.seed % 2**32)
         some = sample(0, min(self.config.run.eval_clients, len(client_ids)))
-        cached = task_parts.cached_evaluation(self.config, self.cache, split, some, own_fn)
-        evaluate = cached or (lambda weights, own=True: evaluators[split].evaluate(weights, some, own=own))
+        evaluator = evaluators[split]
+        if not self._fit(split, client_ids) and self._fit(split, some):
+            evaluator = self._evaluator(split, some)
 
         def figures(weights):
-            overall, by_client = evaluate(weights)
+            overall, by_client = evaluator.evaluate(weights, some)
             if own_fn is None:
                 return overall
-            shared = evaluate(self._models(weights)[0], own=False)[1]
+            shared = evaluator.evaluate(self._models(weights)[0], some, own=False)[1]
             return {**overall, **comparison.figures(by_client, shared, self.task.metrics)}
 
         return figures

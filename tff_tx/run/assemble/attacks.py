@@ -64,16 +64,22 @@ def record_attackers(config: RunConfig, task: tasks.FederatedTask, attack: attac
 
 
 def build_evaluator(
-    task: tasks.FederatedTask, clients: Any, attack: attacks.Attack | None, threads: int, own_fn: Any = None
+    task: tasks.FederatedTask,
+    clients: Any,
+    attack: attacks.Attack | None,
+    threads: int,
+    own_fn: Any = None,
+    prepare_fn: Any = lambda client_ids: None,
 ) -> evaluation.Evaluator:
     """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor.
 
-    `own_fn` is as of `evaluation.Evaluator`.
+    `own_fn` and `prepare_fn` are as of `evaluation.Evaluator`.
     """
     batches_fn = task.eval_batches_fn(clients)
     if attack is None or not hasattr(attack.data, "trap"):
         counts = "class_probabilities" in task.definition.capabilities
-        return evaluation.Evaluator(task.model, batches_fn, threads, counts, own_fn, _shown_classes(task))
+        classes = _shown_classes(task)
+        return evaluation.Evaluator(task.model, batches_fn, threads, counts, own_fn, classes, prepare_fn)
 
     def trapped(client_id: tf.Tensor) -> tf.data.Dataset:
         return batches_fn(client_id).map(attack.data.trap)

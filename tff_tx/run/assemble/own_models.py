@@ -85,6 +85,14 @@ def _in_training(config, task, split):
     return _own_models(config, task, split, task.model.personal_names, task.model.trained_names)
 
 
+def splits_read(config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[str, ...]:
+    """Names of the splits whose records an evaluation by `in_training` reads: also of those it makes models from."""
+    record = ALGORITHMS[config.algorithm.name]
+    has_own = config.model.personal is not None or record.own_weights is not None
+    is_made = record.own_model == "chosen" or (has_own and record.is_stateless)
+    return ("train", split) if is_made and fine_tuning.parts(task, split)[0] is task.train else (split,)
+
+
 def after_training(run: StoredRun, config: RunConfig, task: tasks.FederatedTask, split: str) -> tuple[Any, Any]:
     """As `in_training`, of a trained run, whose model was loaded for `task` by `config`."""
     return _of_participant(run.config, _after_training(run, config, task, split), split, run.facts.get(PARTICIPANT))

@@ -16,7 +16,6 @@ from tff_tx.config import FIELDS, RunConfig
 from tff_tx.config.task import ModelConfig
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
-from tff_tx.run.evaluation import Evaluator
 
 PARTICIPANT = "participant"
 """What `config.json` in a participant's own directory calls its name."""
@@ -202,22 +201,11 @@ _EVALUATION_SHARE = 0.5
 """Of the cache's budget: more of it would leave too little for training clients."""
 
 
-def cached_evaluation(
-    config: RunConfig, cache: tasks.FeatureCache | None, split: str, client_ids: Sequence[str], own_fn: Any = None
-) -> Callable[..., tuple] | None:
-    """`Evaluator.evaluate` on these clients by cached activations; None without them, or if they would be too large."""
+def fits(cache: tasks.FeatureCache | None, budget: int, clients: Mapping[str, Sequence[str]]) -> bool:
+    """Whether there is a cache, and activations of clients, by split, leave training clients enough of its bytes."""
     if cache is None:
-        return None
-    if sum(cache.bytes_of_client(c, split) for c in client_ids) > _EVALUATION_SHARE * config.model.feature_cache_bytes:
-        return None
-    batches_fn = cache.task.eval_batches_fn(getattr(cache.task, split))
-    evaluator = Evaluator(cache.task.model, batches_fn, config.engine.num_threads, own_fn=own_fn)
-
-    def evaluate(weights, own=True):
-        cache.prepare(client_ids, split)
-        return evaluator.evaluate(weights, client_ids, own=own)
-
-    return evaluate
+        return False
+    return sum(cache.bytes_of_client(c, s) for s, ids in clients.items() for c in ids) <= _EVALUATION_SHARE * budget
 
 
 def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
@@ -260,7 +248,7 @@ def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str])
     with tempfile.TemporaryDirectory() as directory:
         cache = tasks.FeatureCache(task, directory, budget, run.config.engine.num_threads)
         clients = {name: getattr(task, name).client_ids for name in dict.fromkeys(names)}
-        if sum(cache.bytes_of_client(c, name) for name in clients for c in clients[name]) > _EVALUATION_SHARE * budget:
+        if not fits(cache, budget, clients):
             yield task
             return
         if os.path.isdir(stored):
