@@ -32,8 +32,8 @@ SHORT += ["--rounds_per_checkpoint=1"]
 SECURE = ["--secure_aggregation=masks", "--clients_per_round=6"]
 BFV = ["--secure_aggregation=bfv", "--clients_per_round=6"]
 SILOS = {"north": 3, "south": 2, "west": 1}
-KILLS, _DELAY = int(os.environ.get("TFF_TX_KILLS", "6")), 0.3
-"""Of a test: `TFF_TX_KILLS=30` for more."""
+KILLS, _DELAY = int(os.environ.get("TFF_TX_KILLS", "4")), 0.3
+"""Of a test: `TFF_TX_KILLS=30`, with pytest's `--timeout=3600`, for more."""
 
 
 def test_there_are_five_to_a_federation():
