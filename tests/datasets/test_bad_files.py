@@ -64,7 +64,7 @@ CASES = {
         b"text,label\nok,a\ncaf\xe9,b\n",
         {},
         ALL,
-        r"x\.csv, line 3: the byte 0xe9 is not UTF-8; convert.*iconv",
+        r"x\.csv, line 3: the byte 0xe9 is not UTF-8; name its data.encoding, such as cp1252 ",
     ),
     "text not utf-8": ("x.txt", b"\xff\xff", {"format": "text"}, ALL, r"x\.txt, line 1: .*0xff"),
     "empty csv": ("x.csv", "", {}, ALL, r"x\.csv: the file is empty; fill it or leave it out"),

@@ -25,7 +25,7 @@ from tff_tx.datasets.surveys import Survey
 from tff_tx.datasets.times import Order
 
 # Raised when the same spec, data and encoder would give other examples than before.
-_RECIPE_VERSION = 3
+_RECIPE_VERSION = 4
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
 _NOT_CONTENT = (
     "files",
@@ -166,15 +166,17 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
             writer.add(split, client, example)
 
     is_in_time = encoder.ordered or spec.split != "auto" and SPLITS[spec.split].is_in_time
-    order = Order() if is_in_time and spec.dataset == "file" and spec.time_column is None else None
+    order = Order() if is_in_time and spec.dataset == "file" else None
     for chunk, codes, owners in assignment.dealt(pool, (*encoder.columns, *(["row"] if order else []))):
         if order:
-            order.check(owners, zip(chunk["where"], chunk["row"]))
+            (order.find if spec.time_column else order.check)(owners, zip(chunk["where"], chunk["row"]))
         keep = codes != DROPPED
         keys = list(zip(codes[keep].tolist(), owners[keep].tolist()))
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
+    if order and encoder.ordered and "numbers" in encoder.columns:
+        writer.notes += order.notes()
     if unusable.rows:
         writer.notes.append(
             f"{unusable.rows:,} more rows cannot be used and are skipped, the first: {' '.join(unusable.first)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import itertools
@@ -14,13 +15,14 @@ from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import one_spelling
-from tff_tx.datasets.times import Order
+from tff_tx.datasets.times import Order, by_time
 
 MOST_ROWS = 10_000
 _WIDTH, _NUM_EXAMPLES = 32, 3
 # A column with no more different values than these, and fewer than half of its rows, has categories.
 _MOST_CLASSES = 100
 _MANY_SERIES = 5
+_NINES = re.compile("-?9+")
 _TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z| UTC)?)?$")
 _CLIENT_NAMES = (
     *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
@@ -49,6 +51,7 @@ class Column:
       examples: The first of these, cut.
       labels: Different ones that the rows have in lists, or separated in a text; 0 for what are no sets of labels.
       separator: What stands between them in a text.
+      code: A number such as -99 that several rows have and that lies apart from all others.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Column:
     examples: tuple[str, ...]
     labels: int = 0
     separator: str | None = None
+    code: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +117,19 @@ def _column(name: str, found: Sequence) -> Column:
     if kind == "list":
         labels = _num_labels([values.parsed(value) for value in there])
     kind = "category" if separator else kind
-    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator)
+    code = _code(there) if kind == "number" else None
+    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, code)
+
+
+def _code(numbers: Sequence) -> str | None:
+    """A number of nines by which statistics programs say that there is none."""
+    counts = collections.Counter(values.as_number(value) for value in numbers)
+    for code in (number for number, times in counts.items() if times > 1 and _NINES.fullmatch(f"{number:g}")):
+        others = [number for number in counts if number != code]
+        low, high = min(others, default=0), max(others, default=0)
+        if len(others) > 2 and (code < min(0, low) if code < 0 else code > high + (high - low)) and low >= 0:
+            return f"{code:g}"
+    return None
 
 
 def _num_labels(rows: Sequence[Sequence]) -> int:
@@ -195,6 +211,16 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         if fault := Order().find(of_each, (("", row) for row in found.rows)):
             likely["data.time_column"] = fault[1]
     return likely
+
+
+def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> list[str]:
+    """Notes on the steps of time of series, see `times.Order.notes`; `likely` is what `likely_task` gave."""
+    rows, client = [("", row) for row in found.rows], spec.client_column or likely.get("data.client_column", "client")
+    if name := likely.get("data.time_column", spec.sorted_by):
+        rows = by_time(rows, name)
+    order = Order()
+    order.find((row.get(client) for _, row in rows), rows)
+    return order.notes()
 
 
 def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:

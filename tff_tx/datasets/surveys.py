@@ -168,8 +168,8 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
 def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> tuple:
     """`ordered_label_names` of a column, if no two are spellings of one; tags may be."""
     if not tagged and len(one := one_spelling(found)) < len(found):
-        twice = min(name for name in found if name not in one)
-        spellings = sorted(name for name in found if _spelling(name) == _spelling(twice))
+        twice, spelling = min(name for name in found if name not in one), _speller(found)
+        spellings = sorted(name for name in found if spelling(name) == spelling(twice))
         named = f"as in {setting('data.label_names')}={','.join(one)}"
         if any("," in name for name in one):
             named = f"a line each in a {setting('data.label_file')}"
@@ -186,13 +186,29 @@ _MOST_SPELLINGS = 100
 def one_spelling(found: Iterable[str]) -> tuple:
     """Labels in the models' order, of those that differ in case, or as 1 and 1.0 do, the shortest or else the first.
 
-    Of single letters, and of more labels than are written by hand, each is another one.
+    Of single letters, and of more labels than are written by hand, each is another one. Where all say yes or no, in
+    several words for one of these, there are two.
     """
-    first: dict = {}
+    found = tuple(found)
+    first, spelling = {}, _speller(found)
     for name in found:
-        before = first.setdefault(_spelling(name), name)
-        first[_spelling(name)] = min(before, name, key=len)
+        before = first.setdefault(spelling(name), name)
+        first[spelling(name)] = min(before, name, key=len)
     return ordered_label_names(first.values() if len(first) <= _MOST_SPELLINGS else found, False)
+
+
+_TRUTH = {
+    **dict.fromkeys(("1", "y", "yes", "t", "true", "j", "ja", "wahr", "o", "oui", "vrai", "si", "sí"), "1"),
+    **dict.fromkeys(("0", "n", "no", "f", "false", "nein", "falsch", "non", "faux"), "0"),
+}
+
+
+def _speller(found: Collection[str]) -> Callable[[str], str]:
+    """What spellings of one label have in common."""
+    truths = [_TRUTH.get(_folded(name)) for name in found]
+    if None in truths or len({*truths}) < 2 or all(len(name) == 1 for name in found):
+        return _spelling
+    return lambda name: _TRUTH[_folded(name)]
 
 
 def _spelling(name: str) -> str:
@@ -207,13 +223,18 @@ def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
     """From a label as data have it to its number; None: it is not known.
 
     Data have a name, maybe in another case or with .0 after a whole number, or where no name is a number, the number
-    itself.
+    itself; where names say yes and no, any word for these.
     """
     exact = {name: number for number, name in enumerate(names)}
     counts = collections.Counter(map(_folded, names))
     others = {_folded(name): number for name, number in exact.items() if counts[_folded(name)] == 1}
     if not any(map(str.isdecimal, counts)):
         others.update((str(number), number) for number in exact.values())
+    truths = {_TRUTH.get(_folded(name)): number for name, number in exact.items()}
+    if len(exact) == 2 and {*truths} == {"0", "1"}:
+        others.update((word, truths[truth]) for word, truth in _TRUTH.items() if word not in others and len(word) > 1)
+        if any(len(name) > 1 or name.isdecimal() for name in names):
+            others.update((word, truths[truth]) for word, truth in _TRUTH.items() if word not in others)
     return lambda name: exact.get(name, others.get(_folded(name)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import functools
 import re
@@ -82,6 +83,7 @@ class Order:
 
     def __init__(self):
         self._last: dict[tuple[str, Read], dict] | None = None
+        self._steps: dict[tuple[str, Read], collections.Counter] = collections.defaultdict(collections.Counter)
         self._faults: dict[str, tuple | None] = {}
         self._latest: tuple | None = None
 
@@ -108,9 +110,25 @@ class Order:
                     self._latest = self._faults[name] = where, name, value, shown
                 else:
                     last[client] = now, value
+                    if before is not None:
+                        self._steps[name, read][now - before] += 1
             if not self._last:
                 return self._latest if self._faults and all(self._faults.values()) else None
         return None
+
+    def notes(self) -> list[str]:
+        """That times which are evenly spaced but for a few have gaps, or come again."""
+        found = {}
+        for (name, read), steps in self._steps.items():
+            ((usual, times),), total = steps.most_common(1), steps.total()
+            longer = {step: number for step, number in steps.items() if step > 1.5 * usual}
+            again = sum(number for step, number in steps.items() if step <= 0)
+            if (name, read) in (self._last or ()) and usual > 0 and times * 10 >= total * 9 and (longer or again):
+                gaps = f"{sum(longer.values()):,} steps longer than the usual {usual:,g} s"
+                gaps += f", up to {max(longer, default=0):,g} s"
+                parts = [*([gaps] if longer else []), *([f"{again:,} times that come again"] if again else [])]
+                found[name] = f"the column {name!r} has {' and '.join(parts)}; records are taken for evenly spaced"
+        return list(found.values())
 
     def _lose(self, name, read, value):
         """Leaves out a way of reading a column; or the column, if the value is no time."""

@@ -15,7 +15,7 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
-from tff_tx.datasets.overview import Overview, likely_task, overview
+from tff_tx.datasets.overview import Overview, likely_task, overview, time_notes
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number
 from tff_tx.datasets.spec import DataSpec
@@ -93,6 +93,9 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
                 f"Records must be in the order of time, and {printable(likely['data.time_column'])} is not: they are "
                 "sorted by it."
             )
+        in_time = "in_time" in TASKS[likely["task.kind"]].capabilities and "data.label_column" not in likely
+        if in_time and (notes := time_notes(spec, columns, likely)):
+            yield "\n".join(map(printable, notes))
 
 
 def _names_columns(config: RunConfig) -> bool:
@@ -112,6 +115,12 @@ def _columns(found: Overview) -> str:
     more = len(found.columns) - _MOST_COLUMNS
     lines = [_aligned(rows), *([f"... and {more} more columns"] if more > 0 else [])]
     lines.append(f"Of the first {found.num_rows:,} rows, {found.duplicates:,} repeat an earlier one.")
+    for column in found.columns:
+        if column.code is not None:
+            lines.append(
+                f"{printable(column.name)} has {column.code} in several rows, apart from all its other numbers: if it "
+                "says that there is none, leave the value empty."
+            )
     if number := next((column.name for column in found.columns if is_number(column.name)), None):
         lines.append(
             f"A column is called {printable(number)}: if the first line is no header, name the columns with "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import values
 
 _MOST_SHOWN = 10
 _MANY = 20
@@ -44,6 +45,14 @@ def as_found(names: Sequence[str], num_rows: int) -> Labels:
             f"each of the {num_rows:,} records has a label of its own, such as {names[0]!r}: choose {remedy}."
         )
     numbers = [number for name in names if (number := _number(name)) is not None]
+    if absent := [name for name in names if values.is_missing_number(name)]:
+        if numbers and len(numbers) + len(absent) == len(names):
+            raise UserError(
+                f"the label {absent[0]!r} stands among numbers, as where there is none: name the others in "
+                f"{setting('data.label_names')} with {setting('data.on_bad_rows')}=skip to leave such rows out, or it "
+                "too, if it is a class."
+            )
+        return Labels(names, note=f"{absent[0]!r} is a class, as other labels are: if it says there is none, remove it")
     fractions = sum(not number.is_integer() for number in numbers)
     if len(numbers) < len(names) or len(names) <= (2 if fractions else _MANY):
         return Labels(names)
@@ -55,7 +64,7 @@ def as_found(names: Sequence[str], num_rows: int) -> Labels:
 
 def _number(name):
     try:
-        return float(name)
+        return None if values.is_missing_number(name) else float(name)
     except ValueError:
         return None
 

@@ -260,7 +260,9 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
 def _of_format(files: Sequence[_File], name: str, spec: DataSpec) -> list[_File]:
     """The files without those of a folder that are of another kind, such as a README beside Parquet files."""
     if name == "text":
-        return list(files)
+        # Beside a text, files of its name have annotations of it, as brat's have.
+        texts = {os.path.splitext(file.path)[0] for file in files if _ending(file.path) == ".txt"}
+        return [f for f in files if _ending(f.path) == ".txt" or os.path.splitext(f.path)[0] not in texts]
     names = [_format_by_name(file.path, spec.encoding) for file in files]
     if spec.format is not None:  # files of any ending may be of it
         names = [
@@ -330,6 +332,8 @@ def _usable(rows: Rows, spec: DataSpec, left_out: LeftOut) -> Rows:
     skips, rows = spec.on_bad_rows == "skip", iter(rows)
     head = list(itertools.islice(rows, CHUNK_ROWS if skips else 0))
     wants = frozenset().union(*(columns.available(row, spec) for _, row in head if isinstance(row, dict)))
+    if not {"question", "context"} <= wants:
+        wants -= {"answers"}  # a column that is called so has answers of another kind
     for pair in itertools.chain(head, rows):
         try:
             if isinstance(pair[1], BadRow):

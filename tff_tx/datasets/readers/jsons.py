@@ -50,7 +50,7 @@ def read_jsonl(path: str, columns: Sequence[str], encoding: str | None = None) -
         whole = first and isinstance(first[0][1], str) and _opens_array(first[0][1], len(first) == 1)
         for number, line in () if whole else itertools.chain(first, lines):
             where = f"{path}, line {number}"
-            yield where, line if isinstance(line, BadRow) else _object(where, line)
+            yield where, line if isinstance(line, BadRow) else _accepted(where, _object(where, line))
     if whole:
         for number, value in enumerate(_records(_json(path, _text(path, encoding))), start=1):
             where = f"{path}, record {number}"
@@ -71,9 +71,26 @@ def _opens_array(line: str, alone: bool) -> bool:
 def _records(content: Any) -> list:
     """The records of a file: an array, that of an object, or those of an array of objects, as pages of an API are."""
     if isinstance(content, dict):
-        return _page(content) or next(filter(None, map(_page, content.values())), [content])
+        of_pandas = _of_pandas(content)
+        return of_pandas or _page(content) or next(filter(None, map(_page, content.values())), [content])
     pages = [_page(page) if _says_no_more(page) else None for page in content]
     return [row for page in pages for row in page] if pages and all(pages) else content
+
+
+def _of_pandas(content: dict) -> list | None:
+    """The rows of a table as pandas writes it: {column: {number: value}}, {number: row}, or columns and data."""
+    names, rows = content.get("columns"), content.get("data")
+    if isinstance(names, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
+        return [dict(zip(names, row)) for row in rows]
+    parts = list(content.values())
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        return None
+    if all(map(str.isdecimal, content)):
+        return parts
+    numbers = parts[0].keys()
+    if not all(map(str.isdecimal, numbers)) or any(part.keys() != numbers for part in parts):
+        return None
+    return [{name: part[number] for name, part in content.items()} for number in numbers]
 
 
 def _page(value: Any) -> list | None:
@@ -95,6 +112,16 @@ def _object(where: str, line: str) -> dict | BadRow:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
         return BadRow(f"{where}: no valid JSON ({what}); correct the line.")
     return row if isinstance(row, dict) else _no_object(where, row)
+
+
+def _accepted(where: str, row: dict | BadRow) -> dict | BadRow:
+    """A row of Prodigy's, unless its annotator rejected or ignored what it says."""
+    if isinstance(row, BadRow) or "_task_hash" not in row or row.get("answer") not in ("reject", "ignore"):
+        return row
+    return BadRow(
+        f"{where}: its annotator's `answer` is {row['answer']!r}, so that its labels do not hold: remove the row, or "
+        f"leave such rows out with {setting('data.on_bad_rows')}=skip."
+    )
 
 
 def _no_object(where: str, value: Any) -> BadRow:

@@ -21,9 +21,10 @@ def messages_of(row: Mapping, text_columns: Sequence[str], target_column: str) -
     Raises:
       TypeError: If they are not what they should be: messages with roles and texts, the last an answer.
     """
-    name = next((name for name in _LISTS if values.is_list(row.get(name))), None)
-    if name is not None:
-        return _checked([_message(one) for one in values.parsed(row[name])])
+    lists = (values.parsed(row.get(name)) for name in (*_LISTS, *text_columns[:1]))
+    messages = next((found for found in lists if isinstance(found, list) and isinstance([*found, 0][0], Mapping)), None)
+    if messages is not None:
+        return _checked(list(map(_message, messages)))
     names = [(text_columns, target_column), (("instruction", "input"), "output")]
     names += [((prompt,), answer) for prompt in _PROMPTS for answer in _ANSWERS]
     for prompts, answer in names:
@@ -38,8 +39,17 @@ def _message(one) -> dict[str, str]:
         one = (one.get("role", one.get("from")), one.get("content", one.get("value")))
     if not isinstance(one, tuple):
         raise TypeError
-    role, content = map(values.as_text, one)
+    role, content = values.as_text(one[0]), _content(one[1])
     return {"role": _ROLES.get(role, role), "content": content}
+
+
+def _content(content) -> str:
+    """The text of a message, which may be in parts, {type: "text", text}; parts of other types are rejected."""
+    if not isinstance(content, list):
+        return values.as_text(content)
+    if not all(isinstance(part, Mapping) and "text" in part for part in content):
+        raise TypeError
+    return "".join(values.as_text(part["text"]) for part in content)
 
 
 def _checked(messages):

@@ -156,8 +156,8 @@ class TextLines:
             # In wide encodings nobody knows where the next line begins: reading on would fail for ever.
             raise (UserError if self._wide else BadRow)(
                 f"{self._path}, line {self._number}: the byte 0x{error.object[error.start]:02x} is not "
-                f"{self._encoding.removesuffix('-sig').upper()}; convert the file, for instance with `iconv -f latin1 "
-                f"-t utf-8`, or name its {setting('data.encoding')}, such as cp1252."
+                f"{self._encoding.removesuffix('-sig').upper()}; name its {setting('data.encoding')}, such as cp1252 "
+                "(Western Europe), cp932 (Japan) or gb18030 (China), or convert the file to UTF-8."
             ) from error
 
     def numbered(self) -> Iterator[tuple[int, str | BadRow]]:

@@ -1,0 +1,122 @@
+"""Files of annotation tools, pandas, surveys and loggers: they are read as they are meant, or said to be unclear."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tff_tx import datasets, tasks
+from tff_tx.config.algorithm import ClientConfig
+from tff_tx.core.errors import UserError
+from tff_tx.datasets import DataSpec, overview
+from tff_tx.datasets.sources import open_source
+from tff_tx.datasets.times import Order
+from tff_tx.tasks import labels
+
+PATCHES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def read(path, *wants, **settings):
+    """The wanted columns of a file, as lists."""
+    chunks = list(open_source(DataSpec("file", files=(str(path),), **settings)).pools["train"](frozenset(wants)))
+    return [pd.concat(chunks)[want].tolist() for want in wants]
+
+
+def test_annotations_beside_texts_are_no_texts(tmp_path):
+    """As brat has them; a text without annotations, or of another ending, is one all the same."""
+    files = {"a.txt": "Anna slept.", "a.ann": "T1\tPER 0 4\tAnna", "b.txt": "Bob.", "notes.md": "Read me."}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert read(tmp_path, "client", "text") == [["a.txt", "b.txt", "notes.md"], ["Anna slept.", "Bob.", "Read me."]]
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "records", "table"])
+@pytest.mark.parametrize("index", [range(3), [4, 2, 9]])
+def test_tables_of_pandas(tmp_path, orient, index):
+    table = pd.DataFrame({"text": ["a", "b", "c"], "label": ["x", "y", "x"]}, index=list(index))
+    table.to_json(tmp_path / "x.json", orient=orient)
+    assert read(tmp_path / "x.json", "text", "label") == [["a", "b", "c"], ["x", "y", "x"]]
+
+
+def test_what_annotators_rejected_is_no_example(tmp_path):
+    rows = [{"text": f"{n}", "label": "P", "answer": a, "_task_hash": n} for n, a in enumerate(["accept", "reject"])]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=r"line 2: its annotator's `answer` is 'reject', .* data.on_bad_rows=skip"):
+        read(tmp_path / "x.jsonl", "text")
+    assert read(tmp_path / "x.jsonl", "text", on_bad_rows="skip") == [["0"]]
+    (tmp_path / "x.jsonl").write_text('{"text": "Shall I?", "answer": "reject"}')
+    assert read(tmp_path / "x.jsonl", "text") == [["Shall I?"]], "of a data set of questions"
+
+
+def test_messages_in_parts_and_within_objects(tmp_path):
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    messages.append({"role": "assistant", "content": "c"})
+    (tmp_path / "x.jsonl").write_text(json.dumps({"talk": {"messages": messages}}))
+    said = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]
+    assert read(tmp_path / "x.jsonl", "messages", text_column=("talk.messages",)) == [[said]]
+    messages[0]["content"].append({"type": "image_url", "image_url": {"url": "x"}})
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": messages}))
+    with pytest.raises(UserError, match="line 1: the row is no conversation"):
+        read(tmp_path / "x.jsonl", "messages")
+
+
+def test_words_for_yes_and_no_are_two_labels():
+    mixed = {"yes", "TRUE", "1", "ja", "no", "N", "falsch"}
+    with pytest.raises(UserError, match="the labels .* are spellings of one; .* data.label_names=1,N, or correct them"):
+        datasets.distinct_label_names(mixed, False, "ok")
+    for names in (("no", "yes"), ("0", "1"), ("0", "yes")):
+        number = datasets.label_lookup(names)
+        assert {name: number(name) for name in mixed} == {
+            name: int(name in ("yes", "TRUE", "1", "ja")) for name in mixed
+        }
+    for others in ({"yes", "no", "unknown"}, {"n", "y", "t"}, {"0", "1", "2"}, {"yes", "true"}):
+        assert set(datasets.distinct_label_names(others, False, "ok")) == others
+    assert datasets.label_lookup(("n", "y"))("t") is None, "of letters each is another one"
+    assert datasets.label_lookup(("no", "yes", "maybe"))("true") is None
+
+
+def test_labels_that_say_there_is_none(tmp_path):
+    with pytest.raises(UserError, match="the label 'NA' stands among numbers, as where there is none"):
+        labels.as_found(("0", "1", "NA"), 100)
+    found = labels.as_found(("N/A", "no", "yes"), 100)
+    assert found.names == ("N/A", "no", "yes")
+    assert "'N/A' is a class, as other labels are" in found.note
+    assert labels.as_found(("no", "yes"), 100).note == ""
+
+
+def test_gaps_and_repeated_times_of_series_are_said(tmp_path):
+    times = pd.date_range("2024-01-01", periods=60, freq="h").delete(range(30, 34))
+    table = pd.DataFrame({"when": times, "load": range(len(times)), "client": "a"})
+    table = pd.concat([table, table.tail(1)])
+    expected = (
+        "the column 'when' has 1 steps longer than the usual 3,600 s, up to 18,000 s and 1 times that come again; "
+        "records are taken for evenly spaced"
+    )
+    table.to_csv(tmp_path / "x.csv", index=False)
+    for time_column in (None, "when"):
+        spec = DataSpec(
+            "file",
+            files=(str(tmp_path / "x.csv"),),
+            numeric_columns=("load",),
+            time_column=time_column,
+            client_column="client",
+            split="time",
+            test_fraction=0.0,
+            cache_dir=str(tmp_path),
+        )
+        model = tasks.ModelSpec(architecture="patch_transformer", config=PATCHES, context_length=8, horizons=(1,))
+        assert expected in tasks.create_task("forecasting", spec, model, ClientConfig(), progress=False).notes
+    found = overview.overview(spec)
+    assert overview.time_notes(spec, found, {}) == [expected]
+    even, months = Order(), Order()
+    even.find("a" * 9, [("", {"t": f"2024-01-0{n}"}) for n in range(1, 10)])
+    months.find("a" * 9, [("", {"t": f"2024-0{n}-01"}) for n in range(1, 10)])
+    assert even.notes() + months.notes() == []
+
+
+def test_numbers_that_mean_none_are_asked_about(tmp_path):
+    ages, rates = [20.5 + n for n in range(30)], [n / 10 for n in range(30)]
+    table = pd.DataFrame({"age": [*ages, -99, -99], "rate": [*rates, 999, 999], "other": [*rates, 9.0, -1.5]})
+    table.to_csv(tmp_path / "x.csv", index=False)
+    found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),)))
+    assert [column.code for column in found.columns] == ["-99", "999", None]
