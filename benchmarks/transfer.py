@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from benchmarks.vertical import append, measure, read, scenarios
+from benchmarks.vertical import TUMOURS, append, measure, read, scenarios
 
 COUNTS = (0, 25, 50, 100, 200)
 _METRICS = {"adult": "roc_auc", "breast_cancer": "roc_auc"}
@@ -22,10 +22,6 @@ _SETTINGS = {
     "adult": {"top": "concatenation", "dropout": 0.2},
 }
 """Of transfer, where they are others than those of the vertical federation."""
-_TUMOURS = {
-    "clinic": {"numeric": ["mean_radius", "mean_texture", "mean_smoothness"], "label": "label"},
-    "laboratory": {"numeric": ["worst_area", "worst_concavity", "worst_symmetry"]},
-}
 
 
 def variants(settings: dict, parties: dict, counts: tuple[int, ...] = COUNTS) -> Iterator[tuple[str, dict]]:
@@ -97,7 +93,7 @@ def main(data: str, out: str, *names: str, seeds: int = 3, counts: tuple[int, ..
     done = {(r["data"], r["variant"], r["seed"]) for r in read(out)}
     small = {"cut_size": 16, "batch_size": 64, "learning_rate": 3e-3}
     with tempfile.TemporaryDirectory() as scratch:
-        curves = {"breast_cancer": ({"data.dataset": "breast_cancer"}, {**small, "epochs": 8}, _TUMOURS)}
+        curves = {"breast_cancer": ({"data.dataset": "breast_cancer"}, {**small, "epochs": 8}, TUMOURS)}
         for name, (of_data, settings, found) in scenarios(data, "", scratch).items() if data else ():
             if name in _SETTINGS:
                 curves[name] = of_data, {**settings, **_SETTINGS[name]}, found["vertical"]

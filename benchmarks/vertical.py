@@ -3,7 +3,7 @@
 DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with; names of data sets behind it
 measure these alone. The table of docs/vertical.md is that of
 `python -m benchmarks.vertical --table OUT`; `--messages OUT` measures local updates on digits, and prints the round
-trips to one loss.
+trips to one loss; `--attacks OUT` what attacks find of tumours in what crosses the cut, and what defences cost.
 """
 
 from __future__ import annotations
@@ -190,6 +190,67 @@ def messages(out: str, *names: str) -> None:
         print(f"{row['variant']}: loss {target:.3f} {reached}; at last {last}; {row['bytes']:.0f} bytes a step")
 
 
+TUMOURS = {
+    "clinic": {"numeric": ["mean_radius", "mean_texture", "mean_smoothness"], "label": "label"},
+    "laboratory": {"numeric": ["worst_area", "worst_concavity", "worst_symmetry"]},
+}
+DEFENCES = {
+    "none": {},
+    "max_norm": {"gradient_defence": "max_norm"},
+    "clip and noise on gradients": {"gradient_defence": "noise"},
+    "Marvell": {"gradient_defence": "marvell"},
+    "clip and noise on activations": {"cut_clip": 1.0, "cut_noise": 1.0},
+    "label DP, epsilon 1": {"label_epsilon": 1.0},
+}
+
+
+def attacks(out: str, seeds: int = 3, steps: int = 500, **more) -> None:
+    """Runs what OUT has not yet; prints, over seeds, what attacks find by defence, and each defence's ROC AUC.
+
+    Args:
+      out: JSON Lines file.
+      seeds: Number of runs.
+      steps: Of hijacking.
+      **more: Fields of `VerticalConfig`.
+    """
+    from tff_tx.config import RunConfig
+    from tff_tx.config.tools import AuditConfig
+    from tff_tx.config.vertical import VerticalConfig
+    from tff_tx.run import vertical, vertical_audit
+
+    done = {(row["seed"], row["defence"]) for row in read(out)}
+    for seed, (name, fields) in itertools.product(range(seeds), DEFENCES.items()):
+        if (seed, name) in done:
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            config = RunConfig.of({"data.dataset": "breast_cancer", "run.directory": directory, "run.seed": seed})
+            settings = VerticalConfig(**{"epochs": 8, **_SMALL, "parties": TUMOURS, **fields, **more})
+            row = {"ROC AUC of the model": {name: vertical.train(config, settings, False)["test"]["roc_auc"]}}
+            if name == "none":
+                vertical_audit.audit_vertical(AuditConfig(run_dir=directory, vertical=True, hijacking_steps=steps))
+                with open(os.path.join(directory, "audit", "vertical.json"), encoding="utf-8") as file:
+                    row |= json.load(file)["laboratory"]
+        append(out, {"seed": seed, "defence": name, "found": row})
+    print(attack_table(out))
+
+
+def attack_table(out: str) -> str:
+    """Means and standard deviations over seeds by attack and defence, in Markdown."""
+    import pandas as pd
+
+    cells = [
+        (attack, defence, value)
+        for row in read(out)
+        for attack, by in row["found"].items()
+        for defence, value in by.items()
+    ]
+    found = pd.DataFrame(cells, columns=["attack", "defence", "value"]).groupby(["attack", "defence"], sort=False)
+    lines = ["| attack | defence | mean | deviation | seeds |", "|---" * 5 + "|"]
+    for (attack, defence), values in found["value"]:
+        lines.append(f"| {attack} | {defence} | {values.mean():.3f} | {values.std():.3f} | {len(values)} |")
+    return "\n".join(lines)
+
+
 def measure(config, settings) -> dict:
     """Figures of held-out rows, of the last epoch's communication, and processor seconds of all."""
     from tff_tx.run import vertical
@@ -227,5 +288,5 @@ def table(out: str) -> str:
 
 
 if __name__ == "__main__":
-    modes = {"--table": lambda out: print(table(out)), "--messages": messages}
+    modes = {"--table": lambda out: print(table(out)), "--messages": messages, "--attacks": attacks}
     modes[sys.argv[1]](*sys.argv[2:]) if sys.argv[1] in modes else main(*sys.argv[1:])

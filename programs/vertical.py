@@ -25,15 +25,13 @@ def main(settings: cli.Settings) -> None:
     from tff_tx.run import vertical, vertical_parties
 
     cli.end_of_imports()
-    if action.party is not None:
-        vertical_parties.run_party(config, own, action)
-        return
-    if action.action == "predict":
-        print(f"Predictions are in {vertical.predict(config, own, action.output)}")
-        return
-    results = vertical.evaluate(config, own) if action.action == "evaluate" else vertical.train(config, own)["test"]
-    print("\n".join(f"{name}: {value:.4f}" for name, value in results.items()))
-    print(f"Results are in {vertical.run_directory(config)}")
+    run = vertical.act if action.party is None else vertical_parties.run_party
+    found = run(config, own, action)
+    if isinstance(found, str):
+        print(f"Predictions are in {found}")
+    elif found is not None:
+        print("\n".join(f"{name}: {value:.4f}" for name, value in found.items()))
+        print(f"Results are in {vertical.run_directory(config)}")
 
 
 SETTINGS = ["data", "run.directory", "run.seed"]

@@ -9,7 +9,7 @@ from tests.vertical import small
 @pytest.mark.slow
 def test_references_read_more_by_more_rows_in_common():
     found = {}
-    for variant, fields in transfer.variants({"layers": 0}, transfer._TUMOURS, (0, 10, 200)):
+    for variant, fields in transfer.variants({"layers": 0}, transfer.TUMOURS, (0, 10, 200)):
         settings = small.settings(**fields)
         if settings.common_rows and settings.alignment_weight:
             found[variant] = transfer.references(small.config(), settings)

@@ -5,13 +5,14 @@ import pathlib
 
 import pytest
 
-from tff_tx.config.rules_vertical import check_vertical
+from tff_tx.config.rules_vertical import check_vertical, middle_of
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
 
 FLAGS = pathlib.Path(__file__).resolve().parents[2] / "programs" / "flags"
 BANK, SHOP = {"numeric": ["age"], "label": "default"}, {"categorical": ["city"]}
 
+MIDDLE = {"shop": SHOP, "service": {"middle": True}, "tax": {"label": "default"}}
 THREE = {"bank": BANK, "shop": SHOP, "tax": {"numeric": ["paid"]}}
 SUM = {"top": "sum", "secure_sum": True}
 
@@ -20,6 +21,7 @@ def test_parties_are_what_they_are_called():
     parties = check_vertical(VerticalConfig(parties={"bank": BANK, "shop": SHOP}))
     assert {name: party.kind for name, party in parties.items()} == {"bank": "table", "shop": "table"}
     assert list(check_vertical(VerticalConfig())) == ["left", "right"]
+    assert middle_of(check_vertical(VerticalConfig(parties=MIDDLE))) == "service"
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,13 @@ def test_parties_are_what_they_are_called():
         ({"bank": BANK, "shop": SHOP}, {"without": ("tax",)}, "without=tax: there is no party tax; there are bank, sh"),
         ({"bank": {"label": "y"}, "shop": SHOP}, {"without": ("bank",)}, "bank has no columns that could be missing"),
         ({}, {"heads": 5}, "cut_size=32 is no multiple of vertical.heads=5"),
+        ({**MIDDLE, "tax": BANK}, {}, "tax has columns, which a party in the middle reads"),
+        ({**MIDDLE, "other": {"middle": True}}, {}, "service and other are in the middle; there is one such party"),
+        ({**MIDDLE, "service": {"middle": True, **SHOP}}, {}, "service is in the middle, and has no columns, labels o"),
+        ({**MIDDLE, "service": {"middle": "yes"}}, {}, "service has middle='yes': must be true or false"),
+        (MIDDLE, {"without": ("service",)}, "service has no columns that could be missing"),
+        (MIDDLE, {"common_rows": 9}, "tax needs columns of its own and another party"),
+        (MIDDLE, {"local_updates": 2, "stale_similarity": 0.5}, "exchanged, and service is between them: remove one"),
         ({}, {"common_rows": 9, "missing": 0.5}, "common_rows has no effect with vertical.missing: remove one"),
         ({}, {"common_rows": 9, "without": ("right",)}, "the other parties predict alone: remove vertical.without"),
         ({"bank": BANK}, {"common_rows": 9}, "bank needs columns of its own and another party"),

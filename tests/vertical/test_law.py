@@ -4,7 +4,7 @@ import pytest
 
 from tests.vertical import small
 from tff_tx import vertical
-from tff_tx.vertical.training import _received
+from tff_tx.vertical.training import received
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_the_joint_model_on_pooled_data(dataset, parties,
         before[label.name] = label.bottom.trainable
     said = {"split": "train", "epoch": 1, "batch": 0}
     answers = federation.ask("step", {name: (said, ()) for name in others})
-    cuts = _received(answers, label, settings, 64)
+    cuts = received(answers, label, 64)
     split_loss, sent = label.step(1, 0, cuts)
     federation.ask("end", {name: (said, [gradient]) for name, gradient in sent.items()})
     after = {"top": label.top.trainable, **{name: party.half.trainable for name, party in others.items()}}

@@ -1,27 +1,35 @@
 """Parties as ends of a real connection compute what the simulation does."""
 
 import concurrent.futures
+import csv
 import json
 import os
 
+import numpy as np
 import portpicker
 import pytest
 
 from tests.federation import parties
 from tests.processes import run
 from tests.vertical import small
+from tests.vertical.test_middle import CLINICS, PARTIES
 from tff_tx.config.vertical import VerticalActionConfig
 from tff_tx.core.errors import UserError
 from tff_tx.federation import audit_log
 from tff_tx.run import vertical_parties
 
 
-def run_all(tmp_path, flags, others, label="clinic"):
+def run_all(tmp_path, flags, others, label="clinic", middle=None):
     """Runs a simulation and, as processes, the parties: final figures of the simulation and of the party `label`."""
     kits, address = tmp_path / "certs", f"localhost:{portpicker.pick_unused_port()}"
     if not kits.exists():
-        parties.make_kits(kits, others)
-    ways = {"all": (), label: (f"--party={label}", f"--address={address}", f"--certificate={kits / 'coordinator'}")}
+        parties.make_kits(kits, [*others, *([middle] if middle else ())])
+    listens = f"--certificate={kits / 'coordinator'}"
+    ways = {"all": (), label: (f"--party={label}", f"--address={address}", listens)}
+    if middle:
+        dials, address = f"--coordinator={address}", f"localhost:{portpicker.pick_unused_port()}"
+        own = f"--certificate={kits / middle}", listens.replace("--", "--middle_")
+        ways[middle] = f"--party={middle}", dials, f"--address={address}", *own
     for name in others:
         ways[name] = f"--party={name}", f"--coordinator={address}", f"--certificate={kits / name}"
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -40,6 +48,13 @@ def sent(tmp_path, name):
     return [entry["bytes"] for entry in log if entry["what"] == "step"]
 
 
+def predictions(tmp_path, name):
+    """The table of a party's predictions."""
+    with open(tmp_path / name / "predictions.csv", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return np.array(rows, float)
+
+
 SMALL = ["--dataset=breast_cancer", "--cut_size=8", "--heads=2", "--layers=0", "--seed=3"]
 
 
@@ -54,6 +69,26 @@ def test_parties_over_a_connection_are_the_simulation(tmp_path):
     steps = sent(tmp_path, "laboratory")
     assert len(steps) == 2 * 8
     assert min(steps) > 7 * 4 * 8 * 4  # of the last batch: rows, tokens, their width, bytes of a number
+    for action in ("evaluate", "predict"):  # all of them restore what they have saved
+        assert run_all(tmp_path, [*flags, f"--action={action}"], ["laboratory"])[1] == found
+    np.testing.assert_allclose(*(predictions(tmp_path, name) for name in ("all", "clinic")), atol=1e-5)
+    assert len(predictions(tmp_path, "all")) == 569
+
+
+@pytest.mark.slow
+def test_a_party_in_the_middle_of_a_connection_is_that_of_the_simulation(tmp_path):
+    """Four processes; those with columns know the address of the one in the middle alone."""
+    flags = [*SMALL, f"--parties={json.dumps(PARTIES)}", "--top=concatenation"]
+    for epochs in (1, 2):
+        found = run_all(tmp_path, [*flags, f"--epochs={epochs}"], list(CLINICS), "authority", "service")
+        assert found[1] == pytest.approx(found[0], abs=1e-6)
+    names = [*CLINICS, "service"]
+    logs = {n: audit_log.read(str(tmp_path / n / "parties" / n / audit_log.NAME)) for n in names}
+    log = [{entry["to"] for entry in logs[name]} for name in names]
+    assert log[0] != log[2]
+    assert log[1] != log[2]
+    assert len(sent(tmp_path, "service")) == 2 * 8
+    assert os.listdir(tmp_path / "service" / "parties") == ["service"]
 
 
 @pytest.mark.slow
@@ -77,11 +112,13 @@ def test_a_secure_sum_between_processes_is_the_simulation_also_when_it_resumes(l
         ({"party": "clinic"}, "vertical_run.address is missing: clinic has the labels and listens"),
         ({"party": "laboratory"}, "vertical_run.coordinator is missing: laboratory has no labels and dials"),
         ({"party": "clinic", "address": "localhost:1"}, "vertical_run.certificate is missing"),
+        ({"party": "service"}, "vertical_run.address is missing: service is in the middle, where it dials and list"),
     ],
 )
 def test_who_one_is_must_be_said(own, error):
+    settings = small.settings(parties=PARTIES if own["party"] == "service" else small.TUMOURS)
     with pytest.raises(UserError, match=error):
-        vertical_parties.run_party(small.config(), small.settings(), VerticalActionConfig(**own))
+        vertical_parties.run_party(small.config(), settings, VerticalActionConfig(**own))
 
 
 def test_what_all_must_share_has_no_paths():

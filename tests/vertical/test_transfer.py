@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests.vertical import small
 from tff_tx.run import vertical
 from tff_tx.vertical.schedule import Schedule
-from tff_tx.vertical.training import _received
+from tff_tx.vertical.training import received
 
 
 def test_batches_of_common_rows_go_round_them():
@@ -69,7 +69,7 @@ def test_a_step_is_that_of_the_three_losses(tmp_path):
     expected = tape.gradient(total, before)
     state, said = label.state, {"split": "common", "epoch": 1, "batch": 0}
     answers = federation.ask("step", {"laboratory": (said, ())})
-    cuts = _received(answers, label, settings, len(common))
+    cuts = received(answers, label, len(common))
     _, gradients = label.step(1, 0, cuts)
     federation.ask("end", {"laboratory": (said, [gradients["laboratory"]])})
     for was, now, gradient in zip(before, weights_now(), expected):

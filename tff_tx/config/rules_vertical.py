@@ -20,6 +20,7 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
         raise UserError(f"{where}: {found}; give one party the `label`.")
     for name, party in parties.items():
         _check_party(f"{where}: {name}", party, name in with_labels)
+    _check_middle(config, parties, with_labels[0])
     if not any(party.kind for party in parties.values()):
         raise UserError(f"{where}: no party knows anything but labels: add one with columns, a text or an image.")
     if unknown := [name for name in config.without if name not in parties]:
@@ -56,6 +57,39 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
     return parties
 
 
+def feature_parties(parties: dict[str, PartyConfig]) -> list[str]:
+    """The parties with columns and without labels."""
+    return [name for name, party in parties.items() if party.kind is not None and party.label is None]
+
+
+def middle_of(parties: dict[str, PartyConfig]) -> str | None:
+    """The party in the middle; None: there is none."""
+    return next((name for name, party in parties.items() if party.middle), None)
+
+
+def _check_middle(config: VerticalConfig, parties: dict[str, PartyConfig], label: str) -> None:
+    where = f"{setting('vertical.parties')}: "
+    middles = [name for name, party in parties.items() if party.middle]
+    if not middles:
+        return
+    if len(middles) > 1:
+        raise UserError(f"{where}{' and '.join(middles)} are in the middle; there is one such party.")
+    if parties[middles[0]] != PartyConfig(middle=True):
+        raise UserError(f"{where}{middles[0]} is in the middle, and has no columns, labels or checkpoint: remove them.")
+    if parties[label].kind is not None:
+        raise UserError(
+            f"{where}{label} has columns, which a party in the middle reads of others: give them to a party of their "
+            "own, which may be on the same machine."
+        )
+    if middles[0] in config.without:
+        raise UserError(f"{setting('vertical.without')}: {middles[0]} has no columns that could be missing.")
+    if config.stale_similarity is not None:
+        raise UserError(
+            f"{setting('vertical.stale_similarity')} weighs rows by what two parties exchanged, and {middles[0]} is "
+            "between them: remove one."
+        )
+
+
 def _check_pooled(parties: dict[str, PartyConfig], name: str, what: str) -> None:
     if tokens := [party for party, fields in parties.items() if fields.cut == "tokens"]:
         raise UserError(
@@ -76,7 +110,7 @@ def _check_secure_sum(config: VerticalConfig, parties: dict[str, PartyConfig]) -
     name = setting("vertical.secure_sum")
     if config.top != "sum":
         raise UserError(f"{name} needs {setting('vertical.top')}=sum: the top model has no other use of a sum.")
-    if sum(party.label is None for party in parties.values()) < 2:
+    if len(feature_parties(parties)) < 2:
         raise UserError(f"{name} needs two parties without labels: the sum of one party hides nothing.")
     defaults = {"missing": 0.0, "without": (), "common_rows": None, "cut_dtype": "float32", "cut_compression": "none"}
     for other, default in defaults.items():
@@ -99,6 +133,8 @@ def _check_transfer(config: VerticalConfig, parties: dict[str, PartyConfig], lab
 
 
 def _check_party(where: str, party: PartyConfig, has_labels: bool) -> None:
+    if party.middle:
+        return
     kinds = [bool(party.numeric or party.categorical), bool(party.text), bool(party.image)]
     if sum(kinds) > 1 or not (any(kinds) or has_labels):
         raise UserError(f"{where} must have one of columns (numeric, categorical), a text or an image.")

@@ -65,6 +65,7 @@ class PartyConfig:
       text: A column of texts.
       image: Columns of pixels of an image, from and to (exclusive).
       label: A column; the party that has it computes the loss.
+      middle: Whether it has nothing of a row, and computes the top's body for the party with the labels.
       pretrained: Checkpoint of the bottom model, of a text or an image; or NAME.keras, a Keras model of numbers or an
         image.
       trainable: What is trained of the bottom, as `model.trainable`; "none": it is frozen and computed once.
@@ -79,6 +80,7 @@ class PartyConfig:
     text: str | None = None
     image: tuple[int, ...] = ()
     label: str | None = None
+    middle: bool = False
     pretrained: str | None = None
     trainable: str = "all"
     cut: str | None = None
@@ -86,7 +88,7 @@ class PartyConfig:
 
     @property
     def kind(self) -> str | None:
-        """What its bottom reads: "table", "text" or "image"; None: it has labels alone."""
+        """What its bottom reads: "table", "text" or "image"; None: it has labels alone, or is the middle."""
         if self.numeric or self.categorical:
             return "table"
         return "text" if self.text else "image" if self.image else None
@@ -113,8 +115,8 @@ class VerticalConfig(Section, name="vertical"):
     parties: dict[str, Any] = option(
         {},
         'Parties by name, as JSON: {"bank": {"numeric": ["age"], "label": "default"}, "shop": {"text": "notes"}}; '
-        "further fields are files, order, categorical, image, pretrained, trainable, cut and config. Default: halves "
-        "of the embedded digits.",
+        "further fields are files, order, categorical, image, middle, pretrained, trainable, cut and config. Default: "
+        "halves of the embedded digits.",
     )
     kind: str = option("classification", "What is learned of the label.", choices=("classification", "regression"))
     top: str = option(
@@ -233,6 +235,9 @@ def _party(name: str, fields: Any) -> PartyConfig:
     for field, value in fields.items():
         if field in ("files", "numeric", "categorical", "image"):
             value = (value,) if isinstance(value, str) else tuple(value)
+        elif field == "middle":
+            if not isinstance(value, bool):
+                raise UserError(f"{where} has middle={value!r}: must be true or false.")
         elif field != "config" and not isinstance(value, str):
             raise UserError(f"{where} has {field}={value!r}: must be a text.")
         found[field] = value
@@ -252,15 +257,21 @@ class VerticalActionConfig(Section, name="vertical_run"):
     output: str | None = option(None, "Table of predictions to write; default: predictions.csv in the run directory.")
     party: str | None = option(None, "Party that this process is, with others elsewhere; default: all, in simulation.")
     address: str | None = option(
-        None, "Address to listen at, host:port, of the party with the labels.", is_address=True
+        None, "Address to listen at, host:port, of the party with the labels or in the middle.", is_address=True
     )
     participants: str | None = option(
         None, "List of participants that programs.certs wrote; default: the one beside {vertical_run.certificate}."
     )
     coordinator: str | None = option(
-        None, "Address of the party with the labels, host:port, for the others.", is_address=True
+        None,
+        "Address of the party that listens, host:port: the one with the labels; for parties with columns that in the "
+        "middle, if there is one.",
+        is_address=True,
     )
     certificate: str | None = option(None, "Directory of this party's kit (programs.certs).")
+    middle_certificate: str | None = option(
+        None, "Directory of a coordinator's kit, with which the party in the middle listens for those with columns."
+    )
 
 
 SECTIONS = (AlignConfig, VerticalConfig, VerticalActionConfig)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from tff_tx import vertical
 from tff_tx.config import RunConfig, show
 from tff_tx.config.rules_vertical import check_vertical
-from tff_tx.config.vertical import VerticalConfig
+from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy import accounting, outputs
@@ -71,13 +71,26 @@ def train(
     return results
 
 
-def evaluate(config: RunConfig, settings: VerticalConfig) -> dict[str, float]:
+def act(
+    config: RunConfig, settings: VerticalConfig, action: VerticalActionConfig, remote: vertical.Ask | None = None
+) -> dict[str, float] | str:
+    """Trains, evaluates or predicts; figures of held-out rows, or the path of predictions; `remote`: see `train`."""
+    if action.action == "predict":
+        return predict(config, settings, action.output, remote)
+    if action.action == "evaluate":
+        return evaluate(config, settings, remote)
+    return train(config, settings, remote=remote)["test"]
+
+
+def evaluate(config: RunConfig, settings: VerticalConfig, remote: vertical.Ask | None = None) -> dict[str, float]:
     """Figures of a trained run on held-out rows, without the parties of `settings.without`."""
-    federation, epoch = _trained(config, settings)
+    federation, epoch = _trained(config, settings, remote)
     return _evaluate(federation, epoch)
 
 
-def predict(config: RunConfig, settings: VerticalConfig, output: str | None = None) -> str:
+def predict(
+    config: RunConfig, settings: VerticalConfig, output: str | None = None, remote: vertical.Ask | None = None
+) -> str:
     """Predicts all rows of the parties' tables with a trained run; returns the path of the table that it wrote.
 
     Its columns are `row`, the place in the common order, and the probability of each class, or the number.
@@ -85,7 +98,7 @@ def predict(config: RunConfig, settings: VerticalConfig, output: str | None = No
     Raises:
       UserError: If there is no trained run, or the data or the output are wrong.
     """
-    federation, epoch = _trained(config, settings)
+    federation, epoch = _trained(config, settings, remote)
     logits, rows = vertical.predict(federation.label, federation.ask, settings, "all", epoch)
     found = logits if federation.classes is None else scipy.special.softmax(logits, axis=1)
     path = output or os.path.join(run_directory(config), "predictions.csv")
@@ -99,12 +112,12 @@ def predict(config: RunConfig, settings: VerticalConfig, output: str | None = No
     return path
 
 
-def _trained(config, settings):
+def _trained(config, settings, remote):
     run_dir = run_directory(config)
     if not os.path.exists(os.path.join(run_dir, directory.CONFIG)):
         raise UserError(f"{setting('run.directory')}={run_dir} holds no run of a vertical federation: train first.")
     settings = _checked(run_dir, config, settings, ("parties",))
-    federation = Federation(config, settings, run_dir, trained=True)
+    federation = Federation(config, settings, run_dir, True, remote)
     return federation, federation.restore()
 
 

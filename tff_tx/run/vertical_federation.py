@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 
 from tff_tx import vertical
 from tff_tx.config import RunConfig
-from tff_tx.config.rules_vertical import check_vertical
+from tff_tx.config.rules_vertical import check_vertical, feature_parties, middle_of
 from tff_tx.config.vertical import PartyConfig, VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
@@ -33,9 +33,13 @@ class StoredParty:
     """
 
     def __init__(self, party: Any, facts: Mapping[str, Any], path: str):
-        self._party, self._half = party, getattr(party, "half", party)
+        self._party, self._initial = party, None
         self._facts, self._path, self._is_ready = dict(facts), path, False
         self._checkpoints = Checkpoints(os.path.join(path, directory.CHECKPOINTS))
+
+    @property
+    def _half(self):
+        return getattr(self._party, "half", self._party)
 
     @property
     def inputs(self) -> Mapping[str, np.ndarray]:
@@ -44,17 +48,37 @@ class StoredParty:
 
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
         """Answers as the party does, and saves or restores its state."""
+        below = getattr(self._party, "below", lambda phase, said: [])  # of a party in the middle
         if phase == "save":
+            below(phase, said)
             files.write_json(os.path.join(self._path, FACTS), self._facts)
             self._checkpoints.save(self._half.state, int(said["epoch"]))
             return {}, []
         if phase == "restore":
-            state, epoch = self._checkpoints.load_latest(self._half.state, int(said["at_most"]))
-            self._half.state, self._is_ready = tf.nest.map_structure(tf.constant, state), True
-            return {"epoch": epoch}, []
+            return {
+                "epoch": common_epoch(
+                    lambda most: [self._restore(most), *below(phase, {"at_most": most})], said["at_most"]
+                )
+            }, []
         if phase not in ("open", "agree") and not self._is_ready:
             raise UserError("it was started anew in the middle of a run: give the label party's command again.")
         return self._party.answer(phase, said, arrays)
+
+    def _restore(self, at_most):
+        if self._initial is None:
+            self._initial = self._half.state  # where another party has lost all that it saved, all begin anew
+        state, epoch = self._checkpoints.load_latest(self._initial, int(at_most))
+        self._half.state, self._is_ready = tf.nest.map_structure(tf.constant, state), True
+        return {"epoch": epoch}
+
+
+def common_epoch(restore: Callable[[int], list[dict]], at_most: int = 2**31 - 1) -> int:
+    """Has parties go back, as often as it takes, to the last epoch that all have saved; returns it, 0 without any."""
+    while True:
+        epochs = [told["epoch"] for told in restore(at_most)]
+        if len(set(epochs)) == 1:
+            return epochs[0]
+        at_most = min(epochs)
 
 
 class Federation:
@@ -89,11 +113,14 @@ class Federation:
     ):
         self.settings, self._parties = settings, check_vertical(settings)
         name = label_party_of(self._parties)
-        others = [other for other in self._parties if other != name]
+        others, middle = feature_parties(self._parties), middle_of(self._parties)
         self._here = {}
         for other in others if remote is None else ():
             self._here[other] = load_stored(config, settings, other, run_dir, trained)
         self.ask = remote or self._ask_here
+        if middle is not None:
+            others = [middle]
+            self._here |= {} if remote else {middle: stored_middle(config, settings, middle, run_dir, self._ask_here)}
         own = load(config, settings, name, run_dir, trained)
         found = vertical.open_federation(others, self.ask, own.schedule.rows, own.alignment)
         tokens = assemble.tokens_of(self._parties, own, found)
@@ -125,12 +152,7 @@ class Federation:
 
     def restore(self) -> int:
         """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none."""
-        at_most = 2**31 - 1
-        while True:
-            epochs = [told["epoch"] for told in self._all("restore", {"at_most": at_most})]
-            if len(set(epochs)) == 1:
-                return epochs[0]
-            at_most = min(epochs)
+        return common_epoch(lambda at_most: self._all("restore", {"at_most": at_most}))
 
 
 def party_directory(run_dir: str, name: str) -> str:
@@ -162,6 +184,15 @@ def load_stored(
     loaded, path = load(config, settings, name, run_dir, trained), party_directory(run_dir, name)
     os.makedirs(path, exist_ok=True)
     return StoredParty(assemble.feature_party(settings, loaded, noise_key, kit), loaded.facts, path)
+
+
+def stored_middle(
+    config: RunConfig, settings: VerticalConfig, name: str, run_dir: str, ask: vertical.Ask
+) -> StoredParty:
+    """The party in the middle with its directory; `ask` reaches those with columns."""
+    path = party_directory(run_dir, name)
+    os.makedirs(path, exist_ok=True)
+    return StoredParty(assemble.middle_party(config, settings, name, ask), {}, path)
 
 
 def _facts(path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tff_tx.config import RunConfig
-from tff_tx.config.rules_vertical import check_vertical
+from tff_tx.config.rules_vertical import check_vertical, feature_parties, middle_of
 from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
 from tff_tx.core import certificates, files
 from tff_tx.core.errors import UserError, setting
@@ -17,20 +19,20 @@ from tff_tx.federation import audit_log, contents, wire
 from tff_tx.federation.hub import Hub
 from tff_tx.federation.link import Link
 from tff_tx.run import directory, vertical, vertical_federation
+from tff_tx.vertical import Ask
 
 _NOISE_KEY = "noise.key"
 
 
-def run_party(
-    config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, show_progress: bool = True
-) -> dict[str, Any] | None:
-    """Trains as one party: the one with the labels listens, the others dial; returns final figures of the former.
+def run_party(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig) -> dict[str, float] | str | None:
+    """Acts as one party: the one with the labels listens, the others dial; returns what `vertical.act` does to it.
+
+    A party in the middle dials the one with the labels, and listens for those with columns.
 
     Args:
       config: Data, seed and run directory, this party's own.
       settings: Of the federation, alike at all parties.
       own: Who this is, and where the others are.
-      show_progress: Whether to show a bar.
 
     Raises:
       UserError: If settings differ between parties, or one is wrong.
@@ -40,28 +42,34 @@ def run_party(
         raise UserError(
             f"{setting('vertical_run.party')}={own.party}: there is no such party; there are {', '.join(parties)}."
         )
-    has_labels = own.party == vertical_federation.label_party_of(parties)
-    needed = "address" if has_labels else "coordinator"
-    for name in (needed, "certificate"):
-        if getattr(own, name) is None:
-            raise UserError(
-                f"{setting(f'vertical_run.{name}')} is missing: {own.party} has {'the' if has_labels else 'no'} labels "
-                f"and {'listens' if has_labels else 'dials'}."
-            )
+    has_labels, middle = own.party == vertical_federation.label_party_of(parties), middle_of(parties)
+    needed, what = ["coordinator", "certificate"], "has no labels and dials"
+    if has_labels:
+        needed, what = ["address", "certificate"], "has the labels and listens"
+    elif own.party == middle:
+        needed, what = ["address", *needed, "middle_certificate"], "is in the middle, where it dials and listens"
+    if missing := [name for name in needed if getattr(own, name) is None]:
+        raise UserError(f"{setting(f'vertical_run.{missing[0]}')} is missing: {own.party} {what}.")
     plan = _plan(config, settings)
     if not has_labels:
         return _serve(config, settings, own, plan)
-    others = [name for name in parties if name != own.party]
-    listed = own.participants or os.path.join(
-        os.path.dirname(os.path.abspath(own.certificate)), certificates.PARTICIPANTS
-    )
-    with Hub(own.address, own.certificate, listed, others, _digest(plan), plan) as hub:
+    others = feature_parties(parties) if middle is None else [middle]
+    with _asking_others(settings, own, own.certificate, others, plan) as ask:
+        return vertical.act(config, settings, own, ask)
+
+
+@contextlib.contextmanager
+def _asking_others(
+    settings: VerticalConfig, own: VerticalActionConfig, kit: str, others: Sequence[str], plan: dict[str, Any]
+) -> Iterator[Ask]:
+    """Listens until all others have come, and ends them at last."""
+    listed = own.participants or os.path.join(os.path.dirname(os.path.abspath(kit)), certificates.PARTICIPANTS)
+    with Hub(own.address, kit, listed, others, _digest(plan), plan) as hub:
         hub.wait()
         try:
-            results = vertical.train(config, settings, show_progress, _asking(hub, settings.cut_compression != "none"))
+            yield _asking(hub, settings.cut_compression != "none")
         finally:
             hub.ask(0, "bye", dict.fromkeys(others, contents.pack({})))
-    return results
 
 
 def _plan(config: RunConfig, settings: VerticalConfig) -> dict[str, Any]:
@@ -97,34 +105,49 @@ def _asking(hub: Hub, compressed: bool):
 
 
 def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, plan: dict[str, Any]) -> None:
-    run_dir = vertical.run_directory(config)
-    path = vertical_federation.party_directory(run_dir, own.party)
+    run_dir, parties = vertical.run_directory(config), settings.party_configs()
+    path, features = vertical_federation.party_directory(run_dir, own.party), feature_parties(parties)
     with directory.writing(path):
+        if parties[own.party].middle:
+            with _asking_others(settings, own, own.middle_certificate, features, plan) as ask:
+                party = vertical_federation.stored_middle(config, settings, own.party, run_dir, ask)
+                _answer(party, settings, own, plan, path)
+            return
         trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
-        peers = [name for name, party in settings.party_configs().items() if party.label is None]
-        kit = wire.load_kit(own.certificate, "participant", peers)
+        kit = wire.load_kit(own.certificate, "participant", features)
         party = vertical_federation.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path), kit)
-        log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
+        _answer(party, settings, own, plan, path)
 
-        def check_plan(other):
-            differing = [name for name, value in plan.items() if other.get(name) != value]
-            if differing:
-                raise UserError(
-                    f"{', '.join(differing)} of the party with the labels is not this party's: all need the same."
-                )
 
-        def handle(header, payload):
-            if header.phase == "bye":
-                link.stop()
-                return contents.pack({})
-            said, arrays = party.answer(header.phase, *contents.unpack(payload))
-            return contents.pack(said, contents.encode(arrays, settings.cut_compression != "none"))
+def _answer(
+    party: vertical_federation.StoredParty,
+    settings: VerticalConfig,
+    own: VerticalActionConfig,
+    plan: dict[str, Any],
+    path: str,
+) -> None:
+    """Answers who listens, until that says goodbye; logs all that is sent."""
+    log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
 
-        def log_sent(number, phase, payload, known):
-            log.append(phase, payload, known, round=number, to=own.coordinator)
+    def check_plan(other):
+        differing = [name for name, value in plan.items() if other.get(name) != value]
+        if differing:
+            raise UserError(
+                f"{', '.join(differing)} of the party with the labels is not this party's: all need the same."
+            )
 
-        link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
-        link.serve()
+    def handle(header, payload):
+        if header.phase == "bye":
+            link.stop()
+            return contents.pack({})
+        said, arrays = party.answer(header.phase, *contents.unpack(payload))
+        return contents.pack(said, contents.encode(arrays, settings.cut_compression != "none"))
+
+    def log_sent(number, phase, payload, known):
+        log.append(phase, payload, known, round=number, to=own.coordinator)
+
+    link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
+    link.serve()
 
 
 def _noise_key(path: str) -> int:

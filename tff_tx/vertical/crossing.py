@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,9 +12,21 @@ import tensorflow as tf
 from tff_tx.aggregators import compression
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core import codec
+from tff_tx.core.errors import UserError
 from tff_tx.privacy import accounting
 
 VERSION = 1
+
+
+def require_version(said: Mapping[str, Any]) -> None:
+    """Rejects messages of another version.
+
+    Raises:
+      UserError: If they are.
+    """
+    if said.get("version") != VERSION:
+        found = said.get("version") or "none"
+        raise UserError(f"its messages are of version {found}, these of {VERSION}: use the same release of tff_tx.")
 
 
 def to_wire(array: np.ndarray, dtype: str) -> np.ndarray:

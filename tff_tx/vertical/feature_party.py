@@ -12,7 +12,7 @@ import tensorflow as tf
 from tff_tx import models
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
-from tff_tx.vertical.crossing import VERSION, Guard, Wire
+from tff_tx.vertical.crossing import Guard, Wire, require_version
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.schedule import Schedule
@@ -108,9 +108,9 @@ class FeatureParty:
         return {}, self._wire.pack(found.numpy(), self._schedule.key(f"rounding of {self.name}", *at[1:]))
 
     def _open(self, said):
-        own = {"version": VERSION, "alignment": self._alignment, "rows": self._schedule.rows}
+        require_version(said)
+        own = {"alignment": self._alignment, "rows": self._schedule.rows}
         words = {
-            "version": "its messages are of version {}, these of {}: use the same release of tff_tx",
             "alignment": "its order of rows is of the intersection {}, this one of {}: align anew, all together",
             "rows": "it has {} rows, this party {}: rows must be those in common, in one order (programs.align)",
         }

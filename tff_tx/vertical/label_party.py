@@ -28,6 +28,7 @@ class LabelParty:
       bottom: Its own bottom; None: it has labels alone.
       schedule: Of the batches.
       labels: Of all common rows, as trained on.
+      settings: Missing parties, and what is sent.
       asks_for: The split whose batches feature parties send in training.
       wire: How what crosses the cut is sent.
 
@@ -58,7 +59,7 @@ class LabelParty:
         defend: Defend | None = None,
     ):
         self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
-        self._parties, self._inputs, self._settings, self.wire = parties, inputs, settings, Wire(settings)
+        self._parties, self._inputs, self.settings, self.wire = parties, inputs, settings, Wire(settings)
         self._workset = Workset(settings.workset)
         of_top, label = top.model.input_spec
         state = top.state_spec, () if bottom is None else bottom.state_spec
@@ -113,9 +114,9 @@ class LabelParty:
         given = self._given(epoch, batch, cuts)
         self.state, loss, sent, stale = self._step(self.state, *given)
         self._workset.add((given, stale))
-        for _ in range(self._settings.local_updates - 1):
+        for _ in range(self.settings.local_updates - 1):
             given, stale = self._workset.take()
-            if self._settings.stale_similarity is None:
+            if self.settings.stale_similarity is None:
                 self.state = self._step(self.state, *given)[0]
             else:
                 self.state = self._weighted(stale, self.state, *given)
@@ -124,7 +125,7 @@ class LabelParty:
     def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predictions float32 [batch, outputs] of a batch; parties without `cuts` are missing."""
         rows = self.schedule.batches(split, epoch)[batch]
-        here = [name in cuts or (name == self.name and name not in self._settings.without) for name in self._parties]
+        here = [name in cuts or (name == self.name and name not in self.settings.without) for name in self._parties]
         present = tf.repeat([here], len(rows), axis=0)
         absent = {name: np.zeros([len(rows), *s.shape[1:]], np.float32) for name, s in self._cut_specs.items()}
         return self._logits(self.state, self._own(rows, epoch, batch), _constants({**absent, **cuts}), present).numpy()
@@ -132,20 +133,14 @@ class LabelParty:
     def _given(self, epoch, batch, cuts):
         """What a step takes besides the state."""
         rows = self.schedule.batches("train", epoch)[batch]
-        present = self._present(len(rows), epoch, batch)
+        of = len(rows), self._parties, self.name, self.settings.missing, epoch, batch
+        present = tf.constant(self.schedule.present(*of))
         key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
         return self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
 
     def _own(self, rows, epoch, batch):
         found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}
         return {**found, models.SEED: tf.constant(self.schedule.key(self.name, epoch, batch))}
-
-    def _present(self, rows, epoch, batch):
-        """Entity dropout: each row goes without each feature party with a probability."""
-        draw = np.random.default_rng(self.schedule.key("missing", epoch, batch).view(np.uint64))
-        present = draw.random([rows, len(self._parties)]) >= self._settings.missing
-        present[:, [name == self.name for name in self._parties]] = True
-        return tf.constant(present)
 
     def _forward(self, top, bottom, own, cuts, present, training):
         inputs = {**cuts, "present": present, models.SEED: own[models.SEED]}
@@ -175,7 +170,7 @@ class LabelParty:
             logits = self._forward(top, bottom, own, cuts, present, True)
             loss = self.top.model.loss(logits, labels)
         of_logits, fresh = tape.gradient(loss, logits), tape.gradient(loss, cuts)
-        weights = row_weights(list(fresh.values()), list(stale.values()), self._settings.stale_similarity)
+        weights = row_weights(list(fresh.values()), list(stale.values()), self.settings.stale_similarity)
         of_top, of_bottom = tape.gradient(logits, (top, bottom), scale_rows(of_logits, weights))
         return self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
 

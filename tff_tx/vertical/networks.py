@@ -177,11 +177,33 @@ def build_top(settings: VerticalConfig, tokens: Mapping[str, int], outputs: int,
     """The top model with its initial weights; arguments as of `Top`."""
     with initial_weights.seeded(seed):
         top = Top(settings, tokens, outputs, name="top")
-        top(
-            {name: tf.zeros(spec.shape[1:])[tf.newaxis] for name, spec in _cut_specs(settings, tokens).items()}
-            | {"present": tf.ones([1, len(tokens)], tf.bool)}
-        )
+        top(_one_row(settings, tokens))
     return top
+
+
+class Middle(tf_keras.Model):
+    """The top's body without its head: what it makes of a row is a token."""
+
+    def __init__(self, settings: VerticalConfig, tokens: Mapping[str, int], **kwargs):
+        super().__init__(**kwargs)
+        self.body = Top(settings, tokens, settings.cut_size, name="body")
+
+    def call(self, inputs, training=False):
+        """As `Top`, to float32 [batch, 1, cut_size]."""
+        return self.body(inputs, training=training)[:, tf.newaxis]
+
+
+def build_middle(settings: VerticalConfig, tokens: Mapping[str, int], seed: int) -> Middle:
+    """The top's body with its initial weights; arguments as of `Top`."""
+    with initial_weights.seeded(seed):
+        middle = Middle(settings, tokens, name="middle")
+        middle(_one_row(settings, tokens))
+    return middle
+
+
+def _one_row(settings, tokens):
+    rows = {name: tf.zeros(spec.shape[1:])[tf.newaxis] for name, spec in _cut_specs(settings, tokens).items()}
+    return {**rows, "present": tf.ones([1, len(tokens)], tf.bool)}
 
 
 def _cut_specs(settings, tokens):

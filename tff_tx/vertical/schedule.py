@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,6 +70,15 @@ class Schedule:
     def common_rows(self) -> np.ndarray:
         """Positions of the training rows that all parties have, in federated transfer."""
         return np.random.default_rng([self.seed, 2]).permutation(self.split("train"))[: self.common]
+
+    def present(
+        self, rows: int, parties: Sequence[str], always: str, missing: float, epoch: int, batch: int
+    ) -> np.ndarray:
+        """Entity dropout: bool [rows, parties], where each row goes without each party but one with a probability."""
+        draw = np.random.default_rng(self.key("missing", epoch, batch).view(np.uint64))
+        present = draw.random([rows, len(parties)]) >= missing
+        present[:, [name == always for name in parties]] = True
+        return present
 
     def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
         """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""

@@ -6,7 +6,7 @@ import collections
 import concurrent.futures
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,9 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.vertical.crossing import VERSION
 from tff_tx.vertical.label_party import LabelParty
 from tff_tx.vertical.masking import unmasked_sum
+
+if TYPE_CHECKING:
+    from tff_tx.vertical.middle_party import MiddleParty
 
 Ask = Callable[[str, "Mapping[str, tuple[dict, Sequence[np.ndarray]]]"], "dict[str, tuple[dict, list[np.ndarray]]]"]
 """(phase, by party what is said and arrays) -> by party what it says and arrays, see `FeatureParty.answer`."""
@@ -64,13 +67,18 @@ def train_epoch(
         said = {"split": label.asks_for, "epoch": epoch, "batch": number}
         answers = ask("step", {name: (said, gradients.get(name, ())) for name in label.others})
         sizes["up"] += sum(label.wire.size(arrays) for _, arrays in answers.values())
+        count_below(answers)
         return answers
+
+    def count_below(answers):
+        for told, _ in answers.values():  # of a party in the middle
+            sizes.update({way: told[way] for way in ("up", "down") if way in told})
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         start = pool.submit if settings.late else _at_once
         coming = start(ask_for, 0, {})
         for number, batch in enumerate(batches):
-            cuts, is_last = _received(coming.result(), label, settings, len(batch)), number + 1 == len(batches)
+            cuts, is_last = received(coming.result(), label, len(batch)), number + 1 == len(batches)
             if settings.late and not is_last:  # the others compute while this party does
                 coming = start(ask_for, number + 1, waiting.popleft() if waiting else {})
             loss, found = label.step(epoch, number, cuts)
@@ -82,7 +90,7 @@ def train_epoch(
             losses.append(loss * len(batch))
             on_batch(number + 1, len(batches))
     for gradients in waiting:
-        ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others})
+        count_below(ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others}))
     rows = sum(map(len, batches))
     return {
         "train/loss": sum(losses) / rows,
@@ -119,8 +127,8 @@ def predict(
     asked, found = [name for name in label.others if name not in settings.without], []
     batches = label.schedule.batches(split, epoch)
     for number, batch in enumerate(batches):
-        said = {"split": split, "epoch": epoch, "batch": number}
-        cuts = _received(ask("predict", {name: (said, ()) for name in asked}), label, settings, len(batch))
+        said = {"split": split, "epoch": epoch, "batch": number, "without": list(settings.without)}
+        cuts = received(ask("predict", {name: (said, ()) for name in asked}), label, len(batch))
         found.append(label.logits(split, epoch, number, cuts))
     return np.concatenate(found), np.concatenate(batches)
 
@@ -145,8 +153,13 @@ def evaluate(
     return {**found, **(objective.pooled_fn(logits, labels[rows]) if objective.pooled_fn else {})}
 
 
-def _received(answers: Mapping[str, Any], label: LabelParty, settings: VerticalConfig, rows: int):
-    if settings.secure_sum:
+def received(answers: Mapping[str, Any], label: LabelParty | MiddleParty, rows: int) -> dict[str, np.ndarray]:
+    """What parties sent of a batch: float32 [rows, tokens, cut_size] by name.
+
+    Raises:
+      UserError: If it is of another shape, or not finite.
+    """
+    if label.settings.secure_sum:
         return _summed(answers, label, rows)
     found = {}
     for name, (_, arrays) in answers.items():
@@ -154,7 +167,7 @@ def _received(answers: Mapping[str, Any], label: LabelParty, settings: VerticalC
             found[name] = label.wire.unpack(arrays, label.cut_shape(name, rows))
         except ValueError as error:
             raise UserError(
-                f"{name} sent what is no activation of {rows} rows and width {settings.cut_size}: {error}; if "
+                f"{name} sent what is no activation of {rows} rows and width {label.wire.cut_size}: {error}; if "
                 f"training diverges, lower {setting('vertical.learning_rate')}."
             ) from None
     return found

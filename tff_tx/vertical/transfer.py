@@ -56,7 +56,7 @@ class TransferParty(LabelParty):
             for cut in cuts.values():
                 read = self.top.model.loss(self._read(top, cut, common[models.SEED], True), known)
                 distance = tf.reduce_mean(tf.square(token - cut))
-                total += self._settings.alignment_weight * (read + distance)
+                total += self.settings.alignment_weight * (read + distance)
         of_top, of_bottom, sent = tape.gradient(total, (top, bottom, cuts))
         after = self.top.step(*state[0], of_top), self.bottom.step(*state[1], of_bottom)
         return after, loss, self._sent(sent, known, key), sent

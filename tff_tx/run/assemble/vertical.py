@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from tff_tx import datasets, models, vertical
 from tff_tx.config import RunConfig
+from tff_tx.config.rules_vertical import feature_parties, middle_of
 from tff_tx.config.vertical import PartyConfig, VerticalConfig
 from tff_tx.core.errors import UserError, setting
 
@@ -59,9 +61,7 @@ def load_party(
     """
     spec = datasets.DataSpec.of(config)
     rows, alignment = vertical.read_rows(spec, name, party)
-    schedule = vertical.Schedule(
-        config.run.seed, len(rows), settings.batch_size, settings.test_share, settings.common_rows
-    )
+    schedule = _schedule(config, settings, len(rows))
     if settings.common_rows is not None or settings.top in ("sum", "comparison"):
         party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned, summed or compared
     if facts is None:
@@ -99,10 +99,27 @@ def feature_party(
     """A party without labels, to answer the one with them; `kit`: its identity and authority, over a connection."""
     masks = None
     if settings.secure_sum:
-        summed = [name for name, party in settings.party_configs().items() if party.label is None]
-        masks = vertical.PartyMasks(loaded.name, summed, *kit)
+        masks = vertical.PartyMasks(loaded.name, feature_parties(settings.party_configs()), *kit)
     of = loaded.bottom, loaded.schedule, settings, loaded.alignment, noise_key, masks
     return vertical.FeatureParty(loaded.name, loaded.data.inputs, *of)
+
+
+def middle_party(config: RunConfig, settings: VerticalConfig, name: str, ask: vertical.Ask) -> vertical.MiddleParty:
+    """The party in the middle, which reaches those with columns by `ask`."""
+
+    def build(tokens):
+        made = vertical.build_middle(settings, tokens, config.run.seed)
+        objective = vertical.cut_objective(1, settings.cut_size)
+        functional = models.functional_model(made, objective, vertical.top_spec(settings, tokens))
+        return vertical.Half(functional, settings.optimizer, settings.learning_rate)
+
+    names, schedule_of = feature_parties(settings.party_configs()), functools.partial(_schedule, config, settings)
+    return vertical.MiddleParty(name, names, ask, build, schedule_of, settings)
+
+
+def _schedule(config, settings, rows) -> vertical.Schedule:
+    of = settings.batch_size, settings.test_share, settings.common_rows
+    return vertical.Schedule(config.run.seed, rows, *of)
 
 
 def label_party(
@@ -120,6 +137,9 @@ def label_party(
     outputs = 1 if classes is None else len(classes)
     objective = models.regression("vertical") if classes is None else models.classification("vertical", outputs)
     kind, of_top = vertical.LabelParty, tokens
+    if middle_of(settings.party_configs()) is not None:
+        # Rows miss parties where these are known, and what is left of the top is a hidden layer.
+        settings = dataclasses.replace(settings, top="concatenation", missing=0.0, secure_sum=False)
     if settings.common_rows is not None:
         kind, of_top = vertical.TransferParty, {loaded.name: 1}
     top = models.functional_model(
