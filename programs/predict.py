@@ -30,7 +30,7 @@ def main(settings: cli.Settings) -> None:
     if own.client is None and run.config.model.personal is not None:
         print("With the weights that a client begins with; --client uses those of one.", file=sys.stderr)
     predictor = run_predictor(run, own.client, own.similar_examples, **options)
-    inputs = predictor.read(texts=own.text, question=own.question, files=own.input)
+    inputs = predictor.read(texts=own.text, question=own.question, files=own.data)
     text = inference.as_text(predictor.predict(inputs), own.output)
     if own.output is None:
         if sys.stdout.isatty():

@@ -49,7 +49,7 @@ def test_pipelines_hear_the_same(task, tmp_path):
     model = ["--architecture=wav2vec2", f"--model_config={json.dumps(SMALL)}", "--sampling_rate=16000"]
     run("train", "--data=wav", f"--task={task}", "--client_column=who", *more, *common, *model, cwd=tmp_path)
     files = ["wav/0.wav", "wav/1.wav", "wav/23.wav"]
-    out, _ = run("predict", "--run_dir=run", f"--input={','.join(files)}", cwd=tmp_path)
+    out, _ = run("predict", "--run_dir=run", f"--data={','.join(files)}", cwd=tmp_path)
     script = pathlib.Path(__file__).parent / "pytorch" / "listen.py"
     command = [PYTHON, script, pipeline, "run/model", *files]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

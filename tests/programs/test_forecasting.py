@@ -55,7 +55,7 @@ def test_evaluate_gives_a_runs_own_results(trained, place, flags):
 
 @pytest.mark.slow
 def test_predict_goes_on_from_the_end_of_each_series(trained, place):
-    out, _ = run("predict", "--run_dir=run", "--input=waves.csv", cwd=place)
+    out, _ = run("predict", "--run_dir=run", "--data=waves.csv", cwd=place)
     found = [json.loads(line) for line in out.splitlines()]
     assert [(f["client"], f["column"], len(f["forecast"])) for f in found] == [(f"s{i}", "speed", 3) for i in range(3)]
     next_of_s0 = 50 + np.sin(2 * np.pi * (120 + np.arange(3)) / 8)
@@ -91,8 +91,8 @@ def test_an_audit_is_refused(trained, place, flags):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--text=1 2 3"], "the model takes records: set --input to files"),
-        (["--input=short.csv"], "the series s9 has 2 records, and the model looks at 12"),
+        (["--text=1 2 3"], "the model takes records: set --data to files"),
+        (["--data=short.csv"], "the series s9 has 2 records, and the model looks at 12"),
     ],
 )
 def test_mistakes_of_predict(trained, place, more, told):

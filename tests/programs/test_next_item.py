@@ -57,7 +57,7 @@ def test_evaluate_asks_for_the_same_items_again(trained, place, flags):
 @pytest.mark.slow
 def test_predict_recommends_what_the_history_does_not_have(trained, place):
     (place / "new.csv").write_text("user,item\nz,i03\nz,i04\nz,i05\ny,i20\n")
-    out, _ = run("predict", "--run_dir=run", "--input=new.csv", "--top_k=40", cwd=place)
+    out, _ = run("predict", "--run_dir=run", "--data=new.csv", "--top_k=40", cwd=place)
     found = {line["client"]: line["items"] for line in map(json.loads, out.splitlines())}
     assert len(found["z"]) == ITEMS - 3
     assert not {"i03", "i04", "i05"} & set(found["z"])

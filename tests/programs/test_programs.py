@@ -80,7 +80,7 @@ def test_evaluate_gives_a_runs_own_results(digits_run, place, cache):
 def test_predict_classifies_pictures(digits_run, place):
     pixels = np.random.default_rng(0).integers(0, 255, [8, 8]).astype(np.uint8)
     Image.fromarray(pixels).save(place / "digit.png")
-    out, _ = run("predict", f"--run_dir={digits_run}", "--input=digit.png", "--top_k=2", cwd=place)
+    out, _ = run("predict", f"--run_dir={digits_run}", "--data=digit.png", "--top_k=2", cwd=place)
     prediction = json.loads(out)
     model = transformers.TFAutoModelForImageClassification.from_pretrained(digits_run / "model")
     logits = model(pixels[None, None].astype(np.float32) / 255).logits.numpy()[0]
@@ -208,8 +208,9 @@ def test_other_flags_in_the_same_directory_are_refused(digits_run, place, cache)
     [
         ("evaluate", [], "set exactly one", False),
         ("evaluate", ["--run_dir=nowhere"], "--run_dir=nowhere has no config.json", True),
-        ("predict", ["--run_dir=digits"], "set --text or --input", False),
-        ("predict", ["--run_dir=digits", "--input=metrics.txt"], "--input=metrics.txt is not a picture", True),
+        ("predict", ["--run_dir=digits"], "set --text or --data", False),
+        ("predict", ["--run_dir=digits", "--data=metrics.txt"], "--data=metrics.txt is not a picture", True),
+        ("predict", ["--run_dir=digits", "--input=digit.png"], "--input was renamed: use --data.", False),
     ],
 )
 def test_mistakes_of_the_other_programs(digits_run, place, program, flags, sentence, forked):

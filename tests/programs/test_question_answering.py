@@ -99,7 +99,7 @@ def test_predict_answers(trained, place):
         "data": [{"title": "new", "paragraphs": [{"context": context, "qas": [row, {**row, "question": "where"}]}]}]
     }
     (place / "new.json").write_text(json.dumps(file))
-    out, _ = run("predict", "--run_dir=run", "--input=new.json", cwd=place)
+    out, _ = run("predict", "--run_dir=run", "--data=new.json", cwd=place)
     found = [json.loads(line) for line in out.splitlines()]
     assert [row["question"] for row in found] == ["what is eaten", "where"]
     assert (found[0]["answer"], found[0]["start"]) == ("", -1)
@@ -151,11 +151,11 @@ def test_mistakes(place, flags, more, told, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "asked", [[], ["--question=where"], ["--text=joe"], ["--question=where", "--text=joe", "--input=new.json"]]
+    "asked", [[], ["--question=where"], ["--text=joe"], ["--question=where", "--text=joe", "--data=new.json"]]
 )
 def test_predicting_needs_a_question_and_a_text(trained, place, asked):
     _, err = run("predict", "--run_dir=run", *asked, cwd=place, code=2)
-    assert "the model answers questions: set --question and --text, or --input" in err
+    assert "the model answers questions: set --question and --text, or --data" in err
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_evaluate_adds_rouge_of_what_is_written(trained, place, flags):
 @pytest.mark.slow
 def test_predict_writes(trained, place):
     (place / "new.txt").write_text("eve often reads\nkim never sings\n")
-    out, _ = run("predict", "--run_dir=run", "--text=bob never runs", "--input=new.txt", cwd=place)
+    out, _ = run("predict", "--run_dir=run", "--text=bob never runs", "--data=new.txt", cwd=place)
     found = [json.loads(line) for line in out.splitlines()]
     assert [row["text"] for row in found] == ["bob never runs", "eve often reads", "kim never sings"]
     assert sum(row["written"] == f"{row['text'].split()[0]} {row['text'].split()[2]}" for row in found) >= 2

@@ -36,5 +36,5 @@ def test_recordings_are_trained_on_evaluated_and_transcribed(tmp_path):
     assert trained["num_examples"] == 3
     assert {name: found[name] for name in trained} == pytest.approx(trained, rel=1e-4)
     assert found["wer"] > 0
-    out, _ = run("predict", "--run_dir=run", "--input=0.wav,1.wav", cwd=tmp_path)
+    out, _ = run("predict", "--run_dir=run", "--data=0.wav,1.wav", cwd=tmp_path)
     assert [json.loads(line)["file"] for line in out.splitlines()] == ["0.wav", "1.wav"]

@@ -64,7 +64,7 @@ def test_evaluate_gives_a_runs_own_results(trained, place, flags):
 @pytest.mark.slow
 def test_predict_tells_the_class_of_rows_without_one(trained, place):
     (place / "new.csv").write_text("ward,dose\na,2000\nb,100\nzzz,2000\n")
-    out, _ = run("predict", "--run_dir=run", "--input=new.csv", cwd=place)
+    out, _ = run("predict", "--run_dir=run", "--data=new.csv", cwd=place)
     found = [json.loads(line) for line in out.splitlines()]
     assert [row["label"] for row in found] == ["yes", "no", "yes"]
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1, abs=1e-3)

@@ -184,7 +184,7 @@ def test_words_are_classified_alike_in_evaluation_and_prediction(table, tmp_path
     assert list(predictor.predict(predictor.read(files=paths[:1]))) == several[:1]
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "x.py").write_text("")
-    with pytest.raises(UserError, match="predict.input=.*/none: the folder has no recordings"):
+    with pytest.raises(UserError, match="predict.data=.*/none: the folder has no recordings"):
         predictor.read(files=[str(tmp_path / "none")])
     (tmp_path / "all" / "metadata.csv").write_text("file_name,note\nmore/c.wav,last\n")
     (listed,) = predictor.predict(predictor.read(files=[str(tmp_path / "all")]))

@@ -73,8 +73,10 @@ class PredictConfig(Section, name="predict"):
     similar_examples: int = option(0, "With {predict.client}: S of FedDPA, as in evaluation.", least=0)
     text: tuple[str, ...] = option((), "A text; may be repeated.", repeated=True)
     question: str | None = option(None, "Question about each {predict.text}, for a model that answers questions.")
-    input: tuple[str, ...] = option(
-        (), "Files: texts, one per line; pictures or recordings, also folders of these; or tables as in training."
+    data: tuple[str, ...] = option(
+        (),
+        "Files: texts, one per line; pictures or recordings, also folders of these; or tables as in training.",
+        formerly=("input",),
     )
     output: str | None = option(
         None, "File for the results: a table (.csv, .tsv), else JSON lines; default: standard output."

@@ -157,7 +157,7 @@ def read_image(path: str) -> np.ndarray:
             return datasets.as_image(file.read())
     except Exception as error:  # Pillow has many
         raise UserError(
-            f"{setting('predict.input')}={path} is not a picture that can be read ({error}): check it."
+            f"{setting('predict.data')}={path} is not a picture that can be read ({error}): check it."
         ) from None
 
 

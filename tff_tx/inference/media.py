@@ -26,7 +26,7 @@ class MediaPredictor(Predictor):
         require_inputs(texts, files)
         if texts or question is not None:
             raise UserError(
-                f"the model takes {self.media}: set {setting('predict.input')} to files, folders or tables of such, "
+                f"the model takes {self.media}: set {setting('predict.data')} to files, folders or tables of such, "
                 f"instead of {setting('predict.text')}."
             )
         return super().read(files=files)
@@ -34,13 +34,13 @@ class MediaPredictor(Predictor):
     def _read_file(self, path: str) -> Iterable:
         if not os.path.isdir(path):
             return super()._read_file(path) if self._is_table(path) else [path]
-        below = datasets.files_below(path, "predict.input")
+        below = datasets.files_below(path, "predict.data")
         # Beside them there may be others, such as a README.
         if found := [one for one in below if datasets.format_of_table(one, self.data) == self.media]:
             return found
         if tables := [one for one in below if self._is_table(one)]:
             return list(itertools.chain.from_iterable(map(super()._read_file, tables)))
-        raise UserError(f"{setting('predict.input')}={path}: the folder has no {self.media}: check the path.")
+        raise UserError(f"{setting('predict.data')}={path}: the folder has no {self.media}: check the path.")
 
     def _is_table(self, path):
         name = datasets.format_of_table(path, self.data)

@@ -235,7 +235,7 @@ def _plain(value):
 def require_inputs(texts: Sequence[str], files: Sequence[str]) -> None:
     """Rejects having nothing to predict from."""
     if not texts and not files:
-        raise UserError(f"there is nothing to predict: set {setting('predict.text')} or {setting('predict.input')}.")
+        raise UserError(f"there is nothing to predict: set {setting('predict.text')} or {setting('predict.data')}.")
 
 
 def _read_lines(path: str) -> list[str]:
@@ -245,9 +245,9 @@ def _read_lines(path: str) -> list[str]:
             return [line.rstrip("\n") for line in file if line.strip()]
     except OSError as error:
         raise UserError(
-            f"{setting('predict.input')}={path} cannot be read ({error.strerror}): check the path."
+            f"{setting('predict.data')}={path} cannot be read ({error.strerror}): check the path."
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{setting('predict.input')}={path} is not UTF-8 (byte {error.start}): convert it to UTF-8."
+            f"{setting('predict.data')}={path} is not UTF-8 (byte {error.start}): convert it to UTF-8."
         ) from None

@@ -29,7 +29,7 @@ class RecordPredictor(Predictor):
         """Records of files with the columns of the data of the run."""
         if texts or question or not files:
             raise UserError(
-                f"the model takes records: set {setting('predict.input')} to files with the columns of the run's data."
+                f"the model takes records: set {setting('predict.data')} to files with the columns of the run's data."
             )
         return datasets.read_records(self.files_spec(files), *self.columns)
 

@@ -103,7 +103,7 @@ class QuestionAnswerer(Predictor):
         if (question is not None, bool(texts), bool(files)) not in ((True, True, False), (False, False, True)):
             raise UserError(
                 f"the model answers questions: set {setting('predict.question')} and {setting('predict.text')}, or "
-                f"{setting('predict.input')} to files with both."
+                f"{setting('predict.data')} to files with both."
             )
         if not files:
             return [(question, text) for text in texts]
