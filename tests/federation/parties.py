@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import types
 
 import grpc
 
@@ -18,7 +19,6 @@ from tff_tx.federation.messages_pb2 import Chunk
 from tff_tx.federation.secure_sums import Authority, Identity
 
 RUN = "a plan"
-QUICK = Limits(join=100.0, phase=20.0, silence=3.0)
 LONG = Limits(join=100.0, phase=100.0, silence=100.0)
 """Longer than anything takes where nobody is late or gone, on a busy machine too."""
 
@@ -33,14 +33,14 @@ def make_kits(directory, names):
 
 def hub(kits, names, **more):
     """A hub at a free port of this machine."""
-    options = {"limits": QUICK, "run": RUN, "welcome": {"plan": RUN}, **more}
+    options = {"limits": LONG, "run": RUN, "welcome": {"plan": RUN}, **more}
     listed = os.path.join(kits, certificates.PARTICIPANTS)
     return Hub("localhost:0", os.path.join(kits, "coordinator"), listed, names, **options)
 
 
 @contextlib.contextmanager
 def serving(kits, name, port, handle, **more):
-    """A participant in a thread; gives its link, which has `error` if `serve` ended by one."""
+    """A participant in a thread; gives its link with the thread, and `error` if `serve` ended by one."""
     options = {"digest_of": lambda welcome: welcome["plan"], "on_plan": lambda welcome: None, **more}
     link = Link(f"localhost:{port}", os.path.join(kits, name), handle=handle, **options)
     link.error = None
@@ -51,8 +51,7 @@ def serving(kits, name, port, handle, **more):
         except Exception as error:
             link.error = error
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    link.thread = background(serve)
     try:
         yield link
     finally:
@@ -77,6 +76,34 @@ def wait_until(condition, seconds=100.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+class Clock:
+    """The hub's, which a test sets forward past all limits of `LONG`: nobody else is late, as busy as a machine is."""
+
+    def __init__(self, monkeypatch):
+        self._ahead = 0.0
+        own = types.SimpleNamespace(monotonic=lambda: time.monotonic() + self._ahead)
+        monkeypatch.setattr("tff_tx.federation.hub.time", own)
+
+    @contextlib.contextmanager
+    def passing(self, hub, name, is_gone=lambda: True):
+        """Meanwhile, it is set forward if this participant alone owes an answer, and is gone."""
+        peers, ended = hub._peers, threading.Event()
+
+        def watch():
+            while not ended.wait(0.02):
+                with peers.changed:
+                    if [each for each in peers if peers[each].request is not None] == [name] and is_gone():
+                        self._ahead += 101.0
+                        peers.changed.notify_all()
+
+        watching = background(watch)
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.join()
 
 
 class Raw:

@@ -72,7 +72,7 @@ def federation(kits, players, **more):
         yield hub
 
 
-def run(hub, number=1, models=None, seconds=20.0):
+def run(hub, number=1, models=None, seconds=100.0):
     """A round: the sum, why participants are not in it, and the phases that were."""
     model, phases = b"m" * 32, []
     told = {name: {"model": ((models or {}).get(name, model)).hex(), "attempt": os.urandom(4).hex()} for name in NAMES}

@@ -84,7 +84,7 @@ def run(hub, kits, number=1, models=None, model=b"m" * 32, **more):
     key = encrypted_rounds.ask_public_key(hub, HOLDER)
     own = {"key": encrypted_rounds.to_json(key), "attempt": os.urandom(4).hex()}
     requests = {n: contents.pack({**own, "model": (models or {}).get(n, model).hex()}) for n in NAMES}
-    rounds = encrypted_rounds.EncryptedRounds(hub, LAYOUT, THREAT, RUN, 20.0, key, HOLDER, holders(kits))
+    rounds = encrypted_rounds.EncryptedRounds(hub, LAYOUT, THREAT, RUN, 100.0, key, HOLDER, holders(kits))
     return rounds.sum(number, model, requests, **more)
 
 
@@ -201,7 +201,7 @@ def test_a_key_holder_that_is_started_again_within_a_round_answers_it(kits):
     def killed(header, payload):
         if header.phase == DECRYPT:
             asked.set()
-            threading.Event().wait(60)
+            threading.Event().wait(100)
         return first(header, payload)
 
     with parties.hub(kits, NAMES, others=[HOLDER]) as hub, contextlib.ExitStack() as stack:
@@ -211,7 +211,7 @@ def test_a_key_holder_that_is_started_again_within_a_round_answers_it(kits):
         hub.wait()
 
         def restart():
-            asked.wait(20)
+            asked.wait(100)
             again = Holding(new_holder(kits, secret=stored, answers=answers))
             stack.enter_context(parties.serving(kits, HOLDER, hub.port, again, role="keyholder"))
 

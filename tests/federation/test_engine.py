@@ -51,7 +51,7 @@ def federation(kits, task, process, **more):
     """An engine whose participants have each its own graphs of the process."""
     ids = task.train.client_ids
     owner = {c: NAMES[i % 3] for i, c in enumerate(ids)}
-    with parties.hub(kits, NAMES, limits=parties.LONG) as hub, contextlib.ExitStack() as stack:
+    with parties.hub(kits, NAMES) as hub, contextlib.ExitStack() as stack:
         for name in NAMES:
             worker = Worker(process, task.train_batches)
             stack.callback(worker.close)
@@ -92,7 +92,7 @@ def test_a_participant_with_another_computation_is_named(digits_task, kits):
     }
     worker = Worker(made[0.2], task.train_batches)
     with (
-        parties.hub(kits, ["north"], limits=parties.LONG) as hub,
+        parties.hub(kits, ["north"]) as hub,
         parties.serving(kits, "north", hub.port, functools.partial(answer, worker)),
     ):
         hub.wait()
@@ -122,7 +122,7 @@ def test_sums_that_are_none_leave_their_clients_out(digits_task, kits):
 
     owner = dict(zip((c["client_id"] for c in clients), NAMES))
     with contextlib.ExitStack() as stack:
-        hub = stack.enter_context(parties.hub(kits, NAMES[:2], limits=parties.LONG))
+        hub = stack.enter_context(parties.hub(kits, NAMES[:2]))
         kinds = iter(("shape", "infinite", "silent", "error"))
         stack.enter_context(parties.serving(kits, "north", hub.port, functools.partial(answer, worker)))
         stack.enter_context(parties.serving(kits, "south", hub.port, lambda h, p: spoil(next(kinds), h, p)))
@@ -160,7 +160,7 @@ def test_updates_that_are_none_take_no_place_in_a_buffer(digits_task, kits):
         return answer(worker, header, payload)
 
     with contextlib.ExitStack() as stack:
-        hub = stack.enter_context(parties.hub(kits, NAMES[:2], limits=parties.LONG))
+        hub = stack.enter_context(parties.hub(kits, NAMES[:2]))
         stack.enter_context(parties.serving(kits, "north", hub.port, wait))
         stack.enter_context(parties.serving(kits, "south", hub.port, spoil))
         hub.wait()

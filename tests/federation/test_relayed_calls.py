@@ -116,7 +116,7 @@ def test_what_is_lost_or_changed_is_sent_again(kits, tmp_path, harm):
         return "reply", reply
 
     with federation(kits, tmp_path, ("north",), change=change) as hub:
-        answers, failures = hub.ask(1, "echo", {"north": (b"asked " * 50,)}, seconds=15)
+        answers, failures = hub.ask(1, "echo", {"north": (b"asked " * 50,)})
     assert harmed
     assert not failures
     assert answers == {"north": b"asked " * 50}

@@ -45,19 +45,20 @@ def test_the_sum_is_that_of_plain_arithmetic_round_after_round(kits):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_participant_that_is_gone_in_any_phase_loses_no_round(kits, phase):
+def test_a_participant_that_is_gone_in_any_phase_loses_no_round(kits, phase, monkeypatch):
     """South answers nothing from this phase on; in the sum it is if its input has arrived."""
-    limits = parties.Limits(20.0, 20.0, 1.0)
+    clock, gone, ended = parties.Clock(monkeypatch), threading.Event(), threading.Event()
 
     def vanish(now, answer):
         if now == phase:
-            hub.links["south"].stop()
-            raise ConnectionResetError("gone")
+            gone.set()
+            ended.wait(100)
         return answer
 
     players = {name: Player(kits, name, vanish if name == "south" else lambda p, a: a) for name in NAMES}
-    with federation(kits, players, limits=limits) as hub:
+    with federation(kits, players) as hub, clock.passing(hub, "south", gone.is_set):
         found, reasons, _ = run(hub)
+        ended.set()
     has_sent = PHASES.index(phase) > PHASES.index("input")
     check_sum(found, NAMES if has_sent else [name for name in NAMES if name != "south"])
     assert list(reasons) == ([] if has_sent else ["south"])

@@ -87,7 +87,7 @@ class Link:
             except CallError as error:
                 if error.is_final:
                     raise UserError(f"the coordinator at {self._address}: {error}") from None
-                if pause == _FIRST_PAUSE:
+                if pause == _FIRST_PAUSE and not self._stopped.is_set():
                     logging.warning("no connection to %s (%s): trying again", self._address, error)
             except EnvelopeError as error:
                 logging.warning("a message from %s was rejected: %s", self._address, error)
