@@ -68,6 +68,31 @@ def test_of_a_bert_all_adapters_or_the_projection_alone_are_trained(texts):
 
 
 @pytest.mark.slow
+def test_of_a_vit_all_adapters_or_the_projection_alone_are_trained(tmp_path):
+    """Of digits: 16 patches of 2 x 2 pixels and a class token are read, and a token of each is sent."""
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vit = transformers.TFViTModel(transformers.ViTConfig(image_size=8, patch_size=2, num_channels=1, **size))
+    vit(np.zeros([1, 1, 8, 8], np.float32))  # its weights get the names that a checkpoint has
+    vit.save_pretrained(tmp_path / "vit")
+    found, sent = {}, {}
+    for part in ("all", "lora", "none"):
+        party = {"image": [0, 8], "label": "label", "pretrained": str(tmp_path / "vit"), "trainable": part}
+        settings = small.settings(parties={"left": party})
+        found[part] = load_party(small.config("digits"), settings, "left", settings.party_configs()["left"])
+        half, inputs = found[part].bottom, found[part].data.inputs
+        rows = {name: tf.constant(array[:9]) for name, array in inputs.items()}
+        given = {**rows, models.SEED: tf.zeros([2], tf.int64)}
+        sent[part] = half.model.predict_on_batch((half.trainable, half.fixed), given, True).numpy()
+    assert sent["all"].shape == (9, 17, 8)
+    np.testing.assert_allclose(sent["lora"], sent["all"], atol=1e-5)  # adapters start as nothing
+    pixels = found["all"].data.inputs["pixel_values"]
+    tokens = vit(tf.constant(pixels)).last_hidden_state.numpy()
+    np.testing.assert_allclose(found["none"].data.inputs["features"], tokens, atol=1e-5)
+    sizes = [sum(int(tf.size(w)) for w in found[part].bottom.trainable) for part in found]
+    assert sizes[0] > sizes[1] > sizes[2] == 8 * 8 + 8
+
+
+@pytest.mark.slow
 def test_a_keras_model_is_a_bottom_trained_or_frozen(tmp_path):
     (tmp_path / "table.csv").write_text(TABLE)
     model = tf_keras.Sequential([tf_keras.layers.Input([1]), tf_keras.layers.Dense(3, "tanh")])

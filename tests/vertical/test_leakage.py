@@ -104,6 +104,21 @@ def test_a_run_is_audited(tmp_path):
     assert (tmp_path / "audit" / "vertical.json").exists()
 
 
+@pytest.mark.slow
+def test_a_federated_transfer_is_audited_on_its_rows_in_common(tmp_path):
+    """A linear bottom gives its columns away, which noise hides; 30 rows are no more than 15 known and 15 found."""
+    config = small.config(**{"run.directory": str(tmp_path)})
+    settings = small.settings(epochs=1, layers=0, top="concatenation", common_rows=30)
+    vertical.train(config, settings, False)
+    table = vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
+    names = [cell.strip() for cell in table.splitlines()[0].split("|")]
+    rows = {line.split("|")[2].split()[2]: line.split("|") for line in table.splitlines()[2:]}
+    cells = {what: dict(zip(names, map(str.strip, row))) for what, row in rows.items()}
+    assert float(cells["activations,"]["none"]) > 0.5 > float(cells["activations,"]["clip and noise"])
+    assert 0.5 <= float(cells["gradients'"]["none"]) <= 1.0
+    assert {cells["a"][name] for name in ("none", "clip and noise")} == {""}  # nothing is hijacked
+
+
 def test_an_audit_names_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match="is not that of a vertical federation"):
         vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))

@@ -44,8 +44,6 @@ def audit_vertical(own: AuditConfig) -> str:
     settings = dataclasses.replace(settings, secure_sum=False)  # parties' own parts, for its column of the table
     if settings.kind != "classification":
         raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: attacks on labels are on classes, not on numbers.")
-    if settings.common_rows is not None:
-        raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: a federated transfer has no audit.")
     federation = Federation(config, settings, own.run_dir, trained=True)
     federation.restore()
     federation.label.defend_with(None)
@@ -89,7 +87,7 @@ class _Sent:
 def _epoch(federation: Federation, settings: VerticalConfig) -> _Sent:
     """An epoch whose weights are dropped, without a defence."""
     label = federation.label
-    sent = _Sent(*({n: [] for n in label.others} for _ in range(2)), label.schedule.batches("train", 1))
+    sent = _Sent(*({n: [] for n in label.others} for _ in range(2)), label.schedule.batches(label.asks_for, 1))
 
     def ask(phase, asked):
         answers = federation.ask(phase, asked)
@@ -115,18 +113,21 @@ def _attacks(federation, name, settings, sent, randomized) -> dict[str, dict[str
     defence = f"label DP, epsilon {_LABEL_EPSILON:g}"
     found["norm"][defence] = leakage.labels_from_norms(np.concatenate(of_randomized), np.concatenate(labels))
     found["direction"][defence] = leakage.labels_from_directions(of_randomized, labels)
-    activations = np.concatenate(sent.activations[name])
-    found["completion"]["none"] = leakage.labels_from_activations(activations, np.concatenate(labels))
+    # In federated transfer the rows in common, which may be few, come again and again: attackers know half of them.
+    rows, first = np.unique(np.concatenate(sent.rows), return_index=True)
+    first, half = np.sort(first), len(rows) // 2
+    rows, activations = np.concatenate(sent.rows)[first], np.concatenate(sent.activations[name])[first]
+    found["completion"]["none"] = leakage.labels_from_activations(activations, federation.labels[rows], min(40, half))
     features = federation.features(name)
     if features is not None:
-        own = features[np.concatenate(sent.rows)]
-        found["reconstruction"]["none"] = leakage.features_from_activations(activations, own)
+        own, known = features[rows], min(100, half)
+        found["reconstruction"]["none"] = leakage.features_from_activations(activations, own, known)
         guard, key = vertical.Guard(_median_norm([activations]), 1.0), tf.constant([5, 6], tf.int64)
         noised = guard(tf.constant(activations), key).numpy()
-        found["reconstruction"]["clip and noise"] = leakage.features_from_activations(noised, own)
+        found["reconstruction"]["clip and noise"] = leakage.features_from_activations(noised, own, known)
         if settings.top == "sum" and len(sent.activations) > 1:
-            total = sum(map(np.concatenate, sent.activations.values()))
-            found["reconstruction"]["secure sum"] = leakage.features_from_activations(total, own)
+            total = sum(map(np.concatenate, sent.activations.values()))[first]
+            found["reconstruction"]["secure sum"] = leakage.features_from_activations(total, own, known)
     return found
 
 
@@ -135,11 +136,14 @@ def _noised(settings: VerticalConfig, clip: float) -> VerticalConfig:
 
 
 def _hijacked(config: RunConfig, settings: VerticalConfig, own: AuditConfig) -> dict[str, float]:
-    """R^2 by party of what a malicious label party reconstructs; weights are dropped."""
+    """R^2 by party of what a malicious label party reconstructs; weights are dropped.
+
+    Not of federated transfer, where the rows in common are all that is sent in training.
+    """
     federation = Federation(config, settings, own.run_dir, trained=True)
     federation.restore()
     found = {}
-    for name in federation.label.others if own.hijacking_steps else ():
+    for name in federation.label.others if own.hijacking_steps and settings.common_rows is None else ():
         if (features := federation.features(name)) is not None:
             label = federation.label
             of = (federation.ask, name, features, label.schedule, label.wire, label.cut_shape(name, 1)[1])
