@@ -49,5 +49,7 @@ def test_finds_are_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fuzzing, "read", read)
     found = fuzzing.fuzz("csv", 7)
-    assert [what.split(":")[0] for what in found.values()] == ["ZeroDivisionError", "exit code -6", "no end after 1 s"]
-    assert len(fuzzing.seeds("csv")) == before + 3
+    ends = [what.split(":")[0] for what in found.values()]
+    assert [end for end in ends if end != "no end after 1 s"] == ["ZeroDivisionError", "exit code -6"]
+    assert "no end after 1 s" in ends  # on a busy machine others, too
+    assert len(fuzzing.seeds("csv")) == before + len(ends)

@@ -195,12 +195,12 @@ import tff_tx.datasets.readers.files, pandas, h5py, pyarrow.parquet
 
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 for path, (make, name, told), wants in zip(sys.argv[1:], BOMBS, [{"text", "label"}] * 5 + [{"pixels"}] * 4):
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sentence = complaint(path, wants=frozenset(wants))
     assert told in sentence, sentence
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(make.__name__, round(time.monotonic() - started, 1), "s", round(more), "MB")
-    assert time.monotonic() - started < 10, name
+    print(make.__name__, round(time.process_time() - started, 1), "s", round(more), "MB")
+    assert time.process_time() - started < 10, name
     assert more < 800, (name, more)
 """
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -91,10 +90,8 @@ def test_the_second_signal_ends_it_at_once():
     assert process.stdout.readline() == "runs\n"
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "saves\n"
-    started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - started < 5
+    _, err = process.communicate(timeout=30)  # of the 60 s that saving would take
     assert (process.returncode, err) == (128 + signal.SIGTERM, "")
 
 

@@ -76,7 +76,7 @@ def test_clients_at_work_end_with_the_engine():
         engine.close()
         with pytest.raises(TooFewClientsError, match="CancelledError"):
             hours.result()
-        assert time.monotonic() < started + 5
+        assert time.monotonic() < started + 30
 
 
 def test_too_few_are_told_with_the_reasons_and_the_engine_goes_on(engine):
