@@ -120,3 +120,15 @@ def test_numbers_that_mean_none_are_asked_about(tmp_path):
     table.to_csv(tmp_path / "x.csv", index=False)
     found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),)))
     assert [column.code for column in found.columns] == ["-99", "999", None]
+
+
+def test_points_of_a_long_file_are_of_one_kind(tmp_path):
+    """Also where the number that tells is far from the others."""
+    numbers = ["12.345"] + ["7"] * 2500
+    for told in ("1.234,50", "1.5"):
+        (tmp_path / "x.csv").write_text("size;label\n" + "".join(f"{number};a\n" for number in [*numbers, told]))
+        if told == "1.5":
+            assert read(tmp_path / "x.csv", "numbers", numeric_columns=("size",))[0][0].tolist() == [12.345]
+            continue
+        with pytest.raises(UserError, match=r"line 2: the column 'size' has '12.345', whose point may group thousands"):
+            read(tmp_path / "x.csv", "numbers", numeric_columns=("size",))

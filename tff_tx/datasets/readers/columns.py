@@ -280,6 +280,13 @@ def require_one_writing(places: Sequence[str], column: Sequence, name: str) -> N
         )
 
 
+def telling(rows: Sequence[tuple], name: str) -> list[tuple]:
+    """The first rows by which a column's points are decimal or group thousands; those of a pass must agree."""
+    require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
+    kinds = (values.has_point_of_either_kind, values.has_grouping_points)
+    return [pair for kind in kinds for pair in [next((p for p in rows if kind(p[1][name])), None)] if pair is not None]
+
+
 _READ = {
     "text": lambda rows, spec: [" ".join(texts) for texts in _texts(rows, spec)],
     "texts": _texts,

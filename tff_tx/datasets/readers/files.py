@@ -350,6 +350,8 @@ def _usable(rows: Rows, spec: DataSpec, left_out: LeftOut) -> Rows:
 
 def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequence, wants: frozenset) -> pd.DataFrame:
     chunk = columns.normalized(rows, spec, wants)
+    for name in spec.number_names if "numbers" in chunk else ():
+        seen["number", name] = columns.telling([*seen.get(("number", name), ()), *rows], name)
     if fmt.one_file_a_client and "client" in chunk and spec.client_column is None:
         for client in chunk["client"].unique():
             if seen.setdefault(client, path) != path:

@@ -161,7 +161,7 @@ def _without_unit(text: str) -> str:
     return unit[1] + unit[2] if unit else text
 
 
-def _point_groups(value) -> bool:
+def has_grouping_points(value) -> bool:
     """Whether a number has a decimal comma, or several groups with points between."""
     if not isinstance(value, str) or not ("," in value or value.count(".") > 1):
         return False
@@ -171,10 +171,14 @@ def _point_groups(value) -> bool:
 
 def ambiguous(column: Sequence) -> int | None:
     """The place of a number of a column, such as 1.234, whose point groups thousands if other numbers' commas tell."""
-    if not any(map(_point_groups, column)):
+    if not any(map(has_grouping_points, column)):
         return None
-    texts = ((n, value) for n, value in enumerate(column) if isinstance(value, str))
-    return next((n for n, text in texts if _POINT.fullmatch(_without_unit(text))), None)
+    return next((n for n, value in enumerate(column) if has_point_of_either_kind(value)), None)
+
+
+def has_point_of_either_kind(value) -> bool:
+    """Whether a text is a number, such as 1.234, whose point may be a decimal one or group thousands."""
+    return isinstance(value, str) and _POINT.fullmatch(_without_unit(value)) is not None
 
 
 def is_missing_number(value) -> bool:
