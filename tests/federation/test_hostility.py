@@ -49,9 +49,10 @@ class Process:
 
 
 @pytest.mark.slow
-def test_kill_9_of_a_participant_in_each_phase_loses_no_round(kits):
+def test_kill_9_of_a_participant_in_each_phase_loses_no_round(kits, monkeypatch):
     """Processes; the one that is killed comes back for the next round, and is in the sum if its input has arrived."""
-    with parties.hub(kits, NAMES, limits=Limits(60.0, 60.0, 2.0)) as hub, contextlib.ExitStack() as stack:
+    clock = parties.Clock(monkeypatch)
+    with parties.hub(kits, NAMES) as hub, contextlib.ExitStack() as stack:
 
         def start(name, *more):
             found = Process(kits, name, hub.port, *more)
@@ -65,7 +66,8 @@ def test_kill_9_of_a_participant_in_each_phase_loses_no_round(kits):
             south.wait_for("joined")
             hub.wait()
             killed = parties.background(lambda: (south.wait_for(f"{number} {phase}"), south.kill()))  # noqa: B023
-            found, reasons, _ = run(hub, number)
+            with clock.passing(hub, "south", lambda: not killed.is_alive()):  # noqa: B023
+                found, reasons, _ = run(hub, number)
             killed.join()
             has_sent = PHASES.index(phase) > PHASES.index("input")
             check_sum(found, NAMES if has_sent else OTHERS)
@@ -77,9 +79,9 @@ def test_kill_9_of_a_participant_in_each_phase_loses_no_round(kits):
 
 
 @pytest.mark.slow
-def test_kill_9_at_30_random_moments_loses_no_round(kits):
+def test_kill_9_at_30_random_moments_loses_no_round(kits, monkeypatch):
     """Each round one participant, at a moment of it; the sum is over all whose input has arrived, and all come back."""
-    drawn, started = random.Random(7), {}
+    drawn, started, clock = random.Random(7), {}, parties.Clock(monkeypatch)
 
     def start(name):
         with hub._peers.changed:
@@ -92,7 +94,7 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
         started[name].kill()
         started[name].join()
 
-    with parties.hub(kits, NAMES, limits=Limits(60.0, 60.0, 3.0)) as hub, contextlib.ExitStack() as stack:
+    with parties.hub(kits, NAMES) as hub, contextlib.ExitStack() as stack:
         for name in NAMES:
             start(name)
             stack.callback(lambda name=name: kill(name))
@@ -101,7 +103,8 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
             hub.wait()  # who was killed is back
             name, seconds = drawn.choice(NAMES), drawn.uniform(0.0, 0.5)
             killed = parties.background(lambda: kill(name, seconds))  # noqa: B023
-            found, reasons, _ = run(hub, number, seconds=60.0)
+            with clock.passing(hub, name, lambda: not killed.is_alive()):  # noqa: B023
+                found, reasons, _ = run(hub, number)
             killed.join()
             assert set(reasons) <= {name}
             check_sum(found, [each for each in NAMES if each not in reasons])
@@ -109,7 +112,7 @@ def test_kill_9_at_30_random_moments_loses_no_round(kits):
             start(name)
         assert 0 < lost < 30  # moments before its input and after it
         hub.wait()
-        found, reasons, _ = run(hub, 31, seconds=60.0)
+        found, reasons, _ = run(hub, 31)
         check_sum(found, NAMES)
         assert reasons == {}
 
