@@ -136,7 +136,7 @@ CASES = {
     "sts_benchmark": Case(sts_benchmark, "sts_benchmark", ("pearson",), rounds=30, cohort=2, steps=16),
     "ag_news": NEWS,
     "ag_news_lora": dataclasses.replace(NEWS, preset="ag_news_minilm_lora"),
-    "emotions": Case(emotions, "emotions", ("f1_micro", "f1_macro"), rounds=40, cohort=10, steps=4),
+    "emotions": Case(emotions, "emotions", ("micro_f1", "macro_f1"), rounds=40, cohort=10, steps=4),
 }
 
 

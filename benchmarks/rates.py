@@ -29,7 +29,7 @@ TRAINED = {
 }
 """What of a pretrained model is trained -> rates, and flags."""
 
-METRICS = {"ag_news": "accuracy", "sts_benchmark": "pearson", "emotions": "f1_micro"}
+METRICS = {"ag_news": "accuracy", "sts_benchmark": "pearson", "emotions": "micro_f1"}
 """Of the test split, by data set."""
 
 RANDOM_RATES = 5e-4, 2e-3, 5e-3

@@ -13,6 +13,7 @@ from PIL import Image
 from tests import tiny
 from tff_tx import datasets, inference, models, tasks
 from tff_tx.core.errors import UserError
+from tff_tx.inference.predictor import TableRow
 
 WORDS = ("ann", "bob", "is", "was", "here", "there")
 TEXTS = ["ann is here", "bob was there is ann", "bob"]
@@ -214,6 +215,13 @@ def test_labels_and_clients_control_no_terminal(path):
     assert found.isascii()
     assert "\x1b" not in found
     assert path or json.loads(found)["label"] == hostile
+
+
+def test_a_file_that_a_table_names_is_its_path():
+    """In the table's own column, without the one that reading adds."""
+    row = {"path": {"path": "clips/a.wav"}, "audio": {"path": "clips/a.wav"}, "n": 1}
+    assert TableRow(None, row).joined({"label": "x"}) == {"path": "clips/a.wav", "n": 1, "label": "x"}
+    assert TableRow(None, {"audio": {"path": "a.wav"}}).joined({}) == {"audio": "a.wav"}
 
 
 def test_lists_in_a_table_are_json():

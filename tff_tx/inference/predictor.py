@@ -48,7 +48,12 @@ class TableRow(NamedTuple):
 
     def joined(self, prediction: Mapping[str, Any]) -> dict:
         """The row with a prediction, whose names are preceded by `predicted_` where the row has them already."""
-        values = {name: _plain(value) for name, value in self.row.items() if not _is_binary(value)}
+        paths = {name: value["path"] for name, value in self.row.items() if _is_path(value)}
+        row = {**self.row, **paths}
+        for name in {"image", "audio"} & paths.keys():  # which a reader adds to the column that names the file
+            if list(paths.values()).count(paths[name]) > 1:
+                del row[name]
+        values = {name: _plain(value) for name, value in row.items() if not _is_binary(value)}
         found = {name: value for name, value in prediction.items() if name != "text"}
         return {**values, **{f"predicted_{name}" if name in values else name: v for name, v in found.items()}}
 
@@ -224,6 +229,10 @@ def stacked(rows: Sequence[np.ndarray], fill: Any) -> np.ndarray:
 
 def _is_binary(value):
     return isinstance(value, bytes) or isinstance(value, dict) and any(map(_is_binary, value.values()))
+
+
+def _is_path(value):
+    return isinstance(value, dict) and value.keys() == {"path"}
 
 
 def _plain(value):
