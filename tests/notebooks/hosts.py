@@ -95,7 +95,8 @@ def text(outputs):
 
 def is_running(pid):
     run = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return run.stdout.strip() not in ("", "Z", "Zs", "Zsl")
+    state = run.stdout.strip()
+    return bool(state) and (state[0] != "Z" or "l" in state)  # dead, but threads have not ended
 
 
 def ends(pid, seconds=10):

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 
 import pytest
 
@@ -139,7 +138,6 @@ def test_a_killed_kernel_is_said_and_followed_by_a_fresh_one(host):
     between = host.inner_pid()
     os.kill(between, signal.SIGKILL)
     assert ends(between)
-    time.sleep(0.5)  # until its threads have ended, too
     assert host.text("%%tff\n1 + 1") == f"{sentence} A fresh one runs this cell.\n2"
 
 
