@@ -7,17 +7,13 @@ The flags are those of programs.train, with participants (--silos) in place of t
 from __future__ import annotations
 
 from programs import cli, train
-from tff_tx.config import SECTIONS, check, resolve
+from tff_tx.config import SECTIONS, check, coordinated, resolve
 from tff_tx.config.rules import RULES
 from tff_tx.core import tls
-from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> None:
-    if settings.config.data.files:
-        raise UserError(f"{setting('data.files')}: the participants have the training data; remove it.")
-    given = {"engine.name": "federation", "data.dataset": "file", "data.files": ("{silo}",)}
-    config = settings.config.replace(given)
+    config = coordinated(settings.config)
     check(resolve(config), RULES)
     tls.require_tls_1_3()
     from tff_tx.run.assemble import plans

@@ -22,7 +22,7 @@ from tests.test_readme import commands
 from tff_tx.config import RunConfig
 from tff_tx.config.tools import ParticipantConfig
 from tff_tx.core.errors import Interrupted, UserError
-from tff_tx.federation import audit_log, contents
+from tff_tx.federation import Coordinator, audit_log, contents
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.secure_rounds import PHASES, model_digest
 from tff_tx.run import directory, scoring
@@ -101,7 +101,8 @@ def test_what_is_wrong_with_data_is_said_in_the_log_of_their_participant_alone(p
 
 def fit(place, name, **values):
     """The figures of a run, without times."""
-    table = Trainer.from_config(config_of(place, name, values), progress=False).fit()
+    begin = Coordinator if "engine__name" in values else Trainer.from_config
+    table = begin(config_of(place, name, values), progress=False).fit()
     return table[[column for column in table if not column.startswith("time/")]]
 
 

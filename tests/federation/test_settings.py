@@ -6,6 +6,7 @@ import pytest
 
 from programs import certs, cli, participate
 from tests.complaints import complaint
+from tff_tx import federation
 from tff_tx.config import RunConfig, tools
 from tff_tx.core import certificates, locks
 from tff_tx.core.errors import UserError
@@ -22,6 +23,11 @@ from tff_tx.run.federation import Participant
 )
 def test_mistakes(flags, sentence):
     assert sentence in complaint("--dataset=file", "--data=x.csv", "--task=causal_lm", "--architecture=gpt2", *flags)
+
+
+def test_a_coordinator_has_no_training_data():
+    with pytest.raises(UserError, match="data.files: the participants have the training data; remove it"):
+        federation.Coordinator(RunConfig.of({"data.files": ("notes.csv",), "data.silos": ("north",)}))
 
 
 def settings(section, **values):

@@ -238,3 +238,18 @@ def _task_and_model(config, defaults):
 def _absolute(path: str) -> str:
     # hf://owner/name is no path of this machine.
     return path if "://" in path else os.path.abspath(path)
+
+
+def coordinated(config: RunConfig) -> RunConfig:
+    """The configuration of a federation's coordinator: participants, `data.silos`, in place of training data.
+
+    Raises:
+      UserError: If it has training data.
+    """
+    if config.data.files and config.data.files != _AT_PARTICIPANTS:
+        raise UserError(f"{setting('data.files')}: the participants have the training data; remove it.")
+    given = {"engine.name": "federation", "data.dataset": "file", "data.files": _AT_PARTICIPANTS}
+    return config.replace(given)
+
+
+_AT_PARTICIPANTS = ("{silo}",)
