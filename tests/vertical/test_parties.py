@@ -4,13 +4,14 @@ import concurrent.futures
 import csv
 import json
 import os
+import time
 
 import numpy as np
 import portpicker
 import pytest
 
 from tests.federation import parties
-from tests.processes import run
+from tests.processes import run, start
 from tests.vertical import small
 from tests.vertical.test_middle import CLINICS, PARTIES
 from tff_tx.config.vertical import VerticalActionConfig
@@ -73,6 +74,47 @@ def test_parties_over_a_connection_are_the_simulation(tmp_path):
         assert run_all(tmp_path, [*flags, f"--action={action}"], ["laboratory"])[1] == found
     np.testing.assert_allclose(*(predictions(tmp_path, name) for name in ("all", "clinic")), atol=1e-5)
     assert len(predictions(tmp_path, "all")) == 569
+
+
+def test_a_party_that_was_started_anew_saves_no_untrained_weights(tmp_path):
+    """The message that it was killed at, which comes again, may be the one to save."""
+    federation = small.federation(tmp_path, small.settings(layers=0, top="concatenation"))
+    with pytest.raises(UserError, match="laboratory: it was started anew in the middle of a run"):
+        federation.save(1)
+    assert not list(tmp_path.rglob("round_1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["clinic", "laboratory"])
+def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, tmp_path):
+    """SIGKILL in an epoch behind the first; one without labels ends that with labels, and both are started again."""
+    flags = [*SMALL, f"--parties={json.dumps(small.TUMOURS)}", "--top=concatenation", "--epochs=12"]
+    kits, address = parties.make_kits(tmp_path / "certs", ["laboratory"]), f"localhost:{portpicker.pick_unused_port()}"
+    ways = {
+        "clinic": ("--party=clinic", f"--address={address}", f"--certificate={kits / 'coordinator'}"),
+        "laboratory": ("--party=laboratory", f"--coordinator={address}", f"--certificate={kits / 'laboratory'}"),
+    }
+
+    def begin(name):
+        return start("vertical", *flags, *ways[name], f"--run_dir={tmp_path / name}", cwd=tmp_path)
+
+    running = {name: begin(name) for name in ways}
+    saved, until = tmp_path / victim / "parties" / victim / "checkpoints" / "round_2", time.monotonic() + 100
+    while not saved.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    running[victim].kill()
+    running[victim].communicate()
+    running[victim] = begin(victim)
+    if victim == "laboratory":
+        assert "give the label party's command again" in running["clinic"].communicate(timeout=100)[1]
+        running["laboratory"].communicate(timeout=100)  # said goodbye to
+        running = {name: begin(name) for name in ways}
+    for process in running.values():
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 0, err
+    run("vertical", *flags, f"--run_dir={tmp_path / 'all'}", cwd=tmp_path)
+    found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("clinic", "all"))
+    assert found["test"] == pytest.approx(whole["test"], abs=1e-6)
 
 
 @pytest.mark.slow

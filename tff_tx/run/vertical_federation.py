@@ -48,6 +48,8 @@ class StoredParty:
 
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
         """Answers as the party does, and saves or restores its state."""
+        if phase not in ("open", "agree", "restore") and not self._is_ready:
+            raise UserError("it was started anew in the middle of a run: give the label party's command again.")
         below = getattr(self._party, "below", lambda phase, said: [])  # of a party in the middle
         if phase == "save":
             below(phase, said)
@@ -60,8 +62,6 @@ class StoredParty:
                     lambda most: [self._restore(most), *below(phase, {"at_most": most})], said["at_most"]
                 )
             }, []
-        if phase not in ("open", "agree") and not self._is_ready:
-            raise UserError("it was started anew in the middle of a run: give the label party's command again.")
         return self._party.answer(phase, said, arrays)
 
     def _restore(self, at_most):
