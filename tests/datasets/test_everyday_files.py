@@ -28,6 +28,10 @@ def test_annotations_beside_texts_are_no_texts(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     assert read(tmp_path, "client", "text") == [["a.txt", "b.txt", "notes.md"], ["Anna slept.", "Bob.", "Read me."]]
+    (tmp_path / "b.md").write_text("Bob's.")
+    spec = DataSpec("file", files=(str(tmp_path / "b.txt"), str(tmp_path / "b.md")), format="text")
+    chunks = open_source(spec).pools["train"](frozenset({"text"}))
+    assert sorted(pd.concat(chunks)["text"]) == ["Bob's.", "Bob."], "files that are named"
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "records", "table"])
@@ -38,12 +42,31 @@ def test_tables_of_pandas(tmp_path, orient, index):
     assert read(tmp_path / "x.json", "text", "label") == [["a", "b", "c"], ["x", "y", "x"]]
 
 
+def test_tables_of_pandas_with_numbers_for_columns(tmp_path):
+    """Sensors by number, and no header at all; columns that are described are none of pandas', nor is a longer row."""
+    table = pd.DataFrame({"773869": [1.5, 2.5, 3.5], "767541": [4.0, 5.0, 6.0]})
+    table.to_json(tmp_path / "x.json")
+    assert read(tmp_path / "x.json", "row") == [table.to_dict("records")]
+    table.set_axis([0, 1], axis=1).to_json(tmp_path / "x.json", orient="split")
+    numbers = read(tmp_path / "x.json", "numbers", numeric_columns=("0", "1"))[0]
+    assert [row.tolist() for row in numbers] == table.to_numpy().tolist()
+    content = {"columns": ["text", "label"], "data": [["a", "x"], ["b", "y", "z"]]}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"record 2: a list where an object like"):
+        read(tmp_path / "x.json", "text")
+    (tmp_path / "x.json").write_text(json.dumps({**content, "columns": [{"name": "text"}, {"name": "label"}]}))
+    with pytest.raises(UserError, match="line 1: there is no column 'label'.*; the columns are 'columns', 'data'"):
+        read(tmp_path / "x.json", "label", label_column="label")
+
+
 def test_what_annotators_rejected_is_no_example(tmp_path):
     rows = [{"text": f"{n}", "label": "P", "answer": a, "_task_hash": n} for n, a in enumerate(["accept", "reject"])]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=r"line 2: its annotator's `answer` is 'reject', .* data.on_bad_rows=skip"):
         read(tmp_path / "x.jsonl", "text")
     assert read(tmp_path / "x.jsonl", "text", on_bad_rows="skip") == [["0"]]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    assert read(tmp_path / "x.json", "text", on_bad_rows="skip") == [["0"]], "in an array"
     (tmp_path / "x.jsonl").write_text('{"text": "Shall I?", "answer": "reject"}')
     assert read(tmp_path / "x.jsonl", "text") == [["Shall I?"]], "of a data set of questions"
 
@@ -73,6 +96,10 @@ def test_words_for_yes_and_no_are_two_labels():
         assert set(datasets.distinct_label_names(others, False, "ok")) == others
     assert datasets.label_lookup(("n", "y"))("t") is None, "of letters each is another one"
     assert datasets.label_lookup(("no", "yes", "maybe"))("true") is None
+    assert datasets.label_lookup(("0", "1"))("O") is None, "it may be the zero"
+    for names in (("ja", "nein"), ("yes", "no"), ("j", "n")):
+        number = datasets.label_lookup(names)
+        assert [number(name) for name in (*names, *"10")] == [0, 1, None, None], "the place, or what it says"
 
 
 def test_labels_that_say_there_is_none(tmp_path):

@@ -223,18 +223,21 @@ def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
     """From a label as data have it to its number; None: it is not known.
 
     Data have a name, maybe in another case or with .0 after a whole number, or where no name is a number, the number
-    itself; where names say yes and no, any word for these.
+    itself; where names say yes and no, any word for these. Numbers are not known to names that say yes before no, nor
+    an o to names that are numbers, of which it may be the zero.
     """
     exact = {name: number for number, name in enumerate(names)}
     counts = collections.Counter(map(_folded, names))
     others = {_folded(name): number for name, number in exact.items() if counts[_folded(name)] == 1}
-    if not any(map(str.isdecimal, counts)):
+    has_numbers = any(map(str.isdecimal, counts))
+    if not has_numbers:
         others.update((str(number), number) for number in exact.values())
     truths = {_TRUTH.get(_folded(name)): number for name, number in exact.items()}
     if len(exact) == 2 and {*truths} == {"0", "1"}:
-        others.update((word, truths[truth]) for word, truth in _TRUTH.items() if word not in others and len(word) > 1)
-        if any(len(name) > 1 or name.isdecimal() for name in names):
-            others.update((word, truths[truth]) for word, truth in _TRUTH.items() if word not in others)
+        are_letters = not has_numbers and all(len(name) == 1 for name in names)
+        words = {word: truths[truth] for word, truth in _TRUTH.items() if len(word) > 1 or not are_letters}
+        unclear = {"o"} if has_numbers else {"0", "1"} if truths["1"] == 0 else {}
+        others = {word: number for word, number in {**words, **others}.items() if word not in unclear}
     return lambda name: exact.get(name, others.get(_folded(name)))
 
 

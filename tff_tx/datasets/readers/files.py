@@ -262,7 +262,8 @@ def _of_format(files: Sequence[_File], name: str, spec: DataSpec) -> list[_File]
     if name == "text":
         # Beside a text, files of its name have annotations of it, as brat's have.
         texts = {os.path.splitext(file.path)[0] for file in files if _ending(file.path) == ".txt"}
-        return [f for f in files if _ending(f.path) == ".txt" or os.path.splitext(f.path)[0] not in texts]
+        beside = lambda file: _ending(file.path) != ".txt" and os.path.splitext(file.path)[0] in texts  # noqa: E731
+        return [file for file in files if not (file.in_folder and beside(file))]
     names = [_format_by_name(file.path, spec.encoding) for file in files]
     if spec.format is not None:  # files of any ending may be of it
         names = [

@@ -54,7 +54,7 @@ def read_jsonl(path: str, columns: Sequence[str], encoding: str | None = None) -
     if whole:
         for number, value in enumerate(_records(_json(path, _text(path, encoding))), start=1):
             where = f"{path}, record {number}"
-            yield where, value if isinstance(value, dict) else _no_object(where, value)
+            yield where, _accepted(where, value if isinstance(value, dict) else _no_object(where, value))
 
 
 def _opens_array(line: str, alone: bool) -> bool:
@@ -78,19 +78,25 @@ def _records(content: Any) -> list:
 
 
 def _of_pandas(content: dict) -> list | None:
-    """The rows of a table as pandas writes it: {column: {number: value}}, {number: row}, or columns and data."""
+    """The rows of a table as pandas writes it: {column: {number: value}}, {number: row}, or columns and data.
+
+    Where columns are called by numbers, too, it is the first of these, which is pandas' default.
+    """
     names, rows = content.get("columns"), content.get("data")
-    if isinstance(names, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows):
-        return [dict(zip(names, row)) for row in rows]
+    if _has_only(names, (str, int)) and _has_only(rows, list) and len({*map(str, names)}) == len(names):
+        return [dict(zip(map(str, names), row)) if len(row) == len(names) else row for row in rows]
     parts = list(content.values())
     if not parts or not all(isinstance(part, dict) for part in parts):
         return None
-    if all(map(str.isdecimal, content)):
-        return parts
     numbers = parts[0].keys()
-    if not all(map(str.isdecimal, numbers)) or any(part.keys() != numbers for part in parts):
-        return None
-    return [{name: part[number] for name, part in content.items()} for number in numbers]
+    if all(map(str.isdecimal, numbers)) and all(part.keys() == numbers for part in parts):
+        return [{name: part[number] for name, part in content.items()} for number in numbers]
+    return parts if all(map(str.isdecimal, content)) else None
+
+
+def _has_only(values: Any, kinds: Any) -> bool:
+    """Whether it is a list of values of these kinds."""
+    return isinstance(values, list) and all(isinstance(value, kinds) for value in values)
 
 
 def _page(value: Any) -> list | None:
