@@ -1,5 +1,6 @@
 """Files of annotation tools, pandas, surveys and loggers: they are read as they are meant, or said to be unclear."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -135,6 +136,8 @@ def test_gaps_and_repeated_times_of_series_are_said(tmp_path):
         assert expected in tasks.create_task("forecasting", spec, model, ClientConfig(), progress=False).notes
     found = overview.overview(spec)
     assert overview.time_notes(spec, found, {}) == [expected]
+    shuffled = dataclasses.replace(found, rows=[*found.rows[::-1], {"when": "", "load": 1, "client": "a"}])
+    assert overview.time_notes(spec, shuffled, {}) == [], "a report ends by no time that is missing"
     even, months = Order(), Order()
     even.find("a" * 9, [("", {"t": f"2024-01-0{n}"}) for n in range(1, 10)])
     months.find("a" * 9, [("", {"t": f"2024-0{n}-01"}) for n in range(1, 10)])

@@ -178,3 +178,24 @@ def test_settings_are_stored(tmp_path):
         vertical._checked(str(tmp_path), config, dataclasses.replace(settings, workset=2))
     with pytest.raises(UserError, match="run.seed was 3"):
         vertical._checked(str(tmp_path), small.config(**{"run.seed": 4}), settings)
+
+
+@pytest.mark.slow
+def test_what_a_party_has_lost_is_said_and_an_untrained_model_predicts_nothing(tmp_path, caplog):
+    config, settings = small.config(**{"run.directory": str(tmp_path)}), small.settings(layers=0)
+    vertical._write_config(str(tmp_path), config, settings)
+    federation = small.federation(tmp_path, settings)
+    federation.restore()
+    for epoch in (0, 1, 2):
+        federation.save(epoch)
+    assert small.federation(tmp_path, settings).restore_trained(str(tmp_path)) == 2
+    assert not caplog.records
+    lost = tmp_path / "parties" / "laboratory" / "checkpoints"
+    for epoch in (2, 1):
+        (lost / f"round_{epoch}").rename(tmp_path / str(epoch))
+        if epoch == 2:
+            assert federation.restore() == 1
+    expected = "laboratory has saved nothing after epoch {0}: all parties go back from epoch 2 to {0}"
+    with pytest.raises(UserError, match="has no epoch of training that all parties have saved: train first"):
+        vertical.predict(config, settings)
+    assert caplog.messages == [expected.format(1), expected.format(0)]

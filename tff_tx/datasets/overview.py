@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tff_tx.config.registries import TASKS
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
@@ -214,10 +215,16 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
 
 
 def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> list[str]:
-    """Notes on the steps of time of series, see `times.Order.notes`; `likely` is what `likely_task` gave."""
+    """Notes on the steps of time of series, see `times.Order.notes`; `likely` is what `likely_task` gave.
+
+    None where rows cannot be sorted: training says which.
+    """
     rows, client = [("", row) for row in found.rows], spec.client_column or likely.get("data.client_column", "client")
     if name := likely.get("data.time_column", spec.sorted_by):
-        rows = by_time(rows, name)
+        try:
+            rows = by_time(rows, name)
+        except UserError:
+            return []
     order = Order()
     order.find((row.get(client) for _, row in rows), rows)
     return order.notes()

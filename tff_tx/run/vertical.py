@@ -118,7 +118,7 @@ def _trained(config, settings, remote):
         raise UserError(f"{setting('run.directory')}={run_dir} holds no run of a vertical federation: train first.")
     settings = _checked(run_dir, config, settings, ("parties",))
     federation = Federation(config, settings, run_dir, True, remote)
-    return federation, federation.restore()
+    return federation, federation.restore_trained(run_dir)
 
 
 def _evaluate(federation, epoch):

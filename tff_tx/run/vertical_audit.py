@@ -45,10 +45,10 @@ def audit_vertical(own: AuditConfig) -> str:
     if settings.kind != "classification":
         raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: attacks on labels are on classes, not on numbers.")
     federation = Federation(config, settings, own.run_dir, trained=True)
-    federation.restore()
+    federation.restore_trained(own.run_dir)
     federation.label.defend_with(None)
     sent = _epoch(federation, settings)
-    federation.restore()
+    federation.restore_trained(own.run_dir)
     federation.label.labels = vertical.randomized_labels(
         federation.labels, len(federation.classes), _LABEL_EPSILON, config.run.seed
     )
@@ -141,7 +141,7 @@ def _hijacked(config: RunConfig, settings: VerticalConfig, own: AuditConfig) -> 
     Not of federated transfer, where the rows in common are all that is sent in training.
     """
     federation = Federation(config, settings, own.run_dir, trained=True)
-    federation.restore()
+    federation.restore_trained(own.run_dir)
     found = {}
     for name in federation.label.others if own.hijacking_steps and settings.common_rows is None else ():
         if (features := federation.features(name)) is not None:

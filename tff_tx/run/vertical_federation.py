@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -151,8 +152,42 @@ class Federation:
         self._all("save", {"epoch": epoch})
 
     def restore(self) -> int:
-        """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none."""
-        return common_epoch(lambda at_most: self._all("restore", {"at_most": at_most}))
+        """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none.
+
+        A warning says what is lost by that, and by whom.
+        """
+        newest: list[int] = []
+
+        def restore(at_most):
+            found = self._all("restore", {"at_most": at_most})
+            newest.extend(told["epoch"] for told in found if len(newest) < len(found))
+            return found
+
+        epoch = common_epoch(restore)
+        if max(newest) > epoch:
+            names = [self.label.name, *self.label.others]
+            behind = [name for name, own in zip(names, newest) if own == min(newest)]
+            logging.warning(
+                "%s has saved nothing after epoch %d: all parties go back from epoch %d to %d",
+                " and ".join(behind),
+                min(newest),
+                max(newest),
+                epoch,
+            )
+        return epoch
+
+    def restore_trained(self, run_dir: str) -> int:
+        """As `restore`, of a run that is used and not trained on.
+
+        Raises:
+          UserError: If no epoch of training has been saved by all parties.
+        """
+        if not (epoch := self.restore()):
+            raise UserError(
+                f"{setting('run.directory')}={run_dir} has no epoch of training that all parties have saved: train "
+                "first, by the same command."
+            )
+        return epoch
 
 
 def party_directory(run_dir: str, name: str) -> str:

@@ -133,7 +133,7 @@ def _answer(
         differing = [name for name, value in plan.items() if other.get(name) != value]
         if differing:
             raise UserError(
-                f"{', '.join(differing)} of the party with the labels is not this party's: all need the same."
+                f"{', '.join(differing)} of the party at {own.coordinator} is not this party's: all need the same."
             )
 
     def handle(header, payload):
