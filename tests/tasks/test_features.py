@@ -17,6 +17,7 @@ from tests import tiny
 from tff_tx import algorithms, datasets, models, runtime, tasks
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
+from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.evaluation import Evaluator
 from tff_tx.tasks.feature_data import client_path
 
@@ -185,6 +186,34 @@ def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):
     ):
         cache.prepare(ids)
     assert cache.bytes <= budget
+
+
+def test_what_another_cache_of_the_directory_evicted_is_computed_again(pictures, tmp_path):
+    """As an arm of a study, whose evaluator all arms share, gets another when it is trained again."""
+    directory, ids = str(tmp_path / "features"), pictures.train.client_ids
+    first = tasks.FeatureCache(pictures, directory, LARGE)
+    first.prepare(ids[:2])
+    budget = first.bytes_of_client(ids[2]) + 2000
+    tasks.FeatureCache(pictures, directory, budget).prepare(ids[2:3])
+    assert files(directory) == [client_path(directory, "train", ids[2])]
+    first.prepare(ids[:1])
+    assert client_path(directory, "train", ids[0]) in files(directory)
+    first._evict({}, LARGE)  # which removes files that are gone already
+    assert first.bytes == 0
+
+
+def test_a_budget_is_compared_without_reading_more_than_exceeds_it():
+    class Sizes:
+        asked: list = []
+
+        def bytes_of_client(self, client_id, split):
+            self.asked.append(client_id)
+            return 10
+
+    ids = {"test": ["a", "b", "c", "d"]}
+    assert not task_parts.fits(Sizes(), 30, ids)
+    assert Sizes.asked == ["a", "b"]
+    assert task_parts.fits(Sizes(), 80, ids)
 
 
 def files(directory):

@@ -60,6 +60,7 @@ class FeatureCache:
         self._extractor = models.FeatureExtractor(task.model)
         self._whole, self._directory, self._max_bytes = task, os.path.abspath(directory), max_bytes
         self._threads, self._checked = threads, set()
+        self._sizes: dict[tuple[str, str], int] = {}
         self._spec = element_spec_of(self._extractor, task.model)
         self._clients = {s: c for s in ("train", "validation", "test") if (c := getattr(task, s)) is not None}
         recipe = FeatureRecipe(self._extractor, self._spec, task.preprocessing.pads)
@@ -117,8 +118,10 @@ class FeatureCache:
           UserError: If those of these clients alone are more than the budget.
         """
         paths = {client_path(self._directory, split, c): c for c in client_ids}
-        for path in (paths.keys() & self._files.keys()) - self._checked:
-            if not datasets.is_whole(path):
+        for path in paths.keys() & self._files.keys():
+            if not os.path.exists(path):  # another cache of this directory, as an arm of a study has one, evicted it
+                del self._files[path]
+            elif path not in self._checked and not datasets.is_whole(path):
                 logging.warning("%s is damaged: its features are computed again", path)
                 del self._files[path]
         self._checked.update(paths)
@@ -148,11 +151,16 @@ class FeatureCache:
         for path in [p for p in self._files if p not in retained]:
             if self.bytes + more <= self._max_bytes:
                 return
-            os.remove(path)
+            files.remove(path)
             del self._files[path]
 
     def bytes_of_client(self, client_id: str, split: str = "train") -> int:
-        """Approximate bytes of a client's features on disk; reads its examples if they differ in length."""
+        """Approximate bytes of a client's features on disk; reads its examples once if they differ in length."""
+        if (split, client_id) not in self._sizes:
+            self._sizes[split, client_id] = self._bytes_of(client_id, split)
+        return self._sizes[split, client_id]
+
+    def _bytes_of(self, client_id, split):
         clients = self._clients[split]
         rows = clients.sizes()[client_id]
         fixed = sum(_num_bytes(spec) for spec in self._spec.values() if spec.shape.is_fully_defined())

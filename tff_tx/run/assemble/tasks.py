@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import shutil
 import tempfile
@@ -205,7 +206,8 @@ def fits(cache: tasks.FeatureCache | None, budget: int, clients: Mapping[str, Se
     """Whether there is a cache, and activations of clients, by split, leave training clients enough of its bytes."""
     if cache is None:
         return False
-    return sum(cache.bytes_of_client(c, s) for s, ids in clients.items() for c in ids) <= _EVALUATION_SHARE * budget
+    sizes = itertools.accumulate(cache.bytes_of_client(c, s) for s, ids in clients.items() for c in ids)
+    return all(total <= _EVALUATION_SHARE * budget for total in sizes)
 
 
 def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
