@@ -78,6 +78,10 @@ def test_messages_in_parts_and_within_objects(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps({"talk": {"messages": messages}}))
     said = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]
     assert read(tmp_path / "x.jsonl", "messages", text_column=("talk.messages",)) == [[said]]
+    prompt = '[{"name": "Ann"}]'
+    (tmp_path / "x.jsonl").write_text(json.dumps({"text": prompt, "target": "c"}))
+    said[0]["content"] = prompt
+    assert read(tmp_path / "x.jsonl", "messages") == [[said]], "a prompt that is JSON"
     messages[0]["content"].append({"type": "image_url", "image_url": {"url": "x"}})
     (tmp_path / "x.jsonl").write_text(json.dumps({"messages": messages}))
     with pytest.raises(UserError, match="line 1: the row is no conversation"):

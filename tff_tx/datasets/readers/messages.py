@@ -21,10 +21,12 @@ def messages_of(row: Mapping, text_columns: Sequence[str], target_column: str) -
     Raises:
       TypeError: If they are not what they should be: messages with roles and texts, the last an answer.
     """
-    lists = (values.parsed(row.get(name)) for name in (*_LISTS, *text_columns[:1]))
-    messages = next((found for found in lists if isinstance(found, list) and isinstance([*found, 0][0], Mapping)), None)
-    if messages is not None:
-        return _checked(list(map(_message, messages)))
+    for name in (*_LISTS, *text_columns[:1]):
+        found = values.parsed(row.get(name))
+        first = found[0] if isinstance(found, list) and found else None
+        # A prompt may be a JSON array, too.
+        if isinstance(first, Mapping) and (name in _LISTS or {"role", "from"} & first.keys()):
+            return _checked(list(map(_message, found)))
     names = [(text_columns, target_column), (("instruction", "input"), "output")]
     names += [((prompt,), answer) for prompt in _PROMPTS for answer in _ANSWERS]
     for prompts, answer in names:
