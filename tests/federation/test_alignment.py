@@ -228,6 +228,8 @@ def test_notebooks_align_as_the_program_does(tmp_path):
     assert {name: order.rows for name, order in found.items()} == {"a": (0,), "b": (1,)}
     assert found["a"] == RowOrder.load(str(tmp_path / "out" / "a.json"))
     assert "align" in dir(tff_tx.federation)
+    with pytest.raises(UserError, match="align.ids must name two or more tables"):
+        tff_tx.federation.align(paths[0], "id", output_dir=str(tmp_path / "out"))
     with pytest.raises(UserError, match="normalise is no setting of ids, id_columns, normalize"):
         tff_tx.federation.align(paths, ["id"], normalise="digits")
 

@@ -7,6 +7,7 @@ import glob
 import os
 import pathlib
 import stat
+import types
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ import tensorflow_federated as tff
 
 from tests import tiny
 from tff_tx import algorithms, datasets, models, runtime, tasks
+from tff_tx.config import RunConfig
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run.assemble import tasks as task_parts
+from tff_tx.run.assemble.assembly import Assembly
 from tff_tx.run.evaluation import Evaluator
 from tff_tx.tasks.feature_data import client_path
 
@@ -200,6 +203,16 @@ def test_what_another_cache_of_the_directory_evicted_is_computed_again(pictures,
     assert client_path(directory, "train", ids[0]) in files(directory)
     first._evict({}, LARGE)  # which removes files that are gone already
     assert first.bytes == 0
+
+
+def test_the_bytes_that_a_run_says_are_those_of_all_splits(pictures, tmp_path):
+    cache = tasks.FeatureCache(pictures, str(tmp_path / "features"), LARGE)
+    config = RunConfig.of({"model.cache_features": True, "model.feature_cache_bytes": LARGE})
+    said = Assembly.cache_bytes(types.SimpleNamespace(config=config, cache=cache, task=pictures))
+    for name, clients in task_parts.splits(pictures).items():
+        cache.prepare(clients.client_ids, name)
+    assert set(task_parts.splits(pictures)) > {"train"}
+    assert cache.bytes <= said < 2 * cache.bytes
 
 
 def test_a_budget_is_compared_without_reading_more_than_exceeds_it():

@@ -87,12 +87,11 @@ class FeatureCache:
         data = {split: clients.fingerprint for split, clients in self._clients.items()}
         return hashlib.sha256(repr((self._whole.model.fingerprint, self._spec, data)).encode()).hexdigest()
 
-    @functools.cached_property
-    def mean_bytes(self) -> float:
-        """Approximate bytes of the features of a training client: a mean over some of them."""
-        ids = self._clients["train"].client_ids
+    def mean_bytes(self, split: str = "train") -> float:
+        """Approximate bytes of the features of a client of a split: a mean over some of them."""
+        ids = self._clients[split].client_ids
         some = ids[:: math.ceil(len(ids) / _SOME)]
-        return sum(map(self.bytes_of_client, some)) / len(some)
+        return sum(self.bytes_of_client(client_id, split) for client_id in some) / len(some)
 
     @property
     def bytes(self) -> int:

@@ -26,7 +26,7 @@ _STATE = "unfinished"
 
 
 def align(
-    ids: Sequence[str], id_columns: Sequence[str], config: RunConfig | None = None, **settings: Any
+    ids: Sequence[str] | str, id_columns: Sequence[str] | str, config: RunConfig | None = None, **settings: Any
 ) -> dict[str, alignment.RowOrder]:
     """Private set intersection of tables; returns each party's rows in common, in an order that all share, by name.
 
@@ -44,7 +44,8 @@ def align(
     """
     if unknown := sorted(set(settings) - {field.name for field in AlignConfig.fields()}):
         raise UserError(f"{unknown[0]} is no setting of {', '.join(field.name for field in AlignConfig.fields())}.")
-    return align_tables(config or RunConfig(), AlignConfig(ids=tuple(ids), id_columns=tuple(id_columns), **settings))
+    ids, id_columns = ((of,) if isinstance(of, str) else tuple(of) for of in (ids, id_columns))
+    return align_tables(config or RunConfig(), AlignConfig(ids=ids, id_columns=id_columns, **settings))
 
 
 def align_tables(config: RunConfig, own: AlignConfig) -> dict[str, alignment.RowOrder]:

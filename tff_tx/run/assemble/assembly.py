@@ -222,9 +222,10 @@ class Assembly:
         return contribution.bytes_of_run(self.process, self.config.run.rounds, cohort, updates)
 
     def cache_bytes(self) -> int:
-        """Bytes of the activation cache, at most."""
-        all_clients = int(self.cache.mean_bytes * len(self.task.train.client_ids)) if self.cache else 0
-        return min(self.config.model.feature_cache_bytes, all_clients)
+        """Bytes of the activation cache, at most: of all splits, as evaluations use it, too."""
+        splits = {} if self.cache is None else task_parts.splits(self.task)
+        total = sum(self.cache.mean_bytes(name) * len(clients.client_ids) for name, clients in splits.items())
+        return min(self.config.model.feature_cache_bytes, int(total))
 
     def prepare(self, run_dir: str) -> None:
         """Records in the run directory what the run must not forget: attackers and canaries."""

@@ -186,7 +186,7 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
         return None
     directory, budget = os.path.join(config.run.directory, _FEATURES), config.model.feature_cache_bytes
     found = tasks.FeatureCache(task, directory, budget, config.engine.num_threads)
-    expected = config.cohort.clients_per_round * found.mean_bytes
+    expected = config.cohort.clients_per_round * found.mean_bytes()
     if expected > budget:
         raise UserError(
             f"{setting('model.feature_cache_bytes')}={budget} is less than the {expected:,.0f} bytes that the "
