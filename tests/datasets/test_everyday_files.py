@@ -1,6 +1,7 @@
 """Files of annotation tools, pandas, surveys and loggers: they are read as they are meant, or said to be unclear."""
 
 import dataclasses
+import itertools
 import json
 
 import pandas as pd
@@ -146,6 +147,10 @@ def test_gaps_and_repeated_times_of_series_are_said(tmp_path):
     even.find("a" * 9, [("", {"t": f"2024-01-0{n}"}) for n in range(1, 10)])
     months.find("a" * 9, [("", {"t": f"2024-0{n}-01"}) for n in range(1, 10)])
     assert even.notes() + months.notes() == []
+    events, times = Order(), (10**9 + n * n for n in range(5000))
+    events.find(itertools.repeat("a"), [("", {"time": time}) for time in times])
+    assert events.notes() == []
+    assert max(map(len, events._steps.values())) < 1100, "of as many as there are events"
 
 
 def test_numbers_that_mean_none_are_asked_about(tmp_path):

@@ -166,7 +166,8 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
             writer.add(split, client, example)
 
     is_in_time = encoder.ordered or spec.split != "auto" and SPLITS[spec.split].is_in_time
-    order = Order() if is_in_time and spec.dataset == "file" else None
+    is_series = encoder.ordered and "numbers" in encoder.columns
+    order = Order() if is_in_time and spec.dataset == "file" and (is_series or not spec.time_column) else None
     for chunk, codes, owners in assignment.dealt(pool, (*encoder.columns, *(["row"] if order else []))):
         if order:
             (order.find if spec.time_column else order.check)(owners, zip(chunk["where"], chunk["row"]))
@@ -175,7 +176,7 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
         write(stream.add(keys, chunk[keep]))
         bar.update(len(chunk))
     write(stream.finish())
-    if order and encoder.ordered and "numbers" in encoder.columns:
+    if order and is_series:
         writer.notes += order.notes()
     if unusable.rows:
         writer.notes.append(

@@ -16,6 +16,8 @@ _NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
 # Smaller numbers may as well be hours of a day, that begin anew: 1970-04-26 in seconds, or the year 1000 as 10000101.
 _LEAST_NUMBER = 10_000_000
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)")
+# Times with more different steps are events, which have a step each.
+_MOST_STEPS = 1000
 _EPOCH = datetime.datetime(1970, 1, 1)
 _PATTERNS = tuple(
     f"{date}{clock}"
@@ -110,8 +112,8 @@ class Order:
                     self._latest = self._faults[name] = where, name, value, shown
                 else:
                     last[client] = now, value
-                    if before is not None:
-                        self._steps[name, read][now - before] += 1
+                    if before is not None and len(steps := self._steps[name, read]) <= _MOST_STEPS:
+                        steps[now - before] += 1
             if not self._last:
                 return self._latest if self._faults and all(self._faults.values()) else None
         return None
@@ -123,7 +125,8 @@ class Order:
             ((usual, times),), total = steps.most_common(1), steps.total()
             longer = {step: number for step, number in steps.items() if step > 1.5 * usual}
             again = sum(number for step, number in steps.items() if step <= 0)
-            if (name, read) in (self._last or ()) and usual > 0 and times * 10 >= total * 9 and (longer or again):
+            is_even = usual > 0 and times * 10 >= total * 9 and len(steps) <= _MOST_STEPS
+            if (name, read) in (self._last or ()) and is_even and (longer or again):
                 gaps = f"{sum(longer.values()):,} steps longer than the usual {usual:,g} s"
                 gaps += f", up to {max(longer, default=0):,g} s"
                 parts = [*([gaps] if longer else []), *([f"{again:,} times that come again"] if again else [])]
