@@ -115,6 +115,8 @@ def test_labels_that_say_there_is_none(tmp_path):
     assert found.names == ("N/A", "no", "yes")
     assert "'N/A' is a class, as other labels are" in found.note
     assert labels.as_found(("no", "yes"), 100).note == ""
+    orders = {datasets.ordered_label_names(found, False) for found in itertools.permutations(("2", "nan", "1", "10"))}
+    assert orders == {("1", "2", "10", "nan")}, "a name, which is neither less nor more than a number"
 
 
 def test_gaps_and_repeated_times_of_series_are_said(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Callable
@@ -243,9 +244,10 @@ def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
 
 def _label_order(label: str) -> tuple:
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
-        return (1, 0.0, label)
+        number = math.nan
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)
 
 
 def _tag_order(tag: str) -> tuple:
