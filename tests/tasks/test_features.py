@@ -19,6 +19,7 @@ from tff_tx import algorithms, datasets, models, runtime, tasks
 from tff_tx.config import RunConfig
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
+from tff_tx.run import evaluation
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.assemble.assembly import Assembly
 from tff_tx.run.evaluation import Evaluator
@@ -156,15 +157,28 @@ def test_texts_are_stored_at_their_own_length(texts, cache_dir, tmp_path):
         np.testing.assert_allclose(found["feature_0"], hidden[0], atol=1e-5)
 
 
-def test_evaluation_on_features_is_evaluation_on_examples(pictures, tmp_path):
+def test_evaluation_on_features_is_evaluation_on_examples(pictures, tmp_path, monkeypatch):
+    """Bars show both what is computed before it, and itself."""
+    shown = []
+
+    class Bar(evaluation.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            shown.extend([] if self.disable else [(self.desc.strip(": "), self.n, self.total)])
+
+    monkeypatch.setattr(evaluation, "tqdm", Bar)
     cache = tasks.FeatureCache(pictures, str(tmp_path / "features"), LARGE)
     weights = tff.learning.models.ModelWeights(*pictures.model.initial_weights)
-    figures = []
-    for task in (pictures, cache.task):
-        ids = task.validation.client_ids
-        cache.prepare(ids, "validation")
-        figures.append(Evaluator(task.model, task.eval_batches_fn(task.validation)).metrics(weights, ids))
-    assert figures[1] == pytest.approx(figures[0], rel=1e-5)
+    ids = pictures.validation.client_ids
+    plain = Evaluator(pictures.model, pictures.eval_batches_fn(pictures.validation)).metrics(weights, ids)
+    batches_fn, prepare = (
+        cache.task.eval_batches_fn(cache.task.validation),
+        lambda i, s: cache.prepare(i, "validation", s),
+    )
+    cached = Evaluator(cache.task.model, batches_fn, prepare_fn=prepare).metrics(weights, ids, show_progress=True)
+    assert cached == pytest.approx(plain, rel=1e-5)
+    done = [(number, len(ids)) for number in range(1, len(ids) + 1)]
+    assert shown == [(what, *each) for what in ("Preparing", "Evaluating") for each in done]
 
 
 def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):

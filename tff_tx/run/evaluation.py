@@ -34,7 +34,7 @@ class Evaluator:
       own_fn: From all weights, the trainable ones first, and a client id to the weights of this client; None: all have
         the same. If its attribute `is_pure` is False, they may be others each time.
       classes: Of models whose predictions are logits of so many classes, whose confusion is counted; 0: it is not.
-      prepare_fn: Called with clients' ids before these are read.
+      prepare_fn: Called before clients are read with their ids and a function that shows progress (done, total).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Evaluator:
         counts_labels: bool = False,
         own_fn: Callable[[list, str], list] | None = None,
         classes: int = 0,
-        prepare_fn: Callable[[Sequence[str]], None] = lambda client_ids: None,
+        prepare_fn: Callable[[Sequence[str], Callable[[int, int], None]], None] = lambda client_ids, on_progress: None,
     ):
         self._model, self._threads, self._batches_fn, self._own_fn = model, threads, batches_fn, own_fn
         self._evaluated: dict[bool, tuple[str, dict]] = {}
@@ -134,7 +134,7 @@ class Evaluator:
         # Clients' stored weights may change while those that all share stay as they are.
         known = self._sums_of(shared, own_fn is not None) if getattr(own_fn, "is_pure", True) else {}
 
-        self._prepare_fn([c for c in client_ids if c not in known or outputs is not None])
+        self._prepare([c for c in client_ids if c not in known or outputs is not None], show_progress)
 
         def sums(client_id):
             if (state := known.get(client_id)) is not None and outputs is None:
@@ -154,13 +154,22 @@ class Evaluator:
                 known[client_id] = state
             return state
 
-        bar = tqdm(
-            total=len(client_ids), desc="Evaluating", unit=" clients", delay=2, leave=False, disable=not show_progress
-        )
-        with bar, concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+        with (
+            _bar("Evaluating", len(client_ids), show_progress) as bar,
+            concurrent.futures.ThreadPoolExecutor(self._threads) as pool,
+        ):
             for found in pool.map(sums, client_ids):
                 bar.update()
                 yield found
+
+    def _prepare(self, client_ids, show_progress):
+        with _bar("Preparing", None, show_progress) as bar:
+
+            def show(done, total):
+                bar.total = total
+                bar.update(done - bar.n)
+
+            self._prepare_fn(client_ids, show)
 
     def _sums_of(self, parts, own: bool) -> dict:
         """The sums of clients that have been evaluated with these weights, or with their own that are made of them."""
@@ -172,7 +181,7 @@ class Evaluator:
     def label_counts(self, client_ids: Sequence[str]) -> np.ndarray:
         """How often the clients have each class; of clients that have been evaluated nothing is read again."""
         missing = [client_id for client_id in client_ids if client_id not in self._labels]
-        self._prepare_fn(missing)
+        self._prepare(missing, False)
         for client_id in missing:
             self._labels[client_id] = baseline.occurrences([y for _, y in self._graphs[0](client_id)])
         return baseline.total([self._labels[client_id] for client_id in client_ids])
@@ -180,6 +189,10 @@ class Evaluator:
     def _finish(self, sums):
         metrics = self._model.finalize_metrics(sums[0])
         return collections.OrderedDict((k, v.numpy().item()) for k, v in metrics.items())
+
+
+def _bar(what, total, is_shown):
+    return tqdm(total=total, desc=what, unit=" clients", delay=2, leave=False, disable=not is_shown)
 
 
 def _tensors(weights) -> list[tf.Tensor]:

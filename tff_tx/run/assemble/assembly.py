@@ -127,9 +127,9 @@ class Assembly:
             return attacks.build_evaluator(self.task, clients, self.attack, threads, own_fn)
         own_fn, clients = own_models.in_training(self.config, self.cache.task, split)
 
-        def prepare(ids):
+        def prepare(ids, on_progress):
             for name in own_models.splits_read(self.config, self.task, split):
-                self.cache.prepare(ids, name)
+                self.cache.prepare(ids, name, on_progress)
 
         return attacks.build_evaluator(self.cache.task, clients, self.attack, threads, own_fn, prepare)
 

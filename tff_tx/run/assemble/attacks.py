@@ -69,7 +69,7 @@ def build_evaluator(
     attack: attacks.Attack | None,
     threads: int,
     own_fn: Any = None,
-    prepare_fn: Any = lambda client_ids: None,
+    prepare_fn: Any = lambda client_ids, on_progress: None,
 ) -> evaluation.Evaluator:
     """The evaluator of a split's ClientData, whose metrics include `backdoor_success` if there is a backdoor.
 
