@@ -13,6 +13,7 @@ from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment import RowOrder
 from tff_tx.privacy import outputs
 from tff_tx.run import vertical
+from tff_tx.run.vertical_federation import common_epoch
 from tff_tx.vertical import open_federation, tables
 from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
 from tff_tx.vertical.defences import randomized_labels
@@ -178,6 +179,20 @@ def test_settings_are_stored(tmp_path):
         vertical._checked(str(tmp_path), config, dataclasses.replace(settings, workset=2))
     with pytest.raises(UserError, match="run.seed was 3"):
         vertical._checked(str(tmp_path), small.config(**{"run.seed": 4}), settings)
+
+
+@pytest.mark.parametrize(
+    ("saved", "epoch", "said"),
+    [
+        (([1, 2], [1, 2]), 2, []),
+        (([4, 5], [3, 4]), 4, ["b has saved nothing after epoch 4: all parties go back from epoch 5 to 4"]),
+        (([4, 6], [3, 5], [0, 3]), 0, ["c has saved nothing after epoch 3: all parties go back from epoch 6 to 0"]),
+    ],
+)
+def test_parties_go_back_to_what_all_have(saved, epoch, said, caplog):
+    restore = lambda most: [{"epoch": max([e for e in own if e <= most], default=0)} for own in saved]  # noqa: E731
+    assert common_epoch("abc"[: len(saved)], restore) == epoch
+    assert caplog.messages == said
 
 
 @pytest.mark.slow

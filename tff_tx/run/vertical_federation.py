@@ -58,11 +58,9 @@ class StoredParty:
             self._checkpoints.save(self._half.state, int(said["epoch"]))
             return {}, []
         if phase == "restore":
-            return {
-                "epoch": common_epoch(
-                    lambda most: [self._restore(most), *below(phase, {"at_most": most})], said["at_most"]
-                )
-            }, []
+            names = [self._party.name, *getattr(self._party, "parties", ())]
+            restore = lambda most: [self._restore(most), *below(phase, {"at_most": most})]  # noqa: E731
+            return {"epoch": common_epoch(names, restore, said["at_most"])}, []
         return self._party.answer(phase, said, arrays)
 
     def _restore(self, at_most):
@@ -73,13 +71,19 @@ class StoredParty:
         return {"epoch": epoch}
 
 
-def common_epoch(restore: Callable[[int], list[dict]], at_most: int = 2**31 - 1) -> int:
-    """Has parties go back, as often as it takes, to the last epoch that all have saved; returns it, 0 without any."""
-    while True:
-        epochs = [told["epoch"] for told in restore(at_most)]
-        if len(set(epochs)) == 1:
-            return epochs[0]
-        at_most = min(epochs)
+def common_epoch(names: Sequence[str], restore: Callable[[int], list[dict]], at_most: int = 2**31 - 1) -> int:
+    """Has parties go back, as often as it takes, to the last epoch that all have saved; returns it, 0 without any.
+
+    A warning says what is lost by that, and by whom.
+    """
+    found = newest = [told["epoch"] for told in restore(at_most)]
+    while len(set(found)) > 1:
+        found = [told["epoch"] for told in restore(min(found))]
+    if max(newest) > found[0]:
+        behind = [name for name, epoch in zip(names, newest) if epoch == min(newest)]
+        told = " and ".join(behind), min(newest), max(newest), found[0]
+        logging.warning("%s has saved nothing after epoch %d: all parties go back from epoch %d to %d", *told)
+    return found[0]
 
 
 class Federation:
@@ -152,29 +156,9 @@ class Federation:
         self._all("save", {"epoch": epoch})
 
     def restore(self) -> int:
-        """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none.
-
-        A warning says what is lost by that, and by whom.
-        """
-        newest: list[int] = []
-
-        def restore(at_most):
-            found = self._all("restore", {"at_most": at_most})
-            newest.extend(told["epoch"] for told in found if len(newest) < len(found))
-            return found
-
-        epoch = common_epoch(restore)
-        if max(newest) > epoch:
-            names = [self.label.name, *self.label.others]
-            behind = [name for name, own in zip(names, newest) if own == min(newest)]
-            logging.warning(
-                "%s has saved nothing after epoch %d: all parties go back from epoch %d to %d",
-                " and ".join(behind),
-                min(newest),
-                max(newest),
-                epoch,
-            )
-        return epoch
+        """Goes back to the last epoch that all parties have saved; returns it, 0 if there is none."""
+        names = [self.label.name, *self.label.others]
+        return common_epoch(names, lambda at_most: self._all("restore", {"at_most": at_most}))
 
     def restore_trained(self, run_dir: str) -> int:
         """As `restore`, of a run that is used and not trained on.

@@ -28,6 +28,7 @@ class MiddleParty:
 
     Attributes:
       half: The body; None: the parties have not opened yet.
+      parties: The feature parties.
       settings: Missing parties, and how what crosses is sent.
       wire: How what crosses both cuts is sent.
 
@@ -52,14 +53,14 @@ class MiddleParty:
         settings: VerticalConfig,
     ):
         self.name, self.half, self.settings, self.wire = name, None, settings, Wire(settings)
-        self._parties, self._ask, self._build, self._schedule_of = list(parties), ask, build, schedule_of
+        self.parties, self._ask, self._build, self._schedule_of = list(parties), ask, build, schedule_of
         # Batches whose gradients have yet to come.
         self._pending: collections.deque[Any] = collections.deque(maxlen=2 if settings.late else 1)
         self._workset = Workset(settings.workset)
 
     def below(self, phase: str, said: Mapping[str, Any]) -> list[dict]:
         """What the feature parties say to the same message."""
-        return [told for told, _ in self._ask(phase, {name: (dict(said), ()) for name in self._parties}).values()]
+        return [told for told, _ in self._ask(phase, {name: (dict(said), ()) for name in self.parties}).values()]
 
     def cut_shape(self, name: str, rows: int) -> tuple[int, ...]:
         """Shape of what a feature party sends of so many rows."""
@@ -82,7 +83,7 @@ class MiddleParty:
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
         at = str(said["split"]), int(said["epoch"]), int(said["batch"])
         is_step, rows = phase == "step", len(self._schedule.batches(*at[:2])[at[2]])
-        asked = [name for name in self._parties if is_step or name not in said.get("without", ())]
+        asked = [name for name in self.parties if is_step or name not in said.get("without", ())]
         where = {"split": at[0], "epoch": at[1], "batch": at[2]}
         answers = self._ask(phase, {name: (where, gradients.get(name, ())) for name in asked})
         told["up"] = sum(self.wire.size(sent) for _, sent in answers.values())
@@ -97,9 +98,9 @@ class MiddleParty:
 
     def _open(self, said):
         require_version(said)
-        tokens = open_federation(self._parties, self._ask, int(said["rows"]), str(said["alignment"]))
+        tokens = open_federation(self.parties, self._ask, int(said["rows"]), str(said["alignment"]))
         self._schedule = self._schedule_of(int(said["rows"]))
-        self.half = self._build({name: tokens[name] for name in self._parties})
+        self.half = self._build({name: tokens[name] for name in self.parties})
         weights, optimizer = self.half.state_spec
         batch, cut = self.half.model.input_spec[0], self.half.model.objective.output_spec
         self._forwards = {
@@ -111,10 +112,10 @@ class MiddleParty:
 
     def _batch(self, cuts, rows, at, is_step):
         """What the body reads: zeros of parties that are missing."""
-        present = np.tile([name in cuts for name in self._parties], [rows, 1])
+        present = np.tile([name in cuts for name in self.parties], [rows, 1])
         if is_step:
-            present = self._schedule.present(rows, self._parties, "", self.settings.missing, *at[1:])
-        absent = {n: np.zeros(self.cut_shape(n, rows), np.float32) for n in self._parties}
+            present = self._schedule.present(rows, self.parties, "", self.settings.missing, *at[1:])
+        absent = {n: np.zeros(self.cut_shape(n, rows), np.float32) for n in self.parties}
         found = {name: tf.constant(array) for name, array in {**absent, **cuts}.items()}
         return {
             **found,
@@ -144,7 +145,7 @@ class MiddleParty:
         return self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training)
 
     def _train(self, trainable, optimizer_state, batch, gradient):
-        cuts = {name: batch[name] for name in self._parties}
+        cuts = {name: batch[name] for name in self.parties}
         with tf.GradientTape() as tape:
             tape.watch((trainable, cuts))
             loss = self.half.model.loss(self._forward(trainable, {**batch, **cuts}, True), gradient)
