@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import csv
+import functools
 import json
 import os
 import time
@@ -161,6 +162,19 @@ def test_who_one_is_must_be_said(own, error):
     settings = small.settings(parties=PARTIES if own["party"] == "service" else small.TUMOURS)
     with pytest.raises(UserError, match=error):
         vertical_parties.run_party(small.config(), settings, VerticalActionConfig(**own))
+
+
+def test_who_does_not_come_is_named_with_what_would_start_it(tmp_path, monkeypatch):
+    kits = parties.make_kits(tmp_path / "certs", ["laboratory"])
+    address, kit = f"localhost:{portpicker.pick_unused_port()}", os.path.join(kits, "coordinator")
+    own = VerticalActionConfig(party="clinic", address=address, certificate=kit)
+    monkeypatch.setattr("tff_tx.federation.hub.Limits", functools.partial(parties.Limits, 0.2))
+    expected = "^vertical.parties: laboratory did not join within 0 s: start `python -m programs.vertical` there.$"
+    with pytest.raises(UserError, match=expected):
+        vertical_parties.run_party(small.config(), small.settings(), own)
+    others = small.settings(parties={**small.TUMOURS, "shop": {"numeric": ["worst_radius"]}})
+    with pytest.raises(UserError, match="^vertical.parties=laboratory,shop: shop is not among those of"):
+        vertical_parties.run_party(small.config(), others, own)
 
 
 def test_what_all_must_share_has_no_paths():

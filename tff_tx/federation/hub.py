@@ -34,6 +34,21 @@ class Limits:
     silence: float = 60.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Wording:
+    """What errors name.
+
+    Attributes:
+      names: The setting with the participants' names.
+      address: That of the address.
+      remedy: What brings a participant.
+    """
+
+    names: str = "data.silos"
+    address: str = "engine.federation_address"
+    remedy: str = "start `python -m programs.participate` there (programs.keyholder at a key holder), or leave them out"
+
+
 class Hub(contextlib.AbstractContextManager):
     """A server that participants join, see `Service`; `ask` sends each a message and gathers the answers.
 
@@ -48,6 +63,7 @@ class Hub(contextlib.AbstractContextManager):
       limits: How long to wait for what.
       most_bytes: Longest message of a participant.
       relay: Unix socket to which calls are relayed, in place of the address.
+      wording: What errors name.
 
     Raises:
       UserError: If the kit or the list cannot be read or names nobody of the `names`, or the address is taken.
@@ -65,10 +81,12 @@ class Hub(contextlib.AbstractContextManager):
         most_bytes: int = MOST_BYTES,
         others: Sequence[str] = (),
         relay: str | None = None,
+        wording: Wording = Wording(),
     ):
+        self._wording = wording
         self._kit, (identity, authority) = certificate, wire.load_kit(certificate, "coordinator")
         allowed = AllowList(participants)
-        for path, wanted in (("data.silos", names), ("aggregation.key_holder", others)):
+        for path, wanted in ((wording.names, names), ("aggregation.key_holder", others)):
             if missing := sorted(set(wanted) - set(allowed.names().values())):
                 raise UserError(
                     f"{setting(path)}={','.join(wanted)}: {missing[0]} is not among those of {participants}; make its "
@@ -83,7 +101,7 @@ class Hub(contextlib.AbstractContextManager):
             self._stop, self.port = grpc_calls.serve(service, address, certificate, len(list(self._peers)))
         except RuntimeError as error:
             raise UserError(
-                f"{setting('engine.federation_address')}={address}: cannot listen there ({error}): choose another."
+                f"{setting(wording.address)}={address}: cannot listen there ({error}): choose another."
             ) from None
 
     @property
@@ -113,9 +131,8 @@ class Hub(contextlib.AbstractContextManager):
                 if not self._peers.changed.wait(deadline - time.monotonic()):
                     told = [f" ({name}: {self._peers[name].refusal})" for name in missing if self._peers[name].refusal]
                     raise UserError(
-                        f"{setting('data.silos')}: {', '.join(missing)} did not join within {self.limits.join:.0f} s"
-                        f"{''.join(told)}: start `python -m programs.participate` there (programs.keyholder at a key "
-                        "holder), or leave them out."
+                        f"{setting(self._wording.names)}: {', '.join(missing)} did not join within "
+                        f"{self.limits.join:.0f} s{''.join(told)}: {self._wording.remedy}."
                     )
 
     def ask(

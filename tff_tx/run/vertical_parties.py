@@ -16,12 +16,13 @@ from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
 from tff_tx.core import certificates, files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import audit_log, contents, wire
-from tff_tx.federation.hub import Hub
+from tff_tx.federation.hub import Hub, Wording
 from tff_tx.federation.link import Link
 from tff_tx.run import directory, vertical, vertical_federation
 from tff_tx.vertical import Ask
 
 _NOISE_KEY = "noise.key"
+_WORDING = Wording("vertical.parties", "vertical_run.address", "start `python -m programs.vertical` there")
 
 
 def run_party(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig) -> dict[str, float] | str | None:
@@ -64,7 +65,7 @@ def _asking_others(
 ) -> Iterator[Ask]:
     """Listens until all others have come, and ends them at last."""
     listed = own.participants or os.path.join(os.path.dirname(os.path.abspath(kit)), certificates.PARTICIPANTS)
-    with Hub(own.address, kit, listed, others, _digest(plan), plan) as hub:
+    with Hub(own.address, kit, listed, others, _digest(plan), plan, wording=_WORDING) as hub:
         hub.wait()
         try:
             yield _asking(hub, settings.cut_compression != "none")

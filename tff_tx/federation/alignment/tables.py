@@ -19,10 +19,11 @@ from tff_tx.core import certificates, files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.sources import file_digest
 from tff_tx.federation import alignment, audit_log, contents
-from tff_tx.federation.hub import Hub
+from tff_tx.federation.hub import Hub, Wording
 from tff_tx.federation.link import Link
 
 _STATE = "unfinished"
+_WORDING = Wording("align.peers", "align.address", "start `python -m programs.align` there")
 
 
 def align(
@@ -177,7 +178,8 @@ def _coordinate(member: alignment.Member, own: AlignConfig, log: audit_log.Audit
         os.path.dirname(os.path.abspath(own.certificate)), certificates.PARTICIPANTS
     )
     plan, number = _plan(own), 0
-    with Hub(own.address, own.certificate, listed, own.peers, _digest(plan), plan) as hub, _progress() as progress:
+    of = own.address, own.certificate, listed, own.peers, _digest(plan), plan
+    with Hub(*of, wording=_WORDING) as hub, _progress() as progress:
         hub.wait()
 
         def ask(name, phase, said, data):
