@@ -252,7 +252,7 @@ def attack_table(out: str) -> str:
 
 
 def measure(config, settings) -> dict:
-    """Figures of held-out rows, of the last epoch's communication, and processor seconds of all."""
+    """Figures of held-out rows, of the last epoch's communication and time, and processor seconds of all."""
     from tff_tx.run import vertical
 
     with tempfile.TemporaryDirectory() as directory:
@@ -260,8 +260,8 @@ def measure(config, settings) -> dict:
         found = vertical.train(config.replace({"run.directory": directory}), settings, False)["test"]
         with open(os.path.join(directory, "metrics.csv"), encoding="utf-8", newline="") as file:
             last = list(csv.DictReader(file))[-1]
-    comm = {key: float(value) for key, value in last.items() if key.startswith("comm/")}
-    return {"seconds": time.process_time() - began, **found, **comm}
+    of_steps = {key: float(value) for key, value in last.items() if key.startswith(("comm/", "time/"))}
+    return {"seconds": time.process_time() - began, **found, **of_steps}
 
 
 def read(out: str) -> list[dict]:
@@ -277,13 +277,15 @@ def table(out: str) -> str:
     import pandas as pd
 
     rows = pd.DataFrame(read(out))
-    lines = ["| data | variant | metric | mean | deviation | seeds | bytes a row | bytes a step |", "|---" * 8 + "|"]
+    columns = ("data", "variant", "metric", "mean", "deviation", "seeds", "bytes a row", "bytes a step", "ms a step")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for (name, variant), part in rows.groupby(["data", "variant"], sort=False):
         metric = {"sts_benchmark": "pearson", "adult": "roc_auc"}.get(name, "accuracy")
         values, step = part[metric], part["comm/bytes_per_step"].mean()
         size = part[["comm/upload_bytes_per_row", "comm/download_bytes_per_row"]].sum(axis=1).mean()
         cells = (name, variant, metric, f"{values.mean():.4f}", f"{values.std():.4f}", len(values))
-        lines.append("| " + " | ".join(map(str, (*cells, f"{size:.0f}", f"{step:,.0f}"))) + " |")
+        times = 1000 * (part["time/round_seconds"] / (part["comm/round_trips"] - 1)).mean()
+        lines.append("| " + " | ".join(map(str, (*cells, f"{size:.0f}", f"{step:,.0f}", f"{times:.0f}"))) + " |")
     return "\n".join(lines)
 
 
