@@ -19,6 +19,11 @@ from tff_tx.run.federation import Participant
         (["--engine=federation"], "--engine=federation needs --silos"),
         (["--federation_address=:8443"], "--federation_address=:8443: must be host:port"),
         (["--federation_address=x:1"], "--federation_address=x:1 has no effect with --engine=local"),
+        (
+            ["--engine=federation", "--silos=a,b", "--transport=flower", "--federation_socket=s"],
+            "--federation_silence_seconds=60.0 is too short for --transport=flower, by which a participant gives a "
+            "sign of life every 30 s, and one may be lost: set 100 or more",
+        ),
     ],
 )
 def test_mistakes(flags, sentence):

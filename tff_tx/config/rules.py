@@ -191,6 +191,11 @@ _ENGINE = [
         lambda c: c.engine.name == "federation" and not c.data.silos,
         "{engine.name=} needs {data.silos}: the names of the participants.",
     ),
+    Law(
+        lambda c: c.engine.federation_transport == "flower" and c.engine.federation_silence_seconds < 100,
+        "{engine.federation_silence_seconds=} is too short for {engine.federation_transport=}, by which a participant "
+        "gives a sign of life every 30 s, and one may be lost: set 100 or more.",
+    ),
     Conflict("run.keep_updates", "engine.name=tff_native", "TFF's runtime shows sums, not single updates"),
     Relation(("run.monitor",), laws.something_is_monitored),
 ]
