@@ -78,6 +78,10 @@ def wait_until(condition, seconds=100.0):
         time.sleep(0.02)
 
 
+PAIR = ("north", "south")
+"""The participants of the fixtures `kits` and `hub`."""
+
+
 class Clock:
     """The hub's, which a test sets forward past all limits of `LONG`: nobody else is late, as busy as a machine is."""
 

@@ -13,20 +13,8 @@ from tff_tx.federation import contents, link, service, wire
 from tff_tx.federation.envelopes import Session
 from tff_tx.federation.messages_pb2 import Chunk, Header
 
-NAMES = ("north", "south")
 FUZZED = int(os.environ.get("TFF_TX_FUZZED", "100"))
 """Messages to a participant: `TFF_TX_FUZZED=10000` for more."""
-
-
-@pytest.fixture(scope="module")
-def kits(tmp_path_factory):
-    return parties.make_kits(tmp_path_factory.mktemp("certs"), NAMES)
-
-
-@pytest.fixture
-def hub(kits):
-    with parties.hub(kits, NAMES) as found:
-        yield found
 
 
 @pytest.mark.parametrize("rounds", [340, pytest.param(3400, marks=pytest.mark.slow)])

@@ -28,18 +28,7 @@ from tff_tx.federation.messages_pb2 import Chunk, Envelope, Header
 from tff_tx.federation.secure_sums.identities import digest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMES = ("north", "south")
-
-
-@pytest.fixture(scope="module")
-def kits(tmp_path_factory):
-    return parties.make_kits(tmp_path_factory.mktemp("certs"), NAMES)
-
-
-@pytest.fixture
-def hub(kits):
-    with parties.hub(kits, NAMES) as found:
-        yield found
+NAMES = parties.PAIR
 
 
 def test_the_generated_module_is_that_of_the_description(tmp_path):

@@ -147,6 +147,11 @@ def describe(directory: str) -> list[str]:
     return lines
 
 
+def participants_beside(kit: str) -> str:
+    """Path of the allow-list beside a node's directory, in that of the authority."""
+    return os.path.join(os.path.dirname(os.path.abspath(kit)), PARTICIPANTS)
+
+
 def read_participants(path: str) -> dict[str, str]:
     """The allow-list: fingerprints in hexadecimal digits by name; empty where there is none.
 

@@ -64,7 +64,7 @@ def _asking_others(
     settings: VerticalConfig, own: VerticalActionConfig, kit: str, others: Sequence[str], plan: dict[str, Any]
 ) -> Iterator[Ask]:
     """Listens until all others have come, and ends them at last."""
-    listed = own.participants or os.path.join(os.path.dirname(os.path.abspath(kit)), certificates.PARTICIPANTS)
+    listed = own.participants or certificates.participants_beside(kit)
     with Hub(own.address, kit, listed, others, _digest(plan), plan, wording=_WORDING) as hub:
         hub.wait()
         try:

@@ -174,9 +174,7 @@ def _digest(plan: Mapping[str, Any]) -> str:
 
 
 def _coordinate(member: alignment.Member, own: AlignConfig, log: audit_log.AuditLog) -> None:
-    listed = own.participants or os.path.join(
-        os.path.dirname(os.path.abspath(own.certificate)), certificates.PARTICIPANTS
-    )
+    listed = own.participants or certificates.participants_beside(own.certificate)
     plan, number = _plan(own), 0
     of = own.address, own.certificate, listed, own.peers, _digest(plan), plan
     with Hub(*of, wording=_WORDING) as hub, _progress() as progress:

@@ -126,9 +126,10 @@ class Assembly:
         if not self._fit(split, client_ids):
             return attacks.build_evaluator(self.task, clients, self.attack, threads, own_fn)
         own_fn, clients = own_models.in_training(self.config, self.cache.task, split)
+        read = own_models.splits_read(self.config, self.task, split)
 
         def prepare(ids, on_progress):
-            for name in own_models.splits_read(self.config, self.task, split):
+            for name in read:
                 self.cache.prepare(ids, name, on_progress)
 
         return attacks.build_evaluator(self.cache.task, clients, self.attack, threads, own_fn, prepare)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ import tensorflow_federated as tff
 
 from tff_tx import datasets, models, runtime, tasks
 from tff_tx.config import RunConfig
-from tff_tx.core.certificates import PARTICIPANTS
+from tff_tx.core.certificates import participants_beside
 from tff_tx.core.errors import UserError, setting
 from tff_tx.federation import contents, evaluation
 from tff_tx.federation.answers import ask
@@ -42,7 +41,7 @@ class Federation(Hub):
         super().__init__(
             engine.federation_address,
             kit,
-            engine.federation_participants or os.path.join(os.path.dirname(os.path.abspath(kit)), PARTICIPANTS),
+            engine.federation_participants or participants_beside(kit),
             config.data.silos,
             plans.digest(plan),
             plan,
