@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,28 @@ FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["pytest", "matplotlib.pyplot", "tff_tx.run.trainer", "tests.converted"])
 
 
-def start(program, *flags, cwd, **kwargs):
+def with_signals(command, *, default=(), ignored=()):
+    """A command that starts with these signals at their defaults, or ignored, whatever the tests run under (`nohup`).
+
+    In place of `preexec_fn`, with which Python forks: gRPC's and the tokenizers' handlers then run in the child, where
+    the tests' process has used them, and print to its standard error.
+    """
+    program = "".join(f"signal.signal({int(n)}, signal.SIG_DFL)\n" for n in (*default, signal.SIGPIPE, signal.SIGXFSZ))
+    program += "".join(f"signal.signal({int(n)}, signal.SIG_IGN)\n" for n in ignored)
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import os, signal, sys\n{program}os.execv(sys.argv[1], sys.argv[1:])",
+        *command,
+    ]
+
+
+def start(program, *flags, cwd, default_signals=(), **kwargs):
     """Starts `python -m programs.PROGRAM`."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"programs.{program}", *flags],
+        with_signals([sys.executable, "-m", f"programs.{program}", *flags], default=default_signals),
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import ROOT, with_signals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -57,12 +57,10 @@ sys.stdin.read()
 
 
 def start(program, ignored=()):
-    def set_signals():  # tests may run under `nohup` themselves
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, text=True, preexec_fn=set_signals, **pipes)
+    command = with_signals([sys.executable, "-c", program], default=set(SIGNALS) - set(ignored), ignored=ignored)
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    )
 
 
 @pytest.mark.parametrize("number", SIGNALS)

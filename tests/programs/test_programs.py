@@ -225,7 +225,7 @@ def test_interrupting_saves_and_says_how_to_go_on(place, cache, number, tmp_path
     run_dir = place / f"interrupted_{number}"
     flags = [*DIGITS, "--rounds=2000", f"--run_dir={run_dir}", "--rounds_per_evaluation=0", cache]
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    process = start("train", *flags, cwd=place, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    process = start("train", *flags, cwd=place, default_signals=[number])
     deadline = time.monotonic() + 300
     metrics = run_dir / "metrics.csv"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 4:

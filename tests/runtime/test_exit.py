@@ -1,7 +1,6 @@
 """What importing the runtime leaves behind when a program ends: nothing; and what is not its own it leaves alone."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.processes import ROOT, with_signals
 
 USED = """
 import numpy as np
@@ -23,10 +22,9 @@ print(add_one(1))
 """
 
 
-def run(program, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, **kwargs
-    )
+def run(program, ignored=()):
+    command = with_signals([sys.executable, "-W", "ignore", "-c", program], ignored=ignored)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -92,5 +90,5 @@ def add_one(x):
 @pytest.mark.slow
 def test_a_program_ends_where_it_ignores_interrupts():
     """As after `nohup python x.py &`: a worker of TFF's default context would be waited for and never end."""
-    ended = run("import tff_tx.runtime", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    ended = run("import tff_tx.runtime", ignored=[signal.SIGINT])
     assert (ended.returncode, ended.stderr) == (0, "")
