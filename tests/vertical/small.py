@@ -34,26 +34,38 @@ def federation(directory, settings, config=None):
     return Federation(config or globals()["config"](), settings, str(directory))
 
 
-def joint_step(label, others, rows_of):
-    """One step of the joint model on pooled data, by one tape over all weights: the loss and gradients by party.
-
-    Args:
-      label: The label party.
-      others: The feature parties by name.
-      rows_of: From a party's name to its batch.
-    """
+def joint_step(federation):
+    """One step of the joint model on pooled data, by one tape over all weights: the loss and gradients by party."""
+    label, others = federation.label, {name: stored._party for name, stored in federation._here.items()}
+    rows = label.schedule.batches("train", 1)[0]
+    batches = {name: party._batch("train", 1, 0) for name, party in others.items()}
+    batches[label.name] = label._own(rows, 1, 0)
     half = {name: party.half for name, party in others.items()}
-    weights = {"top": label.top.trainable, **{name: h.trainable for name, h in half.items()}}
     if label.bottom is not None:
-        half[label.name], weights[label.name] = label.bottom, label.bottom.trainable
+        half[label.name] = label.bottom
+    before = weights(federation)
     with tf.GradientTape() as tape:
-        tape.watch(weights)
-        cuts = {n: h.model.predict_on_batch((weights[n], h.fixed), rows_of(n), True) for n, h in half.items()}
-        inputs = {**cuts, "present": tf.ones([64, len(cuts)], tf.bool), "seed": rows_of(label.name)["seed"]}
-        logits = label.top.model.predict_on_batch((weights["top"], label.top.fixed), inputs, True)
-        rows = label.schedule.batches("train", 1)[0]
+        tape.watch(before)
+        cuts = {n: h.model.predict_on_batch((before[n], h.fixed), batches[n], True) for n, h in half.items()}
+        inputs = {**cuts, "present": tf.ones([len(rows), len(cuts)], tf.bool), "seed": batches[label.name]["seed"]}
+        logits = label.top.model.predict_on_batch((before["top"], label.top.fixed), inputs, True)
         loss = label.top.model.loss(logits, tf.constant(label.labels[rows]))
-    return float(loss), tape.gradient(loss, weights)
+    return float(loss), tape.gradient(loss, before)
+
+
+def weights(federation):
+    """Trainable weights of the top and by party of all bottoms."""
+    label, others = federation.label, {name: stored._party for name, stored in federation._here.items()}
+    found = {"top": label.top.trainable, **{name: party.half.trainable for name, party in others.items()}}
+    return found if label.bottom is None else {**found, label.name: label.bottom.trainable}
+
+
+def assert_moved_by(before, after, gradients):
+    """SGD with a rate of 1 moves weights by just their gradient."""
+    for name in before:
+        moved = [w - v for w, v in zip(before[name], after[name])]
+        assert largest_difference(moved, gradients[name]) < 1e-5, name
+        assert largest_difference(moved, [0.0 * w for w in moved]) > 1e-3, name
 
 
 def with_settings(settings, **more):

@@ -59,10 +59,7 @@ def test_gradients_of_all_parties_are_those_of_the_joint_model(more, tmp_path):
     assert list(sent) == ["service"]
     federation.ask("end", {"service": (said, [sent["service"]])})
     assert split_loss == pytest.approx(float(loss), abs=1e-5)
-    for name, half in halves().items():
-        moved = [w - v for w, v in zip(before[name], half.trainable)]
-        assert small.largest_difference(moved, gradients[name]) < 1e-5, name
-        assert small.largest_difference(moved, [0.0 * w for w in moved]) > 1e-3, name
+    small.assert_moved_by(before, {name: half.trainable for name, half in halves().items()}, gradients)
 
 
 @pytest.mark.slow

@@ -21,19 +21,25 @@ from tff_tx.federation import audit_log
 from tff_tx.run import vertical_parties
 
 
-def run_all(tmp_path, flags, others, label="clinic", middle=None):
-    """Runs a simulation and, as processes, the parties: final figures of the simulation and of the party `label`."""
+def commands(tmp_path, others, label="clinic", middle=None):
+    """Flags of each party as a process, by name."""
     kits, address = tmp_path / "certs", f"localhost:{portpicker.pick_unused_port()}"
     if not kits.exists():
         parties.make_kits(kits, [*others, *([middle] if middle else ())])
     listens = f"--certificate={kits / 'coordinator'}"
-    ways = {"all": (), label: (f"--party={label}", f"--address={address}", listens)}
+    ways = {label: (f"--party={label}", f"--address={address}", listens)}
     if middle:
         dials, address = f"--coordinator={address}", f"localhost:{portpicker.pick_unused_port()}"
         own = f"--certificate={kits / middle}", listens.replace("--", "--middle_")
         ways[middle] = f"--party={middle}", dials, f"--address={address}", *own
     for name in others:
         ways[name] = f"--party={name}", f"--coordinator={address}", f"--certificate={kits / name}"
+    return ways
+
+
+def run_all(tmp_path, flags, others, label="clinic", middle=None):
+    """Runs a simulation and, as processes, the parties: final figures of the simulation and of the party `label`."""
+    ways = {"all": (), **commands(tmp_path, others, label, middle)}
     with concurrent.futures.ThreadPoolExecutor() as pool:
         runs = [
             pool.submit(run, "vertical", *flags, *more, f"--run_dir={tmp_path / name}", cwd=tmp_path)
@@ -86,15 +92,17 @@ def test_a_party_that_was_started_anew_saves_no_untrained_weights(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["clinic", "laboratory"])
-def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, tmp_path):
-    """SIGKILL in an epoch behind the first; one without labels ends that with labels, and both are started again."""
-    flags = [*SMALL, f"--parties={json.dumps(small.TUMOURS)}", "--top=concatenation", "--epochs=12"]
-    kits, address = parties.make_kits(tmp_path / "certs", ["laboratory"]), f"localhost:{portpicker.pick_unused_port()}"
-    ways = {
-        "clinic": ("--party=clinic", f"--address={address}", f"--certificate={kits / 'coordinator'}"),
-        "laboratory": ("--party=laboratory", f"--coordinator={address}", f"--certificate={kits / 'laboratory'}"),
-    }
+@pytest.mark.parametrize(
+    ("victim", "of"),
+    [("clinic", small.TUMOURS), ("laboratory", small.TUMOURS), ("service", PARTIES), ("clinic", PARTIES)],
+    ids=["labels", "columns", "middle", "below the middle"],
+)
+def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
+    """SIGKILL in an epoch behind the first; one without labels ends the others, and all are started again."""
+    flags = [*SMALL, f"--parties={json.dumps(of)}", "--top=concatenation", "--epochs=12"]
+    label = "authority" if "authority" in of else "clinic"
+    others = [name for name in ("clinic", "laboratory") if name != label]
+    ways = commands(tmp_path, others, label, "service" if "service" in of else None)
 
     def begin(name):
         return start("vertical", *flags, *ways[name], f"--run_dir={tmp_path / name}", cwd=tmp_path)
@@ -106,15 +114,16 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, tmp_path):
     running[victim].kill()
     running[victim].communicate()
     running[victim] = begin(victim)
-    if victim == "laboratory":
-        assert "give the label party's command again" in running["clinic"].communicate(timeout=100)[1]
-        running["laboratory"].communicate(timeout=100)  # said goodbye to
+    if victim != label:
+        assert "give the label party's command again" in running[label].communicate(timeout=100)[1]
+        for process in running.values():
+            process.communicate(timeout=100)  # said goodbye to
         running = {name: begin(name) for name in ways}
     for process in running.values():
         _, err = process.communicate(timeout=100)
         assert process.returncode == 0, err
     run("vertical", *flags, f"--run_dir={tmp_path / 'all'}", cwd=tmp_path)
-    found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("clinic", "all"))
+    found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in (label, "all"))
     assert found["test"] == pytest.approx(whole["test"], abs=1e-6)
 
 
