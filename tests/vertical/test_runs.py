@@ -124,7 +124,9 @@ def test_labels_are_checked_as_those_of_any_table(tmp_path):
     names = tables.label_names(datasets.DataSpec(label_names=("yes", "no")), party, rows)
     data = tables.party_data(party, rows, tables.find_facts(party, rows), names, 8)
     assert data.labels.tolist() == [0, 1, 0]
-    with pytest.raises(UserError, match="t.csv, line 3: the label 'no' is none of yes."):
+    with pytest.raises(
+        UserError, match=r"t.csv, line 3: the label 'no' is not one of the 1 known labels \(yes\); correct"
+    ):
         tables.party_data(party, rows, tables.find_facts(party, rows), ["yes"], 8)
     party, (rows, _) = rows_of(tmp_path / "t.csv", "x;y\n1;1.234\n2;3,5\n", numeric=["x"], label="y")
     with pytest.raises(UserError, match="t.csv, line 2: the column 'y' has '1.234', whose point may group thousands"):

@@ -242,6 +242,15 @@ def label_lookup(names: Sequence[str]) -> Callable[[str], int | None]:
     return lambda name: exact.get(name, others.get(_folded(name)))
 
 
+def unknown_label(where: str, name: str, names: Sequence[str]) -> UserError:
+    """The error of a label that `label_lookup` of `names` does not know, at a place."""
+    known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return UserError(
+        f"{where}: the label {name!r} is not one of the {len(names)} known labels ({known}); correct the row, or name "
+        f"all labels with {setting('data.label_names')}."
+    )
+
+
 def _label_order(label: str) -> tuple:
     try:
         number = float(label)

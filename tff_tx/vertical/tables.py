@@ -126,7 +126,7 @@ def party_data(
     found = list(map(datasets.label_lookup(classes), names))
     if None in found:
         where, name = rows[found.index(None)][0], names[found.index(None)]
-        raise UserError(f"{where}: the label {name!r} is none of {', '.join(classes)}.")
+        raise datasets.unknown_label(where, name, classes)
     return PartyData(inputs, np.array(found, np.int32))
 
 

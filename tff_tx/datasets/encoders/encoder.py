@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import tensorflow as tf
 
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import splits
 from tff_tx.datasets.sources import LeftOut
-from tff_tx.datasets.surveys import label_lookup
+from tff_tx.datasets.surveys import label_lookup, unknown_label
 
 # The label of a token that is no word's first piece; losses and metrics skip it.
 IGNORED_LABEL = -100
@@ -126,9 +126,5 @@ class Encoder(abc.ABC):
         """The number of a label: of its name, which must be known, but for its case; or the number itself."""
         number = self._number_of(name)
         if number is None:
-            known = ", ".join(self.label_names[:20]) + (", ..." if len(self.label_names) > 20 else "")
-            raise UserError(
-                f"{row.where}: the label {name!r} is not one of the {len(self.label_names)} known "
-                f"labels ({known}); correct the row, or name all labels with {setting('data.label_names')}."
-            )
+            raise unknown_label(row.where, name, self.label_names)
         return number
