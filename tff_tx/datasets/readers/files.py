@@ -20,6 +20,7 @@ from tff_tx.datasets.readers.folders import splits_by_name, table_of, with_media
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
+from tff_tx.datasets.readers.spans import with_annotations
 from tff_tx.datasets.sources import (
     CHUNK_ROWS,
     BadRow,
@@ -363,10 +364,12 @@ def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequenc
 def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
     if fmt.columns_of_name is not None:
-        return ((where, {**fmt.columns_of_name(file.name), **row}) for where, row in read)
+        of_name = fmt.columns_of_name(file.name)
+        return ((where, {**of_name, **row} if isinstance(row, dict) else row) for where, row in read)
     if spec.client_per_column:
         return columns.one_client_a_column(read, spec)
-    return with_media(columns.with_nested(read, spec), file.path)
+    annotated = with_annotations(read, spec.text_column[0], spec.label_column)
+    return with_media(columns.with_nested(annotated, spec), file.path)
 
 
 def _digest(files: Sequence[_File], name: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tff_tx.datasets.readers.folders import columns_of_name
 from tff_tx.datasets.readers.opening import TextLines
+from tff_tx.datasets.readers.spans import brat_file, with_brat
 from tff_tx.datasets.sources import FILES_PER_CHUNK, BadRow, Format, Rows
 
 
@@ -44,11 +45,11 @@ def _turn(path: str, turn: list) -> Rows:
 
 
 def read_text(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
-    """A file as one text; who owns it is decided by its name, by whoever lists the files."""
+    """A file as one text, with brat's annotations beside it; whoever lists the files says by its name who owns it."""
     with TextLines(path, encoding) as lines:
         text = "".join(lines)
     if text:
-        yield path, {"text": text}
+        yield path, with_brat(path, {"text": text}, encoding)
 
 
 DIALOGUE = Format(read_dialogue, has_clients=True, settings=("encoding",))
@@ -59,4 +60,5 @@ TEXT = Format(
     columns_of_name=lambda name: {**columns_of_name(name), "client": name},
     chunk_rows=FILES_PER_CHUNK,
     settings=("encoding",),
+    contents=lambda path, split: [path, *([beside] if (beside := brat_file(path)) else [])],
 )
