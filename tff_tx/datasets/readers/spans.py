@@ -73,8 +73,9 @@ def with_brat(path: str, row: dict, encoding: str | None = None) -> dict | BadRo
                 continue  # relations, events, attributes, notes
             span = re.fullmatch(r"T\d+\t(\S+) (\d+) (\d+)(?:\t.*)?", line.rstrip("\r\n"))
             if span is None:
+                wrong = f"{beside}, line {number}: {line.strip()[:60]!r}"
                 return BadRow(
-                    f"{beside}, line {number}: {line.strip()[:60]!r} is no entity in one part, as 'T1\\tPER 0 4\\tAnna' is: "
+                    f"{wrong} is no entity in one part like 'T1\\tPER 0 4\\tAnna': "
                     f"correct the line, or leave such texts out with {setting('data.on_bad_rows')}=skip."
                 )
             found.append([int(span[2]), int(span[3]), span[1]])
