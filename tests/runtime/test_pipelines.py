@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tests import tiny
 from tff_tx import algorithms, runtime
+from tff_tx.core.errors import UserError
 from tff_tx.runtime.form import RoundForm
 
 ATTRIBUTE = "experimental_ints_on_device"
@@ -67,7 +68,7 @@ def test_a_reader_tells_what_cannot_be_read():
 
     reader = runtime.ClientReader(unreadable)
     assert [x.numpy() for x in reader("2")] == [2.0]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="could not correctly convert string: two"):
+    with pytest.raises(UserError, match="the data of the client 'two' cannot be read .* convert string: two"):
         next(reader("two"))
 
 

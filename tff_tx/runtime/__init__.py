@@ -13,7 +13,7 @@ from tff_tx.runtime.hooks import Hook, Job
 from tff_tx.runtime.internals.calls import PRECISIONS
 from tff_tx.runtime.local import LocalEngine
 from tff_tx.runtime.native import NativeContext, NativeEngine
-from tff_tx.runtime.pipelines import ClientReader, configure_tensorflow, numbered, untuned
+from tff_tx.runtime.pipelines import ClientReader, UnreadableClient, configure_tensorflow, numbered, untuned
 from tff_tx.runtime.ray_cluster import RayCluster
 from tff_tx.runtime.ray_engine import MOST_LEAVES, RayEngine
 from tff_tx.runtime.rounds import RoundOutput, TooFewClientsError, Traffic
@@ -34,6 +34,15 @@ ENGINES = {"local": LocalEngine, "tff_native": NativeEngine, "ray": RayEngine}
 __all__ = [
     *("ENGINES", "MOST_CLIENTS", "MOST_LEAVES", "PRECISIONS", "ClientCompression", "ClientReader", "Engine", "Hook"),
     *("Job", "Limits", "LocalEngine", "NativeContext", "NativeEngine", "PersonalWeights", "ProcessEngine"),
-    *("RayCluster", "RayEngine", "RoundOutput", "Staleness", "TooFewClientsError", "Traffic", "configure_tensorflow"),
-    *("RetainedState", "numbered", "process_state", "profile", "step_function", "untuned", "with_model"),
+    *("RayCluster", "RayEngine", "RoundOutput", "Staleness", "TooFewClientsError", "Traffic", "UnreadableClient"),
+    *(
+        "RetainedState",
+        "configure_tensorflow",
+        "numbered",
+        "process_state",
+        "profile",
+        "step_function",
+        "untuned",
+        "with_model",
+    ),
 ]

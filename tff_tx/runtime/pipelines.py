@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.core.errors import UserError, reason
 from tff_tx.runtime.graphs import ImportedGraph
 
 _PREFETCHED_BATCHES = 2
@@ -54,6 +55,10 @@ def read_ahead(batches: tf.data.Dataset) -> Iterator[Any]:
     return iter(untuned(batches.prefetch(_PREFETCHED_BATCHES)))
 
 
+class UnreadableClient(UserError):
+    """The data of a client cannot be read."""
+
+
 class ClientReader:
     """Reads one client after the other, or several at the same time, by a graph that is traced once.
 
@@ -74,5 +79,14 @@ class ClientReader:
         self._variant = ImportedGraph(tff.framework.serialize_computation(batches), "batches").whole()
 
     def __call__(self, client_id: str) -> Iterator[Any]:
-        """Iterates over a client's batches, of which the next are read while one is used; it may raise an OpError."""
-        return read_ahead(tf.data.experimental.from_variant(*self._variant(client_id), self.element_spec))
+        """Iterates over a client's batches, of which the next are read while one is used.
+
+        Raises:
+          UnreadableClient: In iteration, if its data cannot be read.
+        """
+        try:
+            yield from read_ahead(tf.data.experimental.from_variant(*self._variant(client_id), self.element_spec))
+        except tf.errors.OpError as error:
+            raise UnreadableClient(
+                f"the data of the client {client_id!r} cannot be read ({reason(error)}): correct or remove them."
+            ) from error

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models, runtime
 from tff_tx.core import files
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, reason, setting
 from tff_tx.tasks.feature_data import LABEL, FeatureClientData, FeatureRecipe, client_path, element_spec_of
 from tff_tx.tasks.federated_task import FederatedTask
 from tff_tx.tasks.preprocessing import Preprocessing
@@ -166,7 +166,7 @@ class FeatureCache:
         token = sum(_num_bytes(spec) for spec in self._spec.values() if not spec.shape.is_fully_defined())
         try:
             tokens = sum(self._lengths(client_id, split)) if token else 0
-        except tf.errors.OpError:
+        except runtime.UnreadableClient:
             return 0
         row = _BYTES_OF_A_ROW + 2 * len(client_id.encode()) + fixed + token * tokens / max(rows, 1)
         # A page has whole rows, or a row whole pages.
@@ -199,8 +199,8 @@ class FeatureCache:
                 for x, y in self._readers[split](client_id):
                     for example in self._examples(x, y):
                         writer.add(split, client_id, example)
-        except tf.errors.OpError as error:
-            logging.warning("no features of client %s: %s", client_id, error.message)
+        except (runtime.UnreadableClient, tf.errors.OpError) as error:
+            logging.warning("no features of client %s: %s", client_id, reason(error))
             return None
         return os.path.getsize(path)
 
