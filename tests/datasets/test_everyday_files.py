@@ -109,8 +109,10 @@ def test_words_for_yes_and_no_are_two_labels():
 
 
 def test_labels_that_say_there_is_none(tmp_path):
-    with pytest.raises(UserError, match="the label 'NA' stands among numbers, as where there is none"):
-        labels.as_found(("0", "1", "NA"), 100)
+    with pytest.raises(UserError, match="^data.label_column=y: the label 'NA' stands among numbers, as where there is"):
+        datasets.distinct_label_names(("0", "1", "NA"), False, "y")
+    assert datasets.distinct_label_names(("0", "NA"), True, "y"), "tags"
+    assert datasets.distinct_label_names(("0.5", "1.5", "NA"), False, "y"), "values, which a report shows"
     found = labels.as_found(("N/A", "no", "yes"), 100)
     assert found.names == ("N/A", "no", "yes")
     assert "'N/A' is a class, as other labels are" in found.note

@@ -121,6 +121,10 @@ def test_labels_are_checked_as_those_of_any_table(tmp_path):
     party, (rows, _) = rows_of(tmp_path / "t.csv", "x,y\n1,Yes\n2,no\n3,yes\n", numeric=["x"], label="y")
     with pytest.raises(UserError, match="^data.label_column=y: the labels 'Yes', 'yes' are spellings of one"):
         tables.label_names(datasets.DataSpec(), party, rows)
+    with pytest.raises(UserError, match="^data.label_column=y: the label '-' stands among numbers"):
+        tables.label_names(
+            datasets.DataSpec(), party, [("row 1", {"y": "1"}), ("row 2", {"y": "-"}), *[("", {"y": 0})]]
+        )
     names = tables.label_names(datasets.DataSpec(label_names=("yes", "no")), party, rows)
     data = tables.party_data(party, rows, tables.find_facts(party, rows), names, 8)
     assert data.labels.tolist() == [0, 1, 0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import listed
+from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source
 from tff_tx.datasets.spec import DataSpec
 
@@ -167,7 +168,18 @@ def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:
 
 
 def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> tuple:
-    """`ordered_label_names` of a column, if no two are spellings of one; tags may be."""
+    """`ordered_label_names` of a column, if no two are spellings of one, nor one among numbers says that there is none.
+
+    Tags may be.
+    """
+    absent, numbers = ([name for name in found if of(name)] for of in (values.is_missing_number, values.is_number))
+    are_classes = len(numbers) <= _MOST_SPELLINGS and all(values.as_number(name).is_integer() for name in numbers)
+    if not tagged and absent and numbers and len(numbers) + len(absent) == len(found) and are_classes:
+        raise UserError(
+            f"{setting('data.label_column')}={column}: the label {absent[0]!r} stands among numbers, as where there is "
+            f"none: remove such rows, name the others in {setting('data.label_names')} with "
+            f"{setting('data.on_bad_rows')}=skip to leave them out, or it too, if it is a class."
+        )
     if not tagged and len(one := one_spelling(found)) < len(found):
         twice, spelling = min(name for name in found if name not in one), _speller(found)
         spellings = sorted(name for name in found if spelling(name) == spelling(twice))

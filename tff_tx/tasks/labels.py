@@ -46,12 +46,6 @@ def as_found(names: Sequence[str], num_rows: int) -> Labels:
         )
     numbers = [number for name in names if (number := _number(name)) is not None]
     if absent := [name for name in names if values.is_missing_number(name)]:
-        if numbers and len(numbers) + len(absent) == len(names):
-            raise UserError(
-                f"the label {absent[0]!r} stands among numbers, as where there is none: name the others in "
-                f"{setting('data.label_names')} with {setting('data.on_bad_rows')}=skip to leave such rows out, or it "
-                "too, if it is a class."
-            )
         return Labels(names, note=f"{absent[0]!r} is a class, as other labels are: if it says there is none, remove it")
     fractions = sum(not number.is_integer() for number in numbers)
     if len(numbers) < len(names) or len(names) <= (2 if fractions else _MANY):
