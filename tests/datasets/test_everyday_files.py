@@ -117,6 +117,8 @@ def test_labels_that_say_there_is_none(tmp_path):
     assert found.names == ("N/A", "no", "yes")
     assert "'N/A' is a class, as other labels are" in found.note
     assert labels.as_found(("no", "yes"), 100).note == ""
+    with pytest.raises(UserError, match="the labels are 30 numbers from 0.5 to 29.5, and no classes"):
+        labels.as_found(("NA", *(f"{n}.5" for n in range(30))), 100)
     orders = {datasets.ordered_label_names(found, False) for found in itertools.permutations(("2", "nan", "1", "10"))}
     assert orders == {("1", "2", "10", "nan")}, "a name, which is neither less nor more than a number"
 

@@ -45,15 +45,16 @@ def as_found(names: Sequence[str], num_rows: int) -> Labels:
             f"each of the {num_rows:,} records has a label of its own, such as {names[0]!r}: choose {remedy}."
         )
     numbers = [number for name in names if (number := _number(name)) is not None]
-    if absent := [name for name in names if values.is_missing_number(name)]:
-        return Labels(names, note=f"{absent[0]!r} is a class, as other labels are: if it says there is none, remove it")
-    fractions = sum(not number.is_integer() for number in numbers)
-    if len(numbers) < len(names) or len(names) <= (2 if fractions else _MANY):
-        return Labels(names)
-    what = f"the labels are {len(names):,} numbers from {min(numbers):g} to {max(numbers):g}"
-    if fractions and len(names) > _MANY:
+    absent = [name for name in names if values.is_missing_number(name)]
+    is_class = f"{absent[0]!r} is a class, as other labels are: if it says there is none, remove it" if absent else ""
+    fractions, known = sum(not number.is_integer() for number in numbers), len(names) - len(absent)
+    if len(numbers) < known or known <= (2 if fractions else _MANY):
+        return Labels(names, note=is_class)
+    what = f"the labels are {known:,} numbers from {min(numbers):g} to {max(numbers):g}"
+    if fractions and known > _MANY:
         raise UserError(f"{what}, and no classes: choose a task of regression in {setting('task.kind')}, {remedy}.")
-    return Labels(names, note=f"{what}, and each is a class: if they are values, choose a task of regression")
+    is_each = f"{what}, and each is a class: if they are values, choose a task of regression"
+    return Labels(names, note="; ".join(filter(None, [is_each, is_class])))
 
 
 def _number(name):
