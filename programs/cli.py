@@ -16,7 +16,7 @@ from absl import app, flags, logging
 import programs
 from programs import interrupts, scratch
 from tff_tx.config import FIELDS, SECTIONS, RunConfig, Section, flag_of, show
-from tff_tx.core.errors import Interrupted, UserError
+from tff_tx.core.errors import Interrupted, UserError, name_settings
 from tff_tx.core.text import one_line, show_controls
 
 FLAGS = flags.FLAGS
@@ -79,6 +79,7 @@ class Program:
             except OSError:
                 print(f"Error: {scratch.problem()}", file=sys.stderr)
                 sys.exit(USER_ERROR_CODE)
+            name_settings(self._name)
             show_controls(sys.stdout, "")
             show_controls(sys.stderr, "\r")  # progress bars go back to the beginning of their line
             app.run(self._guarded, flags_parser=self._parse)

@@ -9,7 +9,14 @@ from typing import Callable
 # find the names in it, whatever values stand beside them.
 _OPEN, _CLOSE = "\x02", "\x03"
 _NAME = re.compile(f"{_OPEN}([^{_CLOSE}]*){_CLOSE}")
+_naming: Callable[[str], str] = str
 _SAYS_NOTHING = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ")
+
+
+def name_settings(name_fn: Callable[[str], str] = str) -> None:
+    """Sets how this process shows settings: by `name_fn` of their paths, such as "client.learning_rate"."""
+    global _naming  # noqa: PLW0603 -- a process is a command line or none
+    _naming = name_fn
 
 
 class UserError(ValueError):
@@ -21,7 +28,7 @@ class UserError(ValueError):
     """
 
     def __str__(self) -> str:
-        return self.describe(lambda path: path)
+        return self.describe(_naming)
 
     def describe(self, name_fn: Callable[[str], str]) -> str:
         """The message, with settings shown as `name_fn` names them.
@@ -47,6 +54,11 @@ def setting(path: str) -> str:
       path: Section and field of `tff_tx.config.RunConfig`, such as "client.learning_rate".
     """
     return f"{_OPEN}{path}{_CLOSE}"
+
+
+def shown(text: str) -> str:
+    """A text with the settings that `setting` made in it, as this process shows them."""
+    return str(UserError(text))
 
 
 def reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from tff_tx.config.registries import SPLITS
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, setting, shown
 from tff_tx.datasets import splits, store
 from tff_tx.datasets.assignment import DROPPED, Assignment, assign
 from tff_tx.datasets.encoders.encoder import Encoder
@@ -106,7 +106,7 @@ def open_store(path: str) -> FederatedDataset:
     meta = store.read_meta(path)
     there = store.splits(path)
     parts = {name: SqliteClientData(path, name) if name in there else None for name in splits.NAMES}
-    notes = tuple(meta.get("notes", ()))
+    notes = tuple(map(shown, meta.get("notes", ())))
     return FederatedDataset(label_names=tuple(meta["label_names"]), kind=meta["kind"], path=path, notes=notes, **parts)
 
 

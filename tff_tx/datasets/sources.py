@@ -51,7 +51,7 @@ class LeftOut:
 
     Attributes:
       rows: The number of rows that cannot be read.
-      first: What is wrong with the first of them.
+      first: What is wrong with the first of them; settings in it are made by `setting`.
       clients: The number of clients without an example.
     """
 
@@ -65,7 +65,7 @@ class LeftOut:
             self.clients += 1
             return
         self.rows += 1
-        self.first += [str(error)] * (len(self.first) < _FIRST)
+        self.first += [error.args[0]] * (len(self.first) < _FIRST)
 
 
 Rows = Iterator[tuple[str, Any]]

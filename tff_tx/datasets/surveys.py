@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, setting, shown
 from tff_tx.core.text import listed
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source
@@ -107,7 +107,7 @@ class Survey:
         for name, pool in self.pools.items():
             if pool.rows_left_out:
                 share = f"{pool.rows_left_out:,} of {pool.rows_left_out + pool.num_rows:,} rows of the {name} data"
-                found.append(f"{share} are skipped, the first: {' '.join(pool.first_left_out)}")
+                found.append(f"{share} are skipped, the first: {shown(' '.join(pool.first_left_out))}")
             if pool.clients_left_out:
                 found.append(f"{pool.clients_left_out:,} clients of the {name} data have no example, and are left out.")
         return found

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, setting, shown
 from tff_tx.datasets.readers import values
 
 _MOST_SHOWN = 10
@@ -103,7 +103,7 @@ def _of_unnamed(names, number, pretrained):
     if len(names) != number:
         return Labels(names)  # whose outputs have other shapes, and so are new anyway
     note = f"the outputs of {pretrained}, LABEL_0 to LABEL_{number - 1}, are taken for {_listed(names)}, in this order"
-    return Labels(names, note=f"{note}; set data.label_names if it is another")
+    return Labels(names, note=shown(f"{note}; set {setting('data.label_names')} if it is another"))
 
 
 def _unknown(names, outputs):

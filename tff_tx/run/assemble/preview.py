@@ -9,6 +9,7 @@ import numpy as np
 
 from tff_tx import datasets, tasks
 from tff_tx.config import RunConfig
+from tff_tx.core.errors import setting, shown
 from tff_tx.run.assemble.tasks import data_spec, model_spec
 
 _EXAMPLES, _MEASURED, _SHOWN = 3, 1000, 24
@@ -39,7 +40,7 @@ def preview(config: RunConfig, tokenizer: str | None = None) -> list[str]:
         full = np.mean([length >= model.max_length for length in lengths])
         lines.append(
             f"Tokens of {len(lengths):,} examples: median {np.median(lengths):.0f}, at most {max(lengths)}; {full:.1%} "
-            f"fill task.max_length={model.max_length} and may be cut."
+            f"fill {shown(setting('task.max_length'))}={model.max_length} and may be cut."
         )
     for number, example in enumerate(itertools.islice(examples, _EXAMPLES), start=1):
         lines += [f"Example {number}:", *(f"  {n}: {_value(n, v, facts)}" for n, v in example.items())]
