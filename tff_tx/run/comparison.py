@@ -1,8 +1,8 @@
 """Clients' own models beside the global one and what clients train alone: whom does which of them hurt?
 
 The mean may rise while many clients are hurt (Motley, Wu et al. 2022, https://arxiv.org/abs/2206.09262), so figures are
-of clients: each client's own held-out records, then mean, median, 10th percentile, worst client and share of clients
-that are worse off.
+of clients: each client's own held-out records, then mean, median, 10th percentile (90th of metrics where lower is
+better), worst client and share of clients that are worse off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from tff_tx.run.evaluation import spread
 GLOBAL, BEFORE, ALONE = "global model", "before fine-tuning", "trained alone"
 ONE_SHARE = "one share for all inputs"
 """Names of other models of the same clients."""
-_STATISTICS = ("mean", "p50", "p10", "worst")
 
 
 def judged_by(by_client: pd.DataFrame, metrics: Sequence[models.Metric]) -> models.Metric:
@@ -27,6 +26,11 @@ def judged_by(by_client: pd.DataFrame, metrics: Sequence[models.Metric]) -> mode
     known = [metric for metric in metrics if metric.name in by_client and metric.higher_is_better is not None]
     # Sorting is stable.
     return min(known, key=lambda m: (m.name != "f1", not m.higher_is_better))
+
+
+def bad_tail(metric: models.Metric) -> str:
+    """The percentile beyond which are the tenth of the clients that fare worst, as `evaluation.spread` names it."""
+    return "p10" if metric.higher_is_better else "p90"
 
 
 def is_hurt(before: pd.DataFrame, after: pd.DataFrame, metric: models.Metric) -> pd.Series:
@@ -38,14 +42,15 @@ def is_hurt(before: pd.DataFrame, after: pd.DataFrame, metric: models.Metric) ->
 def figures(own: pd.DataFrame, shared: pd.DataFrame, metrics: Sequence[models.Metric]) -> dict[str, float]:
     """Columns of `metrics.csv` on clients' own models and the global one, evaluated on the same clients."""
     metric = judged_by(own, metrics)
-    table = pd.DataFrame({"own": _statistics(own, metric, metrics), "global": _statistics(shared, metric, metrics)})
-    found = {f"clients_{s}/{metric.name}": float(table.loc[s, "own"]) for s in _STATISTICS}
-    found |= {f"global_{s}/{metric.name}": float(table.loc[s, "global"]) for s in _STATISTICS}
+    tables, found = {"clients": own, "global": shared}, {}
+    for name, table in tables.items():
+        found |= {f"{name}_{s}/{metric.name}": float(v) for s, v in statistics(table, metric).items()}
     return {**found, "share_hurt": float(is_hurt(shared, own, metric).mean())}
 
 
-def _statistics(by_client, metric, metrics):
-    return spread(by_client, metrics).loc[metric.name, list(_STATISTICS)]
+def statistics(by_client: pd.DataFrame, metric: models.Metric) -> pd.Series:
+    """Mean, median, bad tail and worst client of a metric, by their names."""
+    return spread(by_client[[metric.name]], [metric]).loc[metric.name, ["mean", "p50", bad_tail(metric), "worst"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Comparison:
     def table(self) -> pd.DataFrame:
         """A row a model, a column a statistic over clients, and the share of clients that are worse off with it."""
         tables = {"own model": self.own, **self.others}
-        found = pd.DataFrame({name: _statistics(t, self.metric, self.metrics) for name, t in tables.items()}).T
+        found = pd.DataFrame({name: statistics(t, self.metric) for name, t in tables.items()}).T
         for name in self.others:
             found[f"hurt, beside {name}"] = [
                 float(is_hurt(self.others[name], t, self.metric).mean()) for t in tables.values()
