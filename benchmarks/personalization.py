@@ -1,10 +1,9 @@
 """Personal models by PFLlib's protocol: `python -m benchmarks.personalization`.
 
-20 clients that all take part, Dirichlet(0.1) over their labels, a quarter of each client's records held out, batches of
-10, one local epoch: digits with a Vision Transformer, or with --ag_news and --pretrained news with the pooler and the
-head of a checkpoint whose other layers are frozen (their activations are computed once). Of each method the accuracy
-over clients, each with its own model on its own held-out records, whom it hurts, what a client sends and what a round
-costs. Runs that are done are not repeated: start it again with the same --run_dir.
+Clients that all take part, a part of each one's records held out, one local epoch; of digits and news 20 clients,
+Dirichlet(0.1) over their labels, a quarter held out, batches of 10. `personal_cases` has the data sets. Of each method
+the figures over clients, each with its own model on its own held-out records, whom it hurts, what a client sends and
+what a round costs. Runs that are done are not repeated: start it again with the same --run_dir.
 """
 
 from __future__ import annotations
@@ -18,31 +17,29 @@ import psutil
 
 import tff_tx as ft
 from benchmarks import report
-from tff_tx.run.comparison import ALONE, GLOBAL, is_hurt, judged_by
+from benchmarks.personal_cases import CASES, Case
+from tff_tx.run.comparison import ALONE, GLOBAL, bad_tail, is_hurt, judged_by, statistics
 
 _PROCESSOR = "bench/processor_seconds"
-_ADAPTERS = ft.LoRA(rank=4)
 
 METHODS = {
-    "FedAvg": ({}, lambda **p: ft.FedAvg(**p)),
-    "FedProx": ({}, lambda **p: ft.FedProx(mu=0.1, **p)),
-    "FedBN": ({"personal": "norms"}, lambda **p: ft.FedAvg(**p)),
-    "FedPer": ({"personal": "head"}, lambda **p: ft.FedAvg(**p)),
-    "FedRep": ({"personal": "head"}, lambda **p: ft.FedRep(**p)),
-    "FedBABU": ({"personal": "head"}, lambda **p: ft.FedBABU(personal_epochs=5, **p)),
-    "FedRecon": ({"personal": "head"}, lambda **p: ft.FedRecon(personal_epochs=5, **p)),
-    "Ditto": ({}, lambda **p: ft.Ditto(strength=0.1, **p)),
-    "MR-MTL": ({}, lambda **p: ft.MRMTL(strength=0.1, **p)),
-    "pFedMe": ({}, lambda **p: ft.PFedMe(**p)),
-    "APFL": ({}, lambda **p: ft.APFL(**p)),
-    "FedAvg, adapters": ({"trainable": _ADAPTERS}, lambda **p: ft.FedAvg(**p)),
-    "FedDPA-T": ({"trainable": _ADAPTERS}, lambda **p: ft.FedDPA(**p)),
-    "FedDPA-F": ({"trainable": _ADAPTERS}, lambda **p: ft.FedDPA(after=True, personal_epochs=5, **p)),
-    "IFCA, 4 clusters": ({}, lambda **p: ft.IFCA(clusters=4, server=ft.SGD(4.0), **p)),
+    "FedAvg": ("all", ft.FedAvg, {}),
+    "FedProx": ("all", ft.FedProx, {"mu": 0.1}),
+    "FedBN": ("norms", ft.FedAvg, {}),
+    "FedPer": ("personal", ft.FedAvg, {}),
+    "FedRep": ("personal", ft.FedRep, {}),
+    "FedBABU": ("personal", ft.FedBABU, {"personal_epochs": 5}),
+    "FedRecon": ("personal", ft.FedRecon, {"personal_epochs": 5}),
+    "Ditto": ("all", ft.Ditto, {"strength": 0.1}),
+    "MR-MTL": ("all", ft.MRMTL, {"strength": 0.1}),
+    "pFedMe": ("all", ft.PFedMe, {}),
+    "APFL": ("all", ft.APFL, {}),
+    "FedAvg, adapters": ("adapters", ft.FedAvg, {}),
+    "FedDPA-T": ("adapters", ft.FedDPA, {}),
+    "FedDPA-F": ("adapters", ft.FedDPA, {"after": True, "personal_epochs": 5}),
+    "IFCA, 4 clusters": ("all", ft.IFCA, {"clusters": 4, "server": ft.SGD(4.0)}),
 }
-"""By name: what the model is apart from others, and the algorithm of settings that all have."""
-_NEEDS_ALL = ("FedBN", "FedAvg, adapters", "FedDPA-T", "FedDPA-F")
-"""With all below the pooler frozen there are no norms to train; adapters train the layers below."""
+"""By name: which weights are trained or personal, and the algorithm with its settings."""
 
 
 class _Processor(ft.Callback):
@@ -57,34 +54,41 @@ class _Processor(ft.Callback):
         self._before = now
 
 
-def main() -> None:
-    """Runs, prints and writes."""
+def flags_of(words: list[str] | None = None):
+    """The command line, with the data set's own settings where it names none."""
     parser = report.parser(__doc__, "benchmarks/results/personalization.json")
-    parser.add_argument("--run_dir", default="runs/personalization", help="where the runs go")
+    parser.add_argument("--case", choices=list(CASES), default="digits", help="data set; default: digits")
+    parser.add_argument("--data", help="directory with the data sets, for all but digits")
+    parser.add_argument("--pretrained", help="checkpoint for ag_news, of which the pooler and the head are trained")
+    parser.add_argument("--run_dir", help="where the runs go; default: runs/personalization_CASE")
     parser.add_argument("--method", action="append", choices=list(METHODS), help="several: only these")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--alpha", type=float, default=0.1, help="Dirichlet's")
-    parser.add_argument("--learning_rate", type=float, default=5e-3, help="of Adam at clients")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--alpha", type=float, default=0.1, help="Dirichlet's, of digits and ag_news")
+    parser.add_argument("--learning_rate", type=float, help="at clients")
     parser.add_argument("--hidden_size", type=int, default=32, help="of digits' model; its MLP is twice as wide")
-    parser.add_argument("--ag_news", help="CSV of news, with --pretrained")
-    parser.add_argument("--pretrained", help="its checkpoint, of which the pooler and the head are trained")
-    flags = parser.parse_args()
-    methods = flags.method or [m for m in METHODS if not (flags.ag_news and m in _NEEDS_ALL)]
-    rows = []
+    flags = parser.parse_args(words)
+    case = CASES[flags.case]
+    flags.run_dir = flags.run_dir or f"runs/personalization_{flags.case}"
+    flags.method = flags.method or [m for m in METHODS if m not in case.left_out]
+    flags.rounds, flags.learning_rate = flags.rounds or case.rounds, flags.learning_rate or case.learning_rate
+    return flags
+
+
+def main() -> None:
+    """Runs, prints and writes."""
+    flags = flags_of()
+    case, rows = CASES[flags.case], []
     for seed in range(1, flags.seeds + 1):
         alone = None
-        for method in methods:
-            found = run(method, seed, flags, with_alone=alone is None)
-            alone = found.others[ALONE] if alone is None else alone
-            rows.append({"method": method, "seed": seed, **figures(found, alone, history(method, seed, flags))})
+        for method in flags.method:
+            found, alone = run(method, seed, flags, alone)
+            rows.append({"method": method, "seed": seed, **figures(found, alone, history(method, seed, flags), case)})
             print(rows[-1], file=sys.stderr)
-        rows.append(
-            {"method": "each client alone", "seed": seed, **over_clients(alone, judged_by(alone, found.metrics))}
-        )
+        rows.append({"method": "each client alone", "seed": seed, **over_clients(alone, found, case)})
     table = pd.DataFrame(rows)
     result = {"machine": report.machine(), "flags": vars(flags), "rows": table.to_dict("records")}
-    print(f"\n{tell(table)}\n")
+    print(f"\n{tell(table, case)}\n")
     print(f"Written to {report.write('personalization', result, flags.output)}")
 
 
@@ -98,34 +102,39 @@ def history(method: str, seed: int, flags) -> pd.DataFrame:
     return pd.read_csv(os.path.join(directory(method, seed, flags), "metrics.csv"))
 
 
-def run(method: str, seed: int, flags, with_alone: bool):
-    """The evaluation of a run, which is trained now if it was not before."""
-    parts, algorithm = METHODS[method]
-    clients = ft.Dirichlet(20, alpha=flags.alpha)
-    if flags.ag_news:
-        columns = {"columns": ("label", "title", "text"), "label_column": "label", "text_join": "blank"}
-        columns |= {"text_column": ("title", "text"), "data_format": "csv"}
-        data = ft.Data(flags.ag_news, clients=clients, test=0.25, split="within_client", **columns)
-        upper = {"trainable": "layers:pooler|classifier", "cache_features": True}
-        model, kind = ft.Model(flags.pretrained, **upper, **parts), "sequence_classification"
-    else:
-        data = ft.Data("digits", clients=clients, test=0.25, split="within_client")
-        digits = {"hidden_size": flags.hidden_size, "intermediate_size": 2 * flags.hidden_size}
-        digits |= {"num_hidden_layers": 2, "num_attention_heads": 4}
-        model, kind = ft.Model(config=digits, **parts), None
+def create_task(method: str, seed: int, flags) -> ft.Task:
+    """The data set with the model of a method."""
+    case, which = CASES[flags.case], METHODS[method][0]
+    os.makedirs(flags.run_dir, exist_ok=True)
+    kind, data, model = case.parts(flags, flags.run_dir)
+    chosen = {"personal": {"personal": case.personal}, "norms": {"personal": "norms"}}
+    chosen |= {"adapters": {"trainable": ft.LoRA(rank=4)}, "all": {}}
+    return ft.load_task(kind, data=data, model=ft.Model(**model, **chosen[which]), seed=seed)
+
+
+def run(method: str, seed: int, flags, alone: pd.DataFrame | None):
+    """The evaluation of a run, which is trained now if it was not before, and the clients alone."""
+    case, (_, algorithm, settings) = CASES[flags.case], METHODS[method]
     share_features(method, seed, flags)
-    task = ft.load_task(kind, data=data, model=model, seed=seed)
+    client = {"client": case.client(flags.learning_rate), "epochs": 1, "batch_size": case.batch_size}
     trainer = ft.Trainer(
-        task,
-        algorithm=algorithm(client=ft.Adam(flags.learning_rate), epochs=1, batch_size=10),
-        clients_per_round=20,
+        create_task(method, seed, flags),
+        algorithm=algorithm(**{**client, **case.algorithm, **settings}),
+        clients_per_round=case.clients_per_round,
         rounds_per_evaluation=10,
         run_dir=directory(method, seed, flags),
         progress=False,
         callbacks=[_Processor()],
     )
     trainer.fit(rounds=flags.rounds)
-    return trainer.evaluate("test", alone_epochs=flags.rounds if with_alone else 0)
+    stored = os.path.join(flags.run_dir, f"alone-{seed}-{flags.rounds}.csv")
+    if alone is None and os.path.exists(stored):
+        alone = pd.read_csv(stored, index_col=0)
+    found = trainer.evaluate("test", alone_epochs=flags.rounds if alone is None else 0)
+    if alone is None:
+        alone = found.others[ALONE]
+        alone.to_csv(stored)
+    return found, alone
 
 
 def share_features(method: str, seed: int, flags) -> None:
@@ -136,17 +145,26 @@ def share_features(method: str, seed: int, flags) -> None:
         shutil.copytree(found, mine)
 
 
-def over_clients(by_client: pd.DataFrame, metric) -> dict[str, float]:
+def judging(found, case: Case):
+    """The metric by which clients are compared."""
+    if case.metric is None:
+        return judged_by(found.by_client, found.metrics)
+    return next(metric for metric in found.metrics if metric.name == case.metric)
+
+
+def over_clients(by_client: pd.DataFrame, found, case: Case) -> dict[str, float]:
     """Statistics of a model of each client."""
-    values = by_client[metric.name]
-    return {"mean": values.mean(), "p10": values.quantile(0.1), "worst": values.min()}
+    metric = judging(found, case)
+    row = statistics(by_client, metric)
+    also = {} if case.also is None else {"also": by_client[case.also].mean()}
+    return {"mean": row["mean"], "tail": row[bad_tail(metric)], "worst": row["worst"], **also}
 
 
-def figures(found, alone: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
+def figures(found, alone: pd.DataFrame, rows: pd.DataFrame, case: Case) -> dict[str, float]:
     """A row of the table."""
-    metric, shared = judged_by(found.by_client, found.metrics), found.others.get(GLOBAL)
+    metric, shared = judging(found, case), found.others.get(GLOBAL)
     return {
-        **over_clients(found.by_client, metric),
+        **over_clients(found.by_client, found, case),
         "hurt_by_own": float("nan") if shared is None else is_hurt(shared, found.by_client, metric).mean(),
         "hurt_beside_alone": is_hurt(alone, found.by_client, metric).mean(),
         "kilobytes_up": rows["comm/upload_bytes_per_client"].iloc[-1] / 1e3,
@@ -154,15 +172,18 @@ def figures(found, alone: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def tell(table: pd.DataFrame) -> str:
+def tell(table: pd.DataFrame, case: Case) -> str:
     """A Markdown table: medians over seeds, with their ranges."""
-    header = ["method", "mean", "p10", "worst", "worse than global", "worse than alone", "kB up", "processor s a round"]
-    columns = {"mean": 100, "p10": 100, "worst": 100, "hurt_by_own": 100, "hurt_beside_alone": 100}
-    columns |= {"kilobytes_up": 1, "processor_seconds": 1}
+    columns = {"mean": ("mean", case.scale, case.digits), "tail": ("worst tenth from", case.scale, case.digits)}
+    columns |= {"worst": ("worst", case.scale, case.digits), "also": (f"mean {case.also}", 1, 3)}
+    columns |= {"hurt_by_own": ("worse than global", 100, 1), "hurt_beside_alone": ("worse than alone", 100, 1)}
+    columns |= {"kilobytes_up": ("kB up", 1, 1), "processor_seconds": ("processor s a round", 1, 1)}
+    columns = {name: column for name, column in columns.items() if name in table}
     rows = []
     for method, part in table.groupby("method", sort=False):
-        rows.append([method, *(report.spread(part[c].dropna(), 1, scale) for c, scale in columns.items())])
-    return report.table(header, rows)
+        cells = [report.spread(part[name].dropna(), digits, scale) for name, (_, scale, digits) in columns.items()]
+        rows.append([method, *cells])
+    return report.table(["method", *(title for title, *_ in columns.values())], rows)
 
 
 if __name__ == "__main__":
