@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Callable
+
+import pandas as pd
 
 import tff_tx as ft
 
@@ -62,9 +65,89 @@ def _ag_news(flags, directory):
     return "sequence_classification", data, model
 
 
+def _plays(flags, directory):
+    """The 10 speakers with the most text; of each a quarter of the turns is held out."""
+    with open(os.path.join(flags.data, "shakespeare", "plays.txt"), encoding="utf-8") as file:
+        turns = file.read().strip().split("\n\n")
+    lengths = Counter()
+    for turn in turns:
+        lengths[turn.partition("\n")[0]] += len(turn)
+    chosen = {speaker for speaker, _ in lengths.most_common(10)}
+    path = _written(directory, "plays.txt", "\n\n".join(t for t in turns if t.partition("\n")[0] in chosen))
+    data = ft.Data(path, data_format="dialogue", test=0.25, split="within_client", max_length=64, max_examples=96)
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "activation_function": "gelu"}
+    config = {**sizes, **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)}
+    return "causal_lm", data, {"architecture": "gpt2", "tokenizer": "bytes", "config": config}
+
+
+def _traffic(flags, directory):
+    """20 of the sensors, drawn by the seed; of each the last fifth of the week is held out."""
+    del directory
+    series = {"client_per_column": True, "num_clients": 20, "split": "time", "test": 0.2, "max_examples": 640}
+    data = ft.Data(os.path.join(flags.data, "traffic", "los_speed.csv"), **series, context_length=12)
+    return "forecasting", data | ft.settings(horizons=(12,)), {"architecture": "patch_transformer"}
+
+
+def _video_games(flags, directory):
+    """The 50 users with the most of the 500 most rated games; of each the last quarter is held out."""
+    path = os.path.join(flags.data, "video_games", "interactions.txt")
+    table = pd.read_csv(path, sep=" ", names=["user", "item"])
+    table = table[table["item"].isin(table["item"].value_counts().index[:500])]
+    table = table[table["user"].isin(table["user"].value_counts().index[:50])]
+    path = _written(directory, "video_games.csv", table.to_csv(index=False))
+    columns = {"client_column": "user", "label_column": "item", "split": "time", "test": 0.25, "max_length": 50}
+    dropout = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    return "next_item", ft.Data(path, **columns), {"architecture": "sasrec", "config": dropout}
+
+
+def _written(directory, name, text):
+    path = os.path.join(directory, name)
+    if not os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    return path
+
+
 ADAPTED = ("FedAvg, adapters", "FedDPA-T", "FedDPA-F")
+_OTHERS = ("FedProx", "FedBN", "FedBABU", "FedRecon", "pFedMe", *ADAPTED, "IFCA, 4 clusters")
 CASES = {
     "digits": Case(_digits, learning_rate=5e-3),
     # With all below the pooler frozen there are no norms to train; adapters train the layers below.
     "ag_news": Case(_ag_news, learning_rate=1e-3, left_out=("FedBN", *ADAPTED)),
+    "plays": Case(
+        _plays,
+        learning_rate=5e-3,
+        rounds=15,
+        # The head is the embedding of bytes: personal is the last block instead.
+        personal=r"layers:h_\._1|ln_f",
+        left_out=_OTHERS,
+        metric="accuracy",
+        also="loss",
+        batch_size=8,
+        clients_per_round=10,
+    ),
+    "traffic": Case(
+        _traffic,
+        learning_rate=2e-3,
+        rounds=12,
+        left_out=_OTHERS,
+        metric="mae",
+        also="rmse",
+        scale=1,
+        digits=2,
+        batch_size=64,
+    ),
+    "video_games": Case(
+        _video_games,
+        learning_rate=1.0,
+        # The head is the table of games: personal is the last normalization, whose shift is a vector of the user.
+        personal="layers:backbone/norm",
+        left_out=_OTHERS,
+        metric="hr_at_10",
+        also="ndcg_at_10",
+        client=ft.SGD,
+        batch_size=1,
+        algorithm={"server": ft.Adam(3e-3, epsilon=1e-8)},
+        clients_per_round=50,
+    ),
 }

@@ -80,12 +80,15 @@ def main() -> None:
     flags = flags_of()
     case, rows = CASES[flags.case], []
     for seed in range(1, flags.seeds + 1):
-        alone = None
+        beside = {"alone": None}
         for method in flags.method:
-            found, alone = run(method, seed, flags, alone)
-            rows.append({"method": method, "seed": seed, **figures(found, alone, history(method, seed, flags), case)})
+            found, beside["alone"] = run(method, seed, flags, beside["alone"])
+            if method == "FedAvg":
+                beside["fed_avg"] = found.by_client
+            row = figures(found, beside, history(method, seed, flags), case)
+            rows.append({"method": method, "seed": seed, **row})
             print(rows[-1], file=sys.stderr)
-        rows.append({"method": "each client alone", "seed": seed, **over_clients(alone, found, case)})
+        rows.append({"method": "each client alone", "seed": seed, **over_clients(beside["alone"], found, case)})
     table = pd.DataFrame(rows)
     result = {"machine": report.machine(), "flags": vars(flags), "rows": table.to_dict("records")}
     print(f"\n{tell(table, case)}\n")
@@ -129,12 +132,17 @@ def run(method: str, seed: int, flags, alone: pd.DataFrame | None):
     trainer.fit(rounds=flags.rounds)
     stored = os.path.join(flags.run_dir, f"alone-{seed}-{flags.rounds}.csv")
     if alone is None and os.path.exists(stored):
-        alone = pd.read_csv(stored, index_col=0)
+        alone = read_clients(stored)
     found = trainer.evaluate("test", alone_epochs=flags.rounds if alone is None else 0)
     if alone is None:
         alone = found.others[ALONE]
-        alone.to_csv(stored)
+        alone.to_csv(stored, index_label="client")
     return found, alone
+
+
+def read_clients(path: str) -> pd.DataFrame:
+    """Figures by client that were stored; ids of clients may look like numbers."""
+    return pd.read_csv(path, dtype={"client": str}).set_index("client")
 
 
 def share_features(method: str, seed: int, flags) -> None:
@@ -160,13 +168,13 @@ def over_clients(by_client: pd.DataFrame, found, case: Case) -> dict[str, float]
     return {"mean": row["mean"], "tail": row[bad_tail(metric)], "worst": row["worst"], **also}
 
 
-def figures(found, alone: pd.DataFrame, rows: pd.DataFrame, case: Case) -> dict[str, float]:
-    """A row of the table."""
+def figures(found, beside: dict[str, pd.DataFrame], rows: pd.DataFrame, case: Case) -> dict[str, float]:
+    """A row of the table; `beside` are other models of the same clients, by a word."""
     metric, shared = judging(found, case), found.others.get(GLOBAL)
     return {
         **over_clients(found.by_client, found, case),
         "hurt_by_own": float("nan") if shared is None else is_hurt(shared, found.by_client, metric).mean(),
-        "hurt_beside_alone": is_hurt(alone, found.by_client, metric).mean(),
+        **{f"hurt_beside_{name}": is_hurt(table, found.by_client, metric).mean() for name, table in beside.items()},
         "kilobytes_up": rows["comm/upload_bytes_per_client"].iloc[-1] / 1e3,
         "processor_seconds": rows[_PROCESSOR].iloc[3:].median(),
     }
@@ -176,7 +184,8 @@ def tell(table: pd.DataFrame, case: Case) -> str:
     """A Markdown table: medians over seeds, with their ranges."""
     columns = {"mean": ("mean", case.scale, case.digits), "tail": ("worst tenth from", case.scale, case.digits)}
     columns |= {"worst": ("worst", case.scale, case.digits), "also": (f"mean {case.also}", 1, 3)}
-    columns |= {"hurt_by_own": ("worse than global", 100, 1), "hurt_beside_alone": ("worse than alone", 100, 1)}
+    columns |= {"hurt_by_own": ("worse than global", 100, 1), "hurt_beside_fed_avg": ("worse than FedAvg", 100, 1)}
+    columns |= {"hurt_beside_alone": ("worse than alone", 100, 1)}
     columns |= {"kilobytes_up": ("kB up", 1, 1), "processor_seconds": ("processor s a round", 1, 1)}
     columns = {name: column for name, column in columns.items() if name in table}
     rows = []
