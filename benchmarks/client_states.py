@@ -1,8 +1,8 @@
 """What a state of each client costs, as clients become more: `python -m benchmarks.client_states`.
 
-Rounds of as many clients each, of FedAvg and of SCAFFOLD, whose clients retain a control variate of the model's size,
-in populations of which each client has retained one already. Clients have two pictures and next to nothing to compute,
-so that what is measured is how states are read and written.
+Rounds of as many clients each, of FedAvg, of FedPer, whose clients have a head each, and of SCAFFOLD, whose clients
+retain a control variate of the model's size, in populations of which each client has retained its state already.
+Clients have two pictures and next to nothing to compute, so that what is measured is how states are read and written.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ from benchmarks import report
 from benchmarks.contenders import parts, small_task
 from tff_tx import algorithms, cohorts, runtime, tasks
 
+CONTENDERS = {
+    "fed_avg": ("fed_avg", {}, None),
+    "fed_per": ("fed_avg", {"personal": "head"}, runtime.PersonalWeights),
+    "scaffold": ("scaffold", {}, runtime.RetainedState),
+}
+"""By name: an algorithm, settings of the model, and by which hook clients retain a state."""
+
 
 def measure(population: int, clients: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of each round after the first by algorithm, and MB by which the process grew in rounds with states.
@@ -33,18 +40,15 @@ def measure(population: int, clients: int, rounds: int) -> dict[str, list[float]
     """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        task = small_task.create(directory, population)
-        store = cohorts.ClientStore(os.path.join(directory, "states"), 2)
-        control = [np.zeros(w.shape, w.dtype) for w in task.model.initial_weights[0]]
-        for client_id in task.train.client_ids:
-            store.write(client_id, 0, [np.int32(1), *control])
-        options = dataclasses.replace(small_task.OPTIONS, num_clients=population, weighted=False)
-        figures, running = {}, {}
-        for name, hooks in (("fed_avg", []), ("scaffold", [runtime.RetainedState(store)])):
-            process = task.process(algorithms.ALGORITHMS[name].build(task.model, options))
+        task, running = small_task.create(directory, population), {}
+        for name, (algorithm, settings, hook) in CONTENDERS.items():
+            own = dataclasses.replace(task, model=small_task.create_model(task.preprocessing.x_spec, **settings))
+            hooks = [] if hook is None else [hook(_store(os.path.join(directory, name), own))]
+            options = dataclasses.replace(small_task.OPTIONS, num_clients=population, weighted=False)
+            process = own.process(algorithms.ALGORITHMS[algorithm].build(own.model, options))
             engine = stack.enter_context(runtime.LocalEngine(process, parts.threads(), hooks=hooks))
-            running[name], figures[name] = (engine, engine.initialize()), []
-        before = 0
+            running[name] = engine, engine.initialize()
+        figures, before = {name: [] for name in running}, 0
         for round_num in range(rounds + 1):
             chosen = np.random.default_rng(round_num).choice(task.train.client_ids, clients, replace=False)
             arguments = tasks.client_arguments([str(c) for c in chosen], 1, round_num)
@@ -58,19 +62,29 @@ def measure(population: int, clients: int, rounds: int) -> dict[str, list[float]
         return {**figures, "grown_mb": [(psutil.Process().memory_info().rss - before) / 1e6]}
 
 
+def _store(directory: str, task: tasks.FederatedTask) -> cohorts.ClientStore:
+    """What each client has retained: its head, or of a model without such its control variate."""
+    store, model = cohorts.ClientStore(directory, 2), task.model
+    trainable, others = model.initial_weights
+    state = others[-model.num_personal :] if model.num_personal else [np.int32(1), *map(np.zeros_like, trainable)]
+    for client_id in task.train.client_ids:
+        store.write(client_id, 0, state)
+    return store
+
+
 def describe(found: Sequence[tuple[int, dict[str, list[float]]]]) -> str:
     """A table: a row a population."""
     rows = [
-        [
-            f"{population:,}",
-            report.spread(figures["fed_avg"]),
-            report.spread(figures["scaffold"]),
-            report.spread(report.paired_ratios(figures["scaffold"], figures["fed_avg"])),
-            report.spread(figures["grown_mb"], 0),
-        ]
+        [f"{population:,}", *(report.spread(figures[name]) for name in CONTENDERS)]
+        + [report.spread(report.paired_ratios(figures[name], figures["fed_avg"])) for name in ("fed_per", "scaffold")]
+        + [report.spread(figures["grown_mb"], 0)]
         for population, figures in found
     ]
-    return report.table(["clients", "s, FedAvg", "s, SCAFFOLD", "ratio", "MB grown"], rows)
+    titles = ["FedAvg", "FedPer", "SCAFFOLD"]
+    return report.table(
+        ["clients", *(f"s, {title}" for title in titles), *(f"ratio, {title}" for title in titles[1:]), "MB grown"],
+        rows,
+    )
 
 
 def main() -> int:

@@ -48,15 +48,20 @@ def create(directory: str, clients: int) -> tasks.FederatedTask:
             example = {"label": i % len(_LABELS), "pixel_values": pixels[i % len(pixels)]}
             writer.add("train", f"client {i // _EXAMPLES}", example)
     preprocessing = tasks.Preprocessing(kind, _SPEC)
-    model = models.from_config("TFAutoModelForImageClassification", "vit", _CONFIG)
     return tasks.FederatedTask(
         kind=kind,
         train=datasets.SqliteClientData(path, "train"),
-        model=models.functional_model(model, models.classification(kind), preprocessing.x_spec),
+        model=create_model(preprocessing.x_spec),
         preprocessing=preprocessing,
         local=ClientConfig(batch_size=_EXAMPLES),
         label_names=_LABELS,
     )
+
+
+def create_model(x_spec, **settings) -> models.TransformerModel:
+    """The tiny ViT; settings are of `models.functional_model`."""
+    model = models.from_config("TFAutoModelForImageClassification", "vit", _CONFIG)
+    return models.functional_model(model, models.classification("image_classification"), x_spec, **settings)
 
 
 def process(task: tasks.FederatedTask):
