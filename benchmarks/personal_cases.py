@@ -117,7 +117,7 @@ CASES = {
     "plays": Case(
         _plays,
         learning_rate=5e-3,
-        rounds=15,
+        rounds=40,
         # The head is the embedding of bytes: personal is the last block instead.
         personal=r"layers:h_\._1|ln_f",
         left_out=_OTHERS,

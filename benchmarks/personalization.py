@@ -83,10 +83,10 @@ def main() -> None:
         beside = {"alone": None}
         for method in flags.method:
             found, beside["alone"] = run(method, seed, flags, beside["alone"])
-            if method == "FedAvg":
-                beside["fed_avg"] = found.by_client
             row = figures(found, beside, history(method, seed, flags), case)
             rows.append({"method": method, "seed": seed, **row})
+            if method == "FedAvg":
+                beside["fed_avg"] = found.by_client
             print(rows[-1], file=sys.stderr)
         rows.append({"method": "each client alone", "seed": seed, **over_clients(beside["alone"], found, case)})
     table = pd.DataFrame(rows)
