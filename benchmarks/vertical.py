@@ -3,7 +3,8 @@
 DATA is the directory of the real data sets, OUT a JSON Lines file, which is gone on with; names of data sets behind it
 measure these alone. The table of docs/vertical.md is that of
 `python -m benchmarks.vertical --table OUT`; `--messages OUT` measures local updates on digits, and prints the round
-trips to one loss; `--attacks OUT` what attacks find of tumours in what crosses the cut, and what defences cost.
+trips to one loss; `--attacks OUT` what attacks find of tumours (`--attacks OUT DATA`: of `adult`) in what crosses the
+cut, and what defences cost.
 """
 
 from __future__ import annotations
@@ -204,11 +205,40 @@ DEFENCES = {
 }
 
 
-def attacks(out: str, seeds: int = 3, steps: int = 500, **more) -> None:
+def public_facts(data: str) -> dict[str, dict]:
+    """Means, deviations and categories of the columns of each party of `adult`, of other people: the training file."""
+    import pandas as pd
+
+    table = pd.read_csv(f"{data}/adult/adult_train.csv")
+    found = {}
+    for party, columns in (("people", _DEMOGRAPHY), ("work", _WORK)):
+        numbers = table[columns["numeric"]]
+        found[party] = {
+            "means": numbers.mean().tolist(),
+            "deviations": numbers.std().tolist(),
+            "categories": [sorted(set(table[name].dropna().astype(str))) for name in columns["categorical"]],
+        }
+    return found
+
+
+def attacked(data: str, scratch: str) -> tuple[dict, dict, str, dict]:
+    """Settings of the data and of the federation whose cut is attacked, its feature party, and defences of its own."""
+    if not data:
+        return {"data.dataset": "breast_cancer"}, {"epochs": 8, **_SMALL, "parties": TUMOURS}, "laboratory", {}
+    of_data, settings, found = scenarios(data, "", scratch)["adult"]
+    facts = public_facts(data)
+    own = {name: {**party, "config": facts[name]} for name, party in found["vertical"].items()}
+    noise = {"cut_clip": 1.0, "gradient_defence": "noise", "gradient_clip": 0.3, "weight_clip": 0.3}
+    noise |= dict.fromkeys(("cut_noise", "gradient_noise", "weight_noise"), 4.0)
+    return of_data, {**settings, "parties": found["vertical"]}, "work", {"example DP": {**noise, "parties": own}}
+
+
+def attacks(out: str, data: str = "", seeds: int = 3, steps: int = 500, **more) -> None:
     """Runs what OUT has not yet; prints, over seeds, what attacks find by defence, and each defence's ROC AUC.
 
     Args:
       out: JSON Lines file.
+      data: The directory of the real data sets, for `adult`; "": the embedded tumours.
       seeds: Number of runs.
       steps: Of hijacking.
       **more: Fields of `VerticalConfig`.
@@ -219,18 +249,20 @@ def attacks(out: str, seeds: int = 3, steps: int = 500, **more) -> None:
     from tff_tx.run import vertical, vertical_audit
 
     done = {(row["seed"], row["defence"]) for row in read(out)}
-    for seed, (name, fields) in itertools.product(range(seeds), DEFENCES.items()):
-        if (seed, name) in done:
-            continue
-        with tempfile.TemporaryDirectory() as directory:
-            config = RunConfig.of({"data.dataset": "breast_cancer", "run.directory": directory, "run.seed": seed})
-            settings = VerticalConfig(**{"epochs": 8, **_SMALL, "parties": TUMOURS, **fields, **more})
-            row = {"ROC AUC of the model": {name: vertical.train(config, settings, False)["test"]["roc_auc"]}}
-            if name == "none":
-                vertical_audit.audit_vertical(AuditConfig(run_dir=directory, vertical=True, hijacking_steps=steps))
-                with open(os.path.join(directory, "audit", "vertical.json"), encoding="utf-8") as file:
-                    row |= json.load(file)["laboratory"]
-        append(out, {"seed": seed, "defence": name, "found": row})
+    with tempfile.TemporaryDirectory() as scratch:
+        of_data, of_model, party, others = attacked(data, scratch)
+        for seed, (name, fields) in itertools.product(range(seeds), {**DEFENCES, **others}.items()):
+            if (seed, name) in done:
+                continue
+            with tempfile.TemporaryDirectory() as directory:
+                config = RunConfig.of({**of_data, "run.directory": directory, "run.seed": seed})
+                settings = VerticalConfig(**{**of_model, **fields, **more})
+                row = {"ROC AUC of the model": {name: vertical.train(config, settings, False)["test"]["roc_auc"]}}
+                if name == "none":
+                    vertical_audit.audit_vertical(AuditConfig(run_dir=directory, vertical=True, hijacking_steps=steps))
+                    with open(os.path.join(directory, "audit", "vertical.json"), encoding="utf-8") as file:
+                        row |= json.load(file)[party]
+            append(out, {"seed": seed, "defence": name, "found": row})
     print(attack_table(out))
 
 

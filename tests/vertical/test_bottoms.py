@@ -170,3 +170,14 @@ def test_what_keras_would_unpickle_or_load_by_an_older_format_is_rejected(tmp_pa
     rewritten(path, lambda config: None, weights="model.weights.npz")
     with pytest.raises(UserError, match="pickled.keras has no weights in HDF5"):
         SavedKeras(path)
+
+
+@pytest.mark.slow
+def test_the_config_of_a_party_has_sizes_and_public_means_of_its_columns(tmp_path):
+    (tmp_path / "table.csv").write_text(TABLE)
+    config = {"hidden_size": 12, "num_hidden_layers": 2, "means": [1.0], "deviations": [2.0]}
+    found, _ = loaded(tmp_path, numeric=["x"], config=config)
+    assert found.facts["columns"]["means"] == [1.0]
+    assert found.facts["columns"]["deviations"] == [2.0]
+    shapes = [w.shape.as_list() for w in found.bottom.trainable]
+    assert [12, 8] in shapes  # the projection to the cut

@@ -52,6 +52,8 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
                 "latter, or remove the former."
             )
     _check_privacy(config)
+    if config.weight_clip is not None:
+        _check_private_steps(config, parties)
     if config.common_rows is not None:
         _check_transfer(config, parties, with_labels[0])
     return parties
@@ -157,11 +159,29 @@ def _check_party(where: str, party: PartyConfig, has_labels: bool) -> None:
         )
 
 
+def _check_private_steps(config: VerticalConfig, parties: dict[str, PartyConfig]) -> None:
+    """A row is in one step of an epoch, and nothing but that, with noise, follows from it."""
+    for other, default in {"local_updates": 1, "common_rows": None}.items():
+        if getattr(config, other) != default:
+            raise UserError(
+                f"{setting('vertical.weight_clip')} excludes {setting(f'vertical.{other}')}, which uses a row in more "
+                "steps than one of an epoch: remove one of them."
+            )
+    for name, party in parties.items() if config.weight_noise else ():
+        needed = [*(["means", "deviations"] if party.numeric else ()), *(["categories"] if party.categorical else ())]
+        if missing := [field for field in needed if field not in party.config]:
+            raise UserError(
+                f"{setting('vertical.weight_noise')}: {name} would find out {' and '.join(missing)} of its columns "
+                f"from its rows, which no noise hides: give public ones in the config of {name} in "
+                f"{setting('vertical.parties')}."
+            )
+
+
 def _check_privacy(config: VerticalConfig) -> None:
-    if config.cut_noise and config.cut_clip is None:
-        raise UserError(
-            f"{setting('vertical.cut_noise')} needs {setting('vertical.cut_clip')}: noise hides what is bounded."
-        )
+    for noise, clip in (("cut_noise", "cut_clip"), ("weight_noise", "weight_clip")):
+        if getattr(config, noise) and getattr(config, clip) is None:
+            needed = setting(f"vertical.{clip}")
+            raise UserError(f"{setting(f'vertical.{noise}')} needs {needed}: noise hides what is bounded.")
     if config.gradient_defence == "marvell" and config.kind == "regression":
         raise UserError(f"{setting('vertical.gradient_defence')}=marvell hides two classes, not numbers: choose noise.")
     if config.label_epsilon is not None and config.kind == "regression":

@@ -212,6 +212,18 @@ class VerticalConfig(Section, name="vertical"):
     )
     cut_clip: float | None = option(None, "L2 norm to which what a party sends of a row is clipped.", above=0.0)
     cut_noise: float = option(0.0, "Noise multiplier of what a party sends of a row, in units of the clip.", least=0.0)
+    weight_clip: float | None = option(
+        None,
+        "L2 norm to which the gradient of each row in a party's weights is clipped (DP-SGD); each party computes its "
+        "rows one by one.",
+        above=0.0,
+    )
+    weight_noise: float = option(
+        0.0,
+        "Noise multiplier of the sum of the gradients that {vertical.weight_clip} clips, which together with "
+        "{vertical.cut_noise} and {vertical.gradient_defence}=noise gives training rows differential privacy.",
+        least=0.0,
+    )
     label_epsilon: float | None = option(
         None, "Label differential privacy: labels are randomized once, with this epsilon.", above=0.0
     )

@@ -60,7 +60,7 @@ def train(
                 row = vertical.train_epoch(federation.label, federation.ask, settings, epoch)
                 found = _evaluate(federation, epoch)
                 row |= {f"eval/{name}": value for name, value in found.items()}
-                row |= _privacy(settings, federation.label.schedule.rows)
+                row |= _privacy(settings, federation.label, epoch)
                 federation.save(epoch)
                 metrics.append(row, epoch)
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train/loss", "eval/loss")})
@@ -125,9 +125,11 @@ def _evaluate(federation, epoch):
     return vertical.evaluate(federation.label, federation.ask, federation.settings, federation.labels, "test", epoch)
 
 
-def _privacy(settings: VerticalConfig, rows: int) -> dict[str, float]:
-    """Epsilon of labels, and of the features of a row that is predicted, where there is a guarantee."""
-    found = {}
+def _privacy(settings: VerticalConfig, label: vertical.LabelParty, epoch: int) -> dict[str, float]:
+    """Epsilon of labels, of a row that is predicted, and of one that is trained on, where there is a guarantee."""
+    rows = label.schedule.rows
+    trained = vertical.epsilons(settings, epoch, len(label.others), rows)
+    found = {f"privacy/{name}": value for name, value in trained.items()}
     if settings.cut_noise:
         guard, delta = vertical.Guard(settings.cut_clip, settings.cut_noise), accounting.default_delta(rows, "example")
         found["privacy/epsilon_prediction"] = guard.epsilon(1, delta)

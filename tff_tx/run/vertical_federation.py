@@ -22,6 +22,7 @@ from tff_tx.run.checkpoints import Checkpoints
 
 FACTS = "facts.json"
 """File of what a party found out about its columns, in its directory."""
+_NOISE_KEY = "noise.key"
 
 
 class StoredParty:
@@ -129,9 +130,10 @@ class Federation:
         own = load(config, settings, name, run_dir, trained)
         found = vertical.open_federation(others, self.ask, own.schedule.rows, own.alignment)
         tokens = assemble.tokens_of(self._parties, own, found)
-        self.label = assemble.label_party(config, settings, own, tokens)
+        path = party_directory(run_dir, name)
+        self.label = assemble.label_party(config, settings, own, tokens, noise_key(path) if remote else None)
         self.names, self.classes, self.labels = list(self._parties), own.facts.get("classes"), own.data.labels
-        self._own = StoredParty(self.label, own.facts, party_directory(run_dir, name))
+        self._own = StoredParty(self.label, own.facts, path)
 
     def _ask_here(self, phase, asked):
         found = {}
@@ -212,6 +214,17 @@ def stored_middle(
     path = party_directory(run_dir, name)
     os.makedirs(path, exist_ok=True)
     return StoredParty(assemble.middle_party(config, settings, name, ask), {}, path)
+
+
+def noise_key(path: str) -> int:
+    """The seed of the noise of a party that is a process: its own secret, and the same when it resumes."""
+    path = os.path.join(path, _NOISE_KEY)
+    if not os.path.exists(path):
+        files.make_private(os.path.dirname(path))
+        with files.atomic(path, "wb", private=True) as file:
+            file.write(os.urandom(16))
+    with open(path, "rb") as file:
+        return int.from_bytes(file.read(), "big")
 
 
 def _facts(path):

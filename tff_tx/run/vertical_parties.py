@@ -21,7 +21,6 @@ from tff_tx.federation.link import Link
 from tff_tx.run import directory, vertical, vertical_federation
 from tff_tx.vertical import Ask
 
-_NOISE_KEY = "noise.key"
 _WORDING = Wording("vertical.parties", "vertical_run.address", "start `python -m programs.vertical` there")
 
 
@@ -116,7 +115,9 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
             return
         trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
         kit = wire.load_kit(own.certificate, "participant", features)
-        party = vertical_federation.load_stored(config, settings, own.party, run_dir, trained, _noise_key(path), kit)
+        party = vertical_federation.load_stored(
+            config, settings, own.party, run_dir, trained, vertical_federation.noise_key(path), kit
+        )
         _answer(party, settings, own, plan, path)
 
 
@@ -149,13 +150,3 @@ def _answer(
 
     link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
     link.serve()
-
-
-def _noise_key(path: str) -> int:
-    """The seed of a party's noise: its own secret, and the same when it resumes."""
-    path = os.path.join(path, _NOISE_KEY)
-    if not os.path.exists(path):
-        with files.atomic(path, "wb", private=True) as file:
-            file.write(os.urandom(16))
-    with open(path, "rb") as file:
-        return int.from_bytes(file.read(), "big")

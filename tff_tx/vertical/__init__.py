@@ -9,6 +9,7 @@ from tff_tx.vertical.marvell import marvell
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.middle_party import MiddleParty
 from tff_tx.vertical.networks import Bottom, Middle, Top, build_bottom, build_middle, build_top, top_spec
+from tff_tx.vertical.private_steps import epsilons
 from tff_tx.vertical.schedule import Schedule
 from tff_tx.vertical.tables import PartyData, find_facts, label_names, party_data, read_rows
 from tff_tx.vertical.training import Ask, evaluate, open_federation, predict, train_epoch

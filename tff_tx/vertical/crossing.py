@@ -123,18 +123,23 @@ class Guard:
         """Float32 [batch, ...] to the same; differentiable, with noise decided by `key`, int64 [2]."""
         if self.clip is None:
             return values
+        noise = tf.random.stateless_normal(tf.shape(values), key, alg="philox")
+        return self.clipped(values) + self.clip * self.noise_multiplier * noise
+
+    def clipped(self, values: tf.Tensor) -> tf.Tensor:
+        """The same without noise."""
+        if self.clip is None:
+            return values
         axes = list(range(1, values.shape.rank))
         norms = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(values), axes, keepdims=True), 1e-24))
-        values = values * tf.minimum(1.0, self.clip / norms)
-        noise = tf.random.stateless_normal(tf.shape(values), key, alg="philox")
-        return values + self.clip * self.noise_multiplier * noise
+        return values * tf.minimum(1.0, self.clip / norms)
 
     def epsilon(self, releases: int, delta: float) -> float:
         """Epsilon of a row that is released so often, against any other row in its place; infinity without noise.
 
         The sensitivity is twice the clip (replacement), and nothing is gained by sampling: who receives it knows which
-        rows a batch has. It holds where the row decides nothing else that is released, as in prediction. A row that is
-        trained on also moves the weights, without noise, and by them what is sent of all other rows.
+        rows a batch has. It holds where the row decides nothing else that is released, as in prediction; of rows that
+        are trained on see `private_steps.epsilons`.
         """
         if self.clip is None or not self.noise_multiplier:
             return float("inf")

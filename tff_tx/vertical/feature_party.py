@@ -10,12 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import models
+from tff_tx.algorithms.client.noise import split_seed
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core.errors import UserError
 from tff_tx.vertical.crossing import Guard, Wire, require_version
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.masking import PartyMasks
-from tff_tx.vertical.schedule import Schedule
+from tff_tx.vertical.private_steps import PrivateSteps, for_each_row, gradients_of
+from tff_tx.vertical.schedule import Schedule, secret_key
 from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 
@@ -52,7 +54,7 @@ class FeatureParty:
         self.inputs, self._schedule, self._settings, self._alignment = inputs, schedule, settings, alignment
         self._noise_key = schedule.seed if noise_key is None else noise_key
         self._masks = masks
-        self._guard = Guard(settings.cut_clip, settings.cut_noise)
+        self._guard, self._private = Guard(settings.cut_clip, settings.cut_noise), PrivateSteps.of(settings)
         self._wire = Wire(settings)
         # Batches whose gradients have yet to come, and what was sent of them.
         self._pending: collections.deque[Any] = collections.deque(maxlen=2 if settings.late else 1)
@@ -126,10 +128,7 @@ class FeatureParty:
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 
     def _noise(self, split, epoch, batch):
-        key = np.random.SeedSequence([self._noise_key, epoch, batch, split in ("train", "common")]).generate_state(
-            2, np.uint64
-        )
-        return tf.constant(key.view(np.int64))
+        return tf.constant(secret_key(self._noise_key, f"{split} of {self.name}", epoch, batch))
 
     def _learn(self, arrays):
         if not self._pending:
@@ -152,9 +151,32 @@ class FeatureParty:
             self.half.state = self._weighted(*given, sent) if weighs else self._backward(*given)
 
     def _forward(self, trainable, batch, key, training):
-        return self._guard(self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training), key)
+        if self._private is None or not training:
+            return self._guard(self.half.model.predict_on_batch((trainable, self.half.fixed), batch, training), key)
+        inputs, seed = split_seed(batch)
+        return self._guard(for_each_row(lambda *of: self._of_row(trainable, *of)[0], inputs, seed), key)
+
+    def _of_row(self, trainable, inputs, seed):
+        return self.half.model.predict_on_batch((trainable, self.half.fixed), {**inputs, models.SEED: seed}, True)
+
+    def _private_gradients(self, trainable, batch, key, gradient):
+        """The noised mean of clipped gradients of the rows."""
+        inputs, seed = split_seed(batch)
+
+        def of_row(row, seed):
+            with tf.GradientTape() as tape:
+                tape.watch(trainable)
+                found = self._guard.clipped(self._of_row(trainable, row[0], seed))
+                loss = self.half.model.loss(found, row[1])
+            return gradients_of(tape, loss, trainable)
+
+        of_sum = gradient * tf.cast(tf.shape(gradient)[0], tf.float32)
+        return self._private.mean(for_each_row(of_row, (inputs, of_sum), seed), trainable, key)
 
     def _train(self, trainable, optimizer_state, batch, key, gradient, stale):
+        if self._private is not None:
+            found = self._private_gradients(trainable, batch, key, gradient)
+            return self.half.step(trainable, optimizer_state, found)
         with tf.GradientTape() as tape:
             tape.watch(trainable)
             fresh = self._forward(trainable, batch, key, True)

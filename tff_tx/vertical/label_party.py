@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from tff_tx import models
+from tff_tx.algorithms.client.noise import split_seed
 from tff_tx.config.vertical import VerticalConfig
 from tff_tx.vertical.crossing import Wire
 from tff_tx.vertical.halves import Half
-from tff_tx.vertical.schedule import Schedule
+from tff_tx.vertical.private_steps import PrivateSteps, for_each_row, gradients_of
+from tff_tx.vertical.schedule import Schedule, secret_key
 from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 Defend = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -42,6 +44,7 @@ class LabelParty:
       schedule: Of the batches.
       settings: Missing parties, and what is sent.
       defend: What is done to gradients before they are sent; None: nothing.
+      noise_key: Seed of its noise, its own secret; None: follows the schedule's, in simulation.
     """
 
     asks_for = "train"
@@ -57,10 +60,12 @@ class LabelParty:
         schedule: Schedule,
         settings: VerticalConfig,
         defend: Defend | None = None,
+        noise_key: int | None = None,
     ):
         self.name, self.top, self.bottom, self.schedule, self.labels = name, top, bottom, schedule, labels
         self._parties, self._inputs, self.settings, self.wire = parties, inputs, settings, Wire(settings)
-        self._workset = Workset(settings.workset)
+        self._workset, self._private = Workset(settings.workset), PrivateSteps.of(settings)
+        self._noise_key = schedule.seed if noise_key is None else noise_key
         of_top, label = top.model.input_spec
         state = top.state_spec, () if bottom is None else bottom.state_spec
         key = tf.TensorSpec([2], tf.int64)
@@ -135,7 +140,7 @@ class LabelParty:
         rows = self.schedule.batches("train", epoch)[batch]
         of = len(rows), self._parties, self.name, self.settings.missing, epoch, batch
         present = tf.constant(self.schedule.present(*of))
-        key = tf.constant(self.schedule.key(f"gradients of {self.name}", epoch, batch))
+        key = tf.constant(secret_key(self._noise_key, f"gradients of {self.name}", epoch, batch))
         return self._own(rows, epoch, batch), _constants(cuts), present, tf.constant(self.labels[rows]), key
 
     def _own(self, rows, epoch, batch):
@@ -153,6 +158,8 @@ class LabelParty:
         return self._forward(state[0][0], bottom, own, cuts, present, False)
 
     def _train(self, state, own, cuts, present, labels, key):
+        if self._private is not None:
+            return self._train_privately(state, own, cuts, present, labels, key)
         top, bottom = state[0][0], state[1][0] if self.bottom is not None else ()
         with tf.GradientTape() as tape:
             tape.watch((top, bottom, cuts))
@@ -160,6 +167,27 @@ class LabelParty:
         of_top, of_bottom, sent = tape.gradient(loss, (top, bottom, cuts))
         after = self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
         return after, loss, self._sent(sent, labels, key), sent
+
+    def _train_privately(self, state, own, cuts, present, labels, key):
+        """As `_train`, with the noised mean of clipped gradients of the rows in place of the gradient."""
+        top, bottom = state[0][0], state[1][0] if self.bottom is not None else ()
+        inputs, seed = split_seed(own)
+
+        def of_row(row, seed):
+            inputs, cuts, present, labels = row
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch((top, bottom, cuts))
+                logits = self._forward(top, bottom, {**inputs, models.SEED: seed}, cuts, present, True)
+                loss = self.top.model.loss(logits, labels)
+            sent = tf.nest.map_structure(lambda g: g[0], tape.gradient(loss, cuts))
+            return loss, sent, gradients_of(tape, loss, (*top, *bottom))
+
+        losses, sent, gradients = for_each_row(of_row, (inputs, cuts, present, labels), seed)
+        found = self._private.mean(gradients, (*top, *bottom), key)
+        of_top, of_bottom = found[: len(top)], found[len(top) :]
+        after = self.top.step(*state[0], of_top), () if self.bottom is None else self.bottom.step(*state[1], of_bottom)
+        of_mean = tf.nest.map_structure(lambda g: g / tf.cast(tf.shape(g)[0], tf.float32), sent)
+        return after, tf.reduce_mean(losses), self._sent(of_mean, labels, key), of_mean
 
     def _repeat(self, stale, state, own, cuts, present, labels, key):
         """A local update in which rows have weights, by what their gradients were when they were sent."""

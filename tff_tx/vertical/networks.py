@@ -124,22 +124,22 @@ class Top(tf_keras.Model):
             flat = tf.reshape(cuts, [tf.shape(cuts)[0], cuts.shape[1] * cuts.shape[2]])
             return self.out(self.hidden(flat))
         x = tf.concat([tf.zeros_like(cuts[:, :1]), cuts], axis=1) + self.places
-        seen = tf.concat([tf.ones_like(mask[:, :1]), mask], axis=1)
+        seen = tf.concat([tf.ones([tf.shape(mask)[0], 1], mask.dtype), mask], axis=1)
         for block in self.blocks:
             x = block(x, seen[:, tf.newaxis], training=training)
         return self.out(self.norm(x[:, 0]))
 
 
 def _block_config(settings: VerticalConfig, **more: Any) -> FtTransformerConfig:
-    return FtTransformerConfig(
-        hidden_size=settings.cut_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        intermediate_size=2 * settings.cut_size,
-        hidden_dropout_prob=settings.dropout,
-        attention_probs_dropout_prob=settings.dropout,
-        **more,
-    )
+    own = {
+        "hidden_size": settings.cut_size,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "intermediate_size": 2 * settings.cut_size,
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.dropout,
+    }
+    return FtTransformerConfig(**{**own, **more})
 
 
 def build_bottom(

@@ -82,5 +82,10 @@ class Schedule:
 
     def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
         """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""
-        words = [self.seed, zlib.crc32(purpose.encode()), epoch, batch]
-        return np.random.SeedSequence(words).generate_state(2, np.uint64).view(np.int64)
+        return secret_key(self.seed, purpose, epoch, batch)
+
+
+def secret_key(secret: int, purpose: str, *where: int) -> np.ndarray:
+    """A seed of random numbers that only who knows the secret can draw: int64 [2]."""
+    words = [secret, zlib.crc32(purpose.encode()), *where]
+    return np.random.SeedSequence(words).generate_state(2, np.uint64).view(np.int64)

@@ -81,13 +81,14 @@ def find_facts(party: PartyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     known = [sorted(set(_column(rows, name, values.as_label))) for name in party.categorical]
     means = [float(np.nan_to_num(np.nanmean(column))) for column in numbers]
     deviations = [float(np.nan_to_num(np.nanstd(column))) for column in numbers]
-    return {
+    found = {
         "numeric_features": list(party.numeric),
         "means": means,
         "deviations": deviations,
         "categorical_features": list(party.categorical),
         "categories": known,
     }
+    return {**found, **{name: party.config[name] for name in found if name in party.config}}
 
 
 def label_names(spec: datasets.DataSpec, party: PartyConfig, rows: Sequence[Row]) -> list[str]:

@@ -123,7 +123,11 @@ def _schedule(config, settings, rows) -> vertical.Schedule:
 
 
 def label_party(
-    config: RunConfig, settings: VerticalConfig, loaded: LoadedParty, tokens: Mapping[str, int]
+    config: RunConfig,
+    settings: VerticalConfig,
+    loaded: LoadedParty,
+    tokens: Mapping[str, int],
+    noise_key: int | None = None,
 ) -> vertical.LabelParty:
     """The party with the labels and the top model.
 
@@ -132,6 +136,7 @@ def label_party(
       settings: Of the federation.
       loaded: Its own part.
       tokens: Number of tokens of a row by party, of all with a bottom.
+      noise_key: Seed of its noise and of randomized labels, its own secret; None: follows the seed, in simulation.
     """
     classes = loaded.facts.get("classes")
     outputs = 1 if classes is None else len(classes)
@@ -149,21 +154,22 @@ def label_party(
         loaded.name,
         list(tokens),
         loaded.data.inputs,
-        training_labels(config, settings, loaded),
+        training_labels(settings, loaded, config.run.seed if noise_key is None else noise_key),
         vertical.Half(top, settings.optimizer, settings.learning_rate),
         loaded.bottom,
         loaded.schedule,
         settings,
         vertical.gradient_defence(settings, outputs),
+        noise_key,
     )
 
 
-def training_labels(config: RunConfig, settings: VerticalConfig, loaded: LoadedParty) -> np.ndarray:
-    """The labels as they are trained on, with label differential privacy randomized."""
+def training_labels(settings: VerticalConfig, loaded: LoadedParty, seed: int) -> np.ndarray:
+    """The labels as they are trained on, with label differential privacy randomized by a seed."""
     labels = loaded.data.labels
     if settings.label_epsilon is None:
         return labels
-    return vertical.randomized_labels(labels, len(loaded.facts["classes"]), settings.label_epsilon, config.run.seed)
+    return vertical.randomized_labels(labels, len(loaded.facts["classes"]), settings.label_epsilon, seed)
 
 
 def tokens_of(parties: Mapping[str, PartyConfig], label: LoadedParty, others: Mapping[str, int]) -> dict[str, int]:
