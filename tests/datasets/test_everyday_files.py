@@ -159,6 +159,16 @@ def test_gaps_and_repeated_times_of_series_are_said(tmp_path):
     assert max(map(len, events._steps.values())) < 1100, "of as many as there are events"
 
 
+def test_gaps_of_a_wide_table_are_counted_once(tmp_path):
+    times = pd.date_range("2024-01-01", periods=60, freq="h").delete(range(30, 34))
+    pd.DataFrame({"when": times, "a": 1.5, "b": 2.5, "c": 3.5}).to_csv(tmp_path / "x.csv", index=False)
+    expected = "the column 'when' has 1 steps longer than the usual 3,600 s, up to 18,000 s;"
+    for client_per_column in (True, False):
+        spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), client_per_column=client_per_column)
+        (note,) = overview.time_notes(spec, overview.overview(spec), {})
+        assert note.startswith(expected)
+
+
 def test_numbers_that_mean_none_are_asked_about(tmp_path):
     ages, rates = [20.5 + n for n in range(30)], [n / 10 for n in range(30)]
     table = pd.DataFrame({"age": [*ages, -99, -99], "rate": [*rates, 999, 999], "other": [*rates, 9.0, -1.5]})

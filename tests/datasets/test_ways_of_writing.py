@@ -18,7 +18,7 @@ from tff_tx import datasets
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec
 from tff_tx.datasets.overview import likely_task, overview
-from tff_tx.datasets.readers import opening
+from tff_tx.datasets.readers import opening, units
 from tff_tx.datasets.sources import open_source
 
 TABLE = pd.DataFrame(
@@ -369,3 +369,54 @@ def test_modes_of_pictures(tmp_path, mode, shape, value):
     pixels = records(tmp_path / "x.parquet", "pixels")["pixels"][0]
     assert pixels.shape == shape
     assert pixels.mean() == pytest.approx(value, rel=0.15)
+
+
+UNITS = [
+    ("99 kg", "1,5 kg"),
+    ("1.234,50 EUR", "3 EUR"),
+    ("EUR 1,234.50", "EUR 12"),
+    ("12%", "3.5 %"),
+    ("1 year", "2 years"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), UNITS)
+def test_numbers_of_one_unit_are_numbers(tmp_path, one, other):
+    numbers = {"99 kg": 99, "1,5 kg": 1.5, "3 EUR": 3, "EUR 12": 12, "12%": 12, "3.5 %": 3.5, "1 year": 1, "2 years": 2}
+    expected = [numbers.get(value, 1234.5) for value in (one, other)]
+    (tmp_path / "x.csv").write_text(f'size;label\n"{one}";a\n"{other}";a\n')
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), numeric_columns=("size",))
+    (found,) = open_source(spec).pools["train"](frozenset({"numbers"}))
+    assert found["numbers"].tolist() == [[number] for number in expected]
+    (tmp_path / "x.csv").write_text("size;label\n" + "".join(f"{n / 2} {units.unit(one)};a\n" for n in range(60)))
+    column = overview(spec).columns[0]
+    assert (column.kind, column.unit) == ("number", units.unit(one))
+
+
+@pytest.mark.parametrize("other", ["500 g", "500", "5 €"])
+def test_numbers_of_several_units_are_none(tmp_path, other):
+    """Also where they are far from each other; what is no unit, and a name with a number in it, is none."""
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), numeric_columns=("size",))
+    for between in (0, 2500):
+        (tmp_path / "x.csv").write_text("size\n" + "99 kg\n" * (between + 1) + f"{other}\n")
+        with pytest.raises(UserError, match=rf"line {between + 3}: the column 'size' has '{other}' and '99 kg'"):
+            list(open_source(spec).pools["train"](frozenset({"numbers"})))
+    assert not any(
+        map(units.is_quantity, ["12 May", "1A", "3rd", "A 12", "EUR", "kg 3", "EUR 3 kg", "2024-01-02", "1-2 h"])
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_ends_of_lines(tmp_path, encoding, end):
+    """A carriage return alone, as old Macs and their Excel have it, ends a line, too; of values in quotes it is one."""
+    table = pd.DataFrame({"text": TEXTS, "label": [text[1] for text in TEXTS]})
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in table.to_numpy())]
+    (tmp_path / "x.csv").write_bytes((end.join(lines) + end).encode(encoding))
+    check(tmp_path / "x.csv", table)
+    words = ["Anna\tB-PER", "sleeps\tO", "", "Bonn\tB-LOC", "too\tO", ""]
+    (tmp_path / "x.conll").write_bytes(end.join(words).encode(encoding))
+    (found,) = open_source(DataSpec("file", files=(str(tmp_path / "x.conll"),))).pools["train"](frozenset({"tokens"}))
+    assert found["tokens"].tolist() == [["Anna", "sleeps"], ["Bonn", "too"]]
+    (tmp_path / "x.jsonl").write_bytes((end.join(map(json.dumps, table.to_dict("records"))) + end).encode(encoding))
+    check(tmp_path / "x.jsonl", table)

@@ -167,7 +167,8 @@ def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, ba
 
     is_in_time = encoder.ordered or spec.split != "auto" and SPLITS[spec.split].is_in_time
     is_series = encoder.ordered and "numbers" in encoder.columns
-    order = Order() if is_in_time and spec.dataset == "file" and (is_series or not spec.time_column) else None
+    is_checked = is_in_time and spec.dataset == "file" and (is_series or not spec.time_column)
+    order = Order(spec.client_per_column) if is_checked else None
     for chunk, codes, owners in assignment.dealt(pool, (*encoder.columns, *(["row"] if order else []))):
         if order:
             (order.find if spec.time_column else order.check)(owners, zip(chunk["where"], chunk["row"]))

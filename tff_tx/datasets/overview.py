@@ -12,7 +12,7 @@ from typing import Any
 
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import one_spelling
@@ -53,6 +53,7 @@ class Column:
       labels: Different ones that the rows have in lists, or separated in a text; 0 for what are no sets of labels.
       separator: What stands between them in a text.
       code: A number such as -99 that several rows have and that lies apart from all others.
+      unit: Of its numbers, which it stands beside.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Column:
     labels: int = 0
     separator: str | None = None
     code: str | None = None
+    unit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,9 @@ def _flat(row: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _column(name: str, found: Sequence) -> Column:
     numbers = [value for value in found if not values.is_missing_number(value)]
+    of = {units.unit(value) for value in numbers}
+    has_unit = len(of) == 1 and of != {""} and all(map(units.is_quantity, numbers))
+    numbers = list(map(units.without_unit, numbers)) if has_unit else numbers
     is_numeric = bool(numbers) and all(map(values.is_number, numbers))
     there = numbers if is_numeric else [value for value in found if not values.is_empty(value)]
     shown = list(dict.fromkeys(_shown(value) for value in there))
@@ -119,7 +124,8 @@ def _column(name: str, found: Sequence) -> Column:
         labels = _num_labels([values.parsed(value) for value in there])
     kind = "category" if separator else kind
     code = _code(there) if kind == "number" else None
-    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, code)
+    unit = of.pop() if has_unit and kind == "number" else ""
+    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, code, unit)
 
 
 def _code(numbers: Sequence) -> str | None:
@@ -225,7 +231,7 @@ def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> li
             rows = by_time(rows, name)
         except UserError:
             return []
-    order = Order()
+    order = Order(spec.client_per_column)
     order.find((row.get(client) for _, row in rows), rows)
     return order.notes()
 

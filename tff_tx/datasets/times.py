@@ -81,9 +81,13 @@ class Order:
     A column of dates, or one with a usual name and seconds, may be that, but none that has something else as well. They
     are out of order if none of these columns increases, or stays, from record to record of every client, however its
     dates may be read.
+
+    Args:
+      shared: Whether clients are columns of a table, which have their times in common: steps are those of one of them.
     """
 
-    def __init__(self):
+    def __init__(self, shared: bool = False):
+        self._shared, self._counted = shared, None
         self._last: dict[tuple[str, Read], dict] | None = None
         self._steps: dict[tuple[str, Read], collections.Counter] = collections.defaultdict(collections.Counter)
         self._faults: dict[str, tuple | None] = {}
@@ -99,7 +103,7 @@ class Order:
         for client, (where, row) in zip(clients, rows):
             if self._last is None:
                 self._last = {(name, read): {} for name, value in row.items() for read in _ways(name, value)}
-                self._faults = dict.fromkeys(name for name, _ in self._last)
+                self._faults, self._counted = dict.fromkeys(name for name, _ in self._last), client
             for (name, read), last in list(self._last.items()):
                 value = row.get(name)
                 if (name, read) not in self._last or values.is_missing_number(value):
@@ -112,7 +116,8 @@ class Order:
                     self._latest = self._faults[name] = where, name, value, shown
                 else:
                     last[client] = now, value
-                    if before is not None and len(steps := self._steps[name, read]) <= _MOST_STEPS:
+                    is_counted = before is not None and (not self._shared or client == self._counted)
+                    if is_counted and len(steps := self._steps[name, read]) <= _MOST_STEPS:
                         steps[now - before] += 1
             if not self._last:
                 return self._latest if self._faults and all(self._faults.values()) else None

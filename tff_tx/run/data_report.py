@@ -116,6 +116,8 @@ def _columns(found: Overview) -> str:
     lines = [_aligned(rows), *([f"... and {more} more columns"] if more > 0 else [])]
     lines.append(f"Of the first {found.num_rows:,} rows, {found.duplicates:,} repeat an earlier one.")
     for column in found.columns:
+        if column.unit:
+            lines.append(f"{printable(column.name)} has numbers with the unit {printable(column.unit)}.")
         if column.code is not None:
             lines.append(
                 f"{printable(column.name)} has {column.code} in several rows, apart from all its other numbers: if it "

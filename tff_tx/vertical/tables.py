@@ -11,7 +11,7 @@ import numpy as np
 from tff_tx import datasets, models
 from tff_tx.config.vertical import PartyConfig
 from tff_tx.core.errors import UserError, setting
-from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.readers.columns import require_one_writing
 from tff_tx.datasets.sources import file_digest
 from tff_tx.federation.alignment import RowOrder
@@ -178,16 +178,16 @@ def _features(party, inputs):
 
 
 def _column(rows, name, convert):
-    found = []
+    found, is_numeric = [], convert in (values.as_number, values.as_number_or_nan)
     for where, row in rows:
         if name not in row:
             raise UserError(f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}.")
         try:
-            found.append(convert(row[name]))
+            found.append(convert(units.without_unit(row[name]) if is_numeric else row[name]))
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{where}: the column {name!r} has {row[name]!r}, which cannot be used ({error})."
             ) from None
-    if convert in (values.as_number, values.as_number_or_nan):
+    if is_numeric:
         require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.encoders.encoder import IGNORED_LABEL, NUMBER, NUMBERS, Encoder, Stream
 from tff_tx.datasets.encoders.tokenizing import Tokenize, tokenizer_fingerprint, word_pieces
-from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.readers.columns import require_one_writing
 
 
@@ -79,7 +79,7 @@ class SequenceRegressionEncoder(SequenceClassificationEncoder):
     def _label(self, row):
         try:
             with np.errstate(over="ignore"):
-                number = np.float32(values.as_number(row.label))
+                number = np.float32(values.as_number(units.without_unit(row.label)))
         except ValueError:
             number = np.float32("nan")
         if not np.isfinite(number):

@@ -13,7 +13,7 @@ import numpy as np
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import listed
-from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.readers.messages import messages_of
 from tff_tx.datasets.sources import Rows
 
@@ -94,7 +94,7 @@ def one_client_a_column(rows: Rows, spec: DataSpec) -> Rows:
         if not isinstance(row, dict):
             yield where, row
             continue
-        names = names or [name for name, value in row.items() if values.is_number(value) and name != time]
+        names = names or [name for name, value in row.items() if units.is_quantity(value) and name != time]
         if missing := [name for name in names if name not in row]:
             require_column(where, row, missing[0], "numeric_columns")
         others = {name: value for name, value in row.items() if name not in names}
@@ -250,6 +250,9 @@ def _categories(rows, spec) -> list:
     return [list(row) for row in zip(*columns)]
 
 
+_NUMERIC = (values.as_number, values.as_number_or_nan)
+
+
 def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> list:
     found = []
     for where, row in rows:
@@ -259,21 +262,22 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
         if is_missing(value) and convert is not values.as_number_or_nan:
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
-            found.append(convert(value))
+            found.append(convert(units.without_unit(value) if convert in _NUMERIC else value))
         except Exception as error:  # whatever Pillow, NumPy or Python raise: it is none
             shown = value[:60] if isinstance(value, str) else reprlib.repr(value)
             raise UserError(
                 f"{where}: the column {name!r} has {shown!r}, which is no "
                 f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
-    if convert in (values.as_number, values.as_number_or_nan):
+    if convert in _NUMERIC:
         require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found
 
 
 def require_one_writing(places: Sequence[str], column: Sequence, name: str) -> None:
-    """Rejects a column of numbers in which a point may be a decimal one or group thousands."""
-    if (place := values.ambiguous(column)) is not None:
+    """Rejects a column of numbers in which a point may be a decimal one or group thousands, or of several units."""
+    units.require_one(places, column, name)
+    if (place := values.ambiguous(list(map(units.without_unit, column)))) is not None:
         raise UserError(
             f"{places[place]}: the column {name!r} has {column[place]!r}, whose point may group thousands, as commas "
             "or points of other rows say, or be a decimal one: write the numbers of a column alike."
@@ -281,9 +285,11 @@ def require_one_writing(places: Sequence[str], column: Sequence, name: str) -> N
 
 
 def telling(rows: Sequence[tuple], name: str) -> list[tuple]:
-    """The first rows by which a column's points are decimal or group thousands; those of a pass must agree."""
+    """The first rows that tell a column's unit, and whether its points are decimal; those of a pass must agree."""
     require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
-    kinds = (values.has_point_of_either_kind, values.has_grouping_points)
+    points = (values.has_point_of_either_kind, values.has_grouping_points)
+    kinds = [lambda value, of=of: of(units.without_unit(value)) for of in points]
+    kinds += [units.unit, lambda value: isinstance(value, str) and values.is_number(value)]
     return [pair for kind in kinds for pair in [next((p for p in rows if kind(p[1][name])), None)] if pair is not None]
 
 

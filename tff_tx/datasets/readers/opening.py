@@ -27,6 +27,8 @@ _DAMAGE = (EOFError, OSError, RuntimeError, NotImplementedError, zlib.error, lzm
 # What a compressed file may become: text gets 3 to 20 times as large, a bomb a thousand times and more.
 _MOST_TIMES, _ALWAYS_BYTES = 200, 2**28
 
+_BUFFER = 2**16  # in which the first line ends that tells how lines end
+
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -60,7 +62,7 @@ def opened(path: str) -> BinaryIO:
             inner = next((o for magic, o in _OPENERS.items() if re.match(magic, start)), open)(path, "rb")
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
-    return io.BufferedReader(_Bounded(path, inner))
+    return io.BufferedReader(_Bounded(path, inner), _BUFFER)
 
 
 def _zipped(path):
@@ -78,6 +80,25 @@ def _members(archive: zipfile.ZipFile) -> list[str]:
 
 def _unreadable(path, error):
     return UserError(f"{path} cannot be read ({str(error) or type(error).__name__}); replace the file.")
+
+
+class _Returns(io.RawIOBase):
+    """Reads from another file, whose lines end in a carriage return alone, as of old Macs, with line feeds in place."""
+
+    def __init__(self, inner: BinaryIO):
+        self._inner = inner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        block = self._inner.read1(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
 
 
 class _Bounded(io.RawIOBase):
@@ -135,6 +156,9 @@ class TextLines:
         # Other encodings end lines by other bytes than ASCII does, so that lines cannot be found before decoding.
         self._wide = "\n".encode(self._encoding.removesuffix("-sig")) != b"\n"
         file = opened(path)
+        # In wide encodings, ends of lines of any kind are known.
+        if not self._wide and b"\r" in (head := file.peek()) and b"\n" not in head:
+            file = io.BufferedReader(_Returns(file))
         self._file = io.TextIOWrapper(file, self._encoding, newline="") if self._wide else file
 
     def __enter__(self):
