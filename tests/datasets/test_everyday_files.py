@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, overview
 from tff_tx.datasets.sources import open_source
-from tff_tx.datasets.times import Order
+from tff_tx.datasets.times import Order, by_time
 from tff_tx.tasks import labels
 
 PATCHES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -187,3 +188,40 @@ def test_points_of_a_long_file_are_of_one_kind(tmp_path):
             continue
         with pytest.raises(UserError, match=r"line 2: the column 'size' has '12.345', whose point may group thousands"):
             read(tmp_path / "x.csv", "numbers", numeric_columns=("size",))
+
+
+def test_doubts_about_numbers_are_said(tmp_path):
+    """A comma that may be either, and a word among numbers; what is no doubt is not said."""
+    rows = [f'"{n},123 EUR",{n if n else "unknown"},{n % 3},{n}.5' for n in range(1, 60)]
+    (tmp_path / "x.csv").write_text("\n".join(["price,age,label,rate", *rows, '"7,001 EUR",unknown,1,2.5']))
+    columns = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns
+    assert [column.kind for column in columns] == ["number", "id", "category", "number"]
+    assert columns[0].doubt.startswith("has numbers such as 1,123, whose comma may group thousands")
+    assert columns[1].doubt.startswith("has numbers but for 'unknown': leave these empty")
+    assert columns[2].doubt == columns[3].doubt == ""
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2023-W51", "2023-W52", "2024-W01"],
+        ["2024/03/01 9:05:11 AM GMT+1", "2024/03/01 9:00:00 AM GMT", "2024/03/01 11:05:12 AM GMT+1"],
+    ],
+)
+def test_weeks_and_times_of_forms_are_times(tmp_path, times):
+    rows = [("", {"when": time, "client": "a"}) for time in times]
+    order = Order()
+    assert order.find("aaa", rows) is None
+    assert Order().find("aaa", rows[::-1])[1] == "when"
+    assert by_time(rows[::-1], "when") == rows
+    (tmp_path / "x.csv").write_text("\n".join(["when,text,label", *(f"{time},a b c,x" for time in times)]))
+    assert overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns[0].kind == "time"
+
+
+def test_recordings_in_a_folder_beside_that_of_the_table(tmp_path):
+    """As ESC-50 has them: a table in `meta` and recordings in `audio`."""
+    for folder, name in (("meta", "esc50.csv"), ("audio", "1.wav"), ("audio", "2.wav")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("filename,category\n1.wav,dog\n2.wav,rain\n")
+    (audio,) = read(tmp_path / "meta" / "esc50.csv", "audio")
+    assert [os.path.realpath(one["path"]) for one in audio] == [str(tmp_path / "audio" / f"{n}.wav") for n in (1, 2)]

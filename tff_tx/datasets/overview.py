@@ -12,6 +12,7 @@ from typing import Any
 
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
+from tff_tx.core.text import listed
 from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
@@ -24,7 +25,10 @@ _WIDTH, _NUM_EXAMPLES = 32, 3
 _MOST_CLASSES = 100
 _MANY_SERIES = 5
 _NINES = re.compile("-?9+")
-_TIME = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z| UTC)?)?$")
+_TIME = re.compile(
+    r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z)?( (UTC|GMT)([+-]\d\S*)?)?)?$"
+    r"|(19|20)\d\d-W[0-5]\d(-[1-7])?$|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
+)
 _CLIENT_NAMES = (
     *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
     *("branch", "store", "shop", "device", "sensor", "meter", "source"),
@@ -54,6 +58,7 @@ class Column:
       separator: What stands between them in a text.
       code: A number such as -99 that several rows have and that lies apart from all others.
       unit: Of its numbers, which it stands beside.
+      doubt: What is unclear of its numbers; "": nothing.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Column:
     separator: str | None = None
     code: str | None = None
     unit: str = ""
+    doubt: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +118,10 @@ def _flat(row: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 def _column(name: str, found: Sequence) -> Column:
     numbers = [value for value in found if not values.is_missing_number(value)]
     of = {units.unit(value) for value in numbers}
-    has_unit = len(of) == 1 and of != {""} and all(map(units.is_quantity, numbers))
+    has_unit = len(of) == 1 and of != {""}
     numbers = list(map(units.without_unit, numbers)) if has_unit else numbers
+    commas = next((str(value) for value in numbers if values.has_comma_of_either_kind(value)), None)
+    numbers = [v.replace(",", "") if values.has_comma_of_either_kind(v) else v for v in numbers] if commas else numbers
     is_numeric = bool(numbers) and all(map(values.is_number, numbers))
     there = numbers if is_numeric else [value for value in found if not values.is_empty(value)]
     shown = list(dict.fromkeys(_shown(value) for value in there))
@@ -125,7 +133,19 @@ def _column(name: str, found: Sequence) -> Column:
     kind = "category" if separator else kind
     code = _code(there) if kind == "number" else None
     unit = of.pop() if has_unit and kind == "number" else ""
-    return Column(name, kind, len(found) - len(there), len(shown), examples, labels, separator, code, unit)
+    missing, doubt = len(found) - len(there), _doubt(there, kind, commas)
+    return Column(name, kind, missing, len(shown), examples, labels, separator, code, unit, doubt)
+
+
+def _doubt(there: Sequence, kind: str, commas: str | None) -> str:
+    """Why a column may have numbers that are not read as such."""
+    if kind == "number" and commas is not None:
+        return f"has numbers such as {commas}, whose comma may group thousands or be a decimal one: write them without"
+    others = {str(value) for value in there if not values.is_number(value)}
+    numbers = {value for value in map(str, there) if value not in others}
+    if kind not in ("category", "id", "text") or not 0 < len(others) <= 3 or len(numbers) < 10:
+        return ""
+    return f"has numbers but for {listed(sorted(map(repr, others)))}: leave these empty if they say that there is none"
 
 
 def _code(numbers: Sequence) -> str | None:

@@ -15,7 +15,9 @@ from tff_tx.datasets.readers import values
 _NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
 # Smaller numbers may as well be hours of a day, that begin anew: 1970-04-26 in seconds, or the year 1000 as 10000101.
 _LEAST_NUMBER = 10_000_000
-_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)")
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)|(19|20)\d\d-W[0-5]\d(-[1-7])?$")
+# As Google's forms have it after a time.
+_ZONE = re.compile(r" (?:GMT|UTC)(?:([+-]\d{1,2})(?::?(\d\d))?)?$")
 # Times with more different steps are events, which have a step each.
 _MOST_STEPS = 1000
 _EPOCH = datetime.datetime(1970, 1, 1)
@@ -35,11 +37,21 @@ def _seconds(time: datetime.date) -> float:
 def _iso(value) -> float:
     if isinstance(value, datetime.date):
         return _seconds(value)
-    return _seconds(datetime.datetime.fromisoformat(str(value).strip().removesuffix(" UTC")))
+    text, offset = _without_zone(str(value).strip())
+    return _seconds(datetime.datetime.fromisoformat(text)) - offset
 
 
 def _by_pattern(pattern: str, value) -> float:
-    return _parsed(pattern, str(value).strip())
+    text, offset = _without_zone(str(value).strip())
+    return _parsed(pattern, text) - offset
+
+
+def _without_zone(text: str) -> tuple[str, int]:
+    """A time without its zone, and how many seconds that is ahead."""
+    if not (zone := _ZONE.search(text)):
+        return text, 0
+    hours, minutes = int(zone[1] or 0), int(zone[2] or 0)
+    return text[: zone.start()], 3600 * hours + 60 * (minutes if hours >= 0 else -minutes)
 
 
 @functools.lru_cache(4096)

@@ -118,6 +118,8 @@ def _columns(found: Overview) -> str:
     for column in found.columns:
         if column.unit:
             lines.append(f"{printable(column.name)} has numbers with the unit {printable(column.unit)}.")
+        if column.doubt:
+            lines.append(printable(f"{column.name} {column.doubt}."))
         if column.code is not None:
             lines.append(
                 f"{printable(column.name)} has {column.code} in several rows, apart from all its other numbers: if it "

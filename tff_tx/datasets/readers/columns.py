@@ -265,9 +265,11 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
             found.append(convert(units.without_unit(value) if convert in _NUMERIC else value))
         except Exception as error:  # whatever Pillow, NumPy or Python raise: it is none
             shown = value[:60] if isinstance(value, str) else reprlib.repr(value)
+            either = convert in _NUMERIC and values.has_comma_of_either_kind(units.without_unit(value))
+            why = " (its comma may group thousands or be a decimal one)" if either else ""
             raise UserError(
                 f"{where}: the column {name!r} has {shown!r}, which is no "
-                f"{values.KIND[convert]}; correct it or choose another {setting(f'data.{field}')}."
+                f"{values.KIND[convert]}{why}; correct it or choose another {setting(f'data.{field}')}."
             ) from error
     if convert in _NUMERIC:
         require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)

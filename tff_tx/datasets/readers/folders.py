@@ -62,7 +62,8 @@ def table_of(folder: str) -> str | None:
 def with_media(rows: Rows, path: str) -> Rows:
     """Rows of a table whose values name pictures or recordings, with these.
 
-    Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`.
+    Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`, or
+    beside its folder, as ESC-50 has `audio` beside `meta`.
     """
     above = os.path.dirname(path)
     folders: list[str] = []
@@ -70,9 +71,10 @@ def with_media(rows: Rows, path: str) -> Rows:
         found = {}
         for name, value in row.items() if isinstance(row, dict) else ():
             if isinstance(value, str) and (column := _column_of(value)) is not None:
-                folders = folders or sorted(entry.path for entry in os.scandir(above or ".") if entry.is_dir())
+                folders = folders or [*_folders(above or "."), *_folders(os.path.join(above, ".."))]
                 files = [file] if os.path.isfile(file := os.path.join(above, value)) else []
                 files = files or list(filter(os.path.isfile, (os.path.join(folder, value) for folder in folders)))
+                files = list({os.path.realpath(file): file for file in files}.values())
                 if len(files) > 1:
                     row = BadRow(
                         f"{where}: {value!r} may be {files[0]} or {files[1]}: write its path from the table, or put "
@@ -82,6 +84,10 @@ def with_media(rows: Rows, path: str) -> Rows:
                 if files:
                     found |= {name: {"path": files[0]}, column: {"path": files[0]}}
         yield where, {**row, **found} if found and isinstance(row, dict) else row
+
+
+def _folders(folder: str) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
 
 
 def _column_of(name):

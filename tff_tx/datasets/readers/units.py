@@ -12,7 +12,7 @@ _CURRENCIES = "EUR|USD|GBP|CHF|JPY|CNY|RMB|INR|SEK|NOK|DKK|PLN|CZK|HUF|CAD|AUD|N
 _WORDS = (
     r"[kcmµ]?m|mi|ft|in|km/h|mph|m/s|m2|m²|km2|km²|sqm|sqft|sq ft|[kmµ]?g|lbs?|oz|[mcd]?l|L|mL|gal|[nmµ]?s|secs?"
     r"|min|mins|hrs?|h|d|yrs?|mos?|seconds?|minutes?|hours?|days?|weeks?|months?|years?|°C|°F|°|[kKMG]?Hz|[kKMGT]B"
-    r"|[kM]?Wh?|m?V|mA|m?mol/[lL]|m?g/d?[lL]|mmHg|bpm|hPa|[kM]?Pa|kcal|k?cal|kJ|pct|percent|cc|bhp|hp|kmpl"
+    r"|[kM]?Wh?|m?V|mA|m?mol/[lL]|m?g/d?[lL]|mmHg|bpm|hPa|[kM]?Pa|kcal|k?cal|kJ|pct|percent|cc|CC|bhp|hp|kmpl"
 )
 _NUMBER = r"[+-]?\d[\d.,'’\s]*?"
 _UNIT = re.compile(

@@ -26,6 +26,7 @@ _GROUPED = [
 ]
 # A point before three digits, which may be decimals or a group.
 _POINT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
+_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _THREE = re.compile(r"\.\d{3}(?!\d)")
 _MOST_DIGITS = 40
 
@@ -182,6 +183,11 @@ def has_point_of_either_kind(value) -> bool:
     if not isinstance(value, str) or not _THREE.search(value):  # most are none, at a third of the cost
         return False
     return _POINT.fullmatch(_without_unit(value)) is not None
+
+
+def has_comma_of_either_kind(value) -> bool:
+    """Whether a text is a number, such as 1,234, whose comma may group thousands or be a decimal one."""
+    return isinstance(value, str) and "," in value and _COMMA.fullmatch(_without_unit(value)) is not None
 
 
 def is_missing_number(value) -> bool:
