@@ -231,7 +231,7 @@ def test_columns_within_columns(tmp_path):
     [("3,5", 3.5), ("-0,125", -0.125), ("1234,567", 1234.567), ("1,23", 1.23), ("1,234", None), ("1.234,5", 1234.5)]
     + [("-1,234.50", -1234.5), ("1.234.567", 1234567.0), ("1,234,567.8", 1234567.8), ("1'234.5", 1234.5)]
     + [("1\xa0234,5", 1234.5), ("$1,234.00", 1234.0), ("-$5.50", -5.5), ("12,5 %", 12.5), ("1.234,00 €", 1234.0)]
-    + [("$1,234", None), ("12.34.5", None), ("1,23,456", None), ("5 kg", None), ("1.234,567,8", None)],
+    + [("$1,234", None), ("12.34.5", None), ("1,23,456", None), ("5 cups", None), ("5 kg", 5.0), ("1.234,567,8", None)],
 )
 def test_numbers_are_read_as_tables_write_them_unless_a_comma_may_group_thousands(tmp_path, written, number):
     (tmp_path / "x.csv").write_text(f'size;label\n"{written}";a\n')

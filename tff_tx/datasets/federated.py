@@ -25,7 +25,7 @@ from tff_tx.datasets.surveys import Survey
 from tff_tx.datasets.times import Order
 
 # Raised when the same spec, data and encoder would give other examples than before.
-_RECIPE_VERSION = 6
+_RECIPE_VERSION = 7
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
 _NOT_CONTENT = (
     "files",
