@@ -76,6 +76,15 @@ def test_a_target_is_met_and_not_missed(values):
     assert "epsilon 3 at delta 0.0063 after 40 rounds" in found.describe()
 
 
+def test_a_large_delta_is_said():
+    few, many = plan(GAUSSIAN, clients=5), plan(GAUSSIAN)
+    words = "A delta of 0.1 protects hardly: up to this probability the guarantee may fail."
+    assert words in few.describe()
+    assert words in few.statement()
+    assert "protects hardly" not in many.describe() + many.statement()
+    assert "protects hardly" not in plan({**GAUSSIAN, "privacy.target_delta": 1e-3}, clients=5).describe()
+
+
 def test_it_stops_in_time():
     found = plan({**GAUSSIAN, "privacy.noise_multiplier": 0.6, "privacy.stop_at_epsilon": 2.0})
     assert 0 < found.rounds < 30

@@ -278,6 +278,10 @@ def test_parts_may_be_none(task, tmp_path):
 def test_files_may_be_paths(tmp_path):
     assert ft.Data([tmp_path / "a.csv", "b.csv"])["data.files"] == (str(tmp_path / "a.csv"), "b.csv")
     assert ft.Data(tmp_path / "a.csv")["data.dataset"] == "file"
+    for value in (pd.DataFrame({"text": ["a"]}), [pd.DataFrame()], 3, {"text": ["a"]}):
+        with pytest.raises(UserError, match=r"data.files: a \w+ is no file, nor a list of them: write it to one"):
+            ft.Data(value)
+    assert ft.Data("x.csv", test=pd.DataFrame({"text": ["a"]}).shape[0])["data.test_fraction"] == 1
 
 
 def test_a_mistake_of_sampling_leaves_nothing(task, tmp_path):

@@ -81,8 +81,10 @@ class FederationEngine(ProcessEngine):
         """Has participants make the process, and compare it with this one."""
         said = {"facts": self._facts}
         answers, failures = ask(self._hub, 0, FORM, dict.fromkeys(names, contents.pack(said)))
-        for name, reason in failures.items():
-            raise UserError(f"{setting('data.silos')}: {name} does not take part: {reason}.")
+        for reason in failures.values():  # each begins with the participant's name
+            raise UserError(
+                f"{setting('data.silos')}: {reason.rstrip('.')}; put that right there, and give the same command again."
+            )
         for name, (said, _) in answers.items():
             if said.get("form") != self._facts["form"]:
                 raise UserError(

@@ -24,6 +24,8 @@ _WINDOW = 64  # messages on their way at the same time may overtake one another
 _MOST_HEADER = 1024
 _ANYONE = fingerprint(b"")  # who joins does not know yet who listens
 
+_REASONS = {"session": ": another connection, or another process, has joined with the same kit since"}
+
 Payload = Sequence[bytes]
 """The bytes of a message, in pieces, some of which other messages share."""
 
@@ -105,7 +107,7 @@ class Session:
             ("run", header.run, self.run),
         ):
             if found != wanted and not (name == "receiver" and found == _ANYONE and not self.run):
-                raise EnvelopeError(f"the {name} of a message is another.")
+                raise EnvelopeError(f"the {name} of a message is another{_REASONS.get(name, '')}.")
         with self._lock:
             if header.sequence in self._seen or header.sequence <= self._highest - _WINDOW:
                 raise EnvelopeError(f"message {header.sequence} of the session has been here already.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from tff_tx.federation.secure_sums.identities import Authority, fingerprint
 from tff_tx.federation.service import BEAT_SECONDS, Service
 
 MOST_BYTES = 1 << 36
+_REMINDER_SECONDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +127,15 @@ class Hub(contextlib.AbstractContextManager):
           UserError: If one has not come within the limit.
         """
         wanted = list(self._peers if names is None else names)
-        deadline = time.monotonic() + self.limits.join
+        said = time.monotonic()
+        deadline = said + self.limits.join
         with self._peers.changed:
             while missing := [name for name in wanted if not self._peers[name].is_ready]:
-                if not self._peers.changed.wait(deadline - time.monotonic()):
+                now = time.monotonic()
+                if now >= said + _REMINDER_SECONDS:
+                    logging.warning("waiting for %s to join, for %.0f s more", ", ".join(missing), deadline - now)
+                    said = now
+                if not self._peers.changed.wait(min(deadline, said + _REMINDER_SECONDS) - now) and now >= deadline:
                     told = [f" ({name}: {self._peers[name].refusal})" for name in missing if self._peers[name].refusal]
                     raise UserError(
                         f"{setting(self._wording.names)}: {', '.join(missing)} did not join within "

@@ -15,6 +15,8 @@ from tff_tx.federation import contents
 from tff_tx.federation.envelopes import Payload, Session
 from tff_tx.federation.messages_pb2 import Header
 
+_OFTEN, _OFTEN_SECONDS = 4, 60
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -47,6 +49,7 @@ class Peer:
     answer: bytes | None = None
     answered: float = 0.0
     receiving: Any = None
+    joined: list[float] = dataclasses.field(default_factory=list)
     sending: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def ask(self, request: Request) -> None:
@@ -93,8 +96,16 @@ class Peers:
     def join(self, name: str, certificate: bytes, session: Session) -> None:
         """Begins a participant's session, in place of its last one."""
         with self.changed:
-            peer = self[name]
-            peer.session, peer.certificate, peer.last_seen = session, certificate, time.monotonic()
+            peer, now = self[name], time.monotonic()
+            peer.joined = [*(when for when in peer.joined if when > now - _OFTEN_SECONDS), now]
+            if len(peer.joined) >= _OFTEN:
+                logging.warning(
+                    "%s has joined %d times within %d s: two processes have its kit, of which one must end, or its "
+                    "process or connection ends again and again.",
+                    *(name, _OFTEN, _OFTEN_SECONDS),
+                )
+                peer.joined = []
+            peer.session, peer.certificate, peer.last_seen = session, certificate, now
             peer.sending = threading.Lock()  # a call of the last connection may not have ended
             peer.asked.notify_all()  # it ends then
             self.changed.notify_all()

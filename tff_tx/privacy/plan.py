@@ -10,7 +10,7 @@ import numpy as np
 from tff_tx.config import FIELDS, RunConfig, show
 from tff_tx.config.run_config import describe
 from tff_tx.config.training_data import taken_as_public
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, setting, shown
 from tff_tx.privacy import distributed
 from tff_tx.privacy.accounting import Ledger, delta_for
 from tff_tx.privacy.matrix_factorization import workload
@@ -19,6 +19,8 @@ from tff_tx.privacy.mechanisms import AdaptiveClipping, check_rounds, server_mec
 from tff_tx.privacy.outputs import outside
 from tff_tx.privacy.price import price
 from tff_tx.privacy.statement import statement
+
+_LARGE_DELTA = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,19 @@ class Plan:
             f"Privacy: epsilon {ledger.epsilon(rounds):.3g} at delta {ledger.delta:.2g} after {rounds} rounds{stop} of "
             f"{name} noise, multiplier {self.noise_multiplier:.4g}{simulated}. Signal-to-noise ratio is at most "
             f"{cost.signal_to_noise:.2g} over the run, {cost.first_round:.2g} in a first round; {needed}."
+            f"{' '.join(['', *self._weakness()])}"
         )
+
+    def _weakness(self):
+        if self.ledger.delta < _LARGE_DELTA:
+            return []
+        return [
+            shown(
+                f"A delta of {self.ledger.delta:.2g} protects hardly: up to this probability the guarantee may fail. "
+                f"It takes more than {self.population:,} clients, or {setting('example_privacy.clip_norm')}, which "
+                "protects single examples."
+            )
+        ]
 
     def config(self) -> dict[str, float]:
         """Derived values, for `config.json`."""
@@ -126,7 +140,7 @@ class Plan:
         )
 
     def _notes(self):
-        settings, notes = self.settings.privacy, []
+        settings, notes = self.settings.privacy, self._weakness()
         if self.scale_factor != 1:
             notes.append(
                 f"The guarantee is that of a federation of {self.population:,} clients with cohorts of "

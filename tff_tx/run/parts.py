@@ -14,7 +14,7 @@ from typing import Any
 
 from tff_tx.config import FIELDS
 from tff_tx.config.registries import DATASETS
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 
 _BY_FLAG = {field.flag: path for path, field in FIELDS.items()}
 PARTS = ("algorithm", "privacy", "compression", "devices", "attack", "engine", "data", "model")
@@ -75,7 +75,17 @@ def Data(source: str | list = "stdlib", clients: Part | None = None, validation:
 def _files(value):
     if isinstance(value, (str, os.PathLike)):
         return (os.fspath(value),)
-    return value and tuple(map(os.fspath, value))
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, Mapping) and not hasattr(value, "to_csv"):  # these are iterables of columns' names
+            return tuple(map(os.fspath, value))
+    except TypeError:
+        pass
+    raise UserError(
+        f"{setting('data.files')}: a {type(value).__name__} is no file, nor a list of them: write it to one, as by "
+        "`to_parquet` or `to_csv` of a data frame, and name that."
+    )
 
 
 def Dirichlet(num_clients: int, alpha: float = 1.0):

@@ -65,8 +65,10 @@ class Federation(Hub):
         else:
             phase, read = "image_shape", lambda found: tuple(map(int, found))
         answers, failures = ask(self, 0, phase, dict.fromkeys(self.names, contents.pack(said)))
-        for name, reason in failures.items():
-            raise UserError(f"{setting('data.silos')}: {name} does not take part: {reason}.")
+        for reason in failures.values():  # each begins with the participant's name
+            raise UserError(
+                f"{setting('data.silos')}: {reason.rstrip('.')}; put that right there, and give the same command again."
+            )
         try:
             return {name: read(answer["found"]) for name, (answer, _) in sorted(answers.items())}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
