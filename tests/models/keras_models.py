@@ -29,6 +29,12 @@ def sample(shape=(FEATURES,), batch=5):
     return x, tf.constant(generator.integers(0, CLASSES, batch), tf.int32)
 
 
+def assert_close(found, expected):
+    """Equal but for rounding, which is in proportion to the largest terms of sums and not to what is left of them."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
 def sequential(keras):
     return keras.Sequential(
         [

@@ -15,6 +15,7 @@ from tests.models.keras_models import (
     OBJECTIVE,
     PACKAGES,
     SHAPES,
+    assert_close,
     convolutional,
     functional,
     recurrent,
@@ -39,7 +40,7 @@ def check_law(keras_model, model, x, labels):
         tape.watch(trainable)
         logits = model.predict_on_batch((trainable, model.initial_weights[1]), x, training=False)
         loss = model.loss(logits, labels)
-    np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
+    assert_close(logits, expected)
     gradients = tape.gradient(loss, trainable)
     assert len(by_name) == len(keras_model.trainable_weights)
     assert set(model.trainable_names) == {k for k, g in by_name.items() if g is not None}
@@ -66,7 +67,7 @@ def test_outputs_are_the_same_inside_tff(keras, build):
         return model.predict_on_batch(weights, x, training=False)
 
     weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
-    np.testing.assert_allclose(compute(weights, x), keras_model(x), atol=1e-5, rtol=1e-5)
+    assert_close(compute(weights, x), keras_model(x))
 
 
 @PACKAGES
@@ -92,7 +93,7 @@ def test_a_graph_made_inside_tff_compares_tensors_by_value(keras, training):
         return model.predict_on_batch(weights, x, training=training)
 
     weights = tf.nest.map_structure(tf.convert_to_tensor, model.initial_weights)
-    np.testing.assert_allclose(compute(weights, x), expected, atol=1e-5)
+    assert_close(compute(weights, x), expected)
 
 
 @PACKAGES
@@ -114,7 +115,7 @@ def test_threads_may_make_and_call_models_at_once(keras):
         thread.join()
     assert sorted(found) == [0, 1, 2, 3]
     for i, values in found.items():
-        np.testing.assert_allclose(values, expected[i], atol=1e-5)
+        assert_close(values, expected[i])
 
 
 @PACKAGES
@@ -124,7 +125,7 @@ def test_frozen_batch_normalization_keeps_its_statistics(keras):
     assert len(model.non_trainable_names) == 4
     x, _ = sample((8, 8, 3))
     training = model.predict_on_batch(model.initial_weights, x, training=True)
-    np.testing.assert_allclose(training, keras_model(x), atol=1e-5)
+    assert_close(training, keras_model(x))
 
 
 @PACKAGES
@@ -175,7 +176,7 @@ def test_noise_is_a_function_of_the_seed(keras, noise):
     assert np.abs(first - predict([1, 3], True)).max() > 1e-4
     assert np.abs(first - predict([2, 2], True)).max() > 1e-4
     plain = keras_model(x, training=False)
-    np.testing.assert_allclose(predict([1, 2], False), plain, atol=1e-5)
+    assert_close(predict([1, 2], False), plain)
     np.testing.assert_array_equal(predict([1, 2], False), predict([3, 4], False))
 
 
@@ -196,7 +197,7 @@ def test_call_with_several_required_arguments_gets_them_by_name(keras):
     model = models.functional_model(keras_model, OBJECTIVE, specs)
     batch = collections.OrderedDict(right=x, left=x + 1.0)
     logits = model.predict_on_batch(model.initial_weights, batch, training=True)
-    np.testing.assert_allclose(logits, keras_model(x + 1.0, right=x)[0], atol=1e-5)
+    assert_close(logits, keras_model(x + 1.0, right=x)[0])
 
 
 @PACKAGES
@@ -220,7 +221,7 @@ def test_python_control_flow_on_tensors_works(keras):
     assert len(model.trainable_names) == 4
     for inputs in (tf.abs(x), -tf.abs(x)):
         logits = model.predict_on_batch(model.initial_weights, inputs, training=False)
-        np.testing.assert_allclose(logits, keras_model(inputs), atol=1e-5)
+        assert_close(logits, keras_model(inputs))
     assert np.abs(keras_model(tf.abs(x)) - keras_model.negative(tf.abs(x))).max() > 1e-3
 
 
