@@ -14,8 +14,19 @@ def _follow(parent):
     os.killpg(0, signal.SIGKILL)
 
 
+def launch():
+    """Starts ipykernel, whose outputs wait until they are read, however many they are; its own drops them."""
+    import zmq
+    from ipykernel.kernelapp import IPKernelApp
+
+    class App(IPKernelApp):
+        def init_iopub(self, context):
+            context.setsockopt(zmq.SNDHWM, 0)
+            super().init_iopub(context)
+
+    App.launch_instance()
+
+
 if __name__ == "__main__":
     threading.Thread(target=_follow, args=(int(sys.argv.pop(1)),), daemon=True).start()
-    from ipykernel.kernelapp import launch_new_instance
-
-    launch_new_instance()
+    launch()

@@ -1,4 +1,4 @@
-"""Kernels of notebooks, as Jupyter starts them, under the newest Python that has ipykernel."""
+"""Kernels of notebooks under the newest Python that has ipykernel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import zmq
 from jupyter_client import KernelManager
 from jupyter_client.kernelspec import KernelSpec
 
@@ -17,13 +18,27 @@ NEWEST = str(DOCS) if DOCS.exists() else sys.executable
 """Of `make notebooks`; this Python where it has not been made."""
 FIRST_CELL = f"import sys; sys.path.insert(0, {str(ROOT / 'notebooks')!r})\n%load_ext tff_cells"
 
+# As `ipykernel_launcher`, which however drops outputs that this process, on a busy machine, is slow to read.
+_LAUNCH = """
+import sys, zmq
+sys.path.remove("")
+from ipykernel.kernelapp import IPKernelApp
+
+class App(IPKernelApp):
+    def init_iopub(self, context):
+        context.setsockopt(zmq.SNDHWM, 0)
+        super().init_iopub(context)
+
+App.launch_instance()
+"""
+
 
 class _Manager(KernelManager):
     python = sys.executable
 
     @property
     def kernel_spec(self):
-        return KernelSpec(argv=[self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
+        return KernelSpec(argv=[self.python, "-c", _LAUNCH, "-f", "{connection_file}"])
 
 
 class Host:
@@ -35,6 +50,7 @@ class Host:
         variables = {**os.environ, "TFF_PYTHON": sys.executable} if environment is None else environment
         self.manager.start_kernel(env=variables, cwd=cwd or os.getcwd())
         self.client = self.manager.client()
+        self.client.context.setsockopt(zmq.RCVHWM, 0)  # or what comes while this process is kept waiting is dropped
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
 
