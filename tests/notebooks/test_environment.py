@@ -76,7 +76,7 @@ def test_an_environment_that_is_complete_is_ready_at_once(checkout, offline):
         pytest.skip("this environment was not made by make setup")
     said, seconds = first_cell(checkout, offline)
     assert f"%%tff cells run on {checkout / '.venv' / 'bin' / 'python'}. Ready after" in said
-    assert seconds < 3
+    assert seconds < 20  # to make one takes more than a minute
 
 
 @pytest.mark.slow
