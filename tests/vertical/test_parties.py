@@ -108,19 +108,19 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
         return start("vertical", *flags, *ways[name], f"--run_dir={tmp_path / name}", cwd=tmp_path)
 
     running = {name: begin(name) for name in ways}
-    saved, until = tmp_path / victim / "parties" / victim / "checkpoints" / "round_2", time.monotonic() + 100
+    saved, until = tmp_path / victim / "parties" / victim / "checkpoints" / "round_2", time.monotonic() + 400
     while not saved.exists() and time.monotonic() < until:
         time.sleep(0.02)
     running[victim].kill()
     running[victim].communicate()
     running[victim] = begin(victim)
     if victim != label:
-        assert "give the label party's command again" in running[label].communicate(timeout=100)[1]
+        assert "give the label party's command again" in running[label].communicate(timeout=400)[1]
         for process in running.values():
-            process.communicate(timeout=100)  # said goodbye to
+            process.communicate(timeout=400)  # said goodbye to
         running = {name: begin(name) for name in ways}
     for process in running.values():
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=400)
         assert process.returncode == 0, err
     run("vertical", *flags, f"--run_dir={tmp_path / 'all'}", cwd=tmp_path)
     found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in (label, "all"))
