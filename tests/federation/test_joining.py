@@ -1,4 +1,4 @@
-"""What the operators of a federation are told while participants join."""
+"""What a coordinator and its participants say while participants join."""
 
 from tests.federation import parties
 from tff_tx.federation import hub as hub_module

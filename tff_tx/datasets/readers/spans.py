@@ -140,7 +140,7 @@ def _column(row: Mapping, text_column: str, label_column: str) -> str | None:
 
 
 def _spans(value: Any) -> list[Span]:
-    """The spans of a value, without an end at or before its start; empty if it is none of spans."""
+    """The spans in a list of them; empty if the value is anything else."""
     value = values.parsed(value)
     found = [_span(one) for one in value] if isinstance(value, list) else []
     return [] if None in found else found
