@@ -115,8 +115,12 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     whole = ["--tuning_sampler=random", "--tuning_reduction=16", "--tuning_clients=1000"]
     found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * ROUNDS}")]
     quarter = f"--budget={found[0]['client_seconds'] / 4:.0f} client-seconds"
-    found += [study("halving", {**client, **server}, "--tuning_sampler=random", quarter)]
-    found += [study("halving of FedEx", server, "--tuning_sampler=random", quarter, *fed_ex)]
+    for kind, space, more in (
+        ("halving", {**client, **server}, []),
+        ("halving from round 1", {**client, **server}, ["--tuning_least_rounds=1"]),
+        ("halving of FedEx", server, fed_ex),
+    ):
+        found.append(study(kind, space, "--tuning_sampler=random", quarter, *more))
     runs = {f"rate {rate}": [f"--client_learning_rate={rate}"] for rate in rates} | {"FedEx": fed_ex}
     for kind, more in runs.items():
         run_dir = os.path.join(directory, kind.replace(" ", "_"))

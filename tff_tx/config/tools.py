@@ -245,9 +245,10 @@ class TuneConfig(Section, name="tune"):
         least=2,
         most=16,
     )
-    least_rounds: int = option(
-        1,
-        "Rounds before arms are first compared: more where the first rounds do not yet show what becomes of an arm.",
+    least_rounds: int | None = option(
+        None,
+        "Rounds before arms are first compared: more where the first rounds do not yet show what becomes of an arm. "
+        "Default: 4, or a third of {run.rounds} where these are less than 12.",
         flag="tuning_least_rounds",
         least=1,
     )
