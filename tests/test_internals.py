@@ -156,7 +156,7 @@ def test_attributes_are_replaced_by_the_guard_alone(reaches):
         GUARD: {"setattr", "delattr"},
         ROOT / "tff_tx" / "runtime" / "internals" / "calls.py": {"__dict__"},  # of many tensors a step: without a lock
         # Of libraries that are being imported, for good: there is no block, and nothing of this package is there yet.
-        ROOT / "tff_tx" / "core" / "quick_imports.py": {"setattr", "__getattr__"},
+        ROOT / "tff_tx" / "core" / "quick_imports.py": {"setattr", "__getattr__", "__path__", "__spec__"},
     }
     found = {path: r.patches for path, r in reaches.items() if r.patches}
     assert found == allowed
