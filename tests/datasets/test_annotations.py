@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import DataSpec, overview
+from tff_tx.datasets import DataSpec
+from tff_tx.datasets.likely_task import likely_task
+from tff_tx.datasets.overview import overview
 from tff_tx.datasets.sources import open_source
 
 TEXT = "Anna Berg, of Bonn, met 張三."
@@ -59,7 +61,7 @@ def test_spans_of_characters(tmp_path, export, in_lines):
         assert read(tmp_path / "x.json", "tokens", "tags", **settings) == [[WORDS] * 2, [["O"] * len(WORDS), TAGS]]
     spec = DataSpec("file", files=(str(tmp_path / "x.json"),))
     source = open_source(spec)
-    likely = overview.likely_task(spec, overview.overview(spec, source), source.columns())
+    likely = likely_task(spec, overview(spec, source), source.columns())
     assert likely["task.kind"] == "token_classification"
 
 

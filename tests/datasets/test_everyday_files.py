@@ -12,6 +12,7 @@ from tff_tx import datasets, tasks
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, overview
+from tff_tx.datasets.likely_task import time_notes
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.times import Order, by_time
 from tff_tx.tasks import labels
@@ -147,9 +148,9 @@ def test_gaps_and_repeated_times_of_series_are_said(tmp_path):
         model = tasks.ModelSpec(architecture="patch_transformer", config=PATCHES, context_length=8, horizons=(1,))
         assert expected in tasks.create_task("forecasting", spec, model, ClientConfig(), progress=False).notes
     found = overview.overview(spec)
-    assert overview.time_notes(spec, found, {}) == [expected]
+    assert time_notes(spec, found, {}) == [expected]
     shuffled = dataclasses.replace(found, rows=[*found.rows[::-1], {"when": "", "load": 1, "client": "a"}])
-    assert overview.time_notes(spec, shuffled, {}) == [], "a report ends by no time that is missing"
+    assert time_notes(spec, shuffled, {}) == [], "a report ends by no time that is missing"
     even, months = Order(), Order()
     even.find("a" * 9, [("", {"t": f"2024-01-0{n}"}) for n in range(1, 10)])
     months.find("a" * 9, [("", {"t": f"2024-0{n}-01"}) for n in range(1, 10)])
@@ -166,7 +167,7 @@ def test_gaps_of_a_wide_table_are_counted_once(tmp_path):
     expected = "the column 'when' has 1 steps longer than the usual 3,600 s, up to 18,000 s;"
     for client_per_column in (True, False):
         spec = DataSpec("file", files=(str(tmp_path / "x.csv"),), client_per_column=client_per_column)
-        (note,) = overview.time_notes(spec, overview.overview(spec), {})
+        (note,) = time_notes(spec, overview.overview(spec), {})
         assert note.startswith(expected)
 
 

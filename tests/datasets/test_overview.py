@@ -5,7 +5,8 @@ import pytest
 
 from tff_tx.config import RunConfig
 from tff_tx.datasets import DataSpec
-from tff_tx.datasets.overview import likely_task, overview
+from tff_tx.datasets.likely_task import likely_task
+from tff_tx.datasets.overview import overview
 from tff_tx.datasets.sources import open_source
 
 N = 40

@@ -17,7 +17,8 @@ from PIL import Image
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec
-from tff_tx.datasets.overview import likely_task, overview
+from tff_tx.datasets.likely_task import likely_task
+from tff_tx.datasets.overview import overview
 from tff_tx.datasets.readers import opening, units
 from tff_tx.datasets.sources import open_source
 

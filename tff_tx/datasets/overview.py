@@ -1,4 +1,4 @@
-"""What the columns of raw data look like, and which task they suggest; reads no more than their first records."""
+"""What the columns of raw data look like; reads no more than their first records."""
 
 from __future__ import annotations
 
@@ -10,37 +10,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tff_tx.config.registries import TASKS
-from tff_tx.core.errors import UserError
 from tff_tx.core.text import listed
 from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.surveys import one_spelling
-from tff_tx.datasets.times import Order, by_time
 
 MOST_ROWS = 10_000
 _WIDTH, _NUM_EXAMPLES = 32, 3
 # A column with no more different values than these, and fewer than half of its rows, has categories.
 _MOST_CLASSES = 100
-_MANY_SERIES = 5
 _NINES = re.compile("-?9+")
 _TIME = re.compile(
     r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z)?( (UTC|GMT)([+-]\d\S*)?)?)?$"
     r"|(19|20)\d\d-W[0-5]\d(-[1-7])?$|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
 )
-_CLIENT_NAMES = (
-    *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
-    *("branch", "store", "shop", "device", "sensor", "meter", "source"),
-)
-_LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
-# What columns of a label are called with another word before, and of several labels.
-_LABEL_ENDS = ("label", "class", "target")
-_LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotions")
-_ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
-_LONGER = ("article", "document", "text", "dialogue", "dialog", "report", "body", "story", "content", "findings")
-_SHORTER = ("highlights", "summary", "abstract", "tldr", "impression", "translation")
-_SAID = ("sentence", "transcript", "transcription", "text")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -215,185 +198,3 @@ def _counts(numbers: Sequence) -> bool:
     """Whether numbers are those of the rows, as an index that was written with a table."""
     first = values.as_number(numbers[0])
     return all(values.as_number(value) == first + n for n, value in enumerate(numbers))
-
-
-def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
-    """Settings of the task that data suggest, by path; empty if they suggest none.
-
-    Args:
-      spec: The data, whose columns may be named.
-      found: Their first records.
-      record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
-    """
-    likely = _likely_task(spec, found, record_columns)
-    label = likely.get("data.label_column", spec.label_column)
-    if likely.get("task.kind", "").endswith("_classification") and not spec.known_labels:
-        labels = dict.fromkeys(str(row[label]).strip() for row in found.rows if not values.is_empty(row.get(label)))
-        names = one_spelling(labels)
-        if "data.label_separator" not in likely and len(names) < len(labels) and not any("," in n for n in names):
-            likely["data.label_names"] = names
-    if spec.time_column is None and likely and "in_time" in TASKS[likely["task.kind"]].capabilities:
-        client = spec.client_column or likely.get("data.client_column", "client")
-        of_each = (row.get(client) for row in found.rows)
-        if fault := Order().find(of_each, (("", row) for row in found.rows)):
-            likely["data.time_column"] = fault[1]
-    return likely
-
-
-def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> list[str]:
-    """Notes on the steps of time of series, see `times.Order.notes`; `likely` is what `likely_task` gave.
-
-    None where rows cannot be sorted: training says which.
-    """
-    rows, client = [("", row) for row in found.rows], spec.client_column or likely.get("data.client_column", "client")
-    if name := likely.get("data.time_column", spec.sorted_by):
-        try:
-            rows = by_time(rows, name)
-        except UserError:
-            return []
-    order = Order(spec.client_per_column)
-    order.find((row.get(client) for _, row in rows), rows)
-    return order.notes()
-
-
-def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
-    if spec.client_per_column:
-        return {"task.kind": "forecasting"}
-    clients = [] if spec.client_column else _clients(found)
-    named = {"data.client_column": clients[0]} if clients else {}
-    if {"question", "context", "answers"} <= record_columns:
-        return {"task.kind": "question_answering", **named}
-    if {"tokens", "tags"} <= record_columns:
-        return {"task.kind": "token_classification", **named}
-    if words := _words_and_tags(found):
-        return {"task.kind": "token_classification", **words, **named}
-    texts = found.of_kind("text")
-    if {"text", "target"} <= record_columns and spec.target_column in texts:
-        return {"task.kind": "sequence_to_sequence", **named}
-    if "messages" in record_columns and "target" not in record_columns:
-        return {"task.kind": "instruction_tuning", **named}
-    if pair := _from_and_to(texts):
-        return {"task.kind": "sequence_to_sequence", **pair, **named}
-    rest = [c for c in found.columns if c.name not in clients]
-    labels = _labels(spec, [c for c in rest if not (texts and c.separator)])
-    is_label = bool(labels) and _is_label(spec, labels[0])
-    label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
-    media = [c for c in found.columns if c.kind == "image or recording"]
-    heard = any(name.endswith((".wav", ".flac", ".ogg", ".mp3")) for column in media for name in column.examples)
-    if heard and (said := [name for name in texts if _last_word(name) in _SAID]):
-        return {"task.kind": "speech_recognition", "data.target_column": said[0], **named}
-    if media and labels:
-        return {"task.kind": "audio_classification" if heard else "image_classification", **label, **named}
-    text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
-    if texts and "labels" in record_columns:
-        return {"task.kind": "multi_label_classification", **text, **named}
-    flags = [c.name for c in rest if c.distinct == 2 and {*c.examples} == {"0", "1"}]
-    if texts and len(flags) > 1 and not is_label:
-        return {"task.kind": "multi_label_classification", **text, "data.label_columns": tuple(flags), **named}
-    lists = [] if not texts or is_label else _lists_of_labels(rest)
-    if lists and (not labels or lists[0].name.lower() in _LISTS):
-        how = {"data.label_separator": lists[0].separator} if lists[0].separator else {}
-        return {"task.kind": "multi_label_classification", **text, "data.label_column": lists[0].name, **how, **named}
-    if texts and labels:
-        regression = labels[0] in found.of_kind("number")
-        kind = "sequence_regression" if regression else "sequence_classification"
-        if not named and "client" in record_columns and not spec.client_column:
-            named = {"data.partition": "iid"}  # every text is a client of its own
-        return {"task.kind": kind, **text, **label, **named}
-    if texts:
-        return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
-    if not named and not is_label and (series := _names_of_series(found)):
-        named, labels = {"data.client_column": series}, []
-    items = [c.name for c in rest if c.kind in ("category", "id", "number") and _last_word(c.name) in _ITEMS]
-    if items and named and not is_label:
-        return {"task.kind": "next_item", "data.label_column": items[0], **named}
-    return _of_a_table(rest, labels, label, named)
-
-
-def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, named: Mapping) -> dict[str, Any]:
-    """The task of columns of which none has texts: `label` and `named` are the settings of the label and the client."""
-    inputs = [c for c in columns if c.name not in labels[:1]]
-    numbers, categories = ([c.name for c in inputs if c.kind == kind] for kind in ("number", "category"))
-    if labels and (numbers or categories):
-        table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}
-        if any(c.missing for c in inputs if c.kind == "number"):
-            table["data.missing_numbers"] = "mean"
-        return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
-    gaps = {"data.missing_numbers": "last"} if any(c.missing for c in inputs if c.kind == "number") else {}
-    if len(numbers) > _MANY_SERIES and not named:
-        return {"task.kind": "forecasting", "data.client_per_column": True, **gaps}
-    # Without a client each series is one, of which the end is held out.
-    cohort = {"cohort.clients_per_round": len(numbers)} if len(numbers) < _MANY_SERIES else {}
-    who = named or {"data.client_per_column": True, "data.split": "time", **cohort}
-    return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **who} if numbers else {}
-
-
-def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:
-    """Columns of several labels, those with a usual name first."""
-    return sorted((c for c in columns if c.labels), key=lambda c: c.name.lower() not in _LISTS)
-
-
-def _from_and_to(texts: Sequence[str]) -> dict[str, Any]:
-    """A text and what is to be made of it, a summary or a translation, by usual names; empty if there are none."""
-    languages = [name for name in texts if re.fullmatch(r"[a-z]{2}(_[A-Z]{2})?", name.split(".")[-1])]
-    source, target = languages if len(languages) == 2 else (None, None)
-    for name in texts:
-        others = [other for other in texts if other != name]
-        if _last_word(name) in _SHORTER and others and target is None:
-            longer = [other for other in others if _last_word(other) in _LONGER]
-            source, target = (longer or others)[0], name
-    return {} if target is None else {"data.text_column": (source,), "data.target_column": target}
-
-
-def _words_and_tags(found: Overview) -> dict[str, Any]:
-    """Lists of words and of their tags, by usual names."""
-    lists = found.of_kind("list")
-    words = [name for name in lists if name.lower() in ("tokens", "words")]
-    tags = [name for name in lists if _last_word(name) in ("tags", "tag", "labels")]
-    return {"data.text_column": tuple(words[:1]), "data.label_column": tags[0]} if words and tags else {}
-
-
-def _names_of_series(found: Overview) -> str | None:
-    """The column that says of which series a record is: every series has a record at about every time."""
-    times = [c.distinct for c in found.columns if c.kind == "time"]
-    return next(
-        (
-            c.name
-            for c in found.columns
-            if c.kind == "category" and c.distinct > 1
-            if any(abs(c.distinct * number - found.num_rows) * 10 <= found.num_rows for number in times)
-        ),
-        None,
-    )
-
-
-def _words(name: str) -> list[str]:
-    """The words of a column's name, such as user.id, userId and USER_ID, without that it is an identifier."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
-    return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no") else words
-
-
-def _last_word(name: str) -> str:
-    return (_words(name) or [""])[-1]
-
-
-def _clients(found: Overview) -> list[str]:
-    """Columns that may be the client, the likeliest first: by the last word of their names."""
-    last = {name: _last_word(name) for name in found.of_kind("category", "id", "number")}
-    several = {column.name for column in found.columns if column.distinct < found.num_rows}
-    usual = [name for name in last if last[name] in _CLIENT_NAMES and name in several]
-    return sorted(usual, key=lambda name: (_CLIENT_NAMES.index(last[name]), len(_words(name))))
-
-
-def _is_label(spec: DataSpec, name: str) -> bool:
-    return name == spec.label_column or name.lower() in _LABEL_NAMES or _last_word(name) in _LABEL_ENDS
-
-
-def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:
-    """Columns that may be the label, the likeliest first: the named one, one with a usual name, one with categories."""
-    scalars = [c.name for c in columns if c.kind in ("category", "number", "id")]
-    if spec.label_column in scalars:
-        return [spec.label_column]
-    usual = sorted((n for n in scalars if n.lower() in _LABEL_NAMES), key=lambda n: _LABEL_NAMES.index(n.lower()))
-    others = [name for name in scalars if name not in usual and _is_label(spec, name)]
-    return [*usual, *others, *(c.name for c in columns[::-1] if c.kind == "category" and c.distinct > 1)]

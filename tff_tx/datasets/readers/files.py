@@ -21,6 +21,7 @@ from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_di
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
 from tff_tx.datasets.readers.spans import with_annotations
+from tff_tx.datasets.readers.words import with_sentences
 from tff_tx.datasets.sources import (
     CHUNK_ROWS,
     BadRow,
@@ -368,8 +369,9 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
         return ((where, {**of_name, **row} if isinstance(row, dict) else row) for where, row in read)
     if spec.client_per_column:
         return columns.one_client_a_column(read, spec)
-    annotated = with_annotations(read, spec.text_column[0], spec.label_column)
-    return with_media(columns.with_nested(annotated, spec), file.path)
+    for stage in (with_sentences, with_annotations):
+        read = stage(read, spec.text_column[0], spec.label_column)
+    return with_media(columns.with_nested(read, spec), file.path)
 
 
 def _digest(files: Sequence[_File], name: str) -> str:
