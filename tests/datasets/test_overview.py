@@ -53,6 +53,7 @@ TABLE = {
     "patient": [f"p{n}" for n in range(N)],
     "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
     "line": [f"line {n % 4}" for n in range(N)],
+    "survived": [int(n % 3 == 0) for n in range(N)],
 }
 
 
@@ -75,7 +76,8 @@ def test_columns(tmp_path):
         **dict.fromkeys(("translation.de", "translation.en"), "text"),
         **{"messages": "list", "when": "time", "deep.er.body": "text", "deep.stars": "category"},
         **{"moods": "list", "source": "category", "tags": "list", "day": "time", "owner.userId": "category"},
-        **{"row": "id", "tokens": "list", "ner_tags": "list", "rude": "category", "threat": "category"},
+        **{"row": "id", "tokens": "list", "ner_tags": "list"},
+        **dict.fromkeys(("rude", "threat", "survived"), "category"),
         **{
             "patient": "id",
             "file_id": "id",
@@ -157,6 +159,14 @@ def test_columns(tmp_path):
             "sequence_to_sequence",
             {"text_column": ("translation.de",), "target_column": "translation.en"},
         ),
+        (
+            ("headline", "price", "age", "stars", "kind", "survived"),
+            {},
+            "tabular_classification",
+            {"label_column": "survived", "numeric_columns": ("price", "age"), "categorical_columns": ("stars", "kind")},
+        ),
+        (("headline", "price", "stars"), {}, "sequence_classification", {"label_column": "stars"}),
+        (("review", "price", "age", "stars", "kind", "survived"), {}, "sequence_classification", {}),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
     ],
 )

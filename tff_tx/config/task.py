@@ -247,7 +247,9 @@ class DataConfig(Section, name="data"):
         "before does, and windows whose values to come have gaps are left out.",
         choices=MISSING_NUMBERS,
     )
-    categorical_columns: tuple[str, ...] = option((), "Categorical columns of tables.")
+    categorical_columns: tuple[str, ...] = option(
+        (), "Categorical columns of tables; where a value is missing, that is a category of its own."
+    )
     categories: dict[str, Any] = option(
         {},
         'Values of categorical columns, as JSON: {"sex": ["female", "male"]}; others count as unknown. Default: found '

@@ -16,11 +16,29 @@ from tff_tx.datasets.surveys import one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
+# Texts of fewer words, on average, beside as many columns of numbers and categories are names.
+_WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
 _CLIENT_NAMES = (
     *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
     *("branch", "store", "shop", "device", "sensor", "meter", "source"),
 )
-_LABEL_NAMES = ("label", "class", "category", "target", "y", "sentiment", "score", "tag", "tags", "ner_tags", "answer")
+_LABEL_NAMES = (
+    *(
+        "label",
+        "class",
+        "category",
+        "target",
+        "y",
+        "sentiment",
+        "score",
+        "tag",
+        "tags",
+        "ner_tags",
+        "answer",
+        "outcome",
+    ),
+    *("survived", "diagnosis", "species", "churn", "exited", "fraud"),
+)
 _TAGS = ("tag", "ner", "entity", "label", "pos")
 # What columns of a label are called with another word before, and of several labels.
 _LABEL_ENDS = ("label", "class", "target")
@@ -81,7 +99,7 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": "token_classification", **named}
     if words := _words_and_tags(found) or _word_a_row(found):
         return {"task.kind": "token_classification", **words, **named}
-    texts = found.of_kind("text")
+    texts = [] if _are_names(found) else found.of_kind("text")
     if {"text", "target"} <= record_columns and spec.target_column in texts:
         return {"task.kind": "sequence_to_sequence", **named}
     if "messages" in record_columns and "target" not in record_columns:
@@ -175,6 +193,16 @@ def _word_a_row(found: Overview) -> dict[str, Any]:
     if not (words and tags and sentence_column(found.rows, words[0])):
         return {}
     return {"data.text_column": tuple(words[:1]), "data.label_column": tags[0]}
+
+
+def _are_names(found: Overview) -> bool:
+    """Whether texts are but names in a table of numbers and categories."""
+    there = [
+        str(row[name]) for name in found.of_kind("text") for row in found.rows if not values.is_empty(row.get(name))
+    ]
+    short = sum(len(text.split()) for text in there) < _WORDS_OF_A_NAME * len(there)
+    columns = found.of_kind("number", "category")
+    return short and len(columns) > _COLUMNS_OF_A_TABLE and bool(found.of_kind("number"))
 
 
 def _names_of_series(found: Overview) -> str | None:

@@ -78,7 +78,7 @@ def find_facts(party: PartyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     if party.kind != "table":
         return {}
     numbers = np.array([_column(rows, name, values.as_number_or_nan) for name in party.numeric], np.float64)
-    known = [sorted(set(_column(rows, name, values.as_label))) for name in party.categorical]
+    known = [sorted(set(_column(rows, name, values.as_category))) for name in party.categorical]
     means = [float(np.nan_to_num(np.nanmean(column))) for column in numbers]
     deviations = [float(np.nan_to_num(np.nanstd(column))) for column in numbers]
     found = {
@@ -155,7 +155,7 @@ def _inputs(party, rows, facts, max_length):
     if party.categorical:
         numbered = [{value: i + 1 for i, value in enumerate(known)} for known in facts["categories"]]
         columns = [
-            [places.get(value, 0) for value in _column(rows, name, values.as_label)]
+            [places.get(value, 0) for value in _column(rows, name, values.as_category)]
             for name, places in zip(party.categorical, numbered)
         ]
         found["categories"] = np.array(columns, np.int32).T

@@ -43,6 +43,23 @@ def test_a_value_that_training_does_not_have_is_unknown(tmp_path):
     assert row["categories"].tolist() == [0]
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_missing_category_is_a_category_of_its_own(tmp_path, ending):
+    """As scikit-learn's encoders and gradient-boosted trees have it; one that training has not seen is unknown."""
+    table = pd.DataFrame({"ward": ["b", None, "a", None], "label": ["no", "yes", "no", "yes"]})
+    path = tmp_path / f"x.{ending}"
+    table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+    spec = spec_of(path, tmp_path, numeric_columns=(), num_clients=1, test_fraction=0)
+    assert datasets.survey(spec).features.categories == (("", "a", "b"),)
+    assert [row["categories"].tolist() for row in rows_of(load(spec).train)] == [[3], [1], [2], [1]]
+    (tmp_path / "y.csv").write_text("ward,label\na,no\n")
+    (tmp_path / "z.csv").write_text("ward,label\n,no\n")
+    seen = spec_of(
+        tmp_path / "y.csv", tmp_path, numeric_columns=(), test_files=(str(tmp_path / "z.csv"),), num_clients=1
+    )
+    assert [row["categories"].tolist() for row in rows_of(load(seen).test)] == [[0]]
+
+
 def test_statistics_of_the_federation_are_those_of_all_rows(tmp_path, rng):
     """Unequal clients with unequal means, beside NumPy over everything at once."""
     ages, doses = rng.normal(40, 12, 90), rng.normal(1e4, 5, 90)

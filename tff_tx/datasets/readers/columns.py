@@ -246,7 +246,7 @@ def _numbers(rows, spec) -> list:
 
 
 def _categories(rows, spec) -> list:
-    columns = [_column(rows, name, "categorical_columns", values.as_label) for name in spec.categorical_columns]
+    columns = [_column(rows, name, "categorical_columns", values.as_category) for name in spec.categorical_columns]
     return [list(row) for row in zip(*columns)]
 
 
@@ -259,7 +259,7 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
         require_column(where, row, name, field)
         value = row[name]
         is_missing = values.is_empty if convert is values.as_number else values.is_missing
-        if is_missing(value) and convert is not values.as_number_or_nan:
+        if is_missing(value) and convert not in (values.as_number_or_nan, values.as_category):
             raise UserError(f"{where}: the column {name!r} has no value; fill it in or remove the row.")
         try:
             found.append(convert(units.without_unit(value) if convert in _NUMERIC else value))

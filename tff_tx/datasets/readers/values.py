@@ -104,6 +104,11 @@ def as_label(value) -> str:
     return label
 
 
+def as_category(value) -> str:
+    """A single value as text without blanks around it; that there is none is a category as well, the empty text."""
+    return "" if is_missing(value) or not str(value).strip() else as_label(value)
+
+
 def _single(value) -> str:
     if isinstance(value, np.ndarray):
         # Scalars come out of some files as arrays of one element.
@@ -275,6 +280,7 @@ KIND = {
     as_text: "text",
     as_words: "list of words",
     as_label: "single value",
+    as_category: "single value",
     as_client: "id of a client: a single value without NUL",
     as_labels: "list of labels",
     as_flag: "0 or 1",
