@@ -161,7 +161,8 @@ class _Study:
         cost, spent = self.budget.cost, self.records.spent
         # In the end all validation clients score whole arms: one of each bracket, as a rule.
         last = self.records.dearest[cost] * len(self.arms.clients) * (len(self.records.brackets) + 1)
-        return (self.budget.amount - spent[cost] - last) / (spent[cost] / spent[ROUNDS])
+        begun = 0 if self.records.brackets else spent[ROUNDS]  # of the first bracket, by the probe
+        return begun + (self.budget.amount - spent[cost] - last) / (spent[cost] / spent[ROUNDS])
 
     def _probe(self):
         """Trains and scores the configuration as it is for the rounds of the first rung, to see what that costs."""
