@@ -1,11 +1,14 @@
 """What all tests share: quiet libraries, no network, one cache of encoded data, a settled heap."""
 
+import contextlib
 import ctypes
 import functools
 import gc
 import os
 import signal
 
+if gc.isenabled():
+    gc.disable()  # while all is imported, see `pytest_collection_finish`
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As where a shell runs the tests in the background: TFF would wait for ever for workers that it interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,6 +22,7 @@ import pytest
 
 from tests import tiny  # noqa: F401
 from tff_tx import runtime
+from tff_tx.run import loop
 from tff_tx.runtime import form
 
 runtime.configure_tensorflow()
@@ -26,6 +30,7 @@ runtime.configure_tensorflow()
 
 def pytest_collection_finish():
     """Keeps what was imported, millions of objects, from being looked through for garbage again and again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
@@ -48,6 +53,14 @@ def pytest_runtest_protocol(item, nextitem):
             if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
                 trim(0)
     return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heap_settled_once():
+    """Runs leave the heap as it was settled after collection, which takes them longer here than their rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_settled_heap", contextlib.nullcontext)
+        yield
 
 
 @pytest.fixture(scope="session")
