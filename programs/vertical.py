@@ -32,6 +32,8 @@ def main(settings: cli.Settings) -> None:
     elif found is not None:
         print("\n".join(f"{name}: {value:.4f}" for name, value in found.items()))
         print(f"Results are in {vertical.run_directory(config)}")
+    else:
+        print(f"All that left {action.party} is logged in {vertical_parties.log_path(config, action.party)}")
 
 
 SETTINGS = ["data", "run.directory", "run.seed"]

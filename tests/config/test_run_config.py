@@ -75,7 +75,7 @@ def test_names_are_unique_and_documented():
         ("client.learning_rate", float("nan"), "must be a number"),
         ("privacy.target_delta", 1.0, "must be below 1"),
         ("algorithm.name", "fed_magic", "algorithm.name=fed_magic: must be one of fed_avg, "),
-        ("model.config", "{", "must be a JSON object"),
+        ("model.config", '{"a": 1}}', "must be a JSON object (character 9: Extra data)"),
         ("model.config", "[]", "must be a JSON object"),
         ("lora.rank", "2,x", "must be a list of whole numbers"),
         ("lora.rank", (2, 0), "must be at least 1"),

@@ -29,6 +29,8 @@ def test_parties_are_what_they_are_called():
     [
         ({"bank": BANK, "shop": {**SHOP, "label": "y"}}, {}, "vertical.parties: bank and shop have labels; give one"),
         ({"bank": SHOP, "shop": SHOP}, {}, "no party has labels; give one party the `label`"),
+        ({"bank": BANK, "a/b": SHOP}, {}, "'a/b' must be the name of a directory, without slashes"),
+        ({"bank": BANK, "..": SHOP}, {}, "'..' must be the name of a directory, without slashes"),
         ({"bank": {"label": "y"}}, {}, "no party knows anything but labels: add one with columns"),
         ({"bank": BANK, "shop": {}}, {}, "shop must have one of columns"),
         ({"bank": BANK, "shop": {"text": "t", "numeric": ["x"]}}, {}, "shop must have one of columns"),

@@ -122,3 +122,8 @@ def test_a_federated_transfer_is_audited_on_its_rows_in_common(tmp_path):
 def test_an_audit_names_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match="is not that of a vertical federation"):
         vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))
+    config = small.config(**{"run.directory": str(tmp_path)})
+    vertical._write_config(str(tmp_path), config, small.settings())
+    (tmp_path / "parties" / "clinic").mkdir(parents=True)
+    with pytest.raises(UserError, match="has nothing of laboratory: attacks see both sides of the cut; audit a run"):
+        vertical_audit.audit_vertical(AuditConfig(run_dir=str(tmp_path), vertical=True))

@@ -9,10 +9,12 @@ import pytest
 
 from tests.vertical import small
 from tff_tx import datasets
+from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment import RowOrder
 from tff_tx.privacy import outputs
 from tff_tx.run import vertical
+from tff_tx.run.assemble.vertical import load_party
 from tff_tx.run.vertical_federation import common_epoch
 from tff_tx.vertical import open_federation, tables
 from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
@@ -68,9 +70,12 @@ def answering(**own):
 @pytest.mark.parametrize(
     ("own", "error"),
     [
-        ({"rows": 9}, "it has 10 rows, this party 9: rows must be those in common, in one order"),
-        ({"alignment": "b"}, "its order of rows is of the intersection a, this one of b: align anew, all together"),
-        ({"alignment": ""}, "this one of none"),
+        ({"rows": 9}, "it has 9 rows, the party with the labels 10: rows must be those in common, in one order"),
+        (
+            {"alignment": "b"},
+            "its order of rows is of the intersection b, that of the party with the labels of a: align anew",
+        ),
+        ({"alignment": ""}, "its order of rows is of the intersection none, that"),
     ],
 )
 def test_parties_that_do_not_fit_are_told_before_anything_is_sent(own, error):
@@ -78,9 +83,44 @@ def test_parties_that_do_not_fit_are_told_before_anything_is_sent(own, error):
         open_federation(["shop"], answering(**own), 10, "a")
 
 
+def test_parties_that_do_not_fit_leave_no_directory(tmp_path):
+    half = {**small.TUMOURS["laboratory"], "files": [str(tmp_path / "few.csv")]}
+    (tmp_path / "few.csv").write_text("mean_area,worst_area,mean_symmetry\n1,2,3\n2,3,4\n3,4,5\n")
+    settings = small.settings(parties={**small.TUMOURS, "laboratory": half}, layers=0)
+    with pytest.raises(UserError, match="laboratory: it has 3 rows, the party with the labels 569"):
+        vertical.train(small.config(**{"run.directory": str(tmp_path / "run")}), settings, False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (
+            {"test_share": 0.9999},
+            "clinic has 569 rows, of which vertical.test_share=0.9999 holds out 569: training",
+        ),
+        ({"common_rows": 600}, "common_rows=600: there are 455 rows in common to train on: lower it"),
+        ({"parties": {"clinic": {**small.TUMOURS["clinic"], "files": ["/no.csv"]}}}, "parties: clinic: .*'/no.csv'"),
+    ],
+)
+def test_rows_must_be_there_to_train_on(more, error):
+    settings = small.settings(**more)
+    with pytest.raises(UserError, match=error):
+        load_party(small.config(), settings, "clinic", settings.party_configs()["clinic"])
+
+
+def test_programs_of_other_runs_say_what_a_vertical_one_is(tmp_path):
+    vertical._write_config(str(tmp_path), small.config(), small.settings())
+    with (
+        open(tmp_path / "config.json") as file,
+        pytest.raises(UserError, match="use programs.vertical, or"),
+    ):
+        RunConfig.from_json(json.load(file))
+
+
 def test_another_version_is_told(monkeypatch):
     monkeypatch.setattr("tff_tx.vertical.training.VERSION", VERSION + 1)
-    with pytest.raises(UserError, match="are of version 2, these of 1: use the same release"):
+    with pytest.raises(UserError, match="of version 1, those of the party with the labels of 2: use the same release"):
         open_federation(["shop"], answering(), 10, "a")
 
 
@@ -98,43 +138,46 @@ def test_rows_come_in_the_common_order_of_their_own_table_alone(tmp_path):
     table, order = tmp_path / "shop.csv", tmp_path / "order.json"
     table.write_text("x,y\n1,a\n2,b\n3,c\n")
     RowOrder("tag", (2, 0), datasets.sources.file_digest([str(table)])).save(str(order))
-    party, (rows, alignment) = rows_of(table, table.read_text(), str(order), numeric=["x"])
-    assert alignment == "tag"
-    data = tables.party_data(party, rows, tables.find_facts(party, rows), None, 8)
+    party, found = rows_of(table, table.read_text(), str(order), numeric=["x"])
+    assert found.alignment == "tag"
+    assert found.places.tolist() == [2, 0]
+    data = tables.party_data(party, found.rows, tables.find_facts(party, found.rows), None, 8)
     np.testing.assert_array_equal(data.inputs["numbers"], [[3.0], [1.0]])
+    further = tables.read_rows(datasets.DataSpec(), "shop", party, with_further=True)
+    assert (further.places.tolist(), further.common) == ([2, 0, 1], 2)
     with pytest.raises(UserError, match="order of another table than .*, or of an earlier version of it: align anew"):
         rows_of(table, "x,y\n1,a\n2,b\n", str(order), numeric=["x"])
 
 
 def test_columns_that_are_not_there_or_no_numbers_are_named(tmp_path):
-    party, (rows, _) = rows_of(tmp_path / "t.csv", "x,y\n1,a\noh,b\n", numeric=["x"])
+    party, found = rows_of(tmp_path / "t.csv", "x,y\n1,a\noh,b\n", numeric=["x"])
     with pytest.raises(UserError, match="t.csv, line 3: the column 'x' has 'oh'"):
-        tables.find_facts(party, rows)
+        tables.find_facts(party, found.rows)
     with pytest.raises(UserError, match="t.csv, line 2: there is no column 'z'; the columns are x, y"):
-        tables.find_facts(dataclasses.replace(party, numeric=("z",)), rows)
+        tables.find_facts(dataclasses.replace(party, numeric=("z",)), found.rows)
     with pytest.raises(UserError, match="t.csv, line 2: there is no column 'pixels'; the columns are x, y"):
-        tables.party_data(dataclasses.replace(party, numeric=(), image=(0, 4)), rows, {}, None, 8)
+        tables.party_data(dataclasses.replace(party, numeric=(), image=(0, 4)), found.rows, {}, None, 8)
 
 
 def test_labels_are_checked_as_those_of_any_table(tmp_path):
     """Spellings of one label, names that are given, and numbers whose point may be either."""
-    party, (rows, _) = rows_of(tmp_path / "t.csv", "x,y\n1,Yes\n2,no\n3,yes\n", numeric=["x"], label="y")
+    party, found = rows_of(tmp_path / "t.csv", "x,y\n1,Yes\n2,no\n3,yes\n", numeric=["x"], label="y")
     with pytest.raises(UserError, match="^data.label_column=y: the labels 'Yes', 'yes' are spellings of one"):
-        tables.label_names(datasets.DataSpec(), party, rows)
+        tables.label_names(datasets.DataSpec(), party, found.rows)
     with pytest.raises(UserError, match="^data.label_column=y: the label '-' stands among numbers"):
         tables.label_names(
             datasets.DataSpec(), party, [("row 1", {"y": "1"}), ("row 2", {"y": "-"}), *[("", {"y": 0})]]
         )
-    names = tables.label_names(datasets.DataSpec(label_names=("yes", "no")), party, rows)
-    data = tables.party_data(party, rows, tables.find_facts(party, rows), names, 8)
+    names = tables.label_names(datasets.DataSpec(label_names=("yes", "no")), party, found.rows)
+    data = tables.party_data(party, found.rows, tables.find_facts(party, found.rows), names, 8)
     assert data.labels.tolist() == [0, 1, 0]
     with pytest.raises(
         UserError, match=r"t.csv, line 3: the label 'no' is not one of the 1 known labels \(yes\); correct"
     ):
-        tables.party_data(party, rows, tables.find_facts(party, rows), ["yes"], 8)
-    party, (rows, _) = rows_of(tmp_path / "t.csv", "x;y\n1;1.234\n2;3,5\n", numeric=["x"], label="y")
+        tables.party_data(party, found.rows, tables.find_facts(party, found.rows), ["yes"], 8)
+    party, found = rows_of(tmp_path / "t.csv", "x;y\n1;1.234\n2;3,5\n", numeric=["x"], label="y")
     with pytest.raises(UserError, match="t.csv, line 2: the column 'y' has '1.234', whose point may group thousands"):
-        tables.party_data(party, rows, tables.find_facts(party, rows), None, 8)
+        tables.party_data(party, found.rows, tables.find_facts(party, found.rows), None, 8)
 
 
 def test_all_draw_the_same_batches_and_hold_out_the_same_rows():

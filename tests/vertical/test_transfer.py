@@ -1,12 +1,17 @@
 """Federated transfer: a party without labels predicts by rows in common alone."""
 
+import csv
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from sklearn.datasets import load_breast_cancer
 
 from tests.vertical import small
+from tff_tx import datasets
+from tff_tx.federation.alignment import RowOrder
 from tff_tx.run import vertical
 from tff_tx.vertical.schedule import Schedule
 from tff_tx.vertical.training import received
@@ -22,6 +27,52 @@ def test_batches_of_common_rows_go_round_them():
     assert set(rows) == set(np.concatenate(schedule.batches("common", 4)))
     assert set(schedule.known(False)) == set(rows) | set(schedule.split("test"))
     assert set(schedule.known(True)) == set(schedule.split("train"))
+
+
+def test_rows_that_one_party_alone_has_change_nothing_of_those_in_common():
+    """The party with the labels trains on 30 rows of its own, the other predicts 17 of its own; neither knows of it."""
+    both, label, other = (Schedule(1, 100, 8, 0.2, 5, further) for further in (0, 30, 17))
+    for split in ("test", "all"):
+        np.testing.assert_array_equal(label.split(split), both.split(split))
+    np.testing.assert_array_equal(label.common_rows(), both.common_rows())
+    assert label.split("train").tolist() == [*both.split("train"), *range(100, 130)]
+    batches = label.batches("common", 3)
+    assert len(batches) == len(label.batches("train", 3)) == 14
+    for number, batch in enumerate(batches):
+        np.testing.assert_array_equal(other.batch("common", 3, number), batch)
+    assert np.concatenate(other.batches("further", 0)).tolist() == list(range(100, 117))
+    assert set(range(100, 117)) < set(other.known(False))
+
+
+@pytest.mark.slow
+def test_two_tables_with_few_rows_in_common_teach_and_predict_all_others(tmp_path):
+    """Of 569 tumours a clinic has 360, a laboratory 329 and both 120: it predicts its 209 others, in its own table."""
+    data = load_breast_cancer(as_frame=True)
+    frame = data.data.rename(columns=lambda name: name.replace(" ", "_")).assign(
+        label=data.target.map({0: "malignant", 1: "benign"})
+    )
+    frame = frame.sample(frac=1.0, random_state=1).reset_index(drop=True)
+    rows, given = {"clinic": np.arange(360), "laboratory": np.arange(240, 569)}, {}
+    for name, party in small.TUMOURS.items():
+        table, order = str(tmp_path / f"{name}.csv"), str(tmp_path / f"{name}.json")
+        own = frame.loc[rows[name]].sample(frac=1.0, random_state=2)
+        own[[*party["numeric"], *([party["label"]] if "label" in party else [])]].to_csv(table, index=False)
+        places = [own.index.get_loc(row) for row in range(240, 360)]
+        RowOrder("tag", tuple(places), datasets.sources.file_digest([table])).save(order)
+        given[name] = {**party, "files": [table], "order": order}
+        rows[name] = own.index.to_numpy()
+    settings = small.settings(parties=given, epochs=8, layers=0, top="concatenation", common_rows=90)
+    config = small.config(**{"run.directory": str(tmp_path / "run")})
+    vertical.train(config, settings, False)
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        assert int(next(csv.DictReader(file))["comm/round_trips"]) == -(-(360 - 24) // 64) + 1  # all of its own rows
+    vertical.predict(config, settings)
+    found = pd.read_csv(tmp_path / "run" / "parties" / "laboratory" / "predictions.csv", index_col="row")
+    predicted = frame.loc[rows["laboratory"][found.index]]
+    assert sorted(predicted.index) == list(range(360, 569))
+    assert ((found["benign"] > 0.5).to_numpy() == (predicted["label"] == "benign").to_numpy()).mean() > 0.85
+    both = pd.read_csv(tmp_path / "run" / "predictions.csv", index_col="row")
+    assert sorted(rows["clinic"][both.index]) == list(range(240, 360))
 
 
 @pytest.mark.slow

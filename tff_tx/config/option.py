@@ -207,7 +207,8 @@ class Field:
         except (TypeError, ValueError, OverflowError) as error:
             wanted = {int: "whole numbers", float: "numbers"}.get(self.item_type, "texts")
             wanted = _NAMES.get(self.type, f"a list of {wanted}")
-            raise UserError(f"{setting(self.path)}={show(value)}: must be {wanted}.") from error
+            at = f" (character {error.pos + 1}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
+            raise UserError(f"{setting(self.path)}={show(value)}: must be {wanted}{at}.") from error
 
     def _convert(self, value):
         if self.type is tuple:

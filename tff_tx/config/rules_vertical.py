@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tff_tx.config.vertical import CUTS, PartyConfig, VerticalConfig
 from tff_tx.core.errors import UserError, setting
 
@@ -10,14 +12,16 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
     """The parties of a configuration that is in order.
 
     Raises:
-      UserError: If not just one party has labels, a party knows nothing of a row or has two kinds of columns, a cut is
-        none, or settings exclude each other.
+      UserError: If not just one party has labels, a name is none of a directory, a party knows nothing of a row or has
+        two kinds of columns, a cut is none, or settings exclude each other.
     """
     parties, where = config.party_configs(), setting("vertical.parties")
     with_labels = [name for name, party in parties.items() if party.label is not None]
     if len(with_labels) != 1:
         found = f"{' and '.join(with_labels)} have labels" if with_labels else "no party has labels"
         raise UserError(f"{where}: {found}; give one party the `label`.")
+    if bad := [name for name in parties if not name or name.startswith(".") or os.path.basename(name) != name]:
+        raise UserError(f"{where}: {bad[0]!r} must be the name of a directory, without slashes or a dot in front.")
     for name, party in parties.items():
         _check_party(f"{where}: {name}", party, name in with_labels)
     _check_middle(config, parties, with_labels[0])

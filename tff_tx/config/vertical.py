@@ -132,7 +132,7 @@ class VerticalConfig(Section, name="vertical"):
     common_rows: int | None = option(
         None,
         "Federated transfer: the party with the labels knows all training rows, the others but so many of them and the "
-        "held-out rows, which they predict with its head.",
+        "held-out rows, which they predict with its head; with orders of rows, also rows that these do not have.",
         least=1,
     )
     alignment_weight: float = option(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from tff_tx.config.vertical import VerticalActionConfig, VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy import accounting, outputs
-from tff_tx.run import directory, reporting
+from tff_tx.run import directory, reporting, vertical_federation
 from tff_tx.run.callbacks import MetricsFile
 from tff_tx.run.vertical_federation import Federation
 
@@ -93,22 +93,24 @@ def predict(
 ) -> str:
     """Predicts all rows of the parties' tables with a trained run; returns the path of the table that it wrote.
 
-    Its columns are `row`, the place in the common order, and the probability of each class, or the number.
+    Its columns are `row`, the row of the table of the party with the labels, from 0, and the probability of each class,
+    or the number. In federated transfer each feature party writes a table of its own, of the rows that it alone has.
 
     Raises:
       UserError: If there is no trained run, or the data or the output are wrong.
     """
     federation, epoch = _trained(config, settings, remote)
-    logits, rows = vertical.predict(federation.label, federation.ask, settings, "all", epoch)
-    found = logits if federation.classes is None else scipy.special.softmax(logits, axis=1)
-    path = output or os.path.join(run_directory(config), "predictions.csv")
+    label, classes = federation.label, federation.classes
+    logits, rows = vertical.predict(label, federation.ask, settings, "all", epoch)
+    path = output or os.path.join(run_directory(config), vertical_federation.PREDICTIONS)
+    as_shown = (lambda values: values) if classes is None else functools.partial(scipy.special.softmax, axis=1)
     try:
-        with files.atomic(path) as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", *(federation.classes or ["prediction"])])
-            writer.writerows([row, *(f"{value:.6g}" for value in values)] for row, values in zip(rows, found))
+        vertical_federation.write_predictions(path, federation.places[rows], classes, as_shown(logits))
     except OSError as error:
         raise UserError(f"{setting('vertical_run.output')}={path} cannot be written ({error.strerror}).") from None
+    for name, number in federation.further.items():
+        found = as_shown(vertical.predict_further(label, federation.ask, name, number, epoch))
+        federation.ask("predicted", {name: ({"classes": classes}, [found])})
     return path
 
 

@@ -16,7 +16,7 @@ from tff_tx.config.vertical import VerticalConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory, reporting
-from tff_tx.run.vertical_federation import Federation
+from tff_tx.run.vertical_federation import Federation, party_directory
 from tff_tx.vertical import defences, leakage
 from tff_tx.vertical.hijacking import hijack
 
@@ -44,6 +44,11 @@ def audit_vertical(own: AuditConfig) -> str:
     settings = dataclasses.replace(settings, secure_sum=False)  # parties' own parts, for its column of the table
     if settings.kind != "classification":
         raise UserError(f"{setting('audit.run_dir')}={own.run_dir}: attacks on labels are on classes, not on numbers.")
+    if absent := [n for n in settings.party_configs() if not os.path.isdir(party_directory(own.run_dir, n))]:
+        raise UserError(
+            f"{setting('audit.run_dir')}={own.run_dir} has nothing of {absent[0]}: attacks see both sides of the cut; "
+            "audit a run with all parties in one process."
+        )
     federation = Federation(config, settings, own.run_dir, trained=True)
     federation.restore_trained(own.run_dir)
     federation.label.defend_with(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,8 @@ from tff_tx.run.checkpoints import Checkpoints
 
 FACTS = "facts.json"
 """File of what a party found out about its columns, in its directory."""
+PREDICTIONS = "predictions.csv"
+"""File of predictions: in the run directory, and of the rows that a feature party alone has in its own."""
 _NOISE_KEY = "noise.key"
 
 
@@ -32,12 +36,17 @@ class StoredParty:
       party: A `FeatureParty` or a `LabelParty`.
       facts: What it found out.
       path: The directory.
+      places: int64, where each of its rows stands in its table, from 0.
     """
 
-    def __init__(self, party: Any, facts: Mapping[str, Any], path: str):
-        self._party, self._initial = party, None
+    def __init__(self, party: Any, facts: Mapping[str, Any], path: str, places: Sequence[int] = ()):
+        self._party, self._initial, self._places = party, None, places
         self._facts, self._path, self._is_ready = dict(facts), path, False
-        self._checkpoints = Checkpoints(os.path.join(path, directory.CHECKPOINTS))
+
+    @functools.cached_property
+    def _checkpoints(self):
+        """Made when they are needed: parties that do not fit leave no directory."""
+        return Checkpoints(os.path.join(self._path, directory.CHECKPOINTS))
 
     @property
     def _half(self):
@@ -55,8 +64,13 @@ class StoredParty:
         below = getattr(self._party, "below", lambda phase, said: [])  # of a party in the middle
         if phase == "save":
             below(phase, said)
+            os.makedirs(self._path, exist_ok=True)
             files.write_json(os.path.join(self._path, FACTS), self._facts)
             self._checkpoints.save(self._half.state, int(said["epoch"]))
+            return {}, []
+        if phase == "predicted":
+            path = os.path.join(self._path, PREDICTIONS)
+            write_predictions(path, self._places[-len(arrays[0]) :], said["classes"], arrays[0])
             return {}, []
         if phase == "restore":
             names = [self._party.name, *getattr(self._party, "parties", ())]
@@ -96,6 +110,8 @@ class Federation:
       names: Of all parties.
       classes: Names of the classes; None: labels are numbers.
       labels: True labels of all rows.
+      places: int64, where each row stands in the table of the party with the labels, from 0.
+      further: By feature party how many rows it alone has, of those that have any (federated transfer).
       ask: Sends feature parties a message each, see `tff_tx.vertical.training.Ask`.
 
     Args:
@@ -129,10 +145,12 @@ class Federation:
             self._here |= {} if remote else {middle: stored_middle(config, settings, middle, run_dir, self._ask_here)}
         own = load(config, settings, name, run_dir, trained)
         found = vertical.open_federation(others, self.ask, own.schedule.rows, own.alignment)
-        tokens = assemble.tokens_of(self._parties, own, found)
+        tokens = assemble.tokens_of(self._parties, own, {other: told["tokens"] for other, told in found.items()})
+        self.further = {other: told["further"] for other, told in found.items() if told["further"]}
         path = party_directory(run_dir, name)
         self.label = assemble.label_party(config, settings, own, tokens, noise_key(path) if remote else None)
         self.names, self.classes, self.labels = list(self._parties), own.facts.get("classes"), own.data.labels
+        self.places = own.places
         self._own = StoredParty(self.label, own.facts, path)
 
     def _ask_here(self, phase, asked):
@@ -176,6 +194,24 @@ class Federation:
         return epoch
 
 
+def write_predictions(path: str, places: Sequence[int], classes: Sequence[str] | None, values: np.ndarray) -> None:
+    """Writes a table with a column `row` and one for each class, or with the column `prediction`.
+
+    Args:
+      path: Of the table.
+      places: Where each row stands in its party's table, from 0.
+      classes: Names of the classes; None: labels are numbers.
+      values: float32 [rows, outputs], probabilities or numbers.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    with files.atomic(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", *(classes or ["prediction"])])
+        writer.writerows([place, *(f"{value:.6g}" for value in row)] for place, row in zip(places, values))
+
+
 def party_directory(run_dir: str, name: str) -> str:
     """Where a party's own files are."""
     return os.path.join(run_dir, "parties", name)
@@ -203,8 +239,7 @@ def load_stored(
 ) -> StoredParty:
     """A feature party with its directory; `noise_key` and `kit` as of `assemble.feature_party`."""
     loaded, path = load(config, settings, name, run_dir, trained), party_directory(run_dir, name)
-    os.makedirs(path, exist_ok=True)
-    return StoredParty(assemble.feature_party(settings, loaded, noise_key, kit), loaded.facts, path)
+    return StoredParty(assemble.feature_party(settings, loaded, noise_key, kit), loaded.facts, path, loaded.places)
 
 
 def stored_middle(
@@ -212,7 +247,6 @@ def stored_middle(
 ) -> StoredParty:
     """The party in the middle with its directory; `ask` reaches those with columns."""
     path = party_directory(run_dir, name)
-    os.makedirs(path, exist_ok=True)
     return StoredParty(assemble.middle_party(config, settings, name, ask), {}, path)
 
 

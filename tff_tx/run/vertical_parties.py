@@ -58,6 +58,11 @@ def run_party(config: RunConfig, settings: VerticalConfig, own: VerticalActionCo
         return vertical.act(config, settings, own, ask)
 
 
+def log_path(config: RunConfig, party: str) -> str:
+    """Where a party without labels logs all that leaves it."""
+    return os.path.join(vertical_federation.party_directory(vertical.run_directory(config), party), audit_log.NAME)
+
+
 @contextlib.contextmanager
 def _asking_others(
     settings: VerticalConfig, own: VerticalActionConfig, kit: str, others: Sequence[str], plan: dict[str, Any]
@@ -111,14 +116,14 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
         if parties[own.party].middle:
             with _asking_others(settings, own, own.middle_certificate, features, plan) as ask:
                 party = vertical_federation.stored_middle(config, settings, own.party, run_dir, ask)
-                _answer(party, settings, own, plan, path)
+                _answer(party, settings, own, plan, log_path(config, own.party))
             return
         trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
         kit = wire.load_kit(own.certificate, "participant", features)
         party = vertical_federation.load_stored(
             config, settings, own.party, run_dir, trained, vertical_federation.noise_key(path), kit
         )
-        _answer(party, settings, own, plan, path)
+        _answer(party, settings, own, plan, log_path(config, own.party))
 
 
 def _answer(
@@ -128,8 +133,8 @@ def _answer(
     plan: dict[str, Any],
     path: str,
 ) -> None:
-    """Answers who listens, until that says goodbye; logs all that is sent."""
-    log = audit_log.AuditLog(os.path.join(path, audit_log.NAME))
+    """Answers who listens, until that says goodbye; logs all that is sent, at a path."""
+    log = audit_log.AuditLog(path)
 
     def check_plan(other):
         differing = [name for name, value in plan.items() if other.get(name) != value]

@@ -11,6 +11,6 @@ from tff_tx.vertical.middle_party import MiddleParty
 from tff_tx.vertical.networks import Bottom, Middle, Top, build_bottom, build_middle, build_top, top_spec
 from tff_tx.vertical.private_steps import epsilons
 from tff_tx.vertical.schedule import Schedule
-from tff_tx.vertical.tables import PartyData, find_facts, label_names, party_data, read_rows
-from tff_tx.vertical.training import Ask, evaluate, open_federation, predict, train_epoch
+from tff_tx.vertical.tables import PartyData, PartyRows, find_facts, label_names, party_data, read_rows
+from tff_tx.vertical.training import Ask, evaluate, open_federation, predict, predict_further, train_epoch
 from tff_tx.vertical.transfer import TransferParty

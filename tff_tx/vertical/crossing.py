@@ -26,7 +26,10 @@ def require_version(said: Mapping[str, Any]) -> None:
     """
     if said.get("version") != VERSION:
         found = said.get("version") or "none"
-        raise UserError(f"its messages are of version {found}, these of {VERSION}: use the same release of tff_tx.")
+        raise UserError(
+            f"its messages are of version {VERSION}, those of the party with the labels of {found}: use the same "
+            "release of tff_tx."
+        )
 
 
 def to_wire(array: np.ndarray, dtype: str) -> np.ndarray:

@@ -113,17 +113,20 @@ class FeatureParty:
         require_version(said)
         own = {"alignment": self._alignment, "rows": self._schedule.rows}
         words = {
-            "alignment": "its order of rows is of the intersection {}, this one of {}: align anew, all together",
-            "rows": "it has {} rows, this party {}: rows must be those in common, in one order (programs.align)",
+            "alignment": "its order of rows is of the intersection {}, that of the party with the labels of {}: align "
+            "anew, all together",
+            "rows": "it has {} rows, the party with the labels {}: rows must be those in common, in one order "
+            "(programs.align)",
         }
         for name, sentence in words.items():
             if said.get(name) != own[name]:
-                raise UserError(sentence.format(said.get(name) or "none", own[name] or "none") + ".")
+                raise UserError(sentence.format(own[name] or "none", said.get(name) or "none") + ".")
         key = {} if self._masks is None else {"key": self._masks.offer()}
-        return {"tokens": self.half.model.objective.output_spec.shape[1], **key}
+        tokens = self.half.model.objective.output_spec.shape[1]
+        return {"tokens": tokens, "further": self._schedule.further, **key}
 
     def _batch(self, split, epoch, batch):
-        rows = self._schedule.batches(split, epoch)[batch]
+        rows = self._schedule.batch(split, epoch, batch)
         found = {name: tf.constant(array[rows]) for name, array in self.inputs.items()}
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 

@@ -98,9 +98,9 @@ class MiddleParty:
 
     def _open(self, said):
         require_version(said)
-        tokens = open_federation(self.parties, self._ask, int(said["rows"]), str(said["alignment"]))
+        found = open_federation(self.parties, self._ask, int(said["rows"]), str(said["alignment"]))
         self._schedule = self._schedule_of(int(said["rows"]))
-        self.half = self._build({name: tokens[name] for name in self.parties})
+        self.half = self._build({name: found[name]["tokens"] for name in self.parties})
         weights, optimizer = self.half.state_spec
         batch, cut = self.half.model.input_spec[0], self.half.model.objective.output_spec
         self._forwards = {

@@ -19,6 +19,7 @@ class Schedule:
       batch_size: Rows of a batch; the last one of an epoch may have fewer.
       test_share: Share of the rows that is held out.
       common: Number of training rows that all parties have, in federated transfer; None: all.
+      further: Number of rows that this party alone has, behind the common ones, in federated transfer.
     """
 
     seed: int
@@ -26,6 +27,7 @@ class Schedule:
     batch_size: int
     test_share: float
     common: int | None = None
+    further: int = 0
 
     @property
     def held_out(self) -> int:
@@ -33,11 +35,16 @@ class Schedule:
         return max(1, round(self.test_share * self.rows))
 
     def split(self, name: str) -> np.ndarray:
-        """Positions of the rows of the split "train", "test" or "all", int64, ascending."""
-        if name == "all":
-            return np.arange(self.rows)
+        """Positions of the rows of the split "train", "test", "all" or "further", int64, ascending.
+
+        "all" are those in common. Training rows are also the further ones, which only the party with the labels trains
+        on.
+        """
+        further = np.arange(self.rows, self.rows + self.further)
+        if name in ("all", "further"):
+            return np.arange(self.rows) if name == "all" else further
         order = np.random.default_rng([self.seed, 0]).permutation(self.rows)
-        return np.sort(order[: self.held_out] if name == "test" else order[self.held_out :])
+        return np.sort(order[: self.held_out] if name == "test" else np.append(order[self.held_out :], further))
 
     def known(self, has_labels: bool) -> np.ndarray:
         """Positions of the rows of which a party finds out about its columns, ascending.
@@ -46,7 +53,7 @@ class Schedule:
         """
         if self.common is None or has_labels:
             return self.split("train")
-        return np.sort(np.concatenate([self.common_rows(), self.split("test")]))
+        return np.sort(np.concatenate([self.common_rows(), self.split("test"), self.split("further")]))
 
     def batches(self, split: str, epoch: int) -> list[np.ndarray]:
         """Positions of the rows of each batch: shuffled in training, in order otherwise.
@@ -54,22 +61,27 @@ class Schedule:
         Those of the split "common" are as many as those of "train", each with the next of the common training rows.
         """
         if split == "common":
-            return self._common(epoch)
+            return self._common(epoch, len(self.batches("train", epoch)))
         rows = self.split(split)
         if split == "train":
             rows = rows[np.random.default_rng([self.seed, 1, epoch]).permutation(len(rows))]
         return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
-    def _common(self, epoch):
+    def batch(self, split: str, epoch: int, number: int) -> np.ndarray:
+        """One of `batches`; of the split "common" for any number, as only one party knows how many it has."""
+        return self._common(epoch, number + 1)[number] if split == "common" else self.batches(split, epoch)[number]
+
+    def _common(self, epoch, number):
         rows = self.common_rows()
         order = np.random.default_rng([self.seed, 3, epoch])
-        size, number = min(self.batch_size, len(rows)), len(self.batches("train", epoch))
+        size = min(self.batch_size, len(rows))
         passes = [order.permutation(rows) for _ in range(-(-size * number // max(1, len(rows))))]
         return np.split(np.concatenate(passes)[: size * number], number)
 
     def common_rows(self) -> np.ndarray:
         """Positions of the training rows that all parties have, in federated transfer."""
-        return np.random.default_rng([self.seed, 2]).permutation(self.split("train"))[: self.common]
+        in_common = self.split("train")[: self.rows - self.held_out]
+        return np.random.default_rng([self.seed, 2]).permutation(in_common)[: self.common]
 
     def present(
         self, rows: int, parties: Sequence[str], always: str, missing: float, epoch: int, batch: int

@@ -35,24 +35,47 @@ class PartyData:
     labels: np.ndarray | None = None
 
 
-def read_rows(spec: datasets.DataSpec, name: str, party: PartyConfig) -> tuple[list[Row], str]:
-    """The rows of a party in the common order, and the tag of their alignment, "" without one.
+@dataclasses.dataclass(frozen=True)
+class PartyRows:
+    """The rows of a party.
+
+    Attributes:
+      rows: Those in common, in the common order, and behind these the further ones, as they stand.
+      places: int64 [rows], where each stands in the party's table, from 0.
+      common: Number of those in common.
+      alignment: Tag of their order, "" without one.
+    """
+
+    rows: list[Row]
+    places: np.ndarray
+    common: int
+    alignment: str
+
+
+def read_rows(spec: datasets.DataSpec, name: str, party: PartyConfig, with_further: bool = False) -> PartyRows:
+    """The rows of a party: those in common, and with `with_further` also those that its order does not have.
 
     Raises:
       UserError: If they cannot be read, or the order is of another table.
     """
     if party.files:
         spec = dataclasses.replace(spec, dataset="file", files=party.files)
-    rows = list(_rows(spec))
+    try:
+        rows = list(_rows(spec))
+    except UserError as error:
+        raise error.within(f"{setting('vertical.parties')}: {name}") from None
     if party.order is None:
-        return rows, ""
+        return PartyRows(rows, np.arange(len(rows)), len(rows), "")
     order = RowOrder.load(party.order)
     if not party.files or order.table != file_digest(party.files):
         raise UserError(
             f"{setting('vertical.parties')}: {name}: {party.order} is the order of another table than "
             f"{', '.join(party.files) or 'the data'}, or of an earlier version of it: align anew, all parties together."
         )
-    return [rows[row] for row in order.rows], order.alignment
+    places = np.array(order.rows, np.int64)
+    if with_further:
+        places = np.concatenate([places, np.setdiff1d(np.arange(len(rows)), places)])
+    return PartyRows([rows[place] for place in places], places, len(order.rows), order.alignment)
 
 
 def _rows(spec):

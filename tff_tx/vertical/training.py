@@ -24,11 +24,11 @@ Ask = Callable[[str, "Mapping[str, tuple[dict, Sequence[np.ndarray]]]"], "dict[s
 """(phase, by party what is said and arrays) -> by party what it says and arrays, see `FeatureParty.answer`."""
 
 
-def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -> dict[str, int]:
+def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -> dict[str, dict[str, int]]:
     """Has all parties compare version, rows and order, and agree on keys, before anything of the data is sent.
 
     Returns:
-      The number of tokens that each feature party sends of a row, by name.
+      By feature party "tokens", how many it sends of a row, and "further", how many rows it has that are not common.
 
     Raises:
       UserError: If one has other rows, or another order or version.
@@ -37,7 +37,7 @@ def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -
     answers = ask("open", {name: (said, ()) for name in names})
     if offers := {name: told["key"] for name, (told, _) in answers.items() if "key" in told}:
         ask("agree", {name: ({"keys": offers}, ()) for name in names})
-    return {name: int(told["tokens"]) for name, (told, _) in answers.items()}
+    return {n: {key: int(told.get(key, 0)) for key in ("tokens", "further")} for n, (told, _) in answers.items()}
 
 
 def train_epoch(
@@ -131,6 +131,24 @@ def predict(
         cuts = received(ask("predict", {name: (said, ()) for name in asked}), label, len(batch))
         found.append(label.logits(split, epoch, number, cuts))
     return np.concatenate(found), np.concatenate(batches)
+
+
+def predict_further(label: LabelParty, ask: Ask, name: str, rows: int, epoch: int = 0) -> np.ndarray:
+    """Predictions float32 [rows, outputs] of the rows that one feature party alone has, in federated transfer.
+
+    Args:
+      label: The label party.
+      ask: Sends feature parties a message each.
+      name: The feature party.
+      rows: How many it has.
+      epoch: As of `predict`.
+    """
+    found = []
+    for start in range(0, rows, label.schedule.batch_size):
+        said = {"split": "further", "epoch": epoch, "batch": len(found)}
+        cuts = received(ask("predict", {name: (said, ())}), label, min(label.schedule.batch_size, rows - start))
+        found.append(label.logits("further", epoch, len(found), cuts))
+    return np.concatenate(found)
 
 
 def evaluate(

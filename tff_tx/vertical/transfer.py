@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import tensorflow as tf
 
 from tff_tx import models
@@ -26,6 +29,13 @@ class TransferParty(LabelParty):
         own, *rest = super()._given(epoch, batch, cuts)
         rows = self.schedule.batches("common", epoch)[batch]
         return own, self._own(rows, epoch, batch), tf.constant(self.labels[rows]), *rest
+
+    def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """As of `LabelParty`, of what feature parties send, or one of them: of rows that need not be its own."""
+        sent = next(iter(cuts.values()))
+        own = self._own(np.zeros(len(sent), np.int64), epoch, batch)  # its columns have no part in it
+        given = {name: tf.constant(cuts.get(name, sent)) for name in self.others}
+        return self._logits(self.state, own, given, tf.ones([len(sent), len(self._parties)], tf.bool)).numpy()
 
     def defend_with(self, defend: Defend | None) -> None:
         """Has gradients be sent with another defence."""

@@ -29,6 +29,7 @@ class LoadedParty:
       bottom: Its bottom; None: it has labels alone.
       schedule: The batches.
       alignment: Tag of the order of its rows.
+      places: int64, where each of its rows stands in its table, from 0.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LoadedParty:
     bottom: vertical.Half | None
     schedule: vertical.Schedule
     alignment: str
+    places: np.ndarray
 
 
 def load_party(
@@ -60,13 +62,13 @@ def load_party(
       UserError: If its data or checkpoint cannot be read.
     """
     spec = datasets.DataSpec.of(config)
-    rows, alignment = vertical.read_rows(spec, name, party)
-    schedule = _schedule(config, settings, len(rows))
+    found = vertical.read_rows(spec, name, party, with_further=settings.common_rows is not None)
+    rows = found.rows
+    schedule = _schedule(config, settings, found.common, len(rows) - found.common)
     if settings.common_rows is not None or settings.top in ("sum", "comparison"):
         party = dataclasses.replace(party, cut="pooled")  # one token of a row is aligned, summed or compared
     if facts is None:
-        if len(rows) < 2:
-            raise UserError(f"{setting('vertical.parties')}: {name} has {len(rows)} rows: training needs more.")
+        _check_rows(settings, name, schedule)
         training = [rows[place] for place in schedule.known(party.label is not None)]
         facts = {"columns": vertical.find_facts(party, training)}
         if party.label is not None and settings.kind == "classification":
@@ -75,7 +77,22 @@ def load_party(
     bottom = None
     if party.kind is not None:
         bottom = _bottom(config, settings, name, party, facts["columns"], data)
-    return LoadedParty(name, party, facts, data, bottom, schedule, alignment)
+    return LoadedParty(name, party, facts, data, bottom, schedule, found.alignment, found.places)
+
+
+def _check_rows(settings: VerticalConfig, name: str, schedule: vertical.Schedule) -> None:
+    training = schedule.rows - schedule.held_out
+    if training < 1:
+        raise UserError(
+            f"{setting('vertical.parties')}: {name} has {schedule.rows} rows, of which "
+            f"{setting('vertical.test_share')}={settings.test_share:g} holds out {schedule.held_out}: training needs "
+            "more."
+        )
+    if training < (settings.common_rows or 0):
+        raise UserError(
+            f"{setting('vertical.common_rows')}={settings.common_rows}: there are {training} rows in common to train "
+            "on: lower it."
+        )
 
 
 def _bottom(config, settings, name, party, facts, data) -> vertical.Half:
@@ -117,8 +134,8 @@ def middle_party(config: RunConfig, settings: VerticalConfig, name: str, ask: ve
     return vertical.MiddleParty(name, names, ask, build, schedule_of, settings)
 
 
-def _schedule(config, settings, rows) -> vertical.Schedule:
-    of = settings.batch_size, settings.test_share, settings.common_rows
+def _schedule(config, settings, rows, further=0) -> vertical.Schedule:
+    of = settings.batch_size, settings.test_share, settings.common_rows, further
     return vertical.Schedule(config.run.seed, rows, *of)
 
 
