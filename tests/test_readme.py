@@ -7,6 +7,7 @@ and those with the digest of a PLAN in `federation/test_participants`.
 import gc
 import importlib
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -31,6 +32,9 @@ SHORT = (
     "--rounds_per_evaluation=0"
 )
 """Makes a training command take seconds."""
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+SMALL = f"--model_config='{json.dumps(TINY)}'"
+"""In place of a data set's own model, which other commands train."""
 SHORT_EVALUATION = "--personalize_epochs=1 --alone_epochs=1"
 SHORTER = {"rounds=50": "rounds=1", "test=1600": "test=8"}
 """The same for an example in Python."""
@@ -172,6 +176,8 @@ def test_the_command_runs(command, scratch, monkeypatch):
         command += " " + SHORT
         # Fewer clients are none that could be honest with one another.
         command += " --clients_per_round=5" if "--secure_aggregation=masks" in command else ""
+    if words[2] == "programs.train" and "--dataset=digits" in words:
+        command += " " + SMALL
     if words[2] == "programs.distill":
         command += " --ensemble_steps=2"
     if words[2] == "programs.evaluate" and "--alone_epochs" in command:
