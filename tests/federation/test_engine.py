@@ -101,6 +101,14 @@ def test_a_participant_with_another_computation_is_named(digits_task, kits):
     worker.close()
 
 
+def test_a_participant_compiles_its_process_once(digits_task, monkeypatch):
+    task, made, of = tiny.linear_digits_task(digits_task), [], RoundForm.of
+    process = algorithms.build_fed_avg(task.model, algorithms.Options(*_optimizers()))
+    monkeypatch.setattr(RoundForm, "of", lambda process: made.append(process) or of(process))
+    Worker(process, task.train_batches).close()
+    assert len(made) == 1
+
+
 def test_sums_that_are_none_leave_their_clients_out(digits_task, kits):
     """Other shapes, infinities, no word on the clients, an error: the others' clients count."""
     task = tiny.linear_digits_task(digits_task)

@@ -47,7 +47,7 @@ class Worker:
         form = form_lib.RoundForm.of(process)
         require_known(form_digest.operations(form), operations)
         self._states = states
-        self._engine = LocalEngine(process, threads, precision, hooks=[] if states is None else [states])
+        self._engine = LocalEngine(process, threads, precision, hooks=[] if states is None else [states], form=form)
         # As a graph: to make a dataset takes longer than to train a small client.
         self._read = ImportedGraph(tff.framework.serialize_computation(batches), "reading").whole()
         self._client_type = batches.type_signature.parameter

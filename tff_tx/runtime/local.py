@@ -35,6 +35,7 @@ class LocalEngine(ProcessEngine):
       encode: As of `Engine`.
       hooks: As of `Engine`.
       cost_fn: What a client of a round is expected to cost, in any unit, from its argument; None: all the same.
+      form: That of the process; None: it is made.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class LocalEngine(ProcessEngine):
         *,
         hooks: Sequence[Hook] = (),
         cost_fn: Callable[[Any], float] | None = None,
+        form: form_lib.RoundForm | None = None,
     ):
-        form = form_lib.RoundForm.of(process)
+        form = form or form_lib.RoundForm.of(process)
         super().__init__(process, form, hooks, encode)
         self._work = ClientWork(form.graph("work"), StepOptions(precision))
         self._threads, self._cost_fn = threads, cost_fn

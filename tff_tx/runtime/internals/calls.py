@@ -50,6 +50,7 @@ class StepOptions:
         config.experimental.executor_type = executor
         rewrite = config.graph_options.rewrite_options
         rewrite.disable_meta_optimizer = not self.optimize
+        rewrite.meta_optimizer_iterations = rewrite.ONE  # a second finds next to nothing, in as much time
         if self.precision == "bfloat16":
             rewrite.auto_mixed_precision_onednn_bfloat16 = rewrite.ON
         return context.FunctionCallOptions(executor, config)
