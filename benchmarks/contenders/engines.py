@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Callable
 
-from benchmarks import measure
+from benchmarks import measure, processes
 from benchmarks.contenders import parts
 from benchmarks.workloads import Workload
 from tff_tx import runtime
+from tff_tx.runtime import form_store
+
+_FORMS = os.path.join(processes.ROOT, "benchmarks", "results", "forms")
 
 
 @contextlib.contextmanager
@@ -27,7 +31,10 @@ def rounds(
     clients = parts.Clients(workload)
     if not streaming:
         clients = list(clients)
-    with engine_class(parts.process(workload), parts.threads()) as engine:
+    process = parts.process(workload)
+    # As `programs.train` does: later starts find what the first has compiled.
+    form = {"form": form_store.compiled(process, _FORMS)} if engine_class is runtime.LocalEngine else {}
+    with engine_class(process, parts.threads(), **form) as engine:
         state = engine.initialize()
 
         def run_round():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import programs  # noqa: F401 -- first, as in `local`
+
+# isort: split
 from benchmarks import measure
 from benchmarks.contenders import engines
 from tff_tx import runtime

@@ -300,5 +300,8 @@ class DataConfig(Section, name="data"):
         None, "File with the labels (or items) in order, one a line, in place of {data.label_names}.", is_path=True
     )
     cache_dir: str | None = option(
-        None, "Directory for encoded data; default: tff_tx in the user's cache directory.", may_change=True
+        None,
+        "Directory for encoded data, and for compiled rounds of runs without differential privacy; default: tff_tx in "
+        "the user's cache directory.",
+        may_change=True,
     )

@@ -57,14 +57,18 @@ class RoundForm:
         if form.securely_aggregates_tensors:
             moduli, summing = secure_form.parts_of(form)
             parts.update(summing)
-        parts["initialize"] = tff.backends.mapreduce.get_state_initialization_computation(
-            process.initialize, _no_grappler()
-        )
         protos = {name: tff.framework.serialize_computation(part) for name, part in parts.items()}
         # All but its steps, which are optimized when first called, takes less time to run than to optimize; but its
         # loop must come out of the functions it is in.
         protos["work"] = computations.inlined(protos["work"])
-        return cls({name: proto.SerializeToString() for name, proto in protos.items()}, moduli)
+        found = {name: proto.SerializeToString() for name, proto in protos.items()}
+        return cls({**found, "initialize": cls.initial(process)}, moduli)
+
+    @staticmethod
+    def initial(process: tff.learning.templates.LearningProcess) -> bytes:
+        """Compiles `initialize` of a process alone."""
+        compiled = tff.backends.mapreduce.get_state_initialization_computation(process.initialize, _no_grappler())
+        return tff.framework.serialize_computation(compiled).SerializeToString()
 
     def for_workers(self) -> RoundForm:
         """The parts that run beside clients; of the server's, `initialize` holds the seed of private noise."""

@@ -22,6 +22,7 @@ from tff_tx.privacy import Plan
 from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
+from tff_tx.runtime import form_store
 
 _OWN_FIELDS = (
     *("personal_epochs", "moreau_steps", "mixing", "mixing_rate", "clusters", "cluster_spread"),
@@ -208,6 +209,13 @@ def build_engine(
             hooks=hooks,
             encode=payload_encoder(config),
         )
+    # A process with differential privacy is compiled anew: what noise is made from is nowhere but in its run.
+    stored = engine.name == "local" and not laws.is_private(config)
+    form = {"form": form_store.compiled(process, _forms(config))} if stored else {}
     return ENGINES[engine.name](
-        process, engine.num_threads, precision, payload_encoder(config), hooks=hooks, cost_fn=cost_fn
+        process, engine.num_threads, precision, payload_encoder(config), hooks=hooks, cost_fn=cost_fn, **form
     )
+
+
+def _forms(config: RunConfig) -> str:
+    return os.path.join(os.path.expanduser(config.data.cache_dir or datasets.default_cache_dir()), "forms")

@@ -1,0 +1,82 @@
+"""Forms of processes that were compiled before, in a directory.
+
+A form is a function of the process, of this package's code and of the libraries that compile it, and is stored under
+the digest of them all: what is found is what would be made, whichever configuration the process is from. The first
+state is no part of it; it is made anew, and neither a model's weights nor the seed of private noise get to the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from tff_tx.core.files import make_private
+from tff_tx.runtime.form import RoundForm
+
+_MODULI, _INITIALIZE, _ENDING = "moduli", "initialize", ".form"
+
+
+def compiled(process: tff.learning.templates.LearningProcess, directory: str, most: int = 16) -> RoundForm:
+    """The form of a process, from the directory if it is there; otherwise it is made, and stored if that can be.
+
+    Args:
+      process: Without secrets among its constants.
+      directory: It is made if it is missing, for its owner alone.
+      most: Number of forms to store, those that were used last.
+    """
+    path = os.path.join(directory, _name(process))
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+        parts = _read(path)
+        os.utime(path)
+        moduli = tuple(json.loads(parts.pop(_MODULI)))
+        return RoundForm({**parts, _INITIALIZE: RoundForm.initial(process)}, moduli)
+    form = RoundForm.of(process)
+    with contextlib.suppress(OSError):
+        make_private(directory)
+        parts = {name: part for name, part in form.computations.items() if name != _INITIALIZE}
+        _write(path, {**parts, _MODULI: json.dumps(form.moduli).encode()})
+        forms = [entry.path for entry in os.scandir(directory) if entry.name.endswith(_ENDING)]
+        for old in sorted(forms, key=os.path.getmtime)[:-most]:
+            os.remove(old)
+    return form
+
+
+def _name(process):
+    """Named by all that a form depends on."""
+    found = hashlib.sha256()
+    versions = platform.python_version(), tf.version.VERSION, tff.__version__, np.__version__
+    found.update(repr(versions).encode())
+    here = os.path.dirname(__file__)
+    for root, _, names in sorted(os.walk(here)):
+        for name in sorted(name for name in names if name.endswith(".py")):
+            with open(os.path.join(root, name), "rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    found.update(tff.framework.serialize_computation(process.next).SerializeToString(deterministic=True))
+    return found.hexdigest()[:40] + _ENDING
+
+
+def _read(path):
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}  # which checks that they are whole
+
+
+def _write(path, parts):
+    """Writes a file as a whole or not at all, whoever else writes it."""
+    descriptor, scratch = tempfile.mkstemp(dir=os.path.dirname(path))
+    try:
+        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, part)
+        os.replace(scratch, path)
+    except BaseException:
+        os.remove(scratch)
+        raise
