@@ -10,8 +10,9 @@ from tff_tx.core.errors import UserError
 from tff_tx.federation.secure_sums import noise
 from tff_tx.run import mechanism_audit
 
+LOCAL = {"local_privacy.clip_norm": 0.5, "local_privacy.noise_multiplier": 4}
 GAUSSIAN = {"privacy.mechanism": "gaussian", "privacy.noise_multiplier": 2, "privacy.noise_seed": 1}
-
+EXAMPLES = {"example_privacy.clip_norm": 0.5, "example_privacy.noise_multiplier": 2}
 
 SHARES = {"privacy.mechanism": "skellam", "aggregation.secure": "arithmetic"}
 CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "run.rounds": 8}
@@ -20,10 +21,10 @@ CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "
 @pytest.mark.parametrize(
     "mechanism",
     [
-        {"local_privacy.clip_norm": 0.5, "local_privacy.noise_multiplier": 4},
+        LOCAL,
         GAUSSIAN,
         pytest.param({**GAUSSIAN, "privacy.mechanism": "adaptive"}, marks=pytest.mark.slow),
-        pytest.param({"example_privacy.clip_norm": 0.5, "example_privacy.noise_multiplier": 2}, marks=pytest.mark.slow),
+        pytest.param(EXAMPLES, marks=pytest.mark.slow),
         pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "tree"}, marks=pytest.mark.slow),
         pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "banded"}, marks=pytest.mark.slow),
         pytest.param({**GAUSSIAN, "privacy.metrics": "private"}, marks=pytest.mark.slow),
@@ -35,6 +36,8 @@ def test_a_mechanism_is_audited_without_a_run(mechanism, tmp_path):
     settings = AuditConfig(canaries=300, output_dir=str(tmp_path / "found"))
     report = mechanism_audit.audit_mechanism(RunConfig.of(mechanism), settings)
     assert 0 < report.bound.epsilon < report.accounted
+    if mechanism in (LOCAL, GAUSSIAN, EXAMPLES):  # each once, with a noise multiplier of 2
+        assert report.accounted == pytest.approx(1.998, abs=0.2)
     assert not report.refuted
     assert "The mechanism is not refuted" in str(report)
     assert abs(report.measurement.stddev - 1) < 0.02

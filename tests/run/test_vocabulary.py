@@ -67,6 +67,7 @@ def test_with_an_epsilon_words_of_one_client_are_not_released(place, learn):
     assert f"(6, {delta:.3g})-differential privacy of a client with all of its data" in str(report)
     assert "for 18 clients: each contributes at most 20 words" in str(report)
     assert "The noise was seeded" in str(report)
+    assert f"8 words of 18 clients; 173 entries in {place / 'words'}" in str(report)
     tokens = transformers.AutoTokenizer.from_pretrained(place / "words").get_vocab()
     assert {"the", "cat", "sat"} < tokens.keys()
     assert not {chr(97 + n) * 5 for n in range(20)} & tokens.keys()
