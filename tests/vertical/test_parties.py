@@ -128,6 +128,24 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
 
 
 @pytest.mark.slow
+def test_parties_that_do_not_fit_end_with_a_sentence_each(tmp_path):
+    """One has three rows, the other 569: both exit with 2, and the one with labels leaves no directory."""
+    (tmp_path / "few.csv").write_text("mean_area,worst_area,mean_symmetry\n1,2,3\n2,3,4\n3,4,5\n")
+    few = {**small.TUMOURS, "laboratory": {**small.TUMOURS["laboratory"], "files": [str(tmp_path / "few.csv")]}}
+    running = {
+        name: start(
+            "vertical", *SMALL, f"--parties={json.dumps(few)}", *way, f"--run_dir={tmp_path / name}", cwd=tmp_path
+        )
+        for name, way in commands(tmp_path, ["laboratory"]).items()
+    }
+    for process in running.values():
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 2
+        assert "Error: --parties: laboratory: it has 3 rows, the party with the labels 569: rows must be" in err
+    assert not (tmp_path / "clinic").exists()
+
+
+@pytest.mark.slow
 def test_a_party_in_the_middle_of_a_connection_is_that_of_the_simulation(tmp_path):
     """Four processes; those with columns know the address of the one in the middle alone."""
     flags = [*SMALL, f"--parties={json.dumps(PARTIES)}", "--top=concatenation"]

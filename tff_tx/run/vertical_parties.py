@@ -133,8 +133,12 @@ def _answer(
     plan: dict[str, Any],
     path: str,
 ) -> None:
-    """Answers who listens, until that says goodbye; logs all that is sent, at a path."""
-    log = audit_log.AuditLog(path)
+    """Answers who listens, until that says goodbye; logs all that is sent, at a path.
+
+    Raises:
+      UserError: If what it answered last was an error, which ended the others.
+    """
+    log, refused = audit_log.AuditLog(path), []
 
     def check_plan(other):
         differing = [name for name, value in plan.items() if other.get(name) != value]
@@ -147,7 +151,12 @@ def _answer(
         if header.phase == "bye":
             link.stop()
             return contents.pack({})
-        said, arrays = party.answer(header.phase, *contents.unpack(payload))
+        refused.clear()
+        try:
+            said, arrays = party.answer(header.phase, *contents.unpack(payload))
+        except UserError as error:
+            refused.append(error.within(f"{setting('vertical.parties')}: {own.party}"))
+            raise
         return contents.pack(said, contents.encode(arrays, settings.cut_compression != "none"))
 
     def log_sent(number, phase, payload, known):
@@ -155,3 +164,5 @@ def _answer(
 
     link = Link(own.coordinator, own.certificate, _digest, check_plan, handle, log_sent)
     link.serve()
+    if refused:
+        raise refused[0]

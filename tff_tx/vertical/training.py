@@ -67,12 +67,8 @@ def train_epoch(
         said = {"split": label.asks_for, "epoch": epoch, "batch": number}
         answers = ask("step", {name: (said, gradients.get(name, ())) for name in label.others})
         sizes["up"] += sum(label.wire.size(arrays) for _, arrays in answers.values())
-        count_below(answers)
+        _count_below(sizes, answers)
         return answers
-
-    def count_below(answers):
-        for told, _ in answers.values():  # of a party in the middle
-            sizes.update({way: told[way] for way in ("up", "down") if way in told})
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         start = pool.submit if settings.late else _at_once
@@ -90,7 +86,7 @@ def train_epoch(
             losses.append(loss * len(batch))
             on_batch(number + 1, len(batches))
     for gradients in waiting:
-        count_below(ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others}))
+        _count_below(sizes, ask("end", {name: ({"epoch": epoch}, gradients[name]) for name in label.others}))
     rows = sum(map(len, batches))
     return {
         "train/loss": sum(losses) / rows,
@@ -101,6 +97,12 @@ def train_epoch(
         "comm/round_trips": len(batches) + len(waiting),
         "time/round_seconds": time.perf_counter() - began,
     }
+
+
+def _count_below(sizes, answers):
+    """Adds the bytes that passed below a party in the middle."""
+    for told, _ in answers.values():
+        sizes.update({way: told[way] for way in ("up", "down") if way in told})
 
 
 def _at_once(function, *args):
