@@ -135,3 +135,14 @@ def test_mixed_precision_is_near_and_an_unknown_one_is_refused():
         assert ours.dtype == np.float32
     with pytest.raises(ValueError, match="precision 'float16' must be one of float32, bfloat16"):
         LocalEngine(process, precision="float16")
+
+
+def test_arguments_are_known_without_importing_the_graph():
+    form = RoundForm.of(linear_process(algorithms.build_fed_avg))
+    for name in ("prepare", "work", "accumulate", "update"):
+        graph = form.graph(name)
+        if name != "work":
+            graph.whole()
+        found = [(spec.shape, spec.dtype) for spec in map(graph._spec, graph.feeds)]
+        assert "graph" not in vars(graph)
+        assert found == [(t.shape, t.dtype) for t in map(graph.tensor, graph.feeds)]

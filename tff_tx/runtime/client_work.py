@@ -12,6 +12,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any, Callable
 
 import tensorflow as tf
@@ -38,7 +39,7 @@ class ClientWork:
                 known += [t.name for t in op.outputs]
         # Hooks may see what a client contributes: it is no tensor of this package alone.
         self._end = graph.function(known, graph.fetches, internal=False)
-        self._check_finite = None if self._loops else _finite_check([graph.tensor(t).dtype for t in graph.fetches])
+        self._check_finite = None if self._loops else _finite_check(map(graph.tensor, graph.fetches))
 
     @property
     def num_loops(self) -> int:
@@ -107,7 +108,7 @@ class _Loop:
         data, *start = (t.name for t in op.inputs)
         self._data, self._start = graph.function(known, [data]), graph.function(known, start)
         self._state_size, self._stopped = len(op.outputs), stopped
-        self._check_finite = _finite_check([t.dtype for t in op.outputs])
+        self._check_finite = _finite_check(op.outputs)
         self._step, arguments = _step(graph, op, options)
         captured = len(op.get_attr("Targuments"))
         batch = arguments[self._state_size : len(arguments) - captured]
@@ -148,10 +149,10 @@ def _step(graph: ImportedGraph, op: tf.Operation, options: Any) -> tuple[GraphFu
     return graph.call_of(name, specs, options), arguments
 
 
-def _finite_check(dtypes: list) -> Callable[[list], None]:
-    """A function that raises `NotFiniteError` where leaves of such types are not all finite."""
-    checked = [i for i, dtype in enumerate(dtypes) if dtype == tf.float32]
-    all_finite = step_function(_all_finite, [tf.TensorSpec(None, tf.float32)] * len(checked), internal=True)
+def _finite_check(tensors: Iterable[tf.Tensor]) -> Callable[[list], None]:
+    """A function that raises `NotFiniteError` where leaves like these tensors are not all finite."""
+    checked = {i: tf.TensorSpec.from_tensor(t) for i, t in enumerate(tensors) if t.dtype == tf.float32}
+    all_finite = step_function(_all_finite, [*checked.values()], internal=True)
 
     def check(leaves):
         # The work itself puts zeros in place of such an update, which some aggregators would count as a client's.

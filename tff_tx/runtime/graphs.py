@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
@@ -43,9 +44,15 @@ class ImportedGraph:
         self._versions = graph_def.versions
         self._functions = {f.signature.name: f for f in graph_def.library.function}
         self._nodes = {node.name: node for node in graph_def.node}
-        self.graph = tf.Graph()
-        with self.graph.as_default():
-            tf.graph_util.import_graph_def(graph_def, name="")
+        self._graph_def = graph_def
+
+    @functools.cached_property
+    def graph(self) -> tf.Graph:
+        """The graph."""
+        graph = tf.Graph()
+        with graph.as_default():
+            tf.graph_util.import_graph_def(self._graph_def, name="")
+        return graph
 
     def tensor(self, name: str) -> tf.Tensor:
         """A tensor of the graph, by name."""
@@ -65,8 +72,14 @@ class ImportedGraph:
             given.update(zip(computed, tf.graph_util.import_graph_def(part, used, computed, name="")))
             return [given[name] for name in fetches]
 
-        tensors = [self.tensor(name) for name in feeds]
-        return GraphFunction(run, [tf.TensorSpec(t.shape, t.dtype) for t in tensors], options, internal)
+        return GraphFunction(run, [self._spec(name) for name in feeds], options, internal)
+
+    def _spec(self, tensor):
+        """The type and shape of a tensor; those of a placeholder are known without importing the graph."""
+        node = self._nodes[tensor.split(":")[0]]
+        if node.op == "Placeholder" and "shape" in node.attr:
+            return tf.TensorSpec(tf.TensorShape(node.attr["shape"].shape), tf.as_dtype(node.attr["dtype"].type))
+        return tf.TensorSpec.from_tensor(self.tensor(tensor))
 
     def whole(self, internal: bool = True) -> GraphFunction:
         """All of it, from the leaves of the computation's parameter to those of its result."""
