@@ -61,9 +61,9 @@ def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache,
     results = [json.loads((place / name / "results.json").read_text())["test"] for name in ("whole", "cached")]
     assert results[1] == pytest.approx(results[0], rel=1e-3)
     assert 0 < len(list((place / "cached" / "features" / "train").glob("*.sqlite"))) <= 6
-
-    evaluated, _ = run("evaluate", "--run_dir=cached", cache, cwd=place)
-    assert "accuracy" in evaluated
+    if not more:  # the evaluation does not depend on how the model was trained
+        evaluated, _ = run("evaluate", "--run_dir=cached", cache, cwd=place)
+        assert "accuracy" in evaluated
 
 
 @pytest.mark.slow

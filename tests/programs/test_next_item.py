@@ -14,9 +14,9 @@ TINY = (
 )
 ITEMS = 40
 TRAINING = [
-    *("--rounds=60", "--clients_per_round=20", "--batch_size=1", "--client_optimizer=sgd", "--noweighted"),
-    *("--client_learning_rate=1", "--server_optimizer=adam", "--server_learning_rate=0.02"),
-    "--rounds_per_evaluation=30",
+    *("--rounds=12", "--clients_per_round=20", "--batch_size=1", "--client_optimizer=sgd", "--noweighted"),
+    *("--client_learning_rate=1", "--server_optimizer=adam", "--server_learning_rate=0.05"),
+    "--rounds_per_evaluation=0",
 ]
 
 
