@@ -157,6 +157,7 @@ class Compiled:
     def __post_init__(self):
         self.member = MEMBERS[self.name]
         self.factory = self.member.create()
+        self.factory.create = functools.cache(self.factory.create)  # that of the process is looked at, too
         self.process = updates.build_process(self.factory, self.member.weight_type)
         self.local = LocalEngine(self.process, threads=2)
 
