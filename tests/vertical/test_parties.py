@@ -12,7 +12,7 @@ import portpicker
 import pytest
 
 from tests.federation import parties
-from tests.processes import run, start
+from tests.processes import Forked, run
 from tests.vertical import small
 from tests.vertical.test_middle import CLINICS, PARTIES
 from tff_tx.config.vertical import VerticalActionConfig
@@ -104,24 +104,27 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
     others = [name for name in ("clinic", "laboratory") if name != label]
     ways = commands(tmp_path, others, label, "service" if "service" in of else None)
 
+    def log(name):
+        return tmp_path / f"{name}.log"
+
     def begin(name):
-        return start("vertical", *flags, *ways[name], f"--run_dir={tmp_path / name}", cwd=tmp_path)
+        log(name).write_text("")
+        return Forked("programs.vertical", [*flags, *ways[name], f"--run_dir={tmp_path / name}"], tmp_path, log(name))
 
     running = {name: begin(name) for name in ways}
     saved, until = tmp_path / victim / "parties" / victim / "checkpoints" / "round_2", time.monotonic() + 400
     while not saved.exists() and time.monotonic() < until:
         time.sleep(0.02)
     running[victim].kill()
-    running[victim].communicate()
     running[victim] = begin(victim)
     if victim != label:
-        assert "give the label party's command again" in running[label].communicate(timeout=400)[1]
+        assert running[label].wait(400)
+        assert "give the label party's command again" in log(label).read_text()
         for process in running.values():
-            process.communicate(timeout=400)  # said goodbye to
+            process.wait(400)  # said goodbye to
         running = {name: begin(name) for name in ways}
-    for process in running.values():
-        _, err = process.communicate(timeout=400)
-        assert process.returncode == 0, err
+    for name, process in running.items():
+        assert process.wait(400) == 0, log(name).read_text()
     run("vertical", *flags, f"--run_dir={tmp_path / 'all'}", cwd=tmp_path)
     found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in (label, "all"))
     assert found["test"] == pytest.approx(whole["test"], abs=1e-6)
