@@ -17,11 +17,13 @@ import subprocess
 import sys
 
 import pytest
+import transformers
 
 from tests import shared_data
 from tests.processes import run
 from tff_tx.config import FIELDS, RunConfig, check, resolve
 from tff_tx.config.rules import RULES
+from tff_tx.models import from_config, save_pretrained
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README, SEPARATE = ROOT / "README.md", [ROOT / "docs" / name for name in ("cluster.md", "federation.md")]
@@ -66,6 +68,16 @@ def scratch(tmp_path_factory):
     directory = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "programs" / "flags", directory / "programs" / "flags")
     return directory
+
+
+@pytest.fixture(scope="module")
+def minilm(scratch):
+    """A tiny BERT with MiniLM's tokenizer, in place of MiniLM, which an example in Python trains."""
+    if not (real := environment()["MINILM"]):
+        return ""
+    model = from_config("TFAutoModel", "bert", {**TINY, "vocab_size": 30_522})
+    save_pretrained(model, str(scratch / "minilm"), transformers.AutoTokenizer.from_pretrained(real))
+    return str(scratch / "minilm")
 
 
 @pytest.fixture
@@ -164,7 +176,7 @@ def test_the_tables_of_settings_are_current():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_runs(command, scratch, monkeypatch):
+def test_the_command_runs(command, scratch, minilm, monkeypatch):
     if any(name in command for name in ("$DATA", *MADE_OF_DATA)) and shared_data.DIRECTORY is None:
         pytest.skip("the real data sets are not on this machine")
     words = shlex.split(command)
@@ -185,7 +197,7 @@ def test_the_command_runs(command, scratch, monkeypatch):
     if not words[2].startswith("programs."):
         subprocess.run(["bash", "-c", command], cwd=scratch, env=environment(), check=True, timeout=500)
         return
-    for name, value in environment().items():
+    for name, value in {**environment(), "MINILM": minilm}.items():
         monkeypatch.setenv(name, value)
     _, _, program, *more = shlex.split(os.path.expandvars(command))
     run(program.removeprefix("programs."), *more, cwd=scratch)
