@@ -50,6 +50,18 @@ def run_all(tmp_path, flags, others, label="clinic", middle=None):
     return [json.loads((tmp_path / name / "results.json").read_text())["test"] for name in ("all", label)]
 
 
+def forked(tmp_path, name, *flags):
+    """Starts a party as a process of its own."""
+    log = tmp_path / f"{name}.log"
+    log.write_text("")
+    return Forked("programs.vertical", [*flags, f"--run_dir={tmp_path / name}"], tmp_path, log)
+
+
+def told(tmp_path, name):
+    """What a forked party has printed since it was started."""
+    return (tmp_path / f"{name}.log").read_text()
+
+
 def sent(tmp_path, name):
     """Bytes of each step that a party's log has."""
     log = audit_log.read(str(tmp_path / name / "parties" / name / audit_log.NAME))
@@ -104,12 +116,8 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
     others = [name for name in ("clinic", "laboratory") if name != label]
     ways = commands(tmp_path, others, label, "service" if "service" in of else None)
 
-    def log(name):
-        return tmp_path / f"{name}.log"
-
     def begin(name):
-        log(name).write_text("")
-        return Forked("programs.vertical", [*flags, *ways[name], f"--run_dir={tmp_path / name}"], tmp_path, log(name))
+        return forked(tmp_path, name, *flags, *ways[name])
 
     running = {name: begin(name) for name in ways}
     saved, until = tmp_path / victim / "parties" / victim / "checkpoints" / "round_2", time.monotonic() + 400
@@ -119,12 +127,12 @@ def test_a_killed_party_comes_back_to_the_undisturbed_run(victim, of, tmp_path):
     running[victim] = begin(victim)
     if victim != label:
         assert running[label].wait(400)
-        assert "give the label party's command again" in log(label).read_text()
+        assert "give the label party's command again" in told(tmp_path, label)
         for process in running.values():
             process.wait(400)  # said goodbye to
         running = {name: begin(name) for name in ways}
     for name, process in running.items():
-        assert process.wait(400) == 0, log(name).read_text()
+        assert process.wait(400) == 0, told(tmp_path, name)
     run("vertical", *flags, f"--run_dir={tmp_path / 'all'}", cwd=tmp_path)
     found, whole = (json.loads((tmp_path / name / "results.json").read_text()) for name in (label, "all"))
     assert found["test"] == pytest.approx(whole["test"], abs=1e-6)
@@ -136,15 +144,13 @@ def test_parties_that_do_not_fit_end_with_a_sentence_each(tmp_path):
     (tmp_path / "few.csv").write_text("mean_area,worst_area,mean_symmetry\n1,2,3\n2,3,4\n3,4,5\n")
     few = {**small.TUMOURS, "laboratory": {**small.TUMOURS["laboratory"], "files": [str(tmp_path / "few.csv")]}}
     running = {
-        name: start(
-            "vertical", *SMALL, f"--parties={json.dumps(few)}", *way, f"--run_dir={tmp_path / name}", cwd=tmp_path
-        )
+        name: forked(tmp_path, name, *SMALL, f"--parties={json.dumps(few)}", *way)
         for name, way in commands(tmp_path, ["laboratory"]).items()
     }
-    for process in running.values():
-        _, err = process.communicate(timeout=400)
-        assert process.returncode == 2
-        assert "Error: --parties: laboratory: it has 3 rows, the party with the labels 569: rows must be" in err
+    for name, process in running.items():
+        assert process.wait(400) == 2
+        sentence = "Error: --parties: laboratory: it has 3 rows, the party with the labels 569: rows must be"
+        assert sentence in told(tmp_path, name)
     assert not (tmp_path / "clinic").exists()
 
 
