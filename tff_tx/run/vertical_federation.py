@@ -58,7 +58,7 @@ class StoredParty:
         return self._party.inputs
 
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
-        """Answers as the party does, and saves or restores its state."""
+        """Answers as the party does, saves or restores its state, or writes predictions of rows that it alone has."""
         if phase not in ("open", "agree", "restore") and not self._is_ready:
             raise UserError("it was started anew in the middle of a run: give the label party's command again.")
         below = getattr(self._party, "below", lambda phase, said: [])  # of a party in the middle

@@ -75,9 +75,9 @@ class FeatureParty:
         """Answers a message of the label party.
 
         Args:
-          phase: "open": whether both have the same rows and version; "agree": keys of a secure sum; "step": the
-            gradient of an earlier batch, if there was one, and what the next one is; "end": the gradient of an epoch's
-            last batches; "predict": a batch to predict.
+          phase: "open": whether both have the same rows and version, and how many it has besides; "agree": keys of a
+            secure sum; "step": the gradient of an earlier batch, if there was one, and what the next one is; "end": the
+            gradient of an epoch's last batches; "predict": a batch to predict.
           said: Epoch, batch and split.
           arrays: The gradient [batch, tokens, cut_size], as of `Wire`.
 
