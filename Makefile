@@ -73,7 +73,7 @@ test: $(STAMP)
 
 # Without PyTorch, trackers or Flower, what needs them is skipped.
 test-slow: $(STAMP)
-	-@$(MAKE) --no-print-directory pytorch trackers setup-flower
+	-@$(MAKE) --no-print-directory -j3 pytorch trackers setup-flower
 	$(RUN) -m pytest -m "slow and not cluster" -n 3 $(SIDE_BY_SIDE)
 
 pytorch: $(PYTORCH)
