@@ -158,9 +158,19 @@ def test_a_message_that_is_none_is_rejected(phase, said, data, error):
         member.answer(phase, said, data)
 
 
+@pytest.mark.parametrize("phase", ["put", "take", "positions", "order"])
+def test_a_party_that_was_started_anew_says_so(phase):
+    """It was killed, and gets the message that the one before it did not answer: its secret is not in use yet."""
+    masks = EllipticCurve(1)
+    member = Member("a", identifiers(["ann"], masks.hash).points, masks)
+    with pytest.raises(UserError, match="it was started anew in the middle of the intersection: give all other comm"):
+        member.answer(phase, {"owner": "a", "start": 0, "count": 1})
+
+
 def test_a_list_of_guesses_is_rejected():
     masks = KeyedHash(KEY)
     member = Member("a", identifiers(["ann"], masks.hash).points, masks, most_identifiers=3)
+    member.answer("size", {**OPENING, "match": "keyed"})
     guesses = identifiers([f"guess {n}" for n in range(4)], masks.hash).points
     with pytest.raises(UserError, match="those of b the others have 4 or more identifiers, above the limit of 3: they"):
         member.answer("put", {"owner": "b", "start": 0}, guesses.tobytes())

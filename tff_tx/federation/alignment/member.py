@@ -69,10 +69,12 @@ class Member:
           UserError: If the message is not one that this party can be sent now.
         """
         handlers = {"size": self._size, "put": self._put, "take": self._take, "positions": self._back}
+        if phase not in (*handlers, "order"):
+            raise UserError(f"there is no step {phase!r} of an intersection.")
+        if phase != "size" and self._identifier is None:
+            raise UserError("it was started anew in the middle of the intersection: give all other commands again.")
         if phase == "order":
             return self._finish(said)
-        if phase not in handlers:
-            raise UserError(f"there is no step {phase!r} of an intersection.")
         return handlers[phase](str(said.get("owner", "")), said, data)
 
     def _size(self, owner, said, data):
