@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 import time
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 
 import tff_tx as ft
 from tests.complaints import complaint
-from tests.processes import run, start
+from tests.processes import Forked, run
 from tff_tx.run.assemble import tasks as task_parts
 from tff_tx.run.fine_tuning import FineTuning
 from tff_tx.tasks import FeatureCache
@@ -148,14 +146,13 @@ def test_killed_and_started_again_ends_the_same(place, cache):
     """kill -9 while there are features of some clients, then the same command: the same model, to the bit."""
     flags = [*DIGITS, "--rounds=4", "--cache_features", cache]
     run("train", *flags, "--run_dir=undisturbed", cwd=place)
-    process = start("train", *flags, "--run_dir=killed", cwd=place, start_new_session=True)
+    process = Forked("programs.train", [*flags, "--run_dir=killed"], place, log := place / "killed.log")
     deadline = time.monotonic() + 300
     while not list((place / "killed").glob("features/train/*.sqlite")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
     run("train", *flags, "--run_dir=killed", cwd=place)
     weights = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")]
     assert weights[0] == weights[1]
