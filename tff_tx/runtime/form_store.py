@@ -59,7 +59,7 @@ def _name(process):
     for root, _, names in sorted(os.walk(here)):
         for name in sorted(name for name in names if name.endswith(".py")):
             with open(os.path.join(root, name), "rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                found.update(hashlib.sha256(file.read()).digest())
     found.update(tff.framework.serialize_computation(process.next).SerializeToString(deterministic=True))
     return found.hexdigest()[:40] + _ENDING
 
