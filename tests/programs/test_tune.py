@@ -1,16 +1,14 @@
 """`programs.tune`: studies that are killed at random moments, and private ones."""
 
 import json
-import os
 import random
 import re
-import signal
 import time
 
 import pandas as pd
 import pytest
 
-from tests.processes import run, start
+from tests.processes import Forked, run
 
 STUDY = [
     "--dataset=digits",
@@ -35,14 +33,13 @@ def lines(path):
 def kill(flags, place, counts, moments):
     """Starts a study and kills it, a random moment after it has trained a round that it had not."""
     before, deadline = len(set(lines(counts))), time.monotonic() + 400
-    process = start("tune", *flags, cwd=place, start_new_session=True)
+    process = Forked("programs.tune", flags, place, log := place / "killed.log")
     while len(set(lines(counts))) == before:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(moments.uniform(0, 0.5))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
 
 
 @pytest.mark.slow
