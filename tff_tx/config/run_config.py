@@ -174,7 +174,7 @@ def _joined_as_before(values):
 def _of_flags(stored):
     """Settings of version 1, by path: flags had other names, and absolute paths of files stood beside them."""
     if "vertical" in stored:
-        raise UserError("the run is a vertical federation's: use programs.vertical, or programs.audit --vertical.")
+        raise UserError("the run is a vertical federation's: use programs.vertical, or programs.audit for such runs.")
     flags = stored.get("flags")
     if not isinstance(flags, Mapping):
         raise UserError("the stored configuration has neither a version nor flags: restore config.json.")

@@ -248,7 +248,7 @@ class TuneConfig(Section, name="tune"):
     least_rounds: int | None = option(
         None,
         "Rounds before arms are first compared: more where the first rounds do not yet show what becomes of an arm. "
-        "Default: 4, or a third of {run.rounds} where these are less than 12.",
+        "Default: 3, or a third of {run.rounds} where these are less than 9.",
         flag="tuning_least_rounds",
         least=1,
     )

@@ -96,7 +96,11 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
 
 
 def test_arms_are_not_compared_before_the_least_rounds():
-    assert next_bracket(0, 27, 3, 1000).rungs == (1, 3, 9, 27)
+    assert next_bracket(0, 27, 3, 1000, least=1).rungs == (1, 3, 9, 27)
+    assert next_bracket(0, 27, 3, 1000).rungs == (3, 9, 27)
+    assert next_bracket(0, 12, 3, 1000).rungs == (4, 12)
+    assert next_bracket(0, 6, 3, 1000).rungs == (2, 6)
+    assert next_bracket(0, 2, 3, 1000).rungs == (2,)
     assert next_bracket(0, 27, 3, 1000, least=4).rungs == (9, 27)
     assert next_bracket(0, 27, 3, 1000, least=28).rungs == (27,)
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 _MOST_RUNGS = 4
+_LEAST_ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Bracket:
         return sum(self.survivors(k) * (end - start) for k, (end, start) in enumerate(steps))
 
 
-def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, least: int = 1) -> Bracket | None:
+def next_bracket(
+    number: int, rounds: int, reduction: int, rounds_left: float, least: int | None = None
+) -> Bracket | None:
     """The bracket of a number, from 0, that fits into what is left of a budget; None: none does.
 
     Args:
@@ -41,9 +44,9 @@ def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, l
       rounds: Rounds of a whole run.
       reduction: One of so many arms survives a rung.
       rounds_left: What is left of the budget, in rounds.
-      least: Rounds before arms are first compared, at least.
+      least: Rounds before arms are first compared, at least; None: 3, or a third of the rounds of shorter runs.
     """
-    shapes = _shapes(rounds, reduction, least)
+    shapes = _shapes(rounds, reduction, least or max(1, min(_LEAST_ROUNDS, rounds // 3)))
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
     if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
         return bracket

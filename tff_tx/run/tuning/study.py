@@ -30,7 +30,6 @@ from tff_tx.run.tuning.records import Records, check_same
 from tff_tx.run.tuning.scores import race
 
 _DEFAULT_RUNS = 4
-_LEAST_ROUNDS = 4
 
 
 def budget_of(config: RunConfig, text: str | None) -> Budget:
@@ -148,9 +147,7 @@ class _Study:
         return True
 
     def _bracket(self, number, rounds_left):
-        rounds = self.config.run.rounds
-        least = self.own.least_rounds or min(_LEAST_ROUNDS, rounds // 3)
-        return next_bracket(number, rounds, self.own.reduction, rounds_left, max(1, least))
+        return next_bracket(number, self.config.run.rounds, self.own.reduction, rounds_left, self.own.least_rounds)
 
     def _rounds_left(self):
         """What is left of the budget before the last comparison, in rounds of the mean cost so far."""
