@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import dp_accounting
 import numpy as np
@@ -14,6 +15,9 @@ from tff_tx.core.errors import UserError
 from tff_tx.privacy import accounting
 from tff_tx.run.vertical_federation import Federation
 from tff_tx.vertical import epsilons
+from tff_tx.vertical.crossing import Guard, Wire
+from tff_tx.vertical.feature_party import FeatureParty
+from tff_tx.vertical.schedule import Schedule
 from tff_tx.vertical.training import received, train_epoch
 
 PUBLIC = {"means": [14.0, 19.0], "deviations": [4.0, 4.0]}, {"means": [650.0] * 2 + [0.2], "deviations": [400.0] * 3}
@@ -153,3 +157,23 @@ def test_a_private_epoch_trains(tmp_path):
     federation.restore()
     losses = [train_epoch(federation.label, federation.ask, settings, i)["train/loss"] for i in (1, 2, 3)]
     assert losses[2] < 0.9 * losses[0]
+
+
+def test_noise_on_predictions_is_another_for_another_table():
+    """Who has predictions of two tables cannot subtract the noise; the same table again tells nothing new."""
+    party = FeatureParty.__new__(FeatureParty)
+    party.name, party._noise_key, party._settings = "shop", 7, small.settings(cut_clip=1.0, cut_noise=1.0)
+    party.half, party._masks, party._wire = types.SimpleNamespace(trainable=()), None, Wire(party._settings)
+    party._schedule = Schedule(1, 96, 64, 0.2)
+    # A bottom that sends nothing but noise.
+    party._forwards = {False: lambda _, batch, key: Guard(1.0, 1.0)(tf.zeros([len(batch["numbers"]), 1, 8]), key)}
+
+    def noise(table, **at):
+        party.inputs = {"numbers": table}
+        return party.answer("predict", {"split": "all", "epoch": 3, "batch": 0, **at})[1][0][:32]
+
+    table = np.arange(192, dtype=np.float32).reshape(96, 2)
+    first = noise(table)
+    np.testing.assert_array_equal(first, noise(table.copy()))
+    for other in (noise(table + 1.0), noise(table[::-1]), noise(table, batch=1), noise(table, epoch=4)):
+        assert np.std(first - other) == pytest.approx(2**0.5, abs=0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,8 +100,9 @@ class FeatureParty:
         if phase not in ("step", "predict"):
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
         at = str(said["split"]), int(said["epoch"]), int(said["batch"])
-        found = self._forwards[phase == "step"](self.half.trainable, self._batch(*at), self._noise(*at))
-        if phase == "step":
+        batch, is_step = self._batch(*at), phase == "step"
+        found = self._forwards[is_step](self.half.trainable, batch, self._noise(*at, () if is_step else batch))
+        if is_step:
             if at[2] == 0:
                 self._pending.clear()
                 self._workset.clear()
@@ -130,8 +132,13 @@ class FeatureParty:
         found = {name: tf.constant(array[rows]) for name, array in self.inputs.items()}
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 
-    def _noise(self, split, epoch, batch):
-        return tf.constant(secret_key(self._noise_key, f"{split} of {self.name}", epoch, batch))
+    def _noise(self, split, epoch, batch, predicted=()):
+        """The noise's key; of rows that are `predicted` by what they hold, as another table may follow on this one."""
+        where = [epoch, batch]
+        if predicted and self._settings.cut_noise:
+            held = b"".join(tf.io.serialize_tensor(predicted[name]).numpy() for name in sorted(self.inputs))
+            where.append(int.from_bytes(hashlib.sha256(held).digest(), "big"))
+        return tf.constant(secret_key(self._noise_key, f"{split} of {self.name}", *where))
 
     def _learn(self, arrays):
         if not self._pending:
