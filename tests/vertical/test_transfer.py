@@ -29,6 +29,47 @@ def test_batches_of_common_rows_go_round_them():
     assert set(schedule.known(True)) == set(schedule.split("train"))
 
 
+SCHEDULES = Schedule(1, 100, 8, 0.2, 5, 3), Schedule(2, 100, 7, 0.2, 21), Schedule(3, 50, 8, 0.1)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_batch_is_that_of_all_batches_as_they_were_always_drawn(schedule):
+    """Runs that were begun by an earlier release resume with the same batches."""
+    for epoch in (1, 2):
+        train = schedule.split("train")
+        train = train[np.random.default_rng([schedule.seed, 1, epoch]).permutation(len(train))]
+        common, draw = schedule.common_rows(), np.random.default_rng([schedule.seed, 3, epoch])
+        number, size = -(-len(train) // schedule.batch_size), min(schedule.batch_size, len(common))
+        passes = np.concatenate([draw.permutation(common) for _ in range(number * size)])[: number * size]
+        expected = {"common": passes, "train": train, **{name: schedule.split(name) for name in ("test", "all")}}
+        for split, rows in expected.items():
+            batches = schedule.batches(split, epoch)
+            np.testing.assert_array_equal(np.concatenate(batches), rows)
+            for number in reversed(range(len(batches))):
+                np.testing.assert_array_equal(schedule.batch(split, epoch, number), batches[number])
+
+
+def test_an_epoch_draws_its_passes_once(monkeypatch):
+    """Of 20,000 rows in batches of 8, with 80 in common: not all rows for each of the 2,500 batches."""
+    drawn, make = [], np.random.default_rng
+
+    class Counting:
+        def __init__(self, seed):
+            self._draw = make(seed)
+
+        def permutation(self, rows):
+            found = self._draw.permutation(rows)
+            drawn.append(len(found))
+            return found
+
+    monkeypatch.setattr(np.random, "default_rng", Counting)
+    schedule = Schedule(1234, 25_000, 8, 0.2, 80)
+    for split in ("common", "train", "all"):
+        for number in range(2500):
+            schedule.batch(split, 7, number)
+    assert sum(drawn) < 30 * schedule.rows
+
+
 def test_rows_that_one_party_alone_has_change_nothing_of_those_in_common():
     """The party with the labels trains on 30 rows of its own, the other predicts 17 of its own; neither knows of it."""
     both, label, other = (Schedule(1, 100, 8, 0.2, 5, further) for further in (0, 30, 17))

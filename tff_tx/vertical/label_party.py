@@ -129,7 +129,7 @@ class LabelParty:
 
     def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Predictions float32 [batch, outputs] of a batch; parties without `cuts` are missing."""
-        rows = self.schedule.batches(split, epoch)[batch]
+        rows = self.schedule.batch(split, epoch, batch)
         here = [name in cuts or (name == self.name and name not in self.settings.without) for name in self._parties]
         present = tf.repeat([here], len(rows), axis=0)
         absent = {name: np.zeros([len(rows), *s.shape[1:]], np.float32) for name, s in self._cut_specs.items()}
@@ -137,7 +137,7 @@ class LabelParty:
 
     def _given(self, epoch, batch, cuts):
         """What a step takes besides the state."""
-        rows = self.schedule.batches("train", epoch)[batch]
+        rows = self.schedule.batch("train", epoch, batch)
         of = len(rows), self._parties, self.name, self.settings.missing, epoch, batch
         present = tf.constant(self.schedule.present(*of))
         key = tf.constant(secret_key(self._noise_key, f"gradients of {self.name}", epoch, batch))

@@ -82,7 +82,7 @@ class MiddleParty:
         if phase not in ("step", "predict"):
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
         at = str(said["split"]), int(said["epoch"]), int(said["batch"])
-        is_step, rows = phase == "step", len(self._schedule.batches(*at[:2])[at[2]])
+        is_step, rows = phase == "step", len(self._schedule.batch(*at))
         asked = [name for name in self.parties if is_step or name not in said.get("without", ())]
         where = {"split": at[0], "epoch": at[1], "batch": at[2]}
         answers = self._ask(phase, {name: (where, gradients.get(name, ())) for name in asked})

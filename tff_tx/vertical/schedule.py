@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Sequence
 
@@ -61,22 +62,22 @@ class Schedule:
         Those of the split "common" are as many as those of "train", each with the next of the common training rows.
         """
         if split == "common":
-            return self._common(epoch, len(self.batches("train", epoch)))
-        rows = self.split(split)
-        if split == "train":
-            rows = rows[np.random.default_rng([self.seed, 1, epoch]).permutation(len(rows))]
+            return [self.batch(split, epoch, number) for number in range(len(self.batches("train", epoch)))]
+        rows = _order(self, split, epoch if split == "train" else 0)
         return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
     def batch(self, split: str, epoch: int, number: int) -> np.ndarray:
         """One of `batches`; of the split "common" for any number, as only one party knows how many it has."""
-        return self._common(epoch, number + 1)[number] if split == "common" else self.batches(split, epoch)[number]
-
-    def _common(self, epoch, number):
-        rows = self.common_rows()
-        order = np.random.default_rng([self.seed, 3, epoch])
-        size = min(self.batch_size, len(rows))
-        passes = [order.permutation(rows) for _ in range(-(-size * number // max(1, len(rows))))]
-        return np.split(np.concatenate(passes)[: size * number], number)
+        if split != "common":
+            rows, start = _order(self, split, epoch if split == "train" else 0), number * self.batch_size
+            if not 0 <= start < len(rows):
+                raise IndexError(f"the split {split} has no batch {number}")
+            return rows[start : start + self.batch_size]
+        available = self.rows - self.held_out
+        common = available if self.common is None else min(self.common, available)
+        size = min(self.batch_size, common)
+        passes = -(-size * (number + 1) // common)
+        return _common_order(self, epoch, (passes - 1).bit_length())[size * number : size * (number + 1)]
 
     def common_rows(self) -> np.ndarray:
         """Positions of the training rows that all parties have, in federated transfer."""
@@ -95,6 +96,25 @@ class Schedule:
     def key(self, purpose: str, epoch: int, batch: int) -> np.ndarray:
         """A seed of random numbers, int64 [2], different for each purpose, epoch and batch."""
         return secret_key(self.seed, purpose, epoch, batch)
+
+
+@functools.lru_cache(maxsize=8)
+def _order(schedule: Schedule, split: str, epoch: int) -> np.ndarray:
+    """Positions of a split's rows in the order of an epoch, read-only as they are cached."""
+    rows = schedule.split(split)
+    if split == "train":
+        rows = rows[np.random.default_rng([schedule.seed, 1, epoch]).permutation(len(rows))]
+    rows.flags.writeable = False
+    return rows
+
+
+@functools.lru_cache(maxsize=8)
+def _common_order(schedule: Schedule, epoch: int, doublings: int) -> np.ndarray:
+    """The first 2^doublings passes over the common rows: an epoch draws each twice at most, however many it needs."""
+    rows, draw = schedule.common_rows(), np.random.default_rng([schedule.seed, 3, epoch])
+    passes = np.concatenate([draw.permutation(rows) for _ in range(2**doublings)])
+    passes.flags.writeable = False
+    return passes
 
 
 def secret_key(secret: int, purpose: str, *where: int) -> np.ndarray:

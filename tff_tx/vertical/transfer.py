@@ -27,7 +27,7 @@ class TransferParty(LabelParty):
     def _given(self, epoch, batch, cuts):
         """As of `LabelParty`, with `cuts` of the batch of rows in common, which it knows as well."""
         own, *rest = super()._given(epoch, batch, cuts)
-        rows = self.schedule.batches("common", epoch)[batch]
+        rows = self.schedule.batch("common", epoch, batch)
         return own, self._own(rows, epoch, batch), tf.constant(self.labels[rows]), *rest
 
     def logits(self, split: str, epoch: int, batch: int, cuts: Mapping[str, np.ndarray]) -> np.ndarray:
