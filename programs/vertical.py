@@ -16,7 +16,7 @@ from tff_tx.core import tls
 
 def main(settings: cli.Settings) -> None:
     config, own, action = settings.config, settings[VerticalConfig], settings[VerticalActionConfig]
-    check_vertical(own)
+    parties = check_vertical(own)
     if not own.parties:
         config = config.replace({"data.dataset": "digits"})
     elif config.data.files:
@@ -32,7 +32,7 @@ def main(settings: cli.Settings) -> None:
     elif found is not None:
         print("\n".join(f"{name}: {value:.4f}" for name, value in found.items()))
         print(f"Results are in {vertical.run_directory(config)}")
-    else:
+    if action.party is not None and parties[action.party].label is None:
         print(f"All that left {action.party} is logged in {vertical_parties.log_path(config, action.party)}")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import types
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,11 @@ from sklearn.datasets import load_breast_cancer
 
 from tests.vertical import small
 from tff_tx import datasets
+from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment import RowOrder
 from tff_tx.run import vertical
+from tff_tx.run.vertical_federation import StoredParty
+from tff_tx.vertical import open_federation
 from tff_tx.vertical.schedule import Schedule
 from tff_tx.vertical.training import received
 
@@ -83,6 +87,43 @@ def test_rows_that_one_party_alone_has_change_nothing_of_those_in_common():
         np.testing.assert_array_equal(other.batch("common", 3, number), batch)
     assert np.concatenate(other.batches("further", 0)).tolist() == list(range(100, 117))
     assert set(range(100, 117)) < set(other.known(False))
+
+
+def predicting(path, further=3):
+    """A party with rows of its own behind two common ones, and what it answers to predictions."""
+    stored = StoredParty(types.SimpleNamespace(name="shop", further=further), {}, str(path), np.array([4, 0, 1, 2, 3]))
+    stored._is_ready = True
+    return stored, lambda classes, *arrays: stored.answer("predicted", {"classes": classes}, arrays)
+
+
+def test_predictions_that_come_are_of_a_partys_own_rows(tmp_path):
+    stored, answer = predicting(tmp_path)
+    good = np.full([3, 2], 0.5, np.float32)
+    wrong = [("yn", good[:2]), ("yn", good[:0]), ("yn", good, good), ("yn",), ("y", good), ("yn", good.astype(int))]
+    for classes, *arrays in [*((list(names), *arrays) for names, *arrays in wrong), ("yn", good), ([1, 2], good)]:
+        with pytest.raises(UserError, match="predictions came that are not of the 3 rows that it alone has"):
+            answer(classes, *arrays)
+    with pytest.raises(UserError, match="not of the 0 rows"):
+        predicting(tmp_path, 0)[1](["y", "n"], good[:0])
+    assert not list(tmp_path.iterdir())
+    answer(["y", "n"], good)
+    assert pd.read_csv(stored.predictions)["row"].tolist() == [1, 2, 3]
+    answer(None, good[:, :1])
+    assert list(pd.read_csv(stored.predictions)) == ["row", "prediction"]
+
+
+def test_predictions_that_cannot_be_written_are_a_sentence(tmp_path):
+    (tmp_path / "predictions.csv").mkdir()
+    _, answer = predicting(tmp_path)
+    with pytest.raises(UserError, match="predictions.csv cannot be written .Is a directory.: make room or restore it"):
+        answer(None, np.zeros([3, 1], np.float32))
+
+
+@pytest.mark.parametrize("told", [{"further": -1}, {"further": 10**12}, {"further": "9"}, {"tokens": 10**9}])
+def test_numbers_that_cannot_be_are_rejected(told):
+    ((key, value),) = told.items()
+    with pytest.raises(UserError, match=f"^shop sent {key}={value!r}: must be a whole number from 0 to "):
+        open_federation(["shop"], lambda phase, asked: {"shop": ({"tokens": 1, **told}, [])}, 10, "")
 
 
 @pytest.mark.slow

@@ -32,6 +32,9 @@ _NOISE_KEY = "noise.key"
 class StoredParty:
     """A party whose weights, and what it found out about its columns, are in a directory of its own.
 
+    Attributes:
+      predictions: Path of the predictions that it has written of rows that it alone has; None: it has written none.
+
     Args:
       party: A `FeatureParty` or a `LabelParty`.
       facts: What it found out.
@@ -42,6 +45,7 @@ class StoredParty:
     def __init__(self, party: Any, facts: Mapping[str, Any], path: str, places: Sequence[int] = ()):
         self._party, self._initial, self._places = party, None, places
         self._facts, self._path, self._is_ready = dict(facts), path, False
+        self.predictions: str | None = None
 
     @functools.cached_property
     def _checkpoints(self):
@@ -69,14 +73,30 @@ class StoredParty:
             self._checkpoints.save(self._half.state, int(said["epoch"]))
             return {}, []
         if phase == "predicted":
-            path = os.path.join(self._path, PREDICTIONS)
-            write_predictions(path, self._places[-len(arrays[0]) :], said["classes"], arrays[0])
+            self._write_predicted(said.get("classes"), arrays)
             return {}, []
         if phase == "restore":
             names = [self._party.name, *getattr(self._party, "parties", ())]
             restore = lambda most: [self._restore(most), *below(phase, {"at_most": most})]  # noqa: E731
             return {"epoch": common_epoch(names, restore, said["at_most"])}, []
         return self._party.answer(phase, said, arrays)
+
+    def _write_predicted(self, classes, arrays):
+        further = getattr(self._party, "further", 0)
+        are_names = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+        width = len(classes) if are_names else 1
+        fits = [(array.shape, array.dtype.kind) for array in arrays] == [((further, width), "f")]
+        if not further or not fits or not (are_names or classes is None):
+            raise UserError(
+                f"predictions came that are not of the {further} rows that it alone has, a number for each class: use "
+                "the same release of tff_tx, and give all parties' commands again."
+            )
+        path = os.path.join(self._path, PREDICTIONS)
+        try:
+            write_predictions(path, self._places[-further:], classes, arrays[0])
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): make room or restore it.") from None
+        self.predictions = path
 
     def _restore(self, at_most):
         if self._initial is None:

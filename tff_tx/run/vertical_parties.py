@@ -27,6 +27,8 @@ _WORDING = Wording("vertical.parties", "vertical_run.address", "start `python -m
 def run_party(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig) -> dict[str, float] | str | None:
     """Acts as one party: the one with the labels listens, the others dial; returns what `vertical.act` does to it.
 
+    Others return the path of their predictions of rows that they alone have, None without any.
+
     A party in the middle dials the one with the labels, and listens for those with columns.
 
     Args:
@@ -109,7 +111,8 @@ def _asking(hub: Hub, compressed: bool):
     return ask
 
 
-def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, plan: dict[str, Any]) -> None:
+def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfig, plan: dict[str, Any]) -> str | None:
+    """Answers until the one with the labels says goodbye; returns the path of predictions if it has written any."""
     run_dir, parties = vertical.run_directory(config), settings.party_configs()
     path, features = vertical_federation.party_directory(run_dir, own.party), feature_parties(parties)
     with directory.writing(path):
@@ -117,13 +120,14 @@ def _serve(config: RunConfig, settings: VerticalConfig, own: VerticalActionConfi
             with _asking_others(settings, own, own.middle_certificate, features, plan) as ask:
                 party = vertical_federation.stored_middle(config, settings, own.party, run_dir, ask)
                 _answer(party, settings, own, plan, log_path(config, own.party))
-            return
+            return None
         trained = os.path.exists(os.path.join(path, vertical_federation.FACTS))
         kit = wire.load_kit(own.certificate, "participant", features)
         party = vertical_federation.load_stored(
             config, settings, own.party, run_dir, trained, vertical_federation.noise_key(path), kit
         )
         _answer(party, settings, own, plan, log_path(config, own.party))
+        return party.predictions
 
 
 def _answer(

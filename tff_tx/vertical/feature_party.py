@@ -72,6 +72,11 @@ class FeatureParty:
         self._weighted = tf.function(self._train, [*given, cut], False)
         self._backward = tf.function(lambda *values: self._train(*values, None), given, False)
 
+    @property
+    def further(self) -> int:
+        """Number of rows that it alone has, in federated transfer."""
+        return self._schedule.further
+
     def answer(self, phase: str, said: Mapping[str, Any], arrays: Sequence[np.ndarray] = ()) -> tuple[dict, list]:
         """Answers a message of the label party.
 
@@ -125,7 +130,7 @@ class FeatureParty:
                 raise UserError(sentence.format(own[name] or "none", said.get(name) or "none") + ".")
         key = {} if self._masks is None else {"key": self._masks.offer()}
         tokens = self.half.model.objective.output_spec.shape[1]
-        return {"tokens": tokens, "further": self._schedule.further, **key}
+        return {"tokens": tokens, "further": self.further, **key}
 
     def _batch(self, split, epoch, batch):
         rows = self._schedule.batch(split, epoch, batch)

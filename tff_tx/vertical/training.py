@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
@@ -24,6 +25,10 @@ Ask = Callable[[str, "Mapping[str, tuple[dict, Sequence[np.ndarray]]]"], "dict[s
 """(phase, by party what is said and arrays) -> by party what it says and arrays, see `FeatureParty.answer`."""
 
 
+# A party that says more of what it has is wrong, and would have this one ask for ever.
+_MOST = {"tokens": 2**16, "further": 10**9}
+
+
 def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -> dict[str, dict[str, int]]:
     """Has all parties compare version, rows and order, and agree on keys, before anything of the data is sent.
 
@@ -31,13 +36,16 @@ def open_federation(names: Sequence[str], ask: Ask, rows: int, alignment: str) -
       By feature party "tokens", how many it sends of a row, and "further", how many rows it has that are not common.
 
     Raises:
-      UserError: If one has other rows, or another order or version.
+      UserError: If one has other rows, or another order or version, or says what cannot be.
     """
     said = {"version": VERSION, "alignment": alignment, "rows": rows}
     answers = ask("open", {name: (said, ()) for name in names})
     if offers := {name: told["key"] for name, (told, _) in answers.items() if "key" in told}:
         ask("agree", {name: ({"keys": offers}, ()) for name in names})
-    return {n: {key: int(told.get(key, 0)) for key in ("tokens", "further")} for n, (told, _) in answers.items()}
+    for (name, (told, _)), (key, most) in itertools.product(answers.items(), _MOST.items()):
+        if type(told.get(key, 0)) is not int or not 0 <= told.get(key, 0) <= most:
+            raise UserError(f"{name} sent {key}={told[key]!r}: must be a whole number from 0 to {most}.")
+    return {n: {key: told.get(key, 0) for key in _MOST} for n, (told, _) in answers.items()}
 
 
 def train_epoch(
