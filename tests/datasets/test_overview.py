@@ -165,6 +165,12 @@ def test_columns(tmp_path):
             "tabular_classification",
             {"label_column": "survived", "numeric_columns": ("price", "age"), "categorical_columns": ("stars", "kind")},
         ),
+        (
+            ("headline", "price", "age", "stars", "kind", "survived"),
+            {"text_column": ("headline",)},
+            "sequence_classification",
+            {"label_column": "survived"},
+        ),
         (("headline", "price", "stars"), {}, "sequence_classification", {"label_column": "stars"}),
         (("review", "price", "age", "stars", "kind", "survived"), {}, "sequence_classification", {}),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),

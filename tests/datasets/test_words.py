@@ -35,7 +35,7 @@ def read(path, *wants, **settings):
         (lambda sentence, word: f"Sentence: {sentence}" if word == 0 else "", "Sentence #"),
         (lambda sentence, word: f"Sentence: {sentence}" if word == 0 else None, "sent_id"),
         (lambda sentence, word: sentence, "sentence_idx"),
-        (lambda sentence, word: sentence % 2, "Sentence"),  # an id that comes again is another sentence
+        (lambda sentence, word: sentence % 2, "Sentence No"),  # an id that comes again is another sentence
     ],
 )
 def test_rows_of_words_are_sentences(tmp_path, ending, named, column):
@@ -77,6 +77,18 @@ def test_texts_beside_a_column_of_sentences_stay_texts(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
     found = read(tmp_path / "x.csv", "text", text_column=("text",), label_column="label")
     assert found == [["yes indeed"] * 9]
-    rows = [{"sentence": f"yes {n}", "word": "yes", "label": "a"} for n in range(9)]  # a word of each sentence
+    rows = [{"sent": n // 5, "sentence": f"yes {n // 3}", "word": "yes", "label": "a"} for n in range(9)]
     pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
     assert read(tmp_path / "x.csv", "text", text_column=("word",), label_column="label") == [["yes"] * 9]
+
+
+def test_a_sentence_ends_where_the_client_changes(tmp_path):
+    rows = [{"sent_id": 1, "Word": word, "Tag": "O", "by": by} for by in ("a", "b") for word in ("One", "word")]
+    pd.DataFrame(rows).to_csv(tmp_path / "x.csv", index=False)
+    assert read(tmp_path / "x.csv", "tokens", "client", client_column="by") == [[["One", "word"]] * 2, ["a", "b"]]
+
+
+def test_numbers_among_words_are_words(tmp_path):
+    rows = [{"sent_id": n // 3, "Word": [2, "x", 3.5][n % 3], "Tag": "O"} for n in range(6)]
+    pd.DataFrame(rows).to_json(tmp_path / "x.jsonl", orient="records", lines=True)
+    assert read(tmp_path / "x.jsonl", "tokens") == [[["2", "x", "3.5"]] * 2]

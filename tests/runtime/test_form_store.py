@@ -51,6 +51,19 @@ def test_a_form_is_found_again_and_runs_the_same_round(made, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_what_others_can_write_is_not_read(made, tmp_path):
+    process, directory = linear_process(), tmp_path / "forms"
+    form_store.compiled(process, str(directory))
+    (path,) = directory.iterdir()
+    for where in (directory, path):
+        where.chmod(0o777)
+        form_store.compiled(process, str(directory))
+        assert where.stat().st_mode & 0o077 == 0
+    assert len(made) == 3
+    form_store.compiled(process, str(directory))
+    assert len(made) == 3
+
+
 def test_the_first_state_is_not_stored(made, tmp_path):
     process = linear_process()
     form_store.compiled(process, str(tmp_path))

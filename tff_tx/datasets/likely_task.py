@@ -99,7 +99,8 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": "token_classification", **named}
     if words := _words_and_tags(found) or _word_a_row(found):
         return {"task.kind": "token_classification", **words, **named}
-    texts = [] if _are_names(found) else found.of_kind("text")
+    texts = found.of_kind("text")
+    texts = [] if not {*spec.text_column} & {*texts} and _are_names(found) else texts
     if {"text", "target"} <= record_columns and spec.target_column in texts:
         return {"task.kind": "sequence_to_sequence", **named}
     if "messages" in record_columns and "target" not in record_columns:

@@ -155,7 +155,8 @@ class Survey:
         if categorical:
             self.require("train", "categories")
         found = zip(categorical, self.pools["train"].categories)
-        return Features(numeric, categorical, tuple(tuple(self.spec.categories.get(name, v)) for name, v in found))
+        named = (map(values.as_category, self.spec.categories.get(name, v)) for name, v in found)
+        return Features(numeric, categorical, tuple(map(tuple, named)))
 
 
 def ordered_label_names(found: Iterable[str], tagged: bool) -> tuple:

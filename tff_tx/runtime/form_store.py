@@ -35,19 +35,27 @@ def compiled(process: tff.learning.templates.LearningProcess, directory: str, mo
     """
     path = os.path.join(directory, _name(process))
     with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
-        parts = _read(path)
+        parts = _read(path) if _is_own(directory) and _is_own(path) else {}
         os.utime(path)
         moduli = tuple(json.loads(parts.pop(_MODULI)))
         return RoundForm({**parts, _INITIALIZE: RoundForm.initial(process)}, moduli)
     form = RoundForm.of(process)
     with contextlib.suppress(OSError):
         make_private(directory)
+        if not _is_own(directory):
+            return form
         parts = {name: part for name, part in form.computations.items() if name != _INITIALIZE}
         _write(path, {**parts, _MODULI: json.dumps(form.moduli).encode()})
         forms = [entry.path for entry in os.scandir(directory) if entry.name.endswith(_ENDING)]
         for old in sorted(forms, key=os.path.getmtime)[:-most]:
             os.remove(old)
     return form
+
+
+def _is_own(path):
+    """Whether nobody else can have put a graph there, which could read and write this user's files."""
+    found = os.stat(path)
+    return found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def _name(process):

@@ -60,6 +60,19 @@ def test_a_missing_category_is_a_category_of_its_own(tmp_path, ending):
     assert [row["categories"].tolist() for row in rows_of(load(seen).test)] == [[0]]
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_categories_that_are_whole_numbers_are_the_same_beside_a_missing_one(tmp_path, ending):
+    for name, wards in (("x", [1, 2, 10]), ("y", [2, None, 10])):
+        table, path = pd.DataFrame({"ward": wards, "label": ["no", "yes", "no"]}), tmp_path / f"{name}.{ending}"
+        table.to_csv(path, index=False) if ending == "csv" else table.to_parquet(path)
+    files = {"test_files": (str(tmp_path / f"y.{ending}"),), "numeric_columns": (), "num_clients": 1}
+    spec = spec_of(tmp_path / f"x.{ending}", tmp_path, **files)
+    assert datasets.survey(spec).features.categories == (("1", "10", "2"),)
+    assert [row["categories"].tolist() for row in rows_of(load(spec).test)] == [[3], [0], [2]]
+    named = dataclasses.replace(spec, categories={"ward": ["1.0", "2.0"]})
+    assert datasets.survey(named).features.categories == (("1", "2"),)
+
+
 def test_statistics_of_the_federation_are_those_of_all_rows(tmp_path, rng):
     """Unequal clients with unequal means, beside NumPy over everything at once."""
     ages, doses = rng.normal(40, 12, 90), rng.normal(1e4, 5, 90)

@@ -369,9 +369,9 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
         return ((where, {**of_name, **row} if isinstance(row, dict) else row) for where, row in read)
     if spec.client_per_column:
         return columns.one_client_a_column(read, spec)
-    for stage in (with_sentences, with_annotations):
-        read = stage(read, spec.text_column[0], spec.label_column)
-    return with_media(columns.with_nested(read, spec), file.path)
+    read = with_sentences(read, spec.text_column[0], spec.label_column, spec.client_column)
+    annotated = with_annotations(read, spec.text_column[0], spec.label_column)
+    return with_media(columns.with_nested(annotated, spec), file.path)
 
 
 def _digest(files: Sequence[_File], name: str) -> str:

@@ -31,6 +31,9 @@ _THREE = re.compile(r"\.\d{3}(?!\d)")
 _MOST_DIGITS = 40
 
 
+_WHOLE = re.compile(r"-?\d+\.0")
+
+
 def is_missing(value) -> bool:
     """Whether there is no value."""
     return value is None or (isinstance(value, float) and np.isnan(value))
@@ -105,8 +108,12 @@ def as_label(value) -> str:
 
 
 def as_category(value) -> str:
-    """A single value as text without blanks around it; that there is none is a category as well, the empty text."""
-    return "" if is_missing(value) or not str(value).strip() else as_label(value)
+    """A single value as text without blanks around it; that there is none is a category as well, the empty text.
+
+    Whole numbers are spelled without a point: pandas writes those of a column as 2.0 where another value is missing.
+    """
+    text = "" if is_missing(value) or not str(value).strip() else as_label(value)
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
 def _single(value) -> str:

@@ -11,14 +11,14 @@ from tff_tx.core.errors import setting
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import CHUNK_ROWS, BadRow, Rows
 
-_SENTENCE = re.compile(r"sent(ence)?s?[ _.-]*(#|id|no|nr|num|number|idx|index)?", re.IGNORECASE)
+_SENTENCE = re.compile(r"sent(ence)?[ _.-]*(#|id|no|nr|num|number|idx|index)", re.IGNORECASE)
 
 
-def with_sentences(rows: Rows, text_column: str, label_column: str) -> Rows:
+def with_sentences(rows: Rows, text_column: str, label_column: str, client_column: str | None = None) -> Rows:
     """Gives tables with a word a row a row a sentence: `tokens`, `tags` of the label column, and the other columns.
 
-    Another column has the value of its first word, or a list where values differ. Tables without such a column of
-    sentences are left as they are.
+    A sentence also ends where the client changes. Another column has the value of its first word, or a list where
+    values differ. Tables without such a column of sentences are left as they are.
     """
     rows = iter(rows)
     head = list(itertools.islice(rows, CHUNK_ROWS))
@@ -26,21 +26,23 @@ def with_sentences(rows: Rows, text_column: str, label_column: str) -> Rows:
     if name is None:
         yield from itertools.chain(head, rows)
         return
-    sentence, last = [], None
+    sentence, last = [], [None, None]
     for where, row in itertools.chain(head, rows):
-        value = row.get(name) if isinstance(row, dict) else None
-        if not values.is_empty(value) and value != last:
+        found = [row.get(column) if isinstance(row, dict) else None for column in (name, client_column)]
+        begins = [not values.is_empty(value) and value != before for value, before in zip(found, last)]
+        if any(begins):
             if sentence:
                 yield sentence[0][0], _joined(sentence, text_column, label_column)
-            sentence, last = [], value
+            sentence = []
+        last = [before if values.is_empty(value) else value for value, before in zip(found, last)]
         sentence.append((where, row))
     yield sentence[0][0], _joined(sentence, text_column, label_column)
 
 
 def sentence_column(rows: Sequence[Mapping[str, Any]], text_column: str) -> str | None:
     """The column that says to which sentence a row's word belongs, or in its first row alone; None if there is none."""
-    words = [row.get(text_column) for row in rows]
-    if not words or not all(isinstance(word, str) and len(word.split()) <= 1 for word in words):
+    words = [row[text_column] for row in rows if not values.is_empty(row.get(text_column))]
+    if not words or not all(values.is_scalar(word) and len(str(word).split()) == 1 for word in words):
         return None
     for name in (name for name in rows[0] if name != text_column and _SENTENCE.fullmatch(name.strip())):
         named = [row.get(name) for row in rows if not values.is_empty(row.get(name))]
@@ -61,7 +63,7 @@ def _joined(sentence: Sequence[tuple], text_column: str, label_column: str) -> d
                 f"such sentences out with {setting('data.on_bad_rows')}=skip."
             )
     columns = {name: [row.get(name) for _, row in sentence] for name in sentence[0][1]}
-    found = {"tokens": columns.pop(text_column)}
+    found = {"tokens": list(map(str, columns.pop(text_column)))}
     found |= {"tags": columns.pop(label_column)} if label_column in columns else {}
     alike = lambda column: all(v == column[0] or values.is_empty(v) for v in column)  # noqa: E731
     return {**{name: column[0] if alike(column) else column for name, column in columns.items()}, **found}
