@@ -113,7 +113,7 @@ VERTICAL_FILES = (
         ("parties/*",),
         SECRET,
         "`parties/NAME/`, which is that party's own: its weights, what it found out about its columns, the key of its "
-        "noise, and its log",
+        "noise, its log, and `predictions.csv` of the rows that it alone has",
     ),
     Output(
         ("metrics.csv", "results.json", "report.*", "predictions.csv"),
