@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import json
+import re
 import types
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_breast_cancer
 
+from tests.processes import run
 from tests.vertical import small
+from tests.vertical.test_parties import SMALL, commands, forked, told
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
 from tff_tx.federation.alignment import RowOrder
@@ -119,16 +123,15 @@ def test_predictions_that_cannot_be_written_are_a_sentence(tmp_path):
         answer(None, np.zeros([3, 1], np.float32))
 
 
-@pytest.mark.parametrize("told", [{"further": -1}, {"further": 10**12}, {"further": "9"}, {"tokens": 10**9}])
-def test_numbers_that_cannot_be_are_rejected(told):
-    ((key, value),) = told.items()
+@pytest.mark.parametrize("of", [{"further": -1}, {"further": 10**12}, {"further": "9"}, {"tokens": 10**9}])
+def test_numbers_that_cannot_be_are_rejected(of):
+    ((key, value),) = of.items()
     with pytest.raises(UserError, match=f"^shop sent {key}={value!r}: must be a whole number from 0 to "):
-        open_federation(["shop"], lambda phase, asked: {"shop": ({"tokens": 1, **told}, [])}, 10, "")
+        open_federation(["shop"], lambda phase, asked: {"shop": ({"tokens": 1, **of}, [])}, 10, "")
 
 
-@pytest.mark.slow
-def test_two_tables_with_few_rows_in_common_teach_and_predict_all_others(tmp_path):
-    """Of 569 tumours a clinic has 360, a laboratory 329 and both 120: it predicts its 209 others, in its own table."""
+def two_tables(tmp_path):
+    """Of 569 tumours a clinic has 360, a laboratory 329 and both 120: all, by party the rows, and parties."""
     data = load_breast_cancer(as_frame=True)
     frame = data.data.rename(columns=lambda name: name.replace(" ", "_")).assign(
         label=data.target.map({0: "malignant", 1: "benign"})
@@ -143,6 +146,13 @@ def test_two_tables_with_few_rows_in_common_teach_and_predict_all_others(tmp_pat
         RowOrder("tag", tuple(places), datasets.sources.file_digest([table])).save(order)
         given[name] = {**party, "files": [table], "order": order}
         rows[name] = own.index.to_numpy()
+    return frame, rows, given
+
+
+@pytest.mark.slow
+def test_two_tables_with_few_rows_in_common_teach_and_predict_all_others(tmp_path):
+    """The laboratory predicts its 209 other rows, in its own table."""
+    frame, rows, given = two_tables(tmp_path)
     settings = small.settings(parties=given, epochs=8, layers=0, top="concatenation", common_rows=90)
     config = small.config(**{"run.directory": str(tmp_path / "run")})
     vertical.train(config, settings, False)
@@ -155,6 +165,26 @@ def test_two_tables_with_few_rows_in_common_teach_and_predict_all_others(tmp_pat
     assert ((found["benign"] > 0.5).to_numpy() == (predicted["label"] == "benign").to_numpy()).mean() > 0.85
     both = pd.read_csv(tmp_path / "run" / "predictions.csv", index_col="row")
     assert sorted(rows["clinic"][both.index]) == list(range(240, 360))
+
+
+@pytest.mark.slow
+def test_predictions_between_processes_are_named_or_end_both_parties(tmp_path):
+    """The laboratory prints where its own are; where they cannot be written both exit with 2 and a sentence."""
+    _, _, given = two_tables(tmp_path)
+    flags = [*SMALL, f"--parties={json.dumps(given)}", "--top=concatenation", "--common_rows=90", "--epochs=1"]
+    run("vertical", *flags, f"--run_dir={tmp_path / 'clinic'}", cwd=tmp_path)
+    (tmp_path / "laboratory" / "parties").mkdir(parents=True)
+    own = tmp_path / "laboratory" / "parties" / "laboratory"
+    (tmp_path / "clinic" / "parties" / "laboratory").rename(own)
+    for code, sentence in ((0, f"Predictions are in {own}"), (2, "Error: --parties: laboratory: /.*cannot be written")):
+        ways = commands(tmp_path, ["laboratory"])
+        running = {name: forked(tmp_path, name, *flags, "--action=predict", *way) for name, way in ways.items()}
+        assert [process.wait(400) for process in running.values()] == [code] * 2
+        assert re.search(sentence, told(tmp_path, "laboratory"))
+        assert code == 0 or re.search(sentence, told(tmp_path, "clinic"))
+        if code == 0:
+            (own / "predictions.csv").unlink()
+            (own / "predictions.csv").mkdir()
 
 
 @pytest.mark.slow
