@@ -2,7 +2,8 @@
 
 Of each data set, by `programs.tune` and `programs.train` themselves: the best of 16 random configurations, each a whole
 run that is scored on all validation clients; a study for a quarter of the client-seconds which that has spent, with its
-evaluations; the same of arms that are runs of FedEx; and FedEx beside each fixed rate of its choices, as whole runs.
+evaluations; the same, first compared after one round; the same of arms that are runs of FedEx; and FedEx beside each
+fixed rate of its choices, as whole runs.
 Searched are the rates of clients and server and the server's momentum. What is done is read, and what was interrupted
 goes on: start it again with the same --run_dir.
 """

@@ -12,8 +12,8 @@ def check_vertical(config: VerticalConfig) -> dict[str, PartyConfig]:
     """The parties of a configuration that is in order.
 
     Raises:
-      UserError: If not just one party has labels, a name is none of a directory, a party knows nothing of a row or has
-        two kinds of columns, a cut is none, or settings exclude each other.
+      UserError: If not just one party has labels, a name cannot be that of a directory, a party knows nothing of a row
+        or has two kinds of columns, a cut is none, or settings exclude each other.
     """
     parties, where = config.party_configs(), setting("vertical.parties")
     with_labels = [name for name, party in parties.items() if party.label is not None]

@@ -23,7 +23,7 @@ _EXPORTS = {
     "readers.values": ("as_image",),
     "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "id_in_silo", "silo_of"),
     "sources": ("DataSet", "Format", "open_source", "read_records"),
-    "spec": ("DataSpec", "default_cache_dir"),
+    "spec": ("DataSpec", "cache_directory", "default_cache_dir"),
     "splits": ("Split",),
     "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset", "is_whole"),
     "survey_pass": ("image_shape", "label_names", "survey"),

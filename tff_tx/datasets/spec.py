@@ -79,6 +79,11 @@ def default_cache_dir() -> str:
     return os.path.join(base, "tff_tx")
 
 
+def cache_directory(chosen: str | None) -> str:
+    """The path of the cache directory that a setting names, or of the default one."""
+    return os.path.abspath(os.path.expanduser(chosen or default_cache_dir()))
+
+
 def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], version: Any, *content: Any) -> str:
     """The path of a file in the cache directory of a specification, named by all that decides what is in it.
 
@@ -87,8 +92,7 @@ def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], version:
     """
     settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in no_matter}
     name = hashlib.sha256(json.dumps([version, settings, *content], sort_keys=True).encode()).hexdigest()[:32]
-    directory = os.path.abspath(os.path.expanduser(spec.cache_dir or default_cache_dir()))
-    return os.path.join(directory, name + ending)
+    return os.path.join(cache_directory(spec.cache_dir), name + ending)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,13 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 import zipfile
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.core.files import make_private
+from tff_tx.core import files
 from tff_tx.runtime.form import RoundForm
 
 _MODULI, _INITIALIZE, _ENDING = "moduli", "initialize", ".form"
@@ -41,11 +40,14 @@ def compiled(process: tff.learning.templates.LearningProcess, directory: str, mo
         return RoundForm({**parts, _INITIALIZE: RoundForm.initial(process)}, moduli)
     form = RoundForm.of(process)
     with contextlib.suppress(OSError):
-        make_private(directory)
+        files.make_private(directory)
         if not _is_own(directory):
             return form
         parts = {name: part for name, part in form.computations.items() if name != _INITIALIZE}
-        _write(path, {**parts, _MODULI: json.dumps(form.moduli).encode()})
+        # Of processes that write the same form at once one may move another's file: an archive without its end is none.
+        with files.atomic(path, "wb", durable=False, private=True) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, part in {**parts, _MODULI: json.dumps(form.moduli).encode()}.items():
+                archive.writestr(name, part)
         forms = [entry.path for entry in os.scandir(directory) if entry.name.endswith(_ENDING)]
         for old in sorted(forms, key=os.path.getmtime)[:-most]:
             os.remove(old)
@@ -75,16 +77,3 @@ def _name(process):
 def _read(path):
     with zipfile.ZipFile(path) as file:
         return {name: file.read(name) for name in file.namelist()}  # which checks that they are whole
-
-
-def _write(path, parts):
-    """Writes a file as a whole or not at all, whoever else writes it."""
-    descriptor, scratch = tempfile.mkstemp(dir=os.path.dirname(path))
-    try:
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, part in parts.items():
-                archive.writestr(name, part)
-        os.replace(scratch, path)
-    except BaseException:
-        os.remove(scratch)
-        raise

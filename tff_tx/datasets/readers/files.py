@@ -36,7 +36,7 @@ from tff_tx.datasets.sources import (
     file_digest,
     grouped,
 )
-from tff_tx.datasets.spec import default_cache_dir
+from tff_tx.datasets.spec import cache_directory
 from tff_tx.datasets.times import by_time
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _known_format(found: dict, spec: DataSpec) -> str:
 
 
 def _downloaded(paths: Sequence[str], spec: DataSpec) -> list[str]:
-    cache_dir = os.path.expanduser(spec.cache_dir or default_cache_dir())
+    cache_dir = cache_directory(spec.cache_dir)
     return [hub_directory(path, cache_dir) if path.startswith(HUB) else path for path in paths]
 
 

@@ -211,11 +211,8 @@ def build_engine(
         )
     # A process with differential privacy is compiled anew: what noise is made from is nowhere but in its run.
     stored = engine.name == "local" and not laws.is_private(config)
-    form = {"form": form_store.compiled(process, _forms(config))} if stored else {}
+    forms = os.path.join(datasets.cache_directory(config.data.cache_dir), "forms")
+    form = {"form": form_store.compiled(process, forms)} if stored else {}
     return ENGINES[engine.name](
         process, engine.num_threads, precision, payload_encoder(config), hooks=hooks, cost_fn=cost_fn, **form
     )
-
-
-def _forms(config: RunConfig) -> str:
-    return os.path.join(os.path.expanduser(config.data.cache_dir or datasets.default_cache_dir()), "forms")
