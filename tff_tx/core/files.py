@@ -50,6 +50,18 @@ def make_private(path: str) -> None:
         os.chmod(path, 0o700)
 
 
+def link_directory(source: str, target: str) -> None:
+    """Gives the files of a directory, which are replaced and never changed, second names in another; or copies them."""
+    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_linked)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copy2(source, target)
+
+
 def check_space(path: str, num_bytes: int) -> None:
     """Rejects the value of run.directory, an existing directory, on a disk with less room than what will be written."""
     free = shutil.disk_usage(path).free

@@ -16,6 +16,7 @@ from tff_tx.run import loop
 from tff_tx.run.tuning import private, study
 from tff_tx.run.tuning.arms import Arms, cost_of_rounds
 from tff_tx.run.tuning.records import Records
+from tff_tx.tasks import FeatureCache
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "client_momentum": True}
@@ -103,6 +104,25 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
         assert cost == SECONDS or 0.3 < share <= 1
         seconds = round(2 * spent[BYTES][SECONDS], 1)
     assert spent[BYTES]["rounds"] >= 2
+
+
+@pytest.mark.slow
+def test_arms_take_the_features_of_frozen_layers_from_one_another(cache_dir, tmp_path, monkeypatch):
+    """Each client's are computed once in a study; the drawn cohorts of all arms are the same."""
+    written, write = [], FeatureCache._write
+
+    def counted(cache, split, item):
+        written.append((split, item[1]))
+        return write(cache, split, item)
+
+    monkeypatch.setattr(FeatureCache, "_write", counted)
+    data = ft.Data("digits", clients=ft.Iid(12), validation=0.2, test=20)
+    model = ft.Model(config=TINY, trainable="head", cache_features=True)
+    own = trainer(ft.load_task(data=data, model=model, cache_dir=cache_dir))
+    found = own.tune({"client_learning_rate": True}, "8 rounds", study_dir=str(tmp_path), sampler="random")
+    assert len(found.table) > 2
+    assert written
+    assert len(set(written)) == len(written)
 
 
 def _check_results(task, whole, tmp_path, more):

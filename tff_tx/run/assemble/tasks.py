@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable
@@ -15,6 +14,7 @@ from typing import Any, Callable
 from tff_tx import datasets, models, runtime, tasks
 from tff_tx.config import FIELDS, RunConfig
 from tff_tx.config.task import ModelConfig
+from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run.directory import StoredRun
 
@@ -184,7 +184,7 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
     """
     if not config.model.cache_features:
         return None
-    directory, budget = os.path.join(config.run.directory, _FEATURES), config.model.feature_cache_bytes
+    directory, budget = os.path.join(config.run.directory, FEATURES), config.model.feature_cache_bytes
     found = tasks.FeatureCache(task, directory, budget, config.engine.num_threads)
     expected = config.cohort.clients_per_round * found.mean_bytes()
     if expected > budget:
@@ -196,7 +196,7 @@ def feature_cache(config: RunConfig, task: tasks.FederatedTask) -> tasks.Feature
     return found
 
 
-_FEATURES = "features"
+FEATURES = "features"
 """The directory of the activation cache in a run's."""
 _EVALUATION_SHARE = 0.5
 """Of the cache's budget: more of it would leave too little for training clients."""
@@ -222,14 +222,6 @@ def describe_padding(config: RunConfig, task: tasks.FederatedTask) -> list[str]:
     return [f"padding: {share:.1%} of tokens in clients' batches, {plain.padding_share(clients):.1%} without bucketing"]
 
 
-def _linked(source: str, target: str) -> None:
-    """A second name of a file; on another disk a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 @contextlib.contextmanager
 def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str]) -> Iterator[tasks.FederatedTask]:
     """The task with activations for inputs, as the run was trained, where models are trained in an evaluation.
@@ -246,7 +238,7 @@ def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str])
     if not run.config.model.cache_features:
         yield task
         return
-    budget, stored = run.config.model.feature_cache_bytes, os.path.join(run.directory, _FEATURES)
+    budget, stored = run.config.model.feature_cache_bytes, os.path.join(run.directory, FEATURES)
     with tempfile.TemporaryDirectory() as directory:
         cache = tasks.FeatureCache(task, directory, budget, run.config.engine.num_threads)
         clients = {name: getattr(task, name).client_ids for name in dict.fromkeys(names)}
@@ -254,7 +246,7 @@ def on_features(run: StoredRun, task: tasks.FederatedTask, names: Sequence[str])
             yield task
             return
         if os.path.isdir(stored):
-            shutil.copytree(stored, directory, dirs_exist_ok=True, copy_function=_linked)
+            files.link_directory(stored, directory)
         for name, client_ids in clients.items():
             cache.prepare(client_ids, name)
         yield cache.task

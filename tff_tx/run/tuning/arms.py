@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import math
 import os
 import time
@@ -18,6 +19,7 @@ from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
 from tff_tx.run import directory as run_directory
 from tff_tx.run.assemble.cohorts import build_devices
+from tff_tx.run.assemble.tasks import FEATURES
 from tff_tx.run.loop import NotFiniteError
 from tff_tx.run.trainer import Task, Trainer, load
 from tff_tx.run.tuning import side_by_side
@@ -128,6 +130,8 @@ class Arms:
         if self._pool is None or len(left) < 2:
             return
         started = time.monotonic()
+        for arm in left:
+            self._take_features(arm)
         self._pool([self._config_of(arm, values[arm]) for arm in left], rounds)
         self._seconds_before = (time.monotonic() - started) / len(left)
 
@@ -144,10 +148,19 @@ class Arms:
 
     def _advance(self, arm, values, rounds):
         """The weights after so many rounds; None of an arm that has diverged."""
+        self._take_features(arm)
         try:
             return self.trainer(arm, values).advance(rounds)
         except NotFiniteError:
             return None
+
+    def _take_features(self, arm):
+        """Gives a new arm the activations that another one has; of another model, the arm's cache drops them."""
+        of_arms = glob.glob(os.path.join(glob.escape(self._directory), "arms", "*", FEATURES))
+        target = os.path.join(self.path(arm), FEATURES)
+        if self._config.model.cache_features and of_arms and target not in of_arms:
+            most = max(of_arms, key=lambda path: len(glob.glob(os.path.join(glob.escape(path), "*", "*"))))
+            files.link_directory(most, target)
 
     def _seconds(self, values, client, num_bytes):
         """Simulated seconds of a training client in a round."""
