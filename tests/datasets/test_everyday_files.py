@@ -206,10 +206,17 @@ def test_doubts_about_numbers_are_said(tmp_path):
     "times",
     [
         ["2023-W51", "2023-W52", "2024-W01"],
+        ["2023-12", "2024-01", "2024-10"],
+        ["12/2023", "1/2024", "10/2024"],
+        ["Dec 2023", "January 2024", "Sept. 2024"],
+        ["Dec-98", "Jan-99", "Mar-05"],
+        ["2023M12", "2024M01", "2024M02"],
+        ["2023-Q4", "2024Q1", "2024 q2"],
+        ["Q4 2023", "Q1-2024", "Q2/2024"],
         ["2024/03/01 9:05:11 AM GMT+1", "2024/03/01 9:00:00 AM GMT", "2024/03/01 11:05:12 AM GMT+1"],
     ],
 )
-def test_weeks_and_times_of_forms_are_times(tmp_path, times):
+def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):
     rows = [("", {"when": time, "client": "a"}) for time in times]
     order = Order()
     assert order.find("aaa", rows) is None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tff_tx.core.text import listed
+from tff_tx.datasets.periods import is_period
 from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
@@ -188,7 +189,7 @@ def _kind(there: Sequence, distinct: int) -> str:
         if distinct == len(there) > 2 and whole and _counts(there):
             return "id"
         return "category" if few and whole and distinct <= 20 else "number"
-    if all(_TIME.match(str(value)) for value in there):
+    if all(_TIME.match(str(value)) or is_period(value) for value in there):
         return "time"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets import periods
 from tff_tx.datasets.readers import values
 
 _NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
@@ -59,8 +60,12 @@ def _parsed(pattern: str, text: str) -> float:
     return _seconds(datetime.datetime.strptime(text, pattern))
 
 
+def _period(value) -> float:
+    return _seconds(periods.first_day(value))
+
+
 Read = Callable[[Any], float]
-_TEXTS: tuple[Read, ...] = (_iso, *(functools.partial(_by_pattern, pattern) for pattern in _PATTERNS))
+_TEXTS: tuple[Read, ...] = (_iso, _period, *(functools.partial(_by_pattern, pattern) for pattern in _PATTERNS))
 
 
 def _time(read: Read, value) -> float | None:
@@ -76,7 +81,7 @@ def _ways(name: str, value) -> list[Read]:
     if values.is_number(value):
         is_named = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()[-1:]
         return [values.as_number] if {*is_named} & {*_NAMES} and values.as_number(value) >= _LEAST_NUMBER else []
-    if not isinstance(value, datetime.date) and not _DATE.match(str(value)):
+    if not (isinstance(value, datetime.date) or _DATE.match(str(value)) or periods.is_period(value)):
         return []
     return [read for read in _TEXTS if _time(read, value) is not None]
 
