@@ -233,3 +233,36 @@ def test_recordings_in_a_folder_beside_that_of_the_table(tmp_path):
         (tmp_path / folder / name).write_text("filename,category\n1.wav,dog\n2.wav,rain\n")
     (audio,) = read(tmp_path / "meta" / "esc50.csv", "audio")
     assert [os.path.realpath(one["path"]) for one in audio] == [str(tmp_path / "audio" / f"{n}.wav") for n in (1, 2)]
+
+
+def _write(place, files):
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+
+
+def test_recordings_in_folders_of_a_folder_beside_that_of_the_table(tmp_path):
+    """As UrbanSound8K has them: a table in `metadata`, recordings in `audio/fold1`, which it has in another column."""
+    table = "slice_file_name,fold,class\n1.wav,5,dog\n2.wav,1,rain\n"
+    names = ("audio/fold5/1.wav", "audio/fold1/2.wav", "audio/fold1/3.wav")
+    _write(tmp_path, {"metadata/u.csv": table, **dict.fromkeys(names, "")})
+    (audio,) = read(tmp_path / "metadata" / "u.csv", "audio")
+    assert [os.path.realpath(one["path"]) for one in audio] == [str(tmp_path / name) for name in names[:2]]
+    _write(tmp_path, {"audio/fold2/2.wav": ""})
+    with pytest.raises(UserError, match="u.csv, line 3: '2.wav' may be .*fold1/2.wav or .*fold2/2.wav: write its path"):
+        read(tmp_path / "metadata" / "u.csv", "audio")
+
+
+@pytest.mark.parametrize("folder", ["train_images/", ""])
+def test_names_of_pictures_without_their_endings(tmp_path, folder):
+    """As Kaggle's APTOS and others have them; the name may be a patient's, who is the client."""
+    _write(tmp_path, {"x.csv": "id_code,grade\n00a,2\n00b,0\n", f"{folder}00a.png": "a", f"{folder}00b.png": "b"})
+    found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).rows
+    assert [row["id_code"] for row in found] == ["00a", "00b"]
+    assert [os.path.relpath(row["image"]["path"], tmp_path) for row in found] == [f"{folder}00{n}.png" for n in "ab"]
+
+
+def test_names_without_endings_are_no_pictures_if_some_have_none(tmp_path):
+    _write(tmp_path, {"x.csv": "id,grade\na,2\nb,0\n", "a.png": "a"})
+    found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),)))
+    assert [column.name for column in found.columns] == ["id", "grade"]

@@ -16,9 +16,10 @@ from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
 from tff_tx.datasets.readers.conll import begins_with_mark
-from tff_tx.datasets.readers.folders import splits_by_name, table_of, with_media
+from tff_tx.datasets.readers.folders import splits_by_name, table_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
+from tff_tx.datasets.readers.media_tables import with_media
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
 from tff_tx.datasets.readers.spans import with_annotations
 from tff_tx.datasets.readers.words import with_sentences

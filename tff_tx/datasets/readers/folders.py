@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from tff_tx.datasets.sources import FILES_PER_CHUNK, BadRow, Format, Rows
+from tff_tx.datasets.sources import FILES_PER_CHUNK, Format, Rows
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
+PICTURE_ENDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+RECORDING_ENDS = (".wav", ".flac", ".ogg", ".mp3")
 _FOLDER_SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -59,42 +59,6 @@ def table_of(folder: str) -> str | None:
     return next(filter(os.path.isfile, paths), None)
 
 
-def with_media(rows: Rows, path: str) -> Rows:
-    """Rows of a table whose values name pictures or recordings, with these.
-
-    Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`, or
-    beside its folder, as ESC-50 has `audio` beside `meta`.
-    """
-    above = os.path.dirname(path)
-    folders: list[str] = []
-    for where, row in rows:
-        found = {}
-        for name, value in row.items() if isinstance(row, dict) else ():
-            if isinstance(value, str) and (column := _column_of(value)) is not None:
-                folders = folders or [*_folders(above or "."), *_folders(os.path.join(above, ".."))]
-                files = [file] if os.path.isfile(file := os.path.join(above, value)) else []
-                files = files or list(filter(os.path.isfile, (os.path.join(folder, value) for folder in folders)))
-                files = list({os.path.realpath(file): file for file in files}.values())
-                if len(files) > 1:
-                    row = BadRow(
-                        f"{where}: {value!r} may be {files[0]} or {files[1]}: write its path from the table, or put "
-                        "the table into the folder of its files."
-                    )
-                    break
-                if files:
-                    found |= {name: {"path": files[0]}, column: {"path": files[0]}}
-        yield where, {**row, **found} if found and isinstance(row, dict) else row
-
-
-def _folders(folder: str) -> list[str]:
-    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
-
-
-def _column_of(name):
-    ends = {"image": _PICTURES, "audio": _RECORDINGS}
-    return next((column for column, known in ends.items() if name[-5:].lower().endswith(known)), None)
-
-
 def _folder(column: str, extensions: Sequence[str]) -> Format:
     return Format(
         functools.partial(read_media, column=column),
@@ -104,4 +68,4 @@ def _folder(column: str, extensions: Sequence[str]) -> Format:
     )
 
 
-IMAGES, RECORDINGS = _folder("image", _PICTURES), _folder("audio", _RECORDINGS)
+IMAGES, RECORDINGS = _folder("image", PICTURE_ENDS), _folder("audio", RECORDING_ENDS)

@@ -1,0 +1,116 @@
+"""Tables that name pictures or recordings, with these in the place of their names."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+from collections.abc import Iterable
+
+from tff_tx.datasets.readers.folders import PICTURE_ENDS, RECORDING_ENDS
+from tff_tx.datasets.sources import BadRow, Rows
+
+_ENDS = {"image": PICTURE_ENDS, "audio": RECORDING_ENDS}
+# What columns are called that have names of files without their endings.
+_NAMES = ("id", "image", "img", "picture", "photo", "file", "filename", "name", "audio", "recording", "clip", "code")
+_ROWS_TO_TELL, _MOST_FOLDERS = 3, 1000
+
+
+def with_media(rows: Rows, path: str) -> Rows:
+    """Rows of a table whose values name pictures or recordings, with these.
+
+    Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`, or
+    beside its folder, as ESC-50 has `audio` beside `meta`, or from a folder in these, as UrbanSound8K has folds. Names
+    may lack their endings, as Kaggle's ids do, if each of the first rows has a file with one.
+    """
+    places, rows = _Places(os.path.dirname(path)), iter(rows)
+    head = list(itertools.islice(rows, _ROWS_TO_TELL))
+    endings = _endings([row for _, row in head if isinstance(row, dict)], places)
+    for where, row in itertools.chain(head, rows):
+        found = {}
+        for name, value in row.items() if isinstance(row, dict) else ():
+            of_file = f"{value}{endings.get(name, '')}" if name in endings or isinstance(value, str) else ""
+            if (column := _column_of(of_file)) is None:
+                continue
+            files = places.find(of_file)
+            if len(files) > 1:
+                row = BadRow(
+                    f"{where}: {value!r} may be {files[0]} or {files[1]}: write its path from the table, or put "
+                    "the table into the folder of its files."
+                )
+                break
+            if files:
+                # A name without its ending may be that of a client as well.
+                found |= {key: {"path": files[0]} for key in (column, *([] if name in endings else [name]))}
+        yield where, {**row, **found} if found and isinstance(row, dict) else row
+
+
+class _Places:
+    """Where a table's files may lie: the nearest place that has one counts.
+
+    Args:
+      folder: Of the table.
+    """
+
+    def __init__(self, folder: str):
+        self._folder = folder
+
+    def find(self, name: str) -> list[str]:
+        """The different files of a name."""
+        return self.near(name) or _different(self._below.get(name, ()))
+
+    def near(self, name: str) -> list[str]:
+        """The same, without folders in the folders beside."""
+        for folders in ([self._folder], self._beside):
+            if files := [file for folder in folders if os.path.isfile(file := os.path.join(folder, name))]:
+                return _different(files)
+        return []
+
+    @functools.cached_property
+    def _beside(self) -> list[str]:
+        return [*_folders(self._folder or "."), *_folders(os.path.join(self._folder, ".."))]
+
+    @functools.cached_property
+    def _below(self) -> dict[str, list[str]]:
+        """The pictures and recordings in folders of those beside, by name; none if these are many."""
+        found: dict[str, list[str]] = {}
+        folders = list(itertools.islice((f for place in self._beside for f in _folders(place)), _MOST_FOLDERS + 1))
+        for folder in folders if len(folders) <= _MOST_FOLDERS else ():
+            for entry in _entries(folder):
+                if _column_of(entry.name):
+                    found.setdefault(entry.name, []).append(entry.path)
+        return found
+
+
+def _different(files: Iterable[str]) -> list[str]:
+    return list({os.path.realpath(file): file for file in files}.values())
+
+
+def _folders(place: str) -> list[str]:
+    return [entry.path for entry in _entries(place) if entry.is_dir()]
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except OSError:  # it may not be read
+        return []
+
+
+def _endings(rows: list[dict], places: _Places) -> dict[str, str]:
+    """By column, the ending that its values lack as names of files."""
+    found = {}
+    for name, value in rows[0].items() if rows else ():
+        last = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", str(name)).lower().split()[-1:]
+        if {*last} & {*_NAMES} and isinstance(value, (str, int)) and _column_of(str(value)) is None:
+            ends = (*PICTURE_ENDS, *RECORDING_ENDS)
+            there = (end for end in ends if all(places.near(f"{row.get(name)}{end}") for row in rows))
+            if end := next(there, None):
+                found[name] = end
+    return found
+
+
+def _column_of(name: str) -> str | None:
+    return next((column for column, known in _ENDS.items() if name[-5:].lower().endswith(known)), None)
