@@ -263,6 +263,8 @@ def test_names_of_pictures_without_their_endings(tmp_path, folder):
 
 
 def test_names_without_endings_are_no_pictures_if_some_have_none(tmp_path):
-    _write(tmp_path, {"x.csv": "id,grade\na,2\nb,0\n", "a.png": "a"})
-    found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),)))
+    """Nor are those of other folders."""
+    files = {"there/x.csv": "id,grade\na,2\nb,0\n", "there/a.png": "a", "a.png": "a", "else/b.png": "b"}
+    _write(tmp_path, files)
+    found = overview.overview(DataSpec("file", files=(str(tmp_path / "there" / "x.csv"),)))
     assert [column.name for column in found.columns] == ["id", "grade"]

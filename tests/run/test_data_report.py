@@ -124,6 +124,20 @@ def test_columns_are_shown_before_what_is_wrong(tmp_path):
         next(sections)
 
 
+def test_rows_with_infinite_numbers_are_left_out(tmp_path):
+    """As tables of network flows have them, where a rate is a division by zero; the column is one of numbers."""
+    rates = [f"{n}.5" if n % 20 else ("inf" if n else "Infinity") for n in range(60)]
+    (tmp_path / "x.csv").write_text(
+        "\n".join(["rate,size,label", *(f"{r},{n}.25,{n % 2}" for n, r in enumerate(rates))])
+    )
+    found = report(tmp_path / "x.csv", test_fraction=0)
+    assert row(found, "rate", "number", "0", "57")
+    assert "rate has Infinity in 3 rows, which is no finite number" in found
+    assert "--numeric_columns=rate,size --on_bad_rows=skip" in found
+    settings = {"numeric_columns": "rate,size", "label_column": "label", "test_fraction": 0}
+    assert "3 of 60 rows of the train data are skipped" in report(tmp_path / "x.csv", on_bad_rows="skip", **settings)
+
+
 def test_a_folder_of_recordings_with_a_table(tmp_path):
     for number in range(4):
         (tmp_path / f"{number}.wav").write_bytes(b"RIFF")

@@ -151,6 +151,8 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
         table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}
         if any(c.missing for c in inputs if c.kind == "number"):
             table["data.missing_numbers"] = "mean"
+        if any(c.infinite for c in inputs if c.kind == "number"):
+            table["data.on_bad_rows"] = "skip"
         return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
     gaps = {"data.missing_numbers": "last"} if any(c.missing for c in inputs if c.kind == "number") else {}
     if len(numbers) > _MANY_SERIES and not named:

@@ -43,6 +43,7 @@ class Column:
       code: A number such as -99 that several rows have and that lies apart from all others.
       unit: Of its numbers, which it stands beside.
       doubt: What is unclear of its numbers; "": nothing.
+      infinite: Rows with an infinite number, of a column of numbers.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Column:
     code: str | None = None
     unit: str = ""
     doubt: str = ""
+    infinite: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _flat(row: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _column(name: str, found: Sequence) -> Column:
     numbers = [value for value in found if not values.is_missing_number(value)]
+    if infinite := [value for value in numbers if values.is_infinite(value)]:
+        numbers = [value for value in numbers if not values.is_infinite(value)]
     of = {units.unit(value) for value in numbers}
     has_unit = len(of) == 1 and of != {""}
     numbers = list(map(units.without_unit, numbers)) if has_unit else numbers
@@ -117,12 +121,17 @@ def _column(name: str, found: Sequence) -> Column:
     kind = "category" if separator else kind
     code = _code(there) if kind == "number" else None
     unit = of.pop() if has_unit and kind == "number" else ""
-    missing, doubt = len(found) - len(there), _doubt(there, kind, commas)
-    return Column(name, kind, missing, len(shown), examples, labels, separator, code, unit, doubt)
+    infinite = infinite if is_numeric else []
+    missing, doubt = len(found) - len(there) - len(infinite), _doubt(there, kind, commas, infinite)
+    return Column(name, kind, missing, len(shown), examples, labels, separator, code, unit, doubt, len(infinite))
 
 
-def _doubt(there: Sequence, kind: str, commas: str | None) -> str:
+def _doubt(there: Sequence, kind: str, commas: str | None, infinite: Sequence) -> str:
     """Why a column may have numbers that are not read as such."""
+    if infinite:
+        return (
+            f"has {infinite[0]} in {len(infinite):,} rows, which is no finite number: leave it empty or such rows out"
+        )
     if kind == "number" and commas is not None:
         return f"has numbers such as {commas}, whose comma may group thousands or be a decimal one: write them without"
     others = {str(value) for value in there if not values.is_number(value)}

@@ -58,29 +58,36 @@ class _Places:
 
     def find(self, name: str) -> list[str]:
         """The different files of a name."""
-        return self.near(name) or _different(self._below.get(name, ()))
+        found = _files(name, [self._folder]) or _files(name, [*self._within, *self._beside])
+        return found or _different(self._below.get(name, ()))
 
-    def near(self, name: str) -> list[str]:
-        """The same, without folders in the folders beside."""
-        for folders in ([self._folder], self._beside):
-            if files := [file for folder in folders if os.path.isfile(file := os.path.join(folder, name))]:
-                return _different(files)
-        return []
+    def has(self, name: str) -> bool:
+        """Whether a file of a name is in the table's folder, or in a folder in that."""
+        return bool(_files(name, [self._folder, *self._within]))
+
+    @functools.cached_property
+    def _within(self) -> list[str]:
+        return _folders(self._folder or ".")
 
     @functools.cached_property
     def _beside(self) -> list[str]:
-        return [*_folders(self._folder or "."), *_folders(os.path.join(self._folder, ".."))]
+        return _folders(os.path.join(self._folder, ".."))
 
     @functools.cached_property
     def _below(self) -> dict[str, list[str]]:
         """The pictures and recordings in folders of those beside, by name; none if these are many."""
         found: dict[str, list[str]] = {}
-        folders = list(itertools.islice((f for place in self._beside for f in _folders(place)), _MOST_FOLDERS + 1))
+        several = (_folders(place) for place in (*self._within, *self._beside))
+        folders = list(itertools.islice(itertools.chain.from_iterable(several), _MOST_FOLDERS + 1))
         for folder in folders if len(folders) <= _MOST_FOLDERS else ():
             for entry in _entries(folder):
                 if _column_of(entry.name):
                     found.setdefault(entry.name, []).append(entry.path)
         return found
+
+
+def _files(name: str, folders: Iterable[str]) -> list[str]:
+    return _different(file for folder in folders if os.path.isfile(file := os.path.join(folder, name)))
 
 
 def _different(files: Iterable[str]) -> list[str]:
@@ -106,7 +113,7 @@ def _endings(rows: list[dict], places: _Places) -> dict[str, str]:
         last = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", str(name)).lower().split()[-1:]
         if {*last} & {*_NAMES} and isinstance(value, (str, int)) and _column_of(str(value)) is None:
             ends = (*PICTURE_ENDS, *RECORDING_ENDS)
-            there = (end for end in ends if all(places.near(f"{row.get(name)}{end}") for row in rows))
+            there = (end for end in ends if all(places.has(f"{row.get(name)}{end}") for row in rows))
             if end := next(there, None):
                 found[name] = end
     return found

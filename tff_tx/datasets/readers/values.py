@@ -57,6 +57,14 @@ def is_number(value) -> bool:
         return False
 
 
+def is_infinite(value) -> bool:
+    """Whether a value is an infinite number, as a division by zero leaves it, or a text that spells one."""
+    try:
+        return not isinstance(value, bool) and bool(np.isinf(float(value)))
+    except (TypeError, ValueError):
+        return False
+
+
 def is_list(value) -> bool:
     """Whether a value is a list, or a text that spells one out."""
     return isinstance(parsed(value), list)
