@@ -70,6 +70,17 @@ def test_entities_of_texts(tokenizer):
         assert [entity["text"].split()[0] for entity in prediction["entities"]] == [words[i] for i in starts]
 
 
+def test_punctuation_is_apart_from_the_words_of_a_text(tokenizer):
+    model = bert("token_classification", **named("O", "B-P", "I-P"))
+    text = 'He ("Ann") left the U.S., with Coca-Cola: 東京。'
+    (found,) = predicted("token_classification", model, tokenizer, [text])
+    words = ["He", "(", '"', "Ann", '"', ")", "left", "the", "U.S.", ",", "with", "Coca-Cola", ":", "東", "京", "。"]
+    assert found["words"] == words
+    assert len(found["tags"]) == len(found["scores"]) == len(words)
+    for entity in found["entities"]:
+        assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
 def test_tags_by_a_tokenizer_in_python():
     """A word's tag is that of its first byte, as in training."""
     model = bert("token_classification", **named("O", "B-P", "I-P"), vocab_size=259)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models, tasks
 from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import tokens
 from tff_tx.inference.media import MediaPredictor, file_name
 from tff_tx.inference.predictor import Predictor, stacked
 
@@ -79,12 +80,16 @@ class ImageClassifier(MediaPredictor):
 
 
 class EntityTagger(Predictor):
-    """The tags of words, and the entities if they mark any; texts are words between blanks, tables have lists."""
+    """The tags of words, and the entities if they mark any.
+
+    Tables have lists of words; those of texts are between blanks, with punctuation at their ends apart, as data sets of
+    tagged words have it.
+    """
 
     record_column = "tokens"
 
     def predict_batch(self, inputs):
-        sentences = [text.split() if isinstance(text, str) else text for text in inputs]
+        sentences = [tokens.words(text) if isinstance(text, str) else text for text in inputs]
         encoded = datasets.word_pieces(self.tokenizer, sentences)
         # As in training: a sentence that is too long is cut, and a word's tag is that of its first token.
         pieces = [
@@ -97,10 +102,10 @@ class EntityTagger(Predictor):
             for number, place, tag in self._tags(pieces[start : start + self.options.batch_size]):
                 found[number][place] = tag
         for text, words, tags in zip(inputs, sentences, found):
-            text = text if isinstance(text, str) else " ".join(words)
+            read = {"text": text, "words": words} if isinstance(text, str) else {"text": " ".join(words)}
             names, scores = ([pair[i] for pair in tags] for i in (0, 1))
-            entities = {"entities": _entities(text, words, tags)} if self._marks_entities else {}
-            yield {"text": text, **entities, "tags": names, "scores": scores}
+            entities = {"entities": _entities(read["text"], words, tags)} if self._marks_entities else {}
+            yield {**read, **entities, "tags": names, "scores": scores}
 
     @functools.cached_property
     def _marks_entities(self):

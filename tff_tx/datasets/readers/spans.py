@@ -9,14 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tff_tx.core.errors import setting
-from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers import tokens, values
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import CHUNK_ROWS, BadRow, Rows
 
-# What Chinese and Japanese write without blanks, a word a character; runs without blanks and punctuation; any other.
-_UNSPACED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_PUNCTUATION = r"!-/:-@\[-^`{-~\xa1-\xbf\u2010-\u205e\u3001-\u301f\uff01-\uff0f"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}{_PUNCTUATION}]+|\S")
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset")
 _LABELS = ("label", "labels", "type", "entity", "entity_group", "tag")
 # Columns of Prodigy's and of Label Studio's JSON-MIN, which leave out the column of spans where there are none.
@@ -190,7 +186,7 @@ def _words_and_tags(text: str, spans: Sequence[Span]) -> tuple[list[str], list[s
     labels = {span.start: span for span in spans}
     for start, end in itertools.pairwise(ends):
         span = labels.get(start)
-        for number, word in enumerate(_WORD.findall(text[start:end])):
+        for number, word in enumerate(tokens.parts(text[start:end])):
             words.append(word)
             tags.append("O" if span is None else f"{'I' if number else 'B'}-{span.label}")
     return words, tags
