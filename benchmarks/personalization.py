@@ -9,7 +9,6 @@ what a round costs. Runs that are done are not repeated: start it again with the
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 import pandas as pd
@@ -18,6 +17,7 @@ import psutil
 import tff_tx as ft
 from benchmarks import report
 from benchmarks.personal_cases import CASES, Case
+from tff_tx.core import files
 from tff_tx.run.comparison import ALONE, GLOBAL, bad_tail, is_hurt, judged_by, statistics
 
 _PROCESSOR = "bench/processor_seconds"
@@ -111,8 +111,8 @@ def create_task(method: str, seed: int, flags) -> ft.Task:
     os.makedirs(flags.run_dir, exist_ok=True)
     kind, data, model = case.parts(flags, flags.run_dir)
     chosen = {"personal": {"personal": case.personal}, "norms": {"personal": "norms"}}
-    chosen |= {"adapters": {"trainable": ft.LoRA(rank=4)}, "all": {}}
-    return ft.load_task(kind, data=data, model=ft.Model(**model, **chosen[which]), seed=seed)
+    chosen |= {"adapters": {"trainable": ft.LoRA(**case.adapters), "cache_features": False}, "all": {}}
+    return ft.load_task(kind, data=data, model=ft.Model(**{**model, **chosen[which]}), seed=seed)
 
 
 def run(method: str, seed: int, flags, alone: pd.DataFrame | None):
@@ -150,7 +150,7 @@ def share_features(method: str, seed: int, flags) -> None:
     mine, *others = (os.path.join(directory(m, seed, flags), "features") for m in (method, *METHODS))
     found = next((path for path in others if os.path.exists(path)), None)
     if found and not os.path.exists(mine):
-        shutil.copytree(found, mine)
+        files.link_directory(found, mine)
 
 
 def judging(found, case: Case):

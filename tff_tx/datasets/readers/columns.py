@@ -107,8 +107,8 @@ def require_column(where: str, row: dict, name: str, field: str) -> None:
     if name not in row:
         raise UserError(
             f"{where}: there is no column {name!r} ({setting(f'data.{field}')}); the columns are "
-            f"{listed(map(repr, row))}; name one of them, or give {setting('data.columns')} for a file "
-            "without a header line."
+            f"{listed(map(repr, row))}; name one of them, call it so in the file, or give "
+            f"{setting('data.columns')} for a file without a header line."
         )
 
 
