@@ -30,8 +30,8 @@ def with_media(rows: Rows, path: str) -> Rows:
     for where, row in itertools.chain(head, rows):
         found = {}
         for name, value in row.items() if isinstance(row, dict) else ():
-            of_file = f"{value}{endings.get(name, '')}" if name in endings or isinstance(value, str) else ""
-            if (column := _column_of(of_file)) is None:
+            of_file = f"{value}{endings[name]}" if name in endings else value
+            if not isinstance(of_file, str) or (column := _column_of(of_file)) is None:
                 continue
             files = places.find(of_file)
             if len(files) > 1:
