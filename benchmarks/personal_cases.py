@@ -110,8 +110,9 @@ def _written(directory, name, text):
     return path
 
 
-_OTHERS = ("FedProx", "FedBN", "FedBABU", "FedRecon", "pFedMe", "FedAvg, adapters", "FedDPA-T", "FedDPA-F")
-_OTHERS += ("IFCA, 4 clusters",)
+_OTHERS = ("FedProx", "SCAFFOLD", "FedDyn", "FedNova", "FedBN", "FedBABU", "FedRecon", "pFedMe", "IFCA, 4 clusters")
+_OTHERS += ("FedAvg, adapters", "FedDPA-T", "FedDPA-F", "FedAvg, fine-tuned", "Reptile, fine-tuned")
+_OTHERS += ("Per-FedAvg, fine-tuned", "kNN-Per, 10 neighbors")
 CASES = {
     "digits": Case(_digits, learning_rate=5e-3),
     # With all below the pooler frozen there are no norms to train. Methods with adapters compute the activations anew.

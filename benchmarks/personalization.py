@@ -8,6 +8,7 @@ what a round costs. Runs that are done are not repeated: start it again with the
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 
@@ -18,28 +19,57 @@ import tff_tx as ft
 from benchmarks import report
 from benchmarks.personal_cases import CASES, Case
 from tff_tx.core import files
-from tff_tx.run.comparison import ALONE, GLOBAL, bad_tail, is_hurt, judged_by, statistics
+from tff_tx.run.comparison import ALONE, BEFORE, GLOBAL, bad_tail, is_hurt, judged_by, statistics
 
 _PROCESSOR = "bench/processor_seconds"
 
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to a model for each client.
+
+    Attributes:
+      algorithm: Of training.
+      settings: Its arguments.
+      weights: "all" are trained; or "personal", some are a client's own; or those of "norms" are; or "adapters" are
+        trained.
+      evaluation: Arguments of `Trainer.evaluate`: what clients make of the trained model.
+      run: Name of the method whose run is evaluated; None: one of its own.
+    """
+
+    algorithm: type = ft.FedAvg
+    settings: dict = dataclasses.field(default_factory=dict)
+    weights: str = "all"
+    evaluation: dict = dataclasses.field(default_factory=dict)
+    run: str | None = None
+
+
+_TUNED = {"personalize_epochs": 5}
 METHODS = {
-    "FedAvg": ("all", ft.FedAvg, {}),
-    "FedProx": ("all", ft.FedProx, {"mu": 0.1}),
-    "FedBN": ("norms", ft.FedAvg, {}),
-    "FedPer": ("personal", ft.FedAvg, {}),
-    "FedRep": ("personal", ft.FedRep, {}),
-    "FedBABU": ("personal", ft.FedBABU, {"personal_epochs": 5}),
-    "FedRecon": ("personal", ft.FedRecon, {"personal_epochs": 5}),
-    "Ditto": ("all", ft.Ditto, {"strength": 0.1}),
-    "MR-MTL": ("all", ft.MRMTL, {"strength": 0.1}),
-    "pFedMe": ("all", ft.PFedMe, {}),
-    "APFL": ("all", ft.APFL, {}),
-    "FedAvg, adapters": ("adapters", ft.FedAvg, {}),
-    "FedDPA-T": ("adapters", ft.FedDPA, {}),
-    "FedDPA-F": ("adapters", ft.FedDPA, {"after": True, "personal_epochs": 5}),
-    "IFCA, 4 clusters": ("all", ft.IFCA, {"clusters": 4, "server": ft.SGD(4.0)}),
+    "FedAvg": Method(),
+    "FedProx": Method(ft.FedProx, {"mu": 0.1}),
+    "SCAFFOLD": Method(ft.Scaffold),
+    "FedDyn": Method(ft.FedDyn, {"alpha": 0.1}),
+    "FedNova": Method(ft.FedNova),
+    "FedBN": Method(weights="norms"),
+    "FedPer": Method(weights="personal"),
+    "FedRep": Method(ft.FedRep, weights="personal"),
+    "FedBABU": Method(ft.FedBABU, {"personal_epochs": 5}, "personal"),
+    "FedRecon": Method(ft.FedRecon, {"personal_epochs": 5}, "personal"),
+    "Ditto": Method(ft.Ditto, {"strength": 0.1}),
+    "MR-MTL": Method(ft.MRMTL, {"strength": 0.1}),
+    "pFedMe": Method(ft.PFedMe),
+    "APFL": Method(ft.APFL),
+    "FedAvg, adapters": Method(weights="adapters"),
+    "FedDPA-T": Method(ft.FedDPA, weights="adapters"),
+    "FedDPA-F": Method(ft.FedDPA, {"after": True, "personal_epochs": 5}, "adapters"),
+    "IFCA, 4 clusters": Method(ft.IFCA, {"clusters": 4, "server": ft.SGD(4.0)}),
+    "FedAvg, fine-tuned": Method(evaluation=_TUNED, run="FedAvg"),
+    "Reptile, fine-tuned": Method(ft.Reptile, evaluation=_TUNED),
+    "Per-FedAvg, fine-tuned": Method(ft.PerFedAvg, evaluation=_TUNED),
+    "kNN-Per, 10 neighbors": Method(evaluation={"neighbors": 10}, run="FedAvg"),
 }
-"""By name: which weights are trained or personal, and the algorithm with its settings."""
+"""By name."""
 
 
 class _Processor(ft.Callback):
@@ -97,7 +127,8 @@ def main() -> None:
 
 def directory(method: str, seed: int, flags) -> str:
     """The run directory."""
-    return os.path.join(flags.run_dir, f"{''.join(c if c.isalnum() else '_' for c in method)}-{seed}")
+    name = METHODS[method].run or method
+    return os.path.join(flags.run_dir, f"{''.join(c if c.isalnum() else '_' for c in name)}-{seed}")
 
 
 def history(method: str, seed: int, flags) -> pd.DataFrame:
@@ -107,7 +138,7 @@ def history(method: str, seed: int, flags) -> pd.DataFrame:
 
 def create_task(method: str, seed: int, flags) -> ft.Task:
     """The data set with the model of a method."""
-    case, which = CASES[flags.case], METHODS[method][0]
+    case, which = CASES[flags.case], METHODS[method].weights
     os.makedirs(flags.run_dir, exist_ok=True)
     kind, data, model = case.parts(flags, flags.run_dir)
     chosen = {"personal": {"personal": case.personal}, "norms": {"personal": "norms"}}
@@ -117,12 +148,12 @@ def create_task(method: str, seed: int, flags) -> ft.Task:
 
 def run(method: str, seed: int, flags, alone: pd.DataFrame | None):
     """The evaluation of a run, which is trained now if it was not before, and the clients alone."""
-    case, (_, algorithm, settings) = CASES[flags.case], METHODS[method]
+    case, way = CASES[flags.case], METHODS[method]
     share_features(method, seed, flags)
     client = {"client": case.client(flags.learning_rate), "epochs": 1, "batch_size": case.batch_size}
     trainer = ft.Trainer(
         create_task(method, seed, flags),
-        algorithm=algorithm(**{**client, **case.algorithm, **settings}),
+        algorithm=way.algorithm(**{**client, **case.algorithm, **way.settings}),
         clients_per_round=case.clients_per_round,
         rounds_per_evaluation=10,
         run_dir=directory(method, seed, flags),
@@ -133,7 +164,7 @@ def run(method: str, seed: int, flags, alone: pd.DataFrame | None):
     stored = os.path.join(flags.run_dir, f"alone-{seed}-{flags.rounds}.csv")
     if alone is None and os.path.exists(stored):
         alone = read_clients(stored)
-    found = trainer.evaluate("test", alone_epochs=flags.rounds if alone is None else 0)
+    found = trainer.evaluate("test", alone_epochs=flags.rounds if alone is None else 0, **way.evaluation)
     if alone is None:
         alone = found.others[ALONE]
         alone.to_csv(stored, index_label="client")
@@ -170,7 +201,7 @@ def over_clients(by_client: pd.DataFrame, found, case: Case) -> dict[str, float]
 
 def figures(found, beside: dict[str, pd.DataFrame], rows: pd.DataFrame, case: Case) -> dict[str, float]:
     """A row of the table; `beside` are other models of the same clients, by a word."""
-    metric, shared = judging(found, case), found.others.get(GLOBAL)
+    metric, shared = judging(found, case), found.others.get(GLOBAL, found.others.get(BEFORE))
     return {
         **over_clients(found.by_client, found, case),
         "hurt_by_own": float("nan") if shared is None else is_hurt(shared, found.by_client, metric).mean(),
