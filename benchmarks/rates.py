@@ -24,6 +24,8 @@ TEST = 300
 
 TRAINED = {
     "all weights": ((1e-4, 3e-4, 1e-3), ()),
+    "last block, pooler, head": ((1e-4, 1e-3, 3e-3), ("--trainable=layers:layer_._5|pooler|classifier",)),
+    "pooler, head": ((1e-4, 1e-3, 3e-3), ("--trainable=layers:pooler|classifier",)),
     "adapters": ((5e-4, 2e-3, 5e-3), ("--trainable=lora", "--lora_rank=8")),
     "head": ((2e-3, 1e-2), ("--trainable=head",)),
 }
@@ -74,7 +76,7 @@ def measure_random(name: str, flags) -> dict[float, dict]:
 
 def _run(lines, rate, directory, trained, seed) -> dict:
     """Metrics of the test split after a run, which is done now if it was not before."""
-    run_dir = os.path.join(directory, f"{trained.replace(' ', '_')}-{rate:g}")
+    run_dir = os.path.join(directory, f"{trained.replace(', ', '_').replace(' ', '_')}-{rate:g}")
     results = os.path.join(run_dir, "results.json")
     if not os.path.exists(results):
         rest = [f"--rounds_per_evaluation={10**6}", f"--rounds_per_checkpoint={10**6}", f"--seed={seed}"]

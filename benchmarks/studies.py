@@ -19,6 +19,7 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.processes import run_program
+from tff_tx.core import files
 
 ROUNDS, RANDOM = 12, 16
 
@@ -111,7 +112,9 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     fed_ex = ["--algorithm=fed_ex", f"--client_choices={json.dumps({'client_learning_rate': rates})}"]
 
     def study(kind, space, *more):
-        return {"search": kind, **_study(os.path.join(directory, kind.replace(" ", "_")), case, space, common, *more)}
+        study_dir = os.path.join(directory, kind.replace(" ", "_"))
+        _take_features(directory, os.path.join(study_dir, "arms", "0000"))
+        return {"search": kind, **_study(study_dir, case, space, common, *more)}
 
     whole = ["--tuning_sampler=random", "--tuning_reduction=16", "--tuning_clients=1000"]
     found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * ROUNDS}")]
@@ -126,9 +129,17 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     for kind, more in runs.items():
         run_dir = os.path.join(directory, kind.replace(" ", "_"))
         if not os.path.exists(os.path.join(run_dir, "results.json")):
+            _take_features(directory, run_dir)
             run_program("train", *common, *more, f"--run_dir={run_dir}", "--rounds_per_evaluation=0")
         found.append({"search": kind, "metric": _result(run_dir, case.metric)})
     return found
+
+
+def _take_features(directory, run_dir):
+    """Gives a run that has not begun the activations of the random search's best arm, which are those of all."""
+    source, target = (os.path.join(path, "features") for path in (os.path.join(directory, "random", "best"), run_dir))
+    if os.path.exists(source) and not os.path.exists(run_dir):
+        files.link_directory(source, target)
 
 
 def _study(directory, case, space, common, *more):
