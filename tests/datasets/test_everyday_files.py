@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +13,7 @@ from tff_tx import datasets, tasks
 from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, overview
-from tff_tx.datasets.likely_task import time_notes
+from tff_tx.datasets.likely_task import likely_task, time_notes
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.times import Order, by_time
 from tff_tx.tasks import labels
@@ -202,6 +203,13 @@ def test_doubts_about_numbers_are_said(tmp_path):
     assert columns[2].doubt == columns[3].doubt == ""
 
 
+def test_whole_numbers_beyond_those_of_floats_are_no_numbers(tmp_path):
+    lines = [json.dumps({"key": 10**400 + n, "rate": n / 7, "label": n % 2}) for n in range(9)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    columns = overview.overview(DataSpec("file", files=(str(tmp_path / "x.jsonl"),))).columns
+    assert [(column.kind, column.infinite) for column in columns] == [("id", 0), ("number", 0), ("category", 0)]
+
+
 @pytest.mark.parametrize(
     "times",
     [
@@ -224,6 +232,29 @@ def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):
     assert by_time(rows[::-1], "when") == rows
     (tmp_path / "x.csv").write_text("\n".join(["when,text,label", *(f"{time},a b c,x" for time in times)]))
     assert overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns[0].kind == "time"
+
+
+@pytest.mark.parametrize("days", [["Dec 30", "Dec 31", "Jan 01"], ["Mar 1", "Mar 2", "Mar 3"]])
+def test_days_without_a_year_are_no_times(tmp_path, days):
+    """Nor are they the years of months: January 1 is not before December 30."""
+    rows = [("", {"when": day, "client": "a"}) for day in days]
+    assert Order().find("aaa", rows) is None
+    with pytest.raises(UserError, match=f"the column 'when' has '{days[0]}', which is no time"):
+        by_time(rows, "when")
+
+
+def test_months_of_a_table_are_not_the_times_of_series(tmp_path):
+    """3 homes by 40 months would be series if every home had one row in each."""
+    draw = np.random.default_rng(1).integers
+    months, homes = [f"{1 + n % 8}/{2010 + n // 8}" for n in range(40)], ("OWN", "RENT", "MORTGAGE")
+    drawn = [(months[draw(40)], homes[draw(3)], str(draw(10**5)), "ab"[draw(2)]) for _ in range(120)]
+    every = [(month, home, str(draw(10**5)), "ab"[draw(2)]) for month in months for home in homes]
+    for rows, series in ((drawn, None), (every, "home")):
+        (tmp_path / "x.csv").write_text("\n".join(["issued,home,amount,status", *map(",".join, rows)]))
+        spec = DataSpec("file", files=(str(tmp_path / "x.csv"),))
+        likely = likely_task(spec, overview.overview(spec), frozenset())
+        assert likely["task.kind"] == ("forecasting" if series else "tabular_classification")
+        assert likely.get("data.client_column") == series
 
 
 def test_recordings_in_a_folder_beside_that_of_the_table(tmp_path):
@@ -253,13 +284,14 @@ def test_recordings_in_folders_of_a_folder_beside_that_of_the_table(tmp_path):
         read(tmp_path / "metadata" / "u.csv", "audio")
 
 
-@pytest.mark.parametrize("folder", ["train_images/", ""])
-def test_names_of_pictures_without_their_endings(tmp_path, folder):
+@pytest.mark.parametrize(("folder", "end"), [("train_images/", "png"), ("", "png"), ("", "JPG")])
+def test_names_of_pictures_without_their_endings(tmp_path, folder, end):
     """As Kaggle's APTOS and others have them; the name may be a patient's, who is the client."""
-    _write(tmp_path, {"x.csv": "id_code,grade\n00a,2\n00b,0\n", f"{folder}00a.png": "a", f"{folder}00b.png": "b"})
+    _write(tmp_path, {"x.csv": "id_code,grade\n00a,2\n00b,0\n", f"{folder}00a.{end}": "a", f"{folder}00b.{end}": "b"})
+    (tmp_path / "loop").symlink_to("loop")
     found = overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).rows
     assert [row["id_code"] for row in found] == ["00a", "00b"]
-    assert [os.path.relpath(row["image"]["path"], tmp_path) for row in found] == [f"{folder}00{n}.png" for n in "ab"]
+    assert [os.path.relpath(row["image"]["path"], tmp_path) for row in found] == [f"{folder}00{n}.{end}" for n in "ab"]
 
 
 def test_names_without_endings_are_no_pictures_if_some_have_none(tmp_path):

@@ -72,9 +72,10 @@ def test_entities_of_texts(tokenizer):
 
 def test_punctuation_is_apart_from_the_words_of_a_text(tokenizer):
     model = bert("token_classification", **named("O", "B-P", "I-P"))
-    text = 'He ("Ann") left the U.S., with Coca-Cola: 東京。'
+    text = 'He ("Ann") left the U.S., with Coca-Cola: 東京。 It cost 3.5.'
     (found,) = predicted("token_classification", model, tokenizer, [text])
     words = ["He", "(", '"', "Ann", '"', ")", "left", "the", "U.S.", ",", "with", "Coca-Cola", ":", "東", "京", "。"]
+    words += ["It", "cost", "3.5", "."]
     assert found["words"] == words
     assert len(found["tags"]) == len(found["scores"]) == len(words)
     for entity in found["entities"]:

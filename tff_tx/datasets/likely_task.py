@@ -209,17 +209,17 @@ def _are_names(found: Overview) -> bool:
 
 
 def _names_of_series(found: Overview) -> str | None:
-    """The column that says of which series a record is: every series has a record at about every time."""
-    times = [c.distinct for c in found.columns if c.kind == "time"]
-    return next(
-        (
-            c.name
-            for c in found.columns
-            if c.kind == "category" and c.distinct > 1
-            if any(abs(c.distinct * number - found.num_rows) * 10 <= found.num_rows for number in times)
-        ),
-        None,
-    )
+    """The column that says of which series a record is: every series has one record at about every time."""
+
+    def is_complete(series, time):
+        there = len({(row.get(series.name), row.get(time.name)) for row in found.rows})
+        return all(
+            abs(number - found.num_rows) * 10 <= found.num_rows for number in (series.distinct * time.distinct, there)
+        )
+
+    times = [c for c in found.columns if c.kind == "time"]
+    several = (c for c in found.columns if c.kind == "category" and c.distinct > 1)
+    return next((c.name for c in several if any(is_complete(c, time) for time in times)), None)
 
 
 def _words(name: str) -> list[str]:

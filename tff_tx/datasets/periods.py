@@ -1,4 +1,4 @@
-"""Months and quarters as files write them: 2024-03, 03/2024, Mar 2024, 2024M03, 2024-Q1, Q1 2024."""
+"""Months and quarters as files write them: 2024-03, 03/2024, Mar 2024, Mar-24, 2024M03, 2024-Q1, Q1 2024."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WAYS = tuple(
         rf"{_YEAR}M(?P<month>0[1-9]|1[0-2])",
         rf"{_NAME}[- ,]+{_YEAR}",
         rf"{_YEAR}[- ]?{_NAME}",
-        rf"{_NAME}[- ](?P<short>\d\d)",
+        rf"{_NAME}-(?P<short>\d\d)",  # with a blank it is as often a day
         rf"{_YEAR}[-/ ]?{_QUARTER}",
         rf"{_QUARTER}[-/ ]?{_YEAR}",
     )

@@ -95,7 +95,7 @@ def _different(files: Iterable[str]) -> list[str]:
 
 
 def _folders(place: str) -> list[str]:
-    return [entry.path for entry in _entries(place) if entry.is_dir()]
+    return [entry.path for entry in _entries(place) if os.path.isdir(entry.path)]
 
 
 def _entries(folder: str) -> list[os.DirEntry]:
@@ -112,7 +112,7 @@ def _endings(rows: list[dict], places: _Places) -> dict[str, str]:
     for name, value in rows[0].items() if rows else ():
         last = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", str(name)).lower().split()[-1:]
         if {*last} & {*_NAMES} and isinstance(value, (str, int)) and _column_of(str(value)) is None:
-            ends = (*PICTURE_ENDS, *RECORDING_ENDS)
+            ends = (case for end in (*PICTURE_ENDS, *RECORDING_ENDS) for case in (end, end.upper()))
             there = (end for end in ends if all(places.has(f"{row.get(name)}{end}") for row in rows))
             if end := next(there, None):
                 found[name] = end

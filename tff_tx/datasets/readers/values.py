@@ -53,7 +53,7 @@ def is_number(value) -> bool:
     """Whether a value is a finite number, or a text that spells one."""
     try:
         return not isinstance(value, bool) and as_number(value) is not None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -61,7 +61,7 @@ def is_infinite(value) -> bool:
     """Whether a value is an infinite number, as a division by zero leaves it, or a text that spells one."""
     try:
         return not isinstance(value, bool) and bool(np.isinf(float(value)))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
