@@ -261,6 +261,30 @@ def test_started_again_it_goes_on_with_what_is_there(pictures, tmp_path):
     assert {p: os.stat(p).st_ino for p in before} == before
 
 
+@pytest.mark.slow
+def test_features_are_taken_from_caches_of_the_same_model_and_data(pictures, tmp_path):
+    """By an open cache, too; of another model, or of a directory that was being linked when it ended, nothing is."""
+    ids, names = pictures.train.client_ids, ("first", "open", "other", "begun")
+    first, open_one, other, begun = (str(tmp_path / name) for name in names)
+    tasks.FeatureCache(pictures, first, LARGE).prepare(ids[:2])
+    cache = tasks.FeatureCache(pictures, open_one, LARGE)
+    cache.prepare(ids[1:3])
+    before = {p: os.stat(p).st_ino for p in files(open_one)}
+    for directory, fingerprint in ((other, "another"), (begun, None)):
+        os.makedirs(os.path.join(directory, "train"))
+        for client in ids[:4]:
+            pathlib.Path(client_path(directory, "train", client)).write_text("of another model")
+        if fingerprint:
+            pathlib.Path(directory, "fingerprint.json").write_text(f'"{fingerprint}"')
+    tasks.take_features(open_one, [first, other, begun])
+    assert {p: os.stat(p).st_ino for p in before} == before
+    cache.prepare(ids[:3], on_progress=lambda *done: pytest.fail("computed what is there"))
+    assert cache.bytes == sum(map(os.path.getsize, files(open_one)))
+    tasks.take_features(begun, [first])
+    assert sorted(map(os.path.basename, files(begun))) == sorted(map(os.path.basename, files(first)))
+    assert all(os.path.samefile(p, p.replace(begun, first)) for p in files(begun))
+
+
 def test_of_other_weights_nothing_is_left(pictures, cache_dir, tmp_path):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
     tasks.FeatureCache(pictures, directory, LARGE).prepare(ids[:2])

@@ -51,8 +51,13 @@ def make_private(path: str) -> None:
 
 
 def link_directory(source: str, target: str) -> None:
-    """Gives the files of a directory, which are replaced and never changed, second names in another; or copies them."""
-    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_linked)
+    """Links or copies the files of a directory, which are replaced and never changed, to another that lacks them."""
+
+    def there(folder, names):
+        place = os.path.join(target, os.path.relpath(folder, source))
+        return [name for name in names if os.path.isfile(os.path.join(place, name))]
+
+    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_linked, ignore=there)
 
 
 def _linked(source: str, target: str) -> None:

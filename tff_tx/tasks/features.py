@@ -28,6 +28,7 @@ from tff_tx.tasks.preprocessing import Preprocessing
 
 _MASK = "attention_mask"
 _SOME = 10
+_FINGERPRINT = "fingerprint.json"
 _PAGE, _PAGES_OF_A_FILE, _BYTES_OF_A_ROW = 4096, 8, 80
 
 
@@ -71,7 +72,7 @@ class FeatureCache:
     @functools.cached_property
     def _files(self) -> collections.OrderedDict:
         """Bytes by path of the files there are, least recently used first; makes the directory."""
-        path, fingerprint = os.path.join(self._directory, "fingerprint.json"), self._fingerprint()
+        path, fingerprint = os.path.join(self._directory, _FINGERPRINT), self._fingerprint()
         if _read(path) != fingerprint:
             shutil.rmtree(self._directory, ignore_errors=True)
         files.make_private(self._directory)
@@ -117,6 +118,8 @@ class FeatureCache:
           UserError: If those of these clients alone are more than the budget.
         """
         paths = {client_path(self._directory, split, c): c for c in client_ids}
+        for path in filter(os.path.exists, paths.keys() - self._files.keys()):  # see `take_features`
+            self._files[path] = os.path.getsize(path)
         for path in paths.keys() & self._files.keys():
             if not os.path.exists(path):  # another cache of this directory, as an arm of a study has one, evicted it
                 del self._files[path]
@@ -213,6 +216,19 @@ class FeatureCache:
             example = {name: value[i] if is_whole else value[i][:length] for name, value, is_whole in batch}
             # As objects, because NumPy's own strings would lose zeros at the end.
             yield {name: np.array([value.tobytes()], object) for name, value in example.items()}
+
+
+def take_features(directory: str, others: Sequence[str]) -> None:
+    """Gives the directory of a cache what others have of the same model and data; a new one is as that with the most.
+
+    A cache that is open finds them, too.
+    """
+    for other in sorted(others, key=lambda path: -len(glob.glob(os.path.join(glob.escape(path), "*", "*.sqlite")))):
+        theirs, own = (_read(os.path.join(path, _FINGERPRINT)) for path in (other, directory))
+        if own is None:  # its files, if it has some, may be of any model
+            shutil.rmtree(directory, ignore_errors=True)
+        if theirs is not None and own in (None, theirs):
+            files.link_directory(other, directory)
 
 
 def _num_bytes(spec) -> int:

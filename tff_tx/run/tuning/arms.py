@@ -25,6 +25,7 @@ from tff_tx.run.trainer import Task, Trainer, load
 from tff_tx.run.tuning import side_by_side
 from tff_tx.run.tuning.records import Records
 from tff_tx.run.tuning.scores import Scores
+from tff_tx.tasks import take_features
 
 _LOADED = ("data", "task", "model", "lora")
 _MOST_TRAINERS = 3
@@ -155,12 +156,11 @@ class Arms:
             return None
 
     def _take_features(self, arm):
-        """Gives a new arm the activations that another one has; of another model, the arm's cache drops them."""
-        of_arms = glob.glob(os.path.join(glob.escape(self._directory), "arms", "*", FEATURES))
-        target = os.path.join(self.path(arm), FEATURES)
-        if self._config.model.cache_features and of_arms and target not in of_arms:
-            most = max(of_arms, key=lambda path: len(glob.glob(os.path.join(glob.escape(path), "*", "*"))))
-            files.link_directory(most, target)
+        """Gives an arm the activations that others have; of another model, the arm's cache drops them."""
+        if self._config.model.cache_features:
+            of_arms = glob.glob(os.path.join(glob.escape(self._directory), "arms", "*", FEATURES))
+            own = os.path.join(self.path(arm), FEATURES)
+            take_features(own, sorted({*of_arms} - {own}))
 
     def _seconds(self, values, client, num_bytes):
         """Simulated seconds of a training client in a round."""
