@@ -26,15 +26,15 @@ _PROCESSOR = "bench/processor_seconds"
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to a model for each client.
+    """A personalization method.
 
     Attributes:
-      algorithm: Of training.
+      algorithm: Class of the training algorithm.
       settings: Its arguments.
-      weights: "all" are trained; or "personal", some are a client's own; or those of "norms" are; or "adapters" are
-        trained.
-      evaluation: Arguments of `Trainer.evaluate`: what clients make of the trained model.
-      run: Name of the method whose run is evaluated; None: one of its own.
+      weights: Trainable ones: "all"; "personal" or "norms", of which the case's or the normalization layers' stay with
+        the client; or "adapters".
+      evaluation: Arguments of `Trainer.evaluate`, such as epochs of fine-tuning.
+      run: Method whose training run is evaluated; None: its own.
     """
 
     algorithm: type = ft.FedAvg

@@ -24,14 +24,15 @@ TEST = 300
 
 TRAINED = {
     "all weights": ((1e-4, 3e-4, 1e-3), ()),
-    "last block, pooler, head": ((1e-4, 1e-3, 3e-3), ("--trainable=layers:layer_._5|pooler|classifier",)),
-    "pooler, head": ((1e-4, 1e-3, 3e-3), ("--trainable=layers:pooler|classifier",)),
+    "all blocks, pooler, head": ((5e-4,), ("--trainable=layers:layer_|pooler|classifier",)),
+    "last block, pooler, head": ((1e-4, 5e-4, 1e-3, 3e-3), ("--trainable=layers:layer_._5|pooler|classifier",)),
+    "pooler, head": ((1e-4, 5e-4, 1e-3, 3e-3), ("--trainable=layers:pooler|classifier",)),
     "adapters": ((5e-4, 2e-3, 5e-3), ("--trainable=lora", "--lora_rank=8")),
     "head": ((2e-3, 1e-2), ("--trainable=head",)),
 }
 """What of a pretrained model is trained -> rates, and flags."""
 
-METRICS = {"ag_news": "accuracy", "sts_benchmark": "pearson", "emotions": "micro_f1"}
+METRICS = {"ag_news": "accuracy", "sts_benchmark": "pearson", "emotions": "loss"}
 """Of the test split, by data set."""
 
 RANDOM_RATES = 5e-4, 2e-3, 5e-3

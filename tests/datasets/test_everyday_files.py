@@ -234,6 +234,13 @@ def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):
     assert overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns[0].kind == "time"
 
 
+def test_months_with_a_point_are_sorted_as_months_and_not_as_numbers():
+    rows = [("", {"when": month}) for month in ("9.2024", "10.2024", "1.2025")]
+    assert by_time(rows[::-1], "when") == rows
+    rows = [("", {"when": number}) for number in ("1.2025", "9.2024", "13.2024")]
+    assert by_time(rows[::-1], "when") == rows
+
+
 @pytest.mark.parametrize("days", [["Dec 30", "Dec 31", "Jan 01"], ["Mar 1", "Mar 2", "Mar 3"]])
 def test_days_without_a_year_are_no_times(tmp_path, days):
     """Nor are they the years of months: January 1 is not before December 30."""

@@ -156,7 +156,7 @@ class ClientConfig(Section, name="client"):
     learning_rate: float | None = option(
         None,
         "Client learning rate. Default: 0.002, or 0.0001 for the weights of {model.pretrained} themselves (all or "
-        "layers:RE of {model.trainable}; the upper layers alone bear 0.001), unless the optimizer is sgd.",
+        "layers:RE of {model.trainable}; for upper layers alone set 0.001), unless the optimizer is sgd.",
         flag="client_learning_rate",
         least=0.0,
         stated=True,

@@ -191,6 +191,8 @@ def by_time(rows: Sequence[tuple[str, Mapping]], name: str) -> list[tuple[str, M
             )
         for read, times_by in found.items():
             times_by.append(times[read])
+    if _period in found:  # 10.2024 is October, no number between 10 and 11
+        found.pop(values.as_number, None)
     orders = {tuple(sorted(range(len(rows)), key=times.__getitem__)) for times in found.values()}
     if len(orders) > 1:
         raise UserError(

@@ -47,7 +47,7 @@ def with_media(rows: Rows, path: str) -> Rows:
 
 
 class _Places:
-    """Where a table's files may lie: the nearest place that has one counts.
+    """Folders in which a table's files are looked up, the nearest first.
 
     Args:
       folder: Of the table.
