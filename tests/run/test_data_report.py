@@ -138,6 +138,21 @@ def test_rows_with_infinite_numbers_are_left_out(tmp_path):
     assert "3 of 60 rows of the train data are skipped" in report(tmp_path / "x.csv", on_bad_rows="skip", **settings)
 
 
+@pytest.mark.parametrize(
+    ("names", "kind"), [("date,load", "forecasting"), ("text,score", "sequence_regression")], ids=["series", "texts"]
+)
+def test_infinite_numbers_of_series_and_of_labels_are_left_out(tmp_path, names, kind):
+    firsts = [
+        f"2024-{1 + n // 28:02}-{1 + n % 28:02}" if kind == "forecasting" else f"So many as {n}" for n in range(99)
+    ]
+    lines = [f"{first},{'-inf' if n == 50 else n / 7}" for n, first in enumerate(firsts)]
+    (tmp_path / "x.csv").write_text("\n".join([names, *lines]))
+    found = report(tmp_path / "x.csv", test_fraction=0)
+    assert f"--task={kind}" in found
+    assert "has -inf in 1 rows, which is no finite number: leave such cells empty, or skip their rows" in found
+    assert found.count("--on_bad_rows=skip") == 1
+
+
 def test_a_folder_of_recordings_with_a_table(tmp_path):
     for number in range(4):
         (tmp_path / f"{number}.wav").write_bytes(b"RIFF")

@@ -16,6 +16,7 @@ from tff_tx.datasets.surveys import one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
+_OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
 _CLIENT_NAMES = (
@@ -58,6 +59,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
       record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
     """
     likely = _likely_task(spec, found, record_columns)
+    if likely.get("task.kind") in _OF_NUMBERS and any(c.infinite for c in found.columns if c.kind == "number"):
+        likely["data.on_bad_rows"] = "skip"
     label = likely.get("data.label_column", spec.label_column)
     if likely.get("task.kind", "").endswith("_classification") and not spec.known_labels:
         labels = dict.fromkeys(str(row[label]).strip() for row in found.rows if not values.is_empty(row.get(label)))
@@ -151,8 +154,6 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
         table = {"data.numeric_columns": tuple(numbers), "data.categorical_columns": tuple(categories)}
         if any(c.missing for c in inputs if c.kind == "number"):
             table["data.missing_numbers"] = "mean"
-        if any(c.infinite for c in inputs if c.kind == "number"):
-            table["data.on_bad_rows"] = "skip"
         return {"task.kind": "tabular_classification", **label, **{k: v for k, v in table.items() if v}, **named}
     gaps = {"data.missing_numbers": "last"} if any(c.missing for c in inputs if c.kind == "number") else {}
     if len(numbers) > _MANY_SERIES and not named:

@@ -130,7 +130,8 @@ def _doubt(there: Sequence, kind: str, commas: str | None, infinite: Sequence) -
     """Why a column may have numbers that are not read as such."""
     if infinite:
         return (
-            f"has {infinite[0]} in {len(infinite):,} rows, which is no finite number: leave it empty or such rows out"
+            f"has {infinite[0]} in {len(infinite):,} rows, which is no finite number: leave such cells empty, or skip "
+            "their rows"
         )
     if kind == "number" and commas is not None:
         return f"has numbers such as {commas}, whose comma may group thousands or be a decimal one: write them without"
