@@ -82,8 +82,7 @@ class ImageClassifier(MediaPredictor):
 class EntityTagger(Predictor):
     """The tags of words, and the entities if they mark any.
 
-    Tables have lists of words; those of texts are between blanks, with punctuation at their ends apart, as data sets of
-    tagged words have it.
+    Tables have lists of words; texts are split into words as in usual data sets, with punctuation apart.
     """
 
     record_column = "tokens"

@@ -219,9 +219,9 @@ class FeatureCache:
 
 
 def take_features(directory: str, others: Sequence[str]) -> None:
-    """Gives the directory of a cache what others have of the same model and data; a new one is as that with the most.
+    """Links the files of other caches of the same model and data into the directory of a cache, which may be open.
 
-    A cache that is open finds them, too.
+    A new directory gets those of the largest cache.
     """
     for other in sorted(others, key=lambda path: -len(glob.glob(os.path.join(glob.escape(path), "*", "*.sqlite")))):
         theirs, own = (_read(os.path.join(path, _FINGERPRINT)) for path in (other, directory))

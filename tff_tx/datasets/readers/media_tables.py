@@ -1,4 +1,4 @@
-"""Tables that name pictures or recordings, with these in the place of their names."""
+"""Tables with names of picture or recording files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROWS_TO_TELL, _MOST_FOLDERS = 3, 1000
 
 
 def with_media(rows: Rows, path: str) -> Rows:
-    """Rows of a table whose values name pictures or recordings, with these.
+    """Replaces file names in the rows of a table by the pictures or recordings.
 
     Paths are those from the table, or from the one folder beside it that has them, as Common Voice has its `clips`, or
     beside its folder, as ESC-50 has `audio` beside `meta`, or from a folder in these, as UrbanSound8K has folds. Names
@@ -75,7 +75,7 @@ class _Places:
 
     @functools.cached_property
     def _below(self) -> dict[str, list[str]]:
-        """The pictures and recordings in folders of those beside, by name; none if these are many."""
+        """Pictures and recordings two folders down, by name; none if there are more than `_MOST_FOLDERS` folders."""
         found: dict[str, list[str]] = {}
         several = (_folders(place) for place in (*self._within, *self._beside))
         folders = list(itertools.islice(itertools.chain.from_iterable(several), _MOST_FOLDERS + 1))
@@ -107,7 +107,7 @@ def _entries(folder: str) -> list[os.DirEntry]:
 
 
 def _endings(rows: list[dict], places: _Places) -> dict[str, str]:
-    """By column, the ending that its values lack as names of files."""
+    """File name extensions that the values of columns lack, by column."""
     found = {}
     for name, value in rows[0].items() if rows else ():
         last = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", str(name)).lower().split()[-1:]

@@ -1,4 +1,4 @@
-"""Words of texts whose words are to be tagged."""
+"""Word tokenization for tagging."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WORD = re.compile(rf"[{_UNSPACED}]|{_LETTER}(?:[^\s{_UNSPACED}]*{_LETTER})?(?:(
 
 
 def parts(text: str) -> list[str]:
-    """Runs without blanks and punctuation, of which each character is one: Coca, -, Cola."""
+    """Splits a text at blanks and at each punctuation character, which is a word: Coca, -, Cola."""
     return _PART.findall(text)
 
 
 def words(text: str) -> list[str]:
-    """Runs without blanks, but for punctuation at their ends, of which each character is one: (, Coca-Cola, U.S., )."""
+    """Splits a text at blanks, and punctuation from the ends of words: (, Coca-Cola, U.S., )."""
     return _WORD.findall(text)
