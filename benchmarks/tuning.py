@@ -17,7 +17,8 @@ from benchmarks import report
 from benchmarks.samplers import federation
 from tff_tx.algorithms.fed_ex import server_choice
 from tff_tx.cohorts import Devices
-from tff_tx.run.tuning.brackets import next_bracket
+from tff_tx.config.task import ModelConfig
+from tff_tx.run.tuning.brackets import least_rounds, next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
 COHORT, EPOCHS, ROUNDS, REDUCTION, RANDOM = 10, 3, 27, 3, 16
@@ -139,13 +140,14 @@ def halving(world: World, rounds: float, clients: int, racing: bool = True, fed_
     """
     rng, proposals, best, number = np.random.default_rng([world.seed, 4]), iter(world.propose(1000)), [], 0
     order = list(rng.permutation(world.validation))
-    while (bracket := next_bracket(number, ROUNDS, REDUCTION, rounds - world.spent / world.per_round)) is not None:
-        values = [next(proposals) for _ in range(bracket.arms)]
-        survivors = list(range(bracket.arms))
+    least = least_rounds(ModelConfig(), ROUNDS)
+    while (b := next_bracket(number, ROUNDS, REDUCTION, rounds - world.spent / world.per_round, least)) is not None:
+        values = [next(proposals) for _ in range(b.arms)]
+        survivors = list(range(b.arms))
         arms = {arm: world.begin() for arm in survivors}
-        for k, rung in enumerate(bracket.rungs):
+        for k, rung in enumerate(b.rungs):
             arms |= {arm: world.advance(arms[arm], values[arm], rung, fed_ex) for arm in survivors}
-            quota = bracket.survivors(k + 1) if rung < ROUNDS else len(survivors)
+            quota = b.survivors(k + 1) if rung < ROUNDS else len(survivors)
             survivors = _select(world, arms, survivors, quota, clients * REDUCTION**k, order if racing else None, rng)
         best += [arms[arm] for arm in survivors]
         number += 1

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tff_tx.run.tuning.brackets import next_bracket
+from tff_tx.config.task import ModelConfig
+from tff_tx.run.tuning.brackets import least_rounds, next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
 ARMS, CLIENTS = 27, 240
@@ -82,8 +83,8 @@ def test_arms_within_the_noise_are_not_called_different_and_diverged_arms_lose()
 @pytest.mark.parametrize("rounds", [1, 2, 9, 27, 30, 100])
 @pytest.mark.parametrize("times", [1.0, 1.5, 4.0, 16.0])
 def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
-    left, number, arms = times * rounds, 0, 0
-    while (bracket := next_bracket(number, rounds, 3, left)) is not None:
+    left, number, arms, least = times * rounds, 0, 0, least_rounds(ModelConfig(), rounds)
+    while (bracket := next_bracket(number, rounds, 3, left, least)) is not None:
         assert bracket.rungs[-1] == rounds
         assert list(bracket.rungs) == sorted(set(bracket.rungs))
         assert bracket.rungs[0] >= 1
@@ -92,17 +93,24 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
         assert number < 100
     assert arms >= 1
     assert times < 4 or rounds < 9 or arms > times  # more configurations than whole runs
-    assert next_bracket(0, rounds, 3, 0.9 * rounds) is None
+    assert next_bracket(0, rounds, 3, 0.9 * rounds, least) is None
 
 
 def test_arms_are_not_compared_before_the_least_rounds():
     assert next_bracket(0, 27, 3, 1000, least=1).rungs == (1, 3, 9, 27)
-    assert next_bracket(0, 27, 3, 1000).rungs == (3, 9, 27)
-    assert next_bracket(0, 12, 3, 1000).rungs == (4, 12)
-    assert next_bracket(0, 6, 3, 1000).rungs == (2, 6)
-    assert next_bracket(0, 2, 3, 1000).rungs == (2,)
+    assert next_bracket(0, 27, 3, 1000, least=3).rungs == (3, 9, 27)
+    assert next_bracket(0, 12, 3, 1000, least=3).rungs == (4, 12)
     assert next_bracket(0, 27, 3, 1000, least=4).rungs == (9, 27)
     assert next_bracket(0, 27, 3, 1000, least=28).rungs == (27,)
+    assert [least_rounds(ModelConfig(), rounds) for rounds in (27, 12, 6, 2)] == [3, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("trainable", "least"), [("all", 3), ("lora", 3), ("bias", 3), ("head", 1), ("layers:pooler|classifier", 1)]
+)
+def test_upper_layers_of_a_pretrained_model_are_compared_at_once(trainable, least):
+    assert least_rounds(ModelConfig(pretrained="x", trainable=trainable), 27) == least
+    assert least_rounds(ModelConfig(trainable=trainable), 27) == 3
 
 
 def test_arms_are_compared_on_the_clients_that_both_were_scored_on():

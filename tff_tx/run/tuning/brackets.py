@@ -5,8 +5,21 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tff_tx.config.task import ModelConfig
+
 _MOST_RUNGS = 4
 _LEAST_ROUNDS = 3
+
+
+def least_rounds(model: ModelConfig, rounds: int) -> int:
+    """Rounds before arms are first compared, by default: in fewer a model learns nothing that tells arms apart.
+
+    That is 3, or a third of the rounds of shorter runs; but 1 for the head or upper layers of a pretrained model, whose
+    features have what is to be learned.
+    """
+    if model.pretrained is not None and model.trainable.startswith(("head", "layers:")):
+        return 1
+    return max(1, min(_LEAST_ROUNDS, rounds // 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +47,7 @@ class Bracket:
         return sum(self.survivors(k) * (end - start) for k, (end, start) in enumerate(steps))
 
 
-def next_bracket(
-    number: int, rounds: int, reduction: int, rounds_left: float, least: int | None = None
-) -> Bracket | None:
+def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, least: int) -> Bracket | None:
     """The bracket of a number, from 0, that fits into what is left of a budget; None: none does.
 
     Args:
@@ -44,9 +55,9 @@ def next_bracket(
       rounds: Rounds of a whole run.
       reduction: One of so many arms survives a rung.
       rounds_left: What is left of the budget, in rounds.
-      least: Rounds before arms are first compared, at least; None: 3, or a third of the rounds of shorter runs.
+      least: Rounds before arms are first compared, at least.
     """
-    shapes = _shapes(rounds, reduction, least or max(1, min(_LEAST_ROUNDS, rounds // 3)))
+    shapes = _shapes(rounds, reduction, least)
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
     if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
         return bracket

@@ -24,7 +24,7 @@ from tff_tx.run import directory as run_directory
 from tff_tx.run.trainer import Task
 from tff_tx.run.tuning import private, report, side_by_side
 from tff_tx.run.tuning.arms import Arms
-from tff_tx.run.tuning.brackets import Bracket, next_bracket
+from tff_tx.run.tuning.brackets import Bracket, least_rounds, next_bracket
 from tff_tx.run.tuning.proposals import Proposals
 from tff_tx.run.tuning.records import Records, check_same
 from tff_tx.run.tuning.scores import race
@@ -147,7 +147,9 @@ class _Study:
         return True
 
     def _bracket(self, number, rounds_left):
-        return next_bracket(number, self.config.run.rounds, self.own.reduction, rounds_left, self.own.least_rounds)
+        rounds = self.config.run.rounds
+        least = self.own.least_rounds or least_rounds(self.config.model, rounds)
+        return next_bracket(number, rounds, self.own.reduction, rounds_left, least)
 
     def _rounds_left(self):
         """What is left of the budget before the last comparison, in rounds of the mean cost so far."""
