@@ -108,6 +108,7 @@ DPA = {"algorithm.name": "fed_dpa_t", "model.trainable": "lora"}
         ({"model.personal": "head"}, "its clients do not train one model"),
         ({"example_privacy.clip_norm": 1.0, "example_privacy.noise_multiplier": 1.0}, "more than once"),
         ({"run.keep_updates": True}, "lacks clients' own weights"),
+        ({"run.keep_best": True}, "run.keep_best=True cannot be combined with algorithm.name=ditto"),
         ({"aggregation.secure": "masks"}, "algorithm.name=ditto cannot be combined with aggregation.secure=masks"),
         ({"algorithm.name": "fed_dpa_t"}, "algorithm.name=fed_dpa_t needs model.trainable=lora"),
         ({**DPA, "algorithm.mixing_rate": 0.1}, "has no effect with algorithm.name=fed_dpa_t"),
@@ -121,6 +122,7 @@ def test_rules(values, sentence):
     check(resolve(RunConfig.of(DITTO)))
     check(resolve(RunConfig.of({**DITTO, "model.trainable": "lora"})))
     stateless = {"algorithm.name": "fed_recon", "model.personal": "head", "aggregation.secure": "masks"}
+    check(resolve(RunConfig.of({**DITTO, **stateless, "run.keep_best": True})))
     check(resolve(RunConfig.of({**DITTO, **stateless})))
     check(resolve(RunConfig.of({**DITTO, **DPA, "algorithm.mixing": 0.3, "algorithm.personal_epochs": 2})))
     made = {"algorithm.name": "fed_dpa_f", "data.split": "client", "aggregation.secure": "masks"}

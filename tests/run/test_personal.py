@@ -48,12 +48,18 @@ def own(directory):
     return {path.parent.name: path.read_bytes() for path in sorted((directory / "personal").glob("*/*"))}
 
 
+def forget(directory):
+    """As if no client had left anything."""
+    shutil.rmtree(directory / "checkpoints")
+    shutil.rmtree(directory / "personal")
+
+
 def test_clients_are_evaluated_with_weights_of_their_own(trained, task, tmp_path):
     evaluated = trained.evaluate("test")
     assert evaluated.overall["accuracy"] == pytest.approx(trained.history["eval/accuracy"].iloc[-1])
     nobodys = tmp_path / "run"
     shutil.copytree(trained.config.run.directory, nobodys)
-    shutil.rmtree(nobodys / "personal")
+    forget(nobodys)
     without = trainer(task, nobodys).evaluate("test")
     assert evaluated.overall["loss"] < without.overall["loss"] - 0.1
     assert list(evaluated.by_client.index) == list(task.task.test.client_ids)
@@ -78,10 +84,22 @@ def test_a_client_whose_work_left_nothing_predicts_as_it_is_evaluated(trained, t
     """With the weights that clients begin with, as `predict` without a client."""
     nobodys = tmp_path / "run"
     shutil.copytree(trained.config.run.directory, nobodys)
-    shutil.rmtree(nobodys / "personal")
+    forget(nobodys)
     images = list(np.random.default_rng(0).uniform(size=[2, 1, 8, 8]).astype(np.float32))
     without = trainer(task, nobodys)
     assert without.predict(images, client=task.task.train.client_ids[0]) == without.predict(images)
+
+
+def test_own_weights_that_are_gone_are_a_sentence(trained, task, tmp_path):
+    """Clients would silently be evaluated, and predict, with older weights or with those that all begin with."""
+    images, client = [np.zeros([1, 8, 8], np.float32)], task.task.train.client_ids[0]
+    shutil.copytree(trained.config.run.directory, tmp_path / "run")
+    damaged = trainer(task, tmp_path / "run")
+    assert damaged.predict(images, client=client) == trained.predict(images, client=client)
+    max((tmp_path / "run" / "personal").glob("*/round_4")).unlink()
+    for call in (lambda: damaged.evaluate("test"), lambda: damaged.predict(images, client=client)):
+        with pytest.raises(UserError, match="run/personal is not as it was after round 4, .* restore it"):
+            call()
 
 
 def test_a_clients_model_is_exported_for_transformers(trained, task):
@@ -144,7 +162,9 @@ WITHIN = {"data.dataset": "digits", "data.split": "within_client", "model.person
     [
         ({"data.split": "client"}, "model.personal=head needs data.split=within_client or time"),
         ({"algorithm.name": "fed_sgd"}, "its clients do not train one model"),
-        ({"algorithm.name": "fed_gkd"}, "cannot teach"),
+        ({"algorithm.name": "fed_gkd"}, "combined with algorithm.name=fed_gkd: the global model lacks a client's own"),
+        ({"algorithm.distillation_weight": 0.1}, "combined with algorithm.distillation_weight=0.1: the global model"),
+        ({"run.keep_best": True, "data.validation_fraction": 0.2}, "own weights are those of the last round"),
         ({"engine.name": "tff_native"}, "personal weights belong to the clients"),
         ({"model.trainable": "lora", "model.personal": "norms"}, "set model.personal=head"),
         ({"model.personal": None, "algorithm.name": "fed_rep"}, "without personal weights it is fed_avg"),

@@ -187,6 +187,12 @@ CAPABILITIES = (
     Relation(("algorithm.name", "model.personal", "engine.name"), _states_stay_here),
     Relation(("algorithm.name", "model.personal", "aggregation.secure"), _states_are_in_no_secure_sum),
     Relation(("algorithm.name", "model.personal", "data.split"), _own_records_are_held_out),
+    Conflict(
+        "run.keep_best",
+        STORED,
+        "clients' own weights are those of the last round, and do not belong to a shared model of an earlier one",
+        "remove it; {run.patience} alone ends a run with its last model",
+    ),
     *(
         Conflict(_SILOS, retains, "what clients retain would leave their silo, to be stored on this machine")
         for retains in (STORED, _RETAINS)

@@ -19,7 +19,11 @@ from tff_tx.config.rules_secure import SECURE
 from tff_tx.config.run_config import FIELDS, RunConfig, describe
 from tff_tx.core.errors import UserError, setting
 
-_DISTILLS = Derived("algorithm.distillation_weight", lambda c: c.algorithm.distills)
+_DISTILLS = Derived(
+    "algorithm.distillation_weight",
+    lambda c: c.algorithm.distills,
+    lambda c: "{algorithm.name=}" if c.algorithm.distillation_weight is None else "{algorithm.distillation_weight=}",
+)
 
 _MODEL = [
     Conflict("model.pretrained", "model.architecture", "both say which model to start from"),

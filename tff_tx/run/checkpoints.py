@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import glob
 import logging
 import os
@@ -114,6 +115,14 @@ def _rounds(directory):
 def last_round(directory: str) -> int:
     """The round of the newest state; 0 if there is none."""
     return max(_rounds(directory), default=0)
+
+
+def newest_rows(directory: str) -> tuple[int, Mapping[str, int]]:
+    """The round of the newest state, and the checksums of what the run had beside it; without any, 0 and none."""
+    round_num = last_round(directory)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return round_num, dict(files.parse_json(os.path.join(directory, f"{_CHECKPOINT}{round_num}", _SUMS))["rows"])
+    return round_num, {}
 
 
 def run_coroutine(coroutine: Any) -> Any:

@@ -105,6 +105,7 @@ def _after_training(run, config, task, split):
     names = run.facts.get(personal.PERSONAL)
     if not names and ALGORITHMS[config.algorithm.name].own_weights is None:
         return None, getattr(task, split)
+    personal.check_stored(run.directory)
     found = config.replace({"run.directory": run.directory, "client.learning_rate": run.config.client_learning_rate})
     if own_adapters.ADAPTERS in run.facts:
         return _own_adapters(found, task, split, run.facts[own_adapters.ADAPTERS])

@@ -12,6 +12,9 @@ import tensorflow as tf
 from tff_tx import cohorts, runtime
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.config import RunConfig
+from tff_tx.core.errors import UserError
+from tff_tx.run.checkpoints import newest_rows
+from tff_tx.run.directory import CHECKPOINTS
 
 NEWEST = 2**62
 """Later than any round."""
@@ -63,6 +66,20 @@ def build_hook(config: RunConfig) -> runtime.Hook:
     """The hook by which clients retain weights of their own, as far back as a run may resume."""
     hook = runtime.PersonalWeights if config.model.personal is not None else runtime.RetainedState
     return hook(_store(config.run.directory, 2 * config.run.rounds_per_checkpoint))
+
+
+def check_stored(directory: str) -> None:
+    """Checks that the clients of a trained run have all weights that they had beside its newest checkpoint.
+
+    Raises:
+      UserError: If some are gone: their clients would have older ones, or those that all begin with.
+    """
+    round_num, rows = newest_rows(os.path.join(directory, CHECKPOINTS))
+    if PERSONAL in rows and rows[PERSONAL] != _store(directory).checksum(round_num):
+        raise UserError(
+            f"{os.path.join(directory, PERSONAL)} is not as it was after round {round_num}, so that clients would have "
+            "other models: restore it, or train the run again in another directory."
+        )
 
 
 def stored_weights(directory: str, positions: Sequence[int], own_weights: Any = None) -> OwnWeights:
