@@ -102,6 +102,14 @@ def test_own_weights_that_are_gone_are_a_sentence(trained, task, tmp_path):
             call()
 
 
+def test_own_weights_of_a_run_that_went_on_are_a_sentence(trained, task, tmp_path):
+    """Killed before the next checkpoint, it has the shared model of its earlier end."""
+    shutil.copytree(trained.config.run.directory, tmp_path / "run")
+    shutil.copy(client := max((tmp_path / "run" / "personal").glob("*/round_4")), client.with_name("round_5"))
+    with pytest.raises(UserError, match="not as it was after round 4, .* let it end"):
+        trainer(task, tmp_path / "run").evaluate("test")
+
+
 def test_a_clients_model_is_exported_for_transformers(trained, task):
     run, client = read_run(trained.config.run.directory), task.task.train.client_ids[0]
     path, _ = export_run(run, "pretrained", client=client)

@@ -69,16 +69,17 @@ def build_hook(config: RunConfig) -> runtime.Hook:
 
 
 def check_stored(directory: str) -> None:
-    """Checks that the clients of a trained run have all weights that they had beside its newest checkpoint.
+    """Checks that the clients of a trained run have the weights that they had beside its newest checkpoint.
 
     Raises:
-      UserError: If some are gone: their clients would have older ones, or those that all begin with.
+      UserError: If some are gone, so that their clients would have older ones or those that all begin with; or newer,
+        of a run that went on after its model was made.
     """
     round_num, rows = newest_rows(os.path.join(directory, CHECKPOINTS))
-    if PERSONAL in rows and rows[PERSONAL] != _store(directory).checksum(round_num):
+    if PERSONAL in rows and rows[PERSONAL] != _store(directory).checksum(NEWEST):
         raise UserError(
             f"{os.path.join(directory, PERSONAL)} is not as it was after round {round_num}, so that clients would have "
-            "other models: restore it, or train the run again in another directory."
+            "other models: if the run went on since then, let it end (the same command resumes it); else restore it."
         )
 
 
