@@ -6,7 +6,7 @@ import pytest
 
 from tests.config.samples import make_hold, other_value
 from tff_tx.config import FIELDS, RunConfig, check, flag_of, resolve
-from tff_tx.config.capability_rules import CAPABILITIES, STORED
+from tff_tx.config.capability_rules import CAPABILITIES, RETAINED, STORED
 from tff_tx.config.conditions import BelongsTo, Chosen, Conflict, Law, Relation, Requires, paths_of
 from tff_tx.config.rules import RULES
 from tff_tx.core.errors import UserError
@@ -56,7 +56,7 @@ def test_rules_are_about_settings_that_exist(rule):
 
 def imports_records(rule):
     parts = (getattr(rule, name, None) for name in ("first", "second", "owner"))
-    return any(isinstance(part, Chosen) or part is STORED for part in parts)
+    return any(isinstance(part, Chosen) or part in (STORED, RETAINED) for part in parts)
 
 
 def test_rules_that_import_nothing_are_apart():

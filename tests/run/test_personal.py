@@ -54,6 +54,20 @@ def forget(directory):
     shutil.rmtree(directory / "personal")
 
 
+def test_what_clients_may_retain_has_a_budget(task, tmp_path):
+    """A head of 10 outputs with 8 weights and a bias each, for 4 clients and 2 of each of 21 rounds."""
+    most = (4 + 2 * 21) * 4 * 10 * 9
+    with pytest.raises(
+        UserError, match=rf"client_state_bytes={most - 1} is less than the {most:,} bytes that 4 clients"
+    ):
+        trainer(task, tmp_path / "run", rounds=2, client_state_bytes=most - 1).fit()
+    assert not list((tmp_path / "run").glob("*.json"))
+    values = {"data.split": "within_client", "run.client_state_bytes": most}
+    assert "run.client_state_bytes" in problem({k: v for k, v in values.items() if k != "data.split"})
+    for retaining in ({"model.personal": "head"}, {"algorithm.name": "scaffold"}, {"compression.upload": "top_k"}):
+        check(resolve(RunConfig.of({"data.dataset": "digits", **values, **retaining})))
+
+
 def test_clients_are_evaluated_with_weights_of_their_own(trained, task, tmp_path):
     evaluated = trained.evaluate("test")
     assert evaluated.overall["accuracy"] == pytest.approx(trained.history["eval/accuracy"].iloc[-1])

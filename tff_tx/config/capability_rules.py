@@ -75,10 +75,17 @@ def _own_records_are_held_out(config):
 
 
 _RETAINS = Chosen("algorithm.name", ALGORITHMS, "client_state")
+RETAINED = Derived(
+    "model.personal",
+    lambda c: (STORED.holds(c) or _RETAINS.holds(c) or laws.FEEDBACK.holds(c)) and c.engine.name != "federation",
+    instruction="{algorithm.name}, {model.personal} or {compression.upload} so that clients retain something",
+)
+"""What clients retain is in the run directory."""
 _SILOS = Derived("data.silos", lambda c: c.data.silos and c.engine.name != "federation")
 _TWO_UPDATES = "its clients send more of the model's size besides their update"
 
 CAPABILITIES = (
+    *belong(RETAINED, "run.client_state_bytes"),
     *(
         _algorithm(path, "client_rate", "its clients take no steps of an optimizer that has such settings")
         for path in (

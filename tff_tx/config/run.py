@@ -148,6 +148,14 @@ class RunSettings(Section, name="run"):
     keep_updates: bool = option(
         False, "Stores what each client of each round contributes in updates/, for programs.contribution."
     )
+    client_state_bytes: int | None = option(
+        None,
+        "Maximum size of what clients retain between rounds in the run directory: weights of their own, control "
+        "variates, residuals. A run that may need more is rejected; default: what its disk has room for.",
+        least=1,
+        most=2**63 - 1,
+        may_change=True,
+    )
     profile: bool = option(False, "Writes a trace of the second round, which TensorBoard shows.", may_change=True)
     trackers: tuple[str, ...] = option(
         (),

@@ -15,8 +15,9 @@ from tff_tx.analysis import contribution
 from tff_tx.config import RunConfig, laws
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS
+from tff_tx.config.run_config import describe
 from tff_tx.core import files
-from tff_tx.core.errors import UserError
+from tff_tx.core.errors import UserError, setting
 from tff_tx.run import baseline, comparison, held_out
 from tff_tx.run.assemble import (
     aggregation,
@@ -199,15 +200,34 @@ class Assembly:
         """Whether clients retain adapters of their own beside those that all share."""
         return self.task.model.lora is not None and ALGORITHMS[self.config.algorithm.name].own_weights is not None
 
+    def client_state_bytes(self) -> int:
+        """Bytes of what clients retain between rounds, at most.
+
+        Raises:
+          UserError: If they are more than `run.client_state_bytes`.
+        """
+        config, cohort = self.config, cohorts.largest_cohort(self.config)
+        trainable, others = self.task.model.initial_weights
+        trainable_bytes = sum(w.nbytes for w in trainable) * config.algorithm.num_models
+        personal_bytes = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :])
+        own = (personal_bytes or trainable_bytes) if STORED.holds(config) else 0
+        clients, most = len(self.task.train.client_ids), config.run.client_state_bytes
+        needed = aggregation.client_state_bytes(config, trainable_bytes, own, clients, cohort)
+        if most is not None and needed > most:
+            raise UserError(
+                f"{describe(config, 'run.client_state_bytes')} is less than the {needed:,} bytes that {clients:,} "
+                f"clients may retain in {config.run.directory}: raise it, lower "
+                f"{setting('run.rounds_per_checkpoint')}, or let clients retain fewer weights "
+                f"({setting('model.personal')})."
+            )
+        return needed
+
     def bytes_needed(self) -> int:
         """Bytes on disk: two checkpoints, with as much again for optimizer and metrics, and two copies of the model."""
-        config, cohort = self.config, cohorts.largest_cohort(self.config)
+        config = self.config
         trainable, non_trainable = (sum(w.nbytes for w in part) for part in self.task.model.initial_weights)
         trainable *= config.algorithm.num_models
-        others = self.task.model.initial_weights[1]
-        personal_bytes = sum(w.nbytes for w in others[len(others) - self.task.model.num_personal :])
-        own = (personal_bytes or trainable) if STORED.holds(config) else 0
-        states = aggregation.client_state_bytes(config, trainable, own, len(self.task.train.client_ids), cohort)
+        states = self.client_state_bytes()
         retained = cohorts.stored_model_bytes(config, trainable) + aggregation.noise_state_bytes(config, trainable)
         retained += (config.algorithm.distillation_models - 1) * trainable
         total = 6 * (trainable + non_trainable) + 3 * retained + states + 20_000_000
