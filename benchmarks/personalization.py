@@ -18,8 +18,8 @@ import psutil
 import tff_tx as ft
 from benchmarks import report
 from benchmarks.personal_cases import CASES, Case
-from tff_tx.core import files
 from tff_tx.run.comparison import ALONE, BEFORE, GLOBAL, bad_tail, is_hurt, judged_by, statistics
+from tff_tx.tasks import take_features
 
 _PROCESSOR = "bench/processor_seconds"
 
@@ -177,11 +177,9 @@ def read_clients(path: str) -> pd.DataFrame:
 
 
 def share_features(method: str, seed: int, flags) -> None:
-    """Gives a run the activations of another with the same records; a run computes its own if these do not fit it."""
+    """Gives a run the activations of others with the same records; a run computes its own if these do not fit it."""
     mine, *others = (os.path.join(directory(m, seed, flags), "features") for m in (method, *METHODS))
-    found = next((path for path in others if os.path.exists(path)), None)
-    if found and not os.path.exists(mine):
-        files.link_directory(found, mine)
+    take_features(mine, [path for path in others if path != mine])
 
 
 def judging(found, case: Case):

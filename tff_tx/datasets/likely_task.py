@@ -10,6 +10,7 @@ from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.overview import Column, Overview
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.columns import words_of_name
 from tff_tx.datasets.readers.words import sentence_column
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import one_spelling
@@ -224,8 +225,8 @@ def _names_of_series(found: Overview) -> str | None:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a column's name, such as user.id, userId and USER_ID, without that it is an identifier."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
+    """The words of a column's name, without that it is an identifier."""
+    words = words_of_name(name)
     return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no") else words
 
 

@@ -12,6 +12,7 @@ from typing import Any, Callable
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets import periods
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.columns import words_of_name
 
 _NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
 # Smaller numbers may as well be hours of a day, that begin anew: 1970-04-26 in seconds, or the year 1000 as 10000101.
@@ -79,7 +80,7 @@ def _time(read: Read, value) -> float | None:
 def _ways(name: str, value) -> list[Read]:
     """The ways in which a value of a column may be a time."""
     if values.is_number(value):
-        is_named = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()[-1:]
+        is_named = words_of_name(name)[-1:]
         return [values.as_number] if {*is_named} & {*_NAMES} and values.as_number(value) >= _LEAST_NUMBER else []
     if not (isinstance(value, datetime.date) or _DATE.match(str(value)) or periods.is_period(value)):
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Callable
@@ -110,6 +111,11 @@ def require_column(where: str, row: dict, name: str, field: str) -> None:
             f"{listed(map(repr, row))}; name one of them, call it so in the file, or give "
             f"{setting('data.columns')} for a file without a header line."
         )
+
+
+def words_of_name(name: str) -> list[str]:
+    """The words of a column's name, such as user.id, userId and USER_ID, in small letters."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower().split()
 
 
 def _at(value, path):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import re
 from collections.abc import Iterable
 
+from tff_tx.datasets.readers.columns import words_of_name
 from tff_tx.datasets.readers.folders import PICTURE_ENDS, RECORDING_ENDS
 from tff_tx.datasets.sources import BadRow, Rows
 
@@ -110,7 +110,7 @@ def _endings(rows: list[dict], places: _Places) -> dict[str, str]:
     """File name extensions that the values of columns lack, by column."""
     found = {}
     for name, value in rows[0].items() if rows else ():
-        last = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", str(name)).lower().split()[-1:]
+        last = words_of_name(str(name))[-1:]
         if {*last} & {*_NAMES} and isinstance(value, (str, int)) and _column_of(str(value)) is None:
             ends = (case for end in (*PICTURE_ENDS, *RECORDING_ENDS) for case in (end, end.upper()))
             there = (end for end in ends if all(places.has(f"{row.get(name)}{end}") for row in rows))
