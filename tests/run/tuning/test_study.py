@@ -20,6 +20,7 @@ from tff_tx.tasks import FeatureCache
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "client_momentum": True}
+SMALL = {"reduction": 2, "first_clients": 2}
 PRIVATE = {"privacy.mechanism": "gaussian", "privacy.target_epsilon": 4.0, "data.validation_fraction": 0.1}
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -34,16 +35,20 @@ def task(cache_dir):
     )
 
 
+@pytest.fixture(scope="module")
+def whole(task, tmp_path_factory):
+    """Two arms of one round, and one of them to the end, undisturbed; and its directory."""
+    directory = tmp_path_factory.mktemp("whole") / "study"
+    return trainer(task).tune(SPACE, "3 rounds", study_dir=str(directory), **SMALL), directory
+
+
 def trainer(task, **more):
     parts = {"algorithm": ft.FedAvg(steps=1), "clients_per_round": 2, "rounds": 2, "progress": False}
     return ft.Trainer(task, **{**parts, **more})
 
 
 @pytest.mark.slow
-def test_a_study_that_is_killed_goes_on_to_the_same_result(task, tmp_path, monkeypatch):
-    """Two arms of one round, and one of them to the end."""
-    more = {"reduction": 2, "first_clients": 2}
-    whole = trainer(task).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "whole"), **more)
+def test_a_study_that_is_killed_goes_on_to_the_same_result(task, whole, tmp_path, monkeypatch):
     trained, train = [], Arms.train
 
     def killed(self, arm, values, rounds):
@@ -56,35 +61,29 @@ def test_a_study_that_is_killed_goes_on_to_the_same_result(task, tmp_path, monke
     monkeypatch.setattr(Arms, "train", killed)
     begun = tmp_path / "begun"
     with pytest.raises(KeyboardInterrupt):
-        trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **more)
+        trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **SMALL)
     monkeypatch.setattr(Arms, "train", train)
-    resumed = trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **more)
-    pd.testing.assert_frame_equal(resumed.table, whole.table)
-    assert resumed.flags == whole.flags
-    assert (begun / "best.flags").read_text() == (tmp_path / "whole" / "best.flags").read_text()
-    models = [(d / "best" / "model" / "model.safetensors").read_bytes() for d in (begun, tmp_path / "whole")]
-    assert models[0] == models[1]
-    _check_results(task, whole, tmp_path, more)
+    resumed = trainer(task).tune(SPACE, "3 rounds", study_dir=str(begun), **SMALL)
+    _check_same(resumed, begun, *whole)
+    assert resumed.flags == whole[0].flags
+    assert (begun / "best.flags").read_text() == (whole[1] / "best.flags").read_text()
+    _check_results(task, *whole)
 
 
 @pytest.mark.slow
-def test_arms_side_by_side_on_a_cluster_make_the_same_study(task, tmp_path, monkeypatch):
+def test_arms_side_by_side_on_a_cluster_make_the_same_study(task, whole, tmp_path, monkeypatch):
     """Its processes train all rounds of rungs with several arms: here no arm is trained that has its checkpoint."""
     pytest.importorskip("ray")
-    more, here = {"reduction": 2, "first_clients": 2}, []
-    alone = trainer(task).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "alone"), **more)
-    measured = loop._Attempt.measured
+    here, measured = [], loop._Attempt.measured
 
     def counted(attempt, run, *arguments):
         here.append(os.path.basename(run.directory))
         return measured(attempt, run, *arguments)
 
     monkeypatch.setattr(loop._Attempt, "measured", counted)
-    beside = trainer(task, engine=ft.Ray(threads=2)).tune(SPACE, "3 rounds", study_dir=str(tmp_path / "beside"), **more)
-    pd.testing.assert_frame_equal(beside.table, alone.table)
+    beside = trainer(task, engine=ft.Ray(threads=2)).tune(SPACE, "3 rounds", study_dir=str(tmp_path), **SMALL)
+    _check_same(beside, tmp_path, *whole)
     assert here == [f"{beside.table['arm'][0]:04}"]  # the last rung has one arm
-    models = [(tmp_path / name / "best" / "model" / "model.safetensors").read_bytes() for name in ("alone", "beside")]
-    assert models[0] == models[1]
 
 
 @pytest.mark.slow
@@ -94,7 +93,7 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
     for cost in (BYTES, CLIENT_SECONDS, SECONDS):
         budget = {BYTES: "0.12 MB", CLIENT_SECONDS: "60 client-seconds", SECONDS: f"{seconds} s"}[cost]
         devices = ft.Devices(seconds_per_example=0.1)
-        more = {"study_dir": str(tmp_path / cost), "reduction": 2, "first_clients": 2, "metric": "accuracy"}
+        more = {"study_dir": str(tmp_path / cost), **SMALL, "metric": "accuracy"}
         found = trainer(task, devices=devices).tune({"client_learning_rate": True}, budget, **more)
         spent[cost] = Records(str(tmp_path / cost)).spent
         share = spent[cost][cost] / Budget.of(budget).amount
@@ -102,7 +101,7 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
         assert found.table["rounds"].is_monotonic_decreasing
         assert found.table.groupby("rounds")["accuracy"].is_monotonic_decreasing.all()
         assert cost == SECONDS or 0.3 < share <= 1
-        seconds = round(2 * spent[BYTES][SECONDS], 1)
+        seconds = round(1.2 * spent[BYTES][SECONDS], 1)
     assert spent[BYTES]["rounds"] >= 2
 
 
@@ -126,18 +125,24 @@ def test_arms_take_the_features_of_frozen_layers_from_one_another(cache_dir, tmp
     assert len(set(written)) == len(written)
 
 
-def _check_results(task, whole, tmp_path, more):
-    """The table, the flags and the model of a study of two arms, and what another run makes of the flags."""
+def _check_same(found, directory, whole, expected):
+    """Their tables and their best models."""
+    pd.testing.assert_frame_equal(found.table, whole.table)
+    models = [(d / "best" / "model" / "model.safetensors").read_bytes() for d in (directory, expected)]
+    assert models[0] == models[1]
+
+
+def _check_results(task, whole, directory):
+    """The table and the directory of a study of two arms, and what another space or run makes of it."""
     assert list(whole.table["rounds"]) == [2, 1]
     assert whole.table["verdict"][0] == "best"
     assert (whole.table["standard_error"] > 0).all()
     assert "standard error" in str(whole)
-    directory = tmp_path / "whole"
     assert {"table.csv", "incumbent.png", "optuna.db", "best.flags", "best"} <= set(os.listdir(directory))
     with pytest.raises(UserError, match="holds a study of another space"):
-        trainer(task).tune({"client_learning_rate": True}, "3 rounds", study_dir=str(directory), **more)
+        trainer(task).tune({"client_learning_rate": True}, "3 rounds", study_dir=str(directory), **SMALL)
     with pytest.raises(UserError, match="holds a study of another run.rounds"):
-        trainer(task, rounds=3).tune(SPACE, "9 rounds", study_dir=str(directory), **more)
+        trainer(task, rounds=3).tune(SPACE, "9 rounds", study_dir=str(directory), **SMALL)
 
 
 @pytest.mark.parametrize(
