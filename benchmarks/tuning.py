@@ -15,15 +15,13 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.samplers import federation
-from tff_tx.algorithms.fed_ex import server_choice
+from tff_tx.algorithms.fed_ex import FACTORS, server_choice
 from tff_tx.cohorts import Devices
 from tff_tx.config.task import ModelConfig
 from tff_tx.run.tuning.brackets import least_rounds, next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
 COHORT, EPOCHS, ROUNDS, REDUCTION, RANDOM = 10, 3, 27, 3, 16
-FACTORS = np.array([0.1, 0.3, 1.0, 3.0, 10.0])
-"""FedEx draws the clients' rate times one of these."""
 BUDGET = RANDOM * ROUNDS / 4
 """Of studies, in rounds of training; the last bracket's evaluations are beyond it."""
 _FORWARD = 1 / 3

@@ -95,7 +95,7 @@ class AlgorithmConfig(Section, name="algorithm"):
         "FedEx: values that clients draw from, as JSON with lists of {client.learning_rate}, {client.momentum}, "
         "{client.weight_decay}, {client.clip_norm}, {client.epochs}, {client.steps}, {model.dropout} or "
         '{lora.learning_rate_factor}: {"client_learning_rate": [0.001, 0.01]}; of several, all combinations. Default: '
-        "the learning rate times 0.1, 0.3, 1, 3 and 10.",
+        "the learning rate times 0.4, 0.63, 1, 1.6 and 2.5.",
     )
     dynamic_strength: float = option(0.1, "FedDyn: alpha of the clients' regularization; 0: FedAvg.", least=0.0)
     inner_learning_rate: float = option(
