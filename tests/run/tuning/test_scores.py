@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tff_tx.config.task import ModelConfig
-from tff_tx.run.tuning.brackets import least_rounds, next_bracket
+from tff_tx.run.tuning.brackets import Bracket, least_rounds, next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
 ARMS, CLIENTS = 27, 240
@@ -94,6 +94,14 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
     assert arms >= 1
     assert times < 4 or rounds < 9 or arms > times  # more configurations than whole runs
     assert next_bracket(0, rounds, 3, 0.9 * rounds, least) is None
+
+
+def test_what_does_not_suffice_for_whole_runs_of_the_next_bracket_is_spent_on_halving():
+    """Rounds may cost more than those before: a study would have ended with half of its budget."""
+    assert next_bracket(0, 12, 3, 44, least=3) == Bracket(3, (4, 12), 3)
+    assert next_bracket(1, 12, 3, 24, least=3) == Bracket(2, (12,), 3)
+    assert next_bracket(1, 12, 3, 23, least=3) == Bracket(3, (4, 12), 3)
+    assert next_bracket(1, 12, 3, 15, least=3) is None
 
 
 def test_arms_are_not_compared_before_the_least_rounds():

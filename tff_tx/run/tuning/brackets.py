@@ -61,13 +61,19 @@ def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, l
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
     if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
         return bracket
-    # The last one: as many arms as fit.
-    fitting, arms = None, 1
-    while (larger := dataclasses.replace(bracket, arms=arms)).rounds <= rounds_left:
-        fitting, arms = larger, arms + 1
-    if fitting is None and number == 0 and rounds_left >= rounds:
-        return Bracket(1, (rounds,), reduction)
-    return fitting if fitting is not None and (fitting.arms > 1 or number == 0) else None
+    # The last one: of this shape, or else of the first of which two arms fit.
+    for shape in (bracket, *shapes):
+        if (fitting := _fitting(shape, rounds_left)) is not None:
+            return fitting
+    return Bracket(1, (rounds,), reduction) if number == 0 and rounds_left >= rounds else None
+
+
+def _fitting(shape, rounds_left):
+    """The shape with as many arms as fit; None: fewer than two."""
+    found, arms = None, 2
+    while (larger := dataclasses.replace(shape, arms=arms)).rounds <= rounds_left:
+        found, arms = larger, arms + 1
+    return found
 
 
 def _shapes(rounds, reduction, least):
