@@ -8,6 +8,8 @@ from tff_tx.config.option import Range
 from tff_tx.config.space import Space
 from tff_tx.core.errors import UserError
 
+FLAGS = {field.flag: path for path, field in FIELDS.items()}
+
 
 @pytest.mark.parametrize("field", [f for f in FIELDS.values() if f.option.search is not None], ids=lambda f: f.path)
 def test_what_is_searched_by_default_is_allowed(field):
@@ -67,6 +69,32 @@ def test_the_default_space_has_what_has_an_effect():
     assert "client.momentum" not in plain.domains
     more = RunConfig.of({"client.optimizer": "sgd", "algorithm.name": "fed_prox", "model.trainable": "lora"})
     assert {"client.momentum", "algorithm.proximal_strength", "lora.alpha"} <= set(Space.default(more).domains)
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "sentence"),
+    [
+        ({"client_momentum": True}, {}, "client_momentum has no effect with client.optimizer=adam"),
+        ({"client_optimizer": ["adam", "yogi"], "client_momentum": True}, {}, "client_momentum has no effect"),
+        ({"lora_alpha": True}, {}, "lora_alpha has no effect with model.trainable=all"),
+        (
+            {"client_learning_rate": True},
+            {"algorithm.name": "fed_ex", "algorithm.client_choices": {"client_learning_rate": [0.01, 0.1]}},
+            "client_learning_rate has no effect with algorithm.client_choices=",
+        ),
+    ],
+)
+def test_what_could_not_have_an_effect_is_not_searched(given, settings, sentence):
+    """All arms would be the same."""
+    config = RunConfig.of(settings)
+    with pytest.raises(UserError, match=sentence):
+        Space.of(given).check(config)
+    assert FLAGS[next(iter(reversed(given)))] not in Space.default(config).domains
+
+
+def test_what_has_an_effect_by_a_choice_of_the_space_is_searched():
+    Space.of({"client_optimizer": ["adam", "sgd"], "client_momentum": True}).check(RunConfig())
+    Space.default(RunConfig.of({"algorithm.name": "fed_ex"})).check(RunConfig.of({"algorithm.name": "fed_ex"}))
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,12 @@ CHOICES = (
 _MOST_CHOICES = 64
 
 
+def drawn(config: RunConfig) -> list[str]:
+    """Settings whose values are those that clients of FedEx draw; of epochs and steps the setting is the most."""
+    given = config.algorithm.client_choices if config.algorithm.name == "fed_ex" else {}
+    return [path for path in CHOICES if FIELDS[path].flag in given and path not in ("client.epochs", "client.steps")]
+
+
 def _choice_without_effect(config, path, values):
     """Why clients' draws of a setting would have no effect, or not the one that they name."""
     most = {"client.steps": config.client.steps or 0, "client.epochs": config.client.num_epochs}.get(path)

@@ -240,10 +240,11 @@ RULES = (
 """What can be checked without importing anything."""
 
 
-def without_effect(config: RunConfig) -> set[str]:
-    """The settings that have no effect by what others are."""
+def without_effect(config: RunConfig) -> dict[str, str]:
+    """The settings that have no effect by what others are: by path, one of these others."""
     rules = (rule for rule in (*RULES, *CAPABILITIES) if isinstance(rule, BelongsTo))
-    return {rule.path for rule in rules if not rule.owner.holds(config)}
+    drawn = dict.fromkeys(laws.drawn(config), "algorithm.client_choices")
+    return drawn | {rule.path: rule.owner.path for rule in rules if not rule.owner.holds(config)}
 
 
 def check(config: RunConfig, rules: Iterable[Any] = (*RULES, *CAPABILITIES)) -> None:

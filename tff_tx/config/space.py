@@ -9,7 +9,7 @@ from typing import Any
 
 from tff_tx.config.option import Field, Range, show
 from tff_tx.config.rules import without_effect
-from tff_tx.config.run_config import FIELDS, RunConfig
+from tff_tx.config.run_config import FIELDS, RunConfig, describe, resolve
 from tff_tx.core.errors import UserError, setting
 
 try:
@@ -81,7 +81,24 @@ class Space:
             paths.append("privacy.clip_norm")
         useless = without_effect(config)
         domains = {"client.learning_rate": Range(rate / _RATES_AROUND, rate * _RATES_AROUND, log=True)}
-        return cls(domains | {path: FIELDS[path].option.search for path in paths if path not in useless})
+        domains |= {path: FIELDS[path].option.search for path in paths}
+        return cls({path: domain for path, domain in domains.items() if path not in useless})
+
+    def check(self, config: RunConfig) -> None:
+        """Checks that each setting has an effect, by a configuration and one of the values of the others.
+
+        Raises:
+          UserError: If one has none, so that arms would differ by nothing.
+        """
+        ends = {path: (d.low, d.high) if isinstance(d, Range) else d for path, d in self.domains.items()}
+        others = [{}, *({path: value} for path, values in ends.items() for value in values)]
+        found = [without_effect(resolve(config.replace(values))) for values in others]
+        for path in self.domains:
+            if all(path in useless for useless in found):
+                raise UserError(
+                    f"{setting('tune.space')}: {FIELDS[path].flag} has no effect with "
+                    f"{describe(config, found[0][path])}: remove it."
+                )
 
 
 def _field(name):

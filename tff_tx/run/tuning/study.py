@@ -72,6 +72,7 @@ def tune(
 ) -> report.Result:
     """Runs a study to its end, from where it is; the arguments as of `Trainer.tune`."""
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
+    space.check(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
         about = {f.name: getattr(own, f.name) for f in own.fields() if f.name not in ("space", "budget", "study_dir")}
