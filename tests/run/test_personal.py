@@ -124,6 +124,17 @@ def test_own_weights_of_a_run_that_went_on_are_a_sentence(trained, task, tmp_pat
         trainer(task, tmp_path / "run").evaluate("test")
 
 
+def test_own_weights_of_a_run_that_saved_a_later_state_are_a_sentence(trained, task, tmp_path):
+    """Stopped after a checkpoint, they are those of its newest state, and the shared model is of the earlier end."""
+    shutil.copytree(trained.config.run.directory, tmp_path / "run")
+    further = trainer(task, tmp_path / "run", rounds=6)
+    further.advance(5)
+    with pytest.raises(UserError, match="not as it was after round 4, .* let it end"):
+        further.evaluate("test")
+    further.fit()
+    assert further.evaluate("test")
+
+
 def test_a_clients_model_is_exported_for_transformers(trained, task):
     run, client = read_run(trained.config.run.directory), task.task.train.client_ids[0]
     path, _ = export_run(run, "pretrained", client=client)

@@ -19,6 +19,7 @@ from tff_tx.core.errors import UserError, setting
 
 _CHECKPOINT = "round_"
 _SUMS = "checksums.json"
+_MODEL = "model.json"
 
 
 class Checkpoints:
@@ -115,6 +116,18 @@ def _rounds(directory):
 def last_round(directory: str) -> int:
     """The round of the newest state; 0 if there is none."""
     return max(_rounds(directory), default=0)
+
+
+def note_model(directory: str) -> None:
+    """Takes note that the model of the run is that of the newest state."""
+    files.write_json(os.path.join(directory, _MODEL), {"round": last_round(directory)})
+
+
+def model_round(directory: str) -> int | None:
+    """The round that the model of the run is of; None: unknown."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(files.parse_json(os.path.join(directory, _MODEL))["round"])
+    return None
 
 
 def newest_rows(directory: str) -> tuple[int, Mapping[str, int]]:

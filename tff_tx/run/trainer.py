@@ -20,7 +20,7 @@ from tff_tx.config.space import Space
 from tff_tx.config.tools import TuneConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
-from tff_tx.run import assemble, directory, html_report, hub, loop, model_card, reporting, scoring
+from tff_tx.run import assemble, checkpoints, directory, html_report, hub, loop, model_card, reporting, scoring
 from tff_tx.run.assemble.tasks import stored_config
 from tff_tx.run.assemble.trained import run_predictor
 from tff_tx.run.callbacks import Callback, EarlyStopping, HasConfig, KeepBest, Ledger, MetricsCsv, TensorBoard, Withhold
@@ -222,6 +222,7 @@ class Trainer:
         self._results = parts.evaluate_all(evaluators, weights, self._progress)
         with files.disk_errors(run_dir):
             parts.save(weights, run_dir, evaluators)
+            checkpoints.note_model(os.path.join(run_dir, directory.CHECKPOINTS))
             self._report()
             parts.show_clients(weights, run_dir, evaluators)
             if doubts := parts.doubts(self._results, evaluators):

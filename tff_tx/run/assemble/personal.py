@@ -13,7 +13,7 @@ from tff_tx import cohorts, runtime
 from tff_tx.cohorts.client_store import PERSONAL
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
-from tff_tx.run.checkpoints import newest_rows
+from tff_tx.run.checkpoints import model_round, newest_rows
 from tff_tx.run.directory import CHECKPOINTS
 
 NEWEST = 2**62
@@ -75,10 +75,12 @@ def check_stored(directory: str) -> None:
       UserError: If some are gone, so that their clients would have older ones or those that all begin with; or newer,
         of a run that went on after its model was made.
     """
-    round_num, rows = newest_rows(os.path.join(directory, CHECKPOINTS))
-    if PERSONAL in rows and rows[PERSONAL] != _store(directory).checksum(NEWEST):
+    checkpoints = os.path.join(directory, CHECKPOINTS)
+    round_num, rows = newest_rows(checkpoints)
+    trained = model_round(checkpoints) or round_num
+    if PERSONAL in rows and (trained != round_num or rows[PERSONAL] != _store(directory).checksum(NEWEST)):
         raise UserError(
-            f"{os.path.join(directory, PERSONAL)} is not as it was after round {round_num}, so that clients would have "
+            f"{os.path.join(directory, PERSONAL)} is not as it was after round {trained}, so that clients would have "
             "other models: if the run went on since then, let it end (the same command resumes it); else restore it."
         )
 
