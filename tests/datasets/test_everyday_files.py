@@ -222,6 +222,7 @@ def test_whole_numbers_beyond_those_of_floats_are_no_numbers(tmp_path):
         ["2023-Q4", "2024Q1", "2024 q2"],
         ["Q4 2023", "Q1-2024", "Q2/2024"],
         ["2024/03/01 9:05:11 AM GMT+1", "2024/03/01 9:00:00 AM GMT", "2024/03/01 11:05:12 AM GMT+1"],
+        ["2024-03-01 09:05:11 +0100", "2024-03-01 09:00:00 +0000", "2024-03-01 11:05:12 +0100"],
     ],
 )
 def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):

@@ -168,12 +168,19 @@ def test_folders_of_recordings_give_paths(tmp_path):
     assert chunk.rows[0][1] == {"label": "yes", "audio": {"path": str(tmp_path / "yes" / "1.wav")}}
 
 
-@pytest.mark.parametrize("names", ["train/{}.csv test/{}.csv dev/{}.csv", "train-{}.csv test-{}.csv dev-{}.csv"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "train/{}.csv test/{}.csv dev/{}.csv",
+        "train-{}.csv test-{}.csv dev-{}.csv",
+        "wiki.train.{}.csv wiki.test.{}.csv wiki.dev.{}.csv",
+    ],
+)
 def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
     for name in names.split():
         path = tmp_path / name.format("00000-of-00001")
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"text,label\n{name[:3]},a\n")
+        path.write_text(f"text,label\n{name.removeprefix('wiki.')[:3]},a\n")
     (tmp_path / "README.md").write_text("what it is")
     spec = file_spec(tmp_path)
     assert set(open_source(spec).pools) == {"train", "validation", "test"}
@@ -181,7 +188,9 @@ def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
     assert found == {"train": ["tra"], "validation": ["dev"], "test": ["tes"]}
 
 
-@pytest.mark.parametrize("names", ["trains.csv b.csv", "train.csv test.csv b.csv", "train/1 test/2 bob/3"])
+@pytest.mark.parametrize(
+    "names", ["trains.csv b.csv", "train.csv test.csv b.csv", "train/1 test/2 bob/3", "my_train.csv a_test.csv"]
+)
 def test_a_folder_with_data_of_other_names_trains_whole(tmp_path, names):
     for name in names.split():
         (tmp_path / name).parent.mkdir(exist_ok=True)

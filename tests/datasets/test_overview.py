@@ -1,5 +1,7 @@
 """What columns look like, and the task that they suggest."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -54,6 +56,10 @@ TABLE = {
     "day": [f"2024-01-{n // 4 + 1:02}" for n in range(N)],
     "line": [f"line {n % 4}" for n in range(N)],
     "survived": [int(n % 3 == 0) for n in range(N)],
+    "category": ["Discharge summary"] * N,
+    "zone": ["Eastern Time (US & Canada)"] * N,
+    "star_rating": [float(n % 5) for n in range(N)],
+    "store_nbr": [n % 4 for n in range(N)],
 }
 
 
@@ -87,6 +93,7 @@ def test_columns(tmp_path):
             "rated": "number",
         },
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
+        **{"category": "category", "zone": "text", "star_rating": "category", "store_nbr": "category"},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -173,6 +180,12 @@ def test_columns(tmp_path):
         ),
         (("headline", "price", "stars"), {}, "sequence_classification", {"label_column": "stars"}),
         (("review", "price", "age", "stars", "kind", "survived"), {}, "sequence_classification", {}),
+        (("review", "zone", "category", "kind"), {}, "sequence_classification", {"label_column": "kind"}),
+        (("review", "zone"), {}, "masked_lm", {"text_column": ("review",)}),
+        (("review", "category", "genres"), {}, "multi_label_classification", {"label_column": "genres"}),
+        (("review", "star_rating", "kind"), {}, "sequence_classification", {"label_column": "star_rating"}),
+        (("user_id", "movieId", "star_rating"), {}, "next_item", {"label_column": "movieId"}),
+        (("price", "kind", "store_nbr"), {}, "tabular_classification", {"client_column": "store_nbr"}),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
     ],
 )
@@ -203,6 +216,15 @@ def test_records_that_are_not_in_the_order_of_time_are_to_be_sorted(tmp_path, mo
         **{"task.kind": "forecasting", "data.numeric_columns": ("price",), "data.client_column": "line"},
         **named,
     }
+
+
+def test_pictures_in_leaf_are_shown(tmp_path):
+    clients = {f"f{n}": {"x": [[0.5] * 16, [0.1] * 16], "y": [n % 2, 1]} for n in range(4)}
+    (tmp_path / "all.json").write_text(json.dumps({"users": list(clients), "user_data": clients}))
+    spec = DataSpec("file", files=(str(tmp_path / "all.json"),), format="leaf")
+    seen = overview(spec)
+    assert seen.of_kind("image or recording") == ["pixels"]
+    assert likely_task(spec, seen, open_source(spec).columns())["task.kind"] == "image_classification"
 
 
 def test_folders_of_texts_are_classes(tmp_path):

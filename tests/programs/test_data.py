@@ -52,6 +52,12 @@ def test_a_first_line_that_is_no_header_is_questioned(tmp_path):
     (tmp_path / "x.csv").write_text("".join(f"{n % 3},a title {n},a text of {n}\n" for n in range(20)))
     out, _ = run("data", "--data=x.csv", cwd=tmp_path)
     assert "A column is called 0: if the first line is no header, name the columns with --columns." in out
+    (tmp_path / "y.tsv").write_text("".join(f"{('ham', 'spam')[n % 2]}\ta text of {n}\n" for n in range(20)))
+    out, _ = run("data", "--data=y.tsv", cwd=tmp_path)
+    assert "A column is called ham: if the first line is no header, name the columns with --columns." in out
+    (tmp_path / "z.jsonl").write_text('{"0": "ham"}\n' * 20)
+    out, _ = run("data", "--data=z.jsonl", cwd=tmp_path)
+    assert "header" not in out
 
 
 @pytest.mark.parametrize(

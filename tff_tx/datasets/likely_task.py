@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.overview import Column, Overview
+from tff_tx.datasets.overview import MOST_ROWS, Column, Overview
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.columns import words_of_name
 from tff_tx.datasets.readers.words import sentence_column
@@ -21,7 +22,20 @@ _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
 _CLIENT_NAMES = (
-    *("client", "user", "customer", "patient", "speaker", "author", "annotator", "hospital", "clinic", "site", "bank"),
+    *(
+        "client",
+        "user",
+        "customer",
+        "patient",
+        "speaker",
+        "author",
+        "reviewer",
+        "annotator",
+        "hospital",
+        "clinic",
+        "site",
+        "bank",
+    ),
     *("branch", "store", "shop", "device", "sensor", "meter", "source"),
 )
 _LABEL_NAMES = (
@@ -44,6 +58,8 @@ _LABEL_NAMES = (
 _TAGS = ("tag", "ner", "entity", "label", "pos")
 # What columns of a label are called with another word before, and of several labels.
 _LABEL_ENDS = ("label", "class", "target")
+# What is said of a text besides; of an item without a text they are no label.
+_OPINIONS = ("sentiment", "rating", "stars", "overall", "polarity", "emotion", "stance", "intent")
 _LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotions")
 _ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
 _LONGER = ("article", "document", "text", "dialogue", "dialog", "report", "body", "story", "content", "findings")
@@ -59,7 +75,7 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
       found: Their first records.
       record_columns: What can be read of a record already, see `tff_tx.datasets.sources`.
     """
-    likely = _likely_task(spec, found, record_columns)
+    likely = _likely_task(spec, _without_constants(spec, found), record_columns)
     if likely.get("task.kind") in _OF_NUMBERS and any(c.infinite for c in found.columns if c.kind == "number"):
         likely["data.on_bad_rows"] = "skip"
     label = likely.get("data.label_column", spec.label_column)
@@ -92,6 +108,15 @@ def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> li
     return order.notes()
 
 
+def _without_constants(spec: DataSpec, found: Overview) -> Overview:
+    """Without columns that all rows have the same value in, if these are all rows, but those that settings name."""
+    if not 1 < found.num_rows < MOST_ROWS:
+        return found
+    named = {spec.label_column, *spec.text_column}
+    columns = tuple(c for c in found.columns if c.distinct > 1 or c.missing or c.kind == "list" or c.name in named)
+    return dataclasses.replace(found, columns=columns)
+
+
 def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> dict[str, Any]:
     if spec.client_per_column:
         return {"task.kind": "forecasting"}
@@ -112,8 +137,8 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     if pair := _from_and_to(texts):
         return {"task.kind": "sequence_to_sequence", **pair, **named}
     rest = [c for c in found.columns if c.name not in clients]
-    labels = _labels(spec, [c for c in rest if not (texts and c.separator)])
-    is_label = bool(labels) and _is_label(spec, labels[0])
+    labels = _labels(spec, [c for c in rest if not (texts and c.separator)], bool(texts))
+    is_label = bool(labels) and _is_label(spec, labels[0], bool(texts))
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
     media = [c for c in found.columns if c.kind == "image or recording"]
     heard = any(name.endswith((".wav", ".flac", ".ogg", ".mp3")) for column in media for name in column.examples)
@@ -227,7 +252,7 @@ def _names_of_series(found: Overview) -> str | None:
 def _words(name: str) -> list[str]:
     """The words of a column's name, without that it is an identifier."""
     words = words_of_name(name)
-    return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no") else words
+    return words[:-1] if len(words) > 1 and words[-1] in ("id", "name", "code", "key", "no", "nbr", "number") else words
 
 
 def _last_word(name: str) -> str:
@@ -242,15 +267,16 @@ def _clients(found: Overview) -> list[str]:
     return sorted(usual, key=lambda name: (_CLIENT_NAMES.index(last[name]), len(_words(name))))
 
 
-def _is_label(spec: DataSpec, name: str) -> bool:
-    return name == spec.label_column or name.lower() in _LABEL_NAMES or _last_word(name) in _LABEL_ENDS
+def _is_label(spec: DataSpec, name: str, of_texts: bool) -> bool:
+    ends = _LABEL_ENDS + _OPINIONS if of_texts else _LABEL_ENDS
+    return name == spec.label_column or name.lower() in _LABEL_NAMES or _last_word(name) in ends
 
 
-def _labels(spec: DataSpec, columns: Sequence[Column]) -> list[str]:
+def _labels(spec: DataSpec, columns: Sequence[Column], of_texts: bool) -> list[str]:
     """Columns that may be the label, the likeliest first: the named one, one with a usual name, one with categories."""
     scalars = [c.name for c in columns if c.kind in ("category", "number", "id")]
     if spec.label_column in scalars:
         return [spec.label_column]
     usual = sorted((n for n in scalars if n.lower() in _LABEL_NAMES), key=lambda n: _LABEL_NAMES.index(n.lower()))
-    others = [name for name in scalars if name not in usual and _is_label(spec, name)]
+    others = [name for name in scalars if name not in usual and _is_label(spec, name, of_texts)]
     return [*usual, *others, *(c.name for c in columns[::-1] if c.kind == "category" and c.distinct > 1)]

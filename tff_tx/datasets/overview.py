@@ -22,7 +22,8 @@ _WIDTH, _NUM_EXAMPLES = 32, 3
 _MOST_CLASSES = 100
 _NINES = re.compile("-?9+")
 _TIME = re.compile(
-    r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z)?( (UTC|GMT)([+-]\d\S*)?)?)?$"
+    r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d{2}(:\d\S*)?( ?[AP]M|Z)?"
+    r"( ((UTC|GMT)([+-]\d\S*)?|[+-]\d\d:?\d\d))?)?$"
     r"|(19|20)\d\d-W[0-5]\d(-[1-7])?$|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
 )
 _SEPARATORS = ("|", ";", ",")

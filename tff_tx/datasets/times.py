@@ -18,8 +18,8 @@ _NAMES = ("time", "timestamp", "datetime", "date", "ts", "ds")
 # Smaller numbers may as well be hours of a day, that begin anew: 1970-04-26 in seconds, or the year 1000 as 10000101.
 _LEAST_NUMBER = 10_000_000
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?!\d)|(19|20)\d\d-W[0-5]\d(-[1-7])?$")
-# As Google's forms have it after a time.
-_ZONE = re.compile(r" (?:GMT|UTC)(?:([+-]\d{1,2})(?::?(\d\d))?)?$")
+# As Google's forms and Apple's exports have it after a time.
+_ZONE = re.compile(r" (?:GMT|UTC|(?=[+-]\d\d:?\d\d$))(?:([+-]\d{1,2})(?::?(\d\d))?)?$")
 # Times with more different steps are events, which have a step each.
 _MOST_STEPS = 1000
 _EPOCH = datetime.datetime(1970, 1, 1)

@@ -16,7 +16,7 @@ from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
 from tff_tx.datasets.likely_task import likely_task, time_notes
-from tff_tx.datasets.overview import Overview, overview
+from tff_tx.datasets.overview import Column, Overview, overview
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number
 from tff_tx.datasets.spec import DataSpec
@@ -73,7 +73,7 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
     likely = {}
     if columns is not None:
-        yield _columns(columns)
+        yield _columns(columns, format_name(spec) in ("csv", "tsv") and not spec.columns)
         likely = likely_task(spec, columns, found.pools["train"].columns)
         separated = likely.get("data.label_separator") or spec.label_separator  # a value that is empty has no label
         if not separated and any(c.missing and c.name == likely.get("data.label_column") for c in columns.columns):
@@ -108,7 +108,7 @@ def _format_of(spec: DataSpec) -> list[str]:
     return [f"Format: {format_name(spec)}"] if spec.dataset == "file" else []
 
 
-def _columns(found: Overview) -> str:
+def _columns(found: Overview, has_header: bool) -> str:
     rows = [["column", "kind", "missing", "different", "for example"]]
     for column in found.columns[:_MOST_COLUMNS]:
         examples = printable(" | ".join(column.examples))
@@ -126,12 +126,16 @@ def _columns(found: Overview) -> str:
                 f"{printable(column.name)} has {column.code} in several rows, apart from all its other numbers: if it "
                 "says that there is none, leave the value empty."
             )
-    if number := next((column.name for column in found.columns if is_number(column.name)), None):
+    if has_header and (name := next((c.name for c in found.columns if _may_be_a_value(c, found)), None)):
         lines.append(
-            f"A column is called {printable(number)}: if the first line is no header, name the columns with "
+            f"A column is called {printable(name)}: if the first line is no header, name the columns with "
             f"{flag_of('data.columns')}."
         )
     return "\n".join(lines)
+
+
+def _may_be_a_value(column: Column, found: Overview) -> bool:
+    return is_number(column.name) or any(str(row.get(column.name)).strip() == column.name for row in found.rows)
 
 
 def _command(config: RunConfig, likely: Mapping[str, Any]) -> str:

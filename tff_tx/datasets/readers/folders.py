@@ -22,15 +22,15 @@ _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
-    """The files of a folder by the split that they are called by: train/..., test/..., or train-00000.parquet.
+    """The files of a folder by the split that they are called by: train/..., train-00000.parquet, or wiki.test.tokens.
 
     That is if there are no other data in it; else all of them train.
     """
     found: dict = {}
+    parts = {file.path: _words(file.name) if file.in_folder else [] for file in files}
+    place = _place_of_split(list(parts.values()))
     for file in files:
-        first = re.split(r"[-_.]", file.name.split(os.sep)[0])[0].lower() if file.in_folder else ""
-        pool = next((pool for pool, names in _FOLDER_SPLITS.items() if first in names), None)
-        found.setdefault(pool, []).append(file)
+        found.setdefault(_pool(parts[file.path][place : place + 1]), []).append(file)
     others = found.pop(None, [])
     has_others = any(map(is_data, others)) or (others and not any(map(is_data, files)))
     if "train" not in found or len(found) == 1 or has_others:
@@ -39,6 +39,25 @@ def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
         pool: [dataclasses.replace(f, name=f.name.partition(os.sep)[2] or f.name) for f in there]
         for pool, there in found.items()
     }
+
+
+def _words(name: str) -> list[str]:
+    """The words of a file's name, or of the folder that it is in."""
+    return re.split(r"[-_. ]", name.split(os.sep)[0].lower())
+
+
+def _pool(words: Sequence[str]) -> str | None:
+    return next((pool for pool, names in _FOLDER_SPLITS.items() if {*words} & {*names}), None)
+
+
+def _place_of_split(names: Sequence[Sequence[str]]) -> int:
+    """Which word of files' names says the split: the first, or the only one in which those with a split differ."""
+    named = [words for words in names if _pool(words)]
+    if named and not any(_pool(words[:1]) for words in named) and len({*map(len, named)}) == 1:
+        differ = [place for place, words in enumerate(zip(*named)) if len({*words}) > 1]
+        if len(differ) == 1:
+            return differ[0]
+    return 0
 
 
 def read_media(path: str, columns: Sequence[str], *, column: str) -> Rows:

@@ -41,7 +41,7 @@ def is_missing(value) -> bool:
 
 def is_empty(value) -> bool:
     """Whether there is no value, or an empty text."""
-    return is_missing(value) or value == ""
+    return is_missing(value) or isinstance(value, str) and value == ""
 
 
 def is_scalar(value) -> bool:
