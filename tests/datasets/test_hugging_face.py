@@ -173,6 +173,7 @@ def test_folders_of_recordings_give_paths(tmp_path):
     [
         "train/{}.csv test/{}.csv dev/{}.csv",
         "train-{}.csv test-{}.csv dev-{}.csv",
+        "data/train-{}.csv data/test-{}.csv data/dev-{}.csv",
         "wiki.train.{}.csv wiki.test.{}.csv wiki.dev.{}.csv",
     ],
 )
@@ -180,12 +181,14 @@ def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
     for name in names.split():
         path = tmp_path / name.format("00000-of-00001")
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"text,label\n{name.removeprefix('wiki.')[:3]},a\n")
+        split = next(word for word in ("train", "test", "dev") if word in name)
+        path.write_text(f"text,label\n{split},a\n")
     (tmp_path / "README.md").write_text("what it is")
+    (tmp_path / "dataset_infos.json").write_text("{}")
     spec = file_spec(tmp_path)
     assert set(open_source(spec).pools) == {"train", "validation", "test"}
     found = {pool: read(spec, "text", pool=pool)["text"].tolist() for pool in ("train", "validation", "test")}
-    assert found == {"train": ["tra"], "validation": ["dev"], "test": ["tes"]}
+    assert found == {"train": ["train"], "validation": ["dev"], "test": ["test"]}
 
 
 @pytest.mark.parametrize(
@@ -199,8 +202,17 @@ def test_a_folder_with_data_of_other_names_trains_whole(tmp_path, names):
     assert len(read(file_spec(tmp_path), "text")) == len(names.split())
 
 
-def test_pictures_by_split_class_and_client(tmp_path):
+@pytest.mark.parametrize("above", ["", "xray/"])
+def test_pictures_by_split_class_and_client(tmp_path, above):
     for name in ("train/ann/cat/1.png", "train/bob/dog/1.png", "test/eve/cat/1.png"):
-        picture(tmp_path / name, 1)
+        picture(tmp_path / f"{above}{name}", 1)
     assert read(file_spec(tmp_path), "client")["client"].tolist() == ["ann", "bob"]
     assert read(file_spec(tmp_path), "client", "label", pool="test")["client"].tolist() == ["eve"]
+
+
+def test_texts_by_split_and_class_beside_a_file_about_them(tmp_path):
+    for name in ("train/pos/1.txt", "train/neg/1.txt", "test/neg/1.txt", "README"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert read(file_spec(tmp_path), "text")["text"].tolist() == ["train/neg/1.txt", "train/pos/1.txt"]
+    assert read(file_spec(tmp_path), "text", pool="test")["text"].tolist() == ["test/neg/1.txt"]

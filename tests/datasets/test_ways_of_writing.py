@@ -251,6 +251,12 @@ def test_files_of_other_programs_are_named(tmp_path):
     (tmp_path / "x.xlsx").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"^data\.files: '.*x\.xlsx' is a file of a spreadsheet; save it as CSV"):
         records(tmp_path / "x.xlsx")
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"^data\.files: '.*x\.npz' is a file of NumPy; save it as CSV"):
+        records(tmp_path / "x.npz")
+    (tmp_path / "x.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^data\.files: '.*x\.tar\.gz' is an archive; unpack it, and name what"):
+        records(tmp_path / "x.tar.gz")
 
 
 def test_numbers_are_texts_where_texts_are_wanted(tmp_path):

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "heldout", "held_out"), "test": ("test",)}
 
 
-_OF_SYSTEMS = ("thumbs.db", "desktop.ini")
-"""Files that file managers leave in folders."""
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini", "dataset_infos.json")
+"""Files that file managers and the hub leave in folders."""
 
 
 _OF_PROGRAMS = {
@@ -60,8 +60,18 @@ _OF_PROGRAMS = {
     (".sas7bdat", ".xpt"): "SAS",
     (".rds", ".rda", ".rdata"): "R",
     (".pkl", ".pickle"): "Python",
+    (".npy", ".npz"): "NumPy",
+    (".mat",): "MATLAB",
+    (".feather",): "Feather",
+    (".orc",): "ORC",
     (".doc", ".docx", ".pdf"): "a text processor",
 }
+
+_OF_FOLDERS = ("readme", "license", "licence", "citation")
+"""What files are called that say what is in a folder."""
+
+
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +215,7 @@ def _files_below(root: str) -> list[_File]:
             path = os.path.join(directory, name)
             if not name.startswith(".") and name.lower() not in _OF_SYSTEMS:
                 files.append(_File(path, os.path.relpath(path, root), in_folder=True))
-    return files
+    return [file for file in files if os.path.splitext(file.name)[0].lower() not in _OF_FOLDERS] or files
 
 
 def format_of_table(path: str, spec: DataSpec) -> str | None:
@@ -233,7 +243,7 @@ def _format_by_name(path: str, encoding: str | None) -> str | None:
 
 def _format_of(files: Sequence[_File], encoding: str | None) -> str:
     names = {_format_by_name(file.path, encoding) for file in files}
-    if len(names) == 2 and all(file.in_folder for file in files if _format_by_name(file.path, encoding) is None):
+    if len(names) > 1 and all(file.in_folder for file in files if _format_by_name(file.path, encoding) is None):
         names -= {None}
     if names == {None} and all(file.in_folder for file in files):
         return "text"
@@ -251,6 +261,10 @@ def _format_of(files: Sequence[_File], encoding: str | None) -> str:
         raise UserError(
             f"{setting('data.files')}: {files[0].path!r} is a file of {program}; save it as CSV (UTF-8) or Parquet, "
             "and name that."
+        )
+    if _ending(files[0].path) in _ARCHIVES:
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} is an archive; unpack it, and name what was in it."
         )
     if None in names:
         raise UserError(

@@ -24,10 +24,11 @@ _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
     """The files of a folder by the split that they are called by: train/..., train-00000.parquet, or wiki.test.tokens.
 
-    That is if there are no other data in it; else all of them train.
+    That is if there are no other data in it; else all of them train. They may be in one folder of the folder.
     """
     found: dict = {}
-    parts = {file.path: _words(file.name) if file.in_folder else [] for file in files}
+    below = len(_common_folder(files, is_data))
+    parts = {file.path: _words(file.name[below:]) if file.in_folder else [] for file in files}
     place = _place_of_split(list(parts.values()))
     for file in files:
         found.setdefault(_pool(parts[file.path][place : place + 1]), []).append(file)
@@ -36,9 +37,15 @@ def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
     if "train" not in found or len(found) == 1 or has_others:
         return {"train": list(files)}
     return {
-        pool: [dataclasses.replace(f, name=f.name.partition(os.sep)[2] or f.name) for f in there]
+        pool: [dataclasses.replace(f, name=f.name[below:].partition(os.sep)[2] or f.name) for f in there]
         for pool, there in found.items()
     }
+
+
+def _common_folder(files: Sequence, is_data: Callable[[Any], bool]) -> str:
+    """The folder that all data of the folder are in, with what separates it; "": the folder itself."""
+    folders = [os.path.dirname(f.name) for f in [*filter(is_data, files)] or files]
+    return os.path.join(os.path.commonpath(folders), "") if all(folders) else ""
 
 
 def _words(name: str) -> list[str]:
