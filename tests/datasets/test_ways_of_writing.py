@@ -116,6 +116,14 @@ def test_encodings_with_a_mark(tmp_path, encoding):
     check(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize("encoding", ["latin1", "cp1251"])
+def test_utf_8_is_not_read_byte_by_byte(tmp_path, encoding):
+    (tmp_path / "x.jsonl").write_text('{"text": "Ok ü Привет", "label": 1}\n', encoding="utf-8")
+    check(tmp_path / "x.jsonl", pd.DataFrame({"text": ["Ok ü Привет"], "label": ["1"]}), encoding=encoding)
+    spec = DataSpec("file", files=(str(tmp_path / "x.jsonl"),), encoding=encoding)
+    assert open_source(spec).notes() == ["x.jsonl: encoded as utf-8"]
+
+
 @pytest.mark.parametrize("encoding", ["latin1", "cp1252", "utf-16-le"])
 def test_encodings_that_are_named(tmp_path, encoding):
     (tmp_path / "x.jsonl").write_bytes(TABLE.to_json(orient="records", lines=True, force_ascii=False).encode(encoding))

@@ -160,7 +160,8 @@ def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
     """How the files are written, if formats leave that open: those that are written alike in one line."""
     paths: dict = {}
     for file in dict.fromkeys(file for files in found.values() for file in files) if fmt.settings else ():
-        said = [f"encoded as {name}"] if (name := encoding_of(file.path, spec.encoding)) != "utf-8" else []
+        name = encoding_of(file.path, spec.encoding)
+        said = [f"encoded as {name}"] if {name, spec.encoding or name} != {"utf-8"} else []
         said += [fmt.describe(file.path, **_settings(spec, fmt))] if fmt.describe else []
         if said:
             paths.setdefault(", ".join(said), []).append(os.path.basename(file.path))

@@ -27,6 +27,7 @@ _DAMAGE = (EOFError, OSError, RuntimeError, NotImplementedError, zlib.error, lzm
 # What a compressed file may become: text gets 3 to 20 times as large, a bomb a thousand times and more.
 _MOST_TIMES, _ALWAYS_BYTES = 200, 2**28
 
+_MOST_GUESSED = 2**20  # bytes that tell an encoding
 _BUFFER = 2**16  # in which the first line ends that tells how lines end
 
 _MARKS = {
@@ -131,10 +132,23 @@ class _Bounded(io.RawIOBase):
 
 
 def encoding_of(path: str, encoding: str | None = None) -> str:
-    """The name of a text file's encoding: by its byte order mark, else the given one, else UTF-8."""
+    """The name of a text file's encoding: by its byte order mark, else the given one, else UTF-8.
+
+    Any bytes are text in an encoding such as Latin-1, so that text that is UTF-8 is not read in it.
+    """
     with opened(path) as file:
-        start = file.read(4)
-    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), encoding or "utf-8")
+        start = file.read(_MOST_GUESSED if encoding else 4)
+    by_mark = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    return by_mark or ("utf-8" if not encoding or _is_utf_8_instead(start, encoding) else encoding)
+
+
+def _is_utf_8_instead(start: bytes, encoding: str) -> bool:
+    """Whether text in an encoding of a byte a character is UTF-8, by its characters that are not ASCII."""
+    try:
+        bytes([0xE3]).decode(encoding)  # the first byte of several in others
+        return not start.isascii() and bool(codecs.getincrementaldecoder("utf-8")().decode(start))
+    except UnicodeDecodeError:
+        return False
 
 
 class TextLines:
