@@ -55,6 +55,13 @@ CASES = {
         ALL,
         r"x\.tsv, line 2: 3 fields where data\.columns names 2",
     ),
+    "too few fields of those named": (
+        "x.csv",
+        "a\n",
+        {"columns": ("text", "label"), "delimiter": ","},
+        ALL,
+        r"x\.csv, line 1: 1 fields where .* quotes, or give what it lacks an empty field\.",
+    ),
     "header twice": ("x.csv", "text,label\na,b\ntext,label\n", {}, ALL, r"x\.csv, line 3: it repeats the first"),
     "unclosed quote": ("x.csv", 'text,label\n"a,b\nc,d\n', {}, ALL, r"x\.csv, line 3: .*quotes"),
     "stray quote": ("x.csv", 'text,label\n"a"b,c\n', {}, ALL, r"x\.csv, line 2: cannot be parsed"),

@@ -1,5 +1,6 @@
 """Conversations in any form: the loss is on the answers alone, and what is generated follows the same prompt."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -39,6 +40,25 @@ def spec(tmp_path, *rows):
 def test_conversations_are_read_in_any_form(form, tmp_path):
     (chunk,) = datasets.read_records(spec(tmp_path, ROWS[form]), "messages")
     assert chunk["messages"].tolist() == [EXPECTED]
+
+
+@pytest.mark.parametrize(
+    ("row", "num_messages"),
+    [
+        *((row, 2) for row in ROWS.values()),
+        ({"messages": EXPECTED[:1]}, 1),
+        ({"instruction": "Hi", "input": "", "text": "Below is an instruction: Hi"}, 1),
+        ({"prompt": "Hi", "completion": ""}, 1),
+        ({"text": "Hi"}, 1),
+    ],
+)
+def test_prompts_are_read_with_and_without_their_answers(row, num_messages, tmp_path):
+    (chunk,) = datasets.read_records(spec(tmp_path, row), "prompt")
+    assert chunk["prompt"].tolist() == [EXPECTED[:num_messages]]
+    named = dataclasses.replace(spec(tmp_path, {"ask": "Hi", "prompt": "Hello"}), text_column=("ask",))
+    assert next(datasets.read_records(named, "prompt"))["prompt"].tolist() == [EXPECTED[:1]]
+    with pytest.raises(UserError, match=r"x.jsonl, line 1: the row has no message: give it `messages`"):
+        list(datasets.read_records(spec(tmp_path, {"a": 1}), "prompt"))
 
 
 @pytest.mark.parametrize(

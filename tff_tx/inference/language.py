@@ -89,7 +89,7 @@ class Continuer(Predictor):
 class Responder(Continuer, Writer):
     """Answers to texts, or to conversations as lists of messages."""
 
-    record_column = "messages"
+    record_column = "prompt"
 
     def predict_batch(self, inputs):
         return [{"text": text, "answer": answer} for text, answer in zip(inputs, self._answers(inputs))]

@@ -219,6 +219,20 @@ def _messages(rows, spec) -> list:
     return found
 
 
+def _prompts(rows, spec) -> list:
+    found = []
+    for where, row in rows:
+        with contextlib.suppress(TypeError):
+            found.append(messages_of(row, spec.text_column, spec.target_column, answered=False))
+            if found[-1] is not None:
+                continue
+        raise UserError(
+            f"{where}: the row has no message: give it `messages` with role and content, `instruction`, or the column "
+            f"of the prompt that the run was trained with ({setting('data.text_column')}={spec.text_column[0]})."
+        )
+    return found
+
+
 def _usual(name: str, row: dict, chosen: str) -> str:
     """The usual name of a column if the row has it, else the chosen one."""
     return name if name in row else chosen
@@ -313,6 +327,7 @@ _READ = {
     "tags": _tags,
     "labels": _labels,
     "messages": _messages,
+    "prompt": _prompts,
     "label": functools.partial(_named_by, "label_column", values.as_label),
     "client": _clients,
     "audio": functools.partial(_named_by, "audio_column", values.as_file),

@@ -47,12 +47,13 @@ def read_delimited(
                     ),
                 )
             elif (row := _row(names, fields)) is None:
+                remedy = ", or remove what stands above the header" if len(names) == 1 else ""
+                remedy = ", or give what it lacks an empty field" if columns and len(fields) < len(names) else remedy
                 yield (
                     f"{path}, line {line}",
                     BadRow(
                         f"{path}, line {line}: {len(fields)} fields where {said_by} {len(names)} "
-                        f"({listed(names)}); correct the line, its separators and quotes"
-                        f"{', or remove what stands above the header' if len(names) == 1 else ''}."
+                        f"({listed(names)}); correct the line, its separators and quotes{remedy}."
                     ),
                 )
             else:
