@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.shared_data import shared_file
+from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, StoreWriter
 from tff_tx.datasets.sources import CHUNK_ROWS, open_source
 
@@ -151,6 +152,10 @@ def test_squad(tmp_path):
     assert found["question"].tolist() == ["Which symbol?", "Which colour?"] * 2
     assert found["answers"].tolist() == [[("O", 47), ("the symbol O", 36)], []] * 2
     assert set(found["client"]) == {"Oxygen"}
+    path.write_text(squad({"id": "1", "question": "Which symbol?"}))  # to predict
+    assert read(spec, "question", "context")["question"].tolist() == ["Which symbol?"] * 2
+    with pytest.raises(UserError, match="there is no column 'answer'"):
+        read(spec, "answers")
     for context, answers in zip(found["context"], found["answers"]):
         assert all(context[start : start + len(text)] == text for text, start in answers)
     assert found["where"][1] == f"{path}, 'Oxygen', question '2'"

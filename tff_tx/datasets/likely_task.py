@@ -22,21 +22,8 @@ _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
 _CLIENT_NAMES = (
-    *(
-        "client",
-        "user",
-        "customer",
-        "patient",
-        "speaker",
-        "author",
-        "reviewer",
-        "annotator",
-        "hospital",
-        "clinic",
-        "site",
-        "bank",
-    ),
-    *("branch", "store", "shop", "device", "sensor", "meter", "source"),
+    *("client", "user", "customer", "patient", "speaker", "author", "reviewer", "annotator", "hospital", "clinic"),
+    *("site", "bank", "branch", "store", "shop", "device", "sensor", "meter", "source"),
 )
 _LABEL_NAMES = (
     *(

@@ -154,7 +154,7 @@ def read_squad(path: str, columns: Sequence[str], encoding: str | None = None) -
     """SQuAD's JSON, of version 1.1 or 2.0 (Rajpurkar et al. 2016, 2018).
 
     {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}. A row a
-    question: title, id, context, question and answers, which are empty where `is_impossible`.
+    question: title, id, context, question and answers, which are empty where `is_impossible` and may be absent.
     """
     content = _json(path, _text(path, encoding))
     place = "data"
@@ -167,9 +167,11 @@ def read_squad(path: str, columns: Sequence[str], encoding: str | None = None) -
                 for question in paragraph["qas"]:
                     name = listed([str(question.get("id", question["question"]))])
                     place = f"{title!r}, question {name!r}"
-                    answers = [] if question.get("is_impossible") else question["answers"]
                     row = {"title": article.get("title", ""), "id": question.get("id"), "context": context}
-                    yield f"{path}, {place}", {**row, "question": question["question"], "answers": answers}
+                    row["question"] = question["question"]
+                    if question.get("is_impossible") or "answers" in question:
+                        row["answers"] = [] if question.get("is_impossible") else question["answers"]
+                    yield f"{path}, {place}", row
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: no SQuAD file at {place} ({type(error).__name__} {error}), which has articles in `data` with "
