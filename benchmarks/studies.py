@@ -2,9 +2,9 @@
 
 Of each data set, by `programs.tune` and `programs.train` themselves: the best of 16 random configurations, each a whole
 run that is scored on all validation clients; a study for a quarter of the client-seconds which that has spent, with its
-evaluations, that first compares after a third of the rounds; the same, after one round; the same of arms that are runs
-of FedEx, whose clients draw rates around the arm's, or from a grid that all arms share; and FedEx beside each fixed
-rate of this grid, as whole runs.
+evaluations, that first compares after three rounds or a few more; the same, after one round; the same of arms that are
+runs of FedEx, whose clients draw rates around the arm's, or from a grid that all arms share; and FedEx beside each
+fixed rate of this grid, as whole runs.
 Searched are the rates of clients and server and the server's momentum. What is done is read, and what was interrupted
 goes on: start it again with the same --run_dir.
 """
@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.processes import run_program
 from tff_tx.core import files
 
-ROUNDS, RANDOM = 12, 16
+RANDOM = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--run_dir", default="runs/studies", help="where the runs go")
     parser.add_argument("--case", action="append", choices=list(CASES), help="several: only these")
     parser.add_argument("--seed", action="append", type=int, help="several; default: 1, 2 and 3")
+    parser.add_argument("--rounds", type=int, default=12, help="of a whole run")
+    parser.add_argument("--search", action="append", help="several: only these studies beside the random search")
     parser.add_argument("--pretrained", help="directory with MiniLM, without access to the hub")
     flags = parser.parse_args()
     rows = []
@@ -101,9 +103,9 @@ def main() -> None:
 
 def compare(name: str, seed: int, flags) -> list[dict]:
     """Searches and runs of a data set: the metric of the test split, and client-seconds."""
-    case, directory = CASES[name], os.path.abspath(os.path.join(flags.run_dir, f"{name}-{seed}"))
+    case, directory = CASES[name], os.path.abspath(os.path.join(flags.run_dir, f"{name}-{seed}-{flags.rounds}"))
     os.makedirs(directory, exist_ok=True)
-    common = [*_flags(name, flags), f"--rounds={ROUNDS}", f"--seed={seed}", "--seconds_per_example=1"]
+    common = [*_flags(name, flags), f"--rounds={flags.rounds}", f"--seed={seed}", "--seconds_per_example=1"]
     common += ["--client_schedule=constant"]  # clients of FedEx draw their rates
     common += [f"--cache_dir={directory}/cache"]
     client = {"client_learning_rate": {"low": case.lowest, "high": 100 * case.lowest, "log": True}}
@@ -118,7 +120,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
         return {"search": kind, **_study(study_dir, case, space, common, *more)}
 
     whole = ["--tuning_sampler=random", "--tuning_reduction=16", "--tuning_clients=1000"]
-    found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * ROUNDS}")]
+    found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * flags.rounds}")]
     quarter = f"--budget={found[0]['client_seconds'] / 4:.0f} client-seconds"
     for kind, space, more in (
         ("halving", {**client, **server}, ["--tuning_least_rounds=3"]),
@@ -126,9 +128,10 @@ def compare(name: str, seed: int, flags) -> list[dict]:
         ("halving of FedEx around rates", {**client, **server}, ["--algorithm=fed_ex"]),
         ("halving of FedEx", server, fed_ex),
     ):
-        found.append(study(kind, space, "--tuning_sampler=random", quarter, *more))
+        if not flags.search or kind in flags.search:
+            found.append(study(kind, space, "--tuning_sampler=random", quarter, *more))
     runs = {f"rate {rate}": [f"--client_learning_rate={rate}"] for rate in rates} | {"FedEx": fed_ex}
-    for kind, more in runs.items():
+    for kind, more in runs.items() if not flags.search else ():
         run_dir = os.path.join(directory, kind.replace(" ", "_"))
         if not os.path.exists(os.path.join(run_dir, "results.json")):
             _take_features(directory, run_dir)
