@@ -11,8 +11,8 @@ export NO_MKDOCS_2_WARNING := 1
 RUN := .venv/bin/python
 UV_VERSION := 0.13.8
 
-# Files of tests side by side: by file, as tests of one file share models and engines. Three of the fast ones, which also
-# wait for programs and take up to 4 GB each; two of the slow ones, of up to 9 GB.
+# Files of tests side by side: by file, as tests of one file share models and engines. Three, as they also wait for
+# programs.
 SIDE_BY_SIDE := --dist loadfile
 
 # The first that is supported. Where none is, the first that runs at all, to say what is wrong.
