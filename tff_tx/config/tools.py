@@ -237,7 +237,13 @@ class TuneConfig(Section, name="tune"):
         flag="tuning_metric",
     )
     study_dir: str = option("study", "Directory of the study; the same command resumes what is there.")
-    sampler: str = option("tpe", "Optuna sampler that proposes values.", flag="tuning_sampler", choices=TUNING_SAMPLERS)
+    sampler: str = option(
+        "tpe",
+        "Optuna sampler that proposes values: qmc covers the space evenly, and tpe does until 10 arms have ended, from "
+        "which it then learns.",
+        flag="tuning_sampler",
+        choices=TUNING_SAMPLERS,
+    )
     reduction: int = option(
         3,
         "Successive halving: one of this many arms survives a rung, and is trained for this many times the rounds.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,17 +17,22 @@ try:
 except ImportError as error:
     raise UserError(f"tuning needs Optuna ({error}): install the extra `tune`, as with pip install optuna.") from error
 
-_TRIES = 100
+_TRIES, _STARTUP = 100, 10
 NAME, FILE = "tff_tx", "optuna.db"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def _sampler(name, seed):
+def _sampler(name, seed, ended):
+    """The sampler; TPE has nothing to go by before some arms have ended, and these cover the space evenly."""
     samplers = optuna.samplers
-    if name == "tpe":
-        return samplers.TPESampler(seed=seed, n_startup_trials=10)
-    return samplers.RandomSampler(seed) if name == "random" else samplers.QMCSampler(scramble=True, seed=seed)
+    if name == "random":
+        return samplers.RandomSampler(seed)
+    if name == "tpe" and ended >= _STARTUP:
+        return samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return samplers.QMCSampler(scramble=True, seed=seed)
 
 
 def _distribution(path: str, domain: Range | tuple) -> Any:
@@ -80,14 +86,19 @@ class Proposals:
         Raises:
           UserError: If no values of the space fit together.
         """
-        study = optuna.create_study(sampler=_sampler(self._sampler, self._config.run.seed + first))
-        study.add_trials(self._study.get_trials(deepcopy=False))
+        ended = self._study.get_trials(deepcopy=False)
+        sampler = _sampler(self._sampler, self._config.run.seed + first, len(ended))
+        study = optuna.create_study(sampler=sampler)
+        # All settings for each trial: an even sequence begins anew, with the same values, where a trial lacks some.
+        distributions = {FIELDS[path].flag: _distribution(path, domain) for path, domain in self._space.domains.items()}
+        if not isinstance(sampler, optuna.samplers.QMCSampler):
+            study.add_trials(ended)
         found: list[dict[str, Any]] = [{}] if with_current else []
         problem = UserError("the space is empty.")
         for _ in range(_TRIES + number):
             if len(found) == number:
                 return found
-            trial = study.ask()
+            trial = study.ask(fixed_distributions=distributions)
             try:
                 found.append(self._values(trial))
             except UserError as error:

@@ -1,0 +1,58 @@
+"""Configurations that a study tries."""
+
+import numpy as np
+import pytest
+
+from tff_tx.config import RunConfig
+from tff_tx.config.space import Space
+from tff_tx.run.tuning.proposals import Proposals
+
+SPACE = Space.of(
+    {
+        "client_learning_rate": {"low": 1e-4, "high": 1.0},
+        "server_learning_rate": {"low": 0.1, "high": 1.0},
+        "client_optimizer": ["sgd", "adam"],
+        "client_momentum": True,
+    }
+)
+
+
+def quarters(values, low, high):
+    """How many values are in each quarter of a logarithmic range."""
+    shares = np.log(np.array(values) / low) / np.log(high / low)
+    return np.histogram(shares, bins=4, range=(0, 1))[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_the_first_arms_cover_the_ranges_evenly(seed, sampler, tmp_path):
+    proposals = Proposals(str(tmp_path), SPACE, RunConfig.of({"run.seed": seed}), sampler)
+    found = proposals.propose(9, first=0, with_current=False)
+    assert quarters([values["client.learning_rate"] for values in found], 1e-4, 1.0).min() >= 2
+    assert quarters([values["server.learning_rate"] for values in found], 0.1, 1.0).min() >= 2
+    assert {values["client.optimizer"] for values in found} == {"sgd", "adam"}
+    assert len({values["client.learning_rate"] for values in found}) == 9
+    assert all(("client.momentum" in values) == (values["client.optimizer"] == "sgd") for values in found)
+
+
+def test_tpe_learns_from_the_arms_that_have_ended(tmp_path):
+    """Where losses fall towards a rate of 0.01."""
+    proposals = Proposals(str(tmp_path), SPACE, RunConfig(), "tpe")
+
+    def distances(values):
+        return [abs(np.log10(arm["client.learning_rate"] / 0.01)) for arm in values]
+
+    first = proposals.propose(30, first=0, with_current=False)
+    for arm, (values, distance) in enumerate(zip(first, distances(first))):
+        proposals.end(arm, values, {3: distance}, is_whole=True)
+    later = proposals.propose(30, first=30, with_current=False)
+    assert np.median(distances(later)) < 0.75 * np.median(distances(first))
+
+
+def test_the_same_seed_proposes_the_same(tmp_path):
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        found.append(Proposals(str(tmp_path / name), SPACE, RunConfig(), "tpe").propose(5, 0, with_current=True))
+    assert found[0] == found[1]
+    assert found[0][0] == {}
