@@ -101,7 +101,8 @@ def test_what_does_not_suffice_for_whole_runs_of_the_next_bracket_is_spent_on_ha
     assert next_bracket(0, 12, 3, 44, least=3) == Bracket(3, (4, 12), 3)
     assert next_bracket(1, 12, 3, 24, least=3) == Bracket(2, (12,), 3)
     assert next_bracket(1, 12, 3, 23, least=3) == Bracket(3, (4, 12), 3)
-    assert next_bracket(1, 12, 3, 15, least=3) is None
+    assert next_bracket(1, 12, 3, 15, least=3) == Bracket(1, (12,), 3)
+    assert next_bracket(1, 12, 3, 11, least=3) is None
 
 
 def test_arms_are_not_compared_before_the_least_rounds():

@@ -61,11 +61,11 @@ def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, l
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
     if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
         return bracket
-    # The last one: of this shape, or else of the first of which two arms fit.
+    # The last one: of this shape, or else of the first of which two arms fit, or else a whole run.
     for shape in (bracket, *shapes):
         if (fitting := _fitting(shape, rounds_left)) is not None:
             return fitting
-    return Bracket(1, (rounds,), reduction) if number == 0 and rounds_left >= rounds else None
+    return Bracket(1, (rounds,), reduction) if rounds_left >= rounds else None
 
 
 def _fitting(shape, rounds_left):
