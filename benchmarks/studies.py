@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--seed", action="append", type=int, help="several; default: 1, 2 and 3")
     parser.add_argument("--rounds", type=int, default=12, help="of a whole run")
     parser.add_argument("--search", action="append", help="several: only these studies beside the random search")
+    parser.add_argument("--sampler", default="tpe", help="of the studies beside the random search")
     parser.add_argument("--pretrained", help="directory with MiniLM, without access to the hub")
     flags = parser.parse_args()
     rows = []
@@ -129,7 +130,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
         ("halving of FedEx", server, fed_ex),
     ):
         if not flags.search or kind in flags.search:
-            found.append(study(kind, space, "--tuning_sampler=random", quarter, *more))
+            found.append(study(kind, space, f"--tuning_sampler={flags.sampler}", quarter, *more))
     runs = {f"rate {rate}": [f"--client_learning_rate={rate}"] for rate in rates} | {"FedEx": fed_ex}
     for kind, more in runs.items() if not flags.search else ():
         run_dir = os.path.join(directory, kind.replace(" ", "_"))
