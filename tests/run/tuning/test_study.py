@@ -88,7 +88,7 @@ def test_arms_side_by_side_on_a_cluster_make_the_same_study(task, whole, tmp_pat
 
 @pytest.mark.slow
 def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
-    """Time on this machine is as this machine has it: there the study says by itself whether it was enough."""
+    """By the mean cost of rounds, which differ. Of time on this machine the study says whether it was enough."""
     spent, seconds = {}, None
     for cost in (BYTES, CLIENT_SECONDS, SECONDS):
         budget = {BYTES: "0.12 MB", CLIENT_SECONDS: "60 client-seconds", SECONDS: f"{seconds} s"}[cost]
@@ -100,7 +100,7 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
         assert ("of the budget" if share <= 1 else "over the budget") in str(found)
         assert found.table["rounds"].is_monotonic_decreasing
         assert found.table.groupby("rounds")["accuracy"].is_monotonic_decreasing.all()
-        assert cost == SECONDS or 0.3 < share <= 1
+        assert cost == SECONDS or 0.3 < share < 1.1
         seconds = round(1.2 * spent[BYTES][SECONDS], 1)
     assert spent[BYTES]["rounds"] >= 2
 
