@@ -2,8 +2,8 @@
 
 Of each data set, by `programs.tune` and `programs.train` themselves: the best of 16 random configurations, each a whole
 run that is scored on all validation clients; a study for a quarter of the client-seconds which that has spent, with its
-evaluations, that first compares after three rounds or a few more; the same, after one round; the same of arms that are
-runs of FedEx, whose clients draw rates around the arm's, or from a grid that all arms share; and FedEx beside each
+evaluations, that first compares after nine rounds, or a third of them; the same, after one round; the same of arms that
+are runs of FedEx, whose clients draw rates around the arm's, or from a grid that all arms share; and FedEx beside each
 fixed rate of this grid, as whole runs.
 Searched are the rates of clients and server and the server's momentum. What is done is read, and what was interrupted
 goes on: start it again with the same --run_dir.
@@ -124,7 +124,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * flags.rounds}")]
     quarter = f"--budget={found[0]['client_seconds'] / 4:.0f} client-seconds"
     for kind, space, more in (
-        ("halving", {**client, **server}, ["--tuning_least_rounds=3"]),
+        ("halving", {**client, **server}, [f"--tuning_least_rounds={min(9, flags.rounds // 3)}"]),
         ("halving from round 1", {**client, **server}, ["--tuning_least_rounds=1"]),
         ("halving of FedEx around rates", {**client, **server}, ["--algorithm=fed_ex"]),
         ("halving of FedEx", server, fed_ex),

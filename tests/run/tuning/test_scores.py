@@ -111,15 +111,15 @@ def test_arms_are_not_compared_before_the_least_rounds():
     assert next_bracket(0, 12, 3, 1000, least=3).rungs == (4, 12)
     assert next_bracket(0, 27, 3, 1000, least=4).rungs == (9, 27)
     assert next_bracket(0, 27, 3, 1000, least=28).rungs == (27,)
-    assert [least_rounds(ModelConfig(), rounds) for rounds in (27, 12, 6, 2)] == [3, 3, 2, 1]
+    assert [least_rounds(ModelConfig(), rounds) for rounds in (300, 27, 12, 6, 2)] == [9, 9, 4, 2, 1]
 
 
 @pytest.mark.parametrize(
-    ("trainable", "least"), [("all", 3), ("lora", 3), ("bias", 3), ("head", 1), ("layers:pooler|classifier", 1)]
+    ("trainable", "least"), [("all", 9), ("lora", 9), ("bias", 9), ("head", 1), ("layers:pooler|classifier", 1)]
 )
 def test_upper_layers_of_a_pretrained_model_are_compared_at_once(trainable, least):
     assert least_rounds(ModelConfig(pretrained="x", trainable=trainable), 27) == least
-    assert least_rounds(ModelConfig(trainable=trainable), 27) == 3
+    assert least_rounds(ModelConfig(trainable=trainable), 27) == 9
 
 
 def test_arms_are_compared_on_the_clients_that_both_were_scored_on():

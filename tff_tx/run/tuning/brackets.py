@@ -8,13 +8,13 @@ import math
 from tff_tx.config.task import ModelConfig
 
 _MOST_RUNGS = 4
-_LEAST_ROUNDS = 3
+_LEAST_ROUNDS = 9
 
 
 def least_rounds(model: ModelConfig, rounds: int) -> int:
     """Rounds before arms are first compared, by default: in fewer a model learns nothing that tells arms apart.
 
-    That is 3, or a third of the rounds of shorter runs; but 1 for the head or upper layers of a pretrained model, whose
+    That is 9, or a third of the rounds of shorter runs; but 1 for the head or upper layers of a pretrained model, whose
     features have what is to be learned.
     """
     if model.pretrained is not None and model.trainable.startswith(("head", "layers:")):
