@@ -17,11 +17,12 @@ from benchmarks import report
 from benchmarks.samplers import federation
 from tff_tx.algorithms.fed_ex import FACTORS, server_choice
 from tff_tx.cohorts import Devices
-from tff_tx.config.task import ModelConfig
-from tff_tx.run.tuning.brackets import least_rounds, next_bracket
+from tff_tx.run.tuning.brackets import next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
 COHORT, EPOCHS, ROUNDS, REDUCTION, RANDOM = 10, 3, 27, 3, 16
+LEAST = 3
+"""Rounds before arms are first compared: fewer than Transformers of random weights need."""
 BUDGET = RANDOM * ROUNDS / 4
 """Of studies, in rounds of training; the last bracket's evaluations are beyond it."""
 _FORWARD = 1 / 3
@@ -138,8 +139,7 @@ def halving(world: World, rounds: float, clients: int, racing: bool = True, fed_
     """
     rng, proposals, best, number = np.random.default_rng([world.seed, 4]), iter(world.propose(1000)), [], 0
     order = list(rng.permutation(world.validation))
-    least = least_rounds(ModelConfig(), ROUNDS)
-    while (b := next_bracket(number, ROUNDS, REDUCTION, rounds - world.spent / world.per_round, least)) is not None:
+    while (b := next_bracket(number, ROUNDS, REDUCTION, rounds - world.spent / world.per_round, LEAST)) is not None:
         values = [next(proposals) for _ in range(b.arms)]
         survivors = list(range(b.arms))
         arms = {arm: world.begin() for arm in survivors}
