@@ -96,13 +96,21 @@ def test_brackets_fit_into_the_budget_and_end_with_whole_runs(rounds, times):
     assert next_bracket(0, rounds, 3, 0.9 * rounds, least) is None
 
 
-def test_what_does_not_suffice_for_whole_runs_of_the_next_bracket_is_spent_on_halving():
+def test_what_does_not_suffice_for_the_next_bracket_is_spent_on_another():
     """Rounds may cost more than those before: a study would have ended with half of its budget."""
-    assert next_bracket(0, 12, 3, 44, least=3) == Bracket(3, (4, 12), 3)
-    assert next_bracket(1, 12, 3, 24, least=3) == Bracket(2, (12,), 3)
-    assert next_bracket(1, 12, 3, 23, least=3) == Bracket(3, (4, 12), 3)
-    assert next_bracket(1, 12, 3, 15, least=3) == Bracket(1, (12,), 3)
-    assert next_bracket(1, 12, 3, 11, least=3) is None
+    assert next_bracket(1, 27, 3, 36, least=3) == Bracket(2, (9, 27), 3)
+    assert next_bracket(1, 27, 3, 35, least=3) == Bracket(3, (3, 9, 27), 3)
+    assert next_bracket(1, 27, 3, 29, least=3) == Bracket(1, (27,), 3)
+    assert next_bracket(1, 27, 3, 26, least=3) is None
+
+
+def test_there_is_no_bracket_of_whole_runs_where_arms_can_be_compared():
+    left, brackets = 200, []
+    while (bracket := next_bracket(len(brackets), 12, 3, left, least=3)) is not None:
+        brackets.append(bracket)
+        left -= bracket.rounds
+    assert sum(bracket.arms for bracket in brackets) == 30
+    assert all(bracket.rungs == (4, 12) for bracket in brackets)
 
 
 def test_arms_are_not_compared_before_the_least_rounds():

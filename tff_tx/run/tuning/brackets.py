@@ -77,10 +77,10 @@ def _fitting(shape, rounds_left):
 
 
 def _shapes(rounds, reduction, least):
-    """Hyperband's brackets for a whole budget."""
+    """Hyperband's brackets for a whole budget, without the one of whole runs: comparisons begin when they tell."""
     most = min(_MOST_RUNGS - 1, int(math.log(max(1.0, rounds / least), reduction) + 1e-9))
     found = []
-    for steps in range(most, -1, -1):
+    for steps in range(most, 0, -1) or [0]:
         arms = math.ceil((most + 1) / (steps + 1) * reduction**steps)
         rungs = tuple(rounds // reduction**k for k in range(steps, -1, -1))
         found.append(Bracket(arms, rungs, reduction))
