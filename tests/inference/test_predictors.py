@@ -267,6 +267,26 @@ def test_a_table_comes_back_with_predictions(tokenizer, tmp_path):
     assert list(predictor.predict(predictor.read(files=[str(tmp_path / "x.txt")]))) == expected
 
 
+def test_questions_come_back_with_their_rows(tokenizer, tmp_path):
+    """Also those of SQuAD's JSON, with their ids, and of columns with other names."""
+    spec = tasks.ModelSpec(max_length=16, context_overlap=2)
+    data = datasets.DataSpec("file", files=("train.csv",), question_column="asked")
+    predictor = inference.build_predictor(
+        "question_answering", bert("question_answering"), spec, tokenizer=tokenizer, data=data
+    )
+    (expected,) = predictor.predict(predictor.read(texts=TEXTS[1:2], question="ann is"))
+    (tmp_path / "x.csv").write_text(f"id,asked,context,answer\n7,ann is,{TEXTS[1]},bob\n")
+    (row,) = predictor.predict(predictor.read(files=[str(tmp_path / "x.csv")]))
+    found = {name: expected[name] for name in ("start", "score")}
+    row_of_file = {"id": "7", "asked": "ann is", "context": TEXTS[1], "answer": "bob"}
+    assert row == {**row_of_file, "predicted_answer": expected["answer"], **found}
+    predictor.data = datasets.DataSpec("file", files=("train.json",))
+    paragraph = {"context": TEXTS[1], "qas": [{"id": "q1", "question": "ann is"}]}
+    (tmp_path / "x.json").write_text(json.dumps({"data": [{"title": "new", "paragraphs": [paragraph]}]}))
+    (row,) = predictor.predict(predictor.read(files=[str(tmp_path / "x.json")]))
+    assert row == {"title": "new", "id": "q1", "context": TEXTS[1], **expected}
+
+
 @pytest.mark.parametrize("max_length", [8, 5])
 def test_words_of_a_table_get_tags(max_length, tokenizer, tmp_path):
     """Also those of sentences that are longer than the model takes, and with their places in the text."""

@@ -40,6 +40,10 @@ class Options:
     seed: int = 0
 
 
+_INPUTS = ("text", "question")
+"""What of a prediction is its input, which a row has in columns of its own."""
+
+
 class TableRow(NamedTuple):
     """An input from a table, and the whole row that it is of, by the table's own column names."""
 
@@ -54,7 +58,7 @@ class TableRow(NamedTuple):
             if list(paths.values()).count(paths[name]) > 1:
                 del row[name]
         values = {name: _plain(value) for name, value in row.items() if not _is_binary(value)}
-        found = {name: value for name, value in prediction.items() if name != "text"}
+        found = {name: value for name, value in prediction.items() if name not in _INPUTS}
         return {**values, **{f"predicted_{name}" if name in values else name: v for name, v in found.items()}}
 
 
