@@ -91,7 +91,7 @@ class Program:
             self._main(self._settings())
             return None
         except UserError as error:
-            print(f"Error: {error.describe(self._name)}", file=sys.stderr)
+            print(f"Error: {self._remedy(error)}", file=sys.stderr)
             return USER_ERROR_CODE
         except (Interrupted, KeyboardInterrupt) as interruption:
             return self._stopped(str(interruption))
@@ -122,6 +122,19 @@ class Program:
 
     def _name(self, path: str) -> str:
         return f"--{self.fields[path].flag}" if path in self.fields else flag_of(path)
+
+    def _remedy(self, error: UserError) -> str:
+        """The message of an error; of a program for trained runs also what to do about settings it has no flags for."""
+        named: list[str] = []
+        text = error.describe(lambda path: named.append(path) or self._name(path))
+        flags = {field.flag for field in self.fields.values()}
+        lacking = [FIELDS[path] for path in dict.fromkeys(named) if path in FIELDS and FIELDS[path].flag not in flags]
+        of_run = not self._resumes and any(field.name == "run_dir" for field in self.fields.values())
+        if not (lacking and of_run):
+            return text
+        text += f" This program has no {' or '.join(f'--{field.flag}' for field in lacking)}: it goes by what the run "
+        of_files = any(field.section == "data" for field in lacking)
+        return text + "was trained with" + ("; write files as those of training are written." if of_files else ".")
 
     def _parse(self, argv: list) -> list:
         try:

@@ -1,0 +1,44 @@
+"""What programs say of mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import ROOT
+
+FAILS = """
+import sys
+from programs import cli
+from tff_tx.config.tools import EvaluateConfig, PredictConfig
+from tff_tx.core.errors import UserError, setting
+
+def main(settings):
+    raise UserError(f"x.csv, line 2: the problem: set {setting('SETTING')}, or {setting('run.directory')}.")
+
+sys.argv = ["x"]
+cli.Program(PROGRAM).run()
+"""
+FILES = "; write files as those of training are written."
+
+
+@pytest.mark.parametrize(
+    ("program", "setting", "flag", "more"),
+    [
+        ("main, PredictConfig", "data.encoding", "encoding", FILES),
+        ("main, PredictConfig", "task.max_length", "max_length", "."),
+        ("main, PredictConfig", "data.files", "data", None),
+        ("main, PredictConfig", "evaluate.words", "words", None),
+        ("main, EvaluateConfig", "data.encoding", "encoding", FILES),
+        ("main, EvaluateConfig, settings=['data']", "data.encoding", "encoding", None),
+        ("main", "data.encoding", "encoding", None),
+    ],
+)
+def test_a_remedy_that_the_program_has_no_flag_for(program, setting, flag, more):
+    """It goes by the run; another program's flag of the same name is its own."""
+    code = FAILS.replace("PROGRAM", program).replace("SETTING", setting)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    expected = f"Error: x.csv, line 2: the problem: set --{flag}, or --run_dir."
+    if more is not None:
+        expected += f" This program has no --{flag}: it goes by what the run was trained with{more}"
+    assert (ended.returncode, ended.stderr) == (2, f"{expected}\n")
