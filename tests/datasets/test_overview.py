@@ -60,6 +60,11 @@ TABLE = {
     "zone": ["Eastern Time (US & Canada)"] * N,
     "star_rating": [float(n % 5) for n in range(N)],
     "store_nbr": [n % 4 for n in range(N)],
+    "week": [f"2024-01-{n // 8 + 1:02}" for n in range(N)],
+    "shop": [f"s{n % 4}" for n in range(N)],
+    "plant": [f"p{n % 4}" for n in range(N)],
+    "product": [f"i{n // 4 % 2}" for n in range(N)],
+    "item": [f"i{n**2 % 7}" for n in range(N)],
 }
 
 
@@ -94,6 +99,7 @@ def test_columns(tmp_path):
         },
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
         **{"category": "category", "zone": "text", "star_rating": "category", "store_nbr": "category"},
+        **{"week": "time", **dict.fromkeys(("shop", "plant", "product", "item"), "category")},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -187,6 +193,11 @@ def test_columns(tmp_path):
         (("user_id", "movieId", "star_rating"), {}, "next_item", {"label_column": "movieId"}),
         (("price", "kind", "store_nbr"), {}, "tabular_classification", {"client_column": "store_nbr"}),
         (("day", "line", "price"), {}, "forecasting", {"client_column": "line", "numeric_columns": ("price",)}),
+        *(
+            ((time, key, "product", "price"), {}, "forecasting", {"client_column": f"{key},product"})
+            for time, key in (("week", "shop"), ("week", "plant"))
+        ),
+        (("week", "user_id", "item", "price"), {}, "next_item", {"client_column": "user_id"}),
     ],
 )
 def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, named):

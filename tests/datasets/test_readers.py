@@ -52,6 +52,25 @@ def test_csv(tmp_path):
     assert check_table(path) == [f"{path}, line {line}" for line in (2, 3, 5)]
 
 
+def test_several_columns_are_a_client(tmp_path):
+    """Other values are another one; a column that is called so is that, and with dots columns are within others."""
+    rows = [{"store": "a/b", "item": "c"}, {"store": "a", "item": "b/c"}, {"store": "a\\", "item": "b/c"}]
+    path = tmp_path / "x.jsonl"
+
+    def clients(rows, client_column):
+        pd.DataFrame(rows).to_json(path, orient="records", lines=True)
+        spec = file_spec(path, client_column=client_column)
+        assert "client" in open_source(spec).columns()
+        return read(spec, "client")["client"].tolist()
+
+    assert clients(rows, "store,item") == [r"a\/b/c", "a/b/c", r"a\\/b/c"]
+    assert clients(rows, "item, store") == ["c/a/b", r"b\/c/a", "b\\/c/a\\"]
+    assert clients([{**row, "store,item": 1} for row in rows], "store,item") == ["1"] * 3
+    assert clients([{"of": row, "n": 2} for row in rows[1:2]], "of.store,n,of.item") == ["a/2/b/c"]
+    with pytest.raises(UserError, match=r"line 1: there is no column 'shop' \(data.client_column\)"):
+        read(file_spec(path, client_column="n,shop"), "client")
+
+
 def test_csv_without_a_header(tmp_path):
     path = tmp_path / "x.csv"
     TABLE.to_csv(path, index=False, header=False)

@@ -43,6 +43,7 @@ def test_rows_of_words_are_sentences(tmp_path, ending, named, column):
     found = table(named, column)
     found.to_csv(path, index=False) if ending == "csv" else found.to_parquet(path)
     assert read(path, "tokens", "tags", "client", client_column="by") == [WORDS, TAGS, ["0", "1", "0"]]
+    assert read(path, "tokens", "client", client_column="by,by") == [WORDS, ["0/0", "1/1", "0/0"]]
     assert read(path, "tags", label_column="POS") == [[[f"P{w}" for w in range(len(words))] for words in WORDS]]
     assert read(path, "tokens", label_column="label") == [WORDS]  # words alone, to be predicted
 

@@ -228,7 +228,11 @@ class DataConfig(Section, name="data"):
         "answer", "Column of the answer, empty for unanswerable questions; or SQuAD's `answers`."
     )
     answer_start_column: str = option("answer_start", "Column of the position of the answer's first character, from 0.")
-    client_column: str | None = option(None, "Column of the client that owns an example.")
+    client_column: str | None = option(
+        None,
+        "Column of the client that owns an example; or several, as in store,item, of which each combination of values "
+        "is a client, called 1/milk.",
+    )
     time_column: str | None = option(
         None,
         "Column of times by which records are sorted, in memory, for tasks and splits in time; default: as they are, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +12,14 @@ from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
 from tff_tx.datasets.overview import MOST_ROWS, Column, Overview
 from tff_tx.datasets.readers import values
-from tff_tx.datasets.readers.columns import words_of_name
+from tff_tx.datasets.readers.columns import client_key, words_of_name
 from tff_tx.datasets.readers.words import sentence_column
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.surveys import one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
+_MOST_KEYS = 8
 _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
@@ -72,8 +74,8 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         if "data.label_separator" not in likely and len(names) < len(labels) and not any("," in n for n in names):
             likely["data.label_names"] = names
     if spec.time_column is None and likely and "in_time" in TASKS[likely["task.kind"]].capabilities:
-        client = spec.client_column or likely.get("data.client_column", "client")
-        of_each = (row.get(client) for row in found.rows)
+        client = spec.client_column or likely.get("data.client_column")
+        of_each = (client_key(client, row) for row in found.rows)
         if fault := Order().find(of_each, (("", row) for row in found.rows)):
             likely["data.time_column"] = fault[1]
     return likely
@@ -84,14 +86,14 @@ def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> li
 
     None where rows cannot be sorted: training says which.
     """
-    rows, client = [("", row) for row in found.rows], spec.client_column or likely.get("data.client_column", "client")
+    rows, client = [("", row) for row in found.rows], spec.client_column or likely.get("data.client_column")
     if name := likely.get("data.time_column", spec.sorted_by):
         try:
             rows = by_time(rows, name)
         except UserError:
             return []
     order = Order(spec.client_per_column)
-    order.find((row.get(client) for _, row in rows), rows)
+    order.find((client_key(client, row) for _, row in rows), rows)
     return order.notes()
 
 
@@ -151,8 +153,9 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
-    if not named and not is_label and (series := _names_of_series(found)):
-        named, labels = {"data.client_column": series}, []
+    if not spec.client_column and not is_label and (series := _names_of_series(found, clients)):
+        named, labels = {"data.client_column": ",".join(series)}, []
+        rest = [c for c in rest if c.name not in series]
     items = [c.name for c in rest if c.kind in ("category", "id", "number") and _last_word(c.name) in _ITEMS]
     if items and named and not is_label:
         return {"task.kind": "next_item", "data.label_column": items[0], **named}
@@ -222,18 +225,27 @@ def _are_names(found: Overview) -> bool:
     return short and len(columns) > _COLUMNS_OF_A_TABLE and bool(found.of_kind("number"))
 
 
-def _names_of_series(found: Overview) -> str | None:
-    """The column that says of which series a record is: every series has one record at about every time."""
+def _names_of_series(found: Overview, clients: Sequence[str]) -> tuple[str, ...]:
+    """The column that says of which series a record is, or two: every series has one record at about every time.
 
-    def is_complete(series, time):
-        there = len({(row.get(series.name), row.get(time.name)) for row in found.rows})
-        return all(
-            abs(number - found.num_rows) * 10 <= found.num_rows for number in (series.distinct * time.distinct, there)
-        )
+    The first of `clients`, if there are any, is one of two.
+    """
 
-    times = [c for c in found.columns if c.kind == "time"]
-    several = (c for c in found.columns if c.kind == "category" and c.distinct > 1)
-    return next((c.name for c in several if any(is_complete(c, time) for time in times)), None)
+    def is_complete(names):
+        keys = [tuple(row.get(name) for name in names) for row in found.rows]
+        for time in (c for c in found.columns if c.kind == "time" and c.distinct > 1):
+            there = len({(key, row.get(time.name)) for key, row in zip(keys, found.rows)})
+            numbers = (len({*keys}) * time.distinct, there)
+            if all(abs(number - found.num_rows) * 10 <= found.num_rows for number in numbers):
+                return True
+        return False
+
+    several = [c.name for c in found.columns if c.kind == "category" and c.distinct > 1]
+    if alone := next(filter(is_complete, ((name,) for name in clients[:1] or several)), ()):
+        return () if clients else alone
+    keys = found.of_kind("category", "id", "number")[:_MOST_KEYS]
+    pairs = [(clients[0], name) for name in keys if name != clients[0]] if clients else itertools.combinations(keys, 2)
+    return next(filter(is_complete, pairs), ())
 
 
 def _words(name: str) -> list[str]:

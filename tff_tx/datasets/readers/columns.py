@@ -7,7 +7,7 @@ import functools
 import itertools
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Callable
 
 import numpy as np
@@ -57,7 +57,7 @@ _NAMING = (
 
 def with_nested(rows: Rows, spec: DataSpec) -> Rows:
     """Gives rows the columns that a spec names by the path to them: `a.b` is b of what a holds, `a.0` its first."""
-    named = [getattr(spec, field) or () for field in _NAMING]
+    named = [getattr(spec, field) or () for field in _NAMING] + [client_columns(spec.client_column, {})]
     paths = [name for names in named for name in ((names,) if isinstance(names, str) else names) if "." in name]
     for where, row in rows:
         if paths and isinstance(row, dict):
@@ -148,7 +148,7 @@ def available(row: dict, spec: DataSpec) -> frozenset:
     if spec.label_columns or spec.label_column in row and "tags" not in found:
         several = spec.label_columns or spec.label_separator or values.is_list(row[spec.label_column])
         found.add("labels" if several else "label")
-    if (spec.client_column or "client") in row:
+    if all(name in row for name in client_columns(spec.client_column, row)):
         found.add("client")
     with contextlib.suppress(TypeError):
         found.update(["messages"] if messages_of(row, spec.text_column, spec.target_column) else [])
@@ -249,8 +249,23 @@ def _pixels_name(row: dict, spec: DataSpec) -> str:
     return next(iter(images + names), "pixels")
 
 
+def client_columns(client_column: str | None, row: Mapping) -> list[str]:
+    """The columns that say together who a row's client is: one, or those with commas between, if none is called so."""
+    name = client_column or "client"
+    return [name] if name in row else [part.strip() for part in name.split(",")]
+
+
+def client_key(client_column: str | None, row: Mapping) -> tuple:
+    """The values of `client_columns` in a row."""
+    return tuple(row.get(name) for name in client_columns(client_column, row))
+
+
 def _clients(rows, spec) -> list:
-    return _column(rows, spec.client_column or "client", "client_column", values.as_client)
+    names = client_columns(spec.client_column, rows[0][1])
+    *others, last = (_column(rows, name, "client_column", values.as_client) for name in names)
+    # Other values give other ids: slashes of all but the last have a backslash before.
+    others = [[value.replace("\\", r"\\").replace("/", r"\/") for value in column] for column in others]
+    return list(map("/".join, zip(*others, last)))
 
 
 def _pixels(rows, spec) -> list:

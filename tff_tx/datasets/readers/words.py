@@ -9,6 +9,7 @@ from typing import Any
 
 from tff_tx.core.errors import setting
 from tff_tx.datasets.readers import values
+from tff_tx.datasets.readers.columns import client_columns
 from tff_tx.datasets.sources import CHUNK_ROWS, BadRow, Rows
 
 _SENTENCE = re.compile(r"sent(ence)?[ _.-]*(#|id|no|nr|num|number|idx|index)", re.IGNORECASE)
@@ -22,13 +23,15 @@ def with_sentences(rows: Rows, text_column: str, label_column: str, client_colum
     """
     rows = iter(rows)
     head = list(itertools.islice(rows, CHUNK_ROWS))
-    name = sentence_column([row for _, row in head if isinstance(row, dict)], text_column)
+    table = [row for _, row in head if isinstance(row, dict)]
+    name = sentence_column(table, text_column)
     if name is None:
         yield from itertools.chain(head, rows)
         return
-    sentence, last = [], [None, None]
+    names = [name, *(client_columns(client_column, table[0]) if client_column else [])]
+    sentence, last = [], [None] * len(names)
     for where, row in itertools.chain(head, rows):
-        found = [row.get(column) if isinstance(row, dict) else None for column in (name, client_column)]
+        found = [row.get(column) if isinstance(row, dict) else None for column in names]
         begins = [not values.is_empty(value) and value != before for value, before in zip(found, last)]
         if any(begins):
             if sentence:
