@@ -166,6 +166,31 @@ def test_a_folder_of_recordings_with_a_table(tmp_path):
     assert "--task=audio_classification --label_column=word" in found
 
 
+@pytest.mark.parametrize(
+    ("name", "length", "is_series"),
+    [
+        (lambda n: f"V{n + 2}", lambda row: 4 + row % 9, True),  # as M4 has them
+        (lambda n: f"V{n + 2}", lambda row: 12, False),
+        (lambda n: f"V{n + 2}", lambda row: 12 - row % 2, False),
+        (lambda n: f"d_{n}", lambda row: 12, True),  # as M5 has them
+        (lambda n: f"2024-01-{n + 1:02}", lambda row: 12, True),
+        (lambda n: f"{1990 + n}", lambda row: 12, True),
+        (lambda n: f"x{n * n}", lambda row: 4 + row % 9, False),
+    ],
+)
+def test_a_series_a_row_is_said(tmp_path, name, length, is_series):
+    header = ",".join(["V1", *map(name, range(12))])
+    rows = [",".join([f"Y{r}", *(str(r * n % 3) if n < length(r) else "" for n in range(12))]) for r in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]))
+    found = report(tmp_path / "x.csv")
+    assert ("Each row is a series, and each of the 12 columns" in found) == is_series
+    assert ("Likely task" in found) != is_series
+    labelled = [f"{row},{'ab'[n % 2]}" for n, row in enumerate(rows)]
+    (tmp_path / "x.csv").write_text("\n".join([f"{header},label", *labelled]))
+    assert "--label_column" not in report(tmp_path / "x.csv")
+    assert "--task=tabular_classification" in report(tmp_path / "x.csv")
+
+
 def test_clients_without_labels_have_no_shares(tmp_path):
     lines = [f'{{"client": "c{n % 4}", "text": "a text of {n}", "label": {["a"] if n % 4 else []}}}' for n in range(40)]
     (tmp_path / "x.jsonl").write_text("\n".join(lines).replace("'", '"'))

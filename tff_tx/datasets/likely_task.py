@@ -10,7 +10,7 @@ from typing import Any
 
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.overview import MOST_ROWS, Column, Overview
+from tff_tx.datasets.overview import MOST_ROWS, Column, Overview, is_time
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.columns import client_key, words_of_name
 from tff_tx.datasets.readers.words import sentence_column
@@ -20,6 +20,9 @@ from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
 _MOST_KEYS = 8
+_FEWEST_STEPS, _ROWS_TO_TELL = 10, 1000
+_YEAR, _NUMBERED = re.compile(r"(19|20)\d\d"), re.compile(r"(.*?)(\d+)")
+_STEPS = ("d", "day", "w", "week", "month", "quarter", "year", "hour", "t", "time", "step")
 _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
@@ -68,6 +71,9 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
     if likely.get("task.kind") in _OF_NUMBERS and any(c.infinite for c in found.columns if c.kind == "number"):
         likely["data.on_bad_rows"] = "skip"
     label = likely.get("data.label_column", spec.label_column)
+    is_label = _is_label(spec, label, False) and any(column.name == label for column in found.columns)
+    if not spec.client_per_column and not is_label and steps_in_columns(found):
+        return {}
     if likely.get("task.kind", "").endswith("_classification") and not spec.known_labels:
         labels = dict.fromkeys(str(row[label]).strip() for row in found.rows if not values.is_empty(row.get(label)))
         names = one_spelling(labels)
@@ -178,6 +184,36 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
     cohort = {"cohort.clients_per_round": len(numbers)} if len(numbers) < _MANY_SERIES else {}
     who = named or {"data.client_per_column": True, "data.split": "time", **cohort}
     return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **who} if numbers else {}
+
+
+def steps_in_columns(found: Overview) -> list[str]:
+    """The columns that have a step each of the series that each row is; empty if rows are none.
+
+    They are called by dates or years, or by numbers that follow one another, be it of days (d_1, d_2) or of anything
+    (V2, V3) of which rows have different numbers, and none after. Where a column has times, rows are steps.
+    """
+    if found.of_kind("time"):
+        return []
+    numeric = [c.name for c in found.columns if c.kind == "empty" or all(map(values.is_number, c.examples))]
+    times = [name for name in numeric if is_time(name) or _YEAR.fullmatch(name)]
+    if len(times) >= _FEWEST_STEPS:
+        return times
+    numbered: dict[str, list[tuple[int, str]]] = {}
+    for name in numeric:
+        if end := _NUMBERED.fullmatch(name):
+            numbered.setdefault(end[1], []).append((int(end[2]), name))
+    for prefix, pairs in numbered.items():
+        numbers, names = zip(*pairs)
+        follow = len(names) >= _FEWEST_STEPS and [*numbers] == [*range(numbers[0], numbers[0] + len(names))]
+        if follow and ({*words_of_name(prefix)} & {*_STEPS} or _end_apart(found, names)):
+            return list(names)
+    return []
+
+
+def _end_apart(found: Overview, names: Sequence[str]) -> bool:
+    """Whether rows have values in the first of some columns alone, in several numbers of them."""
+    there = [[not values.is_missing_number(row.get(name)) for name in names] for row in found.rows[:_ROWS_TO_TELL]]
+    return all(row == sorted(row, reverse=True) for row in there) and len({*map(sum, there)}) > 2
 
 
 def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:

@@ -200,10 +200,15 @@ def _kind(there: Sequence, distinct: int) -> str:
         if distinct == len(there) > 2 and whole and _counts(there):
             return "id"
         return "category" if few and whole and distinct <= 20 else "number"
-    if all(_TIME.match(str(value)) or is_period(value) for value in there):
+    if all(map(is_time, there)):
         return "time"
     words = sum(len(str(value).split()) for value in there) / len(there)
     return "category" if few and words < 4 else "text" if words >= 2 else "id"
+
+
+def is_time(value) -> bool:
+    """Whether a value is written as a time, a day, or a month or a week of a year."""
+    return _TIME.match(str(value)) is not None or is_period(value)
 
 
 def _counts(numbers: Sequence) -> bool:

@@ -15,7 +15,7 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
-from tff_tx.datasets.likely_task import likely_task, time_notes
+from tff_tx.datasets.likely_task import likely_task, steps_in_columns, time_notes
 from tff_tx.datasets.overview import Column, Overview, overview
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number
@@ -87,6 +87,12 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         from tff_tx.run.assemble.preview import preview
 
         yield "\n".join(preview(config, settings.tokenizer))
+    elif columns is not None and not likely and (steps := steps_in_columns(columns)):
+        yield (
+            f"Each row is a series, and each of the {len(steps):,} columns {printable(steps[0])} to "
+            f"{printable(steps[-1])} a step: forecasting reads a step a row; write the rows as columns and set "
+            f"{flag_of('data.client_per_column')}, or a value a row, with a column that names the series."
+        )
     elif likely:
         yield _command(config, likely)
         if "data.time_column" in likely:
