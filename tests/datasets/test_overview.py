@@ -213,6 +213,35 @@ def test_the_likely_task_is_a_configuration(tmp_path, names, settings, task, nam
 
 
 @pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        (("gold_label", "sentence1_parse", "sentence2_parse", "sentence2", "sentence1"), "sentence1,sentence2"),
+        (("label", "sentence1", "sentence2", "sentence1_tokenized"), "sentence1,sentence2"),
+        (("hypothesis", "premise", "explanation", "label"), "premise,hypothesis"),
+        (("question1", "question2", "comment", "is_duplicate"), "question1,question2"),
+        (("text_a", "text_b", "remark", "label"), "text_a,text_b"),
+        (("query", "passage", "title", "label"), "query,passage"),
+        (("sentenceA", "sentenceB", "label"), "sentenceA,sentenceB"),
+        (("text1", "text2", "text3", "label"), "text1,text2,text3"),
+        (("premise", "choice1", "choice2", "label"), "premise,choice1,choice2"),
+    ],
+)
+def test_of_several_texts_a_pair_is_meant(tmp_path, names, texts):
+    rows = [
+        {
+            name: n % 3 if name.endswith(("label", "duplicate")) else f"a {name} of number {n} that says something"
+            for name in names
+        }
+        for n in range(N)
+    ]
+    pd.DataFrame(rows).to_json(tmp_path / "x.jsonl", orient="records", lines=True)
+    spec = DataSpec("file", files=(str(tmp_path / "x.jsonl"),))
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    assert likely["task.kind"] == "sequence_classification"
+    assert ",".join(likely["data.text_column"]) == texts
+
+
+@pytest.mark.parametrize(
     ("days", "named"),
     [
         ([f"2024-01-{n // 2 + 1:02}" for n in range(N)], {}),

@@ -56,6 +56,9 @@ _LISTS = ("labels", "topics", "tags", "categories", "classes", "genres", "emotio
 _ITEMS = ("item", "movie", "product", "song", "track", "book", "game", "video", "article", "asin", "sku")
 _LONGER = ("article", "document", "text", "dialogue", "dialog", "report", "body", "story", "content", "findings")
 _SHORTER = ("highlights", "summary", "abstract", "tldr", "impression", "translation")
+# Pairs of texts by the names of their columns, or what comes before 1 and 2, or a and b.
+_PAIRS = (("premise", "hypothesis"), ("query", "passage"), ("query", "document"), ("claim", "evidence"))
+_OF_TWO = ("sentence", "sent", "s", "question", "q", "text", "title", "document", "passage", "query")
 _SAID = ("sentence", "transcript", "transcription", "text")
 
 
@@ -131,6 +134,7 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": "instruction_tuning", **named}
     if pair := _from_and_to(texts):
         return {"task.kind": "sequence_to_sequence", **pair, **named}
+    texts = _pair(texts) or texts
     rest = [c for c in found.columns if c.name not in clients]
     labels = _labels(spec, [c for c in rest if not (texts and c.separator)], bool(texts))
     is_label = bool(labels) and _is_label(spec, labels[0], bool(texts))
@@ -231,6 +235,15 @@ def _from_and_to(texts: Sequence[str]) -> dict[str, Any]:
             longer = [other for other in others if _last_word(other) in _LONGER]
             source, target = (longer or others)[0], name
     return {} if target is None else {"data.text_column": (source,), "data.target_column": target}
+
+
+def _pair(texts: Sequence[str]) -> list[str]:
+    """Two texts of which one is asked how they relate, by usual names; empty if there are none, or more of a kind."""
+    called = {"".join(words_of_name(name.split(".")[-1])): name for name in texts}
+    several = [[f"{stem}{end}" for end in ends] for stem in _OF_TWO for ends in ("12", "ab")]
+    more = {f"{stem}{end}" for stem in _OF_TWO for end in "03c"}
+    pairs = [pair for pair in (*_PAIRS, *several) if {*pair} <= called.keys()]
+    return [called[name] for name in pairs[0]] if pairs and not more & called.keys() else []
 
 
 def _words_and_tags(found: Overview) -> dict[str, Any]:
