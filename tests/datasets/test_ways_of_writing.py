@@ -160,6 +160,44 @@ def test_a_missing_number_is_said_to_be_missing(tmp_path):
         records(tmp_path / "x.csv", "numbers", numeric_columns=("a", "b"))
 
 
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        (["A11 6 A34 A43 1169 1", "A12 48 A32 A43 5951 2"], ["A11", "6", "A34", "A43", "1169", "1"]),  # german.data
+        ([" 0.006  18.00   2.31  0", " 0.027   0.00  17.07  0 "], ["0.006", "18.00", "2.31", "0"]),  # housing.data
+        (
+            ['18.   8   307.  130.  3504.  12.   70  1\t"ford torino"', '9. 8 350. ? 3693. 11. 70  1\t"audi"'],
+            ["18.", "8", "307.", "130.", "3504.", "12.", "70", "1", "ford torino"],  # auto-mpg.data
+        ),
+        (["15.26\t14.84\t1\t5", "14.88\t14.57\t\t2\t5"], ["15.26", "14.84", "1", "5"]),  # seeds_dataset
+    ],
+)
+def test_any_number_of_blanks_separates_numbers_and_codes(tmp_path, lines, first):
+    path, names = tmp_path / "x.data", tuple(f"c{n}" for n in range(len(first)))
+    path.write_text("\n".join(lines * 9) + "\n")
+    for settings in ({}, {"delimiter": " "}):
+        found = overview(DataSpec("file", files=(str(path),), columns=names, **settings)).rows
+        assert (list(found[0].values()), len(found)) == (first, 18)
+    path.write_text("\n".join([" ".join(names), *lines * 9]))
+    assert overview(DataSpec("file", files=(str(path),))).rows == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        (["12 May 2024 10:00\t5\t3", "13 May 2024 11:00\t6\t3"], ["12 May 2024 10:00", "5", "3"]),
+        (["2024-01-01 10:00,5,3", "2024-01-02 11:00,6,3"], ["2024-01-01 10:00", "5", "3"]),
+        (["5\t\t7", "5\t6\t"], ["5", "", "7"]),
+        (["it says that", "all are one"], ["it says that"]),
+    ],
+)
+def test_blanks_within_values_separate_none(tmp_path, lines, first):
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join([lines[0].replace("5", "n").replace("3", "m"), *lines * 9]))
+    found = overview(DataSpec("file", files=(str(path),))).rows
+    assert (list(found[0].values()), len(found)) == (first, 18)
+
+
 def test_excel_says_its_delimiter(tmp_path):
     (tmp_path / "x.csv").write_text("sep=;\r\n" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"))
     check(tmp_path / "x.csv")

@@ -194,7 +194,8 @@ class DataConfig(Section, name="data"):
     )
     delimiter: str | None = option(
         None,
-        "Character between the values of CSV and TSV files, `tab` or `::`; default: recognized by their first lines.",
+        "Character between the values of CSV and TSV files, a blank (any number of them), `tab` or `::`; default: "
+        "recognized by their first lines.",
     )
     columns: tuple[str, ...] = option(
         (), "Column names, for CSV and TSV files without a header line, and for CoNLL (default: tokens, ..., tags)."

@@ -112,14 +112,14 @@ def describe_delimited(path: str, *, usual: str, delimiter: str | None = None, e
     return f"values separated by {SEPARATORS.get(dialect.delimiter, repr(dialect.delimiter))}{quotes}{escapes}"
 
 
-def _format(usual: str, extension: str) -> Format:
+def _format(usual: str, *extensions: str) -> Format:
     how = {"usual": usual}
     return Format(
         functools.partial(read_delimited, **how),
-        (extension,),
+        extensions,
         settings=("delimiter", "encoding"),
         describe=functools.partial(describe_delimited, **how),
     )
 
 
-CSV, TSV = _format(",", ".csv"), _format("\t", ".tsv")
+CSV, TSV = _format(",", ".csv", ".data"), _format("\t", ".tsv")

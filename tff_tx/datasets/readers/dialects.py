@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.opening import TextLines
 
 SEPARATORS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "|", "::": "::", " ": "blanks"}
@@ -24,6 +25,7 @@ _NULL = re.compile(r"(?:^|(?<=[\t,;|]))\\N(?=[\t,;|\r\n]|$)")
 # In a value: it begins or ends in quotes for another separator.
 _STRAY_QUOTE = re.compile(r'[\t,;|]"|"[\t,;|]')
 _ALL_QUOTED = re.compile(r'"[^"]*"(?:([\t,;| ])"[^"]*")*\r?\n?$')
+_BLANKS = re.compile(r'"[^"]*"|[ \t]+')
 _DOUBLED_QUOTE = re.compile(r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|\r?\n?$)')
 
 
@@ -37,6 +39,7 @@ class Dialect:
       escaped: Whether a backslash escapes the next character, and `\N` is a missing value.
       blank_after: Whether a blank follows each delimiter.
       hint: Whether the first line is Excel's `sep=;`.
+      blanks: Whether any number of blanks and TABs is one delimiter, as in columns that are aligned; none are around.
       row_names: Whether rows begin with a name that the first line has no column for, as R writes them.
     """
 
@@ -45,6 +48,7 @@ class Dialect:
     escaped: bool = False
     blank_after: bool = False
     hint: bool = False
+    blanks: bool = False
     row_names: bool = False
 
     def records(self, lines) -> csv.reader:
@@ -54,14 +58,23 @@ class Dialect:
             lines = map(functools.partial(_NULL.sub, ""), lines)
         if len(self.delimiter) > 1:
             lines = map(lambda line: line.replace(self.delimiter, _ONE_FOR_SEVERAL), lines)
+        if self.blanks:
+            lines = map(_with_one_delimiter, lines)
         return csv.reader(
             lines,
             strict=True,
-            delimiter=self.delimiter if len(self.delimiter) == 1 else _ONE_FOR_SEVERAL,
+            delimiter=self.delimiter if len(self.delimiter) == 1 and not self.blanks else _ONE_FOR_SEVERAL,
             quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
             escapechar="\\" if self.escaped else None,
             skipinitialspace=self.blank_after,
         )
+
+
+def _with_one_delimiter(line: str) -> str:
+    """A line with one character for all blanks between values."""
+    body = line.rstrip("\r\n")
+    found = _BLANKS.sub(lambda part: part[0] if part[0][0] == '"' else _ONE_FOR_SEVERAL, body.strip(" \t"))
+    return found + line[len(body) :]
 
 
 def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: str | None = None) -> Dialect:
@@ -70,6 +83,7 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     It is the one that most of them have equally many values in; of several the one whose values have the fewest quotes
     beside another delimiter, as where decimal commas are in all lines, or the first, where the usual delimiter comes
     first. In files with TABs quotes are plain characters, as the format (IANA) has it, unless lines show otherwise.
+    Blanks separate values of all lines, in quotes as R writes them, or numbers and codes, as UCI's files have them.
 
     Args:
       path: The file.
@@ -85,17 +99,41 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     hint = _EXCEL_HINT.match(head[0]) if head else None
     head = head[1:] if hint else head
     known = delimiter or (hint and hint[1])
-    # Blanks separate values only where all are quoted, as R writes them.
     quoted = _ALL_QUOTED.match(head[0]) if head else None
     likely = dict.fromkeys([usual, *(s for s in SEPARATORS if s != " " or quoted and quoted[1] == " ")])
     found = [_dialects(separator, head) for separator in ([known] if known else likely)]
     found = [max(dialects, key=lambda dialect: _share(dialect, head, whole)) for dialects in found]
     shares = {d: _share(d, head, whole) for d in found}
     best = max(found, key=lambda d: (shares[d], -_stray_quotes(d, head), shares[d] > 0 and d.delimiter == "::"))
+    if not known and (not shares[best] or best.delimiter == "\t") and _has_columns_of_blanks(best, head, whole):
+        best = _ALIGNED
     return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
 
 
+_ALIGNED = Dialect(" ", blanks=True)
+_MOST_PARTS_OF_A_TIME = 6
+
+
+def _has_columns_of_blanks(other: Dialect, head: Sequence[str], whole: bool) -> bool:
+    """Whether blanks make as many values of all lines, and `other` does not, or has a value that is many of these."""
+    if _share(_ALIGNED, head, whole) < 1:
+        return False
+    rows = [row for row in list(_ALIGNED.records(head))[1:] if row]
+    if not rows or not all(map(_are_codes, rows)):
+        return False
+    widest = [max(len(value.split()) for value in row) for row in other.records(head) if row]
+    return _share(other, head, whole) < 1 or min(widest) > _MOST_PARTS_OF_A_TIME
+
+
+def _are_codes(row: Sequence[str]) -> bool:
+    """Whether there are three or more values, and half of them have a digit or are missing."""
+    digits = sum(values.is_missing_number(value) or any(map(str.isdigit, value)) for value in row)
+    return len(row) > 2 and 2 * digits >= len(row)
+
+
 def _dialects(delimiter: str, head: Sequence[str]) -> list[Dialect]:
+    if delimiter == " " and not (head and _ALL_QUOTED.match(head[0])):
+        return [_ALIGNED]
     names = head[0].split(delimiter)[1:] if head else []
     quoted = Dialect(delimiter, blank_after=delimiter != " " and bool(names) and all(n.startswith(" ") for n in names))
     plain = dataclasses.replace(quoted, quoted=False)
