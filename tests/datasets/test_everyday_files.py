@@ -39,6 +39,31 @@ def test_annotations_beside_texts_are_no_texts(tmp_path):
     assert sorted(pd.concat(chunks)["text"]) == ["Bob's.", "Bob."], "files that are named"
 
 
+def test_words_and_tags_in_tsv_files_are_sentences(tmp_path):
+    """If blank lines are between these; a table with a header is one."""
+    path, sentence = tmp_path / "x.tsv", "IL-2\tB-gene\ngene\tI-gene\n.\tO\n"
+    path.write_text(f"{sentence}\n{sentence}")
+    assert read(path, "tokens", "tags") == [[["IL-2", "gene", "."]] * 2, [["B-gene", "I-gene", "O"]] * 2]
+    for table in (f"word\ttag\n{sentence}\n{sentence}", f"a\tb\n{sentence}", "a text\tO\n\nb text\tP\n\nc\tO\n"):
+        path.write_text(table)
+        assert isinstance(read(path, "row")[0][0], dict)
+        assert "tokens" not in open_source(DataSpec("file", files=(str(path),))).columns()
+
+
+def test_labelled_sentences_of_abstracts_can_be_read(tmp_path):
+    """As PubMed RCT has them, in files that say the split."""
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.txt").write_text(
+            "###24293578\nOBJECTIVE\tTo see .\nRESULTS\tSeen .\n\n###2\nRESULTS\tNo .\n"
+        )
+    how = {"format": "tsv", "columns": ("label", "text"), "on_bad_rows": "skip"}
+    for place in (tmp_path, tmp_path / "train.txt"):
+        with pytest.raises(UserError, match="data.format=tsv, data.columns=label,text and data.on_bad_rows=skip"):
+            read(place, "text")
+        assert read(place, "text", **how) == [["To see .", "Seen .", "No ."]]
+    assert {*open_source(DataSpec("file", files=(str(tmp_path),), **how)).pools} == {"train", "validation", "test"}
+
+
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "records", "table"])
 @pytest.mark.parametrize("index", [range(3), [4, 2, 9]])
 def test_tables_of_pandas(tmp_path, orient, index):

@@ -13,6 +13,7 @@ from tff_tx.datasets.sources import BadRow, Format, Rows
 _DOCUMENT = "-DOCSTART-"
 _MOST_BEFORE = 64  # bytes in which it ends, also of UTF-16
 _UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_TAG, _HEAD_LINES = re.compile(r"O|[BIESLUM]-\S+"), 500
 # Lines of CoNLL-U that are no words: tokens of several words, and words that are not in the text.
 _NO_WORD = re.compile(r"\d+[-.]\d+$")
 
@@ -52,6 +53,19 @@ def begins_with_mark(path: str, encoding: str | None = None) -> bool:
             return next(file, "").split()[:1] == [_DOCUMENT]
     except (OSError, UserError):
         return False
+
+
+def has_tagged_words(path: str, encoding: str | None = None) -> bool:
+    """Whether the first lines of a file are words with tags of entities, with blank lines between sentences."""
+    try:
+        with TextLines(path, encoding) as file:
+            head = [_fields(line) for line in itertools.islice(file, _HEAD_LINES) if not line.startswith("#")]
+    except (OSError, UserError):
+        return False
+    words = [fields for fields in head if fields and fields[0] != _DOCUMENT]
+    alike = len({*map(len, words)}) == 1 and len(words[0]) > 1 and all(_TAG.fullmatch(fields[-1]) for fields in words)
+    sentences = sum(are_words for are_words, _ in itertools.groupby(map(bool, head)))
+    return alike and sentences > 1
 
 
 def _sentences(path: str, columns: Sequence[str], encoding: str | None) -> Iterator[tuple]:

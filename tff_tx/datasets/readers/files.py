@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
-from tff_tx.datasets.readers.conll import begins_with_mark
+from tff_tx.datasets.readers.conll import begins_with_mark, has_tagged_words
 from tff_tx.datasets.readers.folders import splits_by_name, table_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
+from tff_tx.datasets.readers.lines import has_labelled_lines
 from tff_tx.datasets.readers.media_tables import with_media
 from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
 from tff_tx.datasets.readers.spans import with_annotations
@@ -237,12 +238,20 @@ def _format_by_name(path: str, encoding: str | None) -> str | None:
     end = _ending(path)
     if end == ".json":
         return json_format(path, encoding)
-    if end == ".txt" and begins_with_mark(path, encoding):
+    is_conll = {".txt": begins_with_mark, ".tsv": has_tagged_words}.get(end)
+    if is_conll is not None and is_conll(path, encoding):
         return "conll"
     return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
 
 
 def _format_of(files: Sequence[_File], encoding: str | None) -> str:
+    if _ending(files[0].path) == ".txt" and has_labelled_lines(files[0].path, encoding):
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} has lines of a label, a TAB and a text below ### and a "
+            f"number, as PubMed RCT: read them with {setting('data.format')}=tsv, "
+            f"{setting('data.columns')}=label,text and {setting('data.on_bad_rows')}=skip, which leaves the other "
+            "lines out."
+        )
     names = {_format_by_name(file.path, encoding) for file in files}
     if len(names) > 1 and all(file.in_folder for file in files if _format_by_name(file.path, encoding) is None):
         names -= {None}

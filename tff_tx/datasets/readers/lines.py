@@ -7,8 +7,10 @@ the file's own column names to values.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers.folders import columns_of_name
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.readers.spans import brat_file, with_brat
@@ -42,6 +44,16 @@ def _turn(path: str, turn: list) -> Rows:
     said = "\n".join(line for _, line in turn[1:])
     if said:
         yield f"{path}, line {number}", {"client": speaker.strip().rstrip(":"), "text": said}
+
+
+def has_labelled_lines(path: str, encoding: str | None = None) -> bool:
+    """Whether a file begins as PubMed RCT's do: a line of ### and a number, and below it a label, a TAB and a text."""
+    try:
+        with TextLines(path, encoding) as file:
+            first, second = next(file, ""), next(file, "")
+    except (OSError, UserError):
+        return False
+    return re.fullmatch(r"###\d+\s*", first) is not None and second.count("\t") == 1
 
 
 def read_text(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
