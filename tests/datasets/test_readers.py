@@ -237,6 +237,17 @@ def test_leaf_with_images_and_with_fields(tmp_path):
     assert found["text"].tolist() == ["what it says"]
 
 
+def test_a_blank_in_leaf_is_a_class(tmp_path):
+    """As Shakespeare has the next character of a text; a label that is empty is none."""
+    path, said = tmp_path / "x.json", "To be, or not\nto be"
+    path.write_text(leaf(u=([said[:n] for n in range(1, len(said))], list(said[1:]))))
+    named = {" ": "' '", "\n": r"'\n'"}
+    assert read(file_spec(path), "label")["label"].tolist() == [named.get(letter, letter) for letter in said[1:]]
+    path.write_text(leaf(u=(["a"], [""])))
+    with pytest.raises(UserError, match="the column 'label' has ''"):
+        read(file_spec(path), "label")
+
+
 def test_folder_of_texts(tmp_path):
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann" / "1.txt").write_text("first\nlines\n")

@@ -20,7 +20,7 @@ from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
 # Raised when the same spec and content would give another survey than before.
-_VERSION = 10
+_VERSION = 11
 # Fields of the spec that a survey does not depend on, or whose content counts instead; all others count.
 _NOT_READING = (
     *("files", "silos", "validation_files", "test_files", "cache_dir", "seed", "label_names", "label_file"),

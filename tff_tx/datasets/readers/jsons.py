@@ -212,8 +212,13 @@ def _leaf_user(path: str, user: str, content) -> Rows:
     for number, value in enumerate(inputs):
         row = {"client": user, **_leaf_input(value)}
         if isinstance(labels, list):
-            row["label"] = labels[number]
+            row["label"] = _leaf_label(labels[number])
         yield f"{path}, user {user!r}, example {number + 1}", row
+
+
+def _leaf_label(value):
+    """A label; the next character of a text, as Shakespeare has it, may be a blank, which is called `' '`."""
+    return repr(value) if isinstance(value, str) and len(value) == 1 and value.isspace() else value
 
 
 def _leaf_input(value) -> dict:
