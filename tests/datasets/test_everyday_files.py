@@ -305,6 +305,23 @@ def _write(place, files):
         (place / name).write_text(text)
 
 
+@pytest.mark.parametrize("above", ["", "speech_commands_v0.02/"])
+def test_lists_of_files_say_the_splits_of_folders(tmp_path, above):
+    """As Speech Commands has them, beside recordings of noise that are no class."""
+    names = ("no/a.wav", "no/b.wav", "yes/a.wav", "yes/b.wav", "_background_noise_/tap.wav", "README.md")
+    lists = {"validation_list.txt": "yes/b.wav\nno/gone.wav\n", "testing_list.txt": "no/a.wav\r\n", "LICENSE": ""}
+    _write(tmp_path, {f"{above}{name}": text for name, text in {**dict.fromkeys(names, ""), **lists}.items()})
+    pools = open_source(DataSpec("file", files=(str(tmp_path),))).pools
+    found = {
+        name: [os.path.relpath(row["audio"]["path"], tmp_path / above) for row in pd.concat(pool({"row"}))["row"]]
+        for name, pool in pools.items()
+    }
+    assert found == {"train": ["no/b.wav", "yes/a.wav"], "validation": ["yes/b.wav"], "test": ["no/a.wav"]}
+    assert read(tmp_path, "label") == [["no", "yes"]]
+    _write(tmp_path, {f"{above}testing_list.txt": "no/a.wav\nno/b.wav\nyes/a.wav\n"})
+    assert read(tmp_path, "label") == [["no", "no", "yes", "yes"]], "nothing would be left to train on"
+
+
 def test_recordings_in_folders_of_a_folder_beside_that_of_the_table(tmp_path):
     """As UrbanSound8K has them: a table in `metadata`, recordings in `audio/fold1`, which it has in another column."""
     table = "slice_file_name,fold,class\n1.wav,5,dog\n2.wav,1,rain\n"

@@ -16,7 +16,7 @@ from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
 from tff_tx.datasets.readers.conll import begins_with_mark, has_tagged_words
-from tff_tx.datasets.readers.folders import splits_by_name, table_of
+from tff_tx.datasets.readers.folders import splits_by_list, splits_by_name, table_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.lines import has_labelled_lines
@@ -52,6 +52,10 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "heldout", "he
 
 _OF_SYSTEMS = ("thumbs.db", "desktop.ini", "dataset_infos.json")
 """Files that file managers and the hub leave in folders."""
+
+
+_NO_CLASSES = ("_background_noise_", "__macosx")
+"""Folders beside those of classes: noise of Speech Commands, which is cut as it is needed, and what macOS archives."""
 
 
 _OF_PROGRAMS = {
@@ -93,7 +97,8 @@ def file_source(spec: DataSpec) -> Source:
         if paths
     }
     if set(found) == {"train"}:
-        found = splits_by_name(found["train"], lambda file: _format_by_name(file.path, spec.encoding) is not None)
+        is_data = lambda file: _format_by_name(file.path, spec.encoding) is not None  # noqa: E731
+        found = splits_by_list(found["train"], is_data) or splits_by_name(found["train"], is_data)
     name = _known_format(found, spec)
     fmt = FORMATS[name]
     found = {pool: _of_format(files, name, spec) for pool, files in found.items()}
@@ -212,7 +217,8 @@ def _expand(patterns: Sequence[str], path: str) -> list[_File]:
 def _files_below(root: str) -> list[_File]:
     files = []
     for directory, subdirectories, names in os.walk(root):
-        subdirectories[:] = sorted(name for name in subdirectories if not name.startswith("."))
+        here = (name for name in subdirectories if not name.startswith(".") and name.lower() not in _NO_CLASSES)
+        subdirectories[:] = sorted(here)
         for name in sorted(names):
             path = os.path.join(directory, name)
             if not name.startswith(".") and name.lower() not in _OF_SYSTEMS:

@@ -18,7 +18,25 @@ _FOLDER_SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+_LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def splits_by_list(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
+    """The files of a folder by the split that a list beside their folders has them in; empty if there are none.
+
+    Speech Commands has them: `validation_list.txt` and `testing_list.txt` have a path a line, as `yes/a.wav`.
+    """
+    pool_of: dict[str, str] = {}
+    for file in files if len(files) > 1 else ():
+        place, name = os.path.split(file.name)
+        if file.in_folder and name in _LISTS:
+            with open(file.path, encoding="utf-8", errors="replace") as lines:
+                pool_of.update((os.path.normpath(os.path.join(place, line.strip())), _LISTS[name]) for line in lines)
+    found: dict = {}
+    for file in files if pool_of else ():
+        found.setdefault(pool_of.get(file.name, "train"), []).append(file)
+    return found if len(found) > 1 and any(map(is_data, found.get("train", ()))) else {}
 
 
 def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
