@@ -191,6 +191,16 @@ def test_a_series_a_row_is_said(tmp_path, name, length, is_series):
     assert "--task=tabular_classification" in report(tmp_path / "x.csv")
 
 
+def test_a_label_that_says_there_is_none_is_a_class(tmp_path):
+    """As SNLI has a dash where annotators disagree; what is named leaves no doubt."""
+    lines = [f"a text of number {n},{('yes', 'no', '-')[n % 3]},{n / 7 if n % 5 else '-'}" for n in range(40)]
+    (tmp_path / "x.csv").write_text("\n".join(["text,gold_label,size", *lines]))
+    assert "'-' is a class, as other labels are: if it says there is none, remove it" in report(tmp_path / "x.csv")
+    assert "is a class" not in report(tmp_path / "x.csv", label_names="yes,no", on_bad_rows="skip")
+    (tmp_path / "x.csv").write_text("\n".join(["text,label,size", *lines]).replace(",-,", ",maybe,"))
+    assert "is a class" not in report(tmp_path / "x.csv")
+
+
 def test_clients_without_labels_have_no_shares(tmp_path):
     lines = [f'{{"client": "c{n % 4}", "text": "a text of {n}", "label": {["a"] if n % 4 else []}}}' for n in range(40)]
     (tmp_path / "x.jsonl").write_text("\n".join(lines).replace("'", '"'))

@@ -28,7 +28,10 @@ _EXPORTS = {
     "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset", "is_whole"),
     "survey_pass": ("image_shape", "label_names", "survey"),
     "times": ("Order",),
-    "surveys": ("Features", "Survey", "distinct_label_names", "label_lookup", "ordered_label_names", "unknown_label"),
+    "surveys": (
+        *("Features", "Survey", "absent_label_note", "distinct_label_names", "label_lookup", "ordered_label_names"),
+        "unknown_label",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -15,7 +15,7 @@ from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.columns import client_key, words_of_name
 from tff_tx.datasets.readers.words import sentence_column
 from tff_tx.datasets.spec import DataSpec
-from tff_tx.datasets.surveys import one_spelling
+from tff_tx.datasets.surveys import absent_label_note, one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
@@ -88,6 +88,15 @@ def likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> d
         if fault := Order().find(of_each, (("", row) for row in found.rows)):
             likely["data.time_column"] = fault[1]
     return likely
+
+
+def label_note(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> str:
+    """See `surveys.absent_label_note`; `likely` is what `likely_task` gave."""
+    if not likely["task.kind"].endswith("_classification") or spec.known_labels or "data.label_names" in likely:
+        return ""
+    label = likely.get("data.label_column", spec.label_column)
+    there = (row.get(label) for row in found.rows)
+    return absent_label_note(value for value in there if isinstance(value, str) and not values.is_empty(value))
 
 
 def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> list[str]:

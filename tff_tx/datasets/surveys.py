@@ -194,6 +194,12 @@ def distinct_label_names(found: Collection[str], tagged: bool, column: str) -> t
     return ordered_label_names(found, tagged)
 
 
+def absent_label_note(names: Iterable[str]) -> str:
+    """That a label by which files say that there is none is a class; empty if no label is one."""
+    absent = next(filter(values.is_missing_number, names), None)
+    return "" if absent is None else f"{absent!r} is a class, as other labels are: if it says there is none, remove it"
+
+
 _MOST_SPELLINGS = 100
 
 

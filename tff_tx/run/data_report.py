@@ -15,7 +15,7 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
-from tff_tx.datasets.likely_task import likely_task, steps_in_columns, time_notes
+from tff_tx.datasets.likely_task import label_note, likely_task, steps_in_columns, time_notes
 from tff_tx.datasets.overview import Column, Overview, overview
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number
@@ -95,6 +95,8 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         )
     elif likely:
         yield _command(config, likely)
+        if note := label_note(spec, columns, likely):
+            yield printable(note)
         if "data.time_column" in likely:
             yield (
                 f"Records must be in the order of time, and {printable(likely['data.time_column'])} is not: they are "

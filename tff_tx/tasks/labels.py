@@ -6,6 +6,7 @@ import collections
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tff_tx import datasets
 from tff_tx.core.errors import UserError, setting, shown
 from tff_tx.datasets.readers import values
 
@@ -46,7 +47,7 @@ def as_found(names: Sequence[str], num_rows: int) -> Labels:
         )
     numbers = [number for name in names if (number := _number(name)) is not None]
     absent = [name for name in names if values.is_missing_number(name)]
-    is_class = f"{absent[0]!r} is a class, as other labels are: if it says there is none, remove it" if absent else ""
+    is_class = datasets.absent_label_note(names)
     fractions, known = sum(not number.is_integer() for number in numbers), len(names) - len(absent)
     if len(numbers) < known or known <= (2 if fractions else _MANY):
         return Labels(names, note=is_class)
