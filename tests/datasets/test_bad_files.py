@@ -349,6 +349,12 @@ def test_an_unknown_label_in_the_test_split_is_refused(tmp_path, texts, byte_tok
         ({"partition": "column"}, r"data\.partition=column needs .*data\.client_column"),
         ({"client_column": "who", "num_clients": 6}, r"data\.num_clients=6 is more than the 5 clients"),
         ({"client_column": "who", "test_fraction": 5}, r"take 5 of 5 clients and leave none"),
+        (
+            {"client_column": "by", "label_column": "y"},
+            r"'by' \(data\.client_column\); the columns are 'text', 'label'",
+        ),
+        ({"client_column": "who,by", "label_column": "y"}, r"there is no column 'by' \(data\.client_column\)"),
+        ({"client_column": "by", "label_column": "y", "partition": "iid"}, r"no column 'y' \(data\.label_column\)"),
     ],
 )
 def test_impossible_dealing_is_refused(tmp_path, texts, byte_tokenizer, settings, message):

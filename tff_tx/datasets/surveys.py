@@ -130,6 +130,8 @@ class Survey:
         """
         if known := self.spec.known_labels:
             return known
+        if self.spec.client_column is not None and self.spec.partition in ("auto", "column"):
+            self.require("train", "client")  # of two columns that are not there the client's is said first
         self.require("train", self.label_column)
         found, named = self.pools["train"].label_values, self.source.label_names()
         return named if set(found) <= set(named) else distinct_label_names(found, self.tagged, self.spec.label_column)
