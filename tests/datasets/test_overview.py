@@ -64,6 +64,8 @@ TABLE = {
     "shop": [f"s{n % 4}" for n in range(N)],
     "plant": [f"p{n % 4}" for n in range(N)],
     "product": [f"i{n // 4 % 2}" for n in range(N)],
+    "land": [f"l{n // 2 % 2}" for n in range(N)],
+    "branch": [f"b{n % 2}" for n in range(N)],
     "item": [f"i{n**2 % 7}" for n in range(N)],
 }
 
@@ -99,7 +101,7 @@ def test_columns(tmp_path):
         },
         **dict.fromkeys(("genres", "place", "owner.land", "gold_label", "line"), "category"),
         **{"category": "category", "zone": "text", "star_rating": "category", "store_nbr": "category"},
-        **{"week": "time", **dict.fromkeys(("shop", "plant", "product", "item"), "category")},
+        **{"week": "time", **dict.fromkeys(("shop", "plant", "product", "item", "land", "branch"), "category")},
     }
     kind = next(column for column in seen.columns if column.name == "kind")
     assert (kind.missing, kind.distinct, kind.examples) == (13, 2, ("new", "used"))
@@ -197,6 +199,7 @@ def test_columns(tmp_path):
             ((time, key, "product", "price"), {}, "forecasting", {"client_column": f"{key},product"})
             for time, key in (("week", "shop"), ("week", "plant"))
         ),
+        (("week", "land", "product", "branch", "price"), {}, "forecasting", {"client_column": "land,product,branch"}),
         (("week", "user_id", "item", "price"), {}, "next_item", {"client_column": "user_id"}),
     ],
 )

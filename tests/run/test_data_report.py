@@ -189,6 +189,9 @@ def test_a_series_a_row_is_said(tmp_path, name, length, is_series):
     (tmp_path / "x.csv").write_text("\n".join([f"{header},label", *labelled]))
     assert "--label_column" not in report(tmp_path / "x.csv")
     assert "--task=tabular_classification" in report(tmp_path / "x.csv")
+    if header.endswith(("11", "13")):
+        (tmp_path / "x.csv").write_text("\n".join([f"{header},malware", *labelled]))
+        assert "--label_column=malware" in report(tmp_path / "x.csv")
 
 
 def test_a_label_that_says_there_is_none_is_a_class(tmp_path):

@@ -217,7 +217,11 @@ def steps_in_columns(found: Overview) -> list[str]:
             numbered.setdefault(end[1], []).append((int(end[2]), name))
     for prefix, pairs in numbered.items():
         numbers, names = zip(*pairs)
-        follow = len(names) >= _FEWEST_STEPS and [*numbers] == [*range(numbers[0], numbers[0] + len(names))]
+        # What stands behind the steps may be a label.
+        are_last = names[-1] == next(c.name for c in found.columns[::-1] if c.kind != "empty" or c.name in names)
+        follow = (
+            are_last and len(names) >= _FEWEST_STEPS and [*numbers] == [*range(numbers[0], numbers[0] + len(names))]
+        )
         if follow and ({*words_of_name(prefix)} & {*_STEPS} or _end_apart(found, names)):
             return list(names)
     return []
@@ -284,9 +288,9 @@ def _are_names(found: Overview) -> bool:
 
 
 def _names_of_series(found: Overview, clients: Sequence[str]) -> tuple[str, ...]:
-    """The column that says of which series a record is, or two: every series has one record at about every time.
+    """The columns that say of which series a record is, three at most: each has one record at about every time.
 
-    The first of `clients`, if there are any, is one of two.
+    The first of `clients`, if there are any, is one of several.
     """
 
     def is_complete(names):
@@ -302,8 +306,8 @@ def _names_of_series(found: Overview, clients: Sequence[str]) -> tuple[str, ...]
     if alone := next(filter(is_complete, ((name,) for name in clients[:1] or several)), ()):
         return () if clients else alone
     keys = found.of_kind("category", "id", "number")[:_MOST_KEYS]
-    pairs = [(clients[0], name) for name in keys if name != clients[0]] if clients else itertools.combinations(keys, 2)
-    return next(filter(is_complete, pairs), ())
+    several_of = (names for number in (2, 3) for names in itertools.combinations(keys, number))
+    return next((names for names in several_of if {*clients[:1]} <= {*names} and is_complete(names)), ())
 
 
 def _words(name: str) -> list[str]:
