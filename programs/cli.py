@@ -124,13 +124,13 @@ class Program:
         return f"--{self.fields[path].flag}" if path in self.fields else flag_of(path)
 
     def _remedy(self, error: UserError) -> str:
-        """The message of an error; of a program for trained runs also what to do about settings it has no flags for."""
+        """The message of an error; of programs for trained runs with that settings without a flag are the run's."""
         named: list[str] = []
         text = error.describe(lambda path: named.append(path) or self._name(path))
         flags = {field.flag for field in self.fields.values()}
         lacking = [FIELDS[path] for path in dict.fromkeys(named) if path in FIELDS and FIELDS[path].flag not in flags]
         of_run = not self._resumes and any(field.name == "run_dir" for field in self.fields.values())
-        if not (lacking and of_run):
+        if not (lacking and of_run) or "train with" in text:
             return text
         text += f" This program has no {' or '.join(f'--{field.flag}' for field in lacking)}: it goes by what the run "
         of_files = any(field.section == "data" for field in lacking)
