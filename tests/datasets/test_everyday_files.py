@@ -44,6 +44,8 @@ def test_words_and_tags_in_tsv_files_are_sentences(tmp_path):
     path, sentence = tmp_path / "x.tsv", "IL-2\tB-gene\ngene\tI-gene\n.\tO\n"
     path.write_text(f"{sentence}\n{sentence}")
     assert read(path, "tokens", "tags") == [[["IL-2", "gene", "."]] * 2, [["B-gene", "I-gene", "O"]] * 2]
+    path.write_text("Pharma\tO\nasp\tB\n\nalkaline\tB\nphosphatases\tI\n")  # BC2GM
+    assert read(path, "tags") == [[["O", "B"], ["B", "I"]]]
     for table in (f"word\ttag\n{sentence}\n{sentence}", f"a\tb\n{sentence}", "a text\tO\n\nb text\tP\n\nc\tO\n"):
         path.write_text(table)
         assert isinstance(read(path, "row")[0][0], dict)

@@ -13,7 +13,7 @@ from tff_tx.datasets.sources import BadRow, Format, Rows
 _DOCUMENT = "-DOCSTART-"
 _MOST_BEFORE = 64  # bytes in which it ends, also of UTF-16
 _UNIVERSAL = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-_TAG, _HEAD_LINES = re.compile(r"O|[BIESLUM]-\S+"), 500
+_TAG, _HEAD_LINES = re.compile(r"O|[BIESLU](-\S+)?"), 500
 # Lines of CoNLL-U that are no words: tokens of several words, and words that are not in the text.
 _NO_WORD = re.compile(r"\d+[-.]\d+$")
 
