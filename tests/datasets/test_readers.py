@@ -67,6 +67,7 @@ def test_several_columns_are_a_client(tmp_path):
     assert clients(rows, "item, store") == ["c/a/b", r"b\/c/a", "b\\/c/a\\"]
     assert clients([{**row, "store,item": 1} for row in rows], "store,item") == ["1"] * 3
     assert clients([{"of": row, "n": 2} for row in rows[1:2]], "of.store,n,of.item") == ["a/2/b/c"]
+    assert "client" in open_source(file_spec(path, client_column="n,shop")).columns(), "no client would be silent"
     with pytest.raises(UserError, match=r"line 1: there is no column 'shop' \(data.client_column\)"):
         read(file_spec(path, client_column="n,shop"), "client")
 

@@ -148,7 +148,7 @@ def available(row: dict, spec: DataSpec) -> frozenset:
     if spec.label_columns or spec.label_column in row and "tags" not in found:
         several = spec.label_columns or spec.label_separator or values.is_list(row[spec.label_column])
         found.add("labels" if several else "label")
-    if all(name in row for name in client_columns(spec.client_column, row)):
+    if any(name in row for name in client_columns(spec.client_column, row)):  # that others are not is said on reading
         found.add("client")
     with contextlib.suppress(TypeError):
         found.update(["messages"] if messages_of(row, spec.text_column, spec.target_column) else [])
