@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tff_tx.config.registries import TASKS
 from tff_tx.core.errors import UserError
-from tff_tx.datasets.overview import MOST_ROWS, Column, Overview, is_time
+from tff_tx.datasets.likely_series import names_of_series, steps_in_columns
+from tff_tx.datasets.overview import MOST_ROWS, Column, Overview
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.columns import client_key, words_of_name
 from tff_tx.datasets.readers.words import sentence_column
@@ -19,10 +19,6 @@ from tff_tx.datasets.surveys import absent_label_note, one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
-_MOST_KEYS = 8
-_FEWEST_STEPS, _ROWS_TO_TELL = 10, 1000
-_YEAR, _NUMBERED = re.compile(r"(19|20)\d\d"), re.compile(r"(.*?)(\d+)")
-_STEPS = ("d", "day", "w", "week", "month", "quarter", "year", "hour", "t", "time", "step")
 _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
@@ -172,7 +168,7 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": kind, **text, **label, **named}
     if texts:
         return {"task.kind": "masked_lm", "data.text_column": tuple(texts[:1]), **named}
-    if not spec.client_column and not is_label and (series := _names_of_series(found, clients)):
+    if not spec.client_column and not is_label and (series := names_of_series(found, clients)):
         named, labels = {"data.client_column": ",".join(series)}, []
         rest = [c for c in rest if c.name not in series]
     items = [c.name for c in rest if c.kind in ("category", "id", "number") and _last_word(c.name) in _ITEMS]
@@ -197,40 +193,6 @@ def _of_a_table(columns: Sequence[Column], labels: list[str], label: Mapping, na
     cohort = {"cohort.clients_per_round": len(numbers)} if len(numbers) < _MANY_SERIES else {}
     who = named or {"data.client_per_column": True, "data.split": "time", **cohort}
     return {"task.kind": "forecasting", "data.numeric_columns": tuple(numbers), **gaps, **who} if numbers else {}
-
-
-def steps_in_columns(found: Overview) -> list[str]:
-    """The columns that have a step each of the series that each row is; empty if rows are none.
-
-    They are called by dates or years, or by numbers that follow one another, be it of days (d_1, d_2) or of anything
-    (V2, V3) of which rows have different numbers, and none after. Where a column has times, rows are steps.
-    """
-    if found.of_kind("time"):
-        return []
-    numeric = [c.name for c in found.columns if c.kind == "empty" or all(map(values.is_number, c.examples))]
-    times = [name for name in numeric if is_time(name) or _YEAR.fullmatch(name)]
-    if len(times) >= _FEWEST_STEPS:
-        return times
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    for name in numeric:
-        if end := _NUMBERED.fullmatch(name):
-            numbered.setdefault(end[1], []).append((int(end[2]), name))
-    for prefix, pairs in numbered.items():
-        numbers, names = zip(*pairs)
-        # What stands behind the steps may be a label.
-        are_last = names[-1] == next(c.name for c in found.columns[::-1] if c.kind != "empty" or c.name in names)
-        follow = (
-            are_last and len(names) >= _FEWEST_STEPS and [*numbers] == [*range(numbers[0], numbers[0] + len(names))]
-        )
-        if follow and ({*words_of_name(prefix)} & {*_STEPS} or _end_apart(found, names)):
-            return list(names)
-    return []
-
-
-def _end_apart(found: Overview, names: Sequence[str]) -> bool:
-    """Whether rows have values in the first of some columns alone, in several numbers of them."""
-    there = [[not values.is_missing_number(row.get(name)) for name in names] for row in found.rows[:_ROWS_TO_TELL]]
-    return all(row == sorted(row, reverse=True) for row in there) and len({*map(sum, there)}) > 2
 
 
 def _lists_of_labels(columns: Sequence[Column]) -> list[Column]:
@@ -285,29 +247,6 @@ def _are_names(found: Overview) -> bool:
     short = sum(len(text.split()) for text in there) < _WORDS_OF_A_NAME * len(there)
     columns = found.of_kind("number", "category")
     return short and len(columns) > _COLUMNS_OF_A_TABLE and bool(found.of_kind("number"))
-
-
-def _names_of_series(found: Overview, clients: Sequence[str]) -> tuple[str, ...]:
-    """The columns that say of which series a record is, three at most: each has one record at about every time.
-
-    The first of `clients`, if there are any, is one of several.
-    """
-
-    def is_complete(names):
-        keys = [tuple(row.get(name) for name in names) for row in found.rows]
-        for time in (c for c in found.columns if c.kind == "time" and c.distinct > 1):
-            there = len({(key, row.get(time.name)) for key, row in zip(keys, found.rows)})
-            numbers = (len({*keys}) * time.distinct, there)
-            if all(abs(number - found.num_rows) * 10 <= found.num_rows for number in numbers):
-                return True
-        return False
-
-    several = [c.name for c in found.columns if c.kind == "category" and c.distinct > 1]
-    if alone := next(filter(is_complete, ((name,) for name in clients[:1] or several)), ()):
-        return () if clients else alone
-    keys = found.of_kind("category", "id", "number")[:_MOST_KEYS]
-    several_of = (names for number in (2, 3) for names in itertools.combinations(keys, number))
-    return next((names for names in several_of if {*clients[:1]} <= {*names} and is_complete(names)), ())
 
 
 def _words(name: str) -> list[str]:

@@ -15,7 +15,8 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
-from tff_tx.datasets.likely_task import label_note, likely_task, steps_in_columns, time_notes
+from tff_tx.datasets.likely_series import steps_in_columns
+from tff_tx.datasets.likely_task import label_note, likely_task, time_notes
 from tff_tx.datasets.overview import Column, Overview, overview
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number

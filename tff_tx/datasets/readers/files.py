@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
-from tff_tx.datasets.readers.conll import begins_with_mark, has_tagged_words
 from tff_tx.datasets.readers.folders import splits_by_list, splits_by_name, table_of
+from tff_tx.datasets.readers.formats_of_files import File, ending, format_by_name, format_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
-from tff_tx.datasets.readers.jsons import json_format
-from tff_tx.datasets.readers.lines import has_labelled_lines
 from tff_tx.datasets.readers.media_tables import with_media
-from tff_tx.datasets.readers.opening import encoding_of, name_without_compression
+from tff_tx.datasets.readers.opening import encoding_of
 from tff_tx.datasets.readers.spans import with_annotations
 from tff_tx.datasets.readers.words import with_sentences
 from tff_tx.datasets.sources import (
@@ -58,34 +56,8 @@ _NO_CLASSES = ("_background_noise_", "__macosx")
 """Folders beside those of classes: noise of Speech Commands, which is cut as it is needed, and what macOS archives."""
 
 
-_OF_PROGRAMS = {
-    (".xlsx", ".xls", ".xlsm", ".ods"): "a spreadsheet",
-    (".sav", ".por", ".zsav"): "SPSS",
-    (".dta",): "Stata",
-    (".sas7bdat", ".xpt"): "SAS",
-    (".rds", ".rda", ".rdata"): "R",
-    (".pkl", ".pickle"): "Python",
-    (".npy", ".npz"): "NumPy",
-    (".mat",): "MATLAB",
-    (".feather",): "Feather",
-    (".orc",): "ORC",
-    (".doc", ".docx", ".pdf"): "a text processor",
-}
-
 _OF_FOLDERS = ("readme", "license", "licence", "citation")
 """What files are called that say what is in a folder."""
-
-
-_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-    path: str
-    # What a text file's client is called: its path below the folder that was named.
-    name: str
-    in_folder: bool = False
-    split: str | None = None
 
 
 def file_source(spec: DataSpec) -> Source:
@@ -97,7 +69,7 @@ def file_source(spec: DataSpec) -> Source:
         if paths
     }
     if set(found) == {"train"}:
-        is_data = lambda file: _format_by_name(file.path, spec.encoding) is not None  # noqa: E731
+        is_data = lambda file: format_by_name(file.path, spec.encoding) is not None  # noqa: E731
         found = splits_by_list(found["train"], is_data) or splits_by_name(found["train"], is_data)
     name = _known_format(found, spec)
     fmt = FORMATS[name]
@@ -140,7 +112,7 @@ def format_name(spec: DataSpec) -> str:
 
 
 def _known_format(found: dict, spec: DataSpec) -> str:
-    name = spec.format or _format_of([file for files in found.values() for file in files], spec.encoding)
+    name = spec.format or format_of([file for files in found.values() for file in files], spec.encoding)
     if name not in FORMATS:
         raise UserError(f"{setting('data.format')}={name}: must be one of {', '.join(FORMATS)}.")
     return name
@@ -157,7 +129,7 @@ def _are_clients(found: dict, fmt: Format) -> bool:
     return of_name is not None and all("client" in of_name(file.name) for files in found.values() for file in files)
 
 
-def _label_names(file: _File, spec: DataSpec, fmt: Format) -> tuple[str, ...]:
+def _label_names(file: File, spec: DataSpec, fmt: Format) -> tuple[str, ...]:
     with limits.readable(file.path):
         return fmt.label_names(file.path, file.split, spec.label_column) if fmt.label_names else ()
 
@@ -175,7 +147,7 @@ def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
     return notes + (_time_notes(found["train"][0], spec, fmt) if spec.client_per_column else [])
 
 
-def _time_notes(file: _File, spec: DataSpec, fmt: Format) -> list[str]:
+def _time_notes(file: File, spec: DataSpec, fmt: Format) -> list[str]:
     """That a column of a wide table is no client."""
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
     name = columns.time_column(list(itertools.islice(read, columns.TIME_ROWS)), spec)
@@ -189,7 +161,7 @@ def _settings(spec: DataSpec, fmt: Format) -> dict:
     return {name: getattr(spec, name) for name in fmt.settings}
 
 
-def _expand(patterns: Sequence[str], path: str) -> list[_File]:
+def _expand(patterns: Sequence[str], path: str) -> list[File]:
     """The files of paths, folders and globs that a setting names."""
     files, name = [], setting(path)
     for pattern in patterns:
@@ -198,10 +170,10 @@ def _expand(patterns: Sequence[str], path: str) -> list[_File]:
         if not paths:
             raise UserError(f"{name}: there is no file {pattern!r}; correct the path (now in {os.getcwd()}).")
         for path in paths:
-            single = [_File(path, os.path.basename(path))]
+            single = [File(path, os.path.basename(path))]
             whole = is_arrow_directory(path) or not os.path.isdir(path)
             if (table := None if whole else table_of(path)) is not None:
-                single = [_File(table, os.path.basename(table))]
+                single = [File(table, os.path.basename(table))]
             below = single if whole or table else _files_below(path)
             if not below:
                 raise UserError(f"{name}: the folder {path!r} has no file; name another one.")
@@ -214,7 +186,7 @@ def _expand(patterns: Sequence[str], path: str) -> list[_File]:
     return files
 
 
-def _files_below(root: str) -> list[_File]:
+def _files_below(root: str) -> list[File]:
     files = []
     for directory, subdirectories, names in os.walk(root):
         here = (name for name in subdirectories if not name.startswith(".") and name.lower() not in _NO_CLASSES)
@@ -222,85 +194,21 @@ def _files_below(root: str) -> list[_File]:
         for name in sorted(names):
             path = os.path.join(directory, name)
             if not name.startswith(".") and name.lower() not in _OF_SYSTEMS:
-                files.append(_File(path, os.path.relpath(path, root), in_folder=True))
+                files.append(File(path, os.path.relpath(path, root), in_folder=True))
     return [file for file in files if os.path.splitext(file.name)[0].lower() not in _OF_FOLDERS] or files
 
 
-def format_of_table(path: str, spec: DataSpec) -> str | None:
-    """The format of another file with records as those of a spec, by its name; None if it is that of no such file."""
-    end = _ending(path)
-    if spec.format and end in map(_ending, spec.files):
-        return spec.format
-    return _format_by_name(path, spec.encoding)
-
-
-def _ending(path: str) -> str:
-    return os.path.splitext(name_without_compression(path))[1].lower()
-
-
-def _format_by_name(path: str, encoding: str | None) -> str | None:
-    if is_arrow_directory(path):
-        return "arrow"
-    end = _ending(path)
-    if end == ".json":
-        return json_format(path, encoding)
-    is_conll = {".txt": begins_with_mark, ".tsv": has_tagged_words}.get(end)
-    if is_conll is not None and is_conll(path, encoding):
-        return "conll"
-    return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
-
-
-def _format_of(files: Sequence[_File], encoding: str | None) -> str:
-    if _ending(files[0].path) == ".txt" and has_labelled_lines(files[0].path, encoding):
-        raise UserError(
-            f"{setting('data.files')}: {files[0].path!r} has lines of a label, a TAB and a text below ### and a "
-            f"number, as PubMed RCT: read them with {setting('data.format')}=tsv, "
-            f"{setting('data.columns')}=label,text and {setting('data.on_bad_rows')}=skip, which leaves the other "
-            "lines out."
-        )
-    names = {_format_by_name(file.path, encoding) for file in files}
-    if len(names) > 1 and all(file.in_folder for file in files if _format_by_name(file.path, encoding) is None):
-        names -= {None}
-    if names == {None} and all(file.in_folder for file in files):
-        return "text"
-    if names == {None}:
-        names = {json_format(file.path, encoding) for file in files}
-    if len(names) > 1 and None not in names:
-        of_each = {_format_by_name(file.path, encoding): file.name for file in files}
-        found = ", ".join(f"{name} ({of_each[name]})" for name in sorted(of_each))
-        raise UserError(
-            f"{setting('data.files')}: the files are of several formats, {found}: name those of one, such as the table "
-            f"that names the others, or choose it with {setting('data.format')}."
-        )
-    program = next((name for end, name in _OF_PROGRAMS.items() if _ending(files[0].path) in end), None)
-    if program is not None:
-        raise UserError(
-            f"{setting('data.files')}: {files[0].path!r} is a file of {program}; save it as CSV (UTF-8) or Parquet, "
-            "and name that."
-        )
-    if _ending(files[0].path) in _ARCHIVES:
-        raise UserError(
-            f"{setting('data.files')}: {files[0].path!r} is an archive; unpack it, and name what was in it."
-        )
-    if None in names:
-        raise UserError(
-            f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
-            f"choose one of {', '.join(FORMATS)}."
-        )
-    return names.pop()
-
-
-def _of_format(files: Sequence[_File], name: str, spec: DataSpec) -> list[_File]:
+def _of_format(files: Sequence[File], name: str, spec: DataSpec) -> list[File]:
     """The files without those of a folder that are of another kind, such as a README beside Parquet files."""
     if name == "text":
         # Beside a text, files of its name have annotations of it, as brat's have.
-        texts = {os.path.splitext(file.path)[0] for file in files if _ending(file.path) == ".txt"}
-        beside = lambda file: _ending(file.path) != ".txt" and os.path.splitext(file.path)[0] in texts  # noqa: E731
+        texts = {os.path.splitext(file.path)[0] for file in files if ending(file.path) == ".txt"}
+        beside = lambda file: ending(file.path) != ".txt" and os.path.splitext(file.path)[0] in texts  # noqa: E731
         return [file for file in files if not (file.in_folder and beside(file))]
-    names = [_format_by_name(file.path, spec.encoding) for file in files]
+    names = [format_by_name(file.path, spec.encoding) for file in files]
     if spec.format is not None:  # files of any ending may be of it
         names = [
-            None if found is None and name in names and not _ending(f.path) else name for f, found in zip(files, names)
+            None if found is None and name in names and not ending(f.path) else name for f, found in zip(files, names)
         ]
     return [file for file, found in zip(files, names) if not file.in_folder or found is not None]
 
@@ -328,7 +236,7 @@ def _by_split(found: dict, fmt: Format) -> dict:
     return pools
 
 
-def _in_order(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
+def _in_order(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
     """The chunks of files, sorted by the time of their rows if a setting names it."""
     chunks = _chunks(files, spec, fmt)
     if spec.sorted_by is None:
@@ -342,7 +250,7 @@ def _in_order(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[C
         yield dataclasses.replace(chunks[0], rows=rows, columns=columns.available(rows[0][1], spec))
 
 
-def _chunks(files: Sequence[_File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
+def _chunks(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
     seen, left_out = {}, LeftOut()
     for file in files:
         empty, before = True, left_out.rows
@@ -393,7 +301,7 @@ def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequenc
     return chunk
 
 
-def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
+def _rows(file: File, spec: DataSpec, fmt: Format) -> Rows:
     read = fmt.read(file.path, spec.columns if file.split is None else file.split, **_settings(spec, fmt))
     if fmt.columns_of_name is not None:
         of_name = fmt.columns_of_name(file.name)
@@ -405,7 +313,7 @@ def _rows(file: _File, spec: DataSpec, fmt: Format) -> Rows:
     return with_media(columns.with_nested(annotated, spec), file.path)
 
 
-def _digest(files: Sequence[_File], name: str) -> str:
+def _digest(files: Sequence[File], name: str) -> str:
     # Names count where they are data: as the clients.
     fmt = FORMATS[name]
     names = [file.name for file in files] if fmt.columns_of_name is not None else []

@@ -1,0 +1,117 @@
+"""Which format files are of, by their names and first lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tff_tx.config.registries import FORMATS
+from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers.conll import begins_with_mark, has_tagged_words
+from tff_tx.datasets.readers.hugging_face import is_arrow_directory
+from tff_tx.datasets.readers.jsons import json_format
+from tff_tx.datasets.readers.lines import has_labelled_lines
+from tff_tx.datasets.readers.opening import name_without_compression
+
+if TYPE_CHECKING:
+    from tff_tx.datasets.spec import DataSpec
+
+_OF_PROGRAMS = {
+    (".xlsx", ".xls", ".xlsm", ".ods"): "a spreadsheet",
+    (".sav", ".por", ".zsav"): "SPSS",
+    (".dta",): "Stata",
+    (".sas7bdat", ".xpt"): "SAS",
+    (".rds", ".rda", ".rdata"): "R",
+    (".pkl", ".pickle"): "Python",
+    (".npy", ".npz"): "NumPy",
+    (".mat",): "MATLAB",
+    (".feather",): "Feather",
+    (".orc",): "ORC",
+    (".doc", ".docx", ".pdf"): "a text processor",
+}
+
+_ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file that is read."""
+
+    path: str
+    # What a text file's client is called: its path below the folder that was named.
+    name: str
+    in_folder: bool = False
+    split: str | None = None
+
+
+def format_of_table(path: str, spec: DataSpec) -> str | None:
+    """The format of another file with records as those of a spec, by its name; None if it is that of no such file."""
+    end = ending(path)
+    if spec.format and end in map(ending, spec.files):
+        return spec.format
+    return format_by_name(path, spec.encoding)
+
+
+def ending(path: str) -> str:
+    """The ending of a file's name, without that of its compression."""
+    return os.path.splitext(name_without_compression(path))[1].lower()
+
+
+def format_by_name(path: str, encoding: str | None) -> str | None:
+    """The format of a file, by its name and, where several are called alike, its first lines; None: unknown."""
+    if is_arrow_directory(path):
+        return "arrow"
+    end = ending(path)
+    if end == ".json":
+        return json_format(path, encoding)
+    is_conll = {".txt": begins_with_mark, ".tsv": has_tagged_words}.get(end)
+    if is_conll is not None and is_conll(path, encoding):
+        return "conll"
+    return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
+
+
+def format_of(files: Sequence[File], encoding: str | None) -> str:
+    """The one format of files.
+
+    Raises:
+      UserError: If it is unknown, of no reader, or they are of several.
+    """
+    if ending(files[0].path) == ".txt" and has_labelled_lines(files[0].path, encoding):
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} has lines of a label, a TAB and a text below ### and a "
+            f"number, as PubMed RCT: read them with {setting('data.format')}=tsv, "
+            f"{setting('data.columns')}=label,text and {setting('data.on_bad_rows')}=skip, which leaves the other "
+            "lines out."
+        )
+    names = {format_by_name(file.path, encoding) for file in files}
+    if len(names) > 1 and all(file.in_folder for file in files if format_by_name(file.path, encoding) is None):
+        names -= {None}
+    if names == {None} and all(file.in_folder for file in files):
+        return "text"
+    if names == {None}:
+        names = {json_format(file.path, encoding) for file in files}
+    if len(names) > 1 and None not in names:
+        of_each = {format_by_name(file.path, encoding): file.name for file in files}
+        found = ", ".join(f"{name} ({of_each[name]})" for name in sorted(of_each))
+        raise UserError(
+            f"{setting('data.files')}: the files are of several formats, {found}: name those of one, such as the table "
+            f"that names the others, or choose it with {setting('data.format')}."
+        )
+    program = next((name for end, name in _OF_PROGRAMS.items() if ending(files[0].path) in end), None)
+    if program is not None:
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} is a file of {program}; save it as CSV (UTF-8) or Parquet, "
+            "and name that."
+        )
+    if ending(files[0].path) in _ARCHIVES:
+        raise UserError(
+            f"{setting('data.files')}: {files[0].path!r} is an archive; unpack it, and name what was in it."
+        )
+    if None in names:
+        raise UserError(
+            f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
+            f"choose one of {', '.join(FORMATS)}."
+        )
+    return names.pop()
