@@ -57,7 +57,7 @@ class Host:
     def start(self, code, allow_stdin=False):
         return self.client.execute(code, allow_stdin=allow_stdin, stop_on_error=False)
 
-    def outputs(self, request, until=None, answers=None, timeout=60):
+    def outputs(self, request, until=None, answers=None, timeout=180):
         """Messages of a cell, up to its end or the first one of which `until` is true, with seconds since now."""
         started, found = time.monotonic(), []
         while time.monotonic() - started < timeout:
