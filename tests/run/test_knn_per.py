@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 @pytest.fixture(scope="module")
 def head_only():
     """A classifier of two layers whose head alone is trained."""
+    tf_keras.utils.set_random_seed(1)
     inner = tf_keras.Sequential(
         [tf_keras.layers.Input((5,)), tf_keras.layers.Dense(4, "tanh"), tf_keras.layers.Dense(3, name="head")]
     )
@@ -39,7 +40,6 @@ def head_only():
         def call(self, inputs, training=False):
             return self.inner(inputs["x"], training=training)
 
-    tf_keras.utils.set_random_seed(1)
     model = Model()
     model({"x": X})
     spec = collections.OrderedDict([("x", tf.TensorSpec([None, 5])), ("seed", tf.TensorSpec([2], tf.int64))])
