@@ -20,7 +20,9 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.processes import run_program
-from tff_tx.core import files
+from tff_tx.config.task import ModelConfig
+from tff_tx.run.tuning.brackets import least_rounds
+from tff_tx.tasks import take_features
 
 RANDOM = 16
 
@@ -124,7 +126,7 @@ def compare(name: str, seed: int, flags) -> list[dict]:
     found = [study("random", {**client, **server}, *whole, f"--budget={RANDOM * flags.rounds}")]
     quarter = f"--budget={found[0]['client_seconds'] / 4:.0f} client-seconds"
     for kind, space, more in (
-        ("halving", {**client, **server}, [f"--tuning_least_rounds={min(9, flags.rounds // 3)}"]),
+        ("halving", {**client, **server}, [f"--tuning_least_rounds={least_rounds(ModelConfig(), flags.rounds)}"]),
         ("halving from round 1", {**client, **server}, ["--tuning_least_rounds=1"]),
         ("halving of FedEx around rates", {**client, **server}, ["--algorithm=fed_ex"]),
         ("halving of FedEx", server, fed_ex),
@@ -142,10 +144,8 @@ def compare(name: str, seed: int, flags) -> list[dict]:
 
 
 def _take_features(directory, run_dir):
-    """Gives a run that has not begun the activations of the random search's best arm, which are those of all."""
-    source, target = (os.path.join(path, "features") for path in (os.path.join(directory, "random", "best"), run_dir))
-    if os.path.exists(source) and not os.path.exists(run_dir):
-        files.link_directory(source, target)
+    """Gives a run the activations of the random search's best arm, which are those of all."""
+    take_features(os.path.join(run_dir, "features"), [os.path.join(directory, "random", "best", "features")])
 
 
 def _study(directory, case, space, common, *more):

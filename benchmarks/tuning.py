@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.samplers import federation
-from tff_tx.algorithms.fed_ex import FACTORS, server_choice
+from tff_tx.algorithms.fed_ex import server_choice
 from tff_tx.cohorts import Devices
+from tff_tx.config.algorithm import RATE_FACTORS
 from tff_tx.run.tuning.brackets import next_bracket
 from tff_tx.run.tuning.scores import Scores, race
 
@@ -79,7 +80,7 @@ class World:
         """An arm before its first round."""
         zeros = np.zeros([65, 10])
         choice = {name: np.float32(0) for name in ("squares", "losses", "weight")}
-        choice["probabilities"] = np.full(len(FACTORS), 1 / len(FACTORS), np.float32)
+        choice["probabilities"] = np.full(len(RATE_FACTORS), 1 / len(RATE_FACTORS), np.float32)
         return {"weights": zeros, "velocity": zeros, "choice": choice, "rounds": 0}
 
     def advance(self, arm: dict, values: np.ndarray, rounds: int, fed_ex: bool) -> dict:
@@ -87,12 +88,12 @@ class World:
         for number in range(arm["rounds"], rounds):
             rng = np.random.default_rng([self.seed, 2, number])  # all arms have the same cohorts
             total, examples, choice = np.zeros([65, 10]), 0, arm["choice"]
-            sums = {name: np.zeros(len(FACTORS), np.float32) for name in ("loss", "examples")}
+            sums = {name: np.zeros(len(RATE_FACTORS), np.float32) for name in ("loss", "examples")}
             for client in rng.choice(self._train_ids, COHORT, replace=False):
                 x, y = self._data[client]
                 drawn = int((np.cumsum(choice["probabilities"]) <= rng.uniform()).sum())
-                drawn = min(drawn, len(FACTORS) - 1)
-                rate = values[0] * (FACTORS[drawn] if fed_ex else 1.0)
+                drawn = min(drawn, len(RATE_FACTORS) - 1)
+                rate = values[0] * (RATE_FACTORS[drawn] if fed_ex else 1.0)
                 trained, during = _train(arm["weights"], x, y, rate)
                 before, after = (_losses(w, x, y)[0].mean() for w in (arm["weights"], trained))
                 change = during + (after - before) / EPOCHS - before

@@ -94,7 +94,9 @@ def test_what_could_not_have_an_effect_is_not_searched(given, settings, sentence
 
 def test_what_has_an_effect_by_a_choice_of_the_space_is_searched():
     Space.of({"client_optimizer": ["adam", "sgd"], "client_momentum": True}).check(RunConfig())
-    Space.default(RunConfig.of({"algorithm.name": "fed_ex"})).check(RunConfig.of({"algorithm.name": "fed_ex"}))
+    around = RunConfig.of({"algorithm.name": "fed_ex"})
+    Space.default(around).check(around)
+    assert "client.learning_rate" in Space.default(around).domains
 
 
 @pytest.mark.parametrize(

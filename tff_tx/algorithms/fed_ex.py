@@ -19,8 +19,6 @@ from tff_tx.algorithms.options import Options
 
 DISCOUNT = 0.9
 """Of earlier rounds' losses in the baseline."""
-FACTORS = (0.4, 0.63, 1.0, 1.6, 2.5)
-"""Of the clients' rate, that they draw if nothing else is chosen: a wrong rate by much can destroy the model of all."""
 _HPARAMS = ("learning_rate", "momentum", "weight_decay")
 _BUILT_WITH = ("clip_norm", "learning_rate_factor")
 CHOICES = (*_HPARAMS, *_BUILT_WITH, "steps", "epochs", "dropout")

@@ -11,6 +11,8 @@ from tff_tx.config.task import DTYPES
 
 RATE, PRETRAINED_RATE = 2e-3, 1e-4
 """Default client learning rates: in general, and of a pretrained model's own weights with adaptive optimizers."""
+RATE_FACTORS = (0.4, 0.63, 1.0, 1.6, 2.5)
+"""Of the clients' rate, which those of FedEx draw by default: a rate that is wrong by much can destroy the model."""
 OPTIMIZERS = ("sgd", "adam", "adamw", "adagrad", "yogi")
 SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 TEACHERS = ("clients", "groups")
@@ -95,7 +97,7 @@ class AlgorithmConfig(Section, name="algorithm"):
         "FedEx: values that clients draw from, as JSON with lists of {client.learning_rate}, {client.momentum}, "
         "{client.weight_decay}, {client.clip_norm}, {client.epochs}, {client.steps}, {model.dropout} or "
         '{lora.learning_rate_factor}: {"client_learning_rate": [0.001, 0.01]}; of several, all combinations. Default: '
-        "the learning rate times 0.4, 0.63, 1, 1.6 and 2.5.",
+        f"the learning rate times {', '.join(f'{factor:g}' for factor in RATE_FACTORS)}.",
     )
     dynamic_strength: float = option(0.1, "FedDyn: alpha of the clients' regularization; 0: FedAvg.", least=0.0)
     inner_learning_rate: float = option(

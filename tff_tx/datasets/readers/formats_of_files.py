@@ -85,15 +85,16 @@ def format_of(files: Sequence[File], encoding: str | None) -> str:
             f"{setting('data.columns')}=label,text and {setting('data.on_bad_rows')}=skip, which leaves the other "
             "lines out."
         )
-    names = {format_by_name(file.path, encoding) for file in files}
-    if len(names) > 1 and all(file.in_folder for file in files if format_by_name(file.path, encoding) is None):
+    by_name = [(file, format_by_name(file.path, encoding)) for file in files]
+    names = {name for _, name in by_name}
+    if len(names) > 1 and all(file.in_folder for file, name in by_name if name is None):
         names -= {None}
     if names == {None} and all(file.in_folder for file in files):
         return "text"
     if names == {None}:
         names = {json_format(file.path, encoding) for file in files}
     if len(names) > 1 and None not in names:
-        of_each = {format_by_name(file.path, encoding): file.name for file in files}
+        of_each = {name: file.name for file, name in by_name}
         found = ", ".join(f"{name} ({of_each[name]})" for name in sorted(of_each))
         raise UserError(
             f"{setting('data.files')}: the files are of several formats, {found}: name those of one, such as the table "

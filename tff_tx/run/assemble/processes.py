@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow_federated as tff
 
 from tff_tx import algorithms, cohorts, datasets, models, runtime
-from tff_tx.algorithms.fed_ex import FACTORS
 from tff_tx.analysis import contribution
 from tff_tx.cohorts.client_store import CLIENT_STATES, RESIDUALS
 from tff_tx.config import FIELDS, RunConfig, laws
+from tff_tx.config.algorithm import RATE_FACTORS
 from tff_tx.config.capability_rules import STORED
 from tff_tx.config.registries import ALGORITHMS, ENGINES
 from tff_tx.privacy import Plan
@@ -67,7 +67,7 @@ def _client_choices(config):
     """What clients of FedEx draw, each by name in the section `client`."""
     if config.algorithm.name != "fed_ex":
         return ()
-    rates = [factor * config.client_learning_rate for factor in FACTORS]
+    rates = [factor * config.client_learning_rate for factor in RATE_FACTORS]
     given = config.algorithm.client_choices or {FIELDS["client.learning_rate"].flag: rates}
     names = {FIELDS[path].flag: FIELDS[path].name for path in laws.CHOICES}
     lists = {names[flag]: values for flag, values in given.items()}
