@@ -188,13 +188,17 @@ class Arms:
             scores[~np.isfinite(scores)] = np.inf
         if known is not None:
             scores, weights = np.append(known.values, scores), np.append(known.weights, weights)
-        cost = self._cost_of_evaluation(ids)
+        cost = self.cost_of_scores(done, clients)
         found = Scores(scores, weights)
         self._records.score(arm, rounds, found, {**cost, "seconds": time.monotonic() - started})
         return found
 
-    def _cost_of_evaluation(self, ids):
-        """Clients receive the model, and go over their data without gradients."""
+    def cost_of_scores(self, first: int, end: int) -> dict[str, float]:
+        """What an arm's scores on clients cost, by `COSTS` but for `rounds` and `seconds`.
+
+        Clients from `first` to `end` of `clients` receive the model, and go over their data without gradients.
+        """
+        ids = self.clients[first:end]
         model = sum(w.nbytes for part in self._task.task.model.initial_weights for w in part)
         sizes, devices = self._task.task.validation.sizes(), build_devices(self._config)
         seconds = sum(devices.duration(c, _FORWARD * sizes[c], model) for c in ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
+from collections.abc import Callable
 
 from tff_tx.config.task import ModelConfig
 
@@ -47,31 +49,41 @@ class Bracket:
         return sum(self.survivors(k) * (end - start) for k, (end, start) in enumerate(steps))
 
 
-def next_bracket(number: int, rounds: int, reduction: int, rounds_left: float, least: int) -> Bracket | None:
+def next_bracket(
+    number: int,
+    rounds: int,
+    reduction: int,
+    left: float,
+    least: int,
+    cost_fn: Callable[[Bracket], float] = operator.attrgetter("rounds"),
+) -> Bracket | None:
     """The bracket of a number, from 0, that fits into what is left of a budget; None: none does.
 
     Args:
       number: Brackets come in Hyperband's order, from the one with most arms and shortest rungs on, again and again.
       rounds: Rounds of a whole run.
       reduction: One of so many arms survives a rung.
-      rounds_left: What is left of the budget, in rounds.
+      left: What is left of the budget.
       least: Rounds before arms are first compared, at least.
+      cost_fn: What a bracket costs, by default its rounds.
     """
     shapes = _shapes(rounds, reduction, least)
     bracket, following = (shapes[n % len(shapes)] for n in (number, number + 1))
-    if rounds_left >= bracket.rounds + min(following.rounds, 2 * rounds):
+    pair = Bracket(2, (rounds,), reduction)
+    if left >= cost_fn(bracket) + min(cost_fn(following), cost_fn(pair)):
         return bracket
     # The last one: of this shape, or else of the first of which two arms fit, or else a whole run.
     for shape in (bracket, *shapes):
-        if (fitting := _fitting(shape, rounds_left)) is not None:
+        if (fitting := _fitting(shape, left, cost_fn)) is not None:
             return fitting
-    return Bracket(1, (rounds,), reduction) if rounds_left >= rounds else None
+    run = Bracket(1, (rounds,), reduction)
+    return run if left >= cost_fn(run) else None
 
 
-def _fitting(shape, rounds_left):
+def _fitting(shape, left, cost_fn):
     """The shape with as many arms as fit; None: fewer than two."""
     found, arms = None, 2
-    while (larger := dataclasses.replace(shape, arms=arms)).rounds <= rounds_left:
+    while cost_fn(larger := dataclasses.replace(shape, arms=arms)) <= left:
         found, arms = larger, arms + 1
     return found
 

@@ -30,15 +30,15 @@ class Records:
 
     Attributes:
       brackets: Brackets that have begun, with their arms' values by path.
-      spent: What training and evaluation have cost, by `COSTS`.
-      dearest: The most that a client's evaluation has cost, by `COSTS`.
+      training: What training has cost, by `COSTS`.
+      scoring: What evaluation has cost, by `COSTS`.
+      scored: Clients that have evaluated an arm, over all evaluations.
     """
 
     def __init__(self, directory: str):
         self._path = os.path.join(directory, _LOG)
         self.brackets: list[tuple[Bracket, list[dict[str, Any]]]] = []
-        self.spent = dict.fromkeys(COSTS, 0.0)
-        self.dearest = dict.fromkeys(COSTS, 0.0)
+        self.training, self.scoring, self.scored = dict.fromkeys(COSTS, 0.0), dict.fromkeys(COSTS, 0.0), 0
         self._trained: dict[tuple[int, int], dict] = {}
         self._scores: dict[tuple[int, int], Scores] = {}
         whole = b""
@@ -57,8 +57,9 @@ class Records:
             file.write(whole + b"\n" * bool(whole))
 
     def _take(self, record):
+        spent = self.scoring if "scores" in record else self.training
         for cost, amount in record.get("cost", {}).items():
-            self.spent[cost] += amount
+            spent[cost] += amount
         key = record.get("arm"), record.get("rounds")
         if "bracket" in record:
             bracket = record["bracket"]
@@ -67,12 +68,15 @@ class Records:
             self.brackets.append((Bracket(bracket["arms"], rungs, bracket["reduction"]), values))
         elif "scores" in record:
             values = [math.inf if value is None else value for value in record["scores"]]
-            new = len(values) - (len(self._scores[key].values) if key in self._scores else 0)
-            for cost, amount in record["cost"].items():
-                self.dearest[cost] = max(self.dearest[cost], amount / max(new, 1))
+            self.scored += len(values) - (len(self._scores[key].values) if key in self._scores else 0)
             self._scores[key] = Scores(np.array(values), np.array(record["weights"]))
         else:
             self._trained[key] = record["cost"]
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """What training and evaluation have cost, by `COSTS`."""
+        return {cost: self.training[cost] + self.scoring[cost] for cost in COSTS}
 
     def _append(self, record):
         line = json.dumps(files.plain(record)).encode() + b"\n"

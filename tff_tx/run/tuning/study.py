@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from typing import Any
 
@@ -25,6 +26,7 @@ from tff_tx.run.trainer import Task
 from tff_tx.run.tuning import private, report, side_by_side
 from tff_tx.run.tuning.arms import Arms
 from tff_tx.run.tuning.brackets import Bracket, least_rounds, next_bracket
+from tff_tx.run.tuning.costs import Costs
 from tff_tx.run.tuning.proposals import Proposals
 from tff_tx.run.tuning.records import Records, check_same
 from tff_tx.run.tuning.scores import race
@@ -88,7 +90,8 @@ def tune(
         arms = Arms(task, config, directory, records, own.metric, aggregator, pool)
         selects = plan is not None and plan.method == SELECTION  # of runs that do not depend on one another
         proposals = Proposals(directory, space, config, "random" if selects else own.sampler)
-        return _Study(directory, config, space, own, budget, records, arms, proposals, progress, plan).run()
+        costs = Costs(budget, records, arms, own.first_clients)
+        return _Study(directory, config, space, own, budget, costs, records, arms, proposals, progress, plan).run()
 
 
 @dataclasses.dataclass
@@ -98,6 +101,7 @@ class _Study:
     space: Space
     own: TuneConfig
     budget: Budget
+    costs: Costs
     records: Records
     arms: Arms
     proposals: Proposals
@@ -131,7 +135,7 @@ class _Study:
         """Begins another bracket, if the budget suffices for one."""
         selects = self.plan is not None and self.plan.method == SELECTION
         if not selects:
-            bracket = self._bracket(number, self._rounds_left())
+            bracket = self._bracket(number)
         else:  # whole runs, of which only the best is released
             runs = 0 if number else private.draw_runs(self.plan)
             bracket = Bracket(runs, (self.config.run.rounds,), self.own.reduction) if runs else None
@@ -147,28 +151,15 @@ class _Study:
         self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
         return True
 
-    def _bracket(self, number, rounds_left):
-        rounds = self.config.run.rounds
+    def _bracket(self, number):
+        """The bracket of a number, if the budget suffices for one, by what rounds and evaluations have cost."""
+        rounds, reduction = self.config.run.rounds, self.own.reduction
         least = self.own.least_rounds or least_rounds(self.config.model, rounds)
-        return next_bracket(number, rounds, self.own.reduction, rounds_left, least)
-
-    def _rounds_left(self):
-        """What is left of the budget before the last comparison, in rounds of the mean cost so far."""
-        if self.budget.cost == ROUNDS:
-            return self.budget.amount - self.records.spent[ROUNDS]
-        if not self.records.spent[ROUNDS]:
-            self._probe()
-        cost, spent = self.budget.cost, self.records.spent
-        # In the end all validation clients score whole arms: one of each bracket, as a rule.
-        last = self.records.dearest[cost] * len(self.arms.clients) * (len(self.records.brackets) + 1)
-        begun = 0 if self.records.brackets else spent[ROUNDS]  # of the first bracket, by the probe
-        return begun + (self.budget.amount - spent[cost] - last) / (spent[cost] / spent[ROUNDS])
-
-    def _probe(self):
-        """Trains and scores the configuration as it is for the rounds of the first rung, to see what that costs."""
-        rounds = self._bracket(0, float("inf")).rungs[0]
-        self.arms.train(0, {}, rounds)
-        self.arms.score(0, {}, rounds, self.own.first_clients)
+        if number == 0 and self.budget.cost != ROUNDS:  # that of the configuration as it is, to see what it costs
+            first = next_bracket(0, rounds, reduction, math.inf, least)
+            self.arms.train(0, {}, first.rungs[0])
+            self.arms.score(0, {}, first.rungs[0], self.costs.clients(first, 0))
+        return next_bracket(number, rounds, reduction, self.costs.left(), least, self.costs.of)
 
     def _halve(self, bracket: Bracket, values: dict) -> list[int]:
         """Successive halving; the arms that were trained to the end."""
@@ -178,9 +169,9 @@ class _Study:
             for place, arm in enumerate(survivors):
                 self._show(f"round {rounds}: arm {place + 1} of {len(survivors)}")
                 self.arms.train(arm, values[arm], rounds)
-                self.arms.score(arm, values[arm], rounds, min(self._first(k), len(self.arms.clients)))
+                self.arms.score(arm, values[arm], rounds, self.costs.clients(bracket, k))
             is_last = k == len(bracket.rungs) - 1
-            staying = survivors if is_last else self._race(survivors, values, rounds, k, bracket.survivors(k + 1))
+            staying = survivors if is_last else self._race(bracket, k, survivors, values)
             for arm in survivors:
                 if is_last or arm not in staying:
                     self._end(arm, values[arm], is_last)
@@ -188,15 +179,12 @@ class _Study:
             survivors = staying
         return survivors
 
-    def _race(self, arms, values, rounds, rung, quota):
+    def _race(self, bracket, rung, arms, values):
         def score(arm, clients):
-            return self.arms.score(arm, values[arm], rounds, clients)
+            return self.arms.score(arm, values[arm], bracket.rungs[rung], clients)
 
-        return race(arms, quota, score, self._first(rung), len(self.arms.clients))
-
-    def _first(self, rung):
-        """Clients of a rung's first comparison: the fewer arms, the more."""
-        return self.own.first_clients * self.own.reduction**rung
+        quota, first = bracket.survivors(rung + 1), self.costs.clients(bracket, rung)
+        return race(arms, quota, score, first, len(self.arms.clients))
 
     def _end(self, arm, values, is_whole):
         means = {rounds: scores.mean for rounds, scores in self.records.curve(arm).items()}
