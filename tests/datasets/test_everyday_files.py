@@ -1,6 +1,7 @@
 """Files of annotation tools, pandas, surveys and loggers: they are read as they are meant, or said to be unclear."""
 
 import dataclasses
+import gzip
 import itertools
 import json
 import os
@@ -40,16 +41,30 @@ def test_annotations_beside_texts_are_no_texts(tmp_path):
 
 
 def test_words_and_tags_in_tsv_files_are_sentences(tmp_path):
-    """If blank lines are between these; a table with a header is one."""
+    """If blank lines are between these; otherwise a table with a header is one."""
     path, sentence = tmp_path / "x.tsv", "IL-2\tB-gene\ngene\tI-gene\n.\tO\n"
     path.write_text(f"{sentence}\n{sentence}")
     assert read(path, "tokens", "tags") == [[["IL-2", "gene", "."]] * 2, [["B-gene", "I-gene", "O"]] * 2]
     path.write_text("Pharma\tO\nasp\tB\n\nalkaline\tB\nphosphatases\tI\n")  # BC2GM
     assert read(path, "tags") == [[["O", "B"], ["B", "I"]]]
-    for table in (f"word\ttag\n{sentence}\n{sentence}", f"a\tb\n{sentence}", "a text\tO\n\nb text\tP\n\nc\tO\n"):
+    for table in (f"word\ttag\n{sentence}{sentence}", f"a\tb\n{sentence}", "a text\tO\n\nb text\tP\n\nc\tO\n"):
         path.write_text(table)
         assert isinstance(read(path, "row")[0][0], dict)
         assert "tokens" not in open_source(DataSpec("file", files=(str(path),))).columns()
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "x.conll", "x.tsv.gz"])
+def test_names_of_fields_above_words_are_no_word(tmp_path, name):
+    """Nor is `tag` a class; words are called as in the header, and as in files without one."""
+    write = gzip.open if name.endswith("gz") else open
+    path = tmp_path / name
+    with write(path, "wt") as file:
+        file.write("Token\tPOS\tTag\n\nIL-2\tNN\tB-gene\n.\t.\tO\n\nNo\tDT\tO\n")
+    words, tags = [["IL-2", "."], ["No"]], [["B-gene", "O"], ["O"]]
+    assert read(path, "tokens", "tags") == [words, tags]
+    assert read(path, "tokens", "tags", text_column="Token", label_column="POS") == [words, [["NN", "."], ["DT"]]]
+    named = {"columns": ("a", "b", "c"), "text_column": "a", "label_column": "c", "format": "conll"}
+    assert read(path, "tokens", "tags", **named) == [words, tags]
 
 
 def test_labelled_sentences_of_abstracts_can_be_read(tmp_path):

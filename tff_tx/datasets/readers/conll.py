@@ -21,13 +21,14 @@ _NO_WORD = re.compile(r"\d+[-.]\d+$")
 def read_conll(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
     """CoNLL: a line a word, a blank line ends a sentence; token first and tag last, unless columns are given.
 
-    Lines that begin with # and have other fields than words are comments. A row has the values of each column in a
-    list.
+    Lines that begin with # and have other fields than words are comments. Names of the fields in the first line are
+    columns too. A row has the values of each column in a list.
     """
-    for number, lines in _sentences(path, columns, encoding):
+    header = _header(_head(path, encoding))
+    for number, lines in _sentences(path, columns, encoding, header):
         where = f"{path}, line {number}"
         bad = next((line for line in lines if isinstance(line, BadRow)), None)
-        yield where, bad or _sentence(path, number, lines, columns)
+        yield where, bad or _sentence(path, number, lines, columns, header)
 
 
 def read_conllu(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
@@ -58,23 +59,41 @@ def begins_with_mark(path: str, encoding: str | None = None) -> bool:
 def has_tagged_words(path: str, encoding: str | None = None) -> bool:
     """Whether the first lines of a file are words with tags of entities, with blank lines between sentences."""
     try:
-        with TextLines(path, encoding) as file:
-            head = [_fields(line) for line in itertools.islice(file, _HEAD_LINES) if not line.startswith("#")]
+        head = _head(path, encoding)
     except (OSError, UserError):
         return False
-    words = [fields for fields in head if fields and fields[0] != _DOCUMENT]
-    alike = len({*map(len, words)}) == 1 and len(words[0]) > 1 and all(_TAG.fullmatch(fields[-1]) for fields in words)
+    words, header = _words(head), _header(head)
+    alike = len({*map(len, words)}) == 1 and len(words[0]) > 1
+    tagged = all(_TAG.fullmatch(fields[-1]) for fields in words if fields != header)
     sentences = sum(are_words for are_words, _ in itertools.groupby(map(bool, head)))
-    return alike and sentences > 1
+    return alike and tagged and sentences > 1
 
 
-def _sentences(path: str, columns: Sequence[str], encoding: str | None) -> Iterator[tuple]:
+def _head(path, encoding) -> list[list[str]]:
+    """The fields of the first lines, but for comments."""
+    with TextLines(path, encoding) as file:
+        return [_fields(line) for line in itertools.islice(file, _HEAD_LINES) if not line.startswith("#")]
+
+
+def _words(head):
+    return [fields for fields in head if fields and fields[0] != _DOCUMENT]
+
+
+def _header(head) -> list[str]:
+    """The names of the fields, if the first line has them: it alone does not end with a tag of entities."""
+    first, *others = _words(head) or [[]]
+    names = {len(first)} == {len(set(first)), *map(len, others)} and len(first) > 1 and all(first)
+    tagged = bool(others) and all(_TAG.fullmatch(fields[-1]) for fields in others)
+    return first if names and tagged and not _TAG.fullmatch(first[-1]) else []
+
+
+def _sentences(path: str, columns: Sequence[str], encoding: str | None, header: Sequence[str]) -> Iterator[tuple]:
     """(number of the first line, fields of each line or what is wrong with it) of each sentence."""
     sentence, width, start = [], len(columns) or _width(path, encoding), 0
     with TextLines(path, encoding) as file:
         for number, line in itertools.chain(file.numbered(), [(0, "")]):
             fields = line if isinstance(line, BadRow) else _fields(line)
-            if not fields or fields[0] == _DOCUMENT:
+            if not fields or fields[0] == _DOCUMENT or fields == header:
                 if sentence:
                     yield start, sentence
                 sentence = []
@@ -108,7 +127,7 @@ def _checked(where: str, fields, width: int, columns: Sequence[str]):
     )
 
 
-def _sentence(path, start, lines, columns) -> dict:
+def _sentence(path, start, lines, columns, header) -> dict:
     by_field = [list(values) for values in zip(*lines)]
     if columns:
         return dict(zip(columns, by_field))
@@ -118,7 +137,7 @@ def _sentence(path, start, lines, columns) -> dict:
             f"{path}, line {start}: the first of {len(by_field)} fields numbers the words: name all fields with "
             f"{setting('data.columns')}, such as number,tokens,tags."
         )
-    return {"tokens": by_field[0], "tags": by_field[-1]}
+    return {**dict(zip(header, by_field)), "tokens": by_field[0], "tags": by_field[-1]}
 
 
 CONLL = Format(read_conll, (".conll", ".bio", ".iob"), settings=("encoding",))
