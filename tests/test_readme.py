@@ -188,7 +188,7 @@ def test_the_command_runs(command, scratch, minilm, monkeypatch):
         command += " " + SHORT
         # Fewer clients are none that could be honest with one another.
         command += " --clients_per_round=5" if "--secure_aggregation=masks" in command else ""
-    if words[2] == "programs.train" and "--dataset=digits" in words:
+    if words[2] in ("programs.train", "programs.tune") and "--dataset=digits" in words:
         command += " " + SMALL
     if words[2] == "programs.distill":
         command += " --ensemble_steps=2"
