@@ -45,7 +45,9 @@ def test_a_space_is_written_by_flags_and_fills_in_what_settings_know_of_themselv
         ({"client_learning_rate": {"low": 0.1, "high": 0.01}}, "low must be below high"),
         ({"client_learning_rate": {"low": 0.0, "log": True}}, "low above 0"),
         ({"client_learning_rate": {"from": 0.1}}, "must be true, a list"),
-        ({"client_optimizer": {"low": 1}}, "must be true, a list"),
+        ({"client_learning_rate": {"log": 1}}, "'log': 1}: must be true, a list"),
+        ({"client_optimizer": {"low": 1}}, "must be true or a list of values\\.$"),
+        ({"batch_size": {"low": 8, "high": 64}}, "must be true or a list of values\\.$"),
         ({"client_optimizer": ["sgd", "lion"]}, "client_optimizer = lion: must be one of"),
         ({"batch_size": [8, 8]}, "a value twice"),
         ({"batch_size": ["many"]}, "is no value of it"),
@@ -107,10 +109,26 @@ def test_what_has_an_effect_by_a_choice_of_the_space_is_searched():
         ("5000 client-seconds", Budget(5000.0, "client_seconds")),
         ("1.5 GB", Budget(1.5e9, "bytes")),
         ("2h", Budget(7200.0, "seconds")),
+        ("2.5E-1 MB", Budget(250_000.0, "bytes")),
+        ("1e+2", Budget(100.0, "rounds")),
     ],
 )
 def test_budgets(text, budget):
     assert Budget.of(text) == budget
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        (Budget(12.0), "12 rounds"),
+        (Budget(150_000.0, "bytes"), "0.15 MB"),
+        (Budget(5432.1, "client_seconds"), "5,432.1 client-seconds"),
+        (Budget(60.0, "seconds"), "60 s"),
+    ],
+)
+def test_a_budget_is_written_as_it_may_be_given(budget, text):
+    assert str(budget) == text
+    assert Budget.of(text.replace(",", "")) == budget
 
 
 @pytest.mark.parametrize("text", ["", "many", "-1 rounds", "0", "3 parsecs", "1.2.3 GB"])

@@ -24,6 +24,7 @@ _UNITS = {
     "min": (SECONDS, 60),
     "h": (SECONDS, 3600),
 }
+_SHOWN = {ROUNDS: (1, "rounds"), CLIENT_SECONDS: (1, "client-seconds"), BYTES: (10**6, "MB"), SECONDS: (1, "s")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Budget:
         Raises:
           UserError: If it is none.
         """
-        match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z-]*)\s*", str(text))
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z-]*)\s*", str(text))
         unit = _UNITS.get((match[2] or "rounds") if match else "")
         try:
             amount = float(match[1]) if match else 0.0
@@ -58,4 +59,5 @@ class Budget:
         return cls(amount * unit[1], unit[0])
 
     def __str__(self) -> str:
-        return f"{self.amount:,.10g} {self.cost.replace('_', '-')}"
+        size, unit = _SHOWN[self.cost]
+        return f"{self.amount / size:,.10g} {unit}"

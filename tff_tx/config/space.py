@@ -120,12 +120,15 @@ def _domain(field: Field, value: Any) -> Range | tuple:
         if len(set(found)) < len(found):
             raise UserError(f"{setting('tune.space')}: {field.flag} has a value twice: give each once.")
         return found
-    if not isinstance(value, Mapping) or not set(value) <= _KEYS or not isinstance(own, Range):
+    has_range = isinstance(own, Range)
+    is_range = has_range and isinstance(value, Mapping) and set(value) <= _KEYS
+    if not is_range or not isinstance(value.get("log", True), bool):
         form = "true, a list of values, or {low = ..., high = ..., log = true}"
+        form = form if has_range else "true or a list of values"
         raise UserError(f"{setting('tune.space')}: {field.flag} = {value!r}: must be {form}.")
     low, high = (_value(field, value.get(key, getattr(own, key))) for key in ("low", "high"))
     log = value.get("log", own.log and low > 0)
-    if low >= high or not math.isfinite(high) or not isinstance(log, bool) or (log and low <= 0):
+    if low >= high or not math.isfinite(high) or (log and low <= 0):
         above = " and low above 0, as the scale is logarithmic" if log else ""
         raise UserError(
             f"{setting('tune.space')}: {field.flag} from {low:g} to {high:g}: low must be below high{above}."
