@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from tff_tx.config import FIELDS, show
-from tff_tx.config.budget import COSTS
+from tff_tx.config.budget import COSTS, ROUNDS, Budget
 from tff_tx.core import files, plots
+from tff_tx.privacy.studies import SELECTION
 from tff_tx.run import reporting
 from tff_tx.run.trainer import Trainer, flags_of
 from tff_tx.run.tuning.proposals import importances, value_of
@@ -152,13 +153,19 @@ def _share_spent(study):
     share = study.records.spent[study.budget.cost] / study.budget.amount
     if share <= 1:
         return f"{share:.0%} of the budget of {study.budget}"
-    return f"{share - 1:.1%} over the budget of {study.budget}, as what came last cost more than what came before"
+    if study.plan is not None and study.plan.method == SELECTION:
+        because = "as the number of private runs is drawn"
+    elif study.budget.cost == ROUNDS:
+        because = "which was larger before"
+    else:
+        because = "as what came last cost more than what came before, or as it was larger before"
+    return f"{share - 1:.1%} over the budget of {study.budget}, {because}"
 
 
 def _summary(study, table, best):
     row, name = table.iloc[0], study.arms.metric.name
     alike = int((table["verdict"] == "within the noise of the best").sum())
-    spent = ", ".join(f"{study.records.spent[c]:,.4g} {c.replace('_', '-')}" for c in COSTS if study.records.spent[c])
+    spent = ", ".join(str(Budget(float(f"{study.records.spent[c]:.4g}"), c)) for c in COSTS if study.records.spent[c])
     chosen = ", ".join(f"{FIELDS[p].flag}={row[FIELDS[p].flag]}" for p in study.space.domains)
     written = f"Table, plots, {FLAGS} and the trained model in {BEST}/: {study.directory}"
     return "\n".join(
@@ -166,7 +173,7 @@ def _summary(study, table, best):
             *([study.plan.describe()] if study.plan is not None else []),
             f"Best of {len(table)} arms: arm {best}, {chosen}",
             f"validation: {name} {row[name]:.4g}, standard error {row['standard_error']:.2g} over {row['clients']} "
-            f"clients; {alike} other arms are within the noise",
+            f"clients; within the noise of it: {alike} of {len(table) - 1} other arms",
             f"Spent: {spent}; {_share_spent(study)}. {written}",
         ]
     )
