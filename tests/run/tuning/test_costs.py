@@ -68,6 +68,19 @@ def test_arms_that_were_close_or_are_not_scored_by_all_clients_cost_more(probed)
     assert found.of(BRACKET) == pytest.approx(20 * 7 + (3 * 2 * 9 / 6 + EVERYONE) * 5)
 
 
+def test_of_time_arms_and_evaluations_also_cost_what_traces_them(tmp_path):
+    """An arm takes 10 seconds more each time it goes on, and the first evaluation 20 more than its client."""
+    records = Records(str(tmp_path))
+    records.train(0, 4, {ROUNDS: 4, CLIENT_SECONDS: 28.0, BYTES: 160.0, SECONDS: 10 + 4 * 3.0}, start=10.0)
+    for clients, seconds in ((1, 20 + 1.5), (2, 1.5)):
+        weights = np.ones(clients)
+        records.score(0, 4, Scores(np.zeros(clients), weights), {**PER_CLIENT, SECONDS: seconds})
+    starts = (3 + 1) * 10 + (3 + 1) * 20 / 2
+    assert costs(records, SECONDS).of(BRACKET) == pytest.approx(20 * 3 + (3 * 2 + EVERYONE) * 1.5 + starts)
+    assert costs(records, CLIENT_SECONDS).of(BRACKET) == pytest.approx(20 * 7 + (3 * 2 + EVERYONE) * 5)
+    assert costs(Records(str(tmp_path)), SECONDS).of(BRACKET) == costs(records, SECONDS).of(BRACKET)
+
+
 def test_of_a_budget_in_rounds_scores_are_free(tmp_path):
     records = Records(str(tmp_path))
     found = costs(records, ROUNDS, 40)
@@ -83,5 +96,5 @@ def test_what_a_study_has_cost_is_read_again(probed, tmp_path):
     again = Records(str(tmp_path))
     assert again.spent == probed.spent
     assert again.spent[CLIENT_SECONDS] == pytest.approx(4 * 7 + 5 * 5)
-    assert (again.scored, again.training[ROUNDS]) == (5, 4)
+    assert (again.evaluations, again.training[ROUNDS]) == ([(2, 3.0), (3, 4.5)], 4)
     assert math.isclose(again.scoring[SECONDS], 7.5)

@@ -171,13 +171,14 @@ def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):
     lines.append({"round_num": 4, **dict.fromkeys(names, [])})
     (tmp_path / "cohorts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "metrics.csv").write_text("round_num\n")
-    nothing = {"rounds": 2.0, "client_seconds": 0.0, "bytes": 0.0}
+    nothing = {"rounds": 2.0, "client_seconds": 0.0, "bytes": 0.0, "seconds": 0.0}
     assert cost_of_rounds(str(tmp_path), 1, 3, lambda client, num_bytes: 1.0) == nothing
     (tmp_path / "metrics.csv").write_text(
-        "round_num,comm/download_bytes_per_client,comm/upload_bytes_per_client\n1,10,1\n2,20,2\n3,30,3\n4,40,\n"
+        "round_num,comm/download_bytes_per_client,comm/upload_bytes_per_client,time/round_seconds\n"
+        "1,10,1,9\n2,20,2,1\n3,30,3,2\n4,40,,4\n"
     )
     cost = cost_of_rounds(str(tmp_path), 1, 4, lambda client, num_bytes: num_bytes / 2)
-    assert cost == {"rounds": 3.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0}
+    assert cost == {"rounds": 3.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0, "seconds": 7.0}
 
 
 def test_a_study_has_one_writer(task, tmp_path):

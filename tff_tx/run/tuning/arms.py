@@ -34,7 +34,7 @@ _FORWARD = 1 / 3
 
 
 def cost_of_rounds(run_dir: str, before: int, rounds: int, seconds_fn: Callable[[str, int], float]) -> dict[str, float]:
-    """What the rounds after `before` have cost, by `COSTS` but for `seconds`; of an arm that diverged, those it made.
+    """What the rounds after `before` have cost, by `COSTS`; of an arm that diverged, what those that it made have.
 
     Args:
       run_dir: The arm's run directory.
@@ -42,9 +42,10 @@ def cost_of_rounds(run_dir: str, before: int, rounds: int, seconds_fn: Callable[
       rounds: The last one.
       seconds_fn: From a client and its bytes to the simulated seconds of its round.
     """
-    cost = {"rounds": float(rounds - before), "client_seconds": 0.0, "bytes": 0.0}
+    cost = {"rounds": float(rounds - before), "client_seconds": 0.0, "bytes": 0.0}  # of rounds, those it was meant to
     table = pd.read_csv(os.path.join(run_dir, run_directory.METRICS)).set_index("round_num")
     table = table[(table.index > before) & (table.index <= rounds)]
+    cost["seconds"] = float(table["time/round_seconds"].sum()) if len(table) else 0.0
     path = os.path.join(run_dir, cohort_log.LOG)
     for _, record in cohort_log.records(path, path):
         if record["round_num"] in table.index:
@@ -145,7 +146,7 @@ class Arms:
         before = max((r for r in range(rounds) if self._records.trained(arm, r)), default=0)
         cost = cost_of_rounds(self.path(arm), before, rounds, functools.partial(self._seconds, values))
         seconds = self._seconds_before + time.monotonic() - started
-        self._records.train(arm, rounds, {**cost, "seconds": seconds})
+        self._records.train(arm, rounds, {**cost, "seconds": seconds}, max(0.0, seconds - cost["seconds"]))
 
     def _advance(self, arm, values, rounds):
         """The weights after so many rounds; None of an arm that has diverged."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from tff_tx.config.task import ModelConfig
 
@@ -37,6 +38,20 @@ class Bracket:
     arms: int
     rungs: tuple[int, ...]
     reduction: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Bracket:
+        """A bracket as it is written in records.
+
+        Raises:
+          KeyError, TypeError, ValueError: If it is none.
+        """
+        arms, rungs, reduction = record["arms"], tuple(record["rungs"]), record["reduction"]
+        if any(type(n) is not int for n in (arms, *rungs, reduction)):
+            raise ValueError("a bracket has whole numbers")
+        if arms < 1 or reduction < 2 or not rungs or [*rungs] != sorted({0, *rungs})[1:]:
+            raise ValueError(f"no bracket: {arms} arms, rungs {rungs}, reduction {reduction}")
+        return cls(arms, rungs, reduction)
 
     def survivors(self, rung: int) -> int:
         """Arms that are trained to the rung of this number, from 0."""

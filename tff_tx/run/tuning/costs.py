@@ -44,16 +44,34 @@ class Costs:
         """What a bracket costs, in the end of which all clients score what was trained to the end."""
         if self.budget.cost == ROUNDS:
             return bracket.rounds
-        training = bracket.rounds * self.records.training[self.budget.cost] / self.records.training[ROUNDS]
+        training = bracket.rounds * self._round() + self._starts(bracket)
         last, everyone = len(bracket.rungs) - 1, len(self.arms.clients)
         scoring = sum(bracket.survivors(k) * self._scoring(0, self.clients(bracket, k)) for k in range(last))
         return training + scoring * self._races() + bracket.survivors(last) * self._scoring(0, everyone)
+
+    def _round(self):
+        """What a round of training costs."""
+        starts = sum(self.records.starts) if self.budget.cost == SECONDS else 0.0
+        return (self.records.training[self.budget.cost] - starts) / self.records.training[ROUNDS]
+
+    def _starts(self, bracket):
+        """What it costs to trace or restore the arms of a bracket in each rung: time only."""
+        if self.budget.cost != SECONDS:
+            return 0.0
+        times = sum(bracket.survivors(k) for k in range(len(bracket.rungs)))
+        return times * sum(self.records.starts) / len(self.records.starts)
 
     def _scoring(self, first, end):
         """What clients from one to another of the fixed order cost that score an arm."""
         if self.budget.cost != SECONDS:
             return self.arms.cost_of_scores(first, end)[self.budget.cost]
-        return (end - first) * self.records.scoring[SECONDS] / self.records.scored
+        if end <= first:
+            return 0.0
+        # The fastest evaluation traces nothing, so that it shows the time of clients; what is more is that of tracing.
+        done = self.records.evaluations
+        client = min(seconds / clients for clients, seconds in done)
+        start = sum(seconds - clients * client for clients, seconds in done) / len(done)
+        return start + (end - first) * client
 
     def _races(self):
         """How many times as many clients have been asked as in first comparisons, because arms were close."""

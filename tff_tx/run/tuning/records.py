@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tff_tx.config import FIELDS, RunConfig
-from tff_tx.config.budget import COSTS
+from tff_tx.config.budget import COSTS, SECONDS
 from tff_tx.config.space import Space
 from tff_tx.config.tools import TuneConfig
 from tff_tx.core import files
@@ -32,13 +32,16 @@ class Records:
       brackets: Brackets that have begun, with their arms' values by path.
       training: What training has cost, by `COSTS`.
       scoring: What evaluation has cost, by `COSTS`.
-      scored: Clients that have evaluated an arm, over all evaluations.
+      starts: Seconds of each time an arm was trained that were none of its rounds', as it was traced or restored.
+      evaluations: Clients and seconds of each evaluation.
     """
 
     def __init__(self, directory: str):
         self._path = os.path.join(directory, _LOG)
         self.brackets: list[tuple[Bracket, list[dict[str, Any]]]] = []
-        self.training, self.scoring, self.scored = dict.fromkeys(COSTS, 0.0), dict.fromkeys(COSTS, 0.0), 0
+        self.training, self.scoring = dict.fromkeys(COSTS, 0.0), dict.fromkeys(COSTS, 0.0)
+        self.starts: list[float] = []
+        self.evaluations: list[tuple[int, float]] = []
         self._trained: dict[tuple[int, int], dict] = {}
         self._scores: dict[tuple[int, int], Scores] = {}
         whole = b""
@@ -48,7 +51,7 @@ class Records:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except (UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise UserError(
                     f"{self._path}, line {number} is damaged ({error}): restore it, or choose another "
                     f"{setting('tune.study_dir')}."
@@ -62,16 +65,22 @@ class Records:
             spent[cost] += amount
         key = record.get("arm"), record.get("rounds")
         if "bracket" in record:
-            bracket = record["bracket"]
-            rungs = tuple(bracket["rungs"])
+            bracket = Bracket.of(record["bracket"])
             values = [{p: FIELDS[p].parse(v) for p, v in arm.items()} for arm in record["values"]]
-            self.brackets.append((Bracket(bracket["arms"], rungs, bracket["reduction"]), values))
+            if len(values) != bracket.arms:
+                raise ValueError(f"{bracket.arms} arms, values of {len(values)}")
+            self.brackets.append((bracket, values))
         elif "scores" in record:
-            values = [math.inf if value is None else value for value in record["scores"]]
-            self.scored += len(values) - (len(self._scores[key].values) if key in self._scores else 0)
-            self._scores[key] = Scores(np.array(values), np.array(record["weights"]))
+            values = np.array([math.inf if value is None else value for value in record["scores"]], np.float64)
+            weights = np.array(record["weights"], np.float64)
+            new = len(values) - (len(self._scores[key].values) if key in self._scores else 0)
+            if new <= 0 or len(weights) != len(values):
+                raise ValueError(f"{len(values)} scores, {new} of them new, and {len(weights)} weights")
+            self.evaluations.append((new, record["cost"][SECONDS]))
+            self._scores[key] = Scores(values, weights)
         else:
             self._trained[key] = record["cost"]
+            self.starts.append(record.get("start", 0.0))
 
     @property
     def spent(self) -> dict[str, float]:
@@ -94,9 +103,9 @@ class Records:
         """Whether an arm has been trained for so many rounds."""
         return (arm, rounds) in self._trained
 
-    def train(self, arm: int, rounds: int, cost: Mapping[str, float]) -> None:
-        """Records that it has."""
-        self._append({"arm": arm, "rounds": rounds, "cost": cost})
+    def train(self, arm: int, rounds: int, cost: Mapping[str, float], start: float = 0.0) -> None:
+        """Records that it has, with the seconds of it that its rounds did not take."""
+        self._append({"arm": arm, "rounds": rounds, "cost": cost, "start": start})
 
     def scores(self, arm: int, rounds: int) -> Scores | None:
         """The scores of an arm after so many rounds; None: it has none."""

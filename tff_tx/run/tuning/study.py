@@ -15,7 +15,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from tff_tx.config import RunConfig
-from tff_tx.config.budget import CLIENT_SECONDS, ROUNDS, Budget
+from tff_tx.config.budget import CLIENT_SECONDS, ROUNDS, SECONDS, Budget
 from tff_tx.config.run_config import describe
 from tff_tx.config.space import Space
 from tff_tx.config.tools import TuneConfig
@@ -158,6 +158,8 @@ class _Study:
         if number == 0 and self.budget.cost != ROUNDS:  # that of the configuration as it is, to see what it costs
             first = next_bracket(0, rounds, reduction, math.inf, least)
             self.arms.train(0, {}, first.rungs[0])
+            if self.budget.cost == SECONDS:
+                self.arms.score(0, {}, first.rungs[0], 1)  # traces, which others need not do
             self.arms.score(0, {}, first.rungs[0], self.costs.clients(first, 0))
         return next_bracket(number, rounds, reduction, self.costs.left(), least, self.costs.of)
 
