@@ -39,6 +39,8 @@ def test_a_space_is_written_by_flags_and_fills_in_what_settings_know_of_themselv
     ("given", "sentence"),
     [
         ({}, "names no setting"),
+        ("space.toml", "'space.toml': must be a dictionary"),
+        ([("client_learning_rate", True)], "must be a dictionary"),
         ({"learning_rat": True}, "there is no setting 'learning_rat'"),
         ({"seed": [1, 2]}, "seed cannot be searched"),
         ({"client_learning_rate": {"low": -1.0}}, "client_learning_rate = -1.0: .*at least 0"),

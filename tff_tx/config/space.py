@@ -47,6 +47,10 @@ class Space:
         Raises:
           UserError: If there is no such setting, it cannot be searched, or a value is out of its bounds.
         """
+        if not isinstance(given, Mapping):
+            raise UserError(
+                f"{setting('tune.space')}={given!r}: must be a dictionary, such as {{'client_learning_rate': True}}."
+            )
         if not given:
             raise UserError(f"{setting('tune.space')} names no setting: give one, such as client_learning_rate = true.")
         return cls({_field(name).path: _domain(_field(name), value) for name, value in given.items()})
