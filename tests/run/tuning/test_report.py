@@ -2,11 +2,15 @@
 
 import types
 
+import numpy as np
 import pytest
 
+from tff_tx.config import RunConfig
 from tff_tx.config.budget import BYTES, ROUNDS, Budget
 from tff_tx.privacy.studies import SELECTION
 from tff_tx.run.tuning import report
+from tff_tx.run.tuning.brackets import Bracket
+from tff_tx.run.tuning.scores import Scores
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,16 @@ def test_a_study_over_its_budget_says_why(budget, spent, method, sentence):
     plan = None if method is None else types.SimpleNamespace(method=method)
     study = types.SimpleNamespace(records=records, budget=budget, plan=plan)
     assert report._share_spent(study).startswith(sentence)
+
+
+def test_the_best_arm_so_far_is_the_best_until_the_end_of_the_study():
+    """Brackets of two arms for 1 round and one for 2 more, whose whole arms are 0, 2 and 5."""
+
+    def scores(arm, rounds):
+        found = {0: 0.5, 2: 0.4, 5: 0.6}.get(arm)
+        return None if found is None else Scores(np.array([found, found]), np.ones(2))
+
+    brackets = [(Bracket(2, (1, 3), 2), [{}, {}])] * 3
+    records = types.SimpleNamespace(brackets=brackets, scores=scores)
+    study = types.SimpleNamespace(records=records, config=RunConfig.of({"run.rounds": 3}))
+    assert [(spent, scores.mean) for spent, scores in report._incumbents(study)] == [(4, 0.5), (8, 0.4), (12, 0.4)]

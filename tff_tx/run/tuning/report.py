@@ -84,18 +84,18 @@ def _table(study, best):
 
 
 def _incumbents(study):
-    """(rounds spent, score, standard error) of the best whole arm so far, in the order in which arms ended."""
-    found, spent, rounds = [], 0.0, study.config.run.rounds
-    for number, (bracket, _) in enumerate(study.records.brackets):
-        first = sum(b.arms for b, _ in study.records.brackets[:number])
+    """(rounds spent, scores) of the best whole arm so far, in the order in which brackets ended; the last one twice."""
+    found, first, spent, rounds = [], 0, 0, study.config.run.rounds
+    for bracket, _ in study.records.brackets:
         spent += bracket.rounds
         whole = [study.records.scores(arm, rounds) for arm in range(first, first + bracket.arms)]
         found += [(spent, scores) for scores in whole if scores is not None]
-    best = []
+        first += bracket.arms
+    best, total = [], spent
     for spent, scores in found:
         if not best or scores.mean < best[-1][1].mean:
             best.append((spent, scores))
-    return best
+    return best + [(total, best[-1][1])] if best and best[-1][0] < total else best
 
 
 def _draw_incumbent(study, path):
@@ -118,6 +118,8 @@ def _draw_incumbent(study, path):
         over_budget.errorbar([spent for spent, _ in points], values, errors, fmt="o-", drawstyle="steps-post")
     over_budget.set_xlabel("rounds of training spent, all arms")
     over_budget.set_title("best arm so far")
+    for one in (axes, over_budget):
+        one.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("rounds of an arm")
     axes.set_ylabel(f"{study.arms.metric.name} on validation clients")
     figure.tight_layout()
@@ -143,7 +145,7 @@ def _draw_importance(study, path):
     figure, axes = pyplot.subplots(figsize=(7, 0.4 * len(found) + 1.5))
     names = sorted(found, key=found.get)
     axes.barh(names, [found[name] for name in names])
-    axes.set_xlabel(f"share of the variance after {rounds} rounds (fANOVA)")
+    axes.set_xlabel(f"share of the variance, rounds of training: {rounds} (fANOVA)")
     figure.tight_layout()
     plots.save(figure, path)
 
