@@ -19,7 +19,7 @@ READERS = {
     "records.jsonl": lambda d: Records(str(d)),
     "adapter_config.json": lambda d: peft_start.adapter_config(str(d)),
     "config.json": lambda d: directory.read_run(str(d)),
-    "study.json": lambda d: check_same(str(d), RunConfig(), Space({}), {}),
+    "study.json": lambda d: (d / "arms").mkdir() or check_same(str(d), RunConfig(), Space({}), {}),
     "canaries.json": lambda d: canaries.read_canaries(str(d)),
 }
 """Of files that nothing can replace, by name."""

@@ -196,6 +196,9 @@ def test_tuning_needs_a_validation_split(task, tmp_path):
     bare = dataclasses.replace(task, task=dataclasses.replace(task.task, validation=None))
     with pytest.raises(UserError, match="tuning needs a validation split"):
         trainer(bare).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"))
+    with pytest.raises(UserError, match="metric=f2: must be one of loss, accuracy"):
+        trainer(task).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"), metric="f2")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_study_of_private_runs_has_the_noise_of_all_its_arms(task):

@@ -17,15 +17,16 @@ from tff_tx.cohorts import log as cohort_log
 from tff_tx.config import FIELDS, RunConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.models.objectives.metric import Metric
 from tff_tx.run import directory as run_directory
 from tff_tx.run.assemble.cohorts import build_devices
 from tff_tx.run.assemble.tasks import FEATURES
 from tff_tx.run.loop import NotFiniteError
 from tff_tx.run.trainer import Task, Trainer, load
 from tff_tx.run.tuning import side_by_side
-from tff_tx.run.tuning.records import Records
+from tff_tx.run.tuning.records import ARMS, Records
 from tff_tx.run.tuning.scores import Scores
-from tff_tx.tasks import take_features
+from tff_tx.tasks import FederatedTask, take_features
 
 _LOADED = ("data", "task", "model", "lora")
 _MOST_TRAINERS = 3
@@ -57,6 +58,23 @@ def cost_of_rounds(run_dir: str, before: int, rounds: int, seconds_fn: Callable[
     return cost
 
 
+def scored_by(task: FederatedTask, metric: str) -> tuple[list[str], Metric]:
+    """The clients and the metric that score arms.
+
+    Raises:
+      UserError: If there are no validation clients, or no such metric.
+    """
+    if task.validation is None or not task.validation.client_ids:
+        raise UserError(
+            "tuning needs a validation split, as the test split is for the model that it ends with: set "
+            f"{setting('data.validation_fraction')}=0.1, or name {setting('data.validation_files')}."
+        )
+    known = {metric.name: metric for metric in task.metrics}
+    if metric not in known:
+        raise UserError(f"{setting('tune.metric')}={metric}: must be one of {', '.join(known)}.")
+    return task.validation.client_ids, known[metric]
+
+
 class Arms:
     """The arms of a study.
 
@@ -86,18 +104,9 @@ class Arms:
         self._weights: dict[tuple[int, int], Any] = {}
         self._trainers: dict[int, Trainer] = {}
         self._shared_evaluator: Any = None
-        held_out = task.task.validation
-        if held_out is None or not held_out.client_ids:
-            raise UserError(
-                "tuning needs a validation split, as the test split is for the model that it ends with: set "
-                f"{setting('data.validation_fraction')}=0.1, or name {setting('data.validation_files')}."
-            )
-        order = np.random.default_rng(config.run.seed).permutation(len(held_out.client_ids))
-        self.clients = [held_out.client_ids[i] for i in order]
-        known = {metric.name: metric for metric in task.task.metrics}
-        self.metric = known.get(metric)
-        if self.metric is None:
-            raise UserError(f"{setting('tune.metric')}={metric}: must be one of {', '.join(known)}.")
+        client_ids, self.metric = scored_by(task.task, metric)
+        order = np.random.default_rng(config.run.seed).permutation(len(client_ids))
+        self.clients = [client_ids[i] for i in order]
         self._sign = -1.0 if self.metric.higher_is_better else 1.0
 
     def shown(self, score: float) -> float:
@@ -106,7 +115,7 @@ class Arms:
 
     def path(self, arm: int) -> str:
         """The run directory of an arm."""
-        return os.path.join(self._directory, "arms", f"{arm:04}")
+        return os.path.join(self._directory, ARMS, f"{arm:04}")
 
     def trainer(self, arm: int, values: Mapping[str, Any]) -> Trainer:
         """The trainer of an arm, with values of the space; those of the last few arms have their graphs still."""
@@ -159,7 +168,7 @@ class Arms:
     def _take_features(self, arm):
         """Gives an arm the activations that others have; of another model, the arm's cache drops them."""
         if self._config.model.cache_features:
-            of_arms = glob.glob(os.path.join(glob.escape(self._directory), "arms", "*", FEATURES))
+            of_arms = glob.glob(os.path.join(glob.escape(self._directory), ARMS, "*", FEATURES))
             own = os.path.join(self.path(arm), FEATURES)
             take_features(own, sorted({*of_arms} - {own}))
 

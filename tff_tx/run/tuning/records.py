@@ -16,10 +16,11 @@ from tff_tx.config.space import Space
 from tff_tx.config.tools import TuneConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.run import directory as run_directory
 from tff_tx.run.tuning.brackets import Bracket
 from tff_tx.run.tuning.scores import Scores
 
-_LOG, _STUDY = "records.jsonl", "study.json"
+_LOG, _STUDY, ARMS = "records.jsonl", "study.json", "arms"
 
 
 class Records:
@@ -56,8 +57,9 @@ class Records:
                     f"{self._path}, line {number} is damaged ({error}): restore it, or choose another "
                     f"{setting('tune.study_dir')}."
                 ) from error
-        with files.atomic(self._path, "wb") as file:
-            file.write(whole + b"\n" * bool(whole))
+        if os.path.exists(self._path):  # without a line that was not written to its end
+            with files.atomic(self._path, "wb") as file:
+                file.write(whole + b"\n" * bool(whole))
 
     def _take(self, record):
         spent = self.scoring if "scores" in record else self.training
@@ -122,7 +124,7 @@ class Records:
 
 
 def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[str, Any]) -> None:
-    """Writes what a study is about, or checks that the study in the directory is about the same.
+    """Writes what a study is about, or checks that the study in the directory is about the same if it has begun.
 
     Raises:
       UserError: If it is another, or the directory is no study's.
@@ -130,11 +132,13 @@ def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[st
     path = os.path.join(directory, _STUDY)
     run = {p: config.get(p) for p, f in FIELDS.items() if not f.option.may_change or p == "run.rounds"}
     now = files.plain({"space": space.to_json(), **more, "run": run})
-    if not os.path.exists(path):
-        if os.path.exists(os.path.join(directory, _LOG)):
-            raise UserError(f"{setting('tune.study_dir')}={directory} has no {_STUDY}: restore it, or choose another.")
+    if not any(os.path.exists(os.path.join(directory, name)) for name in (_LOG, ARMS)):
+        if os.path.exists(os.path.join(directory, run_directory.CONFIG)):
+            raise UserError(f"{setting('tune.study_dir')}={directory} is the directory of a run: choose another.")
         files.write_json(path, now)
         return
+    if not os.path.exists(path):
+        raise UserError(f"{setting('tune.study_dir')}={directory} has no {_STUDY}: restore it, or choose another.")
     try:
         before = files.parse_json(path)
         defaults = {field.name: files.plain(field.default) for field in TuneConfig.fields()}

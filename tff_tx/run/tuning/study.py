@@ -24,7 +24,7 @@ from tff_tx.privacy.studies import SELECTION, StudyPlan
 from tff_tx.run import directory as run_directory
 from tff_tx.run.trainer import Task
 from tff_tx.run.tuning import private, report, side_by_side
-from tff_tx.run.tuning.arms import Arms
+from tff_tx.run.tuning.arms import Arms, scored_by
 from tff_tx.run.tuning.brackets import Bracket, least_rounds, next_bracket
 from tff_tx.run.tuning.costs import Costs
 from tff_tx.run.tuning.proposals import Proposals
@@ -75,6 +75,7 @@ def tune(
     """Runs a study to its end, from where it is; the arguments as of `Trainer.tune`."""
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
     space.check(config)
+    scored_by(task.task, own.metric)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
         about = {f.name: getattr(own, f.name) for f in own.fields() if f.name not in ("space", "budget", "study_dir")}
