@@ -139,7 +139,7 @@ def _check_results(task, whole, directory):
     assert (whole.table["standard_error"] > 0).all()
     assert "standard error" in str(whole)
     assert {"table.csv", "incumbent.png", "optuna.db", "best.flags", "best"} <= set(os.listdir(directory))
-    with pytest.raises(UserError, match="holds a study of another space"):
+    with pytest.raises(UserError, match="holds a study of another tune.space"):
         trainer(task).tune({"client_learning_rate": True}, "3 rounds", study_dir=str(directory), **SMALL)
     with pytest.raises(UserError, match="holds a study of another run.rounds"):
         trainer(task, rounds=3).tune(SPACE, "9 rounds", study_dir=str(directory), **SMALL)
@@ -192,12 +192,14 @@ def test_a_study_has_one_writer(task, tmp_path):
     assert os.listdir(directory) == [locks.LOCK]
 
 
-def test_tuning_needs_a_validation_split(task, tmp_path):
+def test_arms_must_be_comparable_before_their_end_and_on_validation_clients(task, tmp_path):
     bare = dataclasses.replace(task, task=dataclasses.replace(task.task, validation=None))
     with pytest.raises(UserError, match="tuning needs a validation split"):
         trainer(bare).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"))
     with pytest.raises(UserError, match="metric=f2: must be one of loss, accuracy"):
         trainer(task).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"), metric="f2")
+    with pytest.raises(UserError, match="least_rounds=3 is more than run.rounds=2"):
+        trainer(task).tune(SPACE, "2 rounds", study_dir=str(tmp_path / "study"), least_rounds=3)
     assert os.listdir(tmp_path) == []
 
 

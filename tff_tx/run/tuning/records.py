@@ -142,13 +142,14 @@ def check_same(directory: str, config: RunConfig, space: Space, more: Mapping[st
     try:
         before = files.parse_json(path)
         defaults = {field.name: files.plain(field.default) for field in TuneConfig.fields()}
-        names = [name for name in now if name != "run" and before.get(name, defaults.get(name)) != now[name]]
+        own = [name for name in now if name != "run" and before.get(name, defaults.get(name)) != now[name]]
         of_run = {name: before["run"].get(name, files.plain(FIELDS[name].default)) for name in now["run"]}
-        names += [name for name, value in now["run"].items() if of_run[name] != value]
+        paths = [f"tune.{name}" for name in own] + [path for path, value in now["run"].items() if of_run[path] != value]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or choose another directory.") from None
-    if names:
+    if paths:
+        others = ", another ".join(map(setting, paths[:3]))
         raise UserError(
-            f"{setting('tune.study_dir')}={directory} holds a study of another {', another '.join(names[:3])}: give "
-            "the same to resume it, or choose another directory."
+            f"{setting('tune.study_dir')}={directory} holds a study of another {others}: give the same to resume it, "
+            "or choose another directory."
         )

@@ -76,6 +76,11 @@ def tune(
     budget, directory = budget_of(config, own.budget), os.path.abspath(own.study_dir)
     space.check(config)
     scored_by(task.task, own.metric)
+    if (own.least_rounds or 0) > config.run.rounds:
+        raise UserError(
+            f"{setting('tune.least_rounds')}={own.least_rounds} is more than {describe(config, 'run.rounds')}, so that "
+            "no arms would be compared before their end: lower it."
+        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(run_directory.writing(directory, "tune.study_dir"))
         about = {f.name: getattr(own, f.name) for f in own.fields() if f.name not in ("space", "budget", "study_dir")}
