@@ -175,6 +175,7 @@ def test_folders_of_recordings_give_paths(tmp_path):
         "train-{}.csv test-{}.csv dev-{}.csv",
         "data/train-{}.csv data/test-{}.csv data/dev-{}.csv",
         "wiki.train.{}.csv wiki.test.{}.csv wiki.dev.{}.csv",
+        "nli_1.0_train.csv nli_1.0_test.csv nli_1.0_dev_matched.csv",
     ],
 )
 def test_splits_by_names_in_a_folder_and_files_of_other_kinds(tmp_path, names):
@@ -208,6 +209,25 @@ def test_pictures_by_split_class_and_client(tmp_path, above):
         picture(tmp_path / f"{above}{name}", 1)
     assert read(file_spec(tmp_path), "client")["client"].tolist() == ["ann", "bob"]
     assert read(file_spec(tmp_path), "client", "label", pool="test")["client"].tolist() == ["eve"]
+
+
+def test_lists_beside_folders_of_classes_in_those_of_splits_are_no_texts(tmp_path):
+    texts = [f"{split}/{name}/1_9.txt" for split in ("train", "test") for name in ("pos", "neg")]
+    lists = ["imdb.vocab", "train/urls_pos.txt", "train/labeledBow.feat", "test/urls_pos.txt", "train/unsup/1_0.txt"]
+    for name in (*texts, *lists):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for pool in ("train", "test"):
+        found = read(file_spec(tmp_path), "text", "label", pool=pool)
+        assert found["text"].tolist() == [f"{pool}/neg/1_9.txt", f"{pool}/pos/1_9.txt"]
+        assert found["label"].tolist() == ["neg", "pos"]
+
+
+def test_files_called_as_held_out_data_that_are_trained_on_are_said(tmp_path):
+    for name in ("xnli.dev.csv", "other.csv"):
+        (tmp_path / name).write_text("text,label\nx,a\n")
+    (note,) = [note for note in open_source(file_spec(tmp_path)).notes() if "trained on" in note]
+    assert note.startswith("xnli.dev.csv: trained on as all files of the folder")
 
 
 def test_texts_by_split_and_class_beside_a_file_about_them(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import columns, limits
-from tff_tx.datasets.readers.folders import splits_by_list, splits_by_name, table_of
+from tff_tx.datasets.readers.folders import splits_by_list, splits_by_name, table_of, trained_on_by_name
 from tff_tx.datasets.readers.formats_of_files import File, ending, format_by_name, format_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.media_tables import with_media
@@ -52,8 +52,9 @@ _OF_SYSTEMS = ("thumbs.db", "desktop.ini", "dataset_infos.json")
 """Files that file managers and the hub leave in folders."""
 
 
-_NO_CLASSES = ("_background_noise_", "__macosx")
-"""Folders beside those of classes: noise of Speech Commands, which is cut as it is needed, and what macOS archives."""
+_NO_CLASSES = ("_background_noise_", "unsup", "__macosx")
+"""Folders beside those of classes: noise of Speech Commands, which is cut as it is needed, IMDb's texts without a
+label, and what macOS archives."""
 
 
 _OF_FOLDERS = ("readme", "license", "licence", "citation")
@@ -144,6 +145,11 @@ def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
         if said:
             paths.setdefault(", ".join(said), []).append(os.path.basename(file.path))
     notes = [f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {said}" for said, names in paths.items()]
+    if held_out := trained_on_by_name(found["train"]) if len(found) == 1 and fmt.columns_of_name is None else []:
+        notes.append(
+            f"{', '.join(held_out[:3])}{', ...' if len(held_out) > 3 else ''}: trained on as all files of the folder, "
+            "as their names say no split of training data; name the files of each split, or call one train."
+        )
     return notes + (_time_notes(found["train"][0], spec, fmt) if spec.client_per_column else [])
 
 

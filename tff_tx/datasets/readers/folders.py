@@ -19,6 +19,7 @@ _FOLDER_SPLITS = {
     "test": ("test",),
 }
 _LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
+_MOST_LISTS = 5  # beside the folders of classes of a split
 _TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -51,6 +52,8 @@ def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
     for file in files:
         found.setdefault(_pool(parts[file.path][place : place + 1]), []).append(file)
     others = found.pop(None, [])
+    if not any(map(is_data, files)):
+        found, others = _in_class_folders(found, others, below)
     has_others = any(map(is_data, others)) or (others and not any(map(is_data, files)))
     if "train" not in found or len(found) == 1 or has_others:
         return {"train": list(files)}
@@ -58,6 +61,21 @@ def splits_by_name(files: Sequence, is_data: Callable[[Any], bool]) -> dict:
         pool: [dataclasses.replace(f, name=f.name[below:].partition(os.sep)[2] or f.name) for f in there]
         for pool, there in found.items()
     }
+
+
+def _in_class_folders(found: dict, others: Sequence, below: int) -> tuple[dict, Sequence]:
+    """Splits of texts, and other files, without lists beside folders of splits that have but folders of classes.
+
+    IMDb's archive has them: imdb.vocab beside train/, and train/urls_pos.txt beside train/pos/.
+    """
+    depth = lambda file: file.name[below:].count(os.sep)  # noqa: E731
+    inner = {pool: [file for file in files if depth(file) > 1] for pool, files in found.items()}
+    folders = [{os.path.dirname(file.name) for file in files} for files in inner.values()]
+    lists = [file for pool, files in found.items() for file in files if depth(file) <= 1]
+    few = len(lists) <= _MOST_LISTS * len(found) and not any(depth(file) == 0 for file in lists)
+    if few and folders and all(len(there) > 1 for there in folders) and not any(depth(file) for file in others):
+        return inner, []
+    return found, others
 
 
 def _common_folder(files: Sequence, is_data: Callable[[Any], bool]) -> str:
@@ -76,13 +94,17 @@ def _pool(words: Sequence[str]) -> str | None:
 
 
 def _place_of_split(names: Sequence[Sequence[str]]) -> int:
-    """Which word of files' names says the split: the first, or the only one in which those with a split differ."""
+    """Which word of files' names says the split: the first, or the first in which those with a split differ."""
     named = [words for words in names if _pool(words)]
-    if named and not any(_pool(words[:1]) for words in named) and len({*map(len, named)}) == 1:
-        differ = [place for place, words in enumerate(zip(*named)) if len({*words}) > 1]
-        if len(differ) == 1:
-            return differ[0]
-    return 0
+    differ = (place for place, words in enumerate(zip(*named)) if len({*words}) > 1)
+    place = next(differ, 0)
+    return place if all(_pool(words[place : place + 1]) for words in named) else 0
+
+
+def trained_on_by_name(files: Sequence) -> list[str]:
+    """The names of files of a folder that all train, which are called as data that are held out."""
+    held_out = {*_FOLDER_SPLITS["validation"], *_FOLDER_SPLITS["test"]}
+    return [file.name for file in files if file.in_folder and held_out & {*_words(os.path.basename(file.name))}]
 
 
 def read_media(path: str, columns: Sequence[str], *, column: str) -> Rows:
