@@ -102,7 +102,21 @@ CASES = {
         "1 Rome B-LOC\n2 . O\n",
         {},
         ("tokens", "tags"),
-        r"line 1: the first of 3 fields numbers the words: name all fields with data\.columns, such as number,tok",
+        r"line 1: field 1 of 3 numbers the words: name all fields with data\.columns, such as number,tokens,tags\.",
+    ),
+    "numbered words with two tags": (
+        "x.conll",
+        "# Rome\n1\tRome\tB-LOC\tO\n2\t.\tO\tO\n",
+        {},
+        ("tokens", "tags"),
+        r"line 2: field 1 of 4 numbers the words: name all fields with .*, such as number,tokens,tags,field4\.",
+    ),
+    "documents before numbered words": (
+        "x.conll",
+        "#begin document (cctv);\ncctv 0 0 Rome NNP (GPE) -\ncctv 0 1 . . * (3)\n",
+        {},
+        ("tokens", "tags"),
+        r"line 2: field 3 of 7 numbers the words: name all fields with .*, such as field1,field2,number,tokens,field5,f",
     ),
     "too many names": (
         "x.conll",

@@ -132,12 +132,21 @@ def _sentence(path, start, lines, columns, header) -> dict:
     if columns:
         return dict(zip(columns, by_field))
     numbers = [list(map(str, range(first, first + len(lines)))) for first in (0, 1)]
-    if len(by_field) > 2 and len(lines) > 1 and by_field[0] in numbers:
+    number = next((place for place, values in enumerate(by_field[:-1]) if values in numbers), -1)
+    before = by_field[: max(number, 0)]  # CoNLL-2012 has the document and its part there
+    if number >= 0 and len(by_field) > 2 and len(lines) > 1 and all(len({*values}) == 1 for values in before):
         raise UserError(
-            f"{path}, line {start}: the first of {len(by_field)} fields numbers the words: name all fields with "
-            f"{setting('data.columns')}, such as number,tokens,tags."
+            f"{path}, line {start}: field {number + 1} of {len(by_field)} numbers the words: name all fields with "
+            f"{setting('data.columns')}, such as {','.join(_names_around(by_field, number))}."
         )
     return {**dict(zip(header, by_field)), "tokens": by_field[0], "tags": by_field[-1]}
+
+
+def _names_around(by_field: Sequence[Sequence[str]], number: int) -> list[str]:
+    """Names of fields of which one numbers the words: the words follow, and the tags are the first that look so."""
+    tags = (place for place in range(number + 2, len(by_field)) if all(map(_TAG.fullmatch, by_field[place])))
+    known = {number: "number", number + 1: "tokens", next(tags, len(by_field) - 1): "tags"}
+    return [known.get(place, f"field{place + 1}") for place in range(len(by_field))]
 
 
 CONLL = Format(read_conll, (".conll", ".bio", ".iob"), settings=("encoding",))
