@@ -282,3 +282,20 @@ def test_folders_of_texts_are_classes(tmp_path):
     rows = pd.concat(open_source(spec).pools["test"]({"text", "label", "client"}))
     assert rows["label"].tolist() == ["neg"] * 4 + ["pos"] * 4
     assert rows["client"].iloc[0] == "neg/0_7.txt"
+
+
+def test_texts_of_no_class_are_not_told_from_each_other(tmp_path):
+    for name in ("train.en", "train.de", "other.txt"):
+        (tmp_path / name).write_text(f"a text of {name} that says something")
+    spec = DataSpec("file", files=(str(tmp_path),), format="text")
+    assert likely_task(spec, overview(spec), open_source(spec).columns())["task.kind"] == "masked_lm"
+
+
+def test_columns_that_hardly_any_row_has_are_no_texts_of_the_likely_task(tmp_path):
+    """As where a comma in a text was not quoted, as in the CSV file of the SMS Spam Collection."""
+    rows = "".join(f"ham,a text of number {n} that says something,,\n" for n in range(N))
+    rows += "spam,a text that is longer, and goes on after a comma for a while, and once more\n"
+    (tmp_path / "x.csv").write_text(f"v1,v2,,\n{rows}")
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),))
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    assert likely == {"task.kind": "sequence_classification", "data.text_column": ("v2",), "data.label_column": "v1"}

@@ -21,6 +21,7 @@ ROWS = {
     "chat": {"messages": EXPECTED},
     "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]},
     "alpaca": {"instruction": "Hi", "input": "", "output": "Ho"},
+    "dolly": {"instruction": "Hi", "context": "", "response": "Ho", "category": "open_qa"},
     "columns": {"text": "Hi", "target": "Ho"},
     "names": {"prompt": "Hi", "completion": "Ho"},
 }
@@ -48,6 +49,7 @@ def test_conversations_are_read_in_any_form(form, tmp_path):
         *((row, 2) for row in ROWS.values()),
         ({"messages": EXPECTED[:1]}, 1),
         ({"instruction": "Hi", "input": "", "text": "Below is an instruction: Hi"}, 1),
+        ({"instruction": "Hi", "context": ""}, 1),
         ({"prompt": "Hi", "completion": ""}, 1),
         ({"text": "Hi"}, 1),
     ],

@@ -19,6 +19,7 @@ from tff_tx.datasets.surveys import absent_label_note, one_spelling
 from tff_tx.datasets.times import Order, by_time
 
 _MANY_SERIES = 5
+_MOSTLY_MISSING = 0.9
 _OF_NUMBERS = ("tabular_classification", "sequence_regression", "forecasting")
 # Texts of fewer words, on average, beside as many columns of numbers and categories are names.
 _WORDS_OF_A_NAME, _COLUMNS_OF_A_TABLE = 6, 4
@@ -131,7 +132,9 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
         return {"task.kind": "token_classification", **named}
     if words := _words_and_tags(found) or _word_a_row(found):
         return {"task.kind": "token_classification", **words, **named}
+    missing = {column.name: column.missing for column in found.columns}
     texts = found.of_kind("text")
+    texts = [name for name in texts if missing[name] < _MOSTLY_MISSING * found.num_rows] or texts
     texts = [] if not {*spec.text_column} & {*texts} and _are_names(found) else texts
     if {"text", "target"} <= record_columns and spec.target_column in texts:
         return {"task.kind": "sequence_to_sequence", **named}
@@ -140,7 +143,8 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     if pair := _from_and_to(texts):
         return {"task.kind": "sequence_to_sequence", **pair, **named}
     texts = _pair(texts) or texts
-    rest = [c for c in found.columns if c.name not in clients]
+    files = {"client"} if "client" in record_columns and not spec.client_column else set()  # a text each
+    rest = [c for c in found.columns if c.name not in clients and c.name not in files]
     labels = _labels(spec, [c for c in rest if not (texts and c.separator)], bool(texts))
     is_label = bool(labels) and _is_label(spec, labels[0], bool(texts))
     label = {} if not labels or labels[0] == spec.label_column else {"data.label_column": labels[0]}
@@ -163,7 +167,7 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     if texts and labels:
         regression = labels[0] in found.of_kind("number")
         kind = "sequence_regression" if regression else "sequence_classification"
-        if not named and "client" in record_columns and not spec.client_column:
+        if not named and files:
             named = {"data.partition": "iid"}  # every text is a client of its own
         return {"task.kind": kind, **text, **label, **named}
     if texts:

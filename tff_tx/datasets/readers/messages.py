@@ -9,6 +9,7 @@ from tff_tx.datasets.readers import values
 USER, ASSISTANT = "user", "assistant"
 _ROLES = {"human": USER, "gpt": ASSISTANT, "prompter": USER, "model": ASSISTANT}
 _LISTS = ("messages", "conversations")
+_INSTRUCTION = ("instruction", "input", "context")  # Alpaca has an output for it, Dolly a response
 _PROMPTS, _ANSWERS = ("prompt", "question"), ("completion", "response", "answer")
 
 
@@ -18,7 +19,8 @@ def messages_of(
     """The messages of a row, dicts with `role` and `content`; None: it has none.
 
     They are in `messages` or `conversations` (also with `from` and `value`, as ShareGPT has them), in `instruction`,
-    `input` and `output`, in the text and target columns, or in columns such as `prompt` and `completion`.
+    `input` and `output`, or Dolly's `context` and `response`, in the text and target columns, or in columns such as
+    `prompt` and `completion`.
 
     Args:
       row: A row.
@@ -35,7 +37,7 @@ def messages_of(
         # A prompt may be a JSON array, too.
         if isinstance(first, Mapping) and (name in _LISTS or {"role", "from"} & first.keys()):
             return _checked(list(map(_message, found)), answered)
-    names = [(text_columns, target_column), (("instruction", "input"), "output")]
+    names = [(text_columns, target_column), (_INSTRUCTION, "output"), (_INSTRUCTION, "response")]
     names += [((prompt,), answer) for prompt in _PROMPTS for answer in _ANSWERS]
     for prompts, answer in names:
         if prompts[0] in row and answer in row and (answered or not values.is_empty(row[answer])):
