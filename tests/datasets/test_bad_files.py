@@ -97,6 +97,13 @@ CASES = {
     "no objects": ("x.jsonl", "[1, 2]", {}, ALL, r"x\.jsonl, line 1: a list where an object"),
     "no tag": ("x.conll", "a\tO\nb\n", {}, ("tokens", "tags"), r"x\.conll, line 2: 'b' is no token and tag"),
     "other width": ("x.conll", "a O\nb X O\n", {}, ("tokens", "tags"), r"line 2: 'b X O' is no token"),
+    "second header": (
+        "x.csv",
+        ",X1,Y\nID,AGE,default\n1,24,1\n2,26,0\n3,34,1\n",
+        {"label_column": "Y"},
+        ("label",),
+        r"x\.csv, line 2: 'ID', 'AGE', 'default' stand where the next lines have numbers, as names of",
+    ),
     "numbered words": (
         "x.conll",
         "1 Rome B-LOC\n2 . O\n",

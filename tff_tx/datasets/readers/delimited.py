@@ -5,14 +5,18 @@ from __future__ import annotations
 import collections
 import csv
 import functools
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import listed
+from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.dialects import SEPARATORS, dialect_of
 from tff_tx.datasets.readers.opening import TextLines
 from tff_tx.datasets.sources import BadRow, Format, Rows
+
+_ROWS_TO_TELL, _FEWEST_NAMES = 4, 3
 
 
 def read_delimited(
@@ -20,8 +24,30 @@ def read_delimited(
 ) -> Rows:
     """Separated values, of a recognized dialect; the first line names the columns unless given.
 
-    Columns without a name are called by their place, "column 3".
+    Columns without a name are called by their place, "column 3". A first row of other names is an error.
     """
+    rows = _rows(path, columns, usual=usual, delimiter=delimiter, encoding=encoding)
+    head = [] if columns else list(itertools.islice(rows, _ROWS_TO_TELL))
+    if len(head) == _ROWS_TO_TELL and _are_names([row for _, row in head]):
+        names = listed(map(repr, list(head[0][1].values())[:3]))
+        error = BadRow(
+            f"{head[0][0]}: {names} stand where the next lines have numbers, as names of columns do: remove what "
+            "stands above this line."
+        )
+        head[0] = (head[0][0], error)
+    yield from itertools.chain(head, rows)
+
+
+def _are_names(rows: Sequence) -> bool:
+    """Whether the first row has a name in all of its columns, and the others nothing but numbers."""
+    if not all(isinstance(row, dict) for row in rows):
+        return False
+    first, *others = ([*row.values()] for row in rows)
+    named = len(first) >= _FEWEST_NAMES and len({*first}) == len(first) and all(map(str.strip, first))
+    return named and not any(map(values.is_number, first)) and all(values.is_number(v) for row in others for v in row)
+
+
+def _rows(path: str, columns: Sequence[str], *, usual: str, delimiter: str | None, encoding: str | None) -> Rows:
     # One text may well be longer than the module's default of 128 KiB.
     csv.field_size_limit(sys.maxsize)
     # What separates one column from no other cannot be recognized.
