@@ -299,3 +299,21 @@ def test_columns_that_hardly_any_row_has_are_no_texts_of_the_likely_task(tmp_pat
     spec = DataSpec("file", files=(str(tmp_path / "x.csv"),))
     likely = likely_task(spec, overview(spec), open_source(spec).columns())
     assert likely == {"task.kind": "sequence_classification", "data.text_column": ("v2",), "data.label_column": "v1"}
+
+
+def test_labels_that_nobody_judged_are_left_out(tmp_path):
+    """As -1 says in the test data of toxic comments."""
+    rows = "".join(f"a text of number {n} that says something,{n % 3 - 1},{(n + 1) % 3 - 1}.0\n" for n in range(N))
+    (tmp_path / "x.csv").write_text(f"comment,toxic,threat\n{rows}")
+    spec = DataSpec("file", files=(str(tmp_path / "x.csv"),))
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    labels = {"data.label_columns": ("toxic", "threat"), "data.on_bad_rows": "skip"}
+    assert likely == {"task.kind": "multi_label_classification", "data.text_column": ("comment",), **labels}
+
+
+def test_whole_numbers_with_decimals_are_measured(tmp_path):
+    """As the household power consumption of UCI has them: they are no classes."""
+    rows = "".join(f"{n % 28 + 1}/1/2007;{n % 3}.000;{n % 2}.0\n" for n in range(N))
+    (tmp_path / "x.csv").write_text(f"Date;Sub_metering_3;sex\n{rows}")
+    seen = overview(DataSpec("file", files=(str(tmp_path / "x.csv"),)))
+    assert [column.kind for column in seen.columns] == ["time", "number", "category"]

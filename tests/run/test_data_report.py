@@ -204,6 +204,17 @@ def test_a_label_that_says_there_is_none_is_a_class(tmp_path):
     assert "is a class" not in report(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_a_class_in_columns_of_0_and_1_is_said(tmp_path, one_hot):
+    """As ISIC 2019 has it: the last of them alone would be the label."""
+    rows = [f"{n}.5," + ",".join("1.0" if n % 3 == k else "0.0" for k in range(3)) for n in range(30)]
+    rows += [] if one_hot else ["3.5,1.0,1.0,0.0"]
+    (tmp_path / "x.csv").write_text("\n".join(["size,MEL,NV,BCC", *rows]))
+    found = report(tmp_path / "x.csv")
+    assert "--label_column=BCC" in found
+    assert ("Each row has a 1 in one of MEL to BCC, which say its class: BCC alone tells" in found) == one_hot
+
+
 def test_clients_without_labels_have_no_shares(tmp_path):
     lines = [f'{{"client": "c{n % 4}", "text": "a text of {n}", "label": {["a"] if n % 4 else []}}}' for n in range(40)]
     (tmp_path / "x.jsonl").write_text("\n".join(lines).replace("'", '"'))

@@ -96,6 +96,19 @@ def label_note(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> st
     return absent_label_note(value for value in there if isinstance(value, str) and not values.is_empty(value))
 
 
+def one_hot_note(found: Overview, likely: Mapping[str, Any]) -> str:
+    """That the label is but one of several columns of 0 and 1 of which each row has one 1; empty if it is not."""
+    flags = {c.name: [row.get(c.name) for row in found.rows] for c in found.columns if c.kind == "category"}
+    flags = {name: there for name, there in flags.items() if {*map(str, there)} <= {"0", "1", "0.0", "1.0"}}
+    label, names = likely.get("data.label_column"), [*flags]
+    if label not in flags or len(flags) < 3 or any(sum(map(float, row)) != 1 for row in zip(*flags.values())):
+        return ""
+    return (
+        f"Each row has a 1 in one of {names[0]} to {names[-1]}, which say its class: {label} alone tells one class "
+        "from all others; write a column with the name of the class to tell all."
+    )
+
+
 def time_notes(spec: DataSpec, found: Overview, likely: Mapping[str, Any]) -> list[str]:
     """Notes on the steps of time of series, see `times.Order.notes`; `likely` is what `likely_task` gave.
 
@@ -157,9 +170,12 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     text = {} if list(spec.text_column) == texts else {"data.text_column": tuple(texts)}
     if texts and "labels" in record_columns:
         return {"task.kind": "multi_label_classification", **text, **named}
-    flags = [c.name for c in rest if c.distinct == 2 and {*c.examples} == {"0", "1"}]
+    flags = {c.name: {text.removesuffix(".0") for text in c.examples} for c in rest if c.distinct in (2, 3)}
+    flags = {name: there for name, there in flags.items() if {"0", "1"} <= there <= {"0", "1", "-1"}}
     if texts and len(flags) > 1 and not is_label:
-        return {"task.kind": "multi_label_classification", **text, "data.label_columns": tuple(flags), **named}
+        skip = {"data.on_bad_rows": "skip"} if any("-1" in there for there in flags.values()) else {}  # no one judged
+        named = {"data.label_columns": tuple(flags), **skip, **named}
+        return {"task.kind": "multi_label_classification", **text, **named}
     lists = [] if not texts or is_label else _lists_of_labels(rest)
     if lists and (not labels or lists[0].name.lower() in _LISTS):
         how = {"data.label_separator": lists[0].separator} if lists[0].separator else {}

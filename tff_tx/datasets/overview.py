@@ -26,6 +26,7 @@ _TIME = re.compile(
     r"( ((UTC|GMT)([+-]\d\S*)?|[+-]\d\d:?\d\d))?)?$"
     r"|(19|20)\d\d-W[0-5]\d(-[1-7])?$|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
 )
+_DECIMALS = re.compile(r"\.00+$")
 _SEPARATORS = ("|", ";", ",")
 
 
@@ -199,7 +200,8 @@ def _kind(there: Sequence, distinct: int) -> str:
         whole = all(values.as_number(value).is_integer() for value in there)
         if distinct == len(there) > 2 and whole and _counts(there):
             return "id"
-        return "category" if few and whole and distinct <= 20 else "number"
+        measured = any(_DECIMALS.search(str(value)) for value in there)  # codes have no 18.000
+        return "category" if few and whole and distinct <= 20 and not measured else "number"
     if all(map(is_time, there)):
         return "time"
     words = sum(len(str(value).split()) for value in there) / len(there)

@@ -16,7 +16,7 @@ from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
 from tff_tx.datasets.likely_series import steps_in_columns
-from tff_tx.datasets.likely_task import label_note, likely_task, time_notes
+from tff_tx.datasets.likely_task import label_note, likely_task, one_hot_note, time_notes
 from tff_tx.datasets.overview import Column, Overview, overview
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.readers.values import is_number
@@ -96,7 +96,7 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         )
     elif likely:
         yield _command(config, likely)
-        if note := label_note(spec, columns, likely):
+        for note in filter(None, (label_note(spec, columns, likely), one_hot_note(columns, likely))):
             yield printable(note)
         if "data.time_column" in likely:
             yield (
