@@ -204,6 +204,17 @@ def test_a_label_that_says_there_is_none_is_a_class(tmp_path):
     assert "is a class" not in report(tmp_path / "x.csv")
 
 
+def test_labels_that_training_does_not_know_are_left_out_where_rows_are_skipped(tmp_path):
+    """As training does: MultiNLI's development files have '-' where annotators did not agree."""
+    for name in ("train", "dev_matched"):
+        labels = ["yes", "no"] * 20 + ["-"] * (name != "train")
+        (tmp_path / f"nli_{name}.csv").write_text("text,label\n" + "".join(f"a text,{label}\n" for label in labels))
+    with pytest.raises(UserError, match="'-' does not occur in the training data; .*, or leave such rows out with"):
+        report(tmp_path)
+    counts = [line.split()[:2] for line in report(tmp_path, on_bad_rows="skip").splitlines()]
+    assert ["yes", "20"] in counts[-20:] and ["no", "20"] in counts[-20:]
+
+
 @pytest.mark.parametrize("one_hot", [True, False])
 def test_a_class_in_columns_of_0_and_1_is_said(tmp_path, one_hot):
     """As ISIC 2019 has it: the last of them alone would be the label."""

@@ -73,7 +73,9 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
             if content in _WITH_LENGTH:
                 counted["length"] = _lengths(chunk, content, count_tokens)
             if label:
-                counted["labels"] = _label_numbers(chunk, label, names)
+                counted["labels"] = _label_numbers(chunk, label, names, spec.on_bad_rows == "skip")
+                known = counted["labels"].notna().to_numpy()
+                counted, codes = counted[known], codes[known]
             for code in np.unique(codes[codes != DROPPED]):
                 parts.setdefault(int(code), []).append(counted[codes == code])
     tables = {code: pd.concat(tables) for code, tables in sorted(parts.items())}
@@ -88,19 +90,21 @@ def _lengths(chunk: pd.DataFrame, content: str, count_tokens) -> list:
     return list(count_tokens(chunk[content].tolist()))
 
 
-def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str]) -> list:
+def _label_numbers(chunk: pd.DataFrame, label: str, names: Sequence[str], skips: bool) -> list:
+    """The numbers of each record's labels; None for a record with another one, if it `skips` these."""
     number_of = label_lookup(names)
     listed = chunk[label] if label != "label" else chunk[label].map(lambda value: [value])
     found = []
     for where, values in zip(chunk["where"], listed):
         numbers = [number_of(value) for value in values]
         unknown = [value for value, number in zip(values, numbers) if number is None]
-        if unknown:
+        if unknown and not skips:
             raise UserError(
-                f"{where}: the label {unknown[0]!r} does not occur in the training data; correct "
-                f"the row, or name all labels with {setting('data.label_names')}."
+                f"{where}: the label {unknown[0]!r} does not occur in the training data; correct the row, name all "
+                f"labels with {setting('data.label_names')}, or leave such rows out with "
+                f"{setting('data.on_bad_rows')}=skip."
             )
-        found.append(numbers)
+        found.append(None if unknown else numbers)
     return found
 
 
