@@ -15,7 +15,8 @@ from pyarrow import ipc, parquet
 from tff_tx import datasets
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import DataSpec
+from tff_tx.datasets import DataSpec, overview
+from tff_tx.datasets.likely_task import likely_task
 from tff_tx.datasets.sources import open_source
 
 CLASS = {"names": ["world", "arts"], "_type": "ClassLabel"}
@@ -166,6 +167,21 @@ def test_folders_of_recordings_give_paths(tmp_path):
     (tmp_path / "yes" / "1.wav").write_bytes(b"RIFF")
     chunk = next(open_source(file_spec(tmp_path)).pools["train"].chunks())
     assert chunk.rows[0][1] == {"label": "yes", "audio": {"path": str(tmp_path / "yes" / "1.wav")}}
+
+
+def test_transcripts_beside_recordings_are_what_they_say(tmp_path):
+    """As LibriSpeech has them: SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt."""
+    for split in ("train-clean-100", "dev-clean"):
+        folder = tmp_path / split / "84" / "121"
+        folder.mkdir(parents=True)
+        (folder / "84-121-0000.flac").write_bytes(b"fLaC")
+        (folder / "84-121.trans.txt").write_text(f"84-121-0000 GO {split.upper()}\n84-121-0001 DO\n")
+    spec = file_spec(tmp_path, target_column="transcript")
+    assert read(spec, "target", "client")[["target", "client"]].values.tolist() == [["GO TRAIN-CLEAN-100", "84"]]
+    assert read(spec, "target", pool="validation")["target"].tolist() == ["GO DEV-CLEAN"]
+    assert likely_task(spec, overview(spec), open_source(spec).columns()) == {
+        **{"task.kind": "speech_recognition", "data.target_column": "transcript", "data.client_column": "client"}
+    }
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,39 @@ def trained_on_by_name(files: Sequence) -> list[str]:
 
 
 def read_media(path: str, columns: Sequence[str], *, column: str) -> Rows:
-    """A file as one row, which has its path in a column."""
-    yield path, {column: {"path": path}}
+    """A file as one row, which has its path in a column, and the `transcript` of a recording that has one."""
+    lists = _lists_of_transcripts(path) if column == "audio" else []
+    said = _transcripts(tuple((name, os.stat(name).st_mtime_ns) for name in lists))
+    name = os.path.splitext(os.path.basename(path))[0]
+    yield path, {column: {"path": path}, **({"transcript": said[name]} if name in said else {})}
+
+
+def _lists_of_transcripts(path: str) -> list[str]:
+    """The lists of transcripts beside a recording."""
+    folder = os.path.dirname(path) or "."
+    return _listed(folder, os.stat(folder).st_mtime_ns)
+
+
+@functools.lru_cache(64)
+def _listed(folder: str, changed: int) -> list[str]:
+    return sorted(entry.path for entry in os.scandir(folder) if entry.name.endswith(".trans.txt"))
+
+
+@functools.lru_cache(64)
+def _transcripts(lists: tuple) -> dict[str, str]:
+    """What is said in recordings, by their names without ending: LibriSpeech has a line each.
+
+    `lists` has paths, and when they were changed.
+    """
+    found = {}
+    for path, _ in lists:
+        with open(path, encoding="utf-8", errors="replace") as lines:
+            found.update(line.strip().split(maxsplit=1) for line in lines if len(line.split()) > 1)
+    return found
+
+
+def _recording_and_lists(path: str, split: str | None) -> list[str]:
+    return [path, *_lists_of_transcripts(path)]
 
 
 def columns_of_name(name: str) -> dict:
@@ -125,13 +156,14 @@ def table_of(folder: str) -> str | None:
     return next(filter(os.path.isfile, paths), None)
 
 
-def _folder(column: str, extensions: Sequence[str]) -> Format:
+def _folder(column: str, extensions: Sequence[str], contents: Callable | None = None) -> Format:
     return Format(
         functools.partial(read_media, column=column),
         tuple(extensions),
         chunk_rows=FILES_PER_CHUNK,
         columns_of_name=columns_of_name,
+        contents=contents,
     )
 
 
-IMAGES, RECORDINGS = _folder("image", PICTURE_ENDS), _folder("audio", RECORDING_ENDS)
+IMAGES, RECORDINGS = _folder("image", PICTURE_ENDS), _folder("audio", RECORDING_ENDS, _recording_and_lists)
