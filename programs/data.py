@@ -21,7 +21,9 @@ def main(settings: cli.Settings) -> None:
         between = "\n"
 
 
-PROGRAM = cli.Program(main, DataReportConfig, settings=["task", "model.pretrained", "data", "run.seed"])
+PROGRAM = cli.Program(
+    main, DataReportConfig, settings=["task", "model.pretrained", "model.architecture", "data", "run.seed"]
+)
 
 if __name__ == "__main__":
     PROGRAM.run()

@@ -15,8 +15,9 @@ from pyarrow import ipc, parquet
 from tff_tx import datasets
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
-from tff_tx.datasets import DataSpec, overview
+from tff_tx.datasets import DataSpec
 from tff_tx.datasets.likely_task import likely_task
+from tff_tx.datasets.overview import overview
 from tff_tx.datasets.sources import open_source
 
 CLASS = {"names": ["world", "arts"], "_type": "ClassLabel"}
@@ -174,14 +175,17 @@ def test_transcripts_beside_recordings_are_what_they_say(tmp_path):
     for split in ("train-clean-100", "dev-clean"):
         folder = tmp_path / split / "84" / "121"
         folder.mkdir(parents=True)
-        (folder / "84-121-0000.flac").write_bytes(b"fLaC")
-        (folder / "84-121.trans.txt").write_text(f"84-121-0000 GO {split.upper()}\n84-121-0001 DO\n")
+        said = [f"84-121-{n:04} {word} {split.upper()}" for n, word in enumerate(("GO", "DO", "BE", "NOT"))]
+        (folder / "84-121.trans.txt").write_text("\n".join(said))
+        for n in range(3):
+            (folder / f"84-121-{n:04}.flac").write_bytes(b"fLaC")
     spec = file_spec(tmp_path, target_column="transcript")
-    assert read(spec, "target", "client")[["target", "client"]].values.tolist() == [["GO TRAIN-CLEAN-100", "84"]]
-    assert read(spec, "target", pool="validation")["target"].tolist() == ["GO DEV-CLEAN"]
-    assert likely_task(spec, overview(spec), open_source(spec).columns()) == {
-        **{"task.kind": "speech_recognition", "data.target_column": "transcript", "data.client_column": "client"}
-    }
+    assert read(spec, "target")["target"].tolist() == [f"{word} TRAIN-CLEAN-100" for word in ("GO", "DO", "BE")]
+    assert read(spec, "target", pool="validation")["target"].tolist() == [
+        f"{word} DEV-CLEAN" for word in ("GO", "DO", "BE")
+    ]
+    likely = likely_task(spec, overview(spec), open_source(spec).columns())
+    assert likely == {"task.kind": "speech_recognition", "data.target_column": "transcript"}
 
 
 @pytest.mark.parametrize(

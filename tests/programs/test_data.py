@@ -100,8 +100,8 @@ def test_it_starts_without_tensorflow():
 
 def test_it_shows_the_federation_that_train_makes():
     """The same flags, with the same defaults."""
-    of_task = ("data", "task")
-    fields = {p: f for p, f in FIELDS.items() if f.section in of_task or p in ("run.seed", "model.pretrained")}
+    of_task, others = ("data", "task"), ("run.seed", "model.pretrained", "model.architecture")
+    fields = {p: f for p, f in FIELDS.items() if f.section in of_task or p in others}
     assert {field.flag: field for field in data.PROGRAM.fields.values() if field.path in FIELDS} == {
         field.flag: field for field in fields.values()
     }
