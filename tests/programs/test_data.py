@@ -48,13 +48,18 @@ def test_tokenizers(tmp_path):
     assert "label" not in out
 
 
-def test_a_first_line_that_is_no_header_is_questioned(tmp_path):
+def test_a_first_line_that_is_no_header_is_a_record(tmp_path):
     (tmp_path / "x.csv").write_text("".join(f"{n % 3},a title {n},a text of {n}\n" for n in range(20)))
     out, _ = run("data", "--data=x.csv", cwd=tmp_path)
-    assert "A column is called 0: if the first line is no header, name the columns with --columns." in out
+    assert "The first line is read as a record, as its values are such as those below: give names of columns" in out
+    assert "--columns=column1,column2,column3 --task=sequence_classification" in out.splitlines()[-1]
+    assert "--label_column=column1" in out.splitlines()[-1]
     (tmp_path / "y.tsv").write_text("".join(f"{('ham', 'spam')[n % 2]}\ta text of {n}\n" for n in range(20)))
     out, _ = run("data", "--data=y.tsv", cwd=tmp_path)
-    assert "A column is called ham: if the first line is no header, name the columns with --columns." in out
+    assert "--columns=column1,column2 --task=sequence_classification --text_column=column2" in out.splitlines()[-1]
+    (tmp_path / "w.csv").write_text("text,0\n" + "".join(f"a text of {n},{n % 2}\n" for n in range(20)))
+    out, _ = run("data", "--data=w.csv", cwd=tmp_path)
+    assert "A column is called 0: if the first line is no header, name the columns with --columns." in out
     (tmp_path / "z.jsonl").write_text('{"0": "ham"}\n' * 20)
     out, _ = run("data", "--data=z.jsonl", cwd=tmp_path)
     assert "header" not in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,11 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
+from tff_tx.datasets.likely_header import evident_value, is_record
 from tff_tx.datasets.likely_series import steps_in_columns
 from tff_tx.datasets.likely_task import label_note, likely_task, one_hot_note, time_notes
-from tff_tx.datasets.overview import Column, Overview, overview
+from tff_tx.datasets.overview import Overview, overview
 from tff_tx.datasets.readers.files import format_name
-from tff_tx.datasets.readers.values import is_number
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
 from tff_tx.datasets.survey_pass import survey
@@ -72,9 +73,17 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     found, columns = survey(spec), overview(spec)
     yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
-    likely = {}
+    likely, has_header = {}, columns is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
+    if has_header and not _names_columns(config) and is_record(columns):
+        names = tuple(f"column{n}" for n in range(1, len(columns.columns) + 1))
+        yield (
+            f"The first line is read as a record, as its values are such as those below: give names of columns with "
+            f"{flag_of('data.columns')}, in place of {names[0]} and so on."
+        )
+        yield from itertools.islice(_sections(config.replace({"data.columns": names}), settings), 1, None)
+        return
     if columns is not None:
-        yield _columns(columns, format_name(spec) in ("csv", "tsv") and not spec.columns)
+        yield _columns(columns, has_header)
         likely = likely_task(spec, columns, found.pools["train"].columns)
         separated = likely.get("data.label_separator") or spec.label_separator  # a value that is empty has no label
         if not separated and any(c.missing and c.name == likely.get("data.label_column") for c in columns.columns):
@@ -135,16 +144,12 @@ def _columns(found: Overview, has_header: bool) -> str:
                 f"{printable(column.name)} has {column.code} in several rows, apart from all its other numbers: if it "
                 "says that there is none, leave the value empty."
             )
-    if has_header and (name := next((c.name for c in found.columns if _may_be_a_value(c, found)), None)):
+    if has_header and (name := evident_value(found)):
         lines.append(
             f"A column is called {printable(name)}: if the first line is no header, name the columns with "
             f"{flag_of('data.columns')}."
         )
     return "\n".join(lines)
-
-
-def _may_be_a_value(column: Column, found: Overview) -> bool:
-    return is_number(column.name) or any(str(row.get(column.name)).strip() == column.name for row in found.rows)
 
 
 def _command(config: RunConfig, likely: Mapping[str, Any]) -> str:
