@@ -267,6 +267,20 @@ def test_a_table_comes_back_with_predictions(tokenizer, tmp_path):
     assert list(predictor.predict(predictor.read(files=[str(tmp_path / "x.txt")]))) == expected
 
 
+def test_each_text_of_a_folder_comes_back_with_its_name_and_a_prediction(tokenizer, tmp_path):
+    """As folders are trained on: a text a file, here of two lines."""
+    model = bert("sequence_classification", **named("bad", "good", "odd"))
+    texts = {f"{n}.txt": f"{text}\n{text}" for n, text in enumerate(TEXTS)}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    data = datasets.DataSpec("file", files=("aclImdb",))
+    predictor = inference.build_predictor("sequence_classification", model, SPEC, tokenizer=tokenizer, data=data)
+    found = list(predictor.predict(predictor.read(files=[str(tmp_path)])))
+    assert {row["client"]: row["text"] for row in found} == texts
+    expected = predicted("sequence_classification", model, tokenizer, [row["text"] for row in found])
+    assert [row["probabilities"] for row in found] == [row["probabilities"] for row in expected]
+
+
 def test_questions_come_back_with_their_rows(tokenizer, tmp_path):
     """Also those of SQuAD's JSON, with their ids, and of columns with other names."""
     spec = tasks.ModelSpec(max_length=16, context_overlap=2)

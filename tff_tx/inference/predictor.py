@@ -111,7 +111,8 @@ class Predictor(abc.ABC):
         Args:
           texts: Texts.
           question: A question about each text.
-          files: Paths: of texts, one a line, or of what else the model takes; tables with the columns of `data`.
+          files: Paths: of texts, one a line, or of what else the model takes; tables with the columns of `data`;
+            folders of texts, one a file, or of tables.
 
         Raises:
           UserError: If they are not what the model takes, or a file cannot be read.
@@ -122,9 +123,9 @@ class Predictor(abc.ABC):
 
     def _read_file(self, path: str) -> Iterable:
         name = datasets.format_of_table(path, self.data)
-        if name is None:
+        if name is None and not os.path.isdir(path):
             return _read_lines(path)
-        spec = dataclasses.replace(self.files_spec([path]), format=name)
+        spec = dataclasses.replace(self.files_spec([path]), format=name or self.data.format)
         chunks = datasets.read_records(spec, self.record_column, "row")
         return (TableRow(*pair) for chunk in chunks for pair in zip(chunk[self.record_column], chunk["row"]))
 
