@@ -2,7 +2,7 @@
 
 Of each data set, by `programs.tune` and `programs.train` themselves: the best of 16 random configurations, each a whole
 run that is scored on all validation clients; a study for a quarter of the client-seconds which that has spent, with its
-evaluations, that first compares after nine rounds, or a third of them; the same, after one round; the same of arms that
+evaluations, that first compares after a third of the rounds; the same, after one round; the same of arms that
 are runs of FedEx, whose clients draw rates around the arm's, or from a grid that all arms share; and FedEx beside each
 fixed rate of this grid, as whole runs.
 Searched are the rates of clients and server and the server's momentum. What is done is read, and what was interrupted

@@ -254,8 +254,8 @@ class TuneConfig(Section, name="tune"):
     least_rounds: int | None = option(
         None,
         "Rounds before arms are first compared: more where the first rounds do not yet show what becomes of an arm. "
-        "Default: 1 for the head or upper layers of a pretrained model; else 9, or a third of {run.rounds} where these "
-        "are fewer than 27.",
+        "Default: 1 for the head or upper layers of a pretrained model; else a quarter of {run.rounds}, or 9 if that "
+        "is more, but a third at most.",
         flag="tuning_least_rounds",
         least=1,
     )

@@ -119,7 +119,7 @@ def test_arms_are_not_compared_before_the_least_rounds():
     assert next_bracket(0, 12, 3, 1000, least=3).rungs == (4, 12)
     assert next_bracket(0, 27, 3, 1000, least=4).rungs == (9, 27)
     assert next_bracket(0, 27, 3, 1000, least=28).rungs == (27,)
-    assert [least_rounds(ModelConfig(), rounds) for rounds in (300, 27, 12, 6, 2)] == [9, 9, 4, 2, 1]
+    assert [least_rounds(ModelConfig(), rounds) for rounds in (300, 81, 36, 27, 12, 6, 2)] == [75, 21, 9, 9, 4, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ _LEAST_ROUNDS = 9
 def least_rounds(model: ModelConfig, rounds: int) -> int:
     """Rounds before arms are first compared, by default: in fewer a model learns nothing that tells arms apart.
 
-    That is 9, or a third of the rounds of shorter runs; but 1 for the head or upper layers of a pretrained model, whose
-    features have what is to be learned.
+    That is a quarter of the rounds, or 9 if that is more, but no more than a third: high rates lead at first, whatever
+    the number of rounds. It is 1 for the head or upper layers of a pretrained model, whose features have what is to be
+    learned.
     """
     if model.pretrained is not None and model.trainable.startswith(("head", "layers:")):
         return 1
-    return max(1, min(_LEAST_ROUNDS, rounds // 3))
+    return max(1, min(max(_LEAST_ROUNDS, math.ceil(rounds / 4)), rounds // 3))
 
 
 @dataclasses.dataclass(frozen=True)
