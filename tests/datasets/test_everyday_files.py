@@ -67,6 +67,15 @@ def test_names_of_fields_above_words_are_no_word(tmp_path, name):
     assert read(path, "tokens", "tags", **named) == [words, tags]
 
 
+@pytest.mark.parametrize("name", ["x.tsv", "x.conll"])
+def test_sentences_with_a_byte_that_is_no_text_are_left_out(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"a\tO\n\xe9t\tO\n\nb\tB-x\n\nc\tO\n")
+    with pytest.raises(UserError, match=r"line 2: the byte 0xe9 is not UTF-8"):
+        read(path, "tokens")
+    assert read(path, "tokens", "tags", on_bad_rows="skip") == [[["b"], ["c"]], [["B-x"], ["O"]]]
+
+
 def test_labelled_sentences_of_abstracts_can_be_read(tmp_path):
     """As PubMed RCT has them, in files that say the split."""
     for name in ("train", "dev", "test"):

@@ -24,8 +24,9 @@ def read_conll(path: str, columns: Sequence[str], encoding: str | None = None) -
     Lines that begin with # and have other fields than words are comments. Names of the fields in the first line are
     columns too. A row has the values of each column in a list.
     """
-    header = _header(_head(path, encoding))
-    for number, lines in _sentences(path, columns, encoding, header):
+    words = _words(_head(path, encoding))
+    header, width = _header(words), len(columns) or len(words[0] if words else ("token", "tag"))
+    for number, lines in _sentences(path, columns, encoding, header, width):
         where = f"{path}, line {number}"
         bad = next((line for line in lines if isinstance(line, BadRow)), None)
         yield where, bad or _sentence(path, number, lines, columns, header)
@@ -62,7 +63,8 @@ def has_tagged_words(path: str, encoding: str | None = None) -> bool:
         head = _head(path, encoding)
     except (OSError, UserError):
         return False
-    words, header = _words(head), _header(head)
+    words = _words(head)
+    header = _header(words)
     alike = len({*map(len, words)}) == 1 and len(words[0]) > 1
     tagged = all(_TAG.fullmatch(fields[-1]) for fields in words if fields != header)
     sentences = sum(are_words for are_words, _ in itertools.groupby(map(bool, head)))
@@ -70,30 +72,33 @@ def has_tagged_words(path: str, encoding: str | None = None) -> bool:
 
 
 def _head(path, encoding) -> list[list[str]]:
-    """The fields of the first lines, but for comments."""
+    """The fields of the first lines, but for comments and what cannot be decoded."""
     with TextLines(path, encoding) as file:
-        return [_fields(line) for line in itertools.islice(file, _HEAD_LINES) if not line.startswith("#")]
+        lines = [line for _, line in itertools.islice(file.numbered(), _HEAD_LINES) if isinstance(line, str)]
+    return [_fields(line) for line in lines if not line.startswith("#")]
 
 
 def _words(head):
     return [fields for fields in head if fields and fields[0] != _DOCUMENT]
 
 
-def _header(head) -> list[str]:
+def _header(words) -> list[str]:
     """The names of the fields, if the first line has them: it alone does not end with a tag of entities."""
-    first, *others = _words(head) or [[]]
+    first, *others = words or [[]]
     names = {len(first)} == {len(set(first)), *map(len, others)} and len(first) > 1 and all(first)
     tagged = bool(others) and all(_TAG.fullmatch(fields[-1]) for fields in others)
     return first if names and tagged and not _TAG.fullmatch(first[-1]) else []
 
 
-def _sentences(path: str, columns: Sequence[str], encoding: str | None, header: Sequence[str]) -> Iterator[tuple]:
+def _sentences(
+    path: str, columns: Sequence[str], encoding: str | None, header: Sequence[str], width: int
+) -> Iterator[tuple]:
     """(number of the first line, fields of each line or what is wrong with it) of each sentence."""
-    sentence, width, start = [], len(columns) or _width(path, encoding), 0
+    sentence, start = [], 0
     with TextLines(path, encoding) as file:
         for number, line in itertools.chain(file.numbered(), [(0, "")]):
             fields = line if isinstance(line, BadRow) else _fields(line)
-            if not fields or fields[0] == _DOCUMENT or fields == header:
+            if isinstance(fields, list) and (not fields or fields[0] == _DOCUMENT or fields == header):
                 if sentence:
                     yield start, sentence
                 sentence = []
@@ -108,13 +113,6 @@ def _fields(line: str) -> list[str]:
     if not line.strip():
         return []
     return line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-
-
-def _width(path: str, encoding: str | None) -> int:
-    """The number of fields of the first word that is no # or comment."""
-    with TextLines(path, encoding) as file:
-        rows = (_fields(line) for _, line in file.numbered() if isinstance(line, str))
-        return next((len(row) for row in rows if row and row[0] != _DOCUMENT and not row[0].startswith("#")), 2)
 
 
 def _checked(where: str, fields, width: int, columns: Sequence[str]):
