@@ -174,8 +174,8 @@ def _likely_task(spec: DataSpec, found: Overview, record_columns: frozenset) -> 
     flags = {name: there for name, there in flags.items() if {"0", "1"} <= there <= {"0", "1", "-1"}}
     if texts and len(flags) > 1 and not is_label:
         skip = {"data.on_bad_rows": "skip"} if any("-1" in there for there in flags.values()) else {}  # no one judged
-        named = {"data.label_columns": tuple(flags), **skip, **named}
-        return {"task.kind": "multi_label_classification", **text, **named}
+        labels = {"data.label_columns": tuple(flags), **skip}
+        return {"task.kind": "multi_label_classification", **text, **labels, **named}
     lists = [] if not texts or is_label else _lists_of_labels(rest)
     if lists and (not labels or lists[0].name.lower() in _LISTS):
         how = {"data.label_separator": lists[0].separator} if lists[0].separator else {}

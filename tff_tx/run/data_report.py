@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,18 +69,20 @@ def _skipping(config: RunConfig, settings: DataReportConfig) -> list[str]:
 
 def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     count, spec = _token_counter(settings.tokenizer), DataSpec.of(config)
-    title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
-    found, columns = survey(spec), overview(spec)
+    columns, likely = overview(spec), {}
+    has_header = columns is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
+    has_none = has_header and not _names_columns(config) and is_record(columns)
+    if has_none:
+        config = config.replace({"data.columns": tuple(f"column{n + 1}" for n in range(len(columns.columns)))})
+        spec = DataSpec.of(config)
+        columns, has_header = overview(spec), False
+    found, title = survey(spec), " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
-    likely, has_header = {}, columns is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
-    if has_header and not _names_columns(config) and is_record(columns):
-        names = tuple(f"column{n}" for n in range(1, len(columns.columns) + 1))
+    if has_none:
         yield (
-            f"The first line is read as a record, as its values are such as those below: give names of columns with "
-            f"{flag_of('data.columns')}, in place of {names[0]} and so on."
+            "The first line is read as a record, as its values are such as those below: give names of columns with "
+            f"{flag_of('data.columns')}, in place of {spec.columns[0]} and so on."
         )
-        yield from itertools.islice(_sections(config.replace({"data.columns": names}), settings), 1, None)
-        return
     if columns is not None:
         yield _columns(columns, has_header)
         likely = likely_task(spec, columns, found.pools["train"].columns)

@@ -135,6 +135,10 @@ def _label_names(file: File, spec: DataSpec, fmt: Format) -> tuple[str, ...]:
         return fmt.label_names(file.path, file.split, spec.label_column) if fmt.label_names else ()
 
 
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *["..."] * (len(names) > 3)])
+
+
 def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
     """How the files are written, if formats leave that open: those that are written alike in one line."""
     paths: dict = {}
@@ -144,11 +148,11 @@ def _notes(found: dict, spec: DataSpec, fmt: Format) -> list[str]:
         said += [fmt.describe(file.path, **_settings(spec, fmt))] if fmt.describe else []
         if said:
             paths.setdefault(", ".join(said), []).append(os.path.basename(file.path))
-    notes = [f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {said}" for said, names in paths.items()]
+    notes = [f"{_first_of(names)}: {said}" for said, names in paths.items()]
     if held_out := trained_on_by_name(found["train"]) if len(found) == 1 and fmt.columns_of_name is None else []:
         notes.append(
-            f"{', '.join(held_out[:3])}{', ...' if len(held_out) > 3 else ''}: trained on as all files of the folder, "
-            "as their names say no split of training data; name the files of each split, or call one train."
+            f"{_first_of(held_out)}: trained on as all files of the folder, as their names say no split of training "
+            "data; name the files of each split, or call one train."
         )
     return notes + (_time_notes(found["train"][0], spec, fmt) if spec.client_per_column else [])
 
