@@ -82,7 +82,7 @@ def run(train):
         ({"method": "leave_one_out", "max_sweeps": 2}, "contribution.max_sweeps=2 has no effect with"),
         ({"method": "truncated_monte_carlo", "round_truncation": 0.1}, "remove it, or use gtg_shapley"),
         ({"first_round": 9}, "contribution.first_round=9 and contribution.last_round=None leave none of the 3 rounds"),
-        ({"metric": "beauty"}, "contribution.metric=beauty: must be one of loss, accuracy"),
+        ({"metric": "num_items"}, "contribution.metric=num_items: must be one of loss, accuracy((?!num_).)*$"),
         ({"split_name": "validation"}, "contribution.split_name=validation: the run held no such data out"),
     ],
 )

@@ -246,7 +246,8 @@ class TuneConfig(Section, name="tune"):
     )
     reduction: int = option(
         3,
-        "Successive halving: one of this many arms survives a rung, and is trained for this many times the rounds.",
+        "Successive halving: one of this many arms survives a rung, and is trained for this many times the rounds. "
+        "If {run.rounds} are fewer than this many times {tune.least_rounds}, all arms are whole runs.",
         flag="tuning_reduction",
         least=2,
         most=16,

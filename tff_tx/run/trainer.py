@@ -272,14 +272,14 @@ class Trainer:
         run = self.config.run
         if run.patience is None and not run.keep_best:
             return []
-        known = {metric.name: metric for metric in self._task.task.metrics}
+        known = self._task.task.metrics_that_rank()
         name = run.monitor.rpartition("/")[2]  # of several models: NAME/METRIC
         if name not in known:
             raise UserError(f"{setting('run.monitor')}={run.monitor}: must be one of {', '.join(known)}.")
         if not evaluators:
             sizes = f"{setting('data.validation_fraction')} or {setting('data.test_fraction')}"
             raise UserError(f"{setting('run.monitor')} needs held-out data: raise {sizes}, or name held-out files.")
-        higher = bool(known[name].higher_is_better)
+        higher = known[name].higher_is_better
         stopping = [EarlyStopping(run.monitor, higher, run.patience)] if run.patience is not None else []
         return [*stopping, *([KeepBest(run.monitor, higher)] if run.keep_best else [])]
 

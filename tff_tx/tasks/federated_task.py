@@ -84,6 +84,10 @@ class FederatedTask:
         """What is known of the metrics that evaluation gives."""
         return (*self.model.objective.metrics, *self.definition.score_metrics)
 
+    def metrics_that_rank(self) -> dict[str, models.Metric]:
+        """Metrics by which one model is better than another, by name: all but counts."""
+        return {metric.name: metric for metric in self.metrics if metric.higher_is_better is not None}
+
     @property
     def train_batches(self) -> tff.Computation:
         """(`CLIENT` -> <x,y>*): a client's batches of a round, read where it runs."""

@@ -68,6 +68,12 @@ def test_arms_that_were_close_or_are_not_scored_by_all_clients_cost_more(probed)
     assert found.of(BRACKET) == pytest.approx(20 * 7 + (3 * 2 * 9 / 6 + EVERYONE) * 5)
 
 
+def test_an_arm_that_has_diverged_shows_nothing_of_what_evaluations_take(probed):
+    before = costs(probed, SECONDS).of(BRACKET)
+    probed.score(1, 4, Scores(np.full(2, np.inf), np.ones(2)), {SECONDS: 0.001})
+    assert costs(probed, SECONDS).of(BRACKET) == before
+
+
 def test_of_time_arms_and_evaluations_also_cost_what_traces_them(tmp_path):
     """An arm takes 10 seconds more each time it goes on, and the first evaluation 20 more than its client."""
     records = Records(str(tmp_path))

@@ -30,6 +30,14 @@ def test_a_study_over_its_budget_says_why(budget, spent, method, sentence):
     assert report._share_spent(study).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("rungs", "arms", "words"), [((1, 3), 5, "5 arms"), ((3,), 5, "5 arms, all of them whole runs"), ((3,), 1, "1 arm")]
+)
+def test_arms_that_were_never_compared_early_are_said(rungs, arms, words):
+    records = types.SimpleNamespace(brackets=[(Bracket(arms, rungs, 3), [{}] * arms)])
+    assert report._number(types.SimpleNamespace(records=records), arms) == words
+
+
 def test_the_best_arm_so_far_is_the_best_until_the_end_of_the_study():
     """Brackets of two arms for 1 round and one for 2 more, whose whole arms are 0, 2 and 5."""
 

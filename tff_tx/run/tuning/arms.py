@@ -69,7 +69,7 @@ def scored_by(task: FederatedTask, metric: str) -> tuple[list[str], Metric]:
             "tuning needs a validation split, as the test split is for the model that it ends with: set "
             f"{setting('data.validation_fraction')}=0.1, or name {setting('data.validation_files')}."
         )
-    known = {metric.name: metric for metric in task.metrics}
+    known = task.metrics_that_rank()
     if metric not in known:
         raise UserError(f"{setting('tune.metric')}={metric}: must be one of {', '.join(known)}.")
     return task.validation.client_ids, known[metric]
@@ -190,15 +190,15 @@ class Arms:
         started, ids = time.monotonic(), self.clients[done:clients]
         if (arm, rounds) not in self._weights:
             self._weights[arm, rounds] = self._advance(arm, values, rounds)
-        scores, weights = np.full(len(ids), np.inf), np.ones(len(ids))
+        scores, weights, cost = np.full(len(ids), np.inf), np.ones(len(ids)), {}
         if (trained := self._weights[arm, rounds]) is not None:
+            cost = self.cost_of_scores(done, clients)
             _, by_client = self._evaluator(arm, values).evaluate(trained, ids)
             scores = self._sign * by_client[self.metric.name].to_numpy(np.float64)
             weights = by_client["num_examples"].to_numpy(np.float64)
             scores[~np.isfinite(scores)] = np.inf
         if known is not None:
             scores, weights = np.append(known.values, scores), np.append(known.weights, weights)
-        cost = self.cost_of_scores(done, clients)
         found = Scores(scores, weights)
         self._records.score(arm, rounds, found, {**cost, "seconds": time.monotonic() - started})
         return found

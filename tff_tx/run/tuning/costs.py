@@ -68,7 +68,8 @@ class Costs:
         if end <= first:
             return 0.0
         # The fastest evaluation traces nothing, so that it shows the time of clients; what is more is that of tracing.
-        done = self.records.evaluations
+        if not (done := self.records.evaluations):
+            return 0.0
         client = min(seconds / clients for clients, seconds in done)
         start = sum(seconds - clients * client for clients, seconds in done) / len(done)
         return start + (end - first) * client

@@ -34,7 +34,7 @@ class Records:
       training: What training has cost, by `COSTS`.
       scoring: What evaluation has cost, by `COSTS`.
       starts: Seconds of each time an arm was trained that were none of its rounds', as it was traced or restored.
-      evaluations: Clients and seconds of each evaluation.
+      evaluations: Clients and seconds of each evaluation of an arm that had not diverged.
     """
 
     def __init__(self, directory: str):
@@ -78,7 +78,8 @@ class Records:
             new = len(values) - (len(self._scores[key].values) if key in self._scores else 0)
             if new <= 0 or len(weights) != len(values):
                 raise ValueError(f"{len(values)} scores, {new} of them new, and {len(weights)} weights")
-            self.evaluations.append((new, record["cost"][SECONDS]))
+            if np.isfinite(values).any():
+                self.evaluations.append((new, record["cost"][SECONDS]))
             self._scores[key] = Scores(values, weights)
         else:
             self._trained[key] = record["cost"]

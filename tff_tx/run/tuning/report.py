@@ -164,6 +164,11 @@ def _share_spent(study):
     return f"{share - 1:.1%} over the budget of {study.budget}, {because}"
 
 
+def _number(study, arms):
+    compared = any(len(bracket.rungs) > 1 for bracket, _ in study.records.brackets)
+    return f"{arms} {'arms' if arms > 1 else 'arm'}" + ("" if compared or arms == 1 else ", all of them whole runs")
+
+
 def _summary(study, table, best):
     row, name = table.iloc[0], study.arms.metric.name
     alike = int((table["verdict"] == "within the noise of the best").sum())
@@ -173,7 +178,7 @@ def _summary(study, table, best):
     return "\n".join(
         [
             *([study.plan.describe()] if study.plan is not None else []),
-            f"Best of {len(table)} arms: arm {best}, {chosen}",
+            f"Best of {_number(study, len(table))}: arm {best}, {chosen}",
             f"validation: {name} {row[name]:.4g}, standard error {row['standard_error']:.2g} over {row['clients']} "
             f"clients; within the noise of it: {alike} of {len(table) - 1} other arms",
             f"Spent: {spent}; {_share_spent(study)}. {written}",
