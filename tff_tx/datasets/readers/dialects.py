@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from tff_tx.core.errors import UserError
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.readers.opening import TextLines
 
@@ -19,6 +20,7 @@ SEPARATORS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "|", "::": ":
 # Python's reader takes one character; ASCII's separator of units is in no text.
 _ONE_FOR_SEVERAL = "\x1f"
 _HEAD_LINES, _HEAD_CHARACTERS = 500, 2**16
+_FEWEST_ROWS, _FEWEST_BETWEEN_COMMAS = 5, 3
 _EXCEL_HINT = re.compile(r"sep=(.)\r?\n?$")
 # What MySQL writes for NULL where it escapes by backslashes.
 _NULL = re.compile(r"(?:^|(?<=[\t,;|]))\\N(?=[\t,;|\r\n]|$)")
@@ -91,11 +93,7 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
       delimiter: The delimiter if it is known.
       encoding: See `TextLines`.
     """
-    with TextLines(path, encoding) as file:
-        lines, head = (line for _, line in file.numbered() if isinstance(line, str)), []
-        while len(head) < _HEAD_LINES and sum(map(len, head)) < _HEAD_CHARACTERS and (line := next(lines, "")):
-            head.append(line)
-        whole = next(lines, None) is None
+    head, whole = _head(path, encoding)
     hint = _EXCEL_HINT.match(head[0]) if head else None
     head = head[1:] if hint else head
     known = delimiter or (hint and hint[1])
@@ -108,6 +106,33 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
     if not known and (not shares[best] or best.delimiter == "\t") and _has_columns_of_blanks(best, head, whole):
         best = _ALIGNED
     return dataclasses.replace(best, hint=bool(hint), row_names=_has_row_names(best, head))
+
+
+def is_separated(path: str, encoding: str | None = None) -> bool:
+    """Whether the first lines of a file are rows of a table: all have as many values, and commas make three or more.
+
+    A text may well have a comma a line. Lines with blank ones between are no rows, as those of CoNLL files.
+    """
+    try:
+        head, whole = _head(path, encoding)
+        dialect = dialect_of(path, ",", encoding=encoding)
+    except (OSError, UserError):
+        return False
+    rows = [line for line in head[dialect.hint :] if line.strip()]
+    if len(rows) < _FEWEST_ROWS or not all(line.strip() for line in head[: len(rows)]):
+        return False
+    if _share(dialect, rows, whole) < 1:
+        return False
+    return dialect.delimiter != "," or len(next(dialect.records(rows))) >= _FEWEST_BETWEEN_COMMAS
+
+
+def _head(path, encoding) -> tuple[list[str], bool]:
+    """The first lines but those that cannot be decoded, and whether that is the whole file."""
+    with TextLines(path, encoding) as file:
+        lines, head = (line for _, line in file.numbered() if isinstance(line, str)), []
+        while len(head) < _HEAD_LINES and sum(map(len, head)) < _HEAD_CHARACTERS and (line := next(lines, "")):
+            head.append(line)
+        return head, next(lines, None) is None
 
 
 _ALIGNED = Dialect(" ", blanks=True)

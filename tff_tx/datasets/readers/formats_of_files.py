@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tff_tx.config.registries import FORMATS
 from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers.conll import begins_with_mark, has_tagged_words
+from tff_tx.datasets.readers.dialects import is_separated
 from tff_tx.datasets.readers.hugging_face import is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.lines import has_labelled_lines
@@ -47,11 +48,17 @@ class File:
 
 
 def format_of_table(path: str, spec: DataSpec) -> str | None:
-    """The format of another file with records as those of a spec, by its name; None if it is that of no such file."""
-    end = ending(path)
-    if spec.format and end in map(ending, spec.files):
+    """The format of another file with records as those of a spec; None if it is that of no such file.
+
+    That is by its name, and by its first lines where names say nothing; but `.txt` is a text unless the spec has such.
+    """
+    is_like_others = ending(path) in map(ending, spec.files)
+    if spec.format and is_like_others:
         return spec.format
-    return format_by_name(path, spec.encoding)
+    found = format_by_name(path, spec.encoding)
+    if found is None and os.path.isfile(path) and (is_like_others or ending(path) != ".txt"):
+        found = _format_by_first_lines(path, spec.encoding)
+    return found
 
 
 def ending(path: str) -> str:
@@ -70,6 +77,15 @@ def format_by_name(path: str, encoding: str | None) -> str | None:
     if is_conll is not None and is_conll(path, encoding):
         return "conll"
     return next((name for name, fmt in FORMATS.items() if end in fmt.extensions), None)
+
+
+def _format_by_first_lines(path: str, encoding: str | None) -> str | None:
+    """The format of a file whose name says nothing; None: its first lines do not either."""
+    if (found := json_format(path, encoding)) is not None:
+        return found
+    if has_tagged_words(path, encoding):
+        return "conll"
+    return "csv" if is_separated(path, encoding) else None
 
 
 def format_of(files: Sequence[File], encoding: str | None) -> str:
@@ -92,7 +108,7 @@ def format_of(files: Sequence[File], encoding: str | None) -> str:
     if names == {None} and all(file.in_folder for file in files):
         return "text"
     if names == {None}:
-        names = {json_format(file.path, encoding) for file in files}
+        names = {_format_by_first_lines(file.path, encoding) for file in files}
     if len(names) > 1 and None not in names:
         of_each = {name: file.name for file, name in by_name}
         found = ", ".join(f"{name} ({of_each[name]})" for name in sorted(of_each))
