@@ -49,6 +49,19 @@ def test_tpe_learns_from_the_arms_that_have_ended(tmp_path):
     assert np.median(distances(later)) < 0.75 * np.median(distances(first))
 
 
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+def test_studies_of_other_seeds_try_other_values(sampler, tmp_path):
+    """Brackets of one arm each: the arms of a study are not those of the study with the next seed, one later."""
+    tried = []
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        proposals = Proposals(str(tmp_path / str(seed)), SPACE, RunConfig.of({"run.seed": seed}), sampler)
+        arms = [proposals.propose(1, first=first, with_current=False)[0] for first in range(6)]
+        tried.append({arm["client.learning_rate"] for arm in arms})
+    assert len(tried[0]) == len(tried[1]) == 6
+    assert not tried[0] & tried[1]
+
+
 def test_the_same_seed_proposes_the_same(tmp_path):
     found = []
     for name in ("one", "two"):

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tff_tx.config import FIELDS, RunConfig, check, resolve, show, without_effect
 from tff_tx.config.option import Range
 from tff_tx.config.space import Space
@@ -87,7 +89,9 @@ class Proposals:
           UserError: If no values of the space fit together.
         """
         ended = self._study.get_trials(deepcopy=False)
-        sampler = _sampler(self._sampler, self._config.run.seed + first, len(ended))
+        # Mixed: as a sum, the second bracket of a study would be the first one of the study with the next seed.
+        seed = int(np.random.SeedSequence((self._config.run.seed, first)).generate_state(1)[0])
+        sampler = _sampler(self._sampler, seed, len(ended))
         study = optuna.create_study(sampler=sampler)
         # All settings for each trial: an even sequence begins anew, with the same values, where a trial lacks some.
         distributions = {FIELDS[path].flag: _distribution(path, domain) for path, domain in self._space.domains.items()}
