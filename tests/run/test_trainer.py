@@ -161,6 +161,16 @@ def test_more_rounds_equal_a_straight_run(task, begun, straight, tmp_path):
     assert model_bytes(tmp_path) == model_bytes(straight[2])
 
 
+@pytest.mark.parametrize("schedule", [None, "cosine"])
+def test_a_run_of_more_rounds_has_the_process_of_the_one_before_where_it_may(task, tmp_path, schedule, monkeypatch):
+    """Making it takes longer than short runs; a schedule depends on the number of rounds."""
+    found = trainer(task, tmp_path, algorithm=ft.FedAvg(client=ft.Adam(1e-3, schedule=schedule), steps=2), rounds=1)
+    process = found.process
+    monkeypatch.setattr(ft.Trainer, "_fit", lambda self: None)
+    found.fit(rounds=2)
+    assert (found.process is process) == (schedule is None)
+
+
 def test_more_rounds_are_rejected_where_a_schedule_depends_on_them(task, tmp_path):
     begun = trainer(task, tmp_path, algorithm=ft.FedAvg(client=ft.Adam(1e-3, schedule="cosine"), steps=2), rounds=1)
     run_directory.write_config(str(tmp_path), begun.config, {})

@@ -167,7 +167,8 @@ class Trainer:
             config = self.config.replace({"run.rounds": rounds})
             check(config)
             self.config = config
-            self.__dict__.pop("_assembly", None)
+            if before := self.__dict__.pop("_assembly", None):
+                self._assembly = assemble.assemble(config, self._task.task, self._aggregator, before)
         with directory.writing(self.config.run.directory):
             return self._fit()
 

@@ -12,8 +12,10 @@ from tff_tx.run.assemble.tasks import load_task
 from tff_tx.tasks import FederatedTask
 
 
-def assemble(config: RunConfig, task: FederatedTask, aggregator: Any = None) -> Assembly:
+def assemble(
+    config: RunConfig, task: FederatedTask, aggregator: Any = None, before: Assembly | None = None
+) -> Assembly:
     """The parts of a run, of a configuration that is resolved and checked; see `Assembly.build`."""
     if config.ensemble.enabled:
         return EnsembleAssembly.build(config, task)
-    return Assembly.build(config, task, aggregator)
+    return Assembly.build(config, task, aggregator, before)

@@ -62,8 +62,13 @@ class Assembly:
     process: tff.learning.templates.LearningProcess
 
     @classmethod
-    def build(cls, config: RunConfig, task: tasks.FederatedTask, aggregator: Any = None) -> Assembly:
+    def build(
+        cls, config: RunConfig, task: tasks.FederatedTask, aggregator: Any = None, before: Assembly | None = None
+    ) -> Assembly:
         """Puts the parts together, with a factory in place of the configuration's aggregation if one is given.
+
+        `before` are those of a run that has other rounds, and is alike in everything else: its process is taken where
+        it does not depend on them, as making one takes seconds.
 
         Raises:
           UserError: If they do not fit.
@@ -80,6 +85,8 @@ class Assembly:
         trained = task if cache is None else cache.task
         plan = privacy.build_plan(config, len(task.train.client_ids), weights, processes.server_rates(config))
         accounts = privacy.build_client_side_ledgers(config, task.train.sizes().values())
+        if before is not None and before.plan is None and not processes.is_scheduled(config):
+            return cls(config, task, canaries, attack, cache, plan, accounts, before.process)
         parts = attacks.option_parts(attack) if aggregator is None else {"aggregator": aggregator}
         process = _process(config, trained.model, len(task.train.client_ids), plan, parts)
         if config.engine.name != "federation":  # whose participants read their data themselves

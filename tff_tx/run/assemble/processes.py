@@ -113,6 +113,12 @@ def _schedule(config, name, peak) -> Callable | None:
     return algorithms.build_schedule(name, peak, warmup, config.run.rounds)
 
 
+def is_scheduled(config: RunConfig) -> bool:
+    """Whether rates depend on the number of rounds."""
+    rates = (config.client.schedule, config.client_learning_rate), (config.server.schedule, config.server.learning_rate)
+    return any(_schedule(config, name, peak) is not None for name, peak in rates)
+
+
 def server_rates(config: RunConfig) -> np.ndarray | None:
     """The server's rate of each round, float [rounds]; None: it is constant."""
     schedule = _schedule(config, config.server.schedule, config.server.learning_rate)
