@@ -73,6 +73,14 @@ def test_the_model_must_take_what_the_preprocessing_makes(digits_task):
         dataclasses.replace(digits_task, model=tiny.linear_model())
 
 
+def test_only_what_each_evaluation_gives_ranks_models(digits_task):
+    """What texts that a model writes are scored by is in none during training."""
+    writing = dataclasses.replace(digits_task, kind="sequence_to_sequence")
+    assert "rouge_l" in {metric.name for metric in writing.metrics}
+    assert writing.metrics_that_rank() == digits_task.metrics_that_rank()
+    assert {"loss", "accuracy"} <= set(writing.metrics_that_rank())
+
+
 def test_seeds_differ_between_clients_and_rounds_and_repeat():
     def seeds(**fields):
         arguments = {"client_ids": ["a", "b", "O'Brien é"], "seed": 1, "round_num": 1, **fields}

@@ -85,8 +85,9 @@ class FederatedTask:
         return (*self.model.objective.metrics, *self.definition.score_metrics)
 
     def metrics_that_rank(self) -> dict[str, models.Metric]:
-        """Metrics by which one model is better than another, by name: all but counts."""
-        return {metric.name: metric for metric in self.metrics if metric.higher_is_better is not None}
+        """Metrics of each evaluation by which one model is better than another, by name: no counts, nor of texts."""
+        metrics = self.model.objective.metrics
+        return {metric.name: metric for metric in metrics if metric.higher_is_better is not None}
 
     @property
     def train_batches(self) -> tff.Computation:
