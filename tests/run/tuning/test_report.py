@@ -1,5 +1,6 @@
-"""What a study says in the end."""
+"""What a study says and leaves in the end."""
 
+import os
 import types
 
 import numpy as np
@@ -49,3 +50,15 @@ def test_the_best_arm_so_far_is_the_best_until_the_end_of_the_study():
     records = types.SimpleNamespace(brackets=brackets, scores=scores)
     study = types.SimpleNamespace(records=records, config=RunConfig.of({"run.rounds": 3}))
     assert [(spent, scores.mean) for spent, scores in report._incumbents(study)] == [(4, 0.5), (8, 0.4), (12, 0.4)]
+
+
+def test_the_best_arm_is_linked_also_in_a_study_whose_copy_has_no_links(tmp_path):
+    for number in (0, 1):
+        (tmp_path / "arms" / str(number)).mkdir(parents=True)
+    link = tmp_path / "best"
+    link.mkdir()
+    (link / "config.json").write_text("{}")
+    for number in (0, 1):
+        report._link(str(tmp_path / "arms" / str(number)), str(link))
+        assert os.readlink(link) == f"arms/{number}"
+    assert len(os.listdir(tmp_path / "arms")) == 2

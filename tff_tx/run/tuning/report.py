@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from typing import Any
@@ -48,13 +47,10 @@ def finish(study: Any, best: int, trainer: Trainer) -> Result:
     """Writes the results of a `_Study`; returns its `Result`."""
     directory = study.directory
     table = _table(study, best)
-    table.to_csv(os.path.join(directory, TABLE), index=False)
+    files.write_text(os.path.join(directory, TABLE), table.to_csv(index=False), "study_dir")
     flags = flags_of(trainer.config.replace({"run.directory": None}))
     files.write_text(os.path.join(directory, FLAGS), "\n".join(flags) + "\n", "study_dir")
-    link = os.path.join(directory, BEST)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(link)
-    os.symlink(os.path.relpath(study.arms.path(best), directory), link)
+    _link(study.arms.path(best), os.path.join(directory, BEST))
     if study.plan is not None:
         statement = study.plan.statement()
         files.write_text(os.path.join(directory, PRIVACY), statement + "\n", "study_dir")
@@ -62,6 +58,12 @@ def finish(study: Any, best: int, trainer: Trainer) -> Result:
     _draw_incumbent(study, os.path.join(directory, "incumbent.png"))
     _draw_importance(study, os.path.join(directory, "importance.png"))
     return Result(trainer, table, flags, directory, _summary(study, table, best))
+
+
+def _link(run_dir, link):
+    """Makes a relative link to the best arm's directory, in place of that before; in a copied study this is no link."""
+    files.remove(link)
+    os.symlink(os.path.relpath(run_dir, os.path.dirname(link)), link)
 
 
 def _table(study, best):
