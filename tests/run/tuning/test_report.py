@@ -52,6 +52,23 @@ def test_the_best_arm_so_far_is_the_best_until_the_end_of_the_study():
     assert [(spent, scores.mean) for spent, scores in report._incumbents(study)] == [(4, 0.5), (8, 0.4), (12, 0.4)]
 
 
+def test_rounds_of_a_plot_are_whole_numbers(monkeypatch):
+    """Also of a study of one bracket, whose best arm so far is a single point."""
+    scores = Scores(np.array([0.5, 0.6]), np.ones(2))
+    records = types.SimpleNamespace(
+        brackets=[(Bracket(1, (3,), 3), [{}])], scores=lambda arm, rounds: scores, curve=lambda arm: {3: scores}
+    )
+    metric = types.SimpleNamespace(name="loss")
+    arms = types.SimpleNamespace(metric=metric, shown=float)
+    config = RunConfig.of({"run.rounds": 3})
+    study = types.SimpleNamespace(records=records, arms=arms, config=config, _values=lambda: [{}])
+    drawn = []
+    monkeypatch.setattr(report.plots, "save", lambda figure, path: drawn.append(figure))
+    report._draw_incumbent(study, "")
+    for axes in drawn[0].axes:
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
 def test_the_best_arm_is_linked_also_in_a_study_whose_copy_has_no_links(tmp_path):
     for number in (0, 1):
         (tmp_path / "arms" / str(number)).mkdir(parents=True)

@@ -121,7 +121,7 @@ def _draw_incumbent(study, path):
     over_budget.set_xlabel("rounds of training spent, all arms")
     over_budget.set_title("best arm so far")
     for one in (axes, over_budget):
-        one.xaxis.get_major_locator().set_params(integer=True)
+        one.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.set_xlabel("rounds of an arm")
     axes.set_ylabel(f"{study.arms.metric.name} on validation clients")
     figure.tight_layout()
