@@ -58,6 +58,11 @@ class Budget:
             )
         return cls(amount * unit[1], unit[0])
 
+    @property
+    def unit(self) -> tuple[int, str]:
+        """The unit that amounts are shown in: its size in that of `cost`, and its name."""
+        return _SHOWN[self.cost]
+
     def __str__(self) -> str:
-        size, unit = _SHOWN[self.cost]
+        size, unit = self.unit
         return f"{self.amount / size:,.10g} {unit}"

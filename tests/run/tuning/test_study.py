@@ -181,6 +181,20 @@ def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):
     assert cost == {"rounds": 3.0, "client_seconds": (22 + 33) / 2, "bytes": 2 * 20 + 2 + 2 * 30 + 3.0, "seconds": 7.0}
 
 
+@pytest.mark.parametrize(
+    ("budget", "spent", "shown"),
+    [("12 rounds", 7.0, "7/12 rounds"), ("0.08 MB", 65_712.0, "0.065712/0.08 MB"), ("1 h", 4000.0, "3,600/3,600 s")],
+)
+def test_progress_is_in_the_unit_of_the_budget_and_begins_where_the_study_is(budget, spent, shown, capsys):
+    with study._progress_bar(Budget.of(budget), spent, True) as bar:
+        assert bar.n == bar.initial
+        bar.set_description("round 1")
+    lines = capsys.readouterr().err.split("\r")
+    assert all("%|" in line and f"| {shown} [" in line for line in lines if line.strip())
+    assert lines[-1].startswith("round 1: ")
+    assert ": :" not in lines[-1]
+
+
 def test_a_study_has_one_writer(task, tmp_path):
     directory = tmp_path / "study"
     directory.mkdir()

@@ -116,7 +116,7 @@ class _Study:
 
     def run(self) -> report.Result:
         """All brackets, and the best arm."""
-        with tqdm(total=self.budget.amount, unit=f" {self.budget.cost}", disable=not self.progress) as self._bar:
+        with _progress_bar(self.budget, self.records.spent[self.budget.cost], self.progress) as self._bar:
             number, first, whole = 0, 0, []
             while True:
                 if number == len(self.records.brackets) and not self._begin(number, first):
@@ -212,5 +212,13 @@ class _Study:
 
     def _show(self, text):
         self._bar.set_description(text, refresh=False)
-        self._bar.n = min(self.records.spent[self.budget.cost], self.budget.amount)
+        self._bar.n = min(self.records.spent[self.budget.cost], self.budget.amount) / self.budget.unit[0]
         self._bar.refresh()
+
+
+def _progress_bar(budget, spent, is_shown):
+    """A bar over the budget, from what a study has spent already, in the unit that budgets are given in."""
+    size, unit = budget.unit
+    numbers = "{desc}{percentage:3.0f}%|{bar}| {n:,.6g}/{total:,.6g} {unit} [{elapsed}<{remaining}]"
+    total, begun = budget.amount / size, min(spent, budget.amount) / size
+    return tqdm(total=total, initial=begun, unit=unit, bar_format=numbers, disable=not is_shown)
