@@ -5,6 +5,7 @@ import pytest
 
 from tff_tx.config import RunConfig
 from tff_tx.config.space import Space
+from tff_tx.core.errors import UserError
 from tff_tx.run.tuning.proposals import Proposals
 
 SPACE = Space.of(
@@ -69,3 +70,24 @@ def test_the_same_seed_proposes_the_same(tmp_path):
         found.append(Proposals(str(tmp_path / name), SPACE, RunConfig(), "tpe").propose(5, 0, with_current=True))
     assert found[0] == found[1]
     assert found[0][0] == {}
+
+
+def test_trials_are_stored_in_the_study_whatever_its_name(tmp_path):
+    """Studies whose names are the same up to a sign of URLs have no trials in common."""
+    names = ["what?1", "what?2", "what#3", "50%25", "ü 'q'"]
+    for arm, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        _stored(tmp_path / name).end(arm, {"client.learning_rate": 0.1}, {1: 0.5}, True)
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    for arm, name in enumerate(names):
+        assert [t.user_attrs["arm"] for t in _stored(tmp_path / name)._study.trials] == [arm]
+
+
+def test_a_damaged_storage_is_a_sentence(tmp_path):
+    (tmp_path / "optuna.db").write_bytes(b"no database " * 100)
+    with pytest.raises(UserError, match=r"optuna\.db is damaged \(.*\): remove it, and the study makes it again"):
+        _stored(tmp_path)
+
+
+def _stored(directory):
+    return Proposals(str(directory), SPACE, RunConfig(), "tpe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.parse
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,9 +14,11 @@ from tff_tx.config import FIELDS, RunConfig, check, resolve, show, without_effec
 from tff_tx.config.option import Range
 from tff_tx.config.space import Space
 from tff_tx.core.errors import UserError
+from tff_tx.core.text import one_line
 
 try:
     import optuna
+    import sqlalchemy
 except ImportError as error:
     raise UserError(f"tuning needs Optuna ({error}): install the extra `tune`, as with pip install optuna.") from error
 
@@ -23,6 +26,18 @@ _TRIES, _STARTUP = 100, 10
 NAME, FILE = "tff_tx", "optuna.db"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _stored(path):
+    """Optuna's study in a file, which may have any name: as a URI of SQLite, where `?` and `#` begin no other part."""
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///file:{urllib.parse.quote(path)}?uri=true", study_name=NAME, load_if_exists=True
+        )
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        raise UserError(
+            f"{path} is damaged ({one_line(error)}): remove it, and the study makes it again of its records."
+        ) from error
 
 
 def _sampler(name, seed, ended):
@@ -74,13 +89,14 @@ class Proposals:
       space: What is searched.
       config: The configuration that it is searched around.
       sampler: One of `TUNING_SAMPLERS`.
+
+    Raises:
+      UserError: If the storage is damaged.
     """
 
     def __init__(self, directory: str, space: Space, config: RunConfig, sampler: str):
         self._space, self._config, self._sampler = space, config, sampler
-        self._study = optuna.create_study(
-            storage=f"sqlite:///{os.path.join(directory, FILE)}", study_name=NAME, load_if_exists=True
-        )
+        self._study = _stored(os.path.join(directory, FILE))
 
     def propose(self, number: int, first: int, with_current: bool) -> list[dict[str, Any]]:
         """Values by path for `number` arms from `first` on; one of them the configuration's own `with_current`.
