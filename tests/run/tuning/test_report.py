@@ -6,8 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from tff_tx.config import RunConfig
+from tff_tx.config import FIELDS, RunConfig
 from tff_tx.config.budget import BYTES, ROUNDS, Budget
+from tff_tx.config.space import Space
 from tff_tx.privacy.studies import SELECTION
 from tff_tx.run.tuning import report
 from tff_tx.run.tuning.brackets import Bracket
@@ -67,6 +68,25 @@ def test_rounds_of_a_plot_are_whole_numbers(monkeypatch):
     report._draw_incumbent(study, "")
     for axes in drawn[0].axes:
         assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+def test_numbers_of_the_table_are_numbers():
+    """So that a notebook sorts by them; the first arm is the configuration as it is."""
+    values = [{}, {"client.batch_size": 8, "client.learning_rate": 0.5, "client.optimizer": "sgd"}]
+    scores = [Scores(np.array([loss, loss]), np.ones(2)) for loss in (0.4, 0.3)]
+    arms = types.SimpleNamespace(metric=types.SimpleNamespace(name="loss"), shown=float)
+    records = types.SimpleNamespace(curve=lambda arm: {3: scores[arm]})
+    space = Space.of({"client_learning_rate": True, "batch_size": True, "client_optimizer": True, "lora_rank": True})
+    study = types.SimpleNamespace(records=records, arms=arms, config=RunConfig(), space=space, _values=lambda: values)
+    table = report._table(study, 1)
+    kinds = table.dtypes.map(lambda dtype: dtype.kind)[[FIELDS[path].flag for path in space.domains]]
+    assert kinds.to_dict() == {
+        "client_learning_rate": "f",
+        "batch_size": "i",
+        "client_optimizer": "O",
+        "lora_rank": "O",
+    }
+    assert table.iloc[0, :6].to_list() == [1, 0.5, 8, "sgd", "8", 3]
 
 
 def test_the_best_arm_is_linked_also_in_a_study_whose_copy_has_no_links(tmp_path):

@@ -74,7 +74,7 @@ def _table(study, best):
         curve = study.records.curve(arm)
         rounds = max(curve)
         scores = curve[rounds]
-        row = {FIELDS[p].flag: show(value_of(study.config, values, p)) for p in study.space.domains}
+        row = {FIELDS[p].flag: _cell(value_of(study.config, values, p)) for p in study.space.domains}
         differs = None if arm == best or rounds not in top else top[rounds].beats(scores)
         verdict = "best" if arm == best else {None: "", True: "worse", False: "within the noise of the best"}[differs]
         figures = {study.arms.metric.name: study.arms.shown(scores.mean), "standard_error": scores.standard_error}
@@ -83,6 +83,11 @@ def _table(study, best):
     order = table[study.arms.metric.name] * study.arms.shown(1.0)
     places = pd.DataFrame({"best": table["arm"] != best, "rounds": -table["rounds"], "score": order})
     return table.loc[places.sort_values(list(places)).index].reset_index(drop=True)
+
+
+def _cell(value):
+    """Numbers as they are, to sort and plot by; all else as it is written."""
+    return value if isinstance(value, (int, float)) else show(value)
 
 
 def _incumbents(study):
