@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
       trainer: Of the best arm, trained.
-      table: A row per arm: values, score with its standard error, rounds and cost.
+      table: A row per arm, best first: values, rounds, clients, score with its standard error, and verdict.
       flags: The command line of the best arm: arguments of `python -m programs.train`.
       directory: Of the study.
       summary: In lines.
