@@ -10,9 +10,11 @@ import pytest
 import tff_tx as ft
 from tff_tx.config import RunConfig
 from tff_tx.config.budget import BYTES, CLIENT_SECONDS, SECONDS, Budget
+from tff_tx.config.space import Space
+from tff_tx.config.tools import TuneConfig
 from tff_tx.core import locks
 from tff_tx.core.errors import UserError
-from tff_tx.run import loop
+from tff_tx.run import loop, tuning
 from tff_tx.run.tuning import private, study
 from tff_tx.run.tuning.arms import Arms, cost_of_rounds
 from tff_tx.run.tuning.records import Records
@@ -162,6 +164,14 @@ def test_what_cannot_be_tuned_is_a_sentence(settings, budget, sentence):
     config = RunConfig.of(settings)
     with pytest.raises(UserError, match=sentence):
         study.budget_of(config, budget)
+
+
+def test_a_space_without_effect_is_rejected_before_data_are_read():
+    settings = {"data.files": ("missing.csv",), "task.kind": "sequence_classification", "model.architecture": "bert"}
+    config = RunConfig.of(settings)
+    space = Space.of({"client_momentum": True})
+    with pytest.raises(UserError, match="client_momentum has no effect with client.optimizer=adam"):
+        tuning.tune_config(config, space, TuneConfig())
 
 
 def test_the_cost_of_rounds_is_that_of_their_clients(tmp_path):

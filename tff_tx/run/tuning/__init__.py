@@ -16,6 +16,8 @@ def tune_config(config: RunConfig, space: Space | None, own: TuneConfig) -> repo
       UserError: If something is wrong with the settings, the space, the budget or the data.
     """
     check(resolve(config))
-    study.budget_of(config, own.budget)
+    study.budget_of(config, own.budget)  # before data are read, as the space
+    if space is not None:
+        space.check(config)
     trainer = Trainer.from_config(config)
     return study.tune(trainer.task, trainer.config, space or Space.default(trainer.config), own, None, True)
