@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 from tff_tx.core.errors import UserError, setting
@@ -24,7 +25,9 @@ def pyplot() -> Any:
 
 def save(figure: Any, path: str) -> str:
     """Writes a figure and closes it; returns the path."""
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Creating legend")  # that it takes long, which depends on what else runs
+        figure.savefig(path, dpi=120)
     pyplot().close(figure)
     return path
 

@@ -108,6 +108,17 @@ def test_studies_end_within_budgets_of_what_they_cost(task, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_study_of_arms_that_all_diverge_at_once_ends(task, tmp_path):
+    """Of MB they have spent nothing, and so would the next ones, without end."""
+    algorithm = ft.FedAvg(steps=2, client=ft.SGD(1e30))
+    with pytest.raises(UserError, match="every arm has made a model that is not finite"):
+        trainer(task, algorithm=algorithm).tune(
+            {"client_learning_rate": [1e30, 1e31, 1e32]}, "1 MB", study_dir=str(tmp_path / "study"), **SMALL
+        )
+    assert len(Records(str(tmp_path / "study")).brackets) == 1
+
+
+@pytest.mark.slow
 def test_arms_take_the_features_of_frozen_layers_from_one_another(cache_dir, tmp_path, monkeypatch):
     """Each client's are computed once in a study; the drawn cohorts of all arms are the same."""
     written, write = [], FeatureCache._write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,10 @@ class Records:
     def train(self, arm: int, rounds: int, cost: Mapping[str, float], start: float = 0.0) -> None:
         """Records that it has, with the seconds of it that its rounds did not take."""
         self._append({"arm": arm, "rounds": rounds, "cost": cost, "start": start})
+
+    def cost_of_training(self, arms: Container[int], cost: str) -> float:
+        """What the rounds of some arms have cost."""
+        return sum(found[cost] for (arm, _), found in self._trained.items() if arm in arms)
 
     def scores(self, arm: int, rounds: int) -> Scores | None:
         """The scores of an arm after so many rounds; None: it has none."""

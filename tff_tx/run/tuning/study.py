@@ -139,6 +139,8 @@ class _Study:
 
     def _begin(self, number, first):
         """Begins another bracket, if the budget suffices for one."""
+        if number and not self._has_spent(range(first - self.records.brackets[-1][0].arms, first)):
+            return False
         selects = self.plan is not None and self.plan.method == SELECTION
         if not selects:
             bracket = self._bracket(number)
@@ -156,6 +158,10 @@ class _Study:
         values = self.proposals.propose(bracket.arms, first, with_current=first == 0 and not selects)
         self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
         return True
+
+    def _has_spent(self, arms):
+        """Whether arms have spent any of the budget: not if all have diverged in their first round, without end."""
+        return self.records.cost_of_training(arms, self.budget.cost) > 0
 
     def _bracket(self, number):
         """The bracket of a number, if the budget suffices for one, by what rounds and evaluations have cost."""
