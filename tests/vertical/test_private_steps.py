@@ -96,10 +96,12 @@ def test_another_row_in_the_place_of_one_moves_each_party_by_two_clips_at_most(t
     """Without noise; of other rows of the batch nothing is sent that is otherwise."""
     clip, found = 0.3, []
     settings = small.settings(**SGD, weight_clip=clip, cut_clip=0.5, gradient_defence="noise", gradient_noise=0.0)
+    federation = small.federation(tmp_path, settings)
+    federation.restore()
+    half, place = federation._here["laboratory"]._party.half, federation.label.schedule.batches("train", 1)[0][5]
+    start = federation.label.state, half.state
     for changed in (False, True):
-        federation = small.federation(tmp_path, settings)
-        federation.restore()
-        place = federation.label.schedule.batches("train", 1)[0][5]
+        federation.label.state, half.state = start
         if changed:
             federation._here["laboratory"].inputs["numbers"][place] *= -50.0
             federation.label._inputs["numbers"][place] *= 40.0

@@ -175,12 +175,13 @@ class LabelParty:
 
         def of_row(row, seed):
             inputs, cuts, present, labels = row
-            with tf.GradientTape(persistent=True) as tape:
+            with tf.GradientTape() as tape:
                 tape.watch((top, bottom, cuts))
                 logits = self._forward(top, bottom, {**inputs, models.SEED: seed}, cuts, present, True)
                 loss = self.top.model.loss(logits, labels)
-            sent = tf.nest.map_structure(lambda g: g[0], tape.gradient(loss, cuts))
-            return loss, sent, gradients_of(tape, loss, (*top, *bottom))
+            # Together: the second of two backward passes takes as long to trace, and to compute, as the first.
+            found = gradients_of(tape, loss, (*cuts.values(), *top, *bottom))
+            return loss, {name: g[0] for name, g in zip(cuts, found)}, found[len(cuts) :]
 
         losses, sent, gradients = for_each_row(of_row, (inputs, cuts, present, labels), seed)
         found = self._private.mean(gradients, (*top, *bottom), key)
