@@ -226,5 +226,8 @@ def test_participants_run_the_ops_of_every_algorithm(cache_dir):
         kind = config.model.trainable, config.model.personal
         if kind not in tasks_of:
             tasks_of[kind] = assemble.load_task(config, progress=False)
-        process = Assembly.of_participant(config, tasks_of[kind], 100).process
+        task = tasks_of[kind]
+        if kind == ("all", None) and name != "fed_avg":  # the Transformer's ops are the same with all of these
+            task = tiny.linear_digits_task(task)
+        process = Assembly.of_participant(config, task, 100).process
         assert form_digest.operations(RoundForm.of(process)) <= operations.KNOWN, name
