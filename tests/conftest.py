@@ -25,6 +25,7 @@ import pytest
 from tests import tiny  # noqa: F401
 from tff_tx import runtime
 from tff_tx.run import loop
+from tff_tx.run.assemble import assembly
 from tff_tx.runtime import form
 
 runtime.configure_tensorflow()
@@ -82,6 +83,40 @@ def compiled_once():
     """Compiles each process once for all engines of a module: a form does not change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(form.RoundForm, "of", functools.cache(form.RoundForm.of))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made_once(compiled_once):
+    """Makes each process once for all runs of a module that have model, data and settings in common.
+
+    Tracing it takes longer than their rounds. Private runs make their own, as their noise is their own.
+    """
+    make, name, made = assembly._process, assembly.attacks.named_process, {}
+
+    def settings_of(config):
+        scheduled = config.client.schedule or config.server.schedule or config.algorithm.warmup_rounds
+        return repr(config.replace({"run.directory": "", **({} if scheduled else {"run.rounds": 1})}))
+
+    def process(config, model, num_clients, plan, parts):
+        if plan is not None or parts:
+            return make(config, model, num_clients, plan, parts)
+        whose = settings_of(config), num_clients, model.fingerprint
+        if whose not in made:
+            made[whose] = make(config, model, num_clients, plan, parts)
+        return made[whose]
+
+    def named(config, task, process, attack):
+        if attack is not None:
+            return name(config, task, process, attack)
+        whose = settings_of(config), id(process), id(task.train)
+        if whose not in made:
+            made[whose] = name(config, task, process, attack), process, task.train
+        return made[whose][0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "_process", process)
+        patch.setattr(assembly.attacks, "named_process", named)
         yield
 
 

@@ -14,7 +14,7 @@ from tff_tx.run.assemble import own_adapters
 from tff_tx.run.assemble.trained import export_run
 from tff_tx.run.directory import read_run
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.mark.slow
