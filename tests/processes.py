@@ -84,6 +84,10 @@ class Forked:
         self._process = FORKING.Process(target=_main, args=(module, flags, cwd, streams, dict(os.environ)))
         self._process.start()
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def poll(self):
         """The exit code; None: it runs."""
         return self._process.exitcode

@@ -1,11 +1,13 @@
 """One conformance test for all engines, and what each promises besides."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,6 +17,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import ray_clusters, tiny
+from tests.processes import Forked
 from tff_tx import algorithms, cohorts, tasks
 from tff_tx.aggregators import compression
 from tff_tx.analysis.contribution import UpdateStore
@@ -256,53 +259,65 @@ def test_progress_counts_clients(engine, clients):
     assert seen == [1, 2, 3]
 
 
-PROGRAM = """
-import sys, time
-from tests import ray_clusters, tiny
-from tff_tx import algorithms
-from tff_tx.runtime import NativeEngine
-options = algorithms.Options(
-    lambda r: algorithms.build_optimizer("sgd", r), algorithms.build_optimizer("sgd", 1.0)
-)
-engine = NativeEngine(algorithms.build_fed_avg(tiny.linear_model(), options))
-engine.initialize()
-print("ready", flush=True)
-if sys.argv[1] == "wait":
-    time.sleep(600)
-if sys.argv[1] == "close":
-    engine.close()
-"""
-
-
 def workers_below(pid):
     return [p for p in psutil.Process(pid).children(recursive=True) if "worker" in p.name() or p.name() == "sh"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "end", ["kill", *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", "close", "terminate", "interrupt"))]
-)
-def test_no_worker_outlives_its_program(end):
-    """However the program ends, and without keeping the pipe of its output open."""
-    argument = end if end in ("exit", "close") else "wait"
+@contextlib.contextmanager
+def started(path, argument):
+    """A program that is started, the reading end of its output, and what waits for its end."""
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, argument],
+        [sys.executable, "-m", MODULE, argument],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         text=True,
     )
-    assert program.stdout.readline() == "ready\n"
-    workers = workers_below(program.pid) if argument == "wait" else []
-    assert argument != "wait" or any("worker_binary" in p.name() for p in workers)
-    signals = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
-    if end in signals:
-        program.send_signal(signals[end])
-    program.communicate(timeout=60)  # ends only when nobody holds the pipe any more
+    with program.stdout as out:
+        yield program.pid, out, program.wait
+
+
+@contextlib.contextmanager
+def forked(path, argument):
+    """The same of one that is forked."""
+    os.mkfifo(path)
+    program = Forked(MODULE, [argument], os.getcwd(), path)
+    with open(path) as out:
+        yield program.pid, out, program.wait
+
+
+MODULE = "tests.runtime.native_program"
+ENDS = {"kill": forked, "close": forked, "exit": started, "terminate": started, "interrupt": started}
+"""What is forked ends without what the interpreter does at its end, and shares the handlers of signals."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
+def test_no_worker_outlives_its_program(tmp_path, end):
+    """However the program ends, and without keeping the pipe of its output open."""
+    argument = end if end in ("exit", "close") else "wait"
+    with ENDS[end](tmp_path / "output", argument) as (pid, out, wait):
+        while "ready" not in (line := out.readline()):
+            assert line, "it has ended"
+        workers = workers_below(pid) if argument == "wait" else []
+        assert argument != "wait" or any("worker_binary" in p.name() for p in workers)
+        signals = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
+        if end in signals:
+            os.kill(pid, signals[end])
+        assert has_ended(out, 60)  # only when nobody holds the pipe any more
+        wait(60)
     deadline = time.monotonic() + 20
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in workers):
         assert time.monotonic() < deadline, workers
         time.sleep(0.1)
+
+
+def has_ended(pipe, seconds):
+    """Whether what writes to a pipe ends in time."""
+    reading = threading.Thread(target=pipe.read, daemon=True)
+    reading.start()
+    reading.join(seconds)
+    return not reading.is_alive()
 
 
 def native_worker(context):
