@@ -25,7 +25,7 @@ SPACE = {"client_optimizer": ["sgd", "adam"], "client_learning_rate": True, "cli
 SMALL = {"reduction": 2, "first_clients": 2}
 PRIVATE = {"privacy.mechanism": "gaussian", "privacy.target_epsilon": 4.0, "data.validation_fraction": 0.1}
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.fixture(scope="module")
