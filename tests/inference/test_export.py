@@ -26,7 +26,7 @@ def expected(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["distilbert", "gpt2"])
 def test_a_saved_model(name, tmp_path):
-    model = zoo.BY_NAME[name].build()
+    model = zoo.BY_NAME[name].shallow().build()
     inputs = inference.export(model, "savedmodel", str(tmp_path))
     assert {"input_ids", "attention_mask"} == set(inputs)
     run = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
@@ -37,8 +37,7 @@ def test_a_saved_model(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["distilbert", "vit"])
 def test_tensorflow_lite(name, tmp_path):
-    member = zoo.BY_NAME[name]
-    model = member.build()
+    model = zoo.BY_NAME[name].shallow().build()
     inference.export(model, "tflite", str(tmp_path))
     run = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
     if name == "vit":
@@ -52,7 +51,7 @@ def test_tensorflow_lite(name, tmp_path):
 @pytest.mark.slow
 def test_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="of the extra onnx")
-    model = zoo.BY_NAME["distilbert"].build()
+    model = zoo.BY_NAME["distilbert"].shallow().build()
     inference.export(model, "onnx", str(tmp_path))
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     (found,) = session.run(["logits"], {"input_ids": IDS, "attention_mask": MASK})
@@ -62,12 +61,14 @@ def test_onnx(tmp_path):
 def test_a_format_without_its_packages(tmp_path, monkeypatch):
     monkeypatch.setitem(exporting._PACKAGES, "onnx", ("no_such_package",))
     with pytest.raises(UserError, match=r"export.format=onnx: .* needs no_such_package: install tff_tx\[onnx\]"):
-        inference.export(zoo.BY_NAME["distilbert"].build(), "onnx", str(tmp_path))
+        inference.export(zoo.BY_NAME["distilbert"].shallow().build(), "onnx", str(tmp_path))
 
 
 @pytest.mark.slow
 def test_a_run_is_exported_with_its_tokenizer(tmp_path):
-    models.save_pretrained(zoo.BY_NAME["distilbert"].build(), str(tmp_path / "model"), tiny.words_tokenizer(["a", "b"]))
+    models.save_pretrained(
+        zoo.BY_NAME["distilbert"].shallow().build(), str(tmp_path / "model"), tiny.words_tokenizer(["a", "b"])
+    )
     run = StoredRun(str(tmp_path), RunConfig.of({"task.kind": "sequence_classification"}), {})
     path, inputs = export_run(run, "savedmodel")
     assert path == str(tmp_path / "export" / "savedmodel")
@@ -78,7 +79,8 @@ def test_a_run_is_exported_with_its_tokenizer(tmp_path):
 
 def test_a_model_that_computes_something_else_then_is_refused(tmp_path, monkeypatch):
     """As one would whose graph depends on what was drawn when it was made."""
-    model, call = zoo.BY_NAME["distilbert"].build(), type(zoo.BY_NAME["distilbert"].build()).call
+    model = zoo.BY_NAME["distilbert"].shallow().build()
+    call = type(model).call
     drawn = iter(range(1, 9))
 
     def changing(self, *arguments, **more):
