@@ -30,6 +30,13 @@ DP_SGD = ["--example_dp_clip_norm=1.0", "--example_dp_noise_multiplier=0.1"]
 PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed=1", "--dp_sampling_seed=1"]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(place, cache):
+    """The directory of a run on features, and what it printed."""
+    out, _ = run("train", *DIGITS, "--rounds=4", "--cache_features", cache, "--run_dir=undisturbed", cwd=place)
+    return place / "undisturbed", out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
@@ -43,24 +50,27 @@ PRIVATE = ["--dp_mechanism=gaussian", "--noise_multiplier=0.1", "--dp_noise_seed
     ],
     ids=["plain", "FedGKD", "FedBuff", "DP-SGD", "DP-FedAvg", "native"],
 )
-def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache, more):
+def test_a_run_on_features_gives_what_the_run_on_examples_gives(tmp_path, cache, undisturbed, more):
     """The model has no dropout, so that both compute the same."""
-    place, flags = tmp_path, [*DIGITS, "--rounds=4", *more, cache]
-    run("train", *flags, "--run_dir=whole", cwd=place)
-    out, _ = run("train", *flags, "--run_dir=cached", "--cache_features", cwd=place)
+    flags, (on_features, out) = [*DIGITS, "--rounds=4", *more, cache], undisturbed
+    run("train", *flags, "--run_dir=whole", cwd=tmp_path)
+    if more:
+        out, _ = run("train", *flags, "--run_dir=cached", "--cache_features", cwd=tmp_path)
+        on_features = tmp_path / "cached"
     assert "activation cache: up to" in out
-    whole, cached = (pd.read_csv(place / name / "metrics.csv") for name in ("whole", "cached"))
+    runs = tmp_path / "whole", on_features
+    whole, cached = (pd.read_csv(path / "metrics.csv") for path in runs)
     assert set(cached) - set(whole) == {"time/features_seconds"}
     for column in whole:
         if column.startswith("comm/"):
             assert cached[column].tolist() == whole[column].tolist()
         elif not column.startswith("time/"):
             np.testing.assert_allclose(cached[column], whole[column], rtol=2e-3, err_msg=column)
-    results = [json.loads((place / name / "results.json").read_text())["test"] for name in ("whole", "cached")]
+    results = [json.loads((path / "results.json").read_text())["test"] for path in runs]
     assert results[1] == pytest.approx(results[0], rel=1e-3)
-    assert 0 < len(list((place / "cached" / "features" / "train").glob("*.sqlite"))) <= 6
+    assert 0 < len(list((on_features / "features" / "train").glob("*.sqlite"))) <= 6
     if not more:  # the evaluation does not depend on how the model was trained
-        evaluated, _ = run("evaluate", "--run_dir=cached", cache, cwd=place)
+        evaluated, _ = run("evaluate", f"--run_dir={on_features}", cache, cwd=tmp_path)
         assert "accuracy" in evaluated
 
 
@@ -142,10 +152,9 @@ def test_mistakes(tmp_path, cache, flags, sentence):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_ends_the_same(place, cache):
+def test_killed_and_started_again_ends_the_same(place, cache, undisturbed):
     """kill -9 while there are features of some clients, then the same command: the same model, to the bit."""
     flags = [*DIGITS, "--rounds=4", "--cache_features", cache]
-    run("train", *flags, "--run_dir=undisturbed", cwd=place)
     process = Forked("programs.train", [*flags, "--run_dir=killed"], place, log := place / "killed.log")
     deadline = time.monotonic() + 300
     while not list((place / "killed").glob("features/train/*.sqlite")):
