@@ -31,7 +31,7 @@ def each(names, fast):
 
 @functools.cache
 def whole(name, trainable):
-    member = zoo.BY_NAME[name]
+    member = zoo.BY_NAME[name].shallow() if trainable == "head" else zoo.BY_NAME[name]
     lora = models.Lora(ranks=(2,), targets=LAST[name], dropout=0.2) if trainable == "lora" else None
     return models.functional_model(
         member.build(), member.objective, member.x_spec(), trainable=trainable, lora=lora, frozen_dropout=False
