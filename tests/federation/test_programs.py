@@ -117,7 +117,7 @@ class Party:
 
 
 class Federation:
-    """The parties of the page, at a port of their own: what is started twice, the second time forked."""
+    """The parties of the page, at a port of their own: one of each kind is started, once, all others are forked."""
 
     def __init__(self, place):
         self.place, self.parties = place, {}
@@ -143,7 +143,8 @@ class Federation:
         return self._start(name, self.parties[name].command)
 
     def _start(self, name, command):
-        self.parties[name] = Party(self.place, name, command, forked=name in self.parties)
+        is_forked = name in self.parties or name in ("south", "west")  # which are as north is
+        self.parties[name] = Party(self.place, name, command, forked=is_forked)
         return self.parties[name]
 
     def close(self):
