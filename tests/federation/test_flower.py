@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import textwrap
+import time
 
 import portpicker
 import pytest
@@ -160,6 +161,7 @@ def test_flower_carries_a_run_to_the_same_bits_though_a_supernode_is_killed(plac
     flower.start_node("north")
     while not flower.has_joined("north"):
         flower.kill("north")
+        time.sleep(5)  # as service managers do; a start takes seconds of a processor
         flower.start_node("north")
     end(coordinator)
     programs.check_equal_to_the_bit(place / "runs" / "flower", expected[0])
