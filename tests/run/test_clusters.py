@@ -9,7 +9,7 @@ from tests.complaints import problem
 from tests.run.test_personal import TINY, trainer
 from tff_tx.config import RunConfig, check, resolve
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.mark.slow

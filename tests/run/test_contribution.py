@@ -21,7 +21,7 @@ RUN = {
 LORA = {"model.trainable": "lora", "lora.rank": (2,)}
 
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ X, _ = tiny.client_data(44, seed=3)
 Y = X[:, :3].argmax(axis=1).astype(np.int32)
 PARTS = {"memory": slice(0, 30), "first": slice(0, 20), "chosen": slice(20, 30), "test": slice(30, 44)}
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.fixture(scope="module")

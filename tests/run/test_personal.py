@@ -19,7 +19,7 @@ from tff_tx.run.directory import read_run
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.fixture(scope="module")

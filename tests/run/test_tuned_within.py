@@ -19,7 +19,7 @@ CHOICES = {
     "dropout": [0.3],
 }
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = pytest.mark.usefixtures("made_once")
 
 
 @pytest.mark.slow
