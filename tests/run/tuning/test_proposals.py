@@ -51,6 +51,19 @@ def test_tpe_learns_from_the_arms_that_have_ended(tmp_path):
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
+def test_each_setting_of_a_small_space_is_tried_once(sampler, tmp_path):
+    """Here sgd and adam, which is the default, with two batch sizes; runs of private selection may come again."""
+    space = Space.of({"client_optimizer": ["sgd", "adam"], "batch_size": [8, 16]})
+    proposals = Proposals(str(tmp_path), space, RunConfig.of({"client.batch_size": 16}), sampler)
+    first = proposals.propose(3, first=0, with_current=True)
+    rest = proposals.propose(3, first=3, with_current=False, others_than=first)
+    chosen = [(v.get("client.optimizer", "adam"), v.get("client.batch_size", 16)) for v in (*first, *rest)]
+    assert sorted(chosen) == [("adam", 8), ("adam", 16), ("sgd", 8), ("sgd", 16)]
+    assert proposals.propose(3, first=4, with_current=False, others_than=[*first, *rest]) == []
+    assert len(proposals.propose(9, first=0, with_current=False, others_than=None)) == 9
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_studies_of_other_seeds_try_other_values(sampler, tmp_path):
     """Brackets of one arm each: the arms of a study are not those of the study with the next seed, one later."""
     tried = []

@@ -4,10 +4,11 @@ import os
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tff_tx.config import FIELDS, RunConfig
-from tff_tx.config.budget import BYTES, ROUNDS, Budget
+from tff_tx.config.budget import BYTES, COSTS, ROUNDS, Budget
 from tff_tx.config.space import Space
 from tff_tx.privacy.studies import SELECTION
 from tff_tx.run.tuning import report
@@ -38,6 +39,22 @@ def test_a_study_over_its_budget_says_why(budget, spent, method, sentence):
 def test_arms_that_were_never_compared_early_are_said(rungs, arms, words):
     records = types.SimpleNamespace(brackets=[(Bracket(arms, rungs, 3), [{}] * arms)])
     assert report._number(types.SimpleNamespace(records=records), arms) == words
+
+
+def test_the_summary_is_to_be_read():
+    """Rates to four digits, and no standard error of a single client."""
+    table = pd.DataFrame(
+        {"client_learning_rate": [0.0005414817848483621], "batch_size": [16], "loss": [0.5], "standard_error": [np.inf]}
+    ).assign(clients=1, verdict="best", arm=0)
+    study = types.SimpleNamespace(
+        records=types.SimpleNamespace(brackets=[(Bracket(1, (3,), 3), [{}])], spent=dict.fromkeys(COSTS, 0.0)),
+        arms=types.SimpleNamespace(metric=types.SimpleNamespace(name="loss")),
+        space=Space.of({"client_learning_rate": True, "batch_size": [8, 16]}),
+        **{"plan": None, "budget": Budget(9.0), "directory": "runs/study"},
+    )
+    found = report._summary(study, table, 0)
+    assert "client_learning_rate=0.0005415, batch_size=16" in found
+    assert "loss 0.5, of one client, so that nothing is known of its noise" in found
 
 
 def test_the_best_arm_so_far_is_the_best_until_the_end_of_the_study():

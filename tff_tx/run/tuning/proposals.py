@@ -98,8 +98,13 @@ class Proposals:
         self._space, self._config, self._sampler = space, config, sampler
         self._study = _stored(os.path.join(directory, FILE))
 
-    def propose(self, number: int, first: int, with_current: bool) -> list[dict[str, Any]]:
+    def propose(
+        self, number: int, first: int, with_current: bool, others_than: Sequence[Mapping[str, Any]] | None = ()
+    ) -> list[dict[str, Any]]:
         """Values by path for `number` arms from `first` on; one of them the configuration's own `with_current`.
+
+        They differ from one another and from `others_than`, so that of a small space there may be fewer, or none; with
+        None for that each is drawn by itself.
 
         Raises:
           UserError: If no values of the space fit together.
@@ -114,17 +119,29 @@ class Proposals:
         if not isinstance(sampler, optuna.samplers.QMCSampler):
             study.add_trials(ended)
         found: list[dict[str, Any]] = [{}] if with_current else []
-        problem = UserError("the space is empty.")
+        known = {self._whole(values) for values in (*found, *(others_than or ()))}
+        fits, problem = False, None
         for _ in range(_TRIES + number):
             if len(found) == number:
-                return found
+                break
             trial = study.ask(fixed_distributions=distributions)
             try:
-                found.append(self._values(trial))
+                values = self._values(trial)
+                fits, is_new = True, others_than is None or self._whole(values) not in known
             except UserError as error:
-                problem = error
+                problem, is_new = error, False
+            if is_new:
+                found.append(values)
+                known.add(self._whole(values))
+            else:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        raise problem
+        if problem is not None and len(found) < number and (not fits or others_than is None):
+            raise problem
+        return found
+
+    def _whole(self, values):
+        """All that the space is over, of an arm."""
+        return tuple(show(value_of(self._config, values, path)) for path in self._space.domains)
 
     def _values(self, trial):
         """Values for a trial: choices first, as others may have an effect with some of them only."""

@@ -176,18 +176,26 @@ def _number(study, arms):
     return f"{arms} {'arms' if arms > 1 else 'arm'}" + ("" if compared or arms == 1 else ", all of them whole runs")
 
 
+def _short(value):
+    """A number as one reads it; the flags of the best arm have all of its digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _summary(study, table, best):
     row, name = table.iloc[0], study.arms.metric.name
     alike = int((table["verdict"] == "within the noise of the best").sum())
     spent = ", ".join(str(Budget(float(f"{study.records.spent[c]:.4g}"), c)) for c in COSTS if study.records.spent[c])
-    chosen = ", ".join(f"{FIELDS[p].flag}={row[FIELDS[p].flag]}" for p in study.space.domains)
+    chosen = ", ".join(f"{FIELDS[p].flag}={_short(row[FIELDS[p].flag])}" for p in study.space.domains)
+    error = f"standard error {row['standard_error']:.2g} over {row['clients']} clients"
+    if row["clients"] == 1:
+        error = "of one client, so that nothing is known of its noise"
     written = f"Table, plots, {FLAGS} and the trained model in {BEST}/: {study.directory}"
     return "\n".join(
         [
             *([study.plan.describe()] if study.plan is not None else []),
             f"Best of {_number(study, len(table))}: arm {best}, {chosen}",
-            f"validation: {name} {row[name]:.4g}, standard error {row['standard_error']:.2g} over {row['clients']} "
-            f"clients; within the noise of it: {alike} of {len(table) - 1} other arms",
+            f"validation: {name} {row[name]:.4g}, {error}; "
+            f"within the noise of it: {alike} of {len(table) - 1} other arms",
             f"Spent: {spent}; {_share_spent(study)}. {written}",
         ]
     )

@@ -155,7 +155,11 @@ class _Study:
             )
         if bracket is None:
             return False
-        values = self.proposals.propose(bracket.arms, first, with_current=first == 0 and not selects)
+        # Private selection draws each run by itself, which its guarantee is for.
+        others_than = None if selects else self._values()
+        values = self.proposals.propose(bracket.arms, first, first == 0 and not selects, others_than)
+        if not values:
+            return False  # all of the space have been tried
         self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
         return True
 
