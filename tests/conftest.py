@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 import pytest
 
-from tests import tiny  # noqa: F401
+from tests import sharing, tiny  # noqa: F401
 from tff_tx import runtime
 from tff_tx.run import loop
-from tff_tx.run.assemble import assembly
+from tff_tx.run.assemble import assembly, processes
 from tff_tx.runtime import form
 
 runtime.configure_tensorflow()
@@ -88,23 +88,12 @@ def compiled_once():
 
 @pytest.fixture(scope="module")
 def made_once(compiled_once):
-    """Makes each process once for all runs of a module that have model, data and settings in common.
-
-    Tracing it takes longer than their rounds. Private runs make their own, as their noise is their own.
-    """
-    make, name, made = assembly._process, assembly.attacks.named_process, {}
+    """Makes each process once for all runs of a module that have model, data and settings in common."""
+    name, made = assembly.attacks.named_process, {}
 
     def settings_of(config):
-        scheduled = config.client.schedule or config.server.schedule or config.algorithm.warmup_rounds
-        return repr(config.replace({"run.directory": "", **({} if scheduled else {"run.rounds": 1})}))
-
-    def process(config, model, num_clients, plan, parts):
-        if plan is not None or parts:
-            return make(config, model, num_clients, plan, parts)
-        whose = settings_of(config), num_clients, model.fingerprint
-        if whose not in made:
-            made[whose] = make(config, model, num_clients, plan, parts)
-        return made[whose]
+        rounds = {} if processes.is_scheduled(config) else {"run.rounds": 1}
+        return repr(config.replace({"run.directory": "", **rounds}))
 
     def named(config, task, process, attack):
         if attack is not None:
@@ -114,8 +103,7 @@ def made_once(compiled_once):
             made[whose] = name(config, task, process, attack), process, task.train
         return made[whose][0]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "_process", process)
+    with sharing.processes_by(settings_of), pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly.attacks, "named_process", named)
         yield
 

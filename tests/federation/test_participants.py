@@ -16,6 +16,7 @@ import pandas as pd
 import portpicker
 import pytest
 
+from tests import sharing
 from tests.federation import parties
 from tests.processes import ROOT, run
 from tests.test_readme import commands
@@ -26,7 +27,7 @@ from tff_tx.federation import Coordinator, audit_log, contents
 from tff_tx.federation.messages_pb2 import Header
 from tff_tx.federation.secure_rounds import PHASES, model_digest
 from tff_tx.run import directory, scoring
-from tff_tx.run.assemble import assembly, own_models, plans
+from tff_tx.run.assemble import own_models, plans
 from tff_tx.run.assemble.tasks import evaluated_data, stored_config
 from tff_tx.run.federation import Participant
 from tff_tx.run.trainer import Trainer
@@ -85,23 +86,17 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made_once():
+def one_process_a_plan():
     """The participants of a plan share one process, as does a coordinator that comes again with its first one.
 
-    To make it takes longer than all of a run's rounds. That each participant makes it by itself: `test_programs`.
+    That each participant makes it by itself: `test_programs`.
     """
-    make, made = assembly._process, {}
 
-    def process(config, model, num_clients, plan, parts):
-        if config.engine.name != "federation":
-            return make(config, model, num_clients, plan, parts)
-        whose = plans.digest(plans.plan_of(config)), config.run.directory, num_clients, model.fingerprint
-        if whose not in made:
-            made[whose] = make(config, model, num_clients, plan, parts)
-        return made[whose]
+    def plan_of(config):
+        is_federation = config.engine.name == "federation"
+        return (plans.digest(plans.plan_of(config)), config.run.directory) if is_federation else None
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "_process", process)
+    with sharing.processes_by(plan_of):
         yield
 
 

@@ -133,10 +133,8 @@ def _member(auto_class, architecture, objective, config, **fields):
 
 
 def _build(auto_class, architecture, config, layers=None):
-    own = (
-        {} if layers is None else {key: layers for key in config.keys() & {"num_hidden_layers", "n_layers", "n_layer"}}
-    )
-    return models.from_config(auto_class, architecture, {**config, **own})
+    numbers = config.keys() & {"num_hidden_layers", "n_layers", "n_layer"} if layers else ()
+    return models.from_config(auto_class, architecture, {**config, **dict.fromkeys(numbers, layers)})
 
 
 MEMBERS = (

@@ -124,12 +124,10 @@ def _utility(task, settings, threads, seed):
     evaluator = evaluation.Evaluator(task.model, task.eval_batches_fn(clients), threads)
     sample = tff.simulation.build_uniform_sampling_fn(clients.client_ids, random_seed=seed % 2**32)
     some = sample(0, min(settings.eval_clients, len(clients.client_ids)))
-    ranking = task.metrics_that_rank()
-    given = evaluator.metrics(tff.learning.models.ModelWeights(*task.model.initial_weights), some[:1])
-    names = [metric for metric in given if metric in ranking]
-    if name not in names:
-        raise UserError(f"{setting('contribution.metric')}={name}: must be one of {', '.join(names)}.")
-    lower = not ranking[name].higher_is_better
+    known = task.metrics_that_rank()
+    if name not in known:
+        raise UserError(f"{setting('contribution.metric')}={name}: must be one of {', '.join(known)}.")
+    lower = not known[name].higher_is_better
     sign = -1.0 if lower else 1.0
     subject = f"contribution to {name}" + (" (decrease)" if lower else "")
     return lambda weights: sign * evaluator.metrics(weights, some)[name], subject

@@ -93,7 +93,10 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
       delimiter: The delimiter if it is known.
       encoding: See `TextLines`.
     """
-    head, whole = _head(path, encoding)
+    return _dialect(*_head(path, encoding), usual, delimiter)
+
+
+def _dialect(head, whole, usual, delimiter=None) -> Dialect:
     hint = _EXCEL_HINT.match(head[0]) if head else None
     head = head[1:] if hint else head
     known = delimiter or (hint and hint[1])
@@ -115,9 +118,9 @@ def is_separated(path: str, encoding: str | None = None) -> bool:
     """
     try:
         head, whole = _head(path, encoding)
-        dialect = dialect_of(path, ",", encoding=encoding)
     except (OSError, UserError):
         return False
+    dialect = _dialect(head, whole, ",")
     rows = [line for line in head[dialect.hint :] if line.strip()]
     if len(rows) < _FEWEST_ROWS or not all(line.strip() for line in head[: len(rows)]):
         return False

@@ -186,9 +186,8 @@ def _summary(study, table, best):
     alike = int((table["verdict"] == "within the noise of the best").sum())
     spent = ", ".join(str(Budget(float(f"{study.records.spent[c]:.4g}"), c)) for c in COSTS if study.records.spent[c])
     chosen = ", ".join(f"{FIELDS[p].flag}={_short(row[FIELDS[p].flag])}" for p in study.space.domains)
-    error = f"standard error {row['standard_error']:.2g} over {row['clients']} clients"
-    if row["clients"] == 1:
-        error = "of one client, so that nothing is known of its noise"
+    over = f"standard error {row['standard_error']:.2g} over {row['clients']} clients"
+    error = over if row["clients"] > 1 else "of one client, so that nothing is known of its noise"
     written = f"Table, plots, {FLAGS} and the trained model in {BEST}/: {study.directory}"
     return "\n".join(
         [

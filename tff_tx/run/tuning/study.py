@@ -157,7 +157,8 @@ class _Study:
             return False
         # Private selection draws each run by itself, which its guarantee is for.
         others_than = None if selects else self._values()
-        values = self.proposals.propose(bracket.arms, first, first == 0 and not selects, others_than)
+        current = first == 0 and not selects
+        values = self.proposals.propose(bracket.arms, first, with_current=current, others_than=others_than)
         if not values:
             return False  # all of the space have been tried
         self.records.begin(dataclasses.replace(bracket, arms=len(values)), values)
@@ -222,13 +223,17 @@ class _Study:
 
     def _show(self, text):
         self._bar.set_description(text, refresh=False)
-        self._bar.n = min(self.records.spent[self.budget.cost], self.budget.amount) / self.budget.unit[0]
+        self._bar.n = _shown(self.budget, self.records.spent[self.budget.cost])
         self._bar.refresh()
 
 
 def _progress_bar(budget, spent, is_shown):
     """A bar over the budget, from what a study has spent already, in the unit that budgets are given in."""
-    size, unit = budget.unit
     numbers = "{desc}{percentage:3.0f}%|{bar}| {n:,.6g}/{total:,.6g} {unit} [{elapsed}<{remaining}]"
-    total, begun = budget.amount / size, min(spent, budget.amount) / size
-    return tqdm(total=total, initial=begun, unit=unit, bar_format=numbers, disable=not is_shown)
+    total, begun = _shown(budget, budget.amount), _shown(budget, spent)
+    return tqdm(total=total, initial=begun, unit=budget.unit[1], bar_format=numbers, disable=not is_shown)
+
+
+def _shown(budget, spent):
+    """What is spent of a budget, at most all, in its unit."""
+    return min(spent, budget.amount) / budget.unit[0]
