@@ -44,6 +44,7 @@ class Case:
       cohort: Clients a round.
       steps: Batches a client and round, or all of its records if they are fewer.
       flags: More of them.
+      centralized_flags: Those of centralized training, whose many steps one after another may need another rate.
       baseline: From the records to the metrics of another model.
     """
 
@@ -55,6 +56,7 @@ class Case:
     steps: int
     batch_size: int = 16
     flags: tuple[str, ...] = ()
+    centralized_flags: tuple[str, ...] = ()
     baseline: Callable[[pd.DataFrame, pd.DataFrame], dict] | None = None
 
 
@@ -136,7 +138,15 @@ CASES = {
     "sts_benchmark": Case(sts_benchmark, "sts_benchmark", ("pearson",), rounds=30, cohort=2, steps=16),
     "ag_news": NEWS,
     "ag_news_lora": dataclasses.replace(NEWS, preset="ag_news_minilm_lora"),
-    "emotions": Case(emotions, "emotions", ("micro_f1", "macro_f1"), rounds=40, cohort=10, steps=4),
+    "emotions": Case(
+        emotions,
+        "emotions",
+        ("micro_f1", "macro_f1"),
+        rounds=40,
+        cohort=10,
+        steps=4,
+        centralized_flags=("--client_learning_rate=0.0001",),
+    ),
 }
 
 
@@ -163,10 +173,10 @@ def compare(name: str, seed: int, flags) -> dict[str, list[dict]]:
     train, test = case.load(flags.data, np.random.default_rng(seed))
     test_file = write_table(test, directory, "test")
 
-    def run(way, records, rounds, cohort, steps):
+    def run(way, records, rounds, cohort, steps, flags_of_way=()):
         more = [f"--rounds={rounds}", f"--clients_per_round={cohort}", f"--local_steps={steps}", f"--seed={seed}"]
         files = [f"--data={write_table(records, directory, way)}", f"--test_data={test_file}", "--client_column=client"]
-        return _run(case, os.path.join(directory, way), [*files, *more], flags.pretrained)
+        return _run(case, os.path.join(directory, way), [*files, *more, *flags_of_way], flags.pretrained)
 
     sizes = train["client"].value_counts()
     examples = case.rounds * case.cohort * np.minimum(sizes, case.steps * case.batch_size).mean()
@@ -179,7 +189,7 @@ def compare(name: str, seed: int, flags) -> dict[str, list[dict]]:
         return round(steps / of_a_round), 1, of_a_round
 
     found = {"federated": [run("federated", train, case.rounds, case.cohort, case.steps)]}
-    found["centralized"] = [run("centralized", train.assign(client="all"), *local(train))]
+    found["centralized"] = [run("centralized", train.assign(client="all"), *local(train), case.centralized_flags)]
     of_clients = [train[train["client"] == client] for client in sizes.index[: flags.alone]]
     found["alone"] = [run(f"alone-{n}", records, *local(records)) for n, records in enumerate(of_clients)]
     if case.baseline is not None:

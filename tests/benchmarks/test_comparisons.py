@@ -23,7 +23,7 @@ def test_the_table_is_made_of_the_runs_that_are_there(tmp_path, monkeypatch):
 
     ran = []
     monkeypatch.setattr(comparisons, "_run", lambda case, directory, flags, minilm: ran.append(flags) or {"loss": 0.5})
-    case = comparisons.Case(load, "adult", ("loss",), rounds=2, cohort=3, steps=2, batch_size=1)
+    case = comparisons.Case(load, "adult", ("loss",), 2, cohort=3, steps=2, batch_size=1, centralized_flags=("--x=1",))
     monkeypatch.setitem(comparisons.CASES, "toy", case)
     flags = type("Flags", (), {"run_dir": str(tmp_path), "data": "", "pretrained": None, "alone": 1})
     found = comparisons.compare("toy", 1, flags)
@@ -31,6 +31,7 @@ def test_the_table_is_made_of_the_runs_that_are_there(tmp_path, monkeypatch):
     assert [cell.strip() for cell in row.split("|")[1:-1]] == ["toy", "loss", "1", *["0.500"] * 3, "-"]
     # 2 rounds with 2 + 2 + 1 records are 10 examples, in one place as well; alone as many passes, 10 / 6, over 3.
     assert [_examples(flags) for flags in ran] == [12, 10, 5]
+    assert ["--x=1" in flags for flags in ran] == [False, True, False]
 
 
 def test_runs_that_are_done_are_read(tmp_path, monkeypatch):
