@@ -25,12 +25,16 @@ PYENV = "$$HOME"/.pyenv/versions
 NEWEST ?= $(shell for python in python3.14 $(PYENV)/3.14.*/bin/python python3.13 $(PYENV)/3.13.*/bin/python \
 	python3.12 $(PYENV)/3.12.*/bin/python $(PYTHONS); do \
 	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done)
-INSTALL = -m pip install -qq -r $< || { \
+# Of what only tests import, a small part, the rest is not compiled.
+$(PYTORCH) $(FLOWER) $(DOCS): COMPILED := --no-compile
+INSTALL = -m pip install -qq $(COMPILED) -r $< || { \
 	echo "The packages of $< could not be installed, for the reason above: check the network." >&2; exit 1; }
 NONE := Found no Python: tff_tx needs Python 3.9, 3.10 or 3.11.
 CHECK_PYTHON = [ -n "$(PYTHON)" ] || { echo "$(NONE)" >&2; exit 1; }; $(PYTHON) $(CHECK)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# As in images of containers: every process of the tests would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup train test test-slow pytorch trackers setup-flower test-cluster test-all bench bench-memory bench-rounds bench-start bench-scaling bench-peers lock clean \
 	notebooks test-notebooks docs
@@ -155,7 +159,7 @@ $(FLOWER): deploy/flower/requirements.txt
 $(TRACKERS): tests/run/trackers.txt | $(STAMP)
 	@echo "Setting up .venv-trackers: MLflow and Weights & Biases, 150 MB."
 	@rm -rf .venv-trackers
-	@$(RUN) -m pip install -qq --no-deps --target .venv-trackers -r tests/run/trackers.txt
+	@$(RUN) -m pip install -qq --no-compile --no-deps --target .venv-trackers -r tests/run/trackers.txt
 	@touch $@
 
 # Without its stamp, .venv was left half made and may hold half a package: it is made afresh.

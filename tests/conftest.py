@@ -30,13 +30,20 @@ from tff_tx.runtime import form
 
 runtime.configure_tensorflow()
 
+_SETTLED_BYTES = _settled_at = 1.5e9
+"""Of a process with its libraries and what a session shares; and that after the last look for garbage."""
+
+
+def _resident_bytes():
+    return psutil.Process().memory_info().rss
+
 
 def pytest_collection_finish():
     """Keeps what was imported, millions of objects, from being looked through for garbage again and again."""
     gc.enable()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,17 +51,19 @@ def pytest_runtest_protocol(item, nextitem):
     """Lets go of what a file's tests share, models with their graphs, when its last one has run.
 
     A process of the slow suite had grown to 10 GB by its end. The allocator keeps what was freed until it is asked to
-    give it back, which takes a while, as does looking for garbage.
+    give it back, which takes a while, as does looking for garbage: it is done where a file left half a gigabyte.
     """
+    global _settled_at
     result = yield
     if nextitem is None or nextitem.path != item.path:
         for function in vars(item.module).values():
             if hasattr(function, "cache_clear") and function.__module__ == item.module.__name__:
                 function.cache_clear()
-        if psutil.Process().memory_info().rss > 1.5e9:
+        if _resident_bytes() > _settled_at + 0.5e9:
             gc.collect()
             if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
                 trim(0)
+            _settled_at = max(_resident_bytes(), _SETTLED_BYTES)
     return result
 
 
