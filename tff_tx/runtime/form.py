@@ -15,6 +15,7 @@ from tff_tx.runtime import secure_form
 from tff_tx.runtime.graphs import ImportedGraph
 from tff_tx.runtime.internals import computations
 from tff_tx.runtime.internals.computations import Computation, full_name, tensor_names
+from tff_tx.runtime.internals.stacks import without_stacks
 from tff_tx.runtime.rounds import Traffic
 
 NON_TRAINABLE_STATE = "held"
@@ -46,6 +47,7 @@ class RoundForm:
     moduli: tuple[int, ...] = ()
 
     @classmethod
+    @without_stacks()
     def of(cls, process: tff.learning.templates.LearningProcess) -> RoundForm:
         """Compiles a process.
 
@@ -65,6 +67,7 @@ class RoundForm:
         return cls({**found, "initialize": cls.initial(process)}, moduli)
 
     @staticmethod
+    @without_stacks()
     def initial(process: tff.learning.templates.LearningProcess) -> bytes:
         """Compiles `initialize` of a process alone."""
         compiled = tff.backends.mapreduce.get_state_initialization_computation(process.initialize, _no_grappler())

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tff_tx.runtime.internals.calls import Called, StepOptions
 from tff_tx.runtime.internals.computations import Computation, full_name, graph_def_of, simplify_functions, tensor_names
+from tff_tx.runtime.internals.stacks import without_stacks
 
 _imports = itertools.count()
 
@@ -118,6 +119,7 @@ class GraphFunction:
       internal: Whether its results stay within this package, see `calls.drop_python_state`.
     """
 
+    @without_stacks()
     def __init__(
         self,
         fn: Callable[..., list[tf.Tensor]],

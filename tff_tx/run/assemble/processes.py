@@ -24,6 +24,7 @@ from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
 from tff_tx.run.assemble.federations import Federation
 from tff_tx.runtime import form_store
+from tff_tx.runtime.internals.stacks import without_stacks
 
 _OWN_FIELDS = (
     *("personal_epochs", "moreau_steps", "mixing", "mixing_rate", "clusters", "cluster_spread"),
@@ -125,6 +126,7 @@ def server_rates(config: RunConfig) -> np.ndarray | None:
     return None if schedule is None else np.array([float(schedule(t)) for t in range(config.run.rounds)])
 
 
+@without_stacks()
 def build_process(
     config: RunConfig, model: models.TransformerModel, options: algorithms.Options
 ) -> tff.learning.templates.LearningProcess:

@@ -22,6 +22,12 @@ INTERNALS = (
         for name in ("FunctionCallOptions", "context")
     ),
     Internal(
+        "tensorflow.python.util.tf_stack.extract_stack",
+        "Graphs that are serialized lose the Python stacks of their operations, whose making takes a while.",
+        _TF,
+        "runtime/test_stacks.py::test_operations_are_made_without_stacks",
+    ),
+    Internal(
         "tensorflow.Tensor.__dict__",
         "One for all tensors that stay within this package: from Python 3.11 on TensorFlow does not free their own.",
         _TF,
