@@ -16,6 +16,7 @@ from benchmarks import measure
 from benchmarks.workloads import LEARNING_RATE, Workload
 from tff_tx import algorithms, models
 from tff_tx.config.run import EngineConfig
+from tff_tx.runtime.internals.stacks import without_stacks
 
 gc.freeze()  # as a program does once it has imported everything
 gc.set_threshold(*programs.usual_gc_threshold)
@@ -36,6 +37,7 @@ def texts_spec() -> collections.OrderedDict:
     )
 
 
+@without_stacks()
 def process(
     workload: Workload, trainable: str = "all", lora: models.Lora | None = None, **options
 ) -> tff.learning.templates.LearningProcess:
