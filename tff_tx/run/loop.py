@@ -335,9 +335,13 @@ def _settled_heap():
     """Keeps Python from counting what is there already among the garbage to look for.
 
     Saving leaves graphs behind that refer to themselves. Python looks for such garbage when objects have become a
-    quarter more, and after importing TensorFlow that is hundreds of megabytes later.
+    quarter more, and after importing TensorFlow that is hundreds of megabytes later. Programs keep their imports from
+    being counted to their end: to look through them once more takes half a second.
     """
     gc.collect()
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     gc.collect()  # which counts what is left: the quarter is of that
     try:
