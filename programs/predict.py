@@ -12,7 +12,7 @@ import sys
 from programs import cli
 from tff_tx.config.tools import PredictConfig
 from tff_tx.core import files
-from tff_tx.core.errors import UserError, setting
+from tff_tx.core.errors import UserError, setting, shown
 
 _OPTIONS = ("batch_size", "top_k", "max_new_tokens", "num_beams", "temperature", "seed")
 
@@ -27,11 +27,15 @@ def main(settings: cli.Settings) -> None:
 
     options = {name: getattr(own, name) for name in _OPTIONS}
     run = directory.read_run(own.run_dir)
+    if own.data:
+        options["on_bad_rows"] = run.config.data.on_bad_rows
     if own.client is None and run.config.model.personal is not None:
         print("With the weights that a client begins with; --client uses those of one.", file=sys.stderr)
     predictor = run_predictor(run, own.client, own.similar_examples, **options)
     inputs = predictor.read(texts=own.text, question=own.question, files=own.data)
     text = inference.as_text(predictor.predict(inputs), own.output)
+    if left_out := predictor.left_out.rows:
+        print(f"{left_out:,} rows are skipped, the first: {shown(' '.join(predictor.left_out.first))}", file=sys.stderr)
     if own.output is None:
         if sys.stdout.isatty():
             sys.stdout.write(text)

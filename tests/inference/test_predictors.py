@@ -336,11 +336,30 @@ def test_tags_that_mark_no_entities_give_none(tokenizer):
     assert set(found["tags"]) <= {"NOUN", "V"}
 
 
-def test_no_row_of_a_table_is_skipped(tokenizer, tmp_path):
-    (tmp_path / "x.csv").write_text("text,label\na,b\nc\n")
+def test_bad_rows_of_a_table_are_refused_or_skipped_and_counted(tokenizer, tmp_path):
+    """Also by whom the run's data are read with skipping; a row without a label can be predicted from."""
+    (tmp_path / "x.csv").write_text('text,label\nann,good\nbob\n"is\nhere",\nwas,what\n')
     data = datasets.DataSpec("file", files=("train.csv",), on_bad_rows="skip")
-    predictor = inference.build_predictor(
-        "sequence_classification", None, tasks.ModelSpec(), data=data, tokenizer=tokenizer
-    )
+    model = bert("sequence_classification", **named("bad", "good"))
+    given = {"data": data, "tokenizer": tokenizer}
+    refusing = inference.build_predictor("sequence_classification", model, SPEC, **given)
     with pytest.raises(UserError, match=r"x\.csv, line 3: 1 fields"):
-        predictor.read(files=[str(tmp_path / "x.csv")])
+        refusing.read(files=[str(tmp_path / "x.csv")])
+    skipping = inference.build_predictor("sequence_classification", model, SPEC, on_bad_rows="skip", **given)
+    found = list(skipping.predict(skipping.read(files=[str(tmp_path / "x.csv")])))
+    assert [(row["text"], row["where"].rsplit(" ")[-1]) for row in found] == [
+        ("ann", "2"),
+        ("is\nhere", "4"),
+        ("was", "6"),
+    ]
+    assert (skipping.left_out.rows, len(skipping.left_out.first)) == (1, 1)
+    assert "x.csv, line 3: 1 fields" in skipping.left_out.first[0]
+
+
+def test_what_a_model_cannot_predict_from_is_skipped_alone(tokenizer):
+    model, texts = bert("masked_lm"), ["ann [MASK]", "bob", "[MASK] is"]
+    skipping = inference.build_predictor("masked_lm", model, SPEC, tokenizer=tokenizer, on_bad_rows="skip")
+    assert [row["text"] for row in skipping.predict(texts)] == [texts[0], texts[2]]
+    assert skipping.left_out.rows == 1
+    with pytest.raises(UserError, match="'bob' has no"):
+        predicted("masked_lm", model, tokenizer, texts)

@@ -97,9 +97,13 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The records of one split as the data come; calling it with record columns reads them, `chunks` as they are."""
+    """The records of one split as the data come; calling it with record columns reads them, `chunks` as they are.
 
-    chunks: Callable[[], Iterator[Chunk]]
+    Of files, `chunks` takes `needed`, the record columns without which a row is skipped where rows are, by default all
+    that settings name, and `left_out`, which counts such rows.
+    """
+
+    chunks: Callable[..., Iterator[Chunk]]
 
     def __call__(self, wants: Iterable[str]) -> Iterator[pd.DataFrame]:
         """A pass over the wanted columns."""
@@ -181,14 +185,24 @@ class DataSet:
     label_names: tuple[str, ...] = ()
 
 
-def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
+def read_records(spec: DataSpec, *columns: str, left_out: LeftOut | None = None) -> Iterator[pd.DataFrame]:
     """The training records of a data set, in chunks with these columns; "client" only if they have it.
+
+    Args:
+      spec: The data.
+      *columns: Record columns.
+      left_out: For files: counts the rows that lack one of these columns, where bad rows are skipped; None: rows are
+        skipped for any column that settings name.
 
     Raises:
       UserError: If the data cannot be read.
     """
-    source = open_source(spec)
-    return source.pools["train"](set(columns) if "client" in source.columns() else set(columns) - {"client"})
+    pool, wants = open_source(spec).pools["train"], frozenset(columns)
+    needed = {} if left_out is None else {"needed": wants}
+    first = next(pool.chunks(**needed), None)
+    wants -= {"client"} - (frozenset() if first is None else first.columns)
+    counted = {} if left_out is None else {"left_out": left_out}
+    return (chunk.read(wants) for chunk in pool.chunks(**needed, **counted))
 
 
 def open_source(spec: DataSpec) -> Source:

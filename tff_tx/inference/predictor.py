@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import itertools
 import os
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ class Options:
       num_beams: Beams of the search for a text; 1 takes the likeliest token each time.
       temperature: Sampling temperature; 0: nothing is sampled.
       seed: Of sampling.
+      on_bad_rows: Whether what cannot be predicted from is an error ("refuse"), or left out and counted ("skip").
     """
 
     batch_size: int = 32
@@ -38,6 +40,7 @@ class Options:
     num_beams: int = 1
     temperature: float = 0.0
     seed: int = 0
+    on_bad_rows: str = "refuse"
 
 
 _INPUTS = ("text", "question")
@@ -45,10 +48,14 @@ _INPUTS = ("text", "question")
 
 
 class TableRow(NamedTuple):
-    """An input from a table, and the whole row that it is of, by the table's own column names."""
+    """An input from a table, the whole row that it is of, by the table's own column names, and the row's place.
+
+    The place is None unless rows may be left out: else the row's number among the predictions is that in the table.
+    """
 
     value: Any
     row: Mapping[str, Any]
+    where: str | None = None
 
     def joined(self, prediction: Mapping[str, Any]) -> dict:
         """The row with a prediction, whose names are preceded by `predicted_` where the row has them already."""
@@ -59,6 +66,7 @@ class TableRow(NamedTuple):
                 del row[name]
         values = {name: _plain(value) for name, value in row.items() if not _is_binary(value)}
         found = {name: value for name, value in prediction.items() if name not in _INPUTS}
+        found |= {} if self.where is None else {"where": self.where}
         return {**values, **{f"predicted_{name}" if name in values else name: v for name, v in found.items()}}
 
 
@@ -67,6 +75,7 @@ class Predictor(abc.ABC):
 
     Attributes:
       record_column: What of records is an input.
+      left_out: Counts what was left out.
 
     Args:
       definition: The task.
@@ -90,6 +99,7 @@ class Predictor(abc.ABC):
     ):
         self.definition, self._model, self._tokenizer = definition, model, tokenizer
         self.spec, self.data, self.options = spec, data, options
+        self.left_out = datasets.LeftOut()
 
     @functools.cached_property
     def model(self) -> Any:
@@ -126,8 +136,20 @@ class Predictor(abc.ABC):
         if name is None and not os.path.isdir(path):
             return _read_lines(path)
         spec = dataclasses.replace(self.files_spec([path]), format=name or self.data.format)
-        chunks = datasets.read_records(spec, self.record_column, "row")
-        return (TableRow(*pair) for chunk in chunks for pair in zip(chunk[self.record_column], chunk["row"]))
+        chunks = self.records(spec, self.record_column, "row")
+        return (row for chunk in chunks for row in self.table_rows(chunk[self.record_column], chunk))
+
+    def records(self, spec: datasets.DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
+        """Records of files in chunks; those that lack one of these columns are left out if bad rows are."""
+        return datasets.read_records(spec, *columns, left_out=self.left_out if self._skips else None)
+
+    def table_rows(self, inputs: Iterable, chunk: pd.DataFrame) -> Iterator[TableRow]:
+        """Inputs with their rows of a chunk."""
+        return map(TableRow, inputs, chunk["row"], chunk["where"] if self._skips else itertools.repeat(None))
+
+    @property
+    def _skips(self):
+        return self.options.on_bad_rows == "skip"
 
     def predict(self, inputs: Iterable) -> Iterator[dict]:
         """Yields a prediction for each input.
@@ -140,15 +162,28 @@ class Predictor(abc.ABC):
         """
         inputs = list(inputs)
         for start in range(0, len(inputs), self.options.batch_size):
-            batch = inputs[start : start + self.options.batch_size]
-            results = self.predict_batch([one.value if isinstance(one, TableRow) else one for one in batch])
-            for one, result in zip(batch, results):
-                yield one.joined(result) if isinstance(one, TableRow) else result
+            yield from self._predicted(inputs[start : start + self.options.batch_size])
+
+    def _predicted(self, batch: Sequence) -> Iterator[dict]:
+        """The predictions for a batch; if bad rows are skipped, for those of its inputs that can be predicted from."""
+        try:
+            results = list(self.predict_batch([one.value if isinstance(one, TableRow) else one for one in batch]))
+        except UserError as error:
+            if not self._skips:
+                raise
+            if len(batch) == 1:
+                where = getattr(batch[0], "where", None)
+                self.left_out.add(error if where is None else UserError(f"{where}: {error.args[0]}"))
+                return
+            for one in batch:
+                yield from self._predicted([one])
+            return
+        for one, result in zip(batch, results):
+            yield one.joined(result) if isinstance(one, TableRow) else result
 
     def files_spec(self, files: Sequence[str]) -> datasets.DataSpec:
         """Files of records whose columns are named as those of `data`."""
-        # What is left out would be missing among the predictions.
-        here = {"silos": (), "validation_files": (), "test_files": (), "on_bad_rows": "refuse"}
+        here = {"silos": (), "validation_files": (), "test_files": (), "on_bad_rows": self.options.on_bad_rows}
         return dataclasses.replace(self.data, dataset="file", files=tuple(files), **here)
 
     @abc.abstractmethod

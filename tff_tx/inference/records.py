@@ -14,7 +14,7 @@ import tensorflow as tf
 from tff_tx import datasets
 from tff_tx.core.errors import UserError, setting
 from tff_tx.inference.classes import most_likely
-from tff_tx.inference.predictor import Predictor, TableRow
+from tff_tx.inference.predictor import Predictor
 from tff_tx.tasks.kinds.tabular_classification import columns_of
 
 _CLIENTS = "client"
@@ -31,7 +31,7 @@ class RecordPredictor(Predictor):
             raise UserError(
                 f"the model takes records: set {setting('predict.data')} to files with the columns of the run's data."
             )
-        return datasets.read_records(self.files_spec(files), *self.columns)
+        return self.records(self.files_spec(files), *self.columns)
 
 
 class _InTime(RecordPredictor):
@@ -123,8 +123,7 @@ class RowClassifier(RecordPredictor):
 
     def predict(self, inputs):
         for chunk in inputs:
-            rows = map(TableRow, self._encoder.inputs(chunk), chunk["row"])
-            yield from super().predict(rows)
+            yield from super().predict(self.table_rows(self._encoder.inputs(chunk), chunk))
 
     def predict_batch(self, inputs):
         batch = {name: tf.constant(np.stack([row[name] for row in inputs])) for name in inputs[0]}

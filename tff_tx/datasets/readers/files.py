@@ -246,9 +246,15 @@ def _by_split(found: dict, fmt: Format) -> dict:
     return pools
 
 
-def _in_order(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
-    """The chunks of files, sorted by the time of their rows if a setting names it."""
-    chunks = _chunks(files, spec, fmt)
+def _in_order(
+    files: Sequence[File],
+    spec: DataSpec,
+    fmt: Format,
+    needed: frozenset | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Chunk]:
+    """The chunks of files, sorted by the time of their rows if a setting names it; see `Pool`."""
+    chunks = _chunks(files, spec, fmt, needed, left_out or LeftOut())
     if spec.sorted_by is None:
         yield from chunks
         return
@@ -260,12 +266,14 @@ def _in_order(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Ch
         yield dataclasses.replace(chunks[0], rows=rows, columns=columns.available(rows[0][1], spec))
 
 
-def _chunks(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Chunk]:
-    seen, left_out = {}, LeftOut()
+def _chunks(
+    files: Sequence[File], spec: DataSpec, fmt: Format, needed: frozenset | None, left_out: LeftOut
+) -> Iterator[Chunk]:
+    seen: dict = {}
     for file in files:
         empty, before = True, left_out.rows
         convert = functools.partial(_converted, file.path, spec, fmt, seen)
-        usable = _usable(_rows(file, spec, fmt), spec, left_out)
+        usable = _usable(_rows(file, spec, fmt), spec, needed, left_out)
         for rows in limits.chunks(file.path, usable, fmt.chunk_rows):
             empty = False
             yield Chunk(rows, columns.available(rows[0][1], spec), convert, left_out)
@@ -275,17 +283,18 @@ def _chunks(files: Sequence[File], spec: DataSpec, fmt: Format) -> Iterator[Chun
             raise UserError(f"{file.path}: the file is empty; fill it or leave it out.")
 
 
-def _usable(rows: Rows, spec: DataSpec, left_out: LeftOut) -> Rows:
+def _usable(rows: Rows, spec: DataSpec, needed: frozenset | None, left_out: LeftOut) -> Rows:
     """The rows that can be read; of others the first is an error, or all are counted.
 
-    Every pass leaves out the same, whatever it reads of a row: those without a value in one of the columns that the
-    data have of those that settings name.
+    Unless it says what is `needed`, every pass leaves out the same, whatever it reads of a row: those without a value
+    in one of the columns that the data have of those that settings name.
     """
     skips, rows = spec.on_bad_rows == "skip", iter(rows)
     head = list(itertools.islice(rows, CHUNK_ROWS if skips else 0))
     wants = frozenset().union(*(columns.available(row, spec) for _, row in head if isinstance(row, dict)))
     if not {"question", "context"} <= wants:
         wants -= {"answers"}  # a column that is called so has answers of another kind
+    wants = wants if needed is None else wants & needed
     for pair in itertools.chain(head, rows):
         try:
             if isinstance(pair[1], BadRow):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tff_tx import datasets, models
 from tff_tx.core.errors import UserError, setting
-from tff_tx.inference.predictor import Predictor, TableRow, stacked
+from tff_tx.inference.predictor import Predictor, stacked
 from tff_tx.inference.texts.scoring import score_answers
 
 
@@ -107,9 +107,8 @@ class QuestionAnswerer(Predictor):
             )
         if not files:
             return [(question, text) for text in texts]
-        chunks = datasets.read_records(self.files_spec(files), "question", "context", "row")
-        records = (record for chunk in chunks for record in zip(chunk["question"], chunk["context"], chunk["row"]))
-        return (TableRow((question, context), row) for question, context, row in records)
+        chunks = self.records(self.files_spec(files), "question", "context", "row")
+        return (row for chunk in chunks for row in self.table_rows(zip(chunk["question"], chunk["context"]), chunk))
 
     @functools.cached_property
     def _answer(self):
