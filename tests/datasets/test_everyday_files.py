@@ -274,6 +274,13 @@ def test_whole_numbers_beyond_those_of_floats_are_no_numbers(tmp_path):
         ["Q4 2023", "Q1-2024", "Q2/2024"],
         ["2024/03/01 9:05:11 AM GMT+1", "2024/03/01 9:00:00 AM GMT", "2024/03/01 11:05:12 AM GMT+1"],
         ["2024-03-01 09:05:11 +0100", "2024-03-01 09:00:00 +0000", "2024-03-01 11:05:12 +0100"],
+        ["Jun 01, 2021", "Jun 12, 2021", "Jul 1, 2021"],
+        ["30 May 2021 9:30", "31 May 2021 10:00", "1 June 2021 08:00"],
+        ["30-Dec-98", "31-Jan-99", "01-Feb-05"],
+        ["1/31/20", "2/1/20", "10/1/20"],
+        ["12/31/10 8:26", "12/31/10 10:05", "1/1/11 7:00"],
+        ["2019-1-5 3:00", "2019-1-5 10:00", "2019-12-1 0:00"],
+        ["31.01.2021 9:00:00.500", "31.01.2021 10:00:00.250", "01.02.2021 10:00:00.125"],
     ],
 )
 def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):
@@ -282,7 +289,7 @@ def test_weeks_months_quarters_and_times_of_forms_are_times(tmp_path, times):
     assert order.find("aaa", rows) is None
     assert Order().find("aaa", rows[::-1])[1] == "when"
     assert by_time(rows[::-1], "when") == rows
-    (tmp_path / "x.csv").write_text("\n".join(["when,text,label", *(f"{time},a b c,x" for time in times)]))
+    (tmp_path / "x.csv").write_text("\n".join(["when,text,label", *(f'"{time}",a b c,x' for time in times)]))
     assert overview.overview(DataSpec("file", files=(str(tmp_path / "x.csv"),))).columns[0].kind == "time"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tff_tx.core.text import listed
-from tff_tx.datasets.periods import is_period
+from tff_tx.datasets.periods import is_named_day, is_period
 from tff_tx.datasets.readers import units, values
 from tff_tx.datasets.sources import Source, open_source
 from tff_tx.datasets.spec import DataSpec
@@ -210,7 +210,7 @@ def _kind(there: Sequence, distinct: int) -> str:
 
 def is_time(value) -> bool:
     """Whether a value is written as a time, a day, or a month or a week of a year."""
-    return _TIME.match(str(value)) is not None or is_period(value)
+    return _TIME.match(str(value)) is not None or is_period(value) or is_named_day(value)
 
 
 def _counts(numbers: Sequence) -> bool:

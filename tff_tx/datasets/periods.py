@@ -1,4 +1,7 @@
-"""Months and quarters as files write them: 2024-03, 03/2024, Mar 2024, Mar-24, 2024M03, 2024-Q1, Q1 2024."""
+"""Months and quarters as files write them: 2024-03, 03/2024, Mar 2024, Mar-24, 2024M03, 2024-Q1, Q1 2024.
+
+Also days by the names of their months: Mar 1, 2024, and 1 March 2024, and 01-Mar-24.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,11 @@ _WAYS = tuple(
         rf"{_YEAR}[-/ ]?{_QUARTER}",
         rf"{_QUARTER}[-/ ]?{_YEAR}",
     )
+)
+_MONTH = rf"({_NAMES}|{'|'.join(_MONTHS)})"
+_NAMED_DAY = re.compile(
+    rf"(\d\d?-{_MONTH}-(\d\d)?\d\d|\d\d? {_MONTH} \d{{4}}|{_MONTH} \d\d?, \d{{4}})( \d\d?:\d\d\S*( [AP]M)?)?",
+    re.IGNORECASE,
 )
 _LONGEST = 16
 # Of years of two digits, as Python's %y has it.
@@ -45,6 +53,11 @@ def first_day(value: object) -> datetime.date:
     if part["quarter"]:
         return datetime.date(year, 3 * int(part["quarter"]) - 2, 1)
     return datetime.date(year, int(part["month"] or 1 + _MONTHS.index(part["name"][:3].lower())), 1)
+
+
+def is_named_day(value: object) -> bool:
+    """Whether a value is a day with the name of its month, and perhaps a time of the day."""
+    return isinstance(value, str) and _NAMED_DAY.fullmatch(value.strip()) is not None
 
 
 def is_period(value: object) -> bool:

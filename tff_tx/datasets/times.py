@@ -25,9 +25,14 @@ _MOST_STEPS = 1000
 _EPOCH = datetime.datetime(1970, 1, 1)
 _PATTERNS = tuple(
     f"{date}{clock}"
-    for date in ("%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y")
-    for clock in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+    for date in (
+        *("%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y"),
+        *("%y/%m/%d", "%m/%d/%y", "%d/%m/%y"),  # with points or dashes they are as often versions and codes
+        *("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y"),
+    )
+    for clock in ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 )
+_OF_ONE_DIGIT = re.compile(r"(?<![\d.])\d(?!\d)")
 
 
 def _seconds(time: datetime.date) -> float:
@@ -39,7 +44,7 @@ def _seconds(time: datetime.date) -> float:
 def _iso(value) -> float:
     if isinstance(value, datetime.date):
         return _seconds(value)
-    text, offset = _without_zone(str(value).strip())
+    text, offset = _without_zone(_OF_ONE_DIGIT.sub(r"0\g<0>", str(value).strip()))
     return _seconds(datetime.datetime.fromisoformat(text)) - offset
 
 
@@ -82,7 +87,8 @@ def _ways(name: str, value) -> list[Read]:
     if values.is_number(value):
         is_named = words_of_name(name)[-1:]
         return [values.as_number] if {*is_named} & {*_NAMES} and values.as_number(value) >= _LEAST_NUMBER else []
-    if not (isinstance(value, datetime.date) or _DATE.match(str(value)) or periods.is_period(value)):
+    is_date = isinstance(value, datetime.date) or _DATE.match(str(value)) or periods.is_named_day(value)
+    if not (is_date or periods.is_period(value)):
         return []
     return [read for read in _TEXTS if _time(read, value) is not None]
 
