@@ -1,5 +1,7 @@
 """Texts with targets, against the tokenizers themselves."""
 
+import logging
+
 import pandas as pd
 import pytest
 import tokenizers
@@ -7,6 +9,7 @@ import transformers
 
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
+from tff_tx.datasets.encoders.tokenizing import Tokenize
 
 TEXTS = ["Wall St. bears claw back into the black", "short"]
 TARGETS = ["Bears are back", "ünïcode — 日本語"]
@@ -54,6 +57,16 @@ def test_both_are_cut_and_the_target_keeps_its_end(name, request):
     assert found["labels"].tolist() == [*whole["labels"][:2], end]
     just = datasets.SequenceToSequenceEncoder(tokenizer, 100, len(whole["labels"])).encode(rows())[0]
     assert just["labels"].tolist() == whole["labels"].tolist()
+
+
+def test_nothing_is_said_of_each_pair_that_is_cut(byte_tokenizer, caplog):
+    pair = ["a long text", "another"]
+    with caplog.at_level("WARNING", "transformers.tokenization_utils_base"):
+        logging.getLogger("transformers").addHandler(caplog.handler)
+        (found,) = Tokenize(byte_tokenizer).pairs([pair], 8)
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert len(found["input_ids"]) == 8
+    assert not caplog.records
 
 
 def test_an_empty_text_is_refused_and_an_empty_target_is_an_end():
