@@ -139,6 +139,29 @@ def test_delimiters_are_recognized(tmp_path, separator, end, quoting):
     check(tmp_path / f"x.{end}")
 
 
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        # As LJSpeech has them; the first of them begin beyond the lines by which files are recognized.
+        (
+            ['a|"Now," he said|b', 'c|he said "d"|e', 'f|"one" and "two|g'],
+            ['"Now," he said', 'he said "d"', '"one" and "two'],
+        ),
+        (['a|"Now," he said|b', 'c|"e, f"|g'], ['"Now," he said', '"e, f"']),
+        # Excel's text files, exports that quote all but numbers, pandas' doubled quotes
+        (['1\t"one, two"\ta', "2\tthree\tb"], ["one, two", "three"]),
+        (['1|"one"|"a"', '2|"say two"|"b"'], ["one", "say two"]),
+        (['1|"say ""one"""|a', "2|two|b"], ['say "one"', "two"]),
+        (['1|"one|two"|a', "2|three|b"], ["one|two", "three"]),
+    ],
+)
+def test_quotes_are_text_between_tabs_and_bars_unless_lines_show_otherwise(tmp_path, lines, texts):
+    separator = "\t" if "\t" in lines[0] else "|"
+    plain = [separator.join(["n", "some text, too" if "Now" in lines[0] else "none", "m"])] * 600 * ("Now" in lines[0])
+    (tmp_path / "x.csv").write_text("\n".join([separator.join(["id", "text", "label"]), *plain, *lines]))
+    assert records(tmp_path / "x.csv", "text")["text"].tolist()[len(plain) :] == texts
+
+
 @pytest.mark.parametrize("settings", [{}, {"columns": ("text",)}])
 def test_a_single_column_has_no_delimiter(tmp_path, settings):
     texts = ["one; two", "three; four", "five, six; seven", "eight|nine; ten"]

@@ -27,8 +27,13 @@ _NULL = re.compile(r"(?:^|(?<=[\t,;|]))\\N(?=[\t,;|\r\n]|$)")
 # In a value: it begins or ends in quotes for another separator.
 _STRAY_QUOTE = re.compile(r'[\t,;|]"|"[\t,;|]')
 _ALL_QUOTED = re.compile(r'"[^"]*"(?:([\t,;| ])"[^"]*")*\r?\n?$')
+_QUOTED = re.compile('"[^"]*"')
 _BLANKS = re.compile(r'"[^"]*"|[ \t]+')
-_DOUBLED_QUOTE = re.compile(r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|\r?\n?$)')
+# Of files in which quotes are plain characters unless lines show otherwise.
+_DOUBLED_QUOTES = {
+    separator: re.compile(rf'(?:^|[{separator}])"[^{separator}]*""[^{separator}]*"(?:[{separator}]|\r?\n?$)')
+    for separator in "\t|"
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,8 @@ def dialect_of(path: str, usual: str, delimiter: str | None = None, encoding: st
 
     It is the one that most of them have equally many values in; of several the one whose values have the fewest quotes
     beside another delimiter, as where decimal commas are in all lines, or the first, where the usual delimiter comes
-    first. In files with TABs quotes are plain characters, as the format (IANA) has it, unless lines show otherwise.
+    first. In files with TABs quotes are plain characters, as the format (IANA) has it, unless lines show otherwise;
+    so they are between |, where texts begin with them as in LJSpeech.
     Blanks separate values of all lines, in quotes as R writes them, or numbers and codes, as UCI's files have them.
 
     Args:
@@ -166,11 +172,25 @@ def _dialects(delimiter: str, head: Sequence[str]) -> list[Dialect]:
     quoted = Dialect(delimiter, blank_after=delimiter != " " and bool(names) and all(n.startswith(" ") for n in names))
     plain = dataclasses.replace(quoted, quoted=False)
     order = [quoted]
-    if delimiter == "\t":
-        shown = head and (_ALL_QUOTED.match(head[0]) or any(map(_DOUBLED_QUOTE.search, head)))
-        order = [quoted, plain] if shown else [plain, quoted]
+    if delimiter in _DOUBLED_QUOTES:
+        order = [quoted, plain] if _shows_quotes(delimiter, head) else [plain, quoted]
     escaped = [dataclasses.replace(dialect, escaped=True) for dialect in order]
     return [*escaped, *order] if any(map(_NULL.search, head)) else [*order, *escaped]
+
+
+def _shows_quotes(delimiter: str, head: Sequence[str]) -> bool:
+    """Whether lines show that quotes are around values, and none of them.
+
+    That is where they are doubled within; or around all names; or around all values but numbers; or, as in texts of
+    Excel, around all values with commas, and no others.
+    """
+    if head and (_ALL_QUOTED.match(head[0]) or any(map(_DOUBLED_QUOTES[delimiter].search, head))):
+        return True
+    found = [value for line in head[1:] for value in line.rstrip("\r\n").split(delimiter)]
+    quoted = [value for value in found if _QUOTED.fullmatch(value)]
+    others = [value for value in found if value and not _QUOTED.fullmatch(value)]
+    for_commas = all("," in value for value in quoted) and not any("," in value for value in others)
+    return bool(quoted) and (for_commas or all(map(values.is_number, others)))
 
 
 def _share(dialect: Dialect, head: Sequence[str], whole: bool) -> float:
