@@ -281,6 +281,18 @@ def test_each_text_of_a_folder_comes_back_with_its_name_and_a_prediction(tokeniz
     assert [row["probabilities"] for row in found] == [row["probabilities"] for row in expected]
 
 
+def test_rows_of_all_splits_of_a_folder_come_back(tokenizer, tmp_path):
+    for split, label, text in zip(("train", "train", "test"), ("pos", "neg", "pos"), TEXTS):
+        (tmp_path / split / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / split / label / "0.txt").write_text(text)
+    model = bert("sequence_classification", **named("bad", "good", "odd"))
+    data = datasets.DataSpec("file", files=("aclImdb",))
+    predictor = inference.build_predictor("sequence_classification", model, SPEC, tokenizer=tokenizer, data=data)
+    found = predictor.predict(predictor.read(files=[str(tmp_path)]))
+    places = [tmp_path / "train/pos/0.txt", tmp_path / "train/neg/0.txt", tmp_path / "test/pos/0.txt"]
+    assert {row["where"]: row["text"] for row in found} == dict(zip(map(str, places), TEXTS))
+
+
 def test_questions_come_back_with_their_rows(tokenizer, tmp_path):
     """Also those of SQuAD's JSON, with their ids, and of columns with other names."""
     spec = tasks.ModelSpec(max_length=16, context_overlap=2)

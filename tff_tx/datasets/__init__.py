@@ -23,7 +23,7 @@ _EXPORTS = {
     "readers.formats_of_files": ("format_of_table",),
     "readers.values": ("as_image",),
     "silos": ("Listing", "SiloClientData", "in_silo", "join_silos", "load_silo", "id_in_silo", "silo_of"),
-    "sources": ("DataSet", "Format", "LeftOut", "open_source", "read_records"),
+    "sources": ("DataSet", "Format", "LeftOut", "open_source", "read_files", "read_records"),
     "spec": ("DataSpec", "cache_directory", "default_cache_dir"),
     "splits": ("Split",),
     "store": ("Draw", "SqliteClientData", "StoreWriter", "client_dataset", "is_whole"),

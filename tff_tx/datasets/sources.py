@@ -185,24 +185,31 @@ class DataSet:
     label_names: tuple[str, ...] = ()
 
 
-def read_records(spec: DataSpec, *columns: str, left_out: LeftOut | None = None) -> Iterator[pd.DataFrame]:
+def read_records(spec: DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
     """The training records of a data set, in chunks with these columns; "client" only if they have it.
-
-    Args:
-      spec: The data.
-      *columns: Record columns.
-      left_out: For files: counts the rows that lack one of these columns, where bad rows are skipped; None: rows are
-        skipped for any column that settings name.
 
     Raises:
       UserError: If the data cannot be read.
     """
-    pool, wants = open_source(spec).pools["train"], frozenset(columns)
-    needed = {} if left_out is None else {"needed": wants}
-    first = next(pool.chunks(**needed), None)
-    wants -= {"client"} - (frozenset() if first is None else first.columns)
-    counted = {} if left_out is None else {"left_out": left_out}
-    return (chunk.read(wants) for chunk in pool.chunks(**needed, **counted))
+    source = open_source(spec)
+    return source.pools["train"](set(columns) if "client" in source.columns() else set(columns) - {"client"})
+
+
+def read_files(spec: DataSpec, *columns: str, left_out: LeftOut) -> Iterator[pd.DataFrame]:
+    """The records of files, whatever split these are called by, in chunks with these columns; see `read_records`.
+
+    Args:
+      spec: The files.
+      *columns: Record columns.
+      left_out: Counts the rows that lack one of these columns, which are left out where bad rows are skipped.
+
+    Raises:
+      UserError: If the files cannot be read.
+    """
+    pools, wants = open_source(spec).pools.values(), frozenset(columns)
+    first = next((chunk.columns for pool in pools for chunk in pool.chunks(wants)), frozenset())
+    wants -= {"client"} - first
+    return (chunk.read(wants) for pool in pools for chunk in pool.chunks(wants, left_out))
 
 
 def open_source(spec: DataSpec) -> Source:

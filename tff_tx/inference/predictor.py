@@ -50,7 +50,7 @@ _INPUTS = ("text", "question")
 class TableRow(NamedTuple):
     """An input from a table, the whole row that it is of, by the table's own column names, and the row's place.
 
-    The place is None unless rows may be left out: else the row's number among the predictions is that in the table.
+    The place is None in a single file of which no row is left out: there the rows and the predictions are as many.
     """
 
     value: Any
@@ -99,7 +99,7 @@ class Predictor(abc.ABC):
     ):
         self.definition, self._model, self._tokenizer = definition, model, tokenizer
         self.spec, self.data, self.options = spec, data, options
-        self.left_out = datasets.LeftOut()
+        self.left_out, self._shows_where = datasets.LeftOut(), False
 
     @functools.cached_property
     def model(self) -> Any:
@@ -141,11 +141,12 @@ class Predictor(abc.ABC):
 
     def records(self, spec: datasets.DataSpec, *columns: str) -> Iterator[pd.DataFrame]:
         """Records of files in chunks; those that lack one of these columns are left out if bad rows are."""
-        return datasets.read_records(spec, *columns, left_out=self.left_out if self._skips else None)
+        self._shows_where = self._skips or any(map(os.path.isdir, spec.files))
+        return datasets.read_files(spec, *columns, left_out=self.left_out)
 
     def table_rows(self, inputs: Iterable, chunk: pd.DataFrame) -> Iterator[TableRow]:
         """Inputs with their rows of a chunk."""
-        return map(TableRow, inputs, chunk["row"], chunk["where"] if self._skips else itertools.repeat(None))
+        return map(TableRow, inputs, chunk["row"], chunk["where"] if self._shows_where else itertools.repeat(None))
 
     @property
     def _skips(self):

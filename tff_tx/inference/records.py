@@ -21,7 +21,7 @@ _CLIENTS = "client"
 
 
 class RecordPredictor(Predictor):
-    """Predicts from records, given as chunks with the columns of `tff_tx.datasets.read_records`."""
+    """Predicts from records, given as chunks with the columns of `tff_tx.datasets.read_files`."""
 
     columns: tuple[str, ...] = ()
 

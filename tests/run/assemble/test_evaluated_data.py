@@ -45,6 +45,13 @@ def test_the_end_of_series_is_held_out_as_in_the_run():
     assert (is_whole, config.data.split) == (False, "time")
 
 
+def test_of_a_folder_with_a_test_split_that_is_scored(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("said,label\nhi,a\n")
+    config, is_whole = found({"data.files": (str(tmp_path),)})
+    assert (is_whole, config.data.test_fraction, config.data.validation_fraction) == (False, 0, 0)
+
+
 def test_without_files_the_data_are_the_runs_or_those_named():
     assert found({"run.seed": 3}) == (None, False)
     config, is_whole = found({"data.dataset": "digits"})

@@ -118,7 +118,7 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
     """The data to evaluate on, and whether all of them are, as the split "train".
 
     They are files that are given without a word on what of them to hold out, unless the run's task needs the end of
-    each client's records held out; what is not said of their columns is as in the run.
+    each client's records held out, or they have a test split; what is not said of their columns is as in the run.
 
     Args:
       config: Has the data.
@@ -145,7 +145,16 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
         return config.replace({**changes, "data.split": "time"}), False
     if is_whole:
         changes |= {"data.test_files": (), "data.test_fraction": 0.0, "data.validation_fraction": 0.0}
+        is_whole = not _has_test_split(config.replace(changes))
     return config.replace(changes), is_whole
+
+
+def _has_test_split(config):
+    """Whether files bring a test split of their own; also of those that cannot be read, see `_has_clients`."""
+    try:
+        return "test" in datasets.open_source(data_spec(config)).pools
+    except UserError:
+        return False
 
 
 def _has_clients(config):
