@@ -15,6 +15,7 @@ from tff_tx.config.algorithm import ClientConfig
 from tff_tx.core.errors import UserError
 from tff_tx.datasets import DataSpec, overview
 from tff_tx.datasets.likely_task import likely_task, time_notes
+from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.sources import open_source
 from tff_tx.datasets.times import Order, by_time
 from tff_tx.tasks import labels
@@ -51,6 +52,29 @@ def test_words_and_tags_in_tsv_files_are_sentences(tmp_path):
         path.write_text(table)
         assert isinstance(read(path, "row")[0][0], dict)
         assert "tokens" not in open_source(DataSpec("file", files=(str(path),))).columns()
+
+
+SENTENCES = "Wolff B-PER\nsays O\n\nParis B-LOC\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "content", "column", "expected"),
+    [
+        # As CoNLL's shared tasks call and write them, and as a table of texts and emotions.
+        (("esp.train", "esp.testa", "esp.testb"), SENTENCES, "tags", ["B-PER", "O"]),
+        (("train.txt", "val.txt", "test.txt"), "i feel low;sadness\nso glad;joy\n" * 3, "label", "sadness"),
+    ],
+)
+def test_first_lines_tell_the_format_of_a_folder(tmp_path, names, content, column, expected):
+    """Where names do not; texts of which one looks like a table are texts."""
+    for name in names:
+        (tmp_path / name).write_text(content)
+    spec = DataSpec("file", files=(str(tmp_path),), columns=() if column == "tags" else ("text", "label"))
+    pools = open_source(spec).pools
+    assert {*pools} == {"train", "validation", "test"}
+    assert all(next(pool([column]))[column][0] == expected for pool in pools.values())
+    (tmp_path / names[0]).write_text("Once upon a time.\n")
+    assert format_name(spec) == "text"
 
 
 @pytest.mark.parametrize("name", ["x.tsv", "x.conll", "x.tsv.gz"])

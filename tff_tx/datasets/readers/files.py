@@ -216,7 +216,7 @@ def _of_format(files: Sequence[File], name: str, spec: DataSpec) -> list[File]:
         beside = lambda file: ending(file.path) != ".txt" and os.path.splitext(file.path)[0] in texts  # noqa: E731
         return [file for file in files if not (file.in_folder and beside(file))]
     names = [format_by_name(file.path, spec.encoding) for file in files]
-    if spec.format is not None:  # files of any ending may be of it
+    if spec.format is not None or not any(names):  # files of any ending may be of it
         names = [
             None if found is None and name in names and not ending(f.path) else name for f, found in zip(files, names)
         ]

@@ -15,8 +15,8 @@ PICTURE_ENDS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp
 RECORDING_ENDS = (".wav", ".flac", ".ogg", ".mp3")
 _FOLDER_SPLITS = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
+    "validation": ("validation", "valid", "val", "dev", "testa"),
+    "test": ("test", "testb"),
 }
 _LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 _MOST_LISTS = 5  # beside the folders of classes of a split

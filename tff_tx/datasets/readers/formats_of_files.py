@@ -33,6 +33,7 @@ _OF_PROGRAMS = {
     (".doc", ".docx", ".pdf"): "a text processor",
 }
 
+_FILES_TO_TELL = 10
 _ARCHIVES = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
 
 
@@ -106,7 +107,8 @@ def format_of(files: Sequence[File], encoding: str | None) -> str:
     if len(names) > 1 and all(file.in_folder for file, name in by_name if name is None):
         names -= {None}
     if names == {None} and all(file.in_folder for file in files):
-        return "text"
+        of_heads = {_format_by_first_lines(file.path, encoding) for file in files[:_FILES_TO_TELL]}
+        return (of_heads.pop() if len(of_heads) == 1 else None) or "text"
     if names == {None}:
         names = {_format_by_first_lines(file.path, encoding) for file in files}
     if len(names) > 1 and None not in names:
