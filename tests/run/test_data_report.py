@@ -232,3 +232,16 @@ def test_clients_without_labels_have_no_shares(tmp_path):
     found = report(tmp_path / "x.jsonl", test_fraction=0)
     assert "nan" not in found
     assert "--task=multi_label_classification --client_column=client" in found
+
+
+@pytest.mark.parametrize("line", ["vhigh,vhigh,2,2,small,{n}", "{n},1.0,1.0,145.0,0.0", "p,x,s,p,{n},k"])
+def test_a_first_line_with_a_value_twice_is_a_record_if_it_is_such_as_those_below(tmp_path, line):
+    """As in UCI's tables; two columns of a name are a mistake."""
+    path = tmp_path / "x.data"
+    path.write_text("".join(f"{line.format(n=n % 7)}\n" for n in range(30)))
+    found = report(path)
+    assert "The first line is read as a record" in found
+    assert "Of the first 30 rows" in found
+    path.write_text("name,name,label\n" + "a b,c d,x\n" * 9)
+    with pytest.raises(UserError, match="line 1: the column 'name' is there twice; rename one, or give the 3 names as"):
+        report(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tff_tx.datasets.overview import Column, Overview, is_time
 from tff_tx.datasets.readers import values
 
@@ -21,6 +23,18 @@ def is_record(found: Overview) -> bool:
         return False
     alike = [_is_alike(column, found) for column in found.columns]
     return False not in alike and True in alike
+
+
+def are_values(names: Sequence[str], found: Overview) -> bool:
+    """Whether all names that a first line has twice are numbers, or values of other rows in their columns.
+
+    Args:
+      names: The first line.
+      found: The rows, of which that is the first.
+    """
+    twice = [place for place, name in enumerate(names) if names.count(name) > 1 and not values.is_number(name)]
+    below = [[*map(str, row.values())] for row in found.rows[1:]]
+    return all(any(row[place].strip() == names[place] for row in below) for place in twice)
 
 
 def evident_value(found: Overview) -> str | None:

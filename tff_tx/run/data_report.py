@@ -15,10 +15,11 @@ from tff_tx.config.tools import DataReportConfig
 from tff_tx.core import plots
 from tff_tx.core.errors import UserError, setting
 from tff_tx.core.text import printable
-from tff_tx.datasets.likely_header import evident_value, is_record
+from tff_tx.datasets.likely_header import are_values, evident_value, is_record
 from tff_tx.datasets.likely_series import steps_in_columns
 from tff_tx.datasets.likely_task import label_note, likely_task, one_hot_note, time_notes
 from tff_tx.datasets.overview import Overview, overview
+from tff_tx.datasets.readers.delimited import RepeatedName
 from tff_tx.datasets.readers.files import format_name
 from tff_tx.datasets.spec import DataSpec
 from tff_tx.datasets.statistics import SplitStatistics, Statistics, describe
@@ -68,14 +69,10 @@ def _skipping(config: RunConfig, settings: DataReportConfig) -> list[str]:
 
 
 def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
-    count, spec = _token_counter(settings.tokenizer), DataSpec.of(config)
-    columns, likely = overview(spec), {}
+    count, likely = _token_counter(settings.tokenizer), {}
+    given, (config, columns) = config, _first_records(config)
+    spec, has_none = DataSpec.of(config), config != given
     has_header = columns is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
-    has_none = has_header and not _names_columns(config) and is_record(columns)
-    if has_none:
-        config = config.replace({"data.columns": tuple(f"column{n + 1}" for n in range(len(columns.columns)))})
-        spec = DataSpec.of(config)
-        columns, has_header = overview(spec), False
     found, title = survey(spec), " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
     if has_none:
@@ -116,6 +113,26 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
         in_time = "in_time" in TASKS[likely["task.kind"]].capabilities and "data.label_column" not in likely
         if in_time and (notes := time_notes(spec, columns, likely)):
             yield "\n".join(map(printable, notes))
+
+
+def _first_records(config: RunConfig) -> tuple[RunConfig, Overview | None]:
+    """The first records; and the configuration, with names of columns if the first line is a record as well."""
+    spec, repeated = DataSpec.of(config), None
+    try:
+        found = overview(spec)
+        is_table = found is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
+        if not is_table or _names_columns(config) or not is_record(found):
+            return config, found
+        width = len(found.columns)
+    except RepeatedName as error:
+        if _names_columns(config):
+            raise
+        repeated, width = error, len(error.names)
+    config = config.replace({"data.columns": tuple(f"column{n + 1}" for n in range(width))})
+    found = overview(DataSpec.of(config))
+    if repeated is not None and not are_values(repeated.names, found):
+        raise repeated
+    return config, found
 
 
 def _names_columns(config: RunConfig) -> bool:

@@ -47,6 +47,14 @@ def _are_names(rows: Sequence) -> bool:
     return named and not any(map(values.is_number, first)) and all(values.is_number(v) for row in others for v in row)
 
 
+class RepeatedName(UserError):
+    """A first line in which a name is twice, as in records."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()):
+        super().__init__(message)
+        self.names = names
+
+
 def _rows(path: str, columns: Sequence[str], *, usual: str, delimiter: str | None, encoding: str | None) -> Rows:
     # One text may well be longer than the module's default of 128 KiB.
     csv.field_size_limit(sys.maxsize)
@@ -110,9 +118,10 @@ def _numbered(path: str, reader) -> Iterator[tuple]:
 def _named(path: str, line: int, fields: Sequence[str]) -> list[str]:
     names = [name.strip() or f"column {number}" for number, name in enumerate(fields, start=1)]
     if twice := [name for name, times in collections.Counter(names).items() if times > 1]:
-        raise UserError(
-            f"{path}, line {line}: the column {twice[0]!r} is there twice; rename one, or give "
-            f"{setting('data.columns')} if this line is no header."
+        raise RepeatedName(
+            f"{path}, line {line}: the column {twice[0]!r} is there twice; rename one, or give the {len(names)} names "
+            f"as {setting('data.columns')} if this line is no header.",
+            names,
         )
     return names
 
