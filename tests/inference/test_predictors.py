@@ -368,6 +368,21 @@ def test_bad_rows_of_a_table_are_refused_or_skipped_and_counted(tokenizer, tmp_p
     assert "x.csv, line 3: 1 fields" in skipping.left_out.first[0]
 
 
+@pytest.mark.parametrize(
+    ("column", "rows"),
+    [
+        ("prompt", [{"messages": [{"role": "user", "content": "a"}]}, {"messages": []}]),
+        ("texts", [{"a": "x", "b": "y"}, {"a": "x", "b": None}]),
+    ],
+)
+def test_rows_are_skipped_for_all_that_a_model_may_read(tmp_path, column, rows):
+    path, left_out = tmp_path / "x.jsonl", datasets.LeftOut()
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = datasets.DataSpec("file", files=(str(path),), text_column=("a", "b"), on_bad_rows="skip")
+    (chunk,) = datasets.read_files(spec, column, "row", "client", left_out=left_out)
+    assert (chunk["row"].tolist(), left_out.rows) == (rows[:1], 1)
+
+
 def test_what_a_model_cannot_predict_from_is_skipped_alone(tokenizer):
     model, texts = bert("masked_lm"), ["ann [MASK]", "bob", "[MASK] is"]
     skipping = inference.build_predictor("masked_lm", model, SPEC, tokenizer=tokenizer, on_bad_rows="skip")

@@ -167,6 +167,9 @@ def test_the_loss_is_on_answers_and_evaluation_generates_them(tmp_path):
     predictor = inference.build_predictor(
         "instruction_tuning", task.model.keras_model, model, data=data, tokenizer=task.tokenizer, max_new_tokens=3
     )
+    said = [[{"role": "assistant", "content": "b"}], [{"role": "user", "content": "a"}] * 2]
+    only_answer, _ = predictor.score(pd.DataFrame({"messages": said}))["rouge_1"]
+    assert only_answer == 0, "nothing was asked"
     scores = predictor.score_split("train")
     assert {"client", *(metric.name for metric in task.definition.score_metrics)} == set(scores.columns)
     assert len(list(predictor.predict(["aaaa"]))) == 1

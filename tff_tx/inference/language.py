@@ -118,4 +118,10 @@ class Responder(Continuer, Writer):
         """Each conversation's last answer against the model's."""
         targets = [messages[-1]["content"] for messages in records["messages"]]
         pairs = pd.DataFrame({"text": records["messages"], "target": targets}, records.index)
-        return score_texts(self._answers, pairs, self.options.batch_size)
+        return score_texts(self._answers_if_asked, pairs, self.options.batch_size)
+
+    def _answers_if_asked(self, conversations):
+        """Answers, empty ones where nothing was said before: of a conversation that was cut, an answer may be all."""
+        asked = [one for one in conversations if self._prompt(one)]
+        found = iter(self._answers(asked) if asked else [])
+        return [next(found) if self._prompt(one) else "" for one in conversations]

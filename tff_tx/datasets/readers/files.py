@@ -294,7 +294,8 @@ def _usable(rows: Rows, spec: DataSpec, needed: frozenset | None, left_out: Left
     wants = frozenset().union(*(columns.available(row, spec) for _, row in head if isinstance(row, dict)))
     if not {"question", "context"} <= wants:
         wants -= {"answers"}  # a column that is called so has answers of another kind
-    wants = wants if needed is None else wants & needed
+    if needed is not None:
+        wants = frozenset(column for column in needed if any(_is_readable(pair, spec, column) for pair in head))
     for pair in itertools.chain(head, rows):
         try:
             if isinstance(pair[1], BadRow):
@@ -307,6 +308,15 @@ def _usable(rows: Rows, spec: DataSpec, needed: frozenset | None, left_out: Left
             left_out.add(error)
             continue
         yield pair
+
+
+def _is_readable(pair: tuple, spec: DataSpec, column: str) -> bool:
+    """Whether a row has a value of a record column."""
+    try:
+        columns.check(pair, spec, frozenset([column]))
+    except UserError:
+        return False
+    return True
 
 
 def _converted(path: str, spec: DataSpec, fmt: Format, seen: dict, rows: Sequence, wants: frozenset) -> pd.DataFrame:
