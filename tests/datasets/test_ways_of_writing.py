@@ -93,6 +93,18 @@ def test_an_archive_that_is_called_otherwise_than_its_file(tmp_path):
     check(tmp_path / "x.zip")
 
 
+def test_an_archive_may_have_a_readme_but_no_other_file(tmp_path):
+    """As that of the SMS Spam Collection, whose files have no endings."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("readme", "What this is.")
+        archive.writestr("Collection", TABLE.to_csv(index=False, sep="\t"))
+    check(tmp_path / "x.zip", format="tsv")
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
+        archive.writestr("More", "text\tlabel\n")
+    with pytest.raises(UserError, match=r"x\.zip: the archive has 2 files, not one; unpack it, and name the files"):
+        records(tmp_path / "x.zip")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -19,7 +19,7 @@ from tff_tx.datasets.readers.folders import splits_by_list, splits_by_name, tabl
 from tff_tx.datasets.readers.formats_of_files import File, ending, format_by_name, format_of
 from tff_tx.datasets.readers.hugging_face import HUB, hub_directory, is_arrow_directory
 from tff_tx.datasets.readers.media_tables import with_media
-from tff_tx.datasets.readers.opening import encoding_of
+from tff_tx.datasets.readers.opening import encoding_of, is_description
 from tff_tx.datasets.readers.spans import with_annotations
 from tff_tx.datasets.readers.words import with_sentences
 from tff_tx.datasets.sources import (
@@ -55,10 +55,6 @@ _OF_SYSTEMS = ("thumbs.db", "desktop.ini", "dataset_infos.json")
 _NO_CLASSES = ("_background_noise_", "unsup", "__macosx")
 """Folders beside those of classes: noise of Speech Commands, which is cut as it is needed, IMDb's texts without a
 label, and what macOS archives."""
-
-
-_OF_FOLDERS = ("readme", "license", "licence", "citation")
-"""What files are called that say what is in a folder."""
 
 
 def file_source(spec: DataSpec) -> Source:
@@ -205,7 +201,7 @@ def _files_below(root: str) -> list[File]:
             path = os.path.join(directory, name)
             if not name.startswith(".") and name.lower() not in _OF_SYSTEMS:
                 files.append(File(path, os.path.relpath(path, root), in_folder=True))
-    return [file for file in files if os.path.splitext(file.name)[0].lower() not in _OF_FOLDERS] or files
+    return [file for file in files if os.path.dirname(file.name) or not is_description(file.name)] or files
 
 
 def _of_format(files: Sequence[File], name: str, spec: DataSpec) -> list[File]:

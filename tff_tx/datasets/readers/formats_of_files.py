@@ -14,7 +14,7 @@ from tff_tx.datasets.readers.dialects import is_separated
 from tff_tx.datasets.readers.hugging_face import is_arrow_directory
 from tff_tx.datasets.readers.jsons import json_format
 from tff_tx.datasets.readers.lines import has_labelled_lines
-from tff_tx.datasets.readers.opening import name_without_compression
+from tff_tx.datasets.readers.opening import name_without_compression, opened
 
 if TYPE_CHECKING:
     from tff_tx.datasets.spec import DataSpec
@@ -129,6 +129,7 @@ def format_of(files: Sequence[File], encoding: str | None) -> str:
             f"{setting('data.files')}: {files[0].path!r} is an archive; unpack it, and name what was in it."
         )
     if None in names:
+        opened(files[0].path).close()  # which may say why
         raise UserError(
             f"{setting('data.format')}: the format of {files[0].path!r} cannot be told from the file names; "
             f"choose one of {', '.join(FORMATS)}."

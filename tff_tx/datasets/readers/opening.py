@@ -39,6 +39,9 @@ _MARKS = {
 }
 
 
+_DESCRIPTIONS = ("readme", "license", "licence", "citation")
+
+
 def name_without_compression(path: str) -> str:
     """The path without the ending of a compressed file; the name within an archive if the path has no other ending."""
     stem, end = os.path.splitext(path)
@@ -75,8 +78,14 @@ def _zipped(path):
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:
-    """The files of an archive but those that systems add."""
-    return [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
+    """The files of an archive but those that systems add, and those that say what is in it."""
+    names = [n for n in archive.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
+    return [name for name in names if not is_description(name)] or names
+
+
+def is_description(name: str) -> bool:
+    """Whether a file is called as one that says what is in a folder."""
+    return os.path.splitext(os.path.basename(name))[0].lower() in _DESCRIPTIONS
 
 
 def _unreadable(path, error):
