@@ -57,6 +57,23 @@ def test_compressed(tmp_path, end, compress):
         check(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.conll"])
+def test_byte_order_marks_of_files_that_were_joined_are_no_text(tmp_path, name, encoding):
+    parts = {
+        "x.csv": ['"a",x\n', '"b",y\n'],
+        "x.jsonl": ['{"text": "a", "label": "x"}\n', '{"text": "b", "label": "y"}\n'],
+        "x.conll": ["a x\n\n", "b y\n\n"],
+    }
+    (tmp_path / name).write_bytes("".join(f"\ufeff{part}" for part in parts[name]).encode(encoding))
+    wants = ("tokens", "tags") if name == "x.conll" else ("text", "label")
+    found = records(tmp_path / name, *wants, columns=() if name == "x.jsonl" else wants)
+    assert ["".join(value) for value in found[wants[0]]] == ["a", "b"]
+    (tmp_path / "x.csv").write_text("\ufefftext,label\na,b\n" * 2)
+    with pytest.raises(UserError, match="line 3: it repeats the first line, as in joined files"):
+        records(tmp_path / "x.csv")
+
+
 def test_two_colons_separate_as_movielens_has_them(tmp_path):
     (tmp_path / "x.dat").write_text("".join(f"{n}::a: text, {n}::{n % 2}\n" for n in range(4)))
     names = {"columns": ("n", "text", "label")}

@@ -30,6 +30,7 @@ _MOST_TIMES, _ALWAYS_BYTES = 200, 2**28
 _MOST_GUESSED = 2**20  # bytes that tell an encoding
 _BUFFER = 2**16  # in which the first line ends that tells how lines end
 
+_MARK = "\ufeff"
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -198,7 +199,7 @@ class TextLines:
         try:
             line = next(self._file)
             plain = self._encoding if self._number == 1 else self._encoding.removesuffix("-sig")
-            return line if self._wide else line.decode(plain)
+            return (line if self._wide else line.decode(plain)).removeprefix(_MARK)  # also where files were joined
         except UnicodeDecodeError as error:
             # In wide encodings nobody knows where the next line begins: reading on would fail for ever.
             raise (UserError if self._wide else BadRow)(
