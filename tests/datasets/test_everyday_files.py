@@ -401,6 +401,13 @@ def test_names_of_pictures_without_their_endings(tmp_path, folder, end):
     assert [os.path.relpath(row["image"]["path"], tmp_path) for row in found] == [f"{folder}00{n}.{end}" for n in "ab"]
 
 
+def test_paths_of_windows_and_of_files_that_are_not_there(tmp_path):
+    _write(tmp_path, {"x.csv": "file,label\nclips\\a.wav,x\n", "clips/a.wav": "", "y.csv": "image,label\nb/c.png,x\n"})
+    assert read(tmp_path / "x.csv", "audio") == [[{"path": str(tmp_path / "clips" / "a.wav")}]]
+    with pytest.raises(UserError, match=r"line 2: .* 'b/c.png', which is no image \(there is no such file from"):
+        read(tmp_path / "y.csv", "pixels")
+
+
 def test_names_without_endings_are_no_pictures_if_some_have_none(tmp_path):
     """Nor are those of other folders."""
     files = {"there/x.csv": "id,grade\na,2\nb,0\n", "there/a.png": "a", "a.png": "a", "else/b.png": "b"}

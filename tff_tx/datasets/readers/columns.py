@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -300,15 +301,23 @@ def _column(rows: Sequence[tuple], name: str, field: str, convert: Callable) -> 
             found.append(convert(units.without_unit(value) if convert in _NUMERIC else value))
         except Exception as error:  # whatever Pillow, NumPy or Python raise: it is none
             shown = value[:60] if isinstance(value, str) else reprlib.repr(value)
-            either = convert in _NUMERIC and values.has_comma_of_either_kind(units.without_unit(value))
-            why = " (its comma may group thousands or be a decimal one)" if either else ""
             raise UserError(
                 f"{where}: the column {name!r} has {shown!r}, which is no "
-                f"{values.KIND[convert]}{why}; correct it or choose another {setting(f'data.{field}')}."
+                f"{values.KIND[convert]}{_why(convert, value)}; correct it or choose another "
+                f"{setting(f'data.{field}')}."
             ) from error
     if convert in _NUMERIC:
         require_one_writing([where for where, _ in rows], [row[name] for _, row in rows], name)
     return found
+
+
+def _why(convert: Callable, value) -> str:
+    """Why a value may be no number or image, if that can be told."""
+    if convert in _NUMERIC and values.has_comma_of_either_kind(units.without_unit(value)):
+        return " (its comma may group thousands or be a decimal one)"
+    if convert is values.as_image and isinstance(value, str) and os.path.splitext(value)[1]:
+        return " (there is no such file from the table's folder, or from a folder in it or beside it)"
+    return ""
 
 
 def require_one_writing(places: Sequence[str], column: Sequence, name: str) -> None:

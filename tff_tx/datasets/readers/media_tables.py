@@ -57,7 +57,10 @@ class _Places:
         self._folder = folder
 
     def find(self, name: str) -> list[str]:
-        """The different files of a name."""
+        """The different files of a name, which Windows may have written with backslashes."""
+        return self._find(name) or ("\\" in name and self._find(name.replace("\\", "/"))) or []
+
+    def _find(self, name):
         found = _files(name, [self._folder]) or _files(name, [*self._within, *self._beside])
         return found or _different(self._below.get(name, ()))
 
