@@ -86,6 +86,8 @@ def test_names_of_fields_above_words_are_no_word(tmp_path, name):
         file.write("Token\tPOS\tTag\n\nIL-2\tNN\tB-gene\n.\t.\tO\n\nNo\tDT\tO\n")
     words, tags = [["IL-2", "."], ["No"]], [["B-gene", "O"], ["O"]]
     assert read(path, "tokens", "tags") == [words, tags]
+    (tmp_path / "joined.conll").write_text("a\tb\nx\tO\n\n" * 2)
+    assert read(tmp_path / "joined.conll", "tokens", "tags") == [[["x"]] * 2, [["O"]] * 2]
     assert read(path, "tokens", "tags", text_column="Token", label_column="POS") == [words, [["NN", "."], ["DT"]]]
     named = {"columns": ("a", "b", "c"), "text_column": "a", "label_column": "c", "format": "conll"}
     assert read(path, "tokens", "tags", **named) == [words, tags]

@@ -74,6 +74,18 @@ def test_byte_order_marks_of_files_that_were_joined_are_no_text(tmp_path, name, 
         records(tmp_path / "x.csv")
 
 
+@pytest.mark.parametrize("again", ["text, label", "Text,Label", '"text","label "'])
+def test_a_header_that_comes_again_may_be_written_otherwise(tmp_path, again):
+    (tmp_path / "x.csv").write_text(f"text,label\na,b\n{again}\nc,d\n")
+    with pytest.raises(UserError, match="line 3: it repeats the first line, as in joined files"):
+        records(tmp_path / "x.csv")
+
+
+def test_a_client_has_no_blanks_around_it(tmp_path):
+    (tmp_path / "x.csv").write_text("text,client\na,ann\nb,ann \nc, ann\n")
+    assert records(tmp_path / "x.csv", "client")["client"].tolist() == ["ann"] * 3
+
+
 def test_two_colons_separate_as_movielens_has_them(tmp_path):
     (tmp_path / "x.dat").write_text("".join(f"{n}::a: text, {n}::{n % 2}\n" for n in range(4)))
     names = {"columns": ("n", "text", "label")}

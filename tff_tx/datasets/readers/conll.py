@@ -85,6 +85,7 @@ def _words(head):
 def _header(words) -> list[str]:
     """The names of the fields, if the first line has them: it alone does not end with a tag of entities."""
     first, *others = words or [[]]
+    others = [fields for fields in others if fields != first]  # as where files were joined
     names = {len(first)} == {len(set(first)), *map(len, others)} and len(first) > 1 and all(first)
     tagged = bool(others) and all(_TAG.fullmatch(fields[-1]) for fields in others)
     return first if names and tagged and not _TAG.fullmatch(first[-1]) else []

@@ -72,7 +72,7 @@ def _rows(path: str, columns: Sequence[str], *, usual: str, delimiter: str | Non
                 yield f"{path}, line {line}", fields
             elif not names:
                 names, header = _named(path, line, [""] * dialect.row_names + fields), fields
-            elif fields == header and len(names) > 1:
+            elif header and len(names) > 1 and _repeats(fields, header):
                 yield (
                     f"{path}, line {line}",
                     BadRow(
@@ -92,6 +92,13 @@ def _rows(path: str, columns: Sequence[str], *, usual: str, delimiter: str | Non
                 )
             else:
                 yield f"{path}, line {line}", row
+
+
+def _repeats(fields: Sequence[str], header: Sequence[str]) -> bool:
+    """Whether a line has the names of the first, but for blanks and case, in which exports differ."""
+    if len(fields) != len(header) or fields[0].strip().casefold() != header[0].strip().casefold():
+        return False
+    return [name.strip().casefold() for name in fields] == [name.strip().casefold() for name in header]
 
 
 def _numbered(path: str, reader) -> Iterator[tuple]:

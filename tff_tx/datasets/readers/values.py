@@ -134,8 +134,8 @@ def _single(value) -> str:
 
 
 def as_client(value) -> str:
-    """The id of a client: a single value without NUL, at which SQLite and C end a text."""
-    client = _single(value)
+    """The id of a client: a single value without blanks around it or NUL, at which SQLite and C end a text."""
+    client = as_label(value)
     if "\0" in client:
         raise ValueError
     return client
