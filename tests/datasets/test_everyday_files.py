@@ -410,6 +410,14 @@ def test_paths_of_windows_and_of_files_that_are_not_there(tmp_path):
         read(tmp_path / "y.csv", "pixels")
 
 
+def test_a_file_that_a_table_lacks_is_not_that_of_another_table_beside_it(tmp_path):
+    tables = {f"{name}/x.csv": "file,label\nclips/a.wav,x\nclips/b.wav,y\n" for name in "mn"}
+    _write(tmp_path, {**tables, "m/clips/a.wav": "", "n/clips/a.wav": "", "n/clips/b.wav": ""})
+    with pytest.raises(UserError, match="line 3: there is no column 'audio'"):
+        read(tmp_path / "m" / "x.csv", "audio")
+    assert len(read(tmp_path / "n" / "x.csv", "audio")[0]) == 2
+
+
 def test_names_without_endings_are_no_pictures_if_some_have_none(tmp_path):
     """Nor are those of other folders."""
     files = {"there/x.csv": "id,grade\na,2\nb,0\n", "there/a.png": "a", "a.png": "a", "else/b.png": "b"}

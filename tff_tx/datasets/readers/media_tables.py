@@ -26,7 +26,10 @@ def with_media(rows: Rows, path: str) -> Rows:
     """
     places, rows = _Places(os.path.dirname(path)), iter(rows)
     head = list(itertools.islice(rows, _ROWS_TO_TELL))
-    endings = _endings([row for _, row in head if isinstance(row, dict)], places)
+    first = [row for _, row in head if isinstance(row, dict)]
+    endings = _endings(first, places)
+    named = ((name, value) for row in first for name, value in row.items() if isinstance(value, (str, int)))
+    places.settle(filter(_column_of, (f"{value}{endings.get(name, '')}" for name, value in named)))
     for where, row in itertools.chain(head, rows):
         found = {}
         for name, value in row.items() if isinstance(row, dict) else ():
@@ -54,7 +57,11 @@ class _Places:
     """
 
     def __init__(self, folder: str):
-        self._folder = folder
+        self._folder, self._is_near = folder, False
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Looks no further than the table's folder if that has one of these files: others may be of another table."""
+        self._is_near = any(map(self.has, names))
 
     def find(self, name: str) -> list[str]:
         """The different files of a name, which Windows may have written with backslashes."""
@@ -74,7 +81,7 @@ class _Places:
 
     @functools.cached_property
     def _beside(self) -> list[str]:
-        return _folders(os.path.join(self._folder, ".."))
+        return [] if self._is_near else _folders(os.path.join(self._folder, ".."))
 
     @functools.cached_property
     def _below(self) -> dict[str, list[str]]:
