@@ -13,6 +13,7 @@ import transformers
 
 from tests.shared_data import shared_file
 from tff_tx import datasets
+from tff_tx.core import files
 from tff_tx.datasets import DataSpec
 
 CLIENTS = 12
@@ -139,6 +140,17 @@ def test_the_cache_goes_by_content(spec, tmp_path):
     changed = load(again)
     assert changed.path != first.path
     assert sum(part["examples"] for part in changed.summary().values()) == 241
+
+
+def test_what_other_code_has_read_is_read_again(spec, tmp_path, monkeypatch):
+    (tmp_path / "reader.py").write_text("CODE = 1")
+    before = {load(spec).path, files.code_digest(str(tmp_path))}
+    files.code_digest.cache_clear()
+    (tmp_path / "reader.py").write_text("CODE = 2")
+    after = files.code_digest(str(tmp_path))
+    monkeypatch.setattr(files, "code_digest", lambda directory: after)
+    assert not before & {load(spec).path, after}
+    assert len([name for name in os.listdir(spec.cache_dir) if name.endswith(".survey.npz")]) == 2
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import shutil
@@ -203,6 +205,17 @@ def checksum(path: str, start: int = 0, found: int = 0) -> int:
         while block := file.read(1 << 20):
             found = zlib.crc32(block, found)
     return found
+
+
+@functools.cache
+def code_digest(directory: str) -> str:
+    """SHA-256 of the Python files below a directory, on which what they store depends."""
+    total = hashlib.sha256()
+    for root, _, names in sorted(os.walk(directory)):
+        for name in sorted(name for name in names if name.endswith(".py")):
+            with open(os.path.join(root, name), "rb") as file:
+                total.update(hashlib.sha256(file.read()).digest())
+    return total.hexdigest()
 
 
 def _write(path: str, text: str) -> None:

@@ -24,8 +24,6 @@ from tff_tx.datasets.survey_pass import survey as make_survey
 from tff_tx.datasets.surveys import Survey
 from tff_tx.datasets.times import Order
 
-# Raised when the same spec, data and encoder would give other examples than before.
-_RECIPE_VERSION = 7
 # Fields of the spec that name things whose content counts, not the name, or that change nothing.
 _NOT_CONTENT = (
     "files",
@@ -86,8 +84,7 @@ def load(spec: DataSpec, encoder: Encoder, progress: bool = True, survey: Survey
     """
     found = survey or make_survey(spec)
     digests = {name: pool.digest for name, pool in found.pools.items()}
-    versions = [_RECIPE_VERSION, store.FORMAT_VERSION]
-    path = cache_path(spec, ".sqlite", _NOT_CONTENT, versions, digests, encoder.fingerprint)
+    path = cache_path(spec, ".sqlite", _NOT_CONTENT, digests, encoder.fingerprint)
     if not store.is_whole(path):
         with locked(path):
             if not store.is_whole(path):

@@ -84,14 +84,15 @@ def cache_directory(chosen: str | None) -> str:
     return os.path.abspath(os.path.expanduser(chosen or default_cache_dir()))
 
 
-def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], version: Any, *content: Any) -> str:
+def cache_path(spec: DataSpec, ending: str, no_matter: Collection[str], *content: Any) -> str:
     """The path of a file in the cache directory of a specification, named by all that decides what is in it.
 
-    That is the specification but for the fields that do not matter, the version of what writes the file, and further
-    content, as JSON.
+    That is the specification but for the fields that do not matter, the code of this package, which reads and encodes
+    the data, and further content, as JSON.
     """
     settings = {name: value for name, value in dataclasses.asdict(spec).items() if name not in no_matter}
-    name = hashlib.sha256(json.dumps([version, settings, *content], sort_keys=True).encode()).hexdigest()[:32]
+    code = files.code_digest(os.path.dirname(__file__))
+    name = hashlib.sha256(json.dumps([code, settings, *content], sort_keys=True).encode()).hexdigest()[:32]
     return os.path.join(cache_directory(spec.cache_dir), name + ending)
 
 

@@ -19,8 +19,6 @@ from tff_tx.datasets.sources import Chunk, LeftOut, Pool, Source, open_source
 from tff_tx.datasets.spec import DataSpec, cache_path, locked
 from tff_tx.datasets.surveys import PoolSurvey, Survey
 
-# Raised when the same spec and content would give another survey than before.
-_VERSION = 11
 # Fields of the spec that a survey does not depend on, or whose content counts instead; all others count.
 _NOT_READING = (
     *("files", "silos", "validation_files", "test_files", "cache_dir", "seed", "label_names", "label_file"),
@@ -43,7 +41,7 @@ def survey(spec: DataSpec) -> Survey:
     pools = None
     if source.digest is not None:
         digests = {name: source.digest(name) for name in source.pools}
-        path = cache_path(spec, ".survey.npz", _NOT_READING, _VERSION, digests)
+        path = cache_path(spec, ".survey.npz", _NOT_READING, digests)
         pools = _read(path)
     if pools is None:
         pools = {name: _Pass(spec, source).over(pool) for name, pool in source.pools.items()}

@@ -65,11 +65,7 @@ def _name(process):
     found = hashlib.sha256()
     versions = platform.python_version(), tf.version.VERSION, tff.__version__, np.__version__
     found.update(repr(versions).encode())
-    here = os.path.dirname(__file__)
-    for root, _, names in sorted(os.walk(here)):
-        for name in sorted(name for name in names if name.endswith(".py")):
-            with open(os.path.join(root, name), "rb") as file:
-                found.update(hashlib.sha256(file.read()).digest())
+    found.update(files.code_digest(os.path.dirname(__file__)).encode())
     found.update(tff.framework.serialize_computation(process.next).SerializeToString(deterministic=True))
     return found.hexdigest()[:40] + _ENDING
 
