@@ -89,6 +89,7 @@ def plain_mean():
         return tiny.weights_of(tiny.run_rounds(engine, clients(), 2).state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", members("gaussian", "tree", "banded", "adaptive"))
 def test_without_noise_and_clip_it_is_the_plain_mean(name, plain_mean):
     with LocalEngine(fed_avg(aggregators(np.inf, 0.0)[name])) as engine:
@@ -148,6 +149,7 @@ def test_a_clients_failure_leaves_the_denominator():
     np.testing.assert_allclose(mean, np.array([0.2, 0.4, 0.0]) / EXPECTED, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", members("tree", "adaptive"))
 def test_engines_and_threads_give_the_same(name):
     process = fed_avg(aggregators(0.1, 0.2)[name])
@@ -166,6 +168,7 @@ def test_engines_and_threads_give_the_same(name):
         np.testing.assert_allclose(a, c, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", members("tree", "banded", "adaptive"))
 def test_a_resumed_run_draws_on(name, tmp_path, noisy_engine):
     """The noise after a checkpoint is that of the run that was not interrupted, also from a seed nobody gave."""

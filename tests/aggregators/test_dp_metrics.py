@@ -55,6 +55,7 @@ def alone():
         return [rounds(engine, [[client]])[0] for client in clients()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "tff_native"])
 def test_without_noise_they_are_the_mean_of_what_clients_measure(engine):
     expected = alone()

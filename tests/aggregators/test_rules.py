@@ -109,6 +109,7 @@ def averaged():
         yield lambda *arguments: updates.aggregate(engine, updates.clients(*arguments))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROBUST)
 def test_an_attacker_of_any_size_and_weight_is_kept_out(name, x, averaged):
     """The result stays where the honest ones are, which that of the mean does not. 1e30 squared is no float32."""

@@ -71,6 +71,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_results_are_those_in_the_clear(name):
     rounds = [cohort(seed) for seed in range(3)]

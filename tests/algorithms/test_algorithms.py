@@ -126,6 +126,7 @@ def test_weighted_aggregators_count_clients_equally_if_told_so():
     assert_close(tiny.weights_of(ours.state), tiny.weights_of(tffs.state))
 
 
+@pytest.mark.slow
 def test_tffs_fed_prox_has_the_wrong_sign():
     """Why ours is not TFF's: if this fails, TFF has mended it, and its builder can be used."""
     process = tff.learning.algorithms.build_weighted_fed_prox(
@@ -221,6 +222,7 @@ def test_schedules_by_formula(name, expected):
     np.testing.assert_allclose([float(schedule(tf.constant(r))) for r in (0, 5, 10)], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["sgd", pytest.param("adagrad", marks=pytest.mark.slow), pytest.param("adam", marks=pytest.mark.slow), "yogi"],
@@ -245,6 +247,7 @@ def test_fed_opt_equals_the_papers_update(name):
         np.testing.assert_allclose(w, w0 + rate * step, rtol=5e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mime_lite_uses_the_servers_state_and_uploads_the_gradient():
     """With momentum, clients start from the server's momentum: the second round differs from FedAvg's."""
     sgd = options()

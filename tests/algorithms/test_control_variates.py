@@ -39,6 +39,7 @@ def test_scaffold_with_one_step_and_all_clients_descends_the_mean_loss(tmp_path)
     np.testing.assert_allclose(errors, OPTIMUM * (1 - RATE * 2.5) ** np.arange(1, 6), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_drift_is_corrected(tmp_path):
     """FedAvg comes to rest elsewhere; all three come to rest at the minimum of the mean loss."""
     rounds = [[0, 1]] * 20
@@ -99,6 +100,7 @@ def fed_nova(rounds, momentum, mu):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("momentum", "mu"), [(0.0, 0.0), (0.9, 0.0), (0.0, 0.7)])
 def test_fed_nova_equals_numpy(tmp_path, momentum, mu):
     opts = options(momentum, weighted=True, transforms=(proximal(mu),))
@@ -106,6 +108,7 @@ def test_fed_nova_equals_numpy(tmp_path, momentum, mu):
     np.testing.assert_allclose(found, fed_nova(SOME, momentum, mu), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fed_nova_with_equal_steps_is_fed_avg(tmp_path):
     found = [run(name, options(0.9), tmp_path, ALL, steps=(4, 4)) for name in ("fed_nova", "fed_avg")]
     np.testing.assert_allclose(*found, rtol=1e-5)

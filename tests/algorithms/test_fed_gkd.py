@@ -168,6 +168,7 @@ def test_models_that_predict_numbers_are_refused():
         Student(model, EnsembleConfig())
 
 
+@pytest.mark.slow
 def test_it_is_a_transform_of_fed_avg():
     opts = options(transforms=chain(distill(3.0, 2.0, 2)))
     assert_close(tiny.weights_of(run(opts).state), tiny.weights_of(run(opts, name="fed_avg").state), tolerance=0)

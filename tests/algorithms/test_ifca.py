@@ -77,6 +77,7 @@ class _Weights:
         self.trainable, self.non_trainable = ([np.asarray(w) for w in part] for part in clusters.initial_weights)
 
 
+@pytest.mark.slow
 def test_with_one_cluster_it_is_fed_avg():
     found = run(LocalEngine(process(1)), ROUNDS)
     plain = run(LocalEngine(named(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS))), ROUNDS)

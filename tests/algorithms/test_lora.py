@@ -120,6 +120,7 @@ def mean_change(run, alone):
 CASES = {"residual": {}, "stack": {}, "average": {"freeze_a": True}, "svd": {"ranks": (6,)}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "aggregation",
     [pytest.param(aggregation, marks=[pytest.mark.slow] if aggregation == "svd" else []) for aggregation in CASES],

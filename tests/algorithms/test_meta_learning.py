@@ -39,6 +39,7 @@ def test_per_fed_avg_equals_numpy(tmp_path, hessian_step):
         np.testing.assert_allclose(found[number], w, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_per_fed_avg_counts_each_example_once(tmp_path):
     """The weight of a client is its number of examples, however often its batches are passed over."""
     for step in (None, 1e-2):

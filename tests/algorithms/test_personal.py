@@ -88,6 +88,7 @@ def test_fed_per_equals_numpy(tmp_path):
     assert np.abs(biases[0] - biases[3]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [0, 1, 3])
 def test_fed_rep_equals_numpy(tmp_path, passes):
     """With no pass over the personal weights it is FedAvg of the others."""
@@ -115,6 +116,7 @@ def stateless_by_hand(passes):
     return kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "passes"), [("build_fed_babu", None), ("build_fed_recon", 2)])
 def test_clients_without_a_state_equal_numpy(build, passes):
     """What they train of their own is neither stored nor sent, and all begin with the same in each round."""

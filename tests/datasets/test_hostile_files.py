@@ -216,6 +216,7 @@ def test_bombs_are_refused_in_seconds_and_bounded_memory(tmp_path):
     print(found.stdout)
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_take_no_quadratic_time(tmp_path):
     def seconds(folder, number):
         folder.mkdir()

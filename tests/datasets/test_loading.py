@@ -207,6 +207,7 @@ def test_ag_news(tmp_path, minilm):
     assert data.summary()["test"]["examples"] == 1600
 
 
+@pytest.mark.slow
 def test_ncbi_disease(tmp_path, minilm):
     spec = DataSpec(
         "file",

@@ -43,6 +43,7 @@ def records(path, **settings):
     return pd.concat(open_source(spec).pools["train"](frozenset(["text", "client"])))
 
 
+@pytest.mark.slow
 def test_video_games(tmp_path):
     source = shared_file("video_games/interactions.txt")
     script("video_games").convert(source, str(tmp_path / "x.csv"))

@@ -29,6 +29,7 @@ def noise_of(process, reporting, seed=None, rounds=1, kind="skellam"):
         return echo.aggregates(engine, [[echo.client(np.zeros(SIZE))] * reporting] * rounds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["skellam", "discrete_gaussian"])
 @pytest.mark.parametrize("reporting", [LEAST, EXPECTED])
 def test_noise_of_the_mean_has_the_accounted_deviation_or_more(process, reporting, kind):

@@ -78,6 +78,7 @@ def check_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [[], [3]])
 def test_masks_are_arithmetic_to_the_bit(task, process, gone):
     masks = results(LocalEngine(process, 2, hooks=[SimulatedSums(THREAT), Vanishing(gone)]), rounds(task))

@@ -77,6 +77,7 @@ def test_a_run_is_exported_with_its_tokenizer(tmp_path):
     assert not [name for name in os.listdir(path) if name.endswith(".safetensors")]
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_something_else_then_is_refused(tmp_path, monkeypatch):
     """As one would whose graph depends on what was drawn when it was made."""
     model = zoo.BY_NAME["distilbert"].shallow().build()

@@ -74,6 +74,7 @@ def test_pickles_in_shards_and_alone(model, tmp_path, write):  # noqa: F811
     assert_same(tmp_path / "one", model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["distilbert", "gpt2"])
 def test_an_adapter_is_a_start(name, tmp_path):
     member = zoo.BY_NAME[name]

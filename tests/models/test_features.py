@@ -98,6 +98,7 @@ def test_a_head_on_features_is_the_whole(name):
     check_same(name, "head", padding=0 if name in ("vit", "swin") else 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", each(UPPER, fast=["bert"]))
 def test_upper_layers_on_features_are_the_whole(name):
     check_same(name, UPPER[name], padding=0 if name == "vit" else 2)

@@ -88,6 +88,7 @@ def test_outputs_and_gradients_equal_the_models(name):
     check_gradients(model, [g.numpy() for g in gradients], expected.gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.ALL)
 def test_outputs_and_gradients_are_the_same_inside_tff(name):
     model, expected = functional(name), reference(name)
@@ -142,6 +143,7 @@ def test_evaluation_has_no_dropout(name):
     np.testing.assert_array_equal(first, predict(model, member.sample(seed=(3, 4))[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["albert", "vit"])
 def test_same_seed_gives_the_same_dropout_in_a_model_built_anew(name):
     member = zoo.BY_NAME[name]
@@ -174,6 +176,7 @@ def test_without_a_seed_dropout_is_keras_own():
     assert np.abs(predict(model, x, training=True) - predict(model, x, training=True)).max() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIED)
 def test_tied_embedding_has_the_gradient_of_both_its_uses(name):
     """Against the difference quotient of the loss, which knows nothing of uses."""
@@ -354,6 +357,7 @@ def test_tensorflow_advises_on_functions_of_ones_own_alone(caplog):
     assert {record.getMessage() for record in caplog.records} == {advice.format("mine")}
 
 
+@pytest.mark.slow
 def test_weights_of_a_federated_state_go_back_into_the_keras_model():
     member, process = zoo.BY_NAME["distilbert"], federated_averaging("distilbert")
     keras_model = member.build()

@@ -198,6 +198,7 @@ def minilm():
     return pathlib.Path(spec.origin).parent / "model"
 
 
+@pytest.mark.slow
 def test_a_pytorch_checkpoint_loads_as_it_is_on_disk(minilm):
     model = models.from_pretrained("TFAutoModelForSequenceClassification", str(minilm), {"num_labels": 4})
     on_disk = load_file(minilm / "model.safetensors")

@@ -192,6 +192,7 @@ def _funnel():
     return model, x, "lora"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [

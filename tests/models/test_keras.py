@@ -200,6 +200,7 @@ def test_call_with_several_required_arguments_gets_them_by_name(keras):
     assert_close(logits, keras_model(x + 1.0, right=x)[0])
 
 
+@pytest.mark.slow
 @PACKAGES
 def test_python_control_flow_on_tensors_works(keras):
     class Model(keras.Model):

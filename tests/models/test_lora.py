@@ -46,6 +46,7 @@ def initial(model):
     return tff.learning.models.ModelWeights(*model.initial_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.ALL)
 def test_at_start_the_output_is_the_base_models(name):
     model, (x, _) = adapted(name), zoo.BY_NAME[name].sample()

@@ -63,6 +63,7 @@ def check_the_same(name, left, right, tolerance=1e-5):
     return gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_are_the_same_with_dropout(name):
     check_the_same(name, functional(name), functional(name, gradient_checkpointing=True))
@@ -74,6 +75,7 @@ def test_gradients_of_adapters_are_the_same(name):
     check_the_same(name, functional(name, True), functional(name, True, gradient_checkpointing=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "adapted"),
     [
@@ -116,6 +118,7 @@ def test_less_is_kept_for_the_backward_pass():
     assert len(again) < len(plain) / 2
 
 
+@pytest.mark.slow
 def test_no_float32_kernel_is_kept():
     """It would be the copy again that bfloat16 is to spare, once for each thread."""
     kernels = [tf.TensorShape(shape) for shape in ([16, 48], [16, 16], [16, 64], [64, 16])]

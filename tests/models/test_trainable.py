@@ -113,6 +113,7 @@ def head_only():
     return models.functional_model(built("distilbert"), member.objective, member.x_spec(), trainable="head")
 
 
+@pytest.mark.slow
 def test_the_others_have_no_gradient_and_the_head_has_its_own():
     member, model = zoo.BY_NAME["distilbert"], head_only()
     assert model.trainable_names == tuple(v.name for v in trainable.selected(built("distilbert"), "head"))

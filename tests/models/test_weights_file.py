@@ -49,6 +49,7 @@ def test_a_graph_outlives_what_it_was_made_of_and_equal_arrays_share_a_file(writ
     assert WeightsFile(ARRAYS[:2])._file is not written._file
 
 
+@pytest.mark.slow
 def test_another_process_can_run_it_and_no_file_has_a_name(written, tmp_path):
     with tf.Graph().as_default() as graph:
         names = [t.name for t in written.tensors()]

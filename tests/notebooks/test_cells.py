@@ -162,6 +162,7 @@ def test_no_process_outlives_the_host(how):
         host.close()
 
 
+@pytest.mark.slow
 def test_in_place_the_same_cells_run_in_the_notebooks_own_kernel():
     host = Host(sys.executable, IN_PLACE)
     try:

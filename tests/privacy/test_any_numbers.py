@@ -52,6 +52,7 @@ def calculated(values, own):
     return [value for _, value in found.by_rounds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(s, marks=pytest.mark.slow) for s in range(4, 40))])
 def test_any_settings_give_numbers_or_a_sentence(seed):
     rng, accepted = random.Random(seed), 0
@@ -67,6 +68,7 @@ def test_any_settings_give_numbers_or_a_sentence(seed):
 _POISSON = {"cohort.sampling": "poisson", "privacy.population": 10**7, "cohort.clients_per_round": 1000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

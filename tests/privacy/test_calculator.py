@@ -21,6 +21,7 @@ def calculate(values, **settings):
     return report(RunConfig.of(values), PrivacyReportConfig(**settings))
 
 
+@pytest.mark.slow
 def test_epsilon_from_noise_with_a_plot(tmp_path):
     result = calculate({**POISSON, "privacy.noise_multiplier": 0.8}, plot=str(tmp_path / "x.png"))
     text, mechanism, delta = result.text(), Gaussian(0.8, "poisson", 20, 1000), default_delta(1000)
@@ -37,6 +38,7 @@ def test_epsilon_from_noise_with_a_plot(tmp_path):
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_noise_from_epsilon_and_its_price():
     target = {"privacy.target_epsilon": 2.0, "privacy.target_delta": 1e-6, "privacy.stop_at_epsilon": 1.5}
     text = calculate({**POISSON, **target}, parameters=10_000).text()

@@ -24,6 +24,7 @@ def plan(**more):
     return build_plan(RunConfig.of({**SETTINGS, **more}), 1000, 500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("total", "method"), [(30, studies.COMPOSITION), (2000, studies.SELECTION)])
 def test_the_cheaper_way_is_chosen_and_keeps_the_epsilon(total, method):
     run = plan()

@@ -74,6 +74,7 @@ class TestRunDirectory:
         with pytest.raises(UserError, match=r"config.json|stored configuration"):
             run_directory.write_config(str(tmp_path), resolve(RunConfig()), {})
 
+    @pytest.mark.slow
     def test_a_run_directory_has_one_writer_and_a_dead_one_hinders_nobody(self, tmp_path):
         with run_directory.writing(str(tmp_path)):
             own = f"is being written by process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-')}"

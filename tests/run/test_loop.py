@@ -254,6 +254,7 @@ def change(path, before, after):
     path.write_bytes(path.read_bytes().replace(before, after))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

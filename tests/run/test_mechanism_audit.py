@@ -18,6 +18,7 @@ SHARES = {"privacy.mechanism": "skellam", "aggregation.secure": "arithmetic"}
 CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "run.rounds": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mechanism",
     [

@@ -124,6 +124,7 @@ def test_own_weights_of_a_run_that_went_on_are_a_sentence(trained, task, tmp_pat
         trainer(task, tmp_path / "run").evaluate("test")
 
 
+@pytest.mark.slow
 def test_own_weights_of_a_run_that_saved_a_later_state_are_a_sentence(trained, task, tmp_path):
     """Stopped after a checkpoint, they are those of its newest state, and the shared model is of the earlier end."""
     shutil.copytree(trained.config.run.directory, tmp_path / "run")

@@ -151,6 +151,7 @@ def test_fit_again_changes_nothing(straight):
     assert after[1].endswith("\n\n## Audit\n\nOf the model after round 5.\n\nAUC 0.5\n")
 
 
+@pytest.mark.slow
 def test_more_rounds_equal_a_straight_run(task, begun, straight, tmp_path):
     shutil.copytree(begun[2], tmp_path, dirs_exist_ok=True)
     assert figures(tmp_path)["eval/loss"].notna().tolist() == [False, True, True]
@@ -161,6 +162,7 @@ def test_more_rounds_equal_a_straight_run(task, begun, straight, tmp_path):
     assert model_bytes(tmp_path) == model_bytes(straight[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [None, "cosine"])
 def test_a_run_of_more_rounds_has_the_process_of_the_one_before_where_it_may(task, tmp_path, schedule, monkeypatch):
     """Making it takes longer than short runs; a schedule depends on the number of rounds."""

@@ -44,6 +44,7 @@ def record(place):
     return json.loads((place / "words" / vocabulary.RECORD).read_text())
 
 
+@pytest.mark.slow
 def test_words_of_clients_become_a_tokenizer(place, learn):
     report = learn(clients_per_cohort=7)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place / "words")

@@ -45,6 +45,7 @@ def work_of(process):
     return ClientWork(RoundForm.of(process).graph("work"), StepOptions())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "loops"), [(algorithms.build_fed_avg, 1), (algorithms.build_fed_sgd, 1), (algorithms.build_mime_lite, 2)]
 )
@@ -52,6 +53,7 @@ def test_every_loop_over_batches_is_found(build, loops):
     assert work_of(linear_process(build)).num_loops == loops
 
 
+@pytest.mark.slow
 def test_cut_and_whole_give_the_same():
     """TFF's other loop, an iterator inside of the graph, cannot be cut: the work runs as a whole."""
     model = tiny.linear_model(dropout=0.5)

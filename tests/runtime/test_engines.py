@@ -165,6 +165,7 @@ def check_conformance(process, clients, ray_cluster):
         assert traffic == reference[2]
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_nothing(process, engine, clients):
     one, _, _ = run(LocalEngine(process, threads=1), clients)
     four, _, _ = run_open(engine, clients)
@@ -335,6 +336,7 @@ def test_a_worker_whose_shell_was_killed_ends_with_its_context():
     assert not worker.is_running()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_tff_is_a_sentence():
     """TFF would try to reach it for ever."""
 

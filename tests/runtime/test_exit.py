@@ -27,6 +27,7 @@ def run(program, ignored=()):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "code", "out", "err"),
     [

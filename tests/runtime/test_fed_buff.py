@@ -164,6 +164,7 @@ def test_a_state_is_what_it_was_after_a_checkpoint(tmp_path, max_staleness):
         tf.nest.map_structure(np.testing.assert_array_equal, resumed, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "options", "found"),
     [

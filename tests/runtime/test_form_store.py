@@ -109,6 +109,7 @@ def test_a_directory_that_cannot_be_is_done_without(made, tmp_path):
     assert len(made) == 2
 
 
+@pytest.mark.slow
 def test_those_that_were_used_last_stay(made, tmp_path, monkeypatch):
     builds = algorithms.build_fed_avg, algorithms.build_fed_sgd, algorithms.build_mime_lite
     for age, build in enumerate(builds):

@@ -123,6 +123,7 @@ class TestAgainstThePapers:
         np.testing.assert_allclose(vector(states[-1]), expected, atol=3e-6)
         assert np.abs(expected - by_hand()).max() > 1e-4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["process", "client"])
     def test_compression_with_staleness(self, where):
         """What is decoded is scaled, wherever it was encoded."""
@@ -250,6 +251,7 @@ def test_a_round_that_does_not_count_leaves_nothing(tmp_path, error):
 class TestAdapters:
     """Products of factors are formed as contributions come in: what is stored are the factors."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "aggregation",
         [

@@ -140,6 +140,7 @@ def test_a_language_model_too(texts, cache_dir, tmp_path):
     check_same_training(task, tmp_path / "features")
 
 
+@pytest.mark.slow
 def test_texts_are_stored_at_their_own_length(texts, cache_dir, tmp_path):
     task = text_task(texts, cache_dir, trainable=r"layers:layer_\._1/")
     cache = tasks.FeatureCache(task, str(tmp_path / "features"), LARGE)
@@ -157,6 +158,7 @@ def test_texts_are_stored_at_their_own_length(texts, cache_dir, tmp_path):
         np.testing.assert_allclose(found["feature_0"], hidden[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_on_features_is_evaluation_on_examples(pictures, tmp_path, monkeypatch):
     """Bars show both what is computed before it, and itself."""
     shown = []
@@ -205,6 +207,7 @@ def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):
     assert cache.bytes <= budget
 
 
+@pytest.mark.slow
 def test_what_another_cache_of_the_directory_evicted_is_computed_again(pictures, tmp_path):
     """As an arm of a study, whose evaluator all arms share, gets another when it is trained again."""
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
@@ -247,6 +250,7 @@ def files(directory):
     return glob.glob(os.path.join(directory, "*", "*.sqlite"))
 
 
+@pytest.mark.slow
 def test_started_again_it_goes_on_with_what_is_there(pictures, tmp_path):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
     tasks.FeatureCache(pictures, directory, LARGE).prepare(ids[:2])
@@ -285,6 +289,7 @@ def test_features_are_taken_from_caches_of_the_same_model_and_data(pictures, tmp
     assert all(os.path.samefile(p, p.replace(begun, first)) for p in files(begun))
 
 
+@pytest.mark.slow
 def test_of_other_weights_nothing_is_left(pictures, cache_dir, tmp_path):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
     tasks.FeatureCache(pictures, directory, LARGE).prepare(ids[:2])
@@ -341,6 +346,7 @@ def test_inputs_that_are_drawn_anew_are_refused(pictures):
         tasks.FeatureCache(dataclasses.replace(pictures, kind="masked_lm"), "nowhere", LARGE)
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again(pictures, tmp_path, caplog):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids[:2]
     tasks.FeatureCache(pictures, directory, LARGE).prepare(ids)

@@ -71,6 +71,7 @@ def test_an_unknown_task_is_rejected_with_the_known_ones():
         tasks.task_kind("translation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", ["tff_tx", "programs"])
 def test_no_other_file_goes_by_a_tasks_name(top):
     for path in (ROOT / top).rglob("*.py"):

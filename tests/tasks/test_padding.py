@@ -33,6 +33,7 @@ def saved_model(architecture, directory):
     models.save_pretrained(models.from_config(auto, architecture, {**config, **more, **names}, 1), directory, tokenizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_batches_of_any_size_are_a_plain_model(architecture, tmp_path):
     path = str(tmp_path / "model")

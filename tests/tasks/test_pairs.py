@@ -54,6 +54,7 @@ def test_the_decoder_reads_the_target_one_late(t5):
     np.testing.assert_array_equal(x["decoder_input_ids"], t5._shift_right(y))
 
 
+@pytest.mark.slow
 def test_the_loss_is_hugging_faces(t5):
     x, y = batch(t5.config)
     spec = Preprocessing("sequence_to_sequence", PAIRS, TOKENIZER, config=t5.config).x_spec

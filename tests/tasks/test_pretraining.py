@@ -57,6 +57,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "architecture", "config"), [("masked_lm", "bert", BERT), ("causal_lm", "gpt2", GPT2)])
 def test_what_was_learned_is_what_the_next_task_starts_from(kind, architecture, config, texts, cache_dir, tmp_path):
     first = create(kind, texts, cache_dir, architecture=architecture, config=config, tokenizer="bytes")
@@ -100,6 +101,7 @@ def published_gpt2(directory):
     models.save_pretrained(model, directory, tokenizer)
 
 
+@pytest.mark.slow
 def test_a_gpt_without_padding_classifies_by_the_texts_last_token(texts, cache_dir, tmp_path):
     """What padding there is beside a longer text changes nothing."""
     published_gpt2(tmp_path)

@@ -155,6 +155,7 @@ def evaluate(task):
     return evaluator.evaluate(weights, task.test.client_ids, show_progress=False)[0]
 
 
+@pytest.mark.slow
 def test_words_are_classified_alike_in_evaluation_and_prediction(table, tmp_path):
     data, task = load("audio_classification", table)
     assert task.label_names == WORDS
@@ -191,6 +192,7 @@ def test_words_are_classified_alike_in_evaluation_and_prediction(table, tmp_path
     assert (listed["note"], listed["label"]) == ("last", several[2]["label"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "config", "tokenizer"),
     [

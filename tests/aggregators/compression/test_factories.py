@@ -52,6 +52,7 @@ def plain_update():
         return tiny.weights_of(start), tiny.weights_of(engine.run_round(start, cohort()).state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eden8", "low_rank"])
 def test_a_code_that_loses_nothing_changes_nothing(name):
     """With the full rank or 8 bits sent, a round is one of plain FedAvg."""

@@ -39,6 +39,7 @@ def test_parts_are_the_batch_with_seeds_of_their_own():
     assert [len(y) for _, y, _ in accumulation.in_parts(batch, 20)] == [1] * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow), 50])
 def test_a_run_equals_one_without(number):
     """Of clients whose batches, and whose last ones above all, are no multiples of the parts."""
@@ -115,6 +116,7 @@ def test_clipped_sums_of_parts_add_up(microbatches):
     assert_close(tiny.weights_of(parts.state), tiny.weights_of(whole.state))
 
 
+@pytest.mark.slow
 def test_noise_is_added_once_a_batch():
     """Its standard deviation is that of one draw, whatever the number of parts."""
     model = tiny.linear_model((1000,), 4)

@@ -94,6 +94,7 @@ def gradients_of(privacy, model, trained, frozen, x, y):
 # Examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_prox", marks=pytest.mark.slow)])
 def test_without_noise_and_with_an_infinite_clip_it_is_plain_sgd(name):
     term = proximal(0.5 if name == "fed_prox" else 0.0)
@@ -298,6 +299,7 @@ def _with_seeds(data, client):
     return data.enumerate().map(seeded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "private",
     [

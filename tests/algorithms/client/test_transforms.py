@@ -37,6 +37,7 @@ def equal(left, right):
     assert left[2] == right[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "weighted"),
     [
@@ -60,6 +61,7 @@ def test_fed_sgd_is_tffs():
     equal(train_in(engine_of("fed_sgd", options(server_rate=0.3), model)), train(tffs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [
@@ -92,6 +94,7 @@ def test_transforms_that_change_nothing_are_left_out():
     assert chain(accumulate(2), proximal(0.0)) == (accumulate(2),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("two", "one"),
     [
@@ -106,6 +109,7 @@ def test_terms_of_several_transforms_add_up(two, one):
     assert_close(tiny.weights_of(left.state), tiny.weights_of(right.state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_sgd", marks=pytest.mark.slow)])
 def test_dp_sgd_without_noise_that_never_clips_is_plain(name):
     data = clients(sizes=(8, 12, 4))

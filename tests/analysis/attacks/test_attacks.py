@@ -104,6 +104,7 @@ def test_a_backdoor_in_texts():
     assert at_start["input_ids"].numpy().tolist() == [[8, 9, 6, 3], [8, 9, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "factor"),
     [

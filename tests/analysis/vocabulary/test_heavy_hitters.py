@@ -73,6 +73,7 @@ def test_counts_are_those_of_counting_by_hand(clients):
     assert done == [3, len(clients.client_ids)]
 
 
+@pytest.mark.slow
 def test_tff_holds_to_the_bounds_whatever_the_data_say(clients):
     """Clients that name more than they may: TFF's own client computation cuts."""
     found = count_words(clients, Bounds(max_words=2, max_bytes=9), clients_per_cohort=4)

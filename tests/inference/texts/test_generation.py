@@ -58,6 +58,7 @@ def test_beams_look_further_than_the_likeliest_token(model, words_tokenizer):
         assert beams != greedy
 
 
+@pytest.mark.slow
 def test_samples_are_of_the_seed(model, words_tokenizer):
     def sample(seed):
         settings = dict(max_length=16, max_new_tokens=8, temperature=2.0)

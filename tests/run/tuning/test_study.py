@@ -238,6 +238,7 @@ def test_arms_must_be_comparable_before_their_end_and_on_validation_clients(task
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_study_of_private_runs_has_the_noise_of_all_its_arms(task):
     config = trainer(task, privacy=ft.DPFedAvg(target_epsilon=4.0, population=10_000)).config
     one, few = (private.plan_study(config, task.task, Budget(rounds)) for rounds in (2.0, 6.0))
