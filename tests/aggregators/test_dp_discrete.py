@@ -99,6 +99,7 @@ def test_it_takes_no_weights_and_updates_of_its_grid():
         dp.discrete_aggregator(grid(1.0, 7), EXPECTED).create(FLOATS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [7, 5000])
 def test_it_is_the_plain_mean_to_the_grid(length):
     """In one block, and in two of which the last is filled up."""

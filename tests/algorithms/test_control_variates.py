@@ -66,6 +66,7 @@ def fed_dyn(rounds, alpha, expected=2):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 1e-3])
 def test_fed_dyn_equals_numpy(tmp_path, alpha):
     found = run("fed_dyn", options(dynamic_strength=alpha), tmp_path, SOME)

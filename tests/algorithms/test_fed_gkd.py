@@ -114,6 +114,7 @@ def test_one_local_step_is_fed_avg():
     assert_close(tiny.weights_of(output.state), tiny.weights_of(run(options(), data=whole).state))
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_labels():
     """Before the first step, where both have the same model, and also where they have not."""
     taught = run(options(rate=0.0, transforms=chain(distill(50.0, models=2))), rounds=2)

@@ -21,6 +21,7 @@ def test_reptile_moves_towards_the_mean_of_models(tmp_path):
     np.testing.assert_allclose(found, 0.3 * np.mean(models), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hessian_step", [None, 1e-2])
 def test_per_fed_avg_equals_numpy(tmp_path, hessian_step):
     """On a quadratic a difference of gradients gives the Hessian, which is the curvature."""

@@ -98,6 +98,7 @@ def test_merged_equals_unmerged_and_gradients_are_those_of_the_merged_weights(na
     model.read(initial(model))
 
 
+@pytest.mark.slow
 def test_any_weight_is_adapted_by_its_sum():
     """Embeddings and convolutions too, which are no dense layers."""
     for name, targets in (("distilbert", "word_embeddings|q_lin/kernel"), ("vit", "projection/kernel|query/kernel")):

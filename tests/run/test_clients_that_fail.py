@@ -60,6 +60,7 @@ def failing_engine(digits_task):
         yield engine
 
 
+@pytest.mark.slow
 def test_a_round_is_tried_again_with_another_cohort(failing_engine, tmp_path, caplog):
     train_with_failures(failing_engine, tmp_path, {(2, 0), (2, 1)}, min_clients=2)
     table = pd.read_csv(tmp_path / "metrics.csv")

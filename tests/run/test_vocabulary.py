@@ -58,6 +58,7 @@ def test_words_of_clients_become_a_tokenizer(place, learn):
     assert sorted(path.name for path in place.iterdir()) == ["words", "x.csv"]
 
 
+@pytest.mark.slow
 def test_with_an_epsilon_words_of_one_client_are_not_released(place, learn):
     report = learn(NOISED)
     found, delta = record(place)["privacy"], default_delta(18)

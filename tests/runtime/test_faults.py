@@ -65,6 +65,7 @@ def test_a_client_that_fails_is_left_out(engine, bad, reason):
     tf.nest.map_structure(np.testing.assert_array_equal, output.metrics, expected.metrics)
 
 
+@pytest.mark.slow
 def test_clients_at_work_end_with_the_engine():
     """As on Ctrl-C: a client's epochs may take an hour, and a scheduler waits half a minute before it kills."""
     engine = LocalEngine(algorithms.build_fed_avg(tiny.linear_model(), OPTIONS), threads=2)

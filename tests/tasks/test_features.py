@@ -183,6 +183,7 @@ def test_evaluation_on_features_is_evaluation_on_examples(pictures, tmp_path, mo
     assert shown == [(what, *each) for what in ("Preparing", "Evaluating") for each in done]
 
 
+@pytest.mark.slow
 def test_the_budget_holds_and_the_least_recently_used_goes(pictures, tmp_path):
     directory, ids = str(tmp_path / "features"), pictures.train.client_ids
     cache = tasks.FeatureCache(pictures, directory, LARGE)

@@ -65,6 +65,7 @@ def test_a_code_that_loses_nothing_changes_nothing(name):
         np.testing.assert_allclose(ours, theirs, atol=0.02 * step if name.endswith("8") else 1e-5 * step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "aggregator",
     [

@@ -50,6 +50,7 @@ def test_a_run_equals_one_without(number):
     assert (ours["num_examples"], ours["accuracy"]) == (whole["num_examples"], whole["accuracy"])
 
 
+@pytest.mark.slow
 def test_the_optimizer_takes_one_step_a_batch():
     """What it clips is the gradient of the batch, and the proximal term counts once."""
 
@@ -86,6 +87,7 @@ def tokens():
     return model, [data.map(lambda x, y: (collections.OrderedDict(x), y))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distilled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_parts_count_by_what_the_loss_averages_over(distilled):
     model, data = tokens()

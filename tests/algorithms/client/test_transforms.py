@@ -55,6 +55,7 @@ def test_an_empty_chain_is_tffs_fed_avg(name, weighted):
     assert ours[1] == tffs[1]
 
 
+@pytest.mark.slow
 def test_fed_sgd_is_tffs():
     model = tiny.linear_model(dropout=0.3)
     tffs = tff.learning.algorithms.build_fed_sgd(model, algorithms.build_optimizer("sgd", 0.3), **REDUCE)

@@ -71,6 +71,7 @@ def fed_avg(name, clients, rounds):
         return tiny.weights_of(tiny.run_rounds(engine, clients, rounds).state)
 
 
+@pytest.mark.slow
 def test_without_steps_it_is_fed_avg_in_each_group():
     names = PAIR
     with federation(names, EnsembleConfig(steps=0), by_position(names)) as engine:

@@ -93,6 +93,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_mechanism_is_sound(name):
     found = measured(name)
@@ -106,6 +107,7 @@ def test_a_tenth_less_noise_is_refuted(name):
     assert "the noise is too small" in measured(name, noise=0.9).faults
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tenth_more_clip_is_refuted(name):
     assert "a record moves the releases by more than the clip norm" in measured(name, clip=1.1).faults

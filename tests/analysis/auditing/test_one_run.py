@@ -65,6 +65,7 @@ def test_of_randomized_response_it_is_tight_and_wrong_no_oftener_than_stated(eps
     assert np.median(found) > 0.7 * epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guesses", "audits"), [(None, 40), pytest.param(None, 200, marks=pytest.mark.slow), (500, 200)]
 )

@@ -41,6 +41,7 @@ def by_hand(model, tokenizer, text, most):
     return tokenizer.decode(found, skip_special_tokens=True).strip()
 
 
+@pytest.mark.slow
 def test_the_likeliest_token_each_time(model, words_tokenizer):
     write = texts.Generator(model, words_tokenizer, max_length=16, max_new_tokens=5)
     found = write(TEXTS)
