@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make train ARGS='--flag=value ...'  train a model: python -m programs.train"
 	@echo "make test                           ruff and the fast tests"
-	@echo "make test-slow                      the slow tests, about 30 minutes"
+	@echo "make test-slow                      the slow tests, about 45 minutes"
 	@echo "make test-cluster                   those with nodes of a cluster, about 15 minutes more"
 	@echo "make pytorch                        .venv-pytorch, for the slow tests that PyTorch reads models: 1 GB, a minute"
 	@echo "make trackers                       .venv-trackers, for the slow tests of MLflow and Weights & Biases: 150 MB"
