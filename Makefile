@@ -25,7 +25,7 @@ PYENV = "$$HOME"/.pyenv/versions
 NEWEST ?= $(shell for python in python3.14 $(PYENV)/3.14.*/bin/python python3.13 $(PYENV)/3.13.*/bin/python \
 	python3.12 $(PYENV)/3.12.*/bin/python $(PYTHONS); do \
 	$$python -c 'import ensurepip, venv' 2>/dev/null && echo $$python && exit; done)
-# Of what only tests import, a small part, the rest is not compiled.
+# Tests import a small part of these environments, which is compiled then.
 $(PYTORCH) $(FLOWER) $(DOCS): COMPILED := --no-compile
 INSTALL = -m pip install -qq $(COMPILED) -r $< || { \
 	echo "The packages of $< could not be installed, for the reason above: check the network." >&2; exit 1; }

@@ -37,7 +37,6 @@ def texts_spec() -> collections.OrderedDict:
     )
 
 
-@without_stacks()
 def process(
     workload: Workload, trainable: str = "all", lora: models.Lora | None = None, **options
 ) -> tff.learning.templates.LearningProcess:
@@ -58,7 +57,8 @@ def process(
         client_learning_rate=LEARNING_RATE,
         **options,
     )
-    return algorithms.build_fed_avg(model, options)
+    with without_stacks():  # as a run's
+        return algorithms.build_fed_avg(model, options)
 
 
 def threads() -> int:

@@ -121,10 +121,7 @@ CASES = {"residual": {}, "stack": {}, "average": {"freeze_a": True}, "svd": {"ra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "aggregation",
-    [pytest.param(aggregation, marks=[pytest.mark.slow] if aggregation == "svd" else []) for aggregation in CASES],
-)
+@pytest.mark.parametrize("aggregation", CASES)
 def test_exact_methods_equal_centralized_averaging(aggregation):
     run, first, second, alone = rounds(aggregation, **CASES[aggregation])
     expected = mean_change(run, alone)

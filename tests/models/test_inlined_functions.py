@@ -197,8 +197,8 @@ def _funnel():
     "build",
     [
         lambda: _convnext("ConvNext"),
-        pytest.param(lambda: _convnext("ConvNextV2"), marks=pytest.mark.slow),
-        pytest.param(_funnel, marks=pytest.mark.slow),
+        lambda: _convnext("ConvNextV2"),
+        _funnel,
     ],
     ids=["convnext", "convnextv2", "funnel"],
 )

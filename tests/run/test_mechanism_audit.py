@@ -24,12 +24,12 @@ CORRELATED = {"cohort.sampling": "min_separation", "cohort.min_separation": 4, "
     [
         LOCAL,
         GAUSSIAN,
-        pytest.param({**GAUSSIAN, "privacy.mechanism": "adaptive"}, marks=pytest.mark.slow),
-        pytest.param(EXAMPLES, marks=pytest.mark.slow),
-        pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "tree"}, marks=pytest.mark.slow),
-        pytest.param({**GAUSSIAN, **CORRELATED, "privacy.mechanism": "banded"}, marks=pytest.mark.slow),
-        pytest.param({**GAUSSIAN, "privacy.metrics": "private"}, marks=pytest.mark.slow),
-        pytest.param({**GAUSSIAN, **SHARES}, marks=pytest.mark.slow),
+        {**GAUSSIAN, "privacy.mechanism": "adaptive"},
+        EXAMPLES,
+        {**GAUSSIAN, **CORRELATED, "privacy.mechanism": "tree"},
+        {**GAUSSIAN, **CORRELATED, "privacy.mechanism": "banded"},
+        {**GAUSSIAN, "privacy.metrics": "private"},
+        {**GAUSSIAN, **SHARES},
     ],
     ids=["local", "gaussian", "adaptive", "examples", "tree", "banded", "private metrics", "skellam"],
 )

@@ -31,9 +31,9 @@ def run(program, ignored=()):
 @pytest.mark.parametrize(
     ("ending", "code", "out", "err"),
     [
-        pytest.param("", 0, "", [], marks=pytest.mark.slow),
-        pytest.param("raise SystemExit(3)", 3, "", [], marks=pytest.mark.slow),
-        pytest.param("raise RuntimeError('at the end')", 1, "", ["RuntimeError: at the end"], marks=pytest.mark.slow),
+        ("", 0, "", []),
+        ("raise SystemExit(3)", 3, "", []),
+        ("raise RuntimeError('at the end')", 1, "", ["RuntimeError: at the end"]),
         # TFF's own default still works, and its worker, which holds stdout open, ends with the program.
         (USED, 0, "2\n", []),
     ],

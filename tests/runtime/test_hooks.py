@@ -252,13 +252,7 @@ class TestAdapters:
     """Products of factors are formed as contributions come in: what is stored are the factors."""
 
     @pytest.mark.slow
-    @pytest.mark.parametrize(
-        "aggregation",
-        [
-            pytest.param(a, marks=[pytest.mark.slow] if a in ("svd", "average") else [])
-            for a in algorithms.LORA_AGGREGATIONS
-        ],
-    )
+    @pytest.mark.parametrize("aggregation", algorithms.LORA_AGGREGATIONS)
     def test_stored_updates_replay_the_round(self, tmp_path, aggregation):
         store = contribution.UpdateStore(str(tmp_path))
         run = adapters.Run(aggregation, functools.partial(LocalEngine, hooks=[store]))

@@ -197,8 +197,8 @@ def test_words_are_classified_alike_in_evaluation_and_prediction(table, tmp_path
     ("architecture", "config", "tokenizer"),
     [
         ("wav2vec2", WAV2VEC2, "characters"),
-        pytest.param("hubert", WAV2VEC2 | {"feat_extract_norm": "layer"}, "bytes", marks=pytest.mark.slow),
-        pytest.param("whisper", WHISPER, "bytes", marks=pytest.mark.slow),
+        ("hubert", WAV2VEC2 | {"feat_extract_norm": "layer"}, "bytes"),
+        ("whisper", WHISPER, "bytes"),
     ],
 )
 def test_speech_is_transcribed_and_scored(table, tmp_path, architecture, config, tokenizer):

@@ -69,7 +69,7 @@ def test_a_code_that_loses_nothing_changes_nothing(name):
 @pytest.mark.parametrize(
     "aggregator",
     [
-        pytest.param(tff.aggregators.zeroing_factory(10.0, mean_of_codes("uniform8")), marks=pytest.mark.slow),
+        tff.aggregators.zeroing_factory(10.0, mean_of_codes("uniform8")),
         compression.WeightedCompressedFactory(build_compressor("eden2"), tff.aggregators.MeanFactory(), seed=3),
     ],
     ids=["zeroing", "weighted_wrapper"],

@@ -40,7 +40,7 @@ def test_parts_are_the_batch_with_seeds_of_their_own():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [2, pytest.param(3, marks=pytest.mark.slow), 50])
+@pytest.mark.parametrize("number", [2, 3, 50])
 def test_a_run_equals_one_without(number):
     """Of clients whose batches, and whose last ones above all, are no multiples of the parts."""
     output = run("fed_avg", options(transforms=chain(accumulate(number))), clients())
@@ -88,7 +88,7 @@ def tokens():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("distilled", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("distilled", [False, True])
 def test_parts_count_by_what_the_loss_averages_over(distilled):
     model, data = tokens()
     more = [distill(3.0)] if distilled else []

@@ -95,7 +95,7 @@ def gradients_of(privacy, model, trained, frozen, x, y):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_prox", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["fed_avg", "fed_prox"])
 def test_without_noise_and_with_an_infinite_clip_it_is_plain_sgd(name):
     term = proximal(0.5 if name == "fed_prox" else 0.0)
     base, private = (options(transforms=chain(term, *more)) for more in ((), (dp_sgd(np.inf, 0.0, batch_size=4),)))
@@ -303,7 +303,7 @@ def _with_seeds(data, client):
 @pytest.mark.parametrize(
     "private",
     [
-        pytest.param({"transforms": chain(local_dp(0.5, 1.0)), "weighted": False}, marks=pytest.mark.slow),
+        {"transforms": chain(local_dp(0.5, 1.0)), "weighted": False},
         {"transforms": chain(dp_sgd(0.5, 1.0, 4))},
     ],
     ids=["updates", "examples"],

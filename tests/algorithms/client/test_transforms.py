@@ -42,8 +42,8 @@ def equal(left, right):
     ("name", "weighted"),
     [
         ("sgd", True),
-        pytest.param("sgd", False, marks=pytest.mark.slow),
-        pytest.param("adam", True, marks=pytest.mark.slow),
+        ("sgd", False),
+        ("adam", True),
         ("adam", False),
     ],
 )
@@ -66,8 +66,9 @@ def test_fed_sgd_is_tffs():
 @pytest.mark.parametrize(
     ("name", "schedule"),
     [
-        *(pytest.param(name, None, marks=pytest.mark.slow) for name in ("sgd", "adamw")),
-        pytest.param("sgd", SCHEDULE, marks=pytest.mark.slow),
+        ("sgd", None),
+        ("adamw", None),
+        ("sgd", SCHEDULE),
         ("adamw", SCHEDULE),
     ],
 )
@@ -99,7 +100,7 @@ def test_transforms_that_change_nothing_are_left_out():
 @pytest.mark.parametrize(
     ("two", "one"),
     [
-        pytest.param((proximal(0.2), proximal(0.3)), proximal(0.5), marks=pytest.mark.slow),
+        ((proximal(0.2), proximal(0.3)), proximal(0.5)),
         ((distill(1.0, models=2), distill(2.0, models=2)), distill(3.0, models=2)),
     ],
     ids=["proximal", "distill"],
@@ -111,7 +112,7 @@ def test_terms_of_several_transforms_add_up(two, one):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fed_avg", pytest.param("fed_sgd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["fed_avg", "fed_sgd"])
 def test_dp_sgd_without_noise_that_never_clips_is_plain(name):
     data = clients(sizes=(8, 12, 4))
     private = options(transforms=chain(dp_sgd(1e6, 0.0, 4)))

@@ -109,8 +109,8 @@ def test_a_backdoor_in_texts():
     ("attack", "factor"),
     [
         (attacks.SignFlip(2.0), -2.0),
-        pytest.param(attacks.ModelReplacement(5.0), 5.0, marks=pytest.mark.slow),
-        pytest.param(attacks.FreeRider(), 0.0, marks=pytest.mark.slow),
+        (attacks.ModelReplacement(5.0), 5.0),
+        (attacks.FreeRider(), 0.0),
     ],
 )
 def test_an_attacker_sends_a_multiple_and_others_what_they_have(task, honest, attack, factor):
