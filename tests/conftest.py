@@ -27,6 +27,7 @@ from tff_tx import runtime
 from tff_tx.run import loop
 from tff_tx.run.assemble import assembly, processes
 from tff_tx.runtime import form
+from tff_tx.runtime.internals.stacks import without_stacks
 
 runtime.configure_tensorflow()
 
@@ -72,6 +73,13 @@ def heap_settled_once():
     """Runs leave the heap as it was settled after collection, which takes them longer here than their rounds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_settled_heap", contextlib.nullcontext)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_stacks():
+    """Operations have no Python stacks: under pytest, whose own are deep, they take a tenth of a graph's time."""
+    with without_stacks():
         yield
 
 
