@@ -45,7 +45,7 @@ def main(settings: cli.Settings) -> None:
     options = {name: getattr(own, name) for name in (*names, "words", "num_beams")}
     found = scoring.evaluate(config, split, run=run, **options)
     if is_whole:  # beside those of the run's own splits
-        found = dataclasses.replace(found, split=os.path.splitext(os.path.basename(config.data.files[0]))[0])
+        found = dataclasses.replace(found, data=tuple(os.path.abspath(path) for path in config.data.files))
     print(found)
     print("Written: " + ", ".join(found.write(output_dir)))
 

@@ -38,6 +38,7 @@ class Evaluation:
       others: `by_client` of other models of the same clients, by a name such as "before fine-tuning".
       classes: Of tasks of classes, a row a class, see `models.by_class`.
       run_dir: Of the run whose report gets the comparison with other models; None: none does.
+      data: Paths of the files, where they are no split of a run.
     """
 
     split: str
@@ -48,6 +49,7 @@ class Evaluation:
     others: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
     classes: pd.DataFrame | None = None
     run_dir: str | None = None
+    data: tuple[str, ...] = ()
 
     @property
     def comparison(self) -> comparison.Comparison | None:
@@ -60,26 +62,41 @@ class Evaluation:
         return spread(self.by_client, self.metrics)
 
     def write(self, directory: str) -> list[str]:
-        """Writes SPLIT.json and plots, and a comparison into the report of the run; returns the paths."""
-        path = os.path.join(directory, f"{self.split}.json")
+        """Writes SPLIT.json and plots, and a comparison into the report of the run; returns the paths.
+
+        Of files that are no split they are named by the first one, with a number where others of its name have been.
+        """
+        name, data = self._name(directory), {"data": list(self.data)} if self.data else {}
+        path = os.path.join(directory, f"{name}.json")
         parts = {"over_clients": self.spread, "clients": self.by_client}
         for name, table in self.others.items():
             parts |= {f"over_clients, {name}": spread(table, self.metrics), f"clients, {name}": table}
         parts |= {"models": self.comparison.table} if self.others else {}
         parts |= {} if self.classes is None else {"classes": self.classes}
-        files.write_json(path, {"overall": self.overall, **{k: v.to_dict("index") for k, v in parts.items()}})
-        plot = os.path.join(directory, f"{self.split}.png")
+        tables = {key: table.to_dict("index") for key, table in parts.items()}
+        files.write_json(path, {**data, "overall": self.overall, **tables})
+        plot = os.path.join(directory, f"{name}.png")
         written = [path, reporting.plot_spread(self.by_client, self.metrics, plot)]
-        return written + (self._write_comparison(directory) if self.others else [])
+        return written + (self._write_comparison(directory, name) if self.others else [])
 
-    def _write_comparison(self, directory):
-        picture = self.comparison.plot(os.path.join(directory, f"{self.split}_clients.png"))
+    def _name(self, directory):
+        if not self.data:
+            return self.split
+        first = os.path.basename(os.path.abspath(self.data[0]))
+        for n in itertools.count(1):
+            name = first if n == 1 else f"{first}-{n}"
+            path = os.path.join(directory, f"{name}.json")
+            if not os.path.exists(path) or files.read_json(path).get("data") == list(self.data):
+                return name
+
+    def _write_comparison(self, directory, name):
+        picture = self.comparison.plot(os.path.join(directory, f"{name}_clients.png"))
         written, text = [picture] if picture else [], self.comparison.markdown()
         if self.run_dir is None:
             return written
         if picture:
             text += f"\n\n![models of clients]({os.path.relpath(picture, self.run_dir)})"
-        return [*written, reporting.add_section(self.run_dir, f"Models of {self.split} clients", text)]
+        return [*written, reporting.add_section(self.run_dir, f"Models of {name} clients", text)]
 
     def __str__(self) -> str:
         lines = [*self.notes, f"Over all {self.overall['num_examples']:,} examples of {len(self.by_client):,} clients:"]
