@@ -12,8 +12,9 @@ from tff_tx.core import quick_imports
 DEFERRED = """
 import ast, builtins, pathlib, sys
 import programs
-import tensorflow_federated, tff_tx.aggregators.dp, tff_tx.algorithms
+import tensorflow_federated, tff_tx.run.trainer
 names = {"tensorflow_probability", "tensorflow_estimator", "jax", "vizier", "sklearn", "scipy.stats"}
+names |= {"tff_tx.federation.hub", "matplotlib.pyplot"}
 assert not names & set(sys.modules), names & set(sys.modules)
 
 import pandas

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 import scipy.optimize
-from scipy import stats
+from scipy import special
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import check_delta, gaussian_delta
@@ -45,7 +45,7 @@ class SparseHistogram:
         """
         shared = np.arange(self.max_items + 1)
         # That nothing is released which only this client has: each of them stays below the threshold.
-        log_hidden = (self.max_items - shared) * stats.norm.logcdf((self.threshold - 1) / self.noise_stddev)
+        log_hidden = (self.max_items - shared) * special.log_ndtr((self.threshold - 1) / self.noise_stddev)
         hidden = np.exp(log_hidden)
         # With the client there, its own things are seen, or else the shared ones differ by noise, whose probability is
         # lessened by that of hiding: P - e^eps Q = (1 - h) + h (P' - e^(eps - log h) Q').
@@ -57,14 +57,14 @@ class SparseHistogram:
     def _noise_delta(self, epsilon, shared):
         """Balle and Wang 2018, https://arxiv.org/abs/1805.06530, Theorem 8, for counts that differ in `shared` ones."""
         sensitivity = np.sqrt(np.maximum(shared, 1)) / self.noise_stddev
-        upper = stats.norm.cdf(sensitivity / 2 - epsilon / sensitivity)
-        lower = np.exp(epsilon + stats.norm.logcdf(-sensitivity / 2 - epsilon / sensitivity))
+        upper = special.ndtr(sensitivity / 2 - epsilon / sensitivity)
+        lower = np.exp(epsilon + special.log_ndtr(-sensitivity / 2 - epsilon / sensitivity))
         nothing_shared = -np.expm1(np.minimum(epsilon, 0.0))
         return np.where(shared == 0, nothing_shared, np.maximum(0.0, upper - lower))
 
     def release_probability(self, count: float) -> float:
         """Probability that an item held by `count` clients is released."""
-        return float(stats.norm.sf((self.threshold - count) / self.noise_stddev))
+        return float(special.ndtr((count - self.threshold) / self.noise_stddev))
 
 
 def find_sparse_histogram(max_items: int, target_epsilon: float, delta: float) -> SparseHistogram:
@@ -92,7 +92,7 @@ def find_sparse_histogram(max_items: int, target_epsilon: float, delta: float) -
         return SparseHistogram(stddev, threshold, max_items).delta(target_epsilon) - delta
 
     # One of k counts of noise is above 1 + highest with probability delta / 4 at most, and the bound of the sum holds.
-    highest = 1 + stddev * stats.norm.isf(delta / 4 / max_items)
+    highest = 1 - stddev * special.ndtri(delta / 4 / max_items)
     threshold = scipy.optimize.brentq(excess, 1.0, highest, xtol=1e-9 * stddev)
     while excess(threshold) > 0:
         threshold += 1e-6 * stddev

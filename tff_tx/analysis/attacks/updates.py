@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import scipy.stats
 import tensorflow as tf
+from scipy import special
 
 from tff_tx.analysis.attacks import poisoning
 from tff_tx.analysis.attacks.simulation import Attack, AttackKind
@@ -112,7 +112,7 @@ def little_is_enough_z(num_clients: int, num_attackers: int) -> float:
     if not 0 <= m < n / 2:
         raise ValueError(f"{m} attackers are not less than half of {n} clients.")
     supporters = n // 2 + 1 - m
-    return float(scipy.stats.norm.ppf((n - m - supporters) / (n - m)))
+    return float(special.ndtri((n - m - supporters) / (n - m)))
 
 
 def build_model_replacement(settings: AttackConfig, clients_per_round: int, task: Any) -> Attack:

@@ -16,7 +16,7 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from scipy import stats
+from scipy import special
 
 from tff_tx.analysis.auditing.mechanism import canary_batches, canary_model
 from tff_tx.runtime import Hook, LocalEngine
@@ -85,9 +85,11 @@ def measure(moved: np.ndarray, sums: np.ndarray, claim: Claim) -> Measurement:
       sums: Running sums of releases without any record, noise alone, [rounds, coordinates].
       claim: Of the accounting.
     """
+    from scipy import stats
+
     white = np.linalg.solve(np.linalg.cholesky(claim.covariance), np.asarray(sums, float))
     # The standard deviation of so many numbers is as good as normal.
-    stddev, spread = math.sqrt(np.mean(white**2)), stats.norm.isf(_ERROR / 10) / math.sqrt(2 * white.size)
+    stddev, spread = math.sqrt(np.mean(white**2)), -special.ndtri(_ERROR / 10) / math.sqrt(2 * white.size)
     p_values = {
         "normal": stats.kstest(white.ravel() / (stddev or 1.0), "norm").pvalue,
         "independent between coordinates": _smallest([_autocorrelations(row) for row in white], white.shape[1]),
@@ -115,7 +117,7 @@ def _between_rounds(white):
 def _smallest(correlations, samples):
     """The smallest p-value of correlations that should be 0, times their number."""
     found = np.abs(np.ravel(correlations))
-    return min(1.0, 2 * found.size * stats.norm.sf(np.nan_to_num(found.max(), nan=np.inf) * math.sqrt(samples)))
+    return min(1.0, 2 * found.size * special.ndtr(-np.nan_to_num(found.max(), nan=np.inf) * math.sqrt(samples)))
 
 
 def measure_process(

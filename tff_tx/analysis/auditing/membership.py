@@ -13,7 +13,6 @@ from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
-from sklearn import linear_model, metrics, model_selection, pipeline, preprocessing
 
 from tff_tx import runtime
 from tff_tx.models import IGNORED
@@ -80,6 +79,8 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
       folds: Parts, each of which is scored by an attacker trained on the others. Scores of different folds are of
         different attackers, and so are replaced by their ranks within the fold.
     """
+    from sklearn import linear_model, model_selection, pipeline, preprocessing
+
     features = np.concatenate([member_features, other_features]).astype(float)
     labels = np.concatenate([np.ones(len(member_features)), np.zeros(len(other_features))])
     attacker = pipeline.make_pipeline(
@@ -94,6 +95,8 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
 
 
 def _attack(members, others) -> Attack:
+    from sklearn import metrics
+
     if not len(members) or not len(others):
         raise ValueError(f"{len(members)} members and {len(others)} others are too few to compare.")
     labels = np.concatenate([np.ones(len(members)), np.zeros(len(others))])

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 MAX_EPSILON = 50.0
 """No larger lower bound is reported."""
@@ -54,6 +54,8 @@ def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: fl
     Returns:
       The bound, at most 1.
     """
+    from scipy import stats
+
     if not 0 <= correct <= guesses <= canaries:
         raise ValueError(f"{correct} correct of {guesses} guesses about {canaries} canaries are impossible.")
     right = 1.0 / (1.0 + np.exp(-epsilon))

@@ -23,7 +23,6 @@ from tff_tx.run.assemble import (
     aggregation,
     attacks,
     cohorts,
-    federations,
     own_adapters,
     own_models,
     personal,
@@ -116,6 +115,8 @@ class Assembly:
     def engine(self, found: runtime.RayCluster | None = None) -> runtime.Engine:
         """The engine, a context manager."""
         if self.config.engine.name == "federation":
+            from tff_tx.run.assemble import federations
+
             return federations.build_engine(self.config, self.process, found, self.task)
         return processes.build_engine(
             self.config, self.process, self.task.costs(), found, processes.build_hooks(self.config, self.plan)
@@ -161,6 +162,8 @@ class Assembly:
         here = self._evaluate_here(evaluators)
         if not self.config.run.participant_evaluation:
             return here
+        from tff_tx.run.assemble import federations
+
         return lambda weights: {
             **(here(weights) if here else {}),
             **federations.participant_metrics(engine, self.task.model, weights),

@@ -22,7 +22,6 @@ from tff_tx.config.registries import ALGORITHMS, ENGINES
 from tff_tx.privacy import Plan
 from tff_tx.run.assemble import personal, secure
 from tff_tx.run.assemble.aggregation import engine_compressor, payload_encoder
-from tff_tx.run.assemble.federations import Federation
 from tff_tx.runtime import form_store
 from tff_tx.runtime.internals.stacks import without_stacks
 
@@ -143,6 +142,8 @@ def cluster(config: RunConfig, has_workers: bool = True) -> contextlib.AbstractC
     """
     engine = config.engine
     if engine.name == "federation":
+        from tff_tx.run.assemble.federations import Federation
+
         return Federation(config)
     if engine.name != "ray":
         return contextlib.nullcontext()
@@ -155,8 +156,8 @@ def cluster(config: RunConfig, has_workers: bool = True) -> contextlib.AbstractC
     )
 
 
-def on_silos(config: RunConfig, found: runtime.RayCluster | Federation | None) -> Callable[..., Mapping] | None:
-    """Calls functions where the data of silos are, see `RayCluster.on_silos`; None without silos."""
+def on_silos(config: RunConfig, found: Any) -> Callable[..., Mapping] | None:
+    """Calls functions where the data of silos are, by what `cluster` gives; None without silos."""
     if config.engine.name == "federation":
         return found.on_silos
     return functools.partial(found.on_silos, names=list(config.data.silos)) if config.data.silos else None
