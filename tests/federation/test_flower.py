@@ -1,6 +1,5 @@
 """A federation whose messages a real SuperLink and SuperNodes carry, started by the page's commands."""
 
-import json
 import os
 import re
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import textwrap
 import time
 
+import pandas as pd
 import portpicker
 import pytest
 
@@ -25,13 +25,14 @@ SECTION = programs.PAGE.split("## Over Flower")[1].split("\n## ")[0]
 KIT, CONNECTION, LINK, KEY, NODE, RELAY = (
     textwrap.dedent(block) for block in re.findall(r"```bash\n(.*?)\n\s*```", SECTION, re.DOTALL)
 )
-SILOS = ("north", "south")
-SHORT = [*programs.SHORT, "--rounds=2", "--rounds_per_evaluation=2", "--federation_silence_seconds=200"]
+NODES = ("north", "south", "keyholder")
+OWN = ["--silos=north,south", "--rounds=1", "--rounds_per_evaluation=1", *programs.BFV, "--clients_per_round=5"]
+FLAGS = [*programs.SHORT, *OWN, "--federation_silence_seconds=200", "--federation_secure_seconds=200"]
 place = programs.place
 
 
 class Flower:
-    """A SuperLink, a SuperNode for each participant, and the relay."""
+    """A SuperLink, the relay, and SuperNodes that tests add."""
 
     def __init__(self, place):
         self._place, self._ports = place, {"9092": portpicker.pick_unused_port()}
@@ -43,15 +44,13 @@ class Flower:
         self._before = f"{setting}\n"
 
     def begin(self):
-        """Starts all, and the relay."""
+        """Starts the SuperLink and the relay."""
         self.run(KIT)
         self.run(CONNECTION)
         self.start("superlink", LINK)
         path = self._place / "superlink_flower.log"
         parties.wait_until(lambda: "Uvicorn running" in path.read_text(), 60)
-        for name in SILOS:
-            self.add(name)
-        out = self.run(f"{RELAY} --run-config=seconds=30")
+        out = self.run(f"{RELAY}")
         assert "Successfully started run" in out, out
 
     def _filled(self, command):
@@ -101,95 +100,62 @@ class Flower:
             self.kill(name)
 
 
-def coordinate(place, name, *flags, silos=SILOS):
-    """The page's coordinator, of two participants."""
-    words = " ".join(f"'{flag}'" for flag in [*SHORT, *flags])
-    command = f"{programs.COMMANDS[2]} {words} --cache_dir=cache".replace("north,south,west", ",".join(silos))
-    coordinator = programs.Party(place, name, command.replace("runs/federation", f"runs/{name}"), forked=True)
-    return coordinator, coordinator.wait_for("^Plan (.*)$")
-
-
-def participate(place, plan, where, names=SILOS):
-    """The page's participants, or its key holder, who come to `where`."""
-    number = {"keyholder": 7}
-    commands = {name: programs.COMMANDS[number.get(name, 3)].replace("north", name) for name in names}
-    told = {
-        name: c.replace("$PLAN", plan).replace("--coordinator=localhost:8443", where) for name, c in commands.items()
-    }
-    return [programs.Party(place, name, command, forked=True) for name, command in told.items()]
-
-
-def end(coordinator):
-    assert coordinator.process.wait(600) == 0, coordinator.path.read_text()
-
-
 @pytest.fixture(scope="module")
-def expected(place):
-    """A run over gRPC, and its plan."""
+def flower(place):
+    """Flower, to which nobody has come yet."""
     for command in programs.COMMANDS[:2]:
         subprocess.run(["bash", "-c", command], cwd=place, check=True, env=programs.environment())
-    port = portpicker.pick_unused_port()
-    coordinator, plan = coordinate(place, "grpc", f"--federation_address=localhost:{port}")
-    participants = participate(place, plan, f"--coordinator=localhost:{port}")
-    try:
-        end(coordinator)
-    finally:
-        for party in (coordinator, *participants):
-            party.kill()
-    return place / "runs" / "grpc", plan
-
-
-@pytest.fixture(scope="module")
-def flower(place, expected):
-    """Flower, and participants who are reached by it."""
-    participants, found = participate(place, expected[1], "--transport=flower"), Flower(place)
+    found = Flower(place)
     try:
         found.begin()
         yield found
     finally:
         found.close()
-        for party in participants:
-            party.kill()
 
 
-def test_flower_carries_a_run_to_the_same_bits_though_a_supernode_is_killed(place, expected, flower):
-    """kill -9 of it when a round has ended; it starts again as soon as the SuperLink lets it."""
-    coordinator, plan = coordinate(place, "flower", "--transport=flower")
-    assert plan == expected[1]
-    parties.wait_until((place / "runs" / "flower" / "checkpoints" / "round_1").exists, 500)
-    flower.kill("north")
-    flower.start_node("north")
-    while not flower.has_joined("north"):
+def start(place, name, number, *flags, **changes):
+    """Starts a party of the page, by its command's number."""
+    command = programs.COMMANDS[number]
+    for words, own in changes.items():
+        command = command.replace(words, own)
+    words = " ".join(f"'{flag}'" for flag in flags)
+    return programs.Party(place, name, f"{command} --transport=flower {words}", forked=True)
+
+
+def test_flower_carries_ciphertexts_to_the_bits_of_arithmetic_though_a_supernode_is_killed(place, flower):
+    """kill -9 of it before its participant encrypts; it starts again as soon as the SuperLink lets it."""
+    pytest.importorskip("tenseal")
+    certificates.make_node_certificate(str(place / "certs"), "keyholder", role="keyholder")
+    coordinator = start(place, "coordinator", 2, *FLAGS, "--cache_dir=cache")
+    began = [coordinator]
+    try:
+        plan = coordinator.wait_for("^Plan (.*)$")
+        assert plan == programs.secure_plan(OWN)  # that of a federation without Flower
+        for name in NODES:
+            where = {"north": name, "$PLAN": plan, "--coordinator=localhost:8443": ""}
+            number, more = (7, ["--least_participants=2"]) if name == "keyholder" else (3, [])
+            began.append(start(place, name, number, *more, **where))
+            flower.add(name)
+        log = place / "state" / "north" / "audit.jsonl"
+        parties.wait_until(lambda: programs.count(log, "form"), 500)
         flower.kill("north")
-        time.sleep(5)  # as service managers do; a start takes seconds of a processor
         flower.start_node("north")
-    end(coordinator)
-    programs.check_equal_to_the_bit(place / "runs" / "flower", expected[0])
+        while not flower.has_joined("north"):
+            flower.kill("north")
+            time.sleep(15)  # as service managers do; a start takes seconds of a processor
+            flower.start_node("north")
+        assert coordinator.process.wait(600) == 0, coordinator.path.read_text()
+    finally:
+        for party in began:
+            party.kill()
+    rows = pd.read_csv(place / "all.csv")
+    rows[~rows["patient"].str.startswith("west/")].to_csv(place / "two.csv", index=False)
+    own = [flag.replace("bfv", "arithmetic") for flag in OWN if "silos" not in flag]
+    programs.local(place, "runs/arithmetic", *own, "--data=two.csv")
+    programs.check_equal_to_the_bit(place / "runs" / "federation", place / "runs" / "arithmetic")
 
 
-def test_a_supernode_whose_key_is_not_registered_is_turned_away(place, flower):
+def test_a_supernode_whose_key_is_not_registered_is_turned_away(flower):
     flower.run("ssh-keygen -q -t ecdsa -b 384 -N '' -f flower/east")
     flower.start_node("east")
     assert not flower.has_joined("east")
-
-
-def test_flower_carries_ciphertexts_and_the_key_holders_sum_to_the_bits_of_arithmetic(place, flower):
-    """A third participant and the key holder come later, each with a SuperNode of its own."""
-    pytest.importorskip("tenseal")
-    certificates.make_node_certificate(str(place / "certs"), "keyholder", role="keyholder")
-    once = ["--rounds=1", "--rounds_per_evaluation=1"]
-    flags = ["--transport=flower", *once, *programs.BFV, "--federation_secure_seconds=200"]
-    coordinator, plan = coordinate(place, "encrypted", *flags, silos=programs.SILOS)
-    for silo in SILOS:
-        (place / "state" / silo / "approved.json").write_text(json.dumps([plan]))
-    later = ("west", "keyholder")
-    found = participate(place, plan, "--transport=flower", later)
-    try:
-        for name in later:
-            flower.add(name)
-        end(coordinator)
-    finally:
-        for party in found:
-            party.kill()
-    programs.local(place, "runs/arithmetic", *once, "--secure_aggregation=arithmetic", programs.BFV[1])
-    programs.check_equal_to_the_bit(place / "runs" / "encrypted", place / "runs" / "arithmetic")

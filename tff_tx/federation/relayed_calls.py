@@ -32,9 +32,9 @@ LOST, IDLE, REPLY = "lost", "idle", "reply"
 
 _MOST_BYTES = 16 << 20  # of an exchange, besides the chunk that exceeds it
 _MOST_CALLS = 8  # a participant makes one or two at a time
-_REPLY_SECONDS = 15.0  # a participant that computes has nothing to say
+_REPLY_SECONDS = 25.0  # a participant that computes has nothing to say, and gives a sign of life every 30 s
 _LINGER_SECONDS = 0.05  # others follow, and an exchange is costly
-_QUIET_SECONDS = 10.0
+_QUIET_SECONDS = 30.0  # one that waits has nothing to say either: whether it is there is all that is asked
 
 
 _END = object()
