@@ -115,8 +115,7 @@ def _object(where: str, line: str) -> dict | BadRow:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-        return BadRow(f"{where}: no valid JSON ({what}); correct the line.")
+        return BadRow(f"{where}: no valid JSON ({_mistake(error)}); correct the line.")
     return row if isinstance(row, dict) else _no_object(where, row)
 
 
@@ -146,8 +145,21 @@ def _json(path: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        line, what = getattr(error, "lineno", 1), getattr(error, "msg", error)
-        raise UserError(f"{path}, line {line}: no valid JSON ({what}); correct the file.") from error
+        line = getattr(error, "lineno", 1)
+        raise UserError(f"{path}, line {line}: no valid JSON ({_mistake(error)}); correct the file.") from error
+
+
+def _mistake(error: ValueError | RecursionError) -> str:
+    """What is wrong and where; of the two usual mistakes more than that something else was expected."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    before, here = error.doc[: error.pos].rstrip(), error.doc[error.pos : error.pos + 1]
+    what = error.msg
+    if before.endswith(",") and here in ("]", "}"):
+        what = f"a comma before {here}"
+    elif here == "'":
+        what = "single quotes, where JSON has double ones,"
+    return f"{what} at column {error.colno}"
 
 
 def read_squad(path: str, columns: Sequence[str], encoding: str | None = None) -> Rows:
