@@ -23,6 +23,17 @@ def pyplot() -> Any:
     return pyplot
 
 
+def subplots(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of so many inches, and its axes, [columns]; room for figures and a line of text is left and below.
+
+    Every run draws some: to find out how much room there must be takes as long as to draw them.
+    """
+    room = {"left": 0.95 / width, "right": 1 - 0.15 / width, "bottom": 0.5 / height, "top": 1 - 0.25 / height}
+    figure, axes = pyplot().subplots(1, columns, figsize=(width, height), squeeze=False)
+    figure.subplots_adjust(**room, wspace=0.3)
+    return figure, axes[0]
+
+
 def save(figure: Any, path: str) -> str:
     """Writes a figure and closes it; returns the path."""
     with warnings.catch_warnings():

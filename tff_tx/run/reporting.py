@@ -160,18 +160,16 @@ def _cost(rows):
 def plot_spread(by_client: pd.DataFrame, metrics: Sequence[models.Metric], path: str) -> str:
     """Draws a histogram over clients for each metric, a column of `by_client`; returns the path of the picture."""
     shown = [metric for metric in metrics if metric.plotted and metric.name in by_client]
-    figure, axes = plots.pyplot().subplots(
-        1, len(shown), figsize=(3.5 * len(shown), 3), layout="constrained", squeeze=False
-    )
-    for metric, axis in zip(shown, axes[0]):
+    figure, axes = plots.subplots(3.5 * len(shown), 3, len(shown))
+    for metric, axis in zip(shown, axes):
         values = by_client[metric.name].astype(float)
         finite = values[np.isfinite(values)]
         axis.stairs(*np.histogram(finite, bins=20), fill=True)  # one shape, where `hist` draws twenty
         axis.axvline(finite.mean(), color="black", linestyle="--", label="mean")
         left_out = f" ({len(values) - len(finite):,} clients not finite)" if len(finite) < len(values) else ""
         axis.set(xlabel=metric.title + left_out)
-    axes[0, 0].set(ylabel="clients")
-    axes[0, 0].legend(loc="upper right")
+    axes[0].set(ylabel="clients")
+    axes[0].legend(loc="upper right")
     return plots.save(figure, path)
 
 
@@ -195,12 +193,13 @@ def _plot(rows, metric, directory):
     columns = [c for c in rows if c.startswith(("train/", "eval/")) and c.endswith(f"/{metric.name}")]
     if not columns:
         return None
-    figure, axes = plots.pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    figure, (axes,) = plots.subplots(6, 3.5)
     for column in columns:
         style = "-" if column.startswith("train/") else "o-"
         points = rows[["round_num", column]].dropna()
         axes.plot(points["round_num"], points[column], style, label=column, markersize=3)
     axes.set(xlabel="round", ylabel=metric.title)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     return plots.save(figure, os.path.join(directory, f"{metric.name}.png"))
