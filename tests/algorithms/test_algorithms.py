@@ -1,5 +1,6 @@
 """Laws of the algorithms, on a model whose gradients NumPy can compute."""
 
+import collections
 import dataclasses
 import functools
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
+from tests.algorithms import quadratic
 from tff_tx import algorithms
 from tff_tx.aggregators import AttentionFactory
 from tff_tx.algorithms import chain, proximal
@@ -333,3 +335,30 @@ def test_delta_sgd_equals_numpy():
         results.append(local)
     expected = [np.average([r[k] for r in results], 0, weights=SIZES) for k in (0, 1)]
     assert_close(tiny.weights_of(run("delta_sgd", options(), clients(), rounds=1).state), expected)
+
+
+def test_a_batch_without_a_gradient_does_not_end_delta_sgd():
+    """As one without labels: the rate would be 0 for good, and then not a number."""
+    x = collections.OrderedDict(ab=np.array([[1.0, 3.0]], np.float32), seed=np.zeros(2, np.int64))
+    batch = x, np.zeros(1, np.float32)
+    nothing = collections.OrderedDict(x, ab=np.zeros([1, 2], np.float32)), np.zeros(1, np.float32)
+    stacked = tf.nest.map_structure(lambda *leaves: np.stack(leaves), batch, nothing, *[batch] * 4)
+    data = tf.data.Dataset.from_tensor_slices(stacked)
+    process = algorithms.build_delta_sgd(quadratic.model(), quadratic.options())
+    output = process.next(process.initialize(), [data])
+    assert output.metrics["client_work"]["train"]["examples"] == 6.0
+    assert 0.6 < output.state.global_model_weights.trainable[0][0] < 3.5  # on its way from 0 to 3
+
+
+def test_a_client_that_is_not_finite_does_not_end_the_momentum_of_mime_lite():
+    """In TFF's own runtime, as the local engine leaves such a client out as a whole."""
+    process = algorithms.build_mime_lite(tiny.linear_model(), options(momentum=0.9))
+    broken = clients()[0].map(lambda x, y: (collections.OrderedDict(x, x=x["x"] * np.nan), y))
+
+    def weights(cohorts):
+        state = process.initialize()
+        for cohort in cohorts:
+            state = process.next(state, cohort).state
+        return tiny.weights_of(state)
+
+    assert_close(weights([[*clients(), broken], clients()]), weights([clients(), clients()]))

@@ -104,6 +104,21 @@ def test_a_drawn_dropout_rate_is_that_of_a_model_built_with_it():
     assert np.abs(found[0][0] - found[1][0]).max() > 1e-3
 
 
+def test_a_drawn_dropout_rate_does_not_count_for_the_noise_that_it_adds_to_the_loss():
+    """A client that learns nothing has changed nothing, whatever its rate."""
+    model, opts = tiny.linear_model(dropout=0.1), choosing({"dropout": 0.0}, {"dropout": 0.6}, rate=0.0)
+    rng = np.random.default_rng(0)
+    weights = tuple(tf.constant(rng.normal(size=w.shape), tf.float32) for w in start())
+
+    @tf.function(autograph=False)
+    def change(probabilities):
+        one = Client.receive(model, opts, tff.learning.models.ModelWeights(weights, ()))
+        return client_update(one, clients()[0], probabilities)[1]["loss"]
+
+    for choice in (0, 1):
+        np.testing.assert_allclose(change(tf.one_hot(choice, 2)).numpy(), [0.0, 0.0], atol=1e-5)
+
+
 def sums(loss, examples):
     return collections.OrderedDict(loss=np.array(loss, np.float32), examples=np.array(examples, np.float32))
 

@@ -18,7 +18,7 @@ def client_update(one: client.Client, batches: tf.data.Dataset) -> tuple:
 
     w <- w_t, eta <- eta_0, theta <- 1; for each batch b with gradient g, from the second on with w', g' of the last:
     eta' <- min(gamma |w - w'| / (2 |g - g'|), sqrt(1 + delta theta) eta), theta <- eta' / eta, eta <- eta';
-    w <- w - eta g.
+    w <- w - eta g. Where w = w', as after a batch without a gradient, the first of the two does not count.
     """
 
     def step(learned, gradients, examples):
@@ -28,7 +28,9 @@ def client_update(one: client.Client, batches: tf.data.Dataset) -> tuple:
         smoothness = tf.linalg.global_norm(_differences(gradients, old_gradients))
         moved = tf.linalg.global_norm(_differences(trained, before))
         most = tf.sqrt(1.0 + DELTA * growth) * rate
-        local = tf.where(smoothness > 0, GAMMA * moved / tf.maximum(2 * smoothness, 1e-30), most)
+        # A batch without a gradient, as one without labels, moves nothing and tells nothing of the smoothness.
+        is_known = (smoothness > 0) & (moved > 0)
+        local = tf.where(is_known, GAMMA * moved / tf.maximum(2 * smoothness, 1e-30), most)
         new = tf.where(number > 0, tf.minimum(local, most), rate)
         ahead = tuple(w - tf.cast(new, w.dtype) * g for w, g in zip(trained, gradients))
         return ahead, trained, gradients, new, tf.where(number > 0, new / rate, growth), number + 1

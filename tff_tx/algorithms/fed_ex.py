@@ -55,9 +55,7 @@ def client_update(one: client.Client, batches: tf.data.Dataset, probabilities: t
     (trained, _), seen = learner.train(batches, (one.server, state), step)
     here = tf.one_hot(drawn, len(choices))
     examples = tf.cast(seen.examples, tf.float32)
-    sums = collections.OrderedDict(loss=here * _change(one, batches, trained, seen), examples=here * examples)
-    finite = tf.math.is_finite(tf.reduce_sum(sums["loss"]))
-    sums = tf.nest.map_structure(lambda leaf: tf.where(finite, leaf, tf.zeros_like(leaf)), sums)
+    sums = collections.OrderedDict(loss=here * _change(one, learner, batches, trained, seen), examples=here * examples)
     return one.result(tf.nest.map_structure(tf.subtract, one.server, trained), seen), sums
 
 
@@ -94,25 +92,26 @@ def _draw(batches, probabilities):
     return tf.minimum(tf.reduce_sum(below), tf.shape(probabilities)[0] - 1)
 
 
-def _change(one, batches, trained, seen):
+def _change(one, learner, batches, trained, seen):
     """Sum over examples of the loss while the client trains, less that of the server's model on the same batches.
 
     Each batch counts as it was before the step on it, so on examples not trained on yet in a pass; but the first, which
-    all choices see with the server's model, counts as it is at the end.
+    all choices see with the server's model, counts as it is at the end. The server's model has the same dropout as the
+    client's: else a choice of a higher rate would count for the noise that it adds to the loss.
     """
-    model, frozen = one.context.model, one.context.frozen
+    frozen = one.context.frozen
 
-    def losses(weights, batches):
+    def losses(weights, batches, model=one.context.model, training=False):
         def add(total, batch):
             x, y = batch
-            output = model.predict_on_batch((weights, frozen), x, training=False)
+            output = model.predict_on_batch((weights, frozen), x, training=training)
             return total + tf.cast(tf.shape(output)[0], tf.float32) * model.loss(output, y)
 
         return batches.reduce(0.0, add)
 
     first = batches.take(1)
     gained = losses(trained, first) - losses(one.server, first)
-    return seen.losses + gained - losses(one.server, batches)
+    return seen.losses + gained - losses(one.server, batches, learner.context.model, training=True)
 
 
 def server_choice(state: Any, sums: Any) -> tuple[Any, tf.Tensor]:

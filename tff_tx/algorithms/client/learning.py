@@ -6,6 +6,7 @@ import collections
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tff_tx.algorithms.client import work
@@ -28,7 +29,8 @@ def build_work(
     Args:
       model: The model.
       options: Its client's transforms and metrics.
-      client_update: From a `Client`, its batches and what it got to (`Client.result`, the second thing).
+      client_update: From a `Client`, its batches and what it got to (`Client.result`, the second thing). One that is
+        not finite becomes zeros, like such an update.
       first: Gives what the server begins with, a tuple of which clients get the first part.
       total: The factory that aggregates the second thing; the weights of a weighted one are those of updates.
       learn: From what the server has and the aggregate to what it has next, and figures.
@@ -39,7 +41,9 @@ def build_work(
 
     @tff.tensorflow.computation(received, batches_type, value_type[0])
     def train(received, batches, value):
-        return work.in_graph(client_update, model, options, received, batches, value)
+        result, second = work.in_graph(client_update, model, options, received, batches, value)
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(second)])
+        return result, tf.nest.map_structure(lambda leaf: tf.where(finite, leaf, tf.zeros_like(leaf)), second)
 
     result_type, second_type = train.type_signature.result
     weighted = isinstance(total, tff.aggregators.WeightedAggregationFactory)
