@@ -171,6 +171,12 @@ RELATIONS = [
     ({"algorithm.name": "mime_lite", "compression.upload": "top_k"}, "besides their update"),
     ({"algorithm.name": "mime_lite", "model.trainable": "lora", "lora.rank": (2, 4)}, "several ranks"),
     ({"algorithm.name": "fed_sgd", "client.learning_rate": 0.5}, "client.learning_rate=0.5 cannot be combined with"),
+    ({"algorithm.name": "fed_exp", "aggregation.clip_norm": 1.0}, "with that of their plain mean"),
+    ({"algorithm.name": "fed_exp", "aggregation.aggregator": "median"}, "with that of their plain mean"),
+    (
+        {"algorithm.name": "fed_exp", "cohort.buffer_size": 3, "devices.seconds_per_example": 1.0},
+        "algorithm.name=fed_exp cannot be combined with cohort.buffer_size=3: its step size",
+    ),
 ]
 
 

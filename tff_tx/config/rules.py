@@ -126,6 +126,11 @@ _ALGORITHM = [
     *belong("algorithm.name=fed_exp", "algorithm.extrapolation_epsilon"),
     *belong("algorithm.name=fed_ex", "algorithm.client_choices"),
     Requires("algorithm.name=fed_exp", "server.optimizer=sgd", "its step size is that of a plain step"),
+    *exclude(
+        "algorithm.name=fed_exp",
+        "its step size compares the norms of updates as clients send them with that of their plain mean",
+        *(*laws.AGGREGATES, laws.BUFFERED),
+    ),
     Conflict("algorithm.name=fed_ex", "client.schedule!=None|constant", "clients draw their rates"),
     Relation(("algorithm.client_choices",), laws.choices_are_values),
     *belong("algorithm.name=fed_dyn", "algorithm.dynamic_strength"),
