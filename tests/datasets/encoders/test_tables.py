@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.datasets
+import tensorflow as tf
 
 from tff_tx import datasets
 from tff_tx.core.errors import UserError
@@ -86,6 +87,22 @@ def test_statistics_of_the_federation_are_those_of_all_rows(tmp_path, rng):
     mean, deviation = datasets.federated_mean_and_deviation(found)
     np.testing.assert_allclose(mean, [ages.mean(), doses.mean()], rtol=1e-6)
     np.testing.assert_allclose(deviation, [ages.std(), doses.std()], rtol=1e-4)
+
+
+def test_a_column_of_one_value_has_no_deviation(tmp_path, rng):
+    """Not that of rounding, by which another value at the test would be millions of deviations away."""
+    clients = np.repeat(np.arange(20), rng.integers(1, 400, 20))
+    values = np.tile((rng.normal(size=30) * 100 + 1).astype(np.float32), [len(clients), 1])
+
+    class Clients:
+        client_ids = range(20)
+
+        def create_tf_dataset_for_client(self, client):
+            return tf.data.Dataset.from_tensor_slices({"numbers": values[clients == client]})
+
+    mean, deviation = datasets.federated_mean_and_deviation(Clients())
+    np.testing.assert_allclose(mean, values[0], rtol=1e-12)
+    np.testing.assert_array_equal(deviation, 0)
 
 
 def test_missing_numbers_become_the_mean_over_clients(tmp_path):

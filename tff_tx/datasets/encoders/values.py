@@ -13,6 +13,9 @@ from tff_tx.core.errors import UserError
 from tff_tx.datasets.encoders.encoder import NUMBER, Encoder
 from tff_tx.datasets.surveys import Features, channels_height_width
 
+_ROUNDING = 1e-12
+"""Share of a mean square below which a variance is that of rounding."""
+
 
 class ImageClassificationEncoder(Encoder):
     """One image and one label a record.
@@ -167,15 +170,17 @@ def federated_mean_and_deviation(clients, name: str = "numbers") -> tuple[np.nda
       name: Of the feature.
 
     Returns:
-      (mean, standard deviation), float64 [columns] each; the deviation is that of the population.
+      (mean, standard deviation), float64 [columns] each; the deviation is that of the population, and 0 of a column
+      with one value.
     """
     number, total, squares = 0, 0.0, 0.0
     for client_id in clients.client_ids:
         their_number, their_total, their_squares = _sums(clients.create_tf_dataset_for_client(client_id), name)
         number, total, squares = number + their_number, total + their_total, squares + their_squares
     number = np.maximum(number, 1)
-    mean = total / number
-    return mean, np.sqrt(np.maximum(squares / number - mean**2, 0.0))
+    mean, square = total / number, squares / number
+    variance = square - mean**2
+    return mean, np.sqrt(np.where(variance > _ROUNDING * square, variance, 0.0))
 
 
 def _sums(examples: tf.data.Dataset, name: str) -> tuple:
