@@ -104,6 +104,18 @@ def test_words_behind_masks(tokenizer):
         predicted("masked_lm", model, tokenizer, ["ann"])
 
 
+def test_a_mask_that_the_model_does_not_see_is_told(tokenizer):
+    """A text that is cut has fewer masks than it had, and no word for the others."""
+    spec = tasks.ModelSpec(max_length=6)
+    predictor = inference.build_predictor("masked_lm", bert("masked_lm"), spec, tokenizer=tokenizer, on_bad_rows="skip")
+    texts = ["ann [MASK] here [MASK]", "ann [MASK] here is here [MASK]"]
+    assert [len(one["fillings"]) for one in predictor.predict(texts)] == [2]
+    assert predictor.left_out
+    predictor = inference.build_predictor("masked_lm", bert("masked_lm"), spec, tokenizer=tokenizer)
+    with pytest.raises(UserError, match=r"behind its first 6 tokens, which are all that the model sees: shorten"):
+        list(predictor.predict(texts))
+
+
 def gpt2():
     config = dict(n_embd=8, n_layer=1, n_head=2, n_positions=6, vocab_size=11, initializer_range=1.0)
     return models.from_config("TFAutoModelForCausalLM", "gpt2", config, seed=1)

@@ -28,7 +28,13 @@ class MaskFiller(Predictor):
             if mask not in text:
                 raise UserError(f"the text {text!r} has no {mask} to fill in: put one where a word is to be found.")
         parts = [text.split(mask) for text in inputs]
-        encoded = datasets.Tokenize(self.tokenizer).joined(parts, mask, self.spec.max_length)
+        encoded = list(datasets.Tokenize(self.tokenizer).joined(parts, mask, self.spec.max_length))
+        for text, between, ids in zip(inputs, parts, encoded):
+            if np.count_nonzero(ids == self.tokenizer.mask_token_id) < len(between) - 1:
+                raise UserError(
+                    f"the text {text!r} has a {mask} behind its first {self.spec.max_length} tokens, which are all "
+                    "that the model sees: shorten what is before it."
+                )
         batch = padded([{"input_ids": ids} for ids in encoded], self.tokenizer)
         logits = self.model(batch, training=False).logits.numpy()
         for text, ids, row in zip(inputs, batch["input_ids"].numpy(), logits):
