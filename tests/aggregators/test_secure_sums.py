@@ -115,10 +115,23 @@ def test_figures_are_exact_and_of_any_type():
         named = {"count": np.int32(2**29 - i), "loss": np.float32(-0.5 * i), "histogram": np.float32([i, np.nan])}
         clients.append((collections.OrderedDict(named), np.float32(1)))
     ((count, loss, histogram),), form = secure_rounds.run(FigureSumFactory(), figures, WEIGHT, [clients])
-    assert form.moduli == (2**62,) * 3
+    assert form.moduli == (2**62,) * 4  # and how many were cut
     assert count == 3 * 2**29 - 3
     assert loss == -1.5
     assert histogram.tolist() == [3.0, 0.0]
+
+
+def test_a_sum_with_a_figure_that_was_cut_is_no_number():
+    """As squares of large labels are: a root mean square of an eighth of what it is looks like a good one."""
+    kinds = tff.to_type(collections.OrderedDict(squares=np.float64, absolute=np.float64, examples=np.int64))
+    named = {"squares": np.float64(1e10), "absolute": np.float64(1e5), "examples": np.int64(7)}
+    small, large = (
+        (collections.OrderedDict(named, squares=np.float64(squares)), np.float32(1)) for squares in (1e5, 1e10)
+    )
+    found, _ = secure_rounds.run(FigureSumFactory(), kinds, WEIGHT, [[small, small], [small, large, small]])
+    assert found[0] == [2e5, 2e5, 14]
+    assert np.isnan(found[1][0])
+    assert found[1][1:] == [3e5, 21]
 
 
 def test_bits_and_maxima_of_slots_become_moduli_that_hold_the_sum():

@@ -149,3 +149,11 @@ def test_weights_and_sums_of_evaluation_come_back_and_others_are_rejected():
     loss, counts = evaluation.from_fixed_point(total, sums[0])
     assert (loss, loss.dtype) == (-1.25, np.float32)
     np.testing.assert_array_equal(counts, [7, 2**20 + 5])
+    unfit = [[np.float32(1e10), np.array([3, 2**20], np.int64)], [np.float32(np.nan), np.array([4, 5], np.int64)]]
+    for one in unfit:
+        total = [sum(leaves) % 2**62 for leaves in zip(*map(evaluation.to_fixed_point, [one, sums[0]]))]
+        loss, counts = evaluation.from_fixed_point(total, sums[0])
+        assert np.isnan(loss)
+        np.testing.assert_array_equal(counts, one[1] + sums[0][1])
+    shapes = [vector.shape for vector in evaluation.to_fixed_point(sums[0])]
+    assert list(evaluation.layout_of(sums[0]).shapes) == shapes

@@ -47,8 +47,10 @@ class SecureSums:
 class FigureSumFactory(tff.aggregators.UnweightedAggregationFactory):
     """Sums figures in fixed point: exactly, if they are whole numbers of at most 31 bits.
 
-    A figure is cut to [-2^31, 2^31] and rounded to a multiple of 2^-16; one that is not a number counts as 0. The
-    modulus of 2^62 holds the sum of 16,384 clients. `create` takes any structure of numbers.
+    A figure is rounded to a multiple of 2^-16; one that is not a number counts as 0. The modulus of 2^62 holds the sum
+    of 16,384 clients with figures in [-2^31, 2^31], to which others are cut. How many clients had to cut is summed for
+    each leaf, too: a sum of floats with such a figure is not a number, rather than a wrong one. `create` takes any
+    structure of numbers.
     """
 
     def create(self, value_type: tff.Type) -> tff.templates.AggregationProcess:
@@ -56,16 +58,23 @@ class FigureSumFactory(tff.aggregators.UnweightedAggregationFactory):
 
         @tff.tensorflow.computation(value_type)
         def encode(value):
-            return [_fixed_point(leaf) for leaf in tf.nest.flatten(value)]
+            leaves = [_bounded(leaf) for leaf in tf.nest.flatten(value)]
+            cut = tf.stack([tf.cast(was_cut, tf.int64) for _, was_cut in leaves])
+            return [*(tf.cast(tf.round(leaf * 2.0**FRACTION_BITS), tf.int64) for leaf, _ in leaves), cut]
 
         @tff.tensorflow.computation(encode.type_signature.result)
         def decode(sums):
+            *sums, cut = sums
             sums = [_centered(leaf, _FIGURE_MODULUS) for leaf in sums]
             figures = [
                 tf.cast(tf.cast(leaf, tf.float64) / 2**FRACTION_BITS, spec.dtype)
                 for leaf, spec in zip(sums, tf.nest.flatten(specs))
             ]
-            return tf.nest.pack_sequence_as(specs, figures)
+            known = [
+                tf.where(cut[i] > 0, tf.constant(np.nan, figure.dtype), figure) if figure.dtype.is_floating else figure
+                for i, figure in enumerate(figures)
+            ]
+            return tf.nest.pack_sequence_as(specs, known)
 
         def next_fn(state, value):
             total = tff.backends.mapreduce.federated_secure_modular_sum(
@@ -78,11 +87,11 @@ class FigureSumFactory(tff.aggregators.UnweightedAggregationFactory):
         return build_process(stateless(), next_fn, value_type)
 
 
-def _fixed_point(leaf):
-    value = tf.cast(leaf, tf.float64)
+def _bounded(leaf):
+    """A figure's numbers, cut to 31 bits, and whether one had to be."""
+    value, most = tf.cast(leaf, tf.float64), 2.0**FIGURE_BITS
     value = tf.where(tf.math.is_nan(value), tf.zeros_like(value), value)
-    bounded = tf.clip_by_value(value, -(2.0**FIGURE_BITS), 2.0**FIGURE_BITS)
-    return tf.cast(tf.round(bounded * 2.0**FRACTION_BITS), tf.int64)
+    return tf.clip_by_value(value, -most, most), tf.reduce_any(tf.abs(value) > most)
 
 
 def _centered(sums, modulus):

@@ -44,23 +44,30 @@ def to_weights(changed: Any, arrays: Sequence[np.ndarray], initial: Sequence[Any
 
 
 def layout_of(sums: Sequence[Any]) -> Layout:
-    """Of sums of metrics as vectors of a secure sum."""
-    shapes = tuple(np.shape(leaf) for leaf in sums)
+    """Of sums of metrics as vectors of a secure sum, and of how many participants could not give them."""
+    shapes = *(np.shape(leaf) for leaf in sums), (len(sums),)
     return Layout((_MODULUS,) * len(shapes), shapes, (np.dtype(np.int64),) * len(shapes))
 
 
 def to_fixed_point(sums: Sequence[Any]) -> list[np.ndarray]:
-    """Sums of metrics as whole numbers modulo 2^62: 31 bits before the point, beyond which they are cut, 16 after."""
+    """Sums of metrics as whole numbers modulo 2^62, 31 bits before the point and 16 after.
+
+    What has no such form, as it is larger or not a number, is cut; the last vector says of which sums there is any.
+    """
     scale = 2.0**_FRACTION_BITS
-    values = (np.clip(np.nan_to_num(np.asarray(leaf, np.float64)), -_MOST, _MOST) for leaf in sums)
-    return [np.mod(np.rint(value * scale).astype(np.int64), _MODULUS) for value in values]
+    values = [np.asarray(leaf, np.float64) for leaf in sums]
+    unfit = [not np.all(np.abs(value) <= _MOST) for value in values]
+    bounded = (np.clip(np.nan_to_num(value), -_MOST, _MOST) for value in values)
+    return [*(np.mod(np.rint(v * scale).astype(np.int64), _MODULUS) for v in bounded), np.asarray(unfit, np.int64)]
 
 
 def from_fixed_point(total: Sequence[np.ndarray], like: Sequence[Any]) -> list[np.ndarray]:
-    """The sums of whole numbers modulo 2^62, of the types of `like`."""
+    """The sums of whole numbers modulo 2^62, of the types of `like`; floats that were cut are not a number."""
+    *total, unfit = total
     signed = (np.where(leaf >= _MODULUS // 2, leaf - _MODULUS, leaf) / 2.0**_FRACTION_BITS for leaf in total)
     kinds = [np.asarray(leaf).dtype for leaf in like]
-    return [(np.rint(v) if kind.kind in "iu" else v).astype(kind) for v, kind in zip(signed, kinds)]
+    found = [(np.rint(v) if kind.kind in "iu" else v).astype(kind) for v, kind in zip(signed, kinds)]
+    return [np.where(cut and v.dtype.kind == "f", np.nan, v).astype(v.dtype) for v, cut in zip(found, unfit)]
 
 
 def added(sums: Mapping[str, Sequence[np.ndarray]]) -> list[np.ndarray]:
