@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.algorithms.quadratic import OPTIMUM, RATE, STEPS, gradient, options, run
+from tff_tx.aggregators.dp import fixed_clip_aggregator
 from tff_tx.algorithms import proximal
 from tff_tx.core.errors import UserError
 
@@ -49,8 +50,8 @@ def test_drift_is_corrected(tmp_path):
         np.testing.assert_allclose(found[-1], OPTIMUM, atol=2e-3)
 
 
-def fed_dyn(rounds, alpha, expected=2):
-    """Algorithm 1 of Acar et al., with the clients' minima approached by their steps."""
+def fed_dyn(rounds, alpha, denominator=None):
+    """Algorithm 1 of Acar et al., with the clients' minima approached by their steps; its mean may be a sum by 2."""
     w, h, own, found = 0.0, 0.0, [0.0, 0.0], []
     for clients in rounds:
         models = []
@@ -60,8 +61,9 @@ def fed_dyn(rounds, alpha, expected=2):
                 y = y - RATE * (gradient(k, y) - own[k] + alpha * (y - w))
             own[k] -= alpha * (y - w)
             models.append(y)
-        h -= alpha / 2 * expected * np.mean(np.subtract(models, w))
-        w = np.mean(models) - h / alpha
+        moved = np.sum(np.subtract(models, w))
+        h -= alpha / 2 * moved
+        w = w + moved / (denominator or len(clients)) - h / alpha
         found.append(w)
     return found
 
@@ -71,6 +73,20 @@ def fed_dyn(rounds, alpha, expected=2):
 def test_fed_dyn_equals_numpy(tmp_path, alpha):
     found = run("fed_dyn", options(dynamic_strength=alpha), tmp_path, SOME)
     np.testing.assert_allclose(found, fed_dyn(SOME, alpha), rtol=1e-4)
+
+
+def test_fed_dyn_comes_to_rest_at_the_minimum_however_many_clients_report(tmp_path):
+    """As with dropouts and Poisson sampling; by the expected number it came to rest at 2.01 in place of 2.2."""
+    rounds = [[0, 1], [0], [0, 1], [1], [0], [0, 1], [0], [1], [0]] * 8
+    np.testing.assert_allclose(fed_dyn(rounds, 1.0)[-1], OPTIMUM, atol=2e-3)
+    np.testing.assert_allclose(run("fed_dyn", options(dynamic_strength=1.0), tmp_path, rounds)[-1], OPTIMUM, atol=2e-3)
+
+
+def test_fed_dyn_with_a_fixed_denominator_counts_nobody(tmp_path):
+    """As under central differential privacy, where the number of clients is private."""
+    fixed = {"aggregator": fixed_clip_aggregator(1e6, 2), "fixed_denominator": True}
+    found = run("fed_dyn", options(dynamic_strength=0.5, **fixed), tmp_path, SOME)
+    np.testing.assert_allclose(found, fed_dyn(SOME, 0.5, denominator=2), rtol=1e-4)
 
 
 def test_fed_dyn_without_strength_is_fed_avg(tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
@@ -46,9 +49,11 @@ def build_fed_dyn(
     https://arxiv.org/abs/2111.04263, Algorithm 1, with m clients, of which P take part in a round:
     h <- h - alpha/m sum of (w_k - w_t); w_{t+1} = mean of w_k - h/alpha. It is computed as a server's step,
     w_{t+1} = ServerOpt(w_t, u + s), along the mean u of the updates w_t - w_k and s = h/alpha, s <- s + P/m u: so with
-    SGD of rate 1 it is the paper's. P and m are `options.clients_per_round` and `options.num_clients`. Clients send
-    one update, as in FedAvg, and retain g_k. s does not depend on alpha and does not vanish with it: alpha = 0, which
-    the paper's h/alpha excludes, has s = 0 here, and is FedAvg.
+    SGD of rate 1 it is the paper's. P are the clients whose updates u is the mean of, which are counted, as dropouts
+    and Poisson sampling make them fewer or more; of an aggregate with a fixed denominator P is that,
+    `options.clients_per_round`. m is `options.num_clients`. Clients send one update, as in FedAvg, and retain g_k. s
+    does not depend on alpha and does not vanish with it: alpha = 0, which the paper's h/alpha excludes, has s = 0 here,
+    and is FedAvg.
 
     Raises:
       UserError: If options do not fit together, clients are counted by their examples, or P or m is not known.
@@ -60,22 +65,62 @@ def build_fed_dyn(
     transforms = (*options.transforms, client.proximal(options.dynamic_strength))
     options = dataclasses.replace(options, transforms=transforms)
     work = client.build_client_work(model, options, client_update, client_state=lambda one: client.zeros(model))
-    return client.compose(model, options, work, _server_update(model, options))
+    return client.compose(model, options, work, _server_update(model, options), _aggregator(options, work))
+
+
+def _aggregator(options, work):
+    """(updates, weights) -> OrderedDict(update, clients): the aggregate, and P."""
+    sent = work.next.type_signature.result.result.member
+    inner = options.weighted_aggregator.create(sent.update, sent.update_weight)
+    count = (options.figures_sum or tff.aggregators.SumFactory()).create(tff.TensorType(np.float32))
+
+    @tff.tensorflow.computation(sent.update_weight)
+    def one(weight):
+        weight = weight["weight"] if isinstance(weight, Mapping) else weight
+        return tf.cast(weight > 0, tf.float32)
+
+    @tff.federated_computation
+    def initialize():
+        return tff.federated_zip((inner.initialize(), count.initialize()))
+
+    @tff.federated_computation(
+        initialize.type_signature.result,
+        tff.FederatedType(sent.update, tff.CLIENTS),
+        tff.FederatedType(sent.update_weight, tff.CLIENTS),
+    )
+    def next_fn(state, updates, weights):
+        output = inner.next(state[0], updates, weights)
+        if options.fixed_denominator:
+            after, clients = state[1], tff.federated_value(np.float32(options.clients_per_round), tff.SERVER)
+        else:
+            counted = count.next(state[1], tff.federated_map(one, weights))
+            after, clients = counted.state, counted.result
+        return tff.templates.MeasuredProcessOutput(
+            tff.federated_zip((output.state, after)),
+            tff.federated_zip(collections.OrderedDict(update=output.result, clients=clients)),
+            output.measurements,
+        )
+
+    return tff.templates.AggregationProcess(initialize, next_fn)
 
 
 def _server_update(model, options):
     """w_{t+1} = ServerOpt(w_t, u + s), s <- s + P/m u."""
     step, weights = client.build_server_update(model, options), weights_type(model)
-    share = min(1.0, options.clients_per_round / options.num_clients) if options.dynamic_strength else 0.0
+    found_type = tff.to_type(collections.OrderedDict(update=weights.trainable, clients=np.float32))
 
     @tff.tensorflow.computation
     def zeros():
         return client.zeros(model)
 
-    @tff.tensorflow.computation(weights.trainable, weights.trainable)
-    def add(past, update):
-        past = tf.nest.map_structure(lambda s, u: s + share * u, past, update)
-        return past, tf.nest.map_structure(tf.add, past, update)
+    @tff.tensorflow.computation(weights.trainable, found_type)
+    def add(past, found):
+        update, share = found["update"], tf.minimum(1.0, found["clients"] / options.num_clients)
+        share = share if options.dynamic_strength else 0.0
+        # Of a mean that is not finite, which the server leaves out, nothing is remembered.
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in tf.nest.flatten(update)])
+        after = tf.nest.map_structure(lambda s, u: tf.where(finite, s + share * u, s), past, update)
+        return after, tf.nest.map_structure(tf.add, after, update)
 
     @tff.federated_computation
     def initialize():
@@ -84,10 +129,10 @@ def _server_update(model, options):
     @tff.federated_computation(
         initialize.type_signature.result,
         tff.FederatedType(weights, tff.SERVER),
-        tff.FederatedType(weights.trainable, tff.SERVER),
+        tff.FederatedType(found_type, tff.SERVER),
     )
-    def next_fn(state, weights, update):
-        past, direction = tff.federated_map(add, (state[0], update))
+    def next_fn(state, weights, found):
+        past, direction = tff.federated_map(add, (state[0], found))
         output = step.next(state[1], weights, direction)
         return tff.templates.MeasuredProcessOutput(
             tff.federated_zip((past, output.state)), output.result, output.measurements

@@ -49,6 +49,7 @@ class Options:
       hessian_step: delta of Per-FedAvg's differences of gradients; None: first order.
       num_clients: N, the number of clients there are; control variates need it.
       clients_per_round: Number of clients that are expected in a round; FedDyn needs it.
+      fixed_denominator: Whether the aggregator divides by that, however many clients report, as central DP does.
       distributor_fn: From a function that gives the model's initial `ModelWeights` to the `DistributionProcess` by
         which clients get the model; None: it is broadcast.
 
@@ -81,6 +82,7 @@ class Options:
     hessian_step: float | None = None
     num_clients: int | None = None
     clients_per_round: int | None = None
+    fixed_denominator: bool = False
     distributor_fn: Callable[[Callable[[], Any]], Any] | None = None
 
     def __post_init__(self):

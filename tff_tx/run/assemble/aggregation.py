@@ -170,9 +170,10 @@ def private_parts(plan: Plan) -> dict[str, Any]:
     Noise is seeded here: with privacy.noise_seed, else with the operating system's randomness.
 
     Returns:
-      `weighted`, False; `aggregator`; and `metrics_aggregator`, None for exact metrics.
+      `weighted`, False; `aggregator` and `fixed_denominator`; and `metrics_aggregator`, None for exact metrics.
     """
-    return {"weighted": False, "aggregator": _private(plan), "metrics_aggregator": _private_metrics(plan)}
+    own = {"aggregator": _private(plan), "fixed_denominator": True}
+    return {"weighted": False, **own, "metrics_aggregator": _private_metrics(plan)}
 
 
 def _private(plan):
