@@ -93,6 +93,7 @@ def test_a_column_of_one_value_has_no_deviation(tmp_path, rng):
     """Not that of rounding, by which another value at the test would be millions of deviations away."""
     clients = np.repeat(np.arange(20), rng.integers(1, 400, 20))
     values = np.tile((rng.normal(size=30) * 100 + 1).astype(np.float32), [len(clients), 1])
+    values[:, 0] = 1.6e9 + rng.integers(0, 3600, len(clients))  # seconds of an hour
 
     class Clients:
         client_ids = range(20)
@@ -101,8 +102,9 @@ def test_a_column_of_one_value_has_no_deviation(tmp_path, rng):
             return tf.data.Dataset.from_tensor_slices({"numbers": values[clients == client]})
 
     mean, deviation = datasets.federated_mean_and_deviation(Clients())
-    np.testing.assert_allclose(mean, values[0], rtol=1e-12)
-    np.testing.assert_array_equal(deviation, 0)
+    np.testing.assert_allclose(mean, values.mean(0, np.float64), rtol=1e-12)
+    np.testing.assert_array_equal(deviation[1:], 0)
+    np.testing.assert_allclose(deviation[0], values[:, 0].std(dtype=np.float64), rtol=1e-2)
 
 
 def test_missing_numbers_become_the_mean_over_clients(tmp_path):
