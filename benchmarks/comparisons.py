@@ -137,7 +137,9 @@ CASES = {
     "docstrings": Case(stdlib_docstrings, "docstrings", ("loss", "accuracy"), rounds=60, cohort=10, steps=4),
     "sts_benchmark": Case(sts_benchmark, "sts_benchmark", ("pearson",), rounds=30, cohort=2, steps=16),
     "ag_news": NEWS,
-    "ag_news_lora": dataclasses.replace(NEWS, preset="ag_news_minilm_lora"),
+    "ag_news_lora": dataclasses.replace(
+        NEWS, preset="ag_news_minilm_lora", centralized_flags=("--client_learning_rate=0.005",)
+    ),
     "emotions": Case(
         emotions,
         "emotions",

@@ -57,7 +57,7 @@ CASES = {
     "ag_news": Case(
         "ag_news_minilm",
         "accuracy",
-        (*_POOLER, "--clients_per_round=5", "--validation_fraction=0.2"),
+        (*_POOLER, "--clients_per_round=5", "--sampling=uniform", "--validation_fraction=0.2"),
         files=("ag_news/ag_news_7600.csv",),
     ),
     "sts_benchmark": Case(
