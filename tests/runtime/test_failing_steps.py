@@ -110,4 +110,4 @@ def test_a_step_that_fails_on_many_threads_does_not_hang():
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bart", "longformer"])
 def test_hundreds_of_failing_steps_do_not_hang(architecture):
-    assert processes.call(functools.partial(fail, architecture, 30)) == 0
+    assert processes.call(functools.partial(fail, architecture, 50)) == 0

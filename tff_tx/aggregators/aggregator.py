@@ -119,3 +119,8 @@ def structure_of(value_type: tff.Type) -> Any:
 def zeros_of(specs: Any) -> Any:
     """Zeros of a structure of `tf.TensorSpec`."""
     return tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), specs)
+
+
+def all_finite(structure: Any) -> tf.Tensor:
+    """Whether all numbers of a structure of tensors are finite, bool []."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(structure)])

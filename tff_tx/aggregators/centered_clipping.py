@@ -8,7 +8,7 @@ import math
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from tff_tx.aggregators.aggregator import Aggregator, build_process, structure_of, zeros_of
+from tff_tx.aggregators.aggregator import Aggregator, all_finite, build_process, structure_of, zeros_of
 from tff_tx.aggregators.secure_sums import secure_mean
 
 
@@ -71,7 +71,7 @@ class _CenteredClipping:
 
         @tff.tensorflow.computation(value_type, value_type)
         def move(center, mean):
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(mean)])
+            finite = all_finite(mean)
             return tf.nest.map_structure(lambda v, m: tf.where(finite, v + m, v), center, mean)
 
         @tff.federated_computation

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import all_finite
 from tff_tx.algorithms import capabilities, client
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.client.work import weights_type
@@ -118,7 +119,7 @@ def _server_update(model, options):
         update, share = found["update"], tf.minimum(1.0, found["clients"] / options.num_clients)
         share = share if options.dynamic_strength else 0.0
         # Of a mean that is not finite, which the server leaves out, nothing is remembered.
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in tf.nest.flatten(update)])
+        finite = all_finite(update)
         after = tf.nest.map_structure(lambda s, u: tf.where(finite, s + share * u, s), past, update)
         return after, tf.nest.map_structure(tf.add, after, update)
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import all_finite
 from tff_tx.algorithms import client
 from tff_tx.algorithms.algorithm import Algorithm, check
 from tff_tx.algorithms.capabilities import LORA_PRODUCTS
@@ -240,7 +241,7 @@ def _build_finalizer(model, weights_type, aggregation, averaging, aggregator):
 
     @tff.tensorflow.computation(weights_type, weights_type, means_type, np.int32)
     def adapt(before, after, means, round_num):
-        is_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(m)) for m in tf.nest.flatten(means)])
+        is_finite = all_finite(means)
         trainable, non_trainable = list(after.trainable), list(after.non_trainable)
         for i, (at, product) in enumerate(zip(positions, means["mean_products"])):
             mean = _mean_product(before.trainable, means["mean_update"], at, product)

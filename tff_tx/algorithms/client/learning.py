@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import all_finite
 from tff_tx.algorithms.client import work
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def build_work(
     @tff.tensorflow.computation(received, batches_type, value_type[0])
     def train(received, batches, value):
         result, second = work.in_graph(client_update, model, options, received, batches, value)
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(leaf)) for leaf in tf.nest.flatten(second)])
-        return result, tf.nest.map_structure(lambda leaf: tf.where(finite, leaf, tf.zeros_like(leaf)), second)
+        return result, _zeros_unless_finite(second)
 
     result_type, second_type = train.type_signature.result
     weighted = isinstance(total, tff.aggregators.WeightedAggregationFactory)
@@ -78,6 +78,11 @@ def build_work(
         )
 
     return tff.learning.templates.ClientWorkProcess(initialize, next_fn)
+
+
+def _zeros_unless_finite(structure):
+    finite = all_finite(structure)
+    return tf.nest.map_structure(lambda leaf: tf.where(finite, leaf, tf.zeros_like(leaf)), structure)
 
 
 def _together(value, total, metrics):

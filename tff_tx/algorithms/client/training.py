@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from tff_tx.aggregators.aggregator import all_finite
 from tff_tx.algorithms.client import personal
 from tff_tx.algorithms.client.noise import NO_SEED, split_seed
 from tff_tx.algorithms.client.states import SHARES
@@ -150,7 +151,7 @@ class Client:
           shares: Its share in the sum by which the server's state goes; zeros with an update that is not finite.
         """
         shared = self.num_shared
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(u)) for u in update])
+        finite = all_finite(update)
         update = tf.nest.map_structure(lambda u: tf.where(finite, u, tf.zeros_like(u)), update)
         weight = tf.cast(seen.examples, tf.float32) if self.options.weighted else tf.constant(1.0)
         weight *= tf.cast(finite, tf.float32)
