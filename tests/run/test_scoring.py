@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tff_tx import models
+from tff_tx.run import comparison
 from tff_tx.run.scoring import Evaluation
 
 
@@ -33,3 +34,12 @@ def test_a_file_has_an_evaluation_of_its_own_whatever_others_are_named(write, tm
     assert write(0.6, "/a/test.csv") == ("test.csv.json", 0.6)
     assert write(0.7, "/b/test.csv") == ("test.csv-2.json", 0.7)
     assert len(list(tmp_path.glob("*.json"))) == 5
+
+
+def test_a_comparison_is_named_like_its_evaluation(tmp_path):
+    by_client = pd.DataFrame({"accuracy": [0.5, 0.7], "num_examples": [1, 1]}, index=["a", "b"])
+    metrics = (models.Metric("accuracy", "Accuracy"),)
+    others = {comparison.BEFORE: by_client, comparison.ALONE: by_client}
+    evaluation = Evaluation("test", {"accuracy": 0.6}, by_client, metrics, others=others)
+    written = evaluation.write(str(tmp_path))
+    assert [os.path.basename(path) for path in written] == ["test.json", "test.png", "test_clients.png"]

@@ -69,8 +69,8 @@ class Evaluation:
         name, data = self._name(directory), {"data": list(self.data)} if self.data else {}
         path = os.path.join(directory, f"{name}.json")
         parts = {"over_clients": self.spread, "clients": self.by_client}
-        for name, table in self.others.items():
-            parts |= {f"over_clients, {name}": spread(table, self.metrics), f"clients, {name}": table}
+        for other, table in self.others.items():
+            parts |= {f"over_clients, {other}": spread(table, self.metrics), f"clients, {other}": table}
         parts |= {"models": self.comparison.table} if self.others else {}
         parts |= {} if self.classes is None else {"classes": self.classes}
         tables = {key: table.to_dict("index") for key, table in parts.items()}
