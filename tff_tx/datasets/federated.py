@@ -82,7 +82,7 @@ def load(spec: DataSpec, encoder: Encoder, progress: bool = True, survey: Survey
     Raises:
       UserError: If the data or the spec are wrong, or the cache directory cannot be written.
     """
-    found = survey or make_survey(spec)
+    found = (survey or make_survey(spec)).having(encoder.columns)
     digests = {name: pool.digest for name, pool in found.pools.items()}
     path = cache_path(spec, ".sqlite", _NOT_CONTENT, digests, encoder.fingerprint)
     if not store.is_whole(path):
@@ -116,7 +116,7 @@ def dealt_records(spec: DataSpec, split: str, *columns: str) -> Iterator[pd.Data
       UserError: If the data cannot be read or dealt.
     """
     source, code = open_source(spec), splits.NAMES.index(split)
-    for pool, assignment in assign(spec, make_survey(spec)).items():
+    for pool, assignment in assign(spec, make_survey(spec).having(columns)).items():
         for chunk, codes, owners in assignment.dealt(source.pools[pool], columns):
             owners = owners[codes == code]
             if len(owners):
@@ -145,7 +145,7 @@ def _write(path: str, spec: DataSpec, survey: Survey, encoder: Encoder, progress
                 writer.notes.append(
                     f"{number:,} {splits.NAMES[code]} clients have too few records for an example, and are left out."
                 )
-        writer.notes += encoder.notes()
+        writer.notes += [*survey.notes_without_labels, *encoder.notes()]
 
 
 def _write_pool(writer, spec, pool, assignment: Assignment, encoder: Encoder, bar) -> collections.Counter:

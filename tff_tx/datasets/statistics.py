@@ -67,7 +67,7 @@ def describe(spec: DataSpec, count_tokens: Callable[[Sequence[str]], Sequence[in
     names = found.label_names if label else ()
     wants = [*filter(None, [content, label])]
     parts: dict[int, list] = {}
-    for pool, assignment in assign(spec, found).items():
+    for pool, assignment in assign(spec, found.having(wants)).items():
         for chunk, codes, owners in assignment.dealt(source.pools[pool], wants):
             counted = pd.DataFrame({"owner": owners})
             if content in _WITH_LENGTH:

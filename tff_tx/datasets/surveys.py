@@ -82,16 +82,40 @@ class Survey:
       pools: Split name as the data have them ("train", ...) -> survey of the split.
       source: The records.
       spec: What was surveyed.
+      without_labels: Names of splits that were left out, see `having`.
     """
 
     pools: Mapping[str, PoolSurvey]
     source: Source
     spec: DataSpec
+    without_labels: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """Digest of the content of the training data; that of held-out data of their own is in `pools`."""
         return self.pools["train"].digest
+
+    def having(self, wants: Iterable[str]) -> Survey:
+        """The survey without held-out splits that no setting names and that lack the labels which are wanted.
+
+        Competitions and benchmarks such as GLUE publish their test data so: without the column, or with -1 or nothing
+        in it. Then test data are held out of the training data, as if the split were not there.
+        """
+        wants = frozenset(wants) & {"label", "labels", "tags", "target"} & self.pools["train"].columns
+        of_files = self.pools.keys() - {"train"} if self.spec.dataset == "file" else ()
+        unnamed = [name for name in self.pools if name in of_files and not getattr(self.spec, f"{name}_files")]
+        without = tuple(name for name in unnamed if any(self._lacks(name, column) for column in wants))
+        pools = {name: pool for name, pool in self.pools.items() if name not in without}
+        return dataclasses.replace(self, pools=pools, without_labels=without)
+
+    def _lacks(self, name: str, column: str) -> bool:
+        if column not in self.pools[name].columns:
+            return True
+        if column != "label":
+            return False
+        none = {"", "None", "nan", "-1", "-1.0"} - {*self.pools["train"].label_values}
+        first = next(self.source.pools[name].chunks())
+        return all(str(row.get(self.spec.label_column)) in none for _, row in first.rows)
 
     def require(self, pool: str, column: str) -> None:
         """Rejects a record column of a pool that cannot be read; the message names the place in the data."""
@@ -103,7 +127,7 @@ class Survey:
     @property
     def notes(self) -> list[str]:
         """What was recognized of the files, and left out, in lines."""
-        found = self.source.notes()
+        found = [*self.source.notes(), *self.notes_without_labels]
         for name, pool in self.pools.items():
             if pool.rows_left_out:
                 share = f"{pool.rows_left_out:,} of {pool.rows_left_out + pool.num_rows:,} rows of the {name} data"
@@ -111,6 +135,11 @@ class Survey:
             if pool.clients_left_out:
                 found.append(f"{pool.clients_left_out:,} clients of the {name} data have no example, and are left out.")
         return found
+
+    @property
+    def notes_without_labels(self) -> list[str]:
+        """Which splits were left out, in lines."""
+        return [f"The {name} data have no labels, and are left out." for name in self.without_labels]
 
     @property
     def tagged(self) -> bool:

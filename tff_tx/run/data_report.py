@@ -73,7 +73,8 @@ def _sections(config: RunConfig, settings: DataReportConfig) -> Iterator[str]:
     given, (config, columns) = config, _first_records(config)
     spec, has_none = DataSpec.of(config), config != given
     has_header = columns is not None and format_name(spec) in ("csv", "tsv") and not spec.columns
-    found, title = survey(spec), " ".join([spec.dataset, *map(os.path.basename, spec.files)])
+    found = survey(spec).having(("label", "labels", "tags"))
+    title = " ".join([spec.dataset, *map(os.path.basename, spec.files)])
     yield "\n".join([f"Data set: {title}", *_format_of(spec), *found.notes])
     if has_none:
         yield (
