@@ -74,9 +74,9 @@ CASES = {
         r"x\.csv, line 3: the byte 0xe9 is not UTF-8; name its data.encoding, such as cp1252 ",
     ),
     "text not utf-8": ("x.txt", b"\xff\xff", {"format": "text"}, ALL, r"x\.txt, line 1: .*0xff"),
-    "empty csv": ("x.csv", "", {}, ALL, r"x\.csv: the file is empty; fill it or leave it out"),
-    "header alone": ("x.csv", "text,label\n", {}, ALL, r"x\.csv: the file is empty"),
-    "empty conll": ("x.conll", "\n\n", {}, ("tokens", "tags"), r"x\.conll: the file is empty"),
+    "empty csv": ("x.csv", "", {}, ALL, r"x\.csv: the file has no record; fill it or leave it out"),
+    "header alone": ("x.csv", "text,label\n", {}, ALL, r"x\.csv: the file has no record"),
+    "empty conll": ("x.conll", "\n\n", {}, ("tokens", "tags"), r"x\.conll: the file has no record"),
     "empty value": ("x.csv", "text,label\na,\n", {}, ALL, r"x\.csv, line 2: the column 'label' has ''"),
     "null": ("x.jsonl", '{"text": null, "label": 1}', {}, ALL, r"line 1: the column 'text' has no value"),
     "not text": (
@@ -157,7 +157,7 @@ CASES = {
     ),
     "leaf not json": ("x.json", "{\n,", {"format": "leaf"}, ALL, r"x\.json, line 2: no valid JSON"),
     "no leaf": ("x.json", '{"a": 1}', {"format": "leaf"}, ALL, r"x\.json: no LEAF file.*`users`.*data\.format"),
-    "leaf without any example": ("x.json", leaf(["u"], {}), {}, ALL, r"x\.json: the file is empty"),
+    "leaf without any example": ("x.json", leaf(["u"], {}), {}, ALL, r"x\.json: the file has no record"),
     "leaf user twice": (
         "x.json",
         leaf(["u", "u"], {"u": ONE}),
@@ -285,7 +285,7 @@ def test_a_client_in_two_files_is_refused(tmp_path):
 def test_a_text_without_content_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("something")
     (tmp_path / "b.txt").write_text("")
-    with pytest.raises(UserError, match=r"b\.txt: the file is empty"):
+    with pytest.raises(UserError, match=r"b\.txt: the file has no record"):
         read(DataSpec("file", files=(str(tmp_path),)), ("text",))
 
 

@@ -276,7 +276,7 @@ def _chunks(
         if empty and left_out.rows > before:
             raise UserError(f"{file.path}: none of its rows can be used, such as: {left_out.first[-1]}")
         if empty:
-            raise UserError(f"{file.path}: the file is empty; fill it or leave it out.")
+            raise UserError(f"{file.path}: the file has no record; fill it or leave it out.")
 
 
 def _usable(rows: Rows, spec: DataSpec, needed: frozenset | None, left_out: LeftOut) -> Rows:
