@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from dp_accounting import GaussianDpEvent
+from dp_accounting.pld import PLDAccountant
 
 from tff_tx.config import RunConfig
 from tff_tx.core.errors import UserError
@@ -52,6 +54,20 @@ def test_selection_is_that_of_dp_accounting_and_needs_poisson_sampling():
     assert epsilon(mechanism, 20, 1e-5, "rdp") < several[0] < several[1] < several[2]
     uniform = plan(**{"cohort.sampling": "uniform"}).ledger.mechanism
     assert studies.selection_epsilon(uniform, 20, 10, 1e-5) == math.inf
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "adaptive"])
+def test_each_arm_begins_the_turns_of_a_sampler_anew(mechanism):
+    """A client is once in a run of 5 rounds with a separation of 100, and may be in each of 8 such runs."""
+    turns = {"privacy.mechanism": mechanism, "cohort.sampling": "min_separation", "run.rounds": 5}
+    run = plan(**turns)
+    assert run.ledger.mechanism.participation.count(5) == run.ledger.mechanism.participation.count(40) == 1
+    found = studies.study_plan(run, 40, 4.0)
+    in_each = GaussianDpEvent(found.noise_multiplier / math.sqrt(8))
+    assert PLDAccountant().compose(in_each).get_epsilon(found.delta) <= 4.0
+    as_it_is = studies.study_plan(run, 40, None)
+    once = PLDAccountant().compose(GaussianDpEvent(as_it_is.noise_multiplier / math.sqrt(8)))
+    assert as_it_is.epsilon >= once.get_epsilon(found.delta) > 4.0
 
 
 def test_correlated_noise_is_rejected():

@@ -167,7 +167,7 @@ class ContributionConfig(Section, name="contribution"):
     last_round: int | None = option(None, "Last round; default: the last of the run.", least=1)
     truncation: float = option(
         0.0,
-        "A permutation is truncated once its clients come as near to the whole cohort's gain as this share of it.",
+        "A permutation is truncated once its clients come nearer to the whole cohort's gain than this share of it.",
         least=0.0,
         most=1.0,
     )

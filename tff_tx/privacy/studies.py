@@ -16,7 +16,7 @@ from dp_accounting import rdp
 
 from tff_tx.core.errors import UserError, setting
 from tff_tx.privacy.accounting import Ledger, find_noise_multiplier
-from tff_tx.privacy.mechanism import Mechanism
+from tff_tx.privacy.mechanism import Mechanism, Participation
 from tff_tx.privacy.plan import Plan
 
 COMPOSITION, SELECTION = "composition", "private selection"
@@ -119,13 +119,15 @@ def study_plan(plan: Plan, total_rounds: int, target_epsilon: float | None) -> S
     Raises:
       UserError: If no noise is private enough, or the mechanism's noise is correlated over rounds.
     """
-    mechanism, ledger, runs = plan.ledger.mechanism, plan.ledger, total_rounds / plan.rounds
+    ledger, runs = plan.ledger, total_rounds / plan.rounds
     if plan.settings.privacy.mechanism not in ("gaussian", "adaptive"):
         raise UserError(
             f"{setting('privacy.mechanism')}={plan.settings.privacy.mechanism} cannot be combined with tuning: arms "
             "that stop early are accounted for with noise that is independent between rounds; choose gaussian or "
             "adaptive."
         )
+    # Each arm begins the turns of a sampler anew: what separates a client's rounds in one does not between two.
+    mechanism = dataclasses.replace(ledger.mechanism, participation=Participation())
     details = {"delta": ledger.delta, "rounds": total_rounds, "mean_runs": runs}
     if target_epsilon is None:
         found = Ledger(mechanism, ledger.delta, ledger.accountant).epsilon(total_rounds)

@@ -38,6 +38,16 @@ def test_a_trained_attacker_finds_nothing_in_noise(rng):
     assert abs(attack.auc - 0.5) < 4 * attack.standard_error
 
 
+def test_examples_that_a_trained_attacker_cannot_tell_apart_count_half(rng):
+    """Many examples of a converged model have the same loss: their order in the arrays says nothing of them."""
+    alike = auditing.trained_attack(np.ones([40, 4]), np.ones([40, 4]))
+    assert (alike.auc, alike.advantage) == (0.5, 0.0)
+    members, others = (np.where(rng.random([2000, 1]) < share, 0.0, 1.0) for share in (0.9, 0.6))
+    exact = 0.5 + (members == 0).mean() / 2 - (others == 0).mean() / 2  # of a figure with two values
+    assert auditing.trained_attack(members, others).auc == pytest.approx(exact, abs=0.01)
+    assert auditing.trained_attack(others, members).auc == pytest.approx(exact, abs=0.01)
+
+
 def test_exposure_is_the_definition():
     references = [5.0, 1.0, 3.0, 2.0, 4.0, 6.0, 7.0, 8.0]
     found = auditing.exposure_by_rank([0.5, 1.5, 4.5, 9.0], references)

@@ -79,6 +79,7 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
       folds: Parts, each of which is scored by an attacker trained on the others. Scores of different folds are of
         different attackers, and so are replaced by their ranks within the fold.
     """
+    from scipy import stats
     from sklearn import linear_model, model_selection, pipeline, preprocessing
 
     features = np.concatenate([member_features, other_features]).astype(float)
@@ -90,7 +91,7 @@ def trained_attack(member_features: np.ndarray, other_features: np.ndarray, seed
     scores = np.empty(len(labels))
     for train, test in splits.split(features, labels):
         found = attacker.fit(features[train], labels[train]).decision_function(features[test])
-        scores[test] = (np.argsort(np.argsort(found, kind="stable"), kind="stable") + 0.5) / len(test)
+        scores[test] = (stats.rankdata(found) - 0.5) / len(test)  # equal scores have equal ranks
     return _attack(scores[labels == 1], scores[labels == 0])
 
 

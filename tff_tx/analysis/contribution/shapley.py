@@ -95,14 +95,14 @@ def truncated_monte_carlo(
 ) -> Values:
     """The Shapley value from random orders (Ghorbani and Zou 2019, https://arxiv.org/abs/1904.02868, Algorithm 1).
 
-    As soon as those who came are within `truncation` of the gain from the utility of all, the others are not evaluated:
-    they share what is left equally (in the paper it is lost), so that values sum to the gain. Orders are drawn n at a
-    time, a sweep, as in `gtg_shapley`.
+    As soon as those who came are nearer than `truncation` of the gain to the utility of all, the others are not
+    evaluated: they share what is left equally (in the paper it is lost), so that values sum to the gain. Orders are
+    drawn n at a time, a sweep, as in `gtg_shapley`.
 
     Args:
       game: The game.
       seed: Decides the orders.
-      truncation: A share of the gain.
+      truncation: A share of the gain; 0: orders are evaluated to their end.
       tolerance: Sampling stops, after three sweeps or more, when no standard error is above this share of the largest
         value (by magnitude).
       max_sweeps: When it stops in any case.
@@ -171,7 +171,7 @@ def _added(game, order, truncation):
     added, utility, everyone = np.zeros(len(order)), game.utility(()), game.utility(game.everyone)
     near = truncation * abs(game.gain)
     for position, player in enumerate(order):
-        if position and abs(everyone - utility) <= near:
+        if position and abs(everyone - utility) < near:
             added[list(order[position:])] = (everyone - utility) / (len(order) - position)
             break
         after = game.utility(order[: position + 1])
