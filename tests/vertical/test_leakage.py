@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.vertical import small
+from tff_tx.config import RunConfig
 from tff_tx.config.tools import AuditConfig
 from tff_tx.core.errors import UserError
 from tff_tx.run import vertical, vertical_audit
@@ -102,6 +103,28 @@ def test_a_run_is_audited(tmp_path):
     assert "Marvell" in table.splitlines()[0]
     assert "## Leakage through the cut" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "audit" / "vertical.json").exists()
+
+
+@pytest.mark.slow
+def test_numbers_that_are_missing_are_no_figures_to_reconstruct(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=[2, 200]).round(3)
+    bank = [f"{x},{'yes' if x + y > 0 else 'no'}" for x, y in zip(first, second)]
+    shop = [f"{'' if i % 7 == 2 else y},{x}" for i, (x, y) in enumerate(zip(first, second))]
+    (tmp_path / "bank.csv").write_text("\n".join(["x,label", *bank]))
+    (tmp_path / "shop.csv").write_text("\n".join(["y,z", *shop]))
+    parties = {
+        "bank": {"files": [str(tmp_path / "bank.csv")], "numeric": ["x"], "label": "label"},
+        "shop": {"files": [str(tmp_path / "shop.csv")], "numeric": ["y", "z"]},
+    }
+    config = RunConfig.of({"run.directory": str(tmp_path / "run")})
+    settings = small.settings(parties=parties, epochs=1)
+    vertical.train(config, settings, False)
+    features = small.federation(tmp_path / "run", settings, config).features("shop")
+    given = np.array([np.nan if i % 7 == 2 else y for i, y in enumerate(second)])
+    np.testing.assert_allclose(features[:, 0], np.where(np.isnan(given), np.nanmean(given), given), rtol=1e-6)
+    table = vertical_audit.audit_vertical(AuditConfig(run_dir=config.run.directory, vertical=True, hijacking_steps=5))
+    assert "nan" not in table
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tff_tx.federation.alignment import RowOrder
 from tff_tx.privacy import outputs
 from tff_tx.run import vertical
 from tff_tx.run.assemble.vertical import load_party
+from tff_tx.run.callbacks import MetricsFile
 from tff_tx.run.vertical_federation import common_epoch
 from tff_tx.vertical import open_federation, tables
 from tff_tx.vertical.crossing import VERSION, Guard, from_wire, to_wire
@@ -51,6 +52,25 @@ def test_a_run_resumes_to_the_bit_and_predicts(tmp_path):
     assert "Not to be passed on unasked: `parties/NAME/`" in (tmp_path / "whole" / "report.md").read_text()
     with pytest.raises(UserError, match="vertical.cut_size was 8 in run.directory=.*, is 16: a run goes on with the"):
         vertical.train(runs["whole"], dataclasses.replace(settings, cut_size=16), False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "name"), [(MetricsFile, "append"), (vertical.Federation, "save")])
+def test_a_run_that_is_killed_between_its_files_has_a_row_of_each_epoch(where, name, tmp_path, monkeypatch):
+    config, settings = small.config(**{"run.directory": str(tmp_path)}), small.settings(epochs=3, layers=0)
+    whole = getattr(where, name)
+
+    def killed(self, *args):
+        if args[-1] == 2:
+            raise KeyboardInterrupt
+        whole(self, *args)
+
+    monkeypatch.setattr(where, name, killed)
+    with pytest.raises(KeyboardInterrupt):
+        vertical.train(config, settings, False)
+    monkeypatch.setattr(where, name, whole)
+    vertical.train(config, settings, False)
+    assert [row["round_num"] for row in figures(tmp_path)] == ["1", "2", "3"]
 
 
 def test_evaluation_needs_a_run(tmp_path):

@@ -61,8 +61,8 @@ def train(
                 found = _evaluate(federation, epoch)
                 row |= {f"eval/{name}": value for name, value in found.items()}
                 row |= _privacy(settings, federation.label, epoch)
+                metrics.append(row, epoch)  # first: a row without a state is removed, and none is made for a state
                 federation.save(epoch)
-                metrics.append(row, epoch)
                 bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train/loss", "eval/loss")})
                 bar.update()
         results = {"test": _evaluate(federation, settings.epochs)}

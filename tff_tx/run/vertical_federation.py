@@ -183,9 +183,17 @@ class Federation:
         return found
 
     def features(self, name: str) -> np.ndarray | None:
-        """Numbers that a party of this process knows of all rows, or its pixels; None: it has other columns."""
+        """Numbers that a party of this process knows of all rows, or its pixels; None: it has other columns.
+
+        Numbers that are missing are their column's mean: there is nothing of them to reconstruct.
+        """
         inputs = self._here[name].inputs
-        return next((inputs[kind] for kind in ("numbers", "pixel_values") if kind in inputs), None)
+        found = next((inputs[kind] for kind in ("numbers", "pixel_values") if kind in inputs), None)
+        if found is None or not np.isnan(found).any():
+            return found
+        known = ~np.isnan(found)
+        means = np.sum(found, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+        return np.where(known, found, means).astype(found.dtype)
 
     def _all(self, phase, said) -> list[dict]:
         answers = self.ask(phase, {name: (said, ()) for name in self.label.others})

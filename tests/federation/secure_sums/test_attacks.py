@@ -145,6 +145,17 @@ def test_threat_4_all_but_one_dropped(agreed):
     check_aborted(played, agreed, "1 clients survive, and the sum is taken over at least 4", *range(CLIENTS))
 
 
+@pytest.mark.parametrize("active", [False, True])
+def test_threat_4_all_but_the_colluders_and_one_dropped(active):
+    """Of a sum over client 0 and all that collude, these subtract their own inputs."""
+    agreed = playing.terms(10, threat=Threat(0.2, 0.3, active))
+    played = playing.play(agreed, {2: list(range(3, 10))})
+    assert played.server.sums is None
+    assert "at least" in played.ended
+    assert agreed.sizes(10).least - agreed.threat.colluders(10) >= 2
+    assert playing.play(agreed, {2: list(range(7, 10))}).server.sums is not None
+
+
 def test_threat_4_a_roster_of_one_honest_client_and_two_others(agreed):
     alone = Client(agreed, playing.identity(0), playing.checker())
     own = session.advertisement_digest(alone.advertise())

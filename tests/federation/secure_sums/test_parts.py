@@ -136,6 +136,7 @@ def test_small_federations_have_the_full_graph():
     [
         (3, Threat(0.4, 0.0), "at least 3 must be honest"),
         (10, Threat(0.2, 0.5), "7 of 10 clients are needed"),
+        (10, Threat(0.2, 0.7, active=False), "4 of 10 clients are needed"),
         (100, Threat(0.5, 0.3), "no graph of 100 clients withstands"),
     ],
 )

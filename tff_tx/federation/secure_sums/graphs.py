@@ -16,6 +16,8 @@ from tff_tx.federation.secure_sums.masks import Stream
 FULL_BELOW = 20
 """Clients with fewer others mask with all of them."""
 LEAST_HONEST = 3
+LEAST_HONEST_SUMMED = 2
+"""Of a sum over one honest client and colluders, these subtract what they have sent themselves."""
 MOST_CLIENTS = 100_000
 SECURITY_BITS = 40
 """With probability 1 - 2^-40 over the graph, no input is exposed."""
@@ -54,7 +56,8 @@ def topology(clients: int, threat: Threat) -> Topology:
         t > gamma n, against a server that follows the protocol;  2 t > n + gamma n, against one that does not,
 
     as an active server gets at most one share from each honest client and both from colluders (Bonawitz et al. 2017,
-    https://eprint.iacr.org/2017/281, sections 6.1 and 6.2). Above, it is a random k-regular Harary graph with the least
+    https://eprint.iacr.org/2017/281, sections 6.1 and 6.2); the sum is taken over t clients, and over 2 more than may
+    collude. Above, it is a random k-regular Harary graph with the least
     even k for which (Bell et al. 2020, https://eprint.iacr.org/2020/704, section 3.5, as in Google's implementation)
 
     1. honest survivors stay connected: a Harary graph falls apart only where k/2 neighbours on the ring are gone in two
@@ -77,12 +80,13 @@ def topology(clients: int, threat: Threat) -> Topology:
     if clients < FULL_BELOW:
         threshold = (clients + gone) // 2 + 1 if threat.active else gone + 1
         threshold = max(2, threshold)
-        if threshold > threat.survivors(clients):
+        least = max(threshold, gone + LEAST_HONEST_SUMMED)
+        if least > threat.survivors(clients):
             raise SecureSumError(
-                f"{threshold} of {clients} clients are needed against {gone} that collude, and only "
+                f"{least} of {clients} clients are needed against {gone} that collude, and only "
                 f"{threat.survivors(clients)} may be left: allow fewer colluders or dropouts, or ask more clients."
             )
-        return Topology(clients, clients - 1, threshold, threshold)
+        return Topology(clients, clients - 1, threshold, least)
     for degree in range(2, clients - 1, 2):
         threshold = _threshold(clients, degree, threat)
         if threshold is not None:
