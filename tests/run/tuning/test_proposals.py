@@ -63,6 +63,15 @@ def test_each_setting_of_a_small_space_is_tried_once(sampler, tmp_path):
     assert len(proposals.propose(9, first=0, with_current=False, others_than=None)) == 9
 
 
+def test_values_of_private_selection_do_not_follow_from_the_seed(tmp_path):
+    """Its guarantee is for runs whose values are drawn at random, of which the seed in a report says nothing."""
+    proposals = Proposals(str(tmp_path), SPACE, RunConfig(), "random")
+    one, other = (proposals.propose(3, first=0, with_current=False, others_than=None) for _ in range(2))
+    assert one != other
+    again = [proposals.propose(3, first=0, with_current=False) for _ in range(2)]
+    assert again[0] == again[1]
+
+
 @pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
 def test_studies_of_other_seeds_try_other_values(sampler, tmp_path):
     """Brackets of one arm each: the arms of a study are not those of the study with the next seed, one later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import urllib.parse
 import warnings
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,8 @@ class Proposals:
         """Values by path for `number` arms from `first` on; one of them the configuration's own `with_current`.
 
         They differ from one another and from `others_than`, so that of a small space there may be fewer, or none; with
-        None for that each is drawn by itself.
+        None for that each is drawn by itself, of the operating system's randomness: who knows the seed of a study must
+        not know which values its private runs have.
 
         Raises:
           UserError: If no values of the space fit together.
@@ -112,6 +114,8 @@ class Proposals:
         ended = self._study.get_trials(deepcopy=False)
         # Mixed: as a sum, the second bracket of a study would be the first one of the study with the next seed.
         seed = int(np.random.SeedSequence((self._config.run.seed, first)).generate_state(1)[0])
+        if others_than is None:
+            seed = secrets.randbits(32)
         sampler = _sampler(self._sampler, seed, len(ended))
         study = optuna.create_study(sampler=sampler)
         # All settings for each trial: an even sequence begins anew, with the same values, where a trial lacks some.
