@@ -161,6 +161,32 @@ def test_a_private_epoch_trains(tmp_path):
     assert losses[2] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
+def test_noise_is_another_where_a_batch_is_trained_on_again_with_other_messages(tmp_path):
+    """As when an epoch begins anew since a party lost what it had: who has both messages cannot subtract the noise."""
+    noise = {"cut_clip": 1.0, "cut_noise": 2.0, "weight_clip": 1.0, "weight_noise": 3.0, "gradient_defence": "noise"}
+    federation = small.federation(tmp_path, small.settings(**SGD, **noise, gradient_clip=1e-3, gradient_noise=1e3))
+    federation.restore()
+    party, label = federation._here["laboratory"]._party, federation.label
+    start = label.state, party.half.state
+    pushed = np.random.default_rng(0).normal(size=(64, *party.half.model.objective.output_spec.shape[1:]))
+
+    def answers(scale):
+        """What both parties send after a message that is scaled, and the weights after it."""
+        label.state, party.half.state = start
+        party.answer("step", {"split": "train", "epoch": 1, "batch": 0})
+        _, (cut,) = party.answer("step", {"split": "train", "epoch": 1, "batch": 1}, [np.float32(scale * pushed)])
+        moved = np.concatenate([np.ravel(after - before) for after, before in zip(party.half.trainable, start[1][0])])
+        _, sent = label.step(1, 0, {"laboratory": np.float32(scale * pushed)})
+        return cut, 64 * moved, sent["laboratory"]
+
+    first, again, other = answers(1e-6), answers(1e-6), answers(-1e-6)
+    for one, same in zip(first, again):
+        np.testing.assert_array_equal(one, same)  # a run resumes bit for bit
+    for one, another, stddev in zip(first, other, (2.0, 3.0, 1.0)):
+        assert np.std(one - another) == pytest.approx(2**0.5 * stddev, rel=0.3)
+
+
 def test_noise_on_predictions_is_another_for_another_table():
     """Who has predictions of two tables cannot subtract the noise; the same table again tells nothing new."""
     party = FeatureParty.__new__(FeatureParty)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from tff_tx.vertical.crossing import Guard, Wire, require_version
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.private_steps import PrivateSteps, for_each_row, gradients_of
-from tff_tx.vertical.schedule import Schedule, secret_key
+from tff_tx.vertical.schedule import Schedule, digest, secret_key
 from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 
@@ -106,12 +105,13 @@ class FeatureParty:
             raise UserError(f"there is no step {phase!r} in a vertical federation.")
         at = str(said["split"]), int(said["epoch"]), int(said["batch"])
         batch, is_step = self._batch(*at), phase == "step"
-        found = self._forwards[is_step](self.half.trainable, batch, self._noise(*at, () if is_step else batch))
+        key = self._noise(*at, batch, self.half.trainable)
+        found = self._forwards[is_step](self.half.trainable, batch, key)
         if is_step:
             if at[2] == 0:
                 self._pending.clear()
                 self._workset.clear()
-            self._pending.append((at, found))
+            self._pending.append((at, key, found))
         if self._masks is not None:
             return {}, [self._masks(found.numpy())]
         return {}, self._wire.pack(found.numpy(), self._schedule.key(f"rounding of {self.name}", *at[1:]))
@@ -137,18 +137,21 @@ class FeatureParty:
         found = {name: tf.constant(array[rows]) for name, array in self.inputs.items()}
         return {**found, models.SEED: tf.constant(self._schedule.key(self.name, epoch, batch))}
 
-    def _noise(self, split, epoch, batch, predicted=()):
-        """The noise's key; of rows that are `predicted` by what they hold, as another table may follow on this one."""
-        where = [epoch, batch]
-        if predicted and self._settings.cut_noise:
-            held = b"".join(tf.io.serialize_tensor(predicted[name]).numpy() for name in sorted(self.inputs))
-            where.append(int.from_bytes(hashlib.sha256(held).digest(), "big"))
+    def _noise(self, split, epoch, batch, *held):
+        """The noise's key, which follows all that decides what is noised.
+
+        The same message again has the same noise, and tells nothing new; of another table, or of other weights, as when
+        an epoch is trained again after another party lost what it saved, who has both cannot subtract it.
+        """
+        settings, where = self._settings, [epoch, batch]
+        if held and (settings.cut_noise or settings.weight_noise):
+            where.append(digest(*held))
         return tf.constant(secret_key(self._noise_key, f"{split} of {self.name}", *where))
 
     def _learn(self, arrays):
         if not self._pending:
             raise UserError("a gradient came that is of no batch.")
-        at, sent = self._pending.popleft()
+        at, key, sent = self._pending.popleft()
         batch = self._batch(*at)
         rows = len(next(iter(batch.values())))
         try:
@@ -157,11 +160,13 @@ class FeatureParty:
             raise UserError(f"a gradient came that is not of the batch: {error}.") from None
         # What came is the gradient of the sum over rows, which float16 has digits for.
         gradient = tf.constant(gradient / rows)
-        self.half.state = self._backward(*self.half.state, batch, self._noise(*at), gradient)
-        self._workset.add((at, gradient, sent))
+        if self._private is not None:  # of activations the gradient needs no noise
+            key = self._noise(*at, batch, self.half.trainable, gradient)
+        self.half.state = self._backward(*self.half.state, batch, key, gradient)
+        self._workset.add((at, key, gradient, sent))
         for _ in range(self._settings.local_updates - 1):
-            at, gradient, sent = self._workset.take()
-            given = *self.half.state, self._batch(*at), self._noise(*at), gradient
+            at, key, gradient, sent = self._workset.take()
+            given = *self.half.state, self._batch(*at), key, gradient
             weighs = self._settings.stale_similarity is not None
             self.half.state = self._weighted(*given, sent) if weighs else self._backward(*given)
 
