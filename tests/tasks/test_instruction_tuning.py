@@ -90,6 +90,24 @@ def test_labels_are_the_tokens_of_answers_with_their_end(template, tmp_path):
         datasets.ConversationEncoder(tokenizer, 3).encode(chunk)
 
 
+@pytest.mark.parametrize("kind", [datasets.ConversationEncoder, datasets.AnswerEncoder])
+def test_a_greeting_before_all_questions_is_no_answer(kind, tmp_path):
+    """As many conversations of assistants begin: chat templates write no prompt of no messages."""
+    tokenizer = models.load_tokenizer("bytes")
+    tokenizer.chat_template = TEMPLATE
+    greeting = {"from": "gpt", "value": "Hello"}
+    rows = spec(tmp_path, {"conversations": [greeting, *ROWS["sharegpt"]["conversations"]]})
+    (chunk,) = datasets.read_records(rows, "messages")
+    encoder = kind(tokenizer, 100, *([100] if kind is datasets.AnswerEncoder else []))
+    (example,) = encoder.encode(chunk)
+    learned = example["labels"][example["labels"] != models.IGNORED]
+    assert tokenizer.decode(learned, skip_special_tokens=True).strip(";") == "Ho"
+    assert tokenizer.decode(example["input_ids"]).startswith("<a>Hello;<u>Hi;<a>")
+    (chunk,) = datasets.read_records(spec(tmp_path, {"conversations": [greeting]}), "messages")
+    with pytest.raises(UserError, match="x.jsonl, line 1: the only answer is the first message, before which the chat"):
+        encoder.encode(chunk)
+
+
 def test_a_conversation_of_blanks_that_give_no_token_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na", encoding="utf-8")
     tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"))

@@ -39,8 +39,9 @@ class ConversationEncoder(Encoder):
 
     Examples: `input_ids` int32 [None]; `labels` int32 [None], the same tokens where they are of an answer, with the end
     that the tokenizer's chat template or its eos token marks, and -100 elsewhere. A conversation is cut to
-    `max_length`. Without a chat template messages are lines, and an answer ends with the eos token. An example that is
-    packed has several conversations of a client, and also `position_ids` int32 [None], which begin at 0 with each.
+    `max_length`. Without a chat template messages are lines, and an answer ends with the eos token; with one, a
+    greeting that nothing comes before is no answer. An example that is packed has several conversations of a client,
+    and also `position_ids` int32 [None], which begin at 0 with each.
 
     Args:
       tokenizer: A Hugging Face tokenizer.
@@ -78,7 +79,7 @@ class ConversationEncoder(Encoder):
         for messages, where in zip(rows["messages"], rows["where"]):
             ids = self._ids(messages, False)
             labels = np.full(len(ids), IGNORED_LABEL, np.int32)
-            for number in (i for i, message in enumerate(messages) if message["role"] == _ANSWER):
+            for number in _answers(self._tokenizer, messages, where):
                 before, after = self._ids(messages[:number], True), self._ids(messages[: number + 1], False)
                 if after[: len(before)] != before or ids[: len(after)] != after:
                     raise UserError(
@@ -131,12 +132,29 @@ class AnswerEncoder(SequenceToSequenceEncoder):
     def _encode_rows(self, rows: pd.DataFrame) -> Iterator[list[dict]]:
         pairs, counts = [], []
         for messages, where in zip(rows["messages"], rows["where"]):
-            answers = [number for number, message in enumerate(messages) if message["role"] == _ANSWER]
+            answers = _answers(self.tokenizer, messages, where)
             pairs += [(self.prompt(messages[:number]), messages[number]["content"], where) for number in answers]
             counts.append(len(answers))
         examples = super()._encode_rows(pd.DataFrame(pairs, columns=["text", "target", "where"]))
         for count in counts:
             yield [example for (example,) in itertools.islice(examples, count)]
+
+
+def _answers(tokenizer, messages: Sequence[dict[str, str]], where: str) -> list[int]:
+    """Numbers of the messages that are learned.
+
+    With a chat template these are not a greeting that a conversation begins with: templates write no prompt of nothing.
+
+    Raises:
+      UserError: If there is none.
+    """
+    found = [number for number, message in enumerate(messages) if message["role"] == _ANSWER]
+    if tokenizer.chat_template is not None and found == [0]:
+        raise UserError(
+            f"{where}: the only answer is the first message, before which the chat template of "
+            f"{setting('model.tokenizer')} writes nothing: give the message that it answers, or remove the row."
+        )
+    return found if tokenizer.chat_template is None else [number for number in found if number]
 
 
 def from_template(tokenizer, messages: Sequence[dict[str, str]], **options):
