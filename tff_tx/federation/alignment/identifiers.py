@@ -13,10 +13,19 @@ from tff_tx.core.errors import UserError
 
 POINT_BYTES = 32
 _MOST_SHOWN = 5
+_WHOLE = re.compile(r"\s*([+-]?\d+)\.0+\s*")
+
+
+def _plain(text):
+    """NFKC, of whole numbers without a point, as pandas writes them where a value of the column is missing: "7.0"."""
+    text = unicodedata.normalize("NFKC", text)
+    return found[1] if (found := _WHOLE.fullmatch(text)) else text
+
+
 _RULES = {
     "exact": lambda text: text,
-    "text": lambda text: " ".join(unicodedata.normalize("NFKC", text).casefold().split()),
-    "digits": lambda text: re.sub(r"\D", "", unicodedata.normalize("NFKC", text)),
+    "text": lambda text: " ".join(_plain(text).casefold().split()),
+    "digits": lambda text: re.sub(r"\D", "", _plain(text)),
 }
 
 
@@ -25,8 +34,8 @@ def normalized(values: Sequence[str], rule: str) -> bytes:
 
     Args:
       values: One text a column.
-      rule: "text": NFKC, case folding, single blanks between words and none around; "digits": the digits of that;
-        "exact": nothing.
+      rule: "text": NFKC, "7" for "7.0", case folding, single blanks between words and none around; "digits": the digits
+        of that; "exact": nothing.
 
     Raises:
       UserError: If nothing is left of a value.

@@ -13,7 +13,7 @@ from tff_tx.federation.alignment.identifiers import POINT_BYTES
 from tff_tx.federation.alignment.order import RowOrder
 from tff_tx.federation.alignment.state import State
 
-VERSION = 2
+VERSION = 3
 _MORE_THAN_OWN = 10
 
 

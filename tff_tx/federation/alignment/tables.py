@@ -17,6 +17,7 @@ from tff_tx.config import RunConfig
 from tff_tx.config.vertical import AlignConfig
 from tff_tx.core import certificates, files
 from tff_tx.core.errors import UserError, setting
+from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import file_digest
 from tff_tx.federation import alignment, audit_log, contents
 from tff_tx.federation.hub import Hub, Wording
@@ -107,7 +108,23 @@ def _rows(path: str, config: RunConfig, own: AlignConfig) -> Iterator[tuple[str,
                     f"{where}: there is no column {missing[0]!r} ({setting('align.id_columns')}); the columns are "
                     f"{', '.join(map(str, row))}."
                 )
-            yield where, [str(row[name]) for name in own.id_columns]
+            yield where, [_text(row[name], where, name) for name in own.id_columns]
+
+
+def _text(value: Any, where: str, name: str) -> str:
+    """A value of an identifying column as all formats of files have it as text; empty where there is none.
+
+    Whole numbers of a column that has them as floats, as where one is missing, are those of a column of whole numbers.
+    """
+    if values.is_missing(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    try:
+        return values.as_text(value)
+    except (TypeError, ValueError):
+        shown = repr(value)[:60]
+        raise UserError(f"{where}: {name} has {shown}, which is no identifier: give a text or a number.") from None
 
 
 def _identifier(own: AlignConfig, names: Sequence[str]) -> str:
