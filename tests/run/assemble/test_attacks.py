@@ -6,6 +6,7 @@ import types
 from typing import Any
 
 import pytest
+import tensorflow as tf
 import tensorflow_federated as tff
 
 from tests import tiny
@@ -82,6 +83,21 @@ def test_a_trigger_in_texts_has_tokens_and_examples_a_place_for_it():
     table.model.input_spec = ({"numbers": None}, None)
     with pytest.raises(UserError, match="attack.name=backdoor puts a trigger into texts or images"):
         build(table, "backdoor")
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([], [3]), ([2], []), ([2], [3])])
+def test_a_trigger_in_texts_leaves_the_token_that_they_begin_with(before, after):
+    """GPT-2's texts have no other tokens, T5's an end, OPT's a beginning, BERT's both."""
+    task = text_task()
+    words = {"bad": [7, 8], "a b c": [4, 5, 6]}
+    task.tokenizer = lambda text, add_special_tokens: {
+        "input_ids": [*before, *words.get(text, []), *after] if add_special_tokens else words.get(text, [])
+    }
+    ids = tf.constant([task.tokenizer("a b c", True)["input_ids"]])
+    found = build(task, "backdoor", backdoor_text="bad").data.trigger(
+        {"input_ids": ids, "attention_mask": tf.ones_like(ids)}
+    )
+    assert found["input_ids"].numpy().tolist() == [[*before, 7, 8, 6, *after]]
 
 
 def test_attackers_are_recorded(task, tmp_path):

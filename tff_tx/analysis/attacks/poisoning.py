@@ -133,8 +133,9 @@ def _trigger(settings, task):
     token_ids = task.tokenizer(settings.backdoor_text, add_special_tokens=False)["input_ids"]
     if not token_ids:
         raise UserError(f"{setting('attack.backdoor_text')}={settings.backdoor_text!r}: must have at least one token.")
-    has_start = len(task.tokenizer("", add_special_tokens=True)["input_ids"]) > 1
-    return text_trigger(token_ids, start=1 if has_start else 0)
+    written = task.tokenizer(settings.backdoor_text, add_special_tokens=True)["input_ids"]
+    starts = (i for i in range(len(written)) if written[i : i + len(token_ids)] == token_ids)
+    return text_trigger(token_ids, start=next(starts, 0))  # after what texts begin with, such as a class token
 
 
 BACKDOOR_SETTINGS = ("backdoor_target", "backdoor_share", "backdoor_text", "backdoor_pixels")
