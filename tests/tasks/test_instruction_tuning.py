@@ -103,6 +103,7 @@ def test_a_greeting_before_all_questions_is_no_answer(kind, tmp_path):
     learned = example["labels"][example["labels"] != models.IGNORED]
     assert tokenizer.decode(learned, skip_special_tokens=True).strip(";") == "Ho"
     assert tokenizer.decode(example["input_ids"]).startswith("<a>Hello;<u>Hi;<a>")
+    assert len(encoder.prompt([])) == 0, "in evaluation, of which the answer to nothing is empty"
     (chunk,) = datasets.read_records(spec(tmp_path, {"conversations": [greeting]}), "messages")
     with pytest.raises(UserError, match="x.jsonl, line 1: the only answer is the first message, before which the chat"):
         encoder.encode(chunk)

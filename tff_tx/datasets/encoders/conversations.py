@@ -157,14 +157,16 @@ def _answers(tokenizer, messages: Sequence[dict[str, str]], where: str) -> list[
     return found if tokenizer.chat_template is None else [number for number in found if number]
 
 
-def from_template(tokenizer, messages: Sequence[dict[str, str]], **options):
-    """What a tokenizer's chat template makes of messages.
+def from_template(tokenizer, messages: Sequence[dict[str, str]], tokenize: bool = True, **options):
+    """What a tokenizer's chat template makes of messages; of none, nothing.
 
     Raises:
       UserError: If it rejects them, as one that wants roles to alternate.
     """
+    if not messages:  # which transformers looks at the first of
+        return [] if tokenize else ""
     try:
-        return tokenizer.apply_chat_template(list(messages), **options)
+        return tokenizer.apply_chat_template(list(messages), tokenize=tokenize, **options)
     except jinja2.TemplateError as error:
         raise UserError(
             f"the chat template of {setting('model.tokenizer')} rejects messages ({error}): correct these, "
