@@ -20,6 +20,7 @@ EXPECTED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 
 ROWS = {
     "chat": {"messages": EXPECTED},
     "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]},
+    "sharegpt of another": {"conversations": [{"from": "user", "value": "Hi"}, {"from": "bing", "value": "Ho"}]},
     "alpaca": {"instruction": "Hi", "input": "", "output": "Ho"},
     "dolly": {"instruction": "Hi", "context": "", "response": "Ho", "category": "open_qa"},
     "columns": {"text": "Hi", "target": "Ho"},

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from tff_tx.datasets.readers import values
 
 USER, ASSISTANT = "user", "assistant"
-_ROLES = {"human": USER, "gpt": ASSISTANT, "prompter": USER, "model": ASSISTANT}
+_ROLES = {
+    **dict.fromkeys(("human", "prompter"), USER),
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model"), ASSISTANT),
+}
 _LISTS = ("messages", "conversations")
 _INSTRUCTION = ("instruction", "input", "context")  # Alpaca has an output for it, Dolly a response
 _PROMPTS, _ANSWERS = ("prompt", "question"), ("completion", "response", "answer")

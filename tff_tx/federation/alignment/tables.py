@@ -20,6 +20,7 @@ from tff_tx.core.errors import UserError, setting
 from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import file_digest
 from tff_tx.federation import alignment, audit_log, contents
+from tff_tx.federation.alignment.member import VERSION
 from tff_tx.federation.hub import Hub, Wording
 from tff_tx.federation.link import Link
 
@@ -93,7 +94,7 @@ def order_path(own: AlignConfig, name: str) -> str:
 def _member(name: str, path: str, config: RunConfig, own: AlignConfig) -> alignment.Member:
     masks = alignment.EllipticCurve(own.threads) if own.match == "ecdh" else alignment.KeyedHash(_key(own))
     points = alignment.Identifiers(_rows(path, config, own), masks.hash, own.normalize).points
-    agreed = files.plain({**_plan(own), "id_columns": own.id_columns})
+    agreed = files.plain({**_plan(own), "id_columns": own.id_columns, "version": VERSION})
     tag = f"{file_digest([path])} {_digest(agreed)}"
     state = alignment.State(os.path.join(own.output_dir, _STATE, name), tag)
     return alignment.Member(name, points, masks, own.most_identifiers, state)
