@@ -312,6 +312,32 @@ def test_pld_is_tighter_than_rdp():
         assert epsilon(poisson(noise, q), rounds, 1e-6, "pld") < epsilon(poisson(noise, q), rounds, 1e-6, "rdp")
 
 
+def sampled_epsilon(probability, noise, delta):
+    """Epsilon of a round of Poisson sampling with little noise, from the densities with a client and without."""
+
+    def log_delta(epsilon):  # above x the density with the client is more than e^epsilon times the other
+        x = 0.5 + noise**2 * np.log((np.exp(epsilon) - 1 + probability) / probability)
+        log_others = np.log1p(-probability) + special.log_ndtr(-x / noise)
+        log_with = np.logaddexp(log_others, np.log(probability) + special.log_ndtr((1 - x) / noise))
+        return log_with + np.log1p(-np.exp(epsilon + special.log_ndtr(-x / noise) - log_with))
+
+    return optimize.brentq(lambda epsilon: log_delta(epsilon) - np.log(delta), 1.0, 600.0)
+
+
+@pytest.mark.parametrize(("probability", "noise"), [(0.3, 0.0635), (0.5, 0.0585), (0.9, 0.0635), (0.1, 0.3)])
+def test_epsilon_of_sampling_with_little_noise(probability, noise):
+    found = epsilon(Gaussian(noise, "poisson", 1000 * probability, 1000), 1, 1e-4)
+    assert 0 <= found - sampled_epsilon(probability, noise, 1e-4) < 0.02
+
+
+@pytest.mark.parametrize(("rounds", "target"), [(2, 100.0), (5, 200.0)])
+def test_large_epsilons_of_few_rounds_have_a_noise(rounds, target):
+    mechanism = Gaussian(1.0, "poisson", 100, 1000)
+    noise = find_noise_multiplier(mechanism, rounds, target, 1e-4)
+    at = [epsilon(mechanism.with_noise(factor * noise), rounds, 1e-4) for factor in (0.998, 1.0)]
+    assert at[1] <= target < at[0]
+
+
 def test_delta_of_a_population():
     assert default_delta(10_000) == pytest.approx(10_000**-1.1)
     assert default_delta(1) <= 0.1

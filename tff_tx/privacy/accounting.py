@@ -201,18 +201,24 @@ def _pld_epsilon(event, delta, by_rdp):
         return by_rdp
     # Steps in which privacy losses are rounded up: a round's share of time should not be the accountant's.
     interval = next(step for step, most in ((1e-4, 1.0), (1e-3, 100.0), (1e-2, _MAX_PLD_EPSILON)) if by_rdp <= most)
-    found = _pld_of_one(event.event, interval).self_compose(event.count).get_epsilon_for_delta(delta)
+    with np.errstate(over="ignore"):  # of losses whose exponential is no number; RDP bounds them
+        found = _pld_of_one(event.event, interval).self_compose(event.count).get_epsilon_for_delta(delta)
     # Both hold, and the one is in steps of its interval.
     return min(float(found), by_rdp)
 
 
 @functools.lru_cache(maxsize=16)
 def _pld_of_one(event, interval):
-    return pld.privacy_loss_distribution.from_gaussian_mechanism(
+    build = functools.partial(
+        pld.privacy_loss_distribution.from_gaussian_mechanism,
         standard_deviation=event.event.noise_multiplier,
         sampling_prob=event.sampling_probability,
         value_discretization_interval=interval,
     )
+    try:
+        return build()
+    except ValueError:  # of little noise, deltas that are alike differ by their rounding, and then they do not decrease
+        return build(use_connect_dots=False)  # which rounds losses up, by an interval at most
 
 
 def find_noise_multiplier(
