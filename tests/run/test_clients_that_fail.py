@@ -11,10 +11,10 @@ import tensorflow_federated as tff
 from tests import tiny
 from tff_tx import algorithms, tasks
 from tff_tx.cohorts import devices as participation
-from tff_tx.core.errors import Interrupted
+from tff_tx.core.errors import Interrupted, UserError
 from tff_tx.run import loop
 from tff_tx.run.callbacks import MetricsCsv
-from tff_tx.runtime import LocalEngine
+from tff_tx.runtime import LocalEngine, TooFewClientsError
 
 
 def train_with_failures(engine, directory, failing, rounds=3, **schedule):
@@ -88,3 +88,33 @@ def test_too_few_clients_too_often_end_the_run_with_a_checkpoint(failing_engine,
         train_with_failures(failing_engine, tmp_path, failing, min_clients=2, max_retries=2)
     assert (tmp_path / "checkpoints" / "round_2").exists()
     assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
+
+
+def test_cohorts_that_are_too_small_end_the_run_with_what_to_change(failing_engine, tmp_path):
+    """The same command would draw them again."""
+    sentence = (
+        r"round 1: 3 of at least 4 clients finished, in the last of 2 attempts, as no more of its cohort reported: "
+        r"lower cohort\.min_clients, or raise cohort\.max_round_retries, and resume it\.$"
+    )
+    with pytest.raises(UserError, match=sentence):
+        train_with_failures(failing_engine, tmp_path, set(), min_clients=4, max_retries=1)
+
+
+def test_dropouts_that_a_secure_sum_does_not_withstand_end_the_run_with_what_to_change(
+    failing_engine, tmp_path, monkeypatch
+):
+    run_round = failing_engine.run_round
+
+    def too_few_in_the_second(*arguments, **options):
+        if (tmp_path / "metrics.csv").exists() and len(pd.read_csv(tmp_path / "metrics.csv")):
+            raise TooFewClientsError(3, 4, {})
+        return run_round(*arguments, **options)
+
+    monkeypatch.setattr(failing_engine, "run_round", too_few_in_the_second)
+    sentence = (
+        r"round 2: 3 of at least 4 .* the last of 1 attempt, .* aggregation\.secure_dropping: raise it, or lower "
+        r"devices\.dropout_rate, in another run\.directory; the state after round 1 is in "
+    )
+    with pytest.raises(UserError, match=sentence):
+        train_with_failures(failing_engine, tmp_path, set(), min_clients=0, max_retries=0)
+    assert (tmp_path / "checkpoints" / "round_1").exists()

@@ -96,8 +96,8 @@ def train(
 
     Raises:
       Interrupted: On Ctrl-C, or when a round had too few clients too often; the state of the last round is saved.
-      UserError: If a round makes a model that is not finite, or too few finite updates, so that the same command
-        would again; the state before is saved. Or if the disk is full.
+      UserError: If a round makes a model that is not finite, or too few finite updates, or too few clients are there
+        for it, so that the same command would again; the state before is saved. Or if the disk is full.
     """
     checkpoints, state, first, log = _begin(engine, run_dir, schedule)
     run = RunState(engine, run_dir, schedule, first)
@@ -163,7 +163,25 @@ def _ending(error, schedule, run, done):
     if isinstance(error, TooFewClientsError) and error.not_finite:
         attempts = schedule.max_retries + 1
         return _not_finite(f"round {done + 1}: {error}, in the last of {attempts} attempts", run, done)
+    if isinstance(error, TooFewClientsError) and not error.failures:
+        return _too_few_report(error, schedule, run, done)
     return Interrupted(_why(error, schedule, done))
+
+
+def _too_few_report(error, schedule, run, done):
+    """Of a round to which so few clients came, as sampling and simulated devices have it, and will have it again."""
+    if error.wanted == schedule.min_clients:
+        remedy = f"lower {setting('cohort.min_clients')}, or raise {setting('cohort.max_round_retries')}, and resume it"
+    else:
+        remedy = (
+            f"a secure sum withstands no more dropouts than {setting('aggregation.secure_dropping')}: raise it, or "
+            f"lower {setting('devices.dropout_rate')}, in another {setting('run.directory')}"
+        )
+    attempts = schedule.max_retries + 1
+    return UserError(
+        f"round {done + 1}: {error}, in the last of {attempts} {'attempts' if attempts > 1 else 'attempt'}, as no more "
+        f"of its cohort reported: {remedy}{f'; the state after round {done} is in {run.directory}' * bool(done)}."
+    )
 
 
 def _why(error, schedule, done):

@@ -51,13 +51,14 @@ class TooFewClientsError(RuntimeError):
     """Fewer clients than required finished a round; the state is as it was.
 
     Attributes:
-      failures: As in `RoundOutput`.
+      wanted: Number of clients that were required.
+      failures: As in `RoundOutput`; empty: fewer were there.
     """
 
     def __init__(self, finished: int, wanted: int, failures: Mapping[int, str]):
         reasons = "; ".join(list(dict.fromkeys(failures.values()))[:3])
         super().__init__(f"{finished} of at least {wanted} clients finished" + (f" ({reasons})" if reasons else ""))
-        self.failures = failures
+        self.wanted, self.failures = wanted, failures
 
     @property
     def not_finite(self) -> bool:
