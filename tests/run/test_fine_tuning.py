@@ -20,7 +20,7 @@ from tff_tx.run import reporting
 from tff_tx.run.client_loss import ClientLoss
 from tff_tx.run.comparison import Comparison, figures
 from tff_tx.run.evaluation import Evaluator
-from tff_tx.run.fine_tuning import FineTuning, Records, choosing, parts
+from tff_tx.run.fine_tuning import FineTuning, Records, batches_fn, choosing, parts
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -42,6 +42,15 @@ def test_a_client_takes_steps_of_its_optimizer():
             expected = expected - RATE * gradient(expected, x, y)
         found = tuning([tf.convert_to_tensor(w) for w in start], str(client))
         np.testing.assert_allclose(np.concatenate([np.ravel(w) for w in found]), expected, atol=1e-6)
+
+
+def test_a_client_that_trains_for_no_epoch_has_the_weights_as_given(task):  # noqa: F811
+    model, client = task.task.model, task.task.train.client_ids[0]
+    weights = [tf.convert_to_tensor(w) for part in model.initial_weights for w in part]
+    for epochs, is_trained in ((0, False), (1, True)):
+        batches = batches_fn(task.task, task.task.train, 0, epochs)
+        found = FineTuning(model, batches, algorithms.build_optimizer("sgd", RATE))(weights, client)
+        assert all(map(np.array_equal, found, weights)) is not is_trained
 
 
 def test_records_of_records_are_those_of_the_client():

@@ -185,12 +185,13 @@ def choosing(task: tasks.FederatedTask, split: str, records: Any) -> tuple[Any, 
 def batches_fn(
     task: tasks.FederatedTask, records: Any, seed: int, epochs: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """From a client id to its batches of all epochs, each in an order of its own."""
-    local = ClientConfig(batch_size=task.local.batch_size, epochs=epochs)
+    """From a client id to its batches of all epochs, each in an order of its own; of 0 epochs there are none."""
+    local = ClientConfig(batch_size=task.local.batch_size, epochs=max(1, epochs))
     rank = max(task.preprocessing.ranks, default=None)
 
     def batches(client_id):
         own = tf.stack([tf.constant(seed, tf.int64), tf.strings.to_hash_bucket_fast(client_id, 2**62)])
-        return task.preprocessing.train(lambda _: records.serializable_dataset_fn(client_id), own, local, rank)
+        found = task.preprocessing.train(lambda _: records.serializable_dataset_fn(client_id), own, local, rank)
+        return found if epochs else found.take(0)
 
     return batches
