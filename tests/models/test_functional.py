@@ -326,6 +326,7 @@ def federated_averaging(name):
     )
 
 
+@pytest.mark.slow
 def test_a_round_of_federated_averaging():
     model, member = functional("distilbert"), zoo.BY_NAME["distilbert"]
     process = federated_averaging("distilbert")

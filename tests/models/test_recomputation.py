@@ -113,6 +113,7 @@ def kept(model, name):
     return [(t.dtype, t.shape) for t in forward.outputs]
 
 
+@pytest.mark.slow
 def test_less_is_kept_for_the_backward_pass():
     plain, again = (kept(functional("gpt2", gradient_checkpointing=g), "gpt2") for g in (False, True))
     assert len(again) < len(plain) / 2

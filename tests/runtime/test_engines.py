@@ -80,12 +80,6 @@ PROCESSES = {
         ),
     ),
 }
-SLOW = (
-    *("fed_avg", "fed_ex", "delta_sgd", "fed_adam", "scheduled", "fed_prox", "fed_gkd", "fed_sgd", "unweighted"),
-    "robust",
-)
-"""Close to FedAvg, which the fast suite runs with a Transformer, or to another process."""
-
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
@@ -137,9 +131,8 @@ def run_open(engine, rounds):
     return engine.model_weights(state), output.metrics, engine.traffic()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in PROCESSES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROCESSES)
 def test_all_engines_give_the_same_state_and_metrics(name, digits_task, clients, ray_cluster):
     algorithm, options = PROCESSES[name]
     task = tiny.linear_digits_task(digits_task)

@@ -121,6 +121,7 @@ def test_an_attacker_sends_a_multiple_and_others_what_they_have(task, honest, at
         np.testing.assert_allclose(change(engine, task, [other])[0], honest(other), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_engines_agree_on_who_attacks(task):
     names = task.train.client_ids[:3]
     process = build(task, attacks.Attack(update=attacks.GaussianUpdate(0.1)), names[:1])
