@@ -80,6 +80,7 @@ PROCESSES = {
         ),
     ),
 }
+
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
