@@ -12,7 +12,6 @@ import dataclasses
 import os
 
 from programs import cli
-from tff_tx.config import resolve
 from tff_tx.config.tools import EvaluateConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
@@ -24,23 +23,18 @@ def main(settings: cli.Settings) -> None:
         paths = f"{setting('evaluate.run_dir')}={own.run_dir} and {setting('evaluate.model')}={own.model}"
         raise UserError(f"{paths}: set exactly one, the run or the model to evaluate.")
     from tff_tx.run import directory, scoring
-    from tff_tx.run.assemble.tasks import evaluated_data, stored_config
+    from tff_tx.run.assemble.tasks import evaluated
 
     cli.end_of_imports()
     run = directory.read_run(own.run_dir) if own.model is None else None
-    data, is_whole = evaluated_data(settings.config, settings.given, run)
-    if run is not None:
-        config = stored_config(run, data)
-        kept = settings.given & {"data.cache_dir", "engine.threads", "run.seed"}
-        given = {path: settings.config.get(path) for path in kept}
-        config = config.replace({**given, "run.eval_batch_size": own.eval_batch_size})
-    else:
-        config = resolve((data or settings.config).replace({"model.pretrained": own.model}))
+    config, is_whole = evaluated(settings.config, settings.given, run or own.model)
+    changes = {"run.eval_batch_size": own.eval_batch_size}
+    if own.personalize_learning_rate is not None:
+        changes["client.learning_rate"] = own.personalize_learning_rate
+    config = config.replace(changes)
     output_dir = own.output_dir or os.path.join(own.run_dir or own.model, "evaluation")
     files.make_directory(output_dir, setting("evaluate.output_dir"))
     split = "train" if is_whole else own.split_name
-    if own.personalize_learning_rate is not None:
-        config = config.replace({"client.learning_rate": own.personalize_learning_rate})
     names = ("personalize_epochs", "choose_steps", "neighbors", "similar_examples", "alone_epochs")
     options = {name: getattr(own, name) for name in (*names, "words", "num_beams")}
     found = scoring.evaluate(config, split, run=run, **options)

@@ -13,7 +13,6 @@ from typing import Any
 from programs import cli
 from tff_tx.config.tools import MemberConfig, ParticipantConfig
 from tff_tx.core import tls
-from tff_tx.core.errors import UserError, setting
 
 
 def main(settings: cli.Settings) -> None:
@@ -33,14 +32,7 @@ def serve(own: MemberConfig, made: Callable[..., Any], *needed: str) -> None:
         for line in audit_log.describe(own.state_dir, f"{own.section}.state_dir"):
             print(line)
         return
-    for name in needed:
-        if not getattr(own, name) and (name, own.transport) != ("coordinator", "flower"):
-            raise UserError(f"{setting(f'{own.section}.{name}')} is missing: a {own.section} needs it.")
-    if own.coordinator and own.transport == "flower":
-        raise UserError(
-            f"{setting(f'{own.section}.coordinator')}={own.coordinator} has no effect with "
-            f"{setting(f'{own.section}.transport')}=flower: the SuperNode knows where to connect; remove it."
-        )
+    own.require(*needed)
     tls.require_tls_1_3()
     member = made(own, lambda words, digest: _approve(own, words, digest))
     cli.end_of_imports()

@@ -7,6 +7,7 @@ import dataclasses
 from tff_tx.config import vertical
 from tff_tx.config.option import SEED, Section, option
 from tff_tx.config.registries import TRANSPORTS
+from tff_tx.core.errors import UserError, setting
 
 MECHANISMS = ("gaussian", "adaptive", "tree", "banded", "local", "example")
 CONTRIBUTION_METHODS = ("gtg_shapley", "truncated_monte_carlo", "exact", "leave_one_out")
@@ -312,6 +313,21 @@ class MemberConfig(Section):
         "participant", "Directory of one's own files: encoded data or keys, approved plans and the audit log."
     )
     check_log: bool = option(False, "Checks and prints the audit log, and does nothing else.")
+
+    def require(self, *names: str) -> None:
+        """Checks that settings are there, but for the address of a coordinator, which Flower's SuperNode has.
+
+        Raises:
+          UserError: If one is missing, or an address has no effect.
+        """
+        for name in names:
+            if not getattr(self, name) and (name, self.transport) != ("coordinator", "flower"):
+                raise UserError(f"{setting(f'{self.section}.{name}')} is missing: a {self.section} needs it.")
+        if self.coordinator and self.transport == "flower":
+            raise UserError(
+                f"{setting(f'{self.section}.coordinator')}={self.coordinator} has no effect with "
+                f"{setting(f'{self.section}.transport')}=flower: the SuperNode knows where to connect; remove it."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from tff_tx.config import RunConfig
 from tff_tx.config.task import DataConfig, ModelConfig, TaskConfig
-from tff_tx.run.assemble.tasks import _DIVIDING, _READING, evaluated_data, model_spec
+from tff_tx.run.assemble.tasks import _DIVIDING, _READING, evaluated, evaluated_data, model_spec
 from tff_tx.run.directory import StoredRun
 from tff_tx.tasks import ModelSpec
 
@@ -96,3 +96,10 @@ def test_every_setting_of_models_and_tasks_reaches_the_model():
     }
     spec = model_spec(RunConfig.of(values))
     assert {path: getattr(spec, path.partition(".")[2]) for path in values} == values
+
+
+def test_a_model_of_no_run_is_evaluated_by_the_settings_given():
+    given = {"data.files": ("x.csv",), "task.kind": "sequence_classification", "engine.threads": 3}
+    config, is_whole = evaluated(RunConfig.of(given), frozenset(given), "runs/a/model")
+    assert (config.model.pretrained, config.engine.threads, is_whole) == ("runs/a/model", 3, True)
+    assert config.data.test_fraction == config.data.validation_fraction == 0.0

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 from tff_tx import datasets, models, runtime, tasks
-from tff_tx.config import FIELDS, RunConfig
+from tff_tx.config import FIELDS, RunConfig, resolve
 from tff_tx.config.task import ModelConfig
 from tff_tx.core import files
 from tff_tx.core.errors import UserError, setting
@@ -147,6 +147,22 @@ def evaluated_data(config: RunConfig, given: Collection[str], run: StoredRun | N
         changes |= {"data.test_files": (), "data.test_fraction": 0.0, "data.validation_fraction": 0.0}
         is_whole = not _has_test_split(config.replace(changes))
     return config.replace(changes), is_whole
+
+
+def evaluated(config: RunConfig, given: frozenset[str], model: StoredRun | str) -> tuple[RunConfig, bool]:
+    """The configuration that evaluates a run's model, or one in a directory, and whether on all records of files.
+
+    Args:
+      config: As of `evaluated_data`, and `given` too.
+      given: Paths of settings.
+      model: The run, or the directory.
+    """
+    run = None if isinstance(model, str) else model
+    data, is_whole = evaluated_data(config, given, run)
+    if run is None:
+        return resolve((data or config).replace({"model.pretrained": model})), is_whole
+    kept = given & {"data.cache_dir", "engine.threads", "run.seed"}
+    return stored_config(run, data).replace({path: config.get(path) for path in kept}), is_whole
 
 
 def _has_test_split(config):
