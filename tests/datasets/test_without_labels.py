@@ -52,7 +52,7 @@ def test_what_a_setting_names_must_have_labels(folder, tmp_path):
         list(open_source(a_spec).pools["test"](["label"]))
 
 
-@pytest.mark.parametrize("none", [-1, None, ""])
+@pytest.mark.parametrize("none", [-1, -1.0, None, "", "?"])
 def test_a_split_whose_labels_say_that_there_is_none_is_left_out(none, tmp_path):
     for name, label in (("train", None), ("test", none)):
         rows = ({"sentence": f"text {n}", "label": n % 2 if name == "train" else label} for n in range(10))

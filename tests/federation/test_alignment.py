@@ -126,7 +126,7 @@ def test_identifiers_that_do_not_identify_are_refused_with_their_lines(names, ru
 
 
 def test_numbers_are_the_same_identifiers_in_all_formats_and_what_is_missing_is_none(tmp_path):
-    """Whole numbers are floats where a column lacks one; a text of digits is not to be that of another number."""
+    """A column that lacks a value has its whole numbers as floats: 7.0 is 7, and not 70 once its point is dropped."""
     whole, floats = pd.DataFrame({"id": [7, 8, 70]}), pd.DataFrame({"id": [7.0, 8.0, 9.0]})
     whole.to_parquet(tmp_path / "a.parquet")
     floats.to_parquet(tmp_path / "b.parquet")

@@ -17,6 +17,9 @@ from tff_tx.datasets.readers import values
 from tff_tx.datasets.sources import Source
 from tff_tx.datasets.spec import DataSpec
 
+_NO_LABEL = ("-1", "-1.0")
+"""What the hub's data sets have in place of labels that are not published."""
+
 INDICATOR = " is missing"
 """After the name of a numeric column, that of the column which is 1 where it has no value."""
 
@@ -109,13 +112,15 @@ class Survey:
         return dataclasses.replace(self, pools=pools, without_labels=without)
 
     def _lacks(self, name: str, column: str) -> bool:
-        if column not in self.pools[name].columns:
+        pool, labels = self.pools[name], {*self.pools["train"].label_values}
+        if column not in pool.columns:
             return True
         if column != "label":
             return False
-        none = {"", "None", "nan", "-1", "-1.0"} - {*self.pools["train"].label_values}
-        first = next(self.source.pools[name].chunks())
-        return all(str(row.get(self.spec.label_column)) in none for _, row in first.rows)
+        found = pool.label_values
+        if column in pool.unreadable:  # as where a row has none; those of the first rows tell
+            found = [row.get(self.spec.label_column) for _, row in next(self.source.pools[name].chunks()).rows]
+        return all(str(v) not in labels and (values.is_missing_number(v) or str(v) in _NO_LABEL) for v in found)
 
     def require(self, pool: str, column: str) -> None:
         """Rejects a record column of a pool that cannot be read; the message names the place in the data."""

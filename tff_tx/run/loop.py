@@ -180,7 +180,7 @@ def _too_few_report(error, schedule, run, done):
     attempts = schedule.max_retries + 1
     return UserError(
         f"round {done + 1}: {error}, in the last of {attempts} {'attempts' if attempts > 1 else 'attempt'}, as no more "
-        f"of its cohort reported: {remedy}{f'; the state after round {done} is in {run.directory}' * bool(done)}."
+        f"of its cohort reported: {remedy}{_saved(run, done)}."
     )
 
 
@@ -227,8 +227,13 @@ def _not_finite(what, run, last):
     return NotFiniteError(
         f"{what}: lower {setting('client.learning_rate')}, {setting('server.learning_rate')}, or noise and its clip "
         f"norm, or set {setting('client.clip_norm')} or {setting('aggregation.clip_norm')}, in another "
-        f"{setting('run.directory')}{f'; the state after round {last} is in {run.directory}' * bool(last)}."
+        f"{setting('run.directory')}{_saved(run, last)}."
     )
+
+
+def _saved(run, last):
+    """Where the state is that a run ends with, if it has made a round."""
+    return f"; the state after round {last} is in {run.directory}" if last else ""
 
 
 def _row_checksums(engine, run_dir, last):

@@ -191,9 +191,7 @@ class Federation:
         found = next((inputs[kind] for kind in ("numbers", "pixel_values") if kind in inputs), None)
         if found is None or not np.isnan(found).any():
             return found
-        known = ~np.isnan(found)
-        means = np.sum(found, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
-        return np.where(known, found, means).astype(found.dtype)
+        return np.where(np.isnan(found), np.nan_to_num(np.nanmean(found, axis=0)), found)
 
     def _all(self, phase, said) -> list[dict]:
         answers = self.ask(phase, {name: (said, ()) for name in self.label.others})

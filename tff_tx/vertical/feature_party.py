@@ -17,7 +17,7 @@ from tff_tx.vertical.crossing import Guard, Wire, require_version
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.masking import PartyMasks
 from tff_tx.vertical.private_steps import PrivateSteps, for_each_row, gradients_of
-from tff_tx.vertical.schedule import Schedule, digest, secret_key
+from tff_tx.vertical.schedule import Schedule, secret_key
 from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 
@@ -145,7 +145,7 @@ class FeatureParty:
         """
         settings, where = self._settings, [epoch, batch]
         if held and (settings.cut_noise or settings.weight_noise):
-            where.append(digest(*held))
+            where.append(int(models.digest(tf.nest.flatten(held)), 16))
         return tf.constant(secret_key(self._noise_key, f"{split} of {self.name}", *where))
 
     def _learn(self, arrays):

@@ -14,7 +14,7 @@ from tff_tx.config.vertical import VerticalConfig
 from tff_tx.vertical.crossing import Wire
 from tff_tx.vertical.halves import Half
 from tff_tx.vertical.private_steps import PrivateSteps, for_each_row, gradients_of
-from tff_tx.vertical.schedule import Schedule, digest, secret_key
+from tff_tx.vertical.schedule import Schedule, secret_key
 from tff_tx.vertical.workset import Workset, row_weights, scale_rows
 
 Defend = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -140,12 +140,12 @@ class LabelParty:
         rows = self.schedule.batch("train", epoch, batch)
         of = len(rows), self._parties, self.name, self.settings.missing, epoch, batch
         present = tf.constant(self.schedule.present(*of))
-        own, where = self._own(rows, epoch, batch), [epoch, batch]
+        own, labels, where = self._own(rows, epoch, batch), self.labels[rows], [epoch, batch]
         if self._defend is not None or self.settings.weight_noise:  # as of `FeatureParty`: none of it comes twice
             weights = self.top.trainable, () if self.bottom is None else self.bottom.trainable
-            where.append(digest(weights, own, self.labels, cuts))
+            where.append(int(models.digest(tf.nest.flatten((weights, own, labels, cuts))), 16))
         key = tf.constant(secret_key(self._noise_key, f"gradients of {self.name}", *where))
-        return own, _constants(cuts), present, tf.constant(self.labels[rows]), key
+        return own, _constants(cuts), present, tf.constant(labels), key
 
     def _own(self, rows, epoch, batch):
         found = {name: tf.constant(array[rows]) for name, array in self._inputs.items()}

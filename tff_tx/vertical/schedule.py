@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +115,6 @@ def _common_order(schedule: Schedule, epoch: int, doublings: int) -> np.ndarray:
     passes = np.concatenate([draw.permutation(rows) for _ in range(2**doublings)])
     passes.flags.writeable = False
     return passes
-
-
-def digest(*held: Any) -> int:
-    """A whole number of 256 bits that stands for arrays, in structures: of other bits it is another."""
-    found = hashlib.sha256()
-    for array in map(np.asarray, tf.nest.flatten(held)):
-        found.update(repr((array.dtype.str, array.shape)).encode() + array.tobytes())
-    return int.from_bytes(found.digest(), "big")
 
 
 def secret_key(secret: int, purpose: str, *where: int) -> np.ndarray:

@@ -57,8 +57,8 @@ def topology(clients: int, threat: Threat) -> Topology:
 
     as an active server gets at most one share from each honest client and both from colluders (Bonawitz et al. 2017,
     https://eprint.iacr.org/2017/281, sections 6.1 and 6.2); the sum is taken over t clients, and over 2 more than may
-    collude. Above, it is a random k-regular Harary graph with the least
-    even k for which (Bell et al. 2020, https://eprint.iacr.org/2020/704, section 3.5, as in Google's implementation)
+    collude. Above, it is a random k-regular Harary graph with the least even k for which (Bell et al. 2020,
+    https://eprint.iacr.org/2020/704, section 3.5, as in Google's implementation)
 
     1. honest survivors stay connected: a Harary graph falls apart only where k/2 neighbours on the ring are gone in two
        places, so with B = floor(gamma n) + floor(delta n) clients gone

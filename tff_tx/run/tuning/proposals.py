@@ -112,10 +112,10 @@ class Proposals:
           UserError: If no values of the space fit together.
         """
         ended = self._study.get_trials(deepcopy=False)
-        # Mixed: as a sum, the second bracket of a study would be the first one of the study with the next seed.
-        seed = int(np.random.SeedSequence((self._config.run.seed, first)).generate_state(1)[0])
         if others_than is None:
             seed = secrets.randbits(32)
+        else:  # mixed: as a sum, the second bracket of a study would be the first one of the study with the next seed
+            seed = int(np.random.SeedSequence((self._config.run.seed, first)).generate_state(1)[0])
         sampler = _sampler(self._sampler, seed, len(ended))
         study = optuna.create_study(sampler=sampler)
         # All settings for each trial: an even sequence begins anew, with the same values, where a trial lacks some.
